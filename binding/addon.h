@@ -1,0 +1,25 @@
+// What one JavaScript environment (the main thread, each worker thread) keeps of this addon. There are no
+// globals: the process shares the engine's thread pool and nothing else.
+#pragma once
+#include <memory>
+#include <unordered_set>
+
+#include "core/cancel.h"
+#include "napi_all.h"
+
+namespace nd_binding {
+
+/// The cancellation flags of calls that have not settled. Used on the environment's own thread only.
+using RunningCalls = std::unordered_set<std::shared_ptr<nd::CancelToken>>;
+
+struct Addon {
+  Napi::FunctionReference cancel_token, text_encoder, unet, vae;
+  /// JavaScript's own constructors, taken before anybody could replace them. They throw where memory is
+  /// short; N-API's own functions abort.
+  Napi::FunctionReference float32_array, int32_array;
+  std::shared_ptr<RunningCalls> running = std::make_shared<RunningCalls>();
+
+  static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
+};
+
+}  // namespace nd_binding

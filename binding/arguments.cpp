@@ -1,0 +1,138 @@
+#include "arguments.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "failure.h"
+
+namespace nd_binding {
+namespace {
+
+const char* type_name(Napi::Value value) {
+  switch (value.Type()) {
+    case napi_undefined:
+      return "undefined";
+    case napi_null:
+      return "null";
+    case napi_boolean:
+      return "boolean";
+    case napi_number:
+      return "number";
+    case napi_string:
+      return "string";
+    case napi_symbol:
+      return "symbol";
+    case napi_function:
+      return "function";
+    case napi_bigint:
+      return "bigint";
+    default:
+      return "object";
+  }
+}
+
+std::string received(Napi::Value value) {
+  std::string text = " but received ";
+  if (value.IsNumber() || value.IsBoolean()) text += value.ToString().Utf8Value() + " of type ";
+  return text + type_name(value);
+}
+
+[[noreturn]] void wrong_type(const char* expected, const std::string& name, Napi::Value value) {
+  throw TypeFailure{std::string("Expected ") + expected + " for " + name + received(value)};
+}
+
+[[noreturn]] void out_of_range(const std::string& message) {
+  throw nd::Error(nd::ErrorCode::invalid_argument, message);
+}
+
+template <class Element>
+std::vector<Element> copy(Napi::Value value, napi_typedarray_type type, const char* type_text,
+                          const std::string& name, int64_t length) {
+  if (!value.IsTypedArray()) wrong_type(type_text, name, value);
+  // The length comes from here and not from the TypedArray object: a detached array has none left.
+  napi_typedarray_type actual_type;
+  size_t actual = 0;
+  void* data = nullptr;
+  const napi_status status =
+      napi_get_typedarray_info(value.Env(), value, &actual_type, &actual, &data, nullptr, nullptr);
+  if (status != napi_ok || actual_type != type) wrong_type(type_text, name, value);
+  if (length < 0 || static_cast<uint64_t>(length) != actual) {
+    out_of_range("Expected " + std::to_string(length) + " elements in " + name + " but received " +
+                 std::to_string(actual));
+  }
+  const Element* begin = static_cast<const Element*>(data);
+  return actual == 0 ? std::vector<Element>() : std::vector<Element>(begin, begin + actual);
+}
+
+}  // namespace
+
+int64_t to_integer(Napi::Value value, const std::string& name, int64_t least, int64_t most) {
+  if (!value.IsNumber()) wrong_type("integer", name, value);
+  const double number = value.As<Napi::Number>().DoubleValue();
+  // NaN fails every comparison, so it ends here too.
+  if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) ||
+      number != std::floor(number)) {
+    out_of_range("Expected integer between " + std::to_string(least) + " and " + std::to_string(most) +
+                 " for " + name + received(value));
+  }
+  return static_cast<int64_t>(number);
+}
+
+double to_number(Napi::Value value, const std::string& name) {
+  if (!value.IsNumber()) wrong_type("number", name, value);
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!std::isfinite(number)) out_of_range("Expected finite number for " + name + received(value));
+  return number;
+}
+
+bool to_boolean(Napi::Value value, const std::string& name) {
+  if (!value.IsBoolean()) wrong_type("boolean", name, value);
+  return value.As<Napi::Boolean>().Value();
+}
+
+std::string to_string(Napi::Value value, const std::string& name) {
+  if (!value.IsString()) wrong_type("string", name, value);
+  return value.As<Napi::String>().Utf8Value();
+}
+
+Napi::Object to_object(Napi::Value value, const std::string& name) {
+  if (!value.IsObject()) wrong_type("object", name, value);
+  return value.As<Napi::Object>();
+}
+
+Napi::Array to_array(Napi::Value value, const std::string& name) {
+  if (!value.IsArray()) wrong_type("array", name, value);
+  return value.As<Napi::Array>();
+}
+
+std::vector<float> to_floats(Napi::Value value, const std::string& name, int64_t length) {
+  return copy<float>(value, napi_float32_array, "Float32Array", name, length);
+}
+
+std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t length) {
+  return copy<int32_t>(value, napi_int32_array, "Int32Array", name, length);
+}
+
+int64_t batch_pixels(int64_t n, int64_t h, int64_t w) {
+  if (h > kMostPixels / w || h * w > kMostPixels / n) {
+    out_of_range("Expected at most " + std::to_string(kMostPixels) + " pixels but received " +
+                 std::to_string(n) + " images of " + std::to_string(h) + "x" + std::to_string(w));
+  }
+  return n * h * w;
+}
+
+std::vector<int64_t> Fields::integers(const char* key, int64_t least, int64_t most) const {
+  const Napi::Array array = to_array(get(key), name(key));
+  constexpr uint32_t kMostElements = 64;
+  if (array.Length() > kMostElements) {
+    out_of_range("Expected at most " + std::to_string(kMostElements) + " elements in " + name(key) +
+                 " but received " + std::to_string(array.Length()));
+  }
+  std::vector<int64_t> values;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    values.push_back(to_integer(array.Get(i), name(key) + "[" + std::to_string(i) + "]", least, most));
+  }
+  return values;
+}
+
+}  // namespace nd_binding

@@ -1,0 +1,166 @@
+// What the three models' JavaScript objects have in common: shared ownership, one call at a time, trim,
+// dispose.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "addon.h"
+#include "arguments.h"
+#include "cancel_token.h"
+#include "core/error.h"
+#include "core/weights.h"
+#include "failure.h"
+#include "job.h"
+#include "source.h"
+
+namespace nd_binding {
+
+/// A model and the lock that gives its workspace to one call at a time. The JavaScript object and every
+/// running call share it, so dispose() in the middle of a call frees it when the call ends.
+template <class Model>
+class Held {
+ public:
+  Held(std::unique_ptr<Model> model, size_t weight_bytes)
+      : model_(std::move(model)), weight_bytes_(weight_bytes) {}
+
+  size_t weight_bytes() const { return weight_bytes_; }
+  const Model& model() const { return *model_; }
+
+  /// On a worker thread. A call that does not end well gives the working memory back.
+  template <class Call>
+  void use(Call&& call) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      try {
+        call(*model_);
+      } catch (...) {
+        model_->trim();
+        throw;
+      }
+    }
+    trim_if_asked();
+  }
+  /// On the JavaScript thread, which must not wait: a running call trims when it ends.
+  void trim() {
+    trim_asked_ = true;
+    trim_if_asked();
+  }
+
+ private:
+  void trim_if_asked() {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (lock.owns_lock() && trim_asked_.exchange(false)) model_->trim();
+  }
+
+  const std::unique_ptr<Model> model_;
+  const size_t weight_bytes_;
+  std::mutex mutex_;
+  std::atomic<bool> trim_asked_{false};
+};
+
+/// Self has static napi_type_tag kTag, static const char* kName, static Napi::FunctionReference&
+/// constructor(Addon&).
+template <class Self, class Model>
+class ModelWrap : public Napi::ObjectWrap<Self> {
+ public:
+  using Base = Napi::ObjectWrap<Self>;
+  using Shared = std::shared_ptr<Held<Model>>;
+
+  /// Objects are made by load(); JavaScript cannot make the External that `new` wants.
+  explicit ModelWrap(const Napi::CallbackInfo& info) : Base(info) {
+    if (info.Length() != 1 || !info[0].IsExternal()) {
+      throw Napi::TypeError::New(info.Env(), std::string(Self::kName) + " cannot be constructed");
+    }
+    held_ = *info[0].As<Napi::External<Shared>>().Data();
+    info.This().template As<Napi::Object>().TypeTag(&Self::kTag);
+    account(info.Env(), +1);
+  }
+
+  // Hides ObjectWrap's, which would take any wrapped object for one of this class.
+  static Self* Unwrap(Napi::Object object) {
+    if (!object.IsObject() || !object.CheckTypeTag(&Self::kTag)) {
+      throw Napi::TypeError::New(object.Env(), std::string("Expected `this` to be a ") + Self::kName);
+    }
+    return Base::Unwrap(object);
+  }
+
+  void Finalize(Napi::BasicEnv env) override {
+    account(env, -1);
+    held_.reset();
+  }
+
+  /// The promise of a Self around the model that `config` and `source` describe.
+  template <class Config>
+  static Napi::Value load(const Napi::CallbackInfo& info, Config config) {
+    auto source = std::make_shared<Source>(Source::read(info[1], "source"));
+    auto loaded = std::make_shared<Shared>();
+    return run_async(
+        info.Env(), CancelTokenWrap::from(info[2], "cancel"),
+        [config, source, loaded](const nd::CancelToken& cancel) {
+          const nd::WeightTable table = source->build();
+          nd::Loader loader{table, nd::best_kernels(), nd::ThreadPool::shared(), &cancel};
+          auto model = std::make_unique<Model>(config, loader);
+          *loaded = std::make_shared<Held<Model>>(std::move(model), loader.packed_bytes);
+        },
+        [loaded](Napi::Env env) -> Napi::Value {
+          return Self::constructor(Addon::of(env)).New({Napi::External<Shared>::New(env, loaded.get())});
+        });
+  }
+
+ protected:
+  static std::vector<typename Base::PropertyDescriptor> with_common(
+      std::initializer_list<typename Base::PropertyDescriptor> own) {
+    std::vector<typename Base::PropertyDescriptor> all(own);
+    all.push_back(Base::InstanceAccessor("weightBytes", &Self::weight_bytes, nullptr));
+    all.push_back(Base::InstanceMethod("trim", &Self::trim));
+    all.push_back(Base::InstanceMethod("dispose", &Self::dispose));
+    return all;
+  }
+
+  const Shared& held() const {
+    if (!held_) throw nd::Error(nd::ErrorCode::disposed, std::string(Self::kName) + " has been disposed");
+    return held_;
+  }
+
+  /// Calls `call(model, output, cancel)` on a worker and promises the output array.
+  template <class Element, class Call>
+  Napi::Value compute(const Napi::CallbackInfo& info, size_t cancel_index, int64_t output_length, Call call) {
+    const Shared shared = held();
+    auto token = CancelTokenWrap::from(info[cancel_index], "cancel");
+    const Output<Element> output(info.Env(), output_length);
+    return run_async(
+        info.Env(), std::move(token),
+        [shared, output, call = std::move(call)](const nd::CancelToken& cancel) {
+          shared->use([&](Model& model) { call(model, output.data(), cancel); });
+        },
+        [output](Napi::Env) { return output.value(); });
+  }
+
+ public:
+  Napi::Value weight_bytes(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), held_ ? static_cast<double>(held_->weight_bytes()) : 0.0);
+  }
+  Napi::Value trim(const Napi::CallbackInfo& info) {
+    if (held_) held_->trim();
+    return info.Env().Undefined();
+  }
+  Napi::Value dispose(const Napi::CallbackInfo& info) {
+    account(info.Env(), -1);
+    held_.reset();
+    return info.Env().Undefined();
+  }
+
+ private:
+  /// Tells the garbage collector what this small object really holds.
+  void account(Napi::BasicEnv env, int64_t sign) {
+    if (held_)
+      Napi::MemoryManagement::AdjustExternalMemory(env, sign * static_cast<int64_t>(held_->weight_bytes()));
+  }
+
+  Shared held_;
+};
+
+}  // namespace nd_binding

@@ -1,0 +1,52 @@
+// The three models as JavaScript objects; their methods are those of lib/native.ts.
+#pragma once
+#include "model_wrap.h"
+#include "text/text_encoder.h"
+#include "unet/unet.h"
+#include "vae/vae.h"
+
+namespace nd_binding {
+
+class TextEncoderWrap : public ModelWrap<TextEncoderWrap, nd::TextEncoder> {
+ public:
+  static constexpr const char* kName = "NativeTextEncoder";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66747874656e6301};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.text_encoder; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value encode(const Napi::CallbackInfo& info);
+};
+
+class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {
+ public:
+  static constexpr const char* kName = "NativeUnet";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66756e6574000001};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.unet; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value predict(const Napi::CallbackInfo& info);
+  Napi::Value working_bytes(const Napi::CallbackInfo& info);
+};
+
+class VaeWrap : public ModelWrap<VaeWrap, nd::Vae> {
+ public:
+  static constexpr const char* kName = "NativeVae";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6676616500000001};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.vae; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value encode(const Napi::CallbackInfo& info);
+  Napi::Value decode(const Napi::CallbackInfo& info);
+  Napi::Value encode_bytes(const Napi::CallbackInfo& info);
+  Napi::Value decode_bytes(const Napi::CallbackInfo& info);
+  Napi::Value quantize(const Napi::CallbackInfo& info);
+  Napi::Value lookup(const Napi::CallbackInfo& info);
+};
+
+}  // namespace nd_binding

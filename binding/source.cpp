@@ -1,0 +1,61 @@
+#include "source.h"
+
+#include "arguments.h"
+#include "core/error.h"
+
+namespace nd_binding {
+namespace {
+
+constexpr int64_t kMostBytes = int64_t{1} << 53;  // what a JavaScript number holds exactly
+constexpr int64_t kMostDimension = int64_t{1} << 31;
+constexpr int64_t kMostElements = int64_t{1} << 48;
+
+}  // namespace
+
+Source Source::read(Napi::Value value, const std::string& name) {
+  const Fields fields(value, name);
+  Source source;
+  const Napi::Array files = to_array(fields.get("files"), name + ".files");
+  for (uint32_t i = 0; i < files.Length(); ++i) {
+    const Napi::HandleScope scope(value.Env());
+    source.files.push_back(to_string(files.Get(i), name + ".files[" + std::to_string(i) + "]"));
+  }
+  if (source.files.empty()) {
+    throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at least 1 element in " + name + ".files");
+  }
+  const Napi::Array tensors = to_array(fields.get("tensors"), name + ".tensors");
+  for (uint32_t i = 0; i < tensors.Length(); ++i) {
+    const Napi::HandleScope scope(value.Env());
+    const Fields entry(tensors.Get(i), name + ".tensors[" + std::to_string(i) + "]");
+    Tensor tensor;
+    tensor.name = entry.string("name");
+    tensor.type = entry.string("type");
+    tensor.shape = entry.integers("shape", 0, kMostDimension);
+    int64_t elements = 1;
+    for (int64_t dimension : tensor.shape) {
+      if (dimension > 0 && elements > kMostElements / dimension) {
+        throw nd::Error(nd::ErrorCode::model_format, "Expected fewer elements in tensor " + tensor.name);
+      }
+      elements *= dimension;
+    }
+    tensor.file = static_cast<int>(entry.integer("file", 0, static_cast<int64_t>(source.files.size()) - 1));
+    tensor.offset = static_cast<uint64_t>(entry.integer("offset", 0, kMostBytes));
+    tensor.bytes = static_cast<uint64_t>(entry.integer("bytes", 0, kMostBytes));
+    tensor.channels_last = entry.has("channelsLast") && entry.boolean("channelsLast");
+    source.tensors.push_back(std::move(tensor));
+  }
+  return source;
+}
+
+nd::WeightTable Source::build() const {
+  nd::WeightTable table;
+  std::vector<int> indices;
+  for (const std::string& file : files) indices.push_back(table.add_file(file));
+  for (const Tensor& tensor : tensors) {
+    table.add(tensor.name, nd::tensor_type(tensor.type), tensor.shape, tensor.channels_last,
+              indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes);
+  }
+  return table;
+}
+
+}  // namespace nd_binding

@@ -1,0 +1,29 @@
+// The table of stored tensors that lib/weights found in the files' headers.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/weights.h"
+#include "napi_all.h"
+
+namespace nd_binding {
+
+/// A ModelSource of lib/native.ts, read on the JavaScript thread; the files are opened by build(), on a
+/// worker.
+struct Source {
+  struct Tensor {
+    std::string name, type;
+    std::vector<int64_t> shape;
+    bool channels_last = false;
+    int file = 0;
+    uint64_t offset = 0, bytes = 0;
+  };
+  std::vector<std::string> files;
+  std::vector<Tensor> tensors;
+
+  static Source read(Napi::Value value, const std::string& name);
+  /// Maps the files. Errors: io, model_format, unsupported_model (of a tensor's type).
+  nd::WeightTable build() const;
+};
+
+}  // namespace nd_binding

@@ -1,0 +1,87 @@
+#include "models.h"
+
+namespace nd_binding {
+namespace {
+
+constexpr int64_t kMostLayers = 100;
+constexpr int64_t kMostDepth = 1000;
+
+nd::UnetConfig read_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::UnetConfig config;
+  config.in_channels = fields.integer("inChannels", 1, kMostWidth);
+  config.out_channels = fields.integer("outChannels", 1, kMostWidth);
+  config.block_channels = fields.integers("blockChannels", 1, kMostWidth);
+  config.layers_per_block = fields.integers("layersPerBlock", 1, kMostLayers);
+  config.down_transformer_depth = fields.integers("downTransformerDepth", 0, kMostDepth);
+  config.up_transformer_depth = fields.integers("upTransformerDepth", 0, kMostDepth);
+  config.mid_transformer_depth = fields.integer("midTransformerDepth", -1, kMostDepth);
+  config.heads = fields.integers("heads", 1, kMostWidth);
+  config.context_width = fields.integer("contextWidth", 0, kMostWidth);
+  config.norm_groups = fields.integer("normGroups", 1, kMostWidth);
+  config.norm_eps = static_cast<float>(fields.number("normEps"));
+  config.linear_projection = fields.boolean("linearProjection");
+  config.flip_sin_to_cos = fields.boolean("flipSinToCos");
+  config.freq_shift = static_cast<float>(fields.number("freqShift"));
+  config.check();
+  return config;
+}
+
+struct Sizes {
+  int64_t n, h, w, length;
+};
+
+Sizes read_sizes(const Napi::CallbackInfo& info, const nd::UnetConfig& config, size_t first,
+                 size_t length_index) {
+  Sizes sizes{};
+  sizes.n = to_integer(info[first], "n", 1, kMostBatch);
+  sizes.h = to_integer(info[first + 1], "h", 1, kMostSide);
+  sizes.w = to_integer(info[first + 2], "w", 1, kMostSide);
+  sizes.length = to_integer(info[length_index], "length", config.has_attention() ? 1 : 0, kMostSide);
+  batch_pixels(sizes.n, sizes.h, sizes.w);
+  return sizes;
+}
+
+}  // namespace
+
+Napi::Function UnetWrap::define(Napi::Env env) {
+  return DefineClass(env, kName,
+                     with_common({InstanceMethod("predict", &UnetWrap::predict),
+                                  InstanceMethod("workingBytes", &UnetWrap::working_bytes)}));
+}
+
+Napi::Value UnetWrap::load(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_config(info[0])); });
+}
+
+Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const nd::UnetConfig& config = held()->model().config();
+    const Sizes sizes = read_sizes(info, config, 1, 6);
+    const int64_t pixels = batch_pixels(sizes.n, sizes.h, sizes.w);
+    struct Input {
+      std::vector<float> latents, timesteps, context;
+    };
+    auto input = std::make_shared<Input>();
+    input->latents = to_floats(info[0], "latents", pixels * config.in_channels);
+    input->timesteps = to_floats(info[4], "timesteps", sizes.n);
+    input->context = to_floats(info[5], "context", sizes.n * sizes.length * config.context_width);
+    return compute<float>(info, 7, pixels * config.out_channels,
+                          [=](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
+                            model.predict(input->latents.data(), sizes.n, sizes.h, sizes.w,
+                                          input->timesteps.data(), input->context.data(), sizes.length, out,
+                                          &cancel);
+                          });
+  });
+}
+
+Napi::Value UnetWrap::working_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const nd::Unet& model = held()->model();
+    const Sizes sizes = read_sizes(info, model.config(), 0, 3);
+    const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, sizes.length);
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+  });
+}
+
+}  // namespace nd_binding

@@ -1,0 +1,147 @@
+#include "models.h"
+
+namespace nd_binding {
+namespace {
+
+nd::VaeConfig read_config(Napi::Value value) {
+  constexpr int64_t kMostCodes = int64_t{1} << 24;
+  const Fields fields(value, "config");
+  nd::VaeConfig config;
+  config.in_channels = fields.integer("inChannels", 1, kMostWidth);
+  config.out_channels = fields.integer("outChannels", 1, kMostWidth);
+  config.latent_channels = fields.integer("latentChannels", 1, kMostWidth);
+  config.block_channels = fields.integers("blockChannels", 1, kMostWidth);
+  config.layers_per_block = fields.integer("layersPerBlock", 1, 100);
+  config.norm_groups = fields.integer("normGroups", 1, kMostWidth);
+  config.mid_attention = fields.boolean("midAttention");
+  config.quant_conv = fields.boolean("quantConv");
+  config.post_quant_conv = fields.boolean("postQuantConv");
+  if (fields.has("codebook")) {
+    const Fields codebook(fields.get("codebook"), "config.codebook");
+    config.codebook_size = codebook.integer("size", 1, kMostCodes);
+    config.codebook_width = codebook.integer("width", 1, kMostWidth);
+  }
+  config.check();
+  return config;
+}
+
+struct Sizes {
+  int64_t n, h, w, pixels;
+};
+
+Sizes read_sizes(const Napi::CallbackInfo& info, size_t first, int64_t least) {
+  Sizes sizes{};
+  sizes.n = to_integer(info[first], "n", 1, kMostBatch);
+  sizes.h = to_integer(info[first + 1], "h", least, kMostSide);
+  sizes.w = to_integer(info[first + 2], "w", least, kMostSide);
+  sizes.pixels = batch_pixels(sizes.n, sizes.h, sizes.w);
+  return sizes;
+}
+
+/// null and undefined: no tiling.
+std::shared_ptr<nd::Tiling> read_tiling(Napi::Value value) {
+  if (value.IsNull() || value.IsUndefined()) return nullptr;
+  const Fields fields(value, "tiling");
+  auto tiling = std::make_shared<nd::Tiling>();
+  tiling->size = fields.integer("size", 1, kMostSide);
+  tiling->overlap = fields.integer("overlap", 0, tiling->size - 1);
+  return tiling;
+}
+
+/// The output of decoding has factor² as many pixels as its input.
+int64_t scaled_pixels(const Sizes& sizes, int64_t factor) {
+  return batch_pixels(sizes.n, sizes.h * factor, sizes.w * factor);
+}
+
+}  // namespace
+
+Napi::Function VaeWrap::define(Napi::Env env) {
+  return DefineClass(
+      env, kName,
+      with_common({InstanceMethod("encode", &VaeWrap::encode), InstanceMethod("decode", &VaeWrap::decode),
+                   InstanceMethod("encodeBytes", &VaeWrap::encode_bytes),
+                   InstanceMethod("decodeBytes", &VaeWrap::decode_bytes),
+                   InstanceMethod("quantize", &VaeWrap::quantize),
+                   InstanceMethod("lookup", &VaeWrap::lookup)}));
+}
+
+Napi::Value VaeWrap::load(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_config(info[0])); });
+}
+
+Napi::Value VaeWrap::encode(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const nd::VaeConfig& config = held()->model().config();
+    const int64_t f = config.factor();
+    const Sizes sizes = read_sizes(info, 1, f);
+    auto image =
+        std::make_shared<std::vector<float>>(to_floats(info[0], "image", sizes.pixels * config.in_channels));
+    const auto tiling = read_tiling(info[4]);
+    return compute<float>(info, 5, sizes.n * (sizes.h / f) * (sizes.w / f) * config.moment_channels(),
+                          [=](nd::Vae& model, float* out, const nd::CancelToken& cancel) {
+                            model.encode(image->data(), sizes.n, sizes.h, sizes.w, tiling.get(), out,
+                                         &cancel);
+                          });
+  });
+}
+
+Napi::Value VaeWrap::decode(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const nd::VaeConfig& config = held()->model().config();
+    const Sizes sizes = read_sizes(info, 1, 1);
+    const int64_t pixels = scaled_pixels(sizes, config.factor());
+    auto latents = std::make_shared<std::vector<float>>(
+        to_floats(info[0], "latents", sizes.pixels * config.decoded_channels()));
+    const auto tiling = read_tiling(info[4]);
+    return compute<float>(info, 5, pixels * config.out_channels,
+                          [=](nd::Vae& model, float* out, const nd::CancelToken& cancel) {
+                            model.decode(latents->data(), sizes.n, sizes.h, sizes.w, tiling.get(), out,
+                                         &cancel);
+                          });
+  });
+}
+
+// Working memory is that of one image, whatever n.
+Napi::Value VaeWrap::encode_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const nd::Vae& model = held()->model();
+    const Sizes sizes = read_sizes(info, 0, model.config().factor());
+    return Napi::Number::New(info.Env(), static_cast<double>(model.encode_bytes(sizes.h, sizes.w)));
+  });
+}
+
+Napi::Value VaeWrap::decode_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const nd::Vae& model = held()->model();
+    const Sizes sizes = read_sizes(info, 0, 1);
+    scaled_pixels(sizes, model.config().factor());
+    return Napi::Number::New(info.Env(), static_cast<double>(model.decode_bytes(sizes.h, sizes.w)));
+  });
+}
+
+Napi::Value VaeWrap::quantize(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const nd::VaeConfig& config = held()->model().config();
+    const Sizes sizes = read_sizes(info, 1, 1);
+    auto latents = std::make_shared<std::vector<float>>(
+        to_floats(info[0], "latents", sizes.pixels * config.decoded_channels()));
+    return compute<int32_t>(info, 4, sizes.pixels,
+                            [=](nd::Vae& model, int32_t* out, const nd::CancelToken& cancel) {
+                              model.quantize(latents->data(), sizes.n, sizes.h, sizes.w, out, &cancel);
+                            });
+  });
+}
+
+Napi::Value VaeWrap::lookup(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const nd::VaeConfig& config = held()->model().config();
+    const Sizes sizes = read_sizes(info, 1, 1);
+    auto codes = std::make_shared<std::vector<int32_t>>(to_ints(info[0], "codes", sizes.pixels));
+    return compute<float>(info, 4, sizes.pixels * config.decoded_channels(),
+                          [=](nd::Vae& model, float* out, const nd::CancelToken&) {
+                            model.lookup(codes->data(), sizes.n, sizes.h, sizes.w, out);
+                          });
+  });
+}
+
+}  // namespace nd_binding

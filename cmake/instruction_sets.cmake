@@ -1,0 +1,15 @@
+# One translation unit for each instruction set, with its own flags; everything else is built for the baseline, so that
+# the library loads on any CPU of its architecture and dispatch.cpp chooses.
+function(nd_kernels source definition)
+  target_sources(engine PRIVATE cpp/kernels/simd/${source})
+  target_compile_definitions(engine PUBLIC ${definition})
+  set_source_files_properties(cpp/kernels/simd/${source} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+endfunction()
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  nd_kernels(avx512.cpp ND_X86_KERNELS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
+    -mprefer-vector-width=512)
+  nd_kernels(avx2.cpp ND_X86_KERNELS -mavx2 -mfma -mf16c)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  nd_kernels(neon.cpp ND_NEON_KERNELS)
+endif()

@@ -1,0 +1,101 @@
+#include "core/arena.h"
+
+#include <sys/mman.h>
+
+#include <limits>
+#include <string>
+
+#include "core/error.h"
+
+namespace nd {
+
+namespace {
+// In measuring mode pointers are offsets from here, so that none is null.
+constexpr uintptr_t kMeasuringBase = 1u << 20;
+constexpr size_t kOpenEnd = std::numeric_limits<size_t>::max() / 2;
+
+size_t round_up(size_t bytes) {
+  if (bytes == 0) bytes = 1;
+  return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
+}
+}  // namespace
+
+Arena::~Arena() { free(); }
+
+void Arena::reset() {
+  used_.clear();
+  gaps_.clear();
+  gaps_[0] = kOpenEnd;
+}
+
+void Arena::begin_measuring() {
+  measuring_ = true;
+  peak_ = 0;
+  reset();
+}
+
+void Arena::reserve(size_t bytes) {
+  measuring_ = false;
+  reset();
+  bytes = round_up(bytes);
+  if (bytes <= capacity_) return;
+  free();
+  void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (block == MAP_FAILED)
+    throw Error(ErrorCode::out_of_memory,
+                "Could not allocate " + std::to_string(bytes >> 20) + " MB of working memory");
+#ifdef MADV_HUGEPAGE
+  madvise(block, bytes, MADV_HUGEPAGE);
+#endif
+  base_ = static_cast<uint8_t*>(block);
+  capacity_ = bytes;
+  reset();
+}
+
+void Arena::free() {
+  if (base_) munmap(base_, capacity_);
+  base_ = nullptr;
+  capacity_ = 0;
+  reset();
+}
+
+void* Arena::allocate(size_t bytes) {
+  bytes = round_up(bytes);
+  auto best = gaps_.end();
+  for (auto gap = gaps_.begin(); gap != gaps_.end(); ++gap)
+    if (gap->second >= bytes && (best == gaps_.end() || gap->second < best->second)) best = gap;
+  if (best == gaps_.end()) throw Error(ErrorCode::out_of_memory, "Working memory of one forward exceeds the address space");
+  const size_t offset = best->first, length = best->second;
+  gaps_.erase(best);
+  if (length > bytes) gaps_[offset + bytes] = length - bytes;
+  used_[offset] = bytes;
+  if (offset + bytes > peak_) peak_ = offset + bytes;
+  if (measuring_) return reinterpret_cast<void*>(kMeasuringBase + offset);
+  if (offset + bytes > capacity_)
+    throw Error(ErrorCode::out_of_memory, "Working memory was planned too small: a defect of the engine");
+  return base_ + offset;
+}
+
+void Arena::release(void* pointer) {
+  const size_t offset = measuring_ ? reinterpret_cast<uintptr_t>(pointer) - kMeasuringBase
+                                   : static_cast<size_t>(static_cast<uint8_t*>(pointer) - base_);
+  auto entry = used_.find(offset);
+  if (entry == used_.end()) return;
+  size_t begin = entry->first, length = entry->second;
+  used_.erase(entry);
+  auto next = gaps_.lower_bound(begin);
+  if (next != gaps_.end() && next->first == begin + length) {
+    length += next->second;
+    next = gaps_.erase(next);
+  }
+  if (next != gaps_.begin()) {
+    auto previous = std::prev(next);
+    if (previous->first + previous->second == begin) {
+      previous->second += length;
+      return;
+    }
+  }
+  gaps_[begin] = length;
+}
+
+}  // namespace nd

@@ -1,0 +1,46 @@
+// Working memory of a forward pass. A forward is first run in measuring mode, where kernels are skipped and allocations
+// only move offsets; that gives the peak for this shape. The real run repeats the same allocations, so it gets the same
+// offsets inside one block that was allocated once.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+
+namespace nd {
+
+class Arena {
+ public:
+  static constexpr size_t kAlignment = 64;  // one cache line, one AVX-512 vector
+
+  Arena() = default;
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  /// Everything allocated is forgotten; allocations from now on only count. peak() starts at zero.
+  void begin_measuring();
+  /// Makes room for `bytes` (Error out_of_memory if the system has not got them) and leaves measuring mode.
+  void reserve(size_t bytes);
+  /// Gives the block back to the system.
+  void free();
+
+  bool measuring() const { return measuring_; }
+  size_t peak() const { return peak_; }
+  size_t capacity() const { return capacity_; }
+
+  /// Best fit among the gaps. In measuring mode the returned pointer must not be read or written.
+  void* allocate(size_t bytes);
+  void release(void* pointer);
+
+ private:
+  void reset();
+
+  uint8_t* base_ = nullptr;
+  size_t capacity_ = 0;
+  size_t peak_ = 0;
+  bool measuring_ = false;
+  std::map<size_t, size_t> gaps_;  // offset → length, the last one open-ended
+  std::map<size_t, size_t> used_;  // offset → length
+};
+
+}  // namespace nd

@@ -1,0 +1,194 @@
+#include "core/thread_pool.h"
+
+#include <condition_variable>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace nd {
+
+namespace {
+// A worker that found no work spins this often before it parks: consecutive layers follow each other within
+// microseconds, a futex wake-up costs about fifty.
+constexpr int kSpins = 4000;
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+#ifdef __linux__
+int read_number(const std::string& path) {
+  std::ifstream file(path);
+  int value = -1;
+  file >> value;
+  return file ? value : -1;
+}
+#endif
+}  // namespace
+
+int physical_cores() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    std::set<std::pair<int, int>> cores;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &set)) continue;
+      const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+      const int core = read_number(topology + "core_id");
+      // Where the kernel tells no topology, every logical CPU counts as a core of its own.
+      cores.insert(core < 0 ? std::make_pair(-1, cpu)
+                            : std::make_pair(read_number(topology + "physical_package_id"), core));
+    }
+    if (!cores.empty()) return static_cast<int>(cores.size());
+  }
+#endif
+  const unsigned n = std::thread::hardware_concurrency();
+  return n ? static_cast<int>(n) : 1;
+}
+
+float* thread_scratch(size_t floats) {
+  static thread_local std::vector<float> memory;
+  constexpr size_t kSlack = 16;  // floats in 64 bytes
+  if (memory.size() < floats + kSlack) {
+    memory = {};
+    memory.resize(floats + kSlack);
+  }
+  const uintptr_t address = reinterpret_cast<uintptr_t>(memory.data());
+  return memory.data() + (64 - address % 64) % 64 / sizeof(float);
+}
+
+struct ThreadPool::State {
+  std::mutex turn;  // held by the caller whose work is running
+
+  std::mutex mutex;
+  std::condition_variable wake, finished;
+  std::vector<std::thread> workers;
+  std::atomic<uint64_t> generation{0};
+  bool stopping = false;
+  int busy = 0;
+
+  // The work of the current generation.
+  const std::function<void(int64_t, int)>* task = nullptr;
+  const CancelToken* cancel = nullptr;
+  int64_t count = 0;
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> stop{false};
+  std::exception_ptr error;
+
+  void run_tasks(int thread) {
+    for (;;) {
+      if (stop.load(std::memory_order_relaxed)) return;
+      if (cancel && cancel->cancelled()) return;
+      const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
+      if (index >= count) return;
+      try {
+        (*task)(index, thread);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(mutex);
+        if (!error) error = std::current_exception();
+        stop.store(true, std::memory_order_relaxed);
+      }
+    }
+  }
+
+  void work(int thread, uint64_t seen) {
+    for (;;) {
+      for (int i = 0; i < kSpins && generation.load(std::memory_order_acquire) == seen; ++i) relax();
+      {
+        std::unique_lock<std::mutex> lock(mutex);
+        wake.wait(lock, [&] { return stopping || generation.load(std::memory_order_relaxed) != seen; });
+        if (stopping) return;
+        seen = generation.load(std::memory_order_relaxed);
+      }
+      run_tasks(thread);
+      {
+        std::lock_guard<std::mutex> lock(mutex);
+        if (--busy == 0) finished.notify_one();
+      }
+    }
+  }
+
+  void start(int threads) {
+    stopping = false;
+    const uint64_t seen = generation.load();
+    for (int i = 1; i < threads; ++i) workers.emplace_back([this, i, seen] { work(i, seen); });
+  }
+
+  void stop_workers() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      stopping = true;
+    }
+    wake.notify_all();
+    for (auto& worker : workers) worker.join();
+    workers.clear();
+  }
+};
+
+// Never destroyed: at process exit Node may still have a worker inside the pool.
+ThreadPool& ThreadPool::shared() {
+  static ThreadPool* pool = new ThreadPool(physical_cores());
+  return *pool;
+}
+
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) { state_->start(threads < 1 ? 1 : threads); }
+
+ThreadPool::~ThreadPool() { state_->stop_workers(); }
+
+int ThreadPool::threads() const {
+  std::lock_guard<std::mutex> lock(state_->turn);
+  return static_cast<int>(state_->workers.size()) + 1;
+}
+
+void ThreadPool::resize(int threads) {
+  if (threads < 1 || threads > 256) throw Error(ErrorCode::invalid_argument, "Expected 1 to 256 threads");
+  std::lock_guard<std::mutex> lock(state_->turn);
+  if (threads == static_cast<int>(state_->workers.size()) + 1) return;
+  state_->stop_workers();
+  state_->start(threads);
+}
+
+void ThreadPool::parallel_for(int64_t count, const CancelToken* cancel,
+                              const std::function<void(int64_t, int)>& task) {
+  State& s = *state_;
+  if (cancel) cancel->check();
+  if (count <= 0) return;
+  std::lock_guard<std::mutex> turn(s.turn);
+  s.task = &task;
+  s.cancel = cancel;
+  s.count = count;
+  s.next.store(0, std::memory_order_relaxed);
+  s.stop.store(false, std::memory_order_relaxed);
+  s.error = nullptr;
+  const bool shared = count > 1 && !s.workers.empty();
+  if (shared) {
+    {
+      std::lock_guard<std::mutex> lock(s.mutex);
+      s.busy = static_cast<int>(s.workers.size());
+      s.generation.fetch_add(1, std::memory_order_release);
+    }
+    s.wake.notify_all();
+  }
+  s.run_tasks(0);
+  if (shared) {
+    std::unique_lock<std::mutex> lock(s.mutex);
+    s.finished.wait(lock, [&] { return s.busy == 0; });
+  }
+  if (s.error) std::rethrow_exception(std::exchange(s.error, nullptr));
+  if (cancel) cancel->check();
+}
+
+}  // namespace nd

@@ -1,0 +1,124 @@
+#include "core/weights.h"
+
+#include <limits>
+
+#include "core/error.h"
+#include "quant/traits.h"
+
+namespace nd {
+
+namespace {
+
+std::string text(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
+  return out + "]";
+}
+
+bool same_but_for_ones(std::vector<int64_t> a, std::vector<int64_t> b) {
+  while (a.size() > 1 && a.back() == 1) a.pop_back();
+  while (b.size() > 1 && b.back() == 1) b.pop_back();
+  return a == b;
+}
+
+}  // namespace
+
+const char* name_of(TensorType type) { return traits(type).name; }
+
+TensorType tensor_type(const std::string& name) {
+  int count;
+  const TypeTraits* rows = all_traits(&count);
+  std::string known;
+  for (int i = 0; i < count; ++i) {
+    if (name == rows[i].name) return rows[i].type;
+    known += (i ? ", " : "") + std::string(rows[i].name);
+  }
+  throw Error(ErrorCode::unsupported_model, "Element type " + name + " is not supported; known are " + known);
+}
+
+int64_t stored_bytes(TensorType type, int64_t count) {
+  const TypeTraits& row = traits(type);
+  if (count % row.block != 0) return -1;
+  return count / row.block * row.block_bytes;
+}
+
+int64_t StoredTensor::count() const {
+  int64_t product = 1;
+  for (const int64_t length : shape) product *= length;
+  return product;
+}
+
+void StoredTensor::read(const Kernels& kernels, int64_t begin, int64_t elements, float* out) const {
+  const TypeTraits& row = traits(type);
+  row.decode(kernels, data + begin / row.block * row.block_bytes, elements, out);
+}
+
+int WeightTable::add_file(const std::string& path) {
+  files_.push_back(std::make_unique<MappedFile>(path));
+  return static_cast<int>(files_.size()) - 1;
+}
+
+void WeightTable::add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last,
+                      int file, uint64_t offset, uint64_t bytes) {
+  if (file < 0 || file >= static_cast<int>(files_.size()))
+    throw Error(ErrorCode::model_format, "Tensor " + name + " lies in a file that was not given");
+  const MappedFile& mapped = *files_[static_cast<size_t>(file)];
+  int64_t count = 1;
+  for (const int64_t length : shape) {
+    if (length < 0 || (length > 0 && count > std::numeric_limits<int64_t>::max() / 16 / length))
+      throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " has the impossible shape " + text(shape));
+    count *= length;
+  }
+  const int64_t expected = stored_bytes(type, count);
+  if (expected < 0 || static_cast<uint64_t>(expected) != bytes)
+    throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " +
+                                             text(shape) + " needs " + std::to_string(expected) + " bytes but has " +
+                                             std::to_string(bytes));
+  if (offset > mapped.size() || bytes > mapped.size() - offset)
+    throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " ends at byte " +
+                                             std::to_string(offset + bytes) + " but the file has " +
+                                             std::to_string(mapped.size()));
+  StoredTensor tensor;
+  tensor.name = name;
+  tensor.type = type;
+  tensor.shape = std::move(shape);
+  tensor.channels_last = channels_last;
+  tensor.data = mapped.data() + offset;
+  tensor.bytes = static_cast<size_t>(bytes);
+  tensor.file = &mapped;
+  if (!tensors_.emplace(name, std::move(tensor)).second)
+    throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " is there twice");
+}
+
+bool WeightTable::has(const std::string& name) const { return tensors_.count(name) > 0; }
+
+const StoredTensor& WeightTable::find(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found != tensors_.end()) return found->second;
+  const std::string where = files_.empty() ? "The model" : files_.front()->path();
+  throw Error(ErrorCode::model_shape, where + ": tensor " + name + " is missing");
+}
+
+const StoredTensor& WeightTable::require(const std::string& name, const std::vector<int64_t>& shape) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    const std::string where = files_.empty() ? "The model" : files_.front()->path();
+    throw Error(ErrorCode::model_shape, where + ": tensor " + name + " of shape " + text(shape) + " is missing");
+  }
+  const StoredTensor& tensor = found->second;
+  if (!same_but_for_ones(tensor.shape, shape))
+    throw Error(ErrorCode::model_shape, tensor.file->path() + ": expected shape " + text(shape) + " for tensor " + name +
+                                            " but found " + text(tensor.shape));
+  return tensor;
+}
+
+std::vector<float> Loader::vector(const std::string& name, int64_t length) {
+  if (cancel) cancel->check();
+  const StoredTensor& tensor = weights.require(name, {length});
+  std::vector<float> out(static_cast<size_t>(length));
+  tensor.read(kernels, 0, length, out.data());
+  packed_bytes += out.size() * sizeof(float);
+  return out;
+}
+
+}  // namespace nd

@@ -1,0 +1,39 @@
+// Convolution as an implicit matrix product over padded bands of rows: no im2col buffer, and the group normalisation
+// and SiLU before it are applied while a band is copied, so the normalised activations never exist as a whole.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "nn/linear.h"
+#include "nn/norm.h"
+
+namespace nd {
+
+struct Conv2dOptions {
+  int kernel = 3;       // square
+  int stride = 1;
+  int pad_before = 1;   // top and left
+  int pad_after = 1;    // bottom and right (the KL encoder pads 0 and 1)
+  bool upsample = false;  // nearest 2× before a 3×3 convolution, folded into four 2×2 ones: exact, 2.25× less work
+  bool bias = true;
+};
+
+class Conv2d {
+ public:
+  Conv2d() = default;
+  Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out, Conv2dOptions options = {});
+
+  /// x: [n][h][w][in] → [n][h'][w'][out]. With `norm`, the layer convolves SiLU(norm(x)).
+  Feature forward(Run& run, const Feature& x, const GroupNorm* norm = nullptr, const Fuse& fuse = {}) const;
+
+ private:
+  Feature forward_pointwise(Run& run, const Feature& x, const Fuse& fuse) const;
+  GemmArgs product(const PackedMatrix& weights, const Fuse& fuse, const Feature& out) const;
+
+  Conv2dOptions options_;
+  int64_t in_ = 0, out_ = 0;
+  std::vector<PackedMatrix> weights_;  // one; four (row parity, column parity) when upsampling
+  std::vector<float> bias_;
+};
+
+}  // namespace nd

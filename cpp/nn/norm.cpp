@@ -1,0 +1,88 @@
+#include "nn/norm.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nd {
+
+namespace {
+// Rows whose moments are taken in one go, and rows normalised by one task. Fixed, so that results do not depend on
+// the number of threads.
+constexpr int64_t kMomentRows = 512;
+constexpr int64_t kTaskRows = 256;
+
+/// Count, mean and Σ(x−mean)² of a union of samples (Chan, Golub & LeVeque 1983).
+struct Moments {
+  double count = 0, mean = 0, m2 = 0;
+  void add(double other_count, double other_mean, double other_m2) {
+    const double total = count + other_count, delta = other_mean - mean;
+    mean += delta * other_count / total;
+    m2 += other_m2 + delta * delta * count * other_count / total;
+    count = total;
+  }
+};
+}  // namespace
+
+GroupNorm::GroupNorm(Loader& loader, const std::string& name, int64_t channels, int64_t groups, float eps)
+    : gamma_(loader.vector(name + ".weight", channels)),
+      beta_(loader.vector(name + ".bias", channels)),
+      groups_(groups),
+      eps_(eps) {}
+
+Feature GroupNorm::affine(Run& run, const Feature& x) const {
+  Feature out(run, x.n, 1, 2, x.c);
+  const int64_t pixels = x.pixels(), bands = (pixels + kMomentRows - 1) / kMomentRows, c = x.c;
+  Feature partial(run, x.n, bands, 2, c);
+  run.parallel(x.n * bands, [&](int64_t task, int) {
+    const int64_t image = task / bands, first = task % bands * kMomentRows;
+    float* moments = partial.data() + task * 2 * c;
+    run.kernels.channel_moments(x.data() + (image * pixels + first) * c, std::min(kMomentRows, pixels - first), c,
+                                moments, moments + c);
+  });
+  run.parallel(x.n * groups_, [&](int64_t task, int) {
+    const int64_t image = task / groups_, width = c / groups_, first = task % groups_ * width;
+    Moments moments;
+    for (int64_t band = 0; band < bands; ++band) {
+      const float* part = partial.data() + (image * bands + band) * 2 * c;
+      const double rows = static_cast<double>(std::min(kMomentRows, pixels - band * kMomentRows));
+      for (int64_t j = first; j < first + width; ++j) moments.add(rows, part[j], part[c + j]);
+    }
+    const double inverse = 1.0 / std::sqrt(moments.m2 / moments.count + eps_);
+    float* scale = out.data() + image * 2 * c;
+    for (int64_t j = first; j < first + width; ++j) {
+      const double g = gamma_[static_cast<size_t>(j)] * inverse;
+      scale[j] = static_cast<float>(g);
+      scale[c + j] = static_cast<float>(beta_[static_cast<size_t>(j)] - moments.mean * g);
+    }
+  });
+  return out;
+}
+
+Feature GroupNorm::forward(Run& run, const Feature& x, bool silu) const {
+  const Feature factors = affine(run, x);
+  Feature out(run, x.n, x.h, x.w, x.c);
+  const int64_t pixels = x.pixels(), tasks = (pixels + kTaskRows - 1) / kTaskRows, c = x.c;
+  run.parallel(x.n * tasks, [&](int64_t task, int) {
+    const int64_t image = task / tasks, first = task % tasks * kTaskRows, at = (image * pixels + first) * c;
+    const float* scale = factors.data() + image * 2 * c;
+    run.kernels.affine_rows(x.data() + at, std::min(kTaskRows, pixels - first), c, scale, scale + c, silu,
+                            out.data() + at);
+  });
+  return out;
+}
+
+LayerNorm::LayerNorm(Loader& loader, const std::string& name, int64_t channels, float eps)
+    : gamma_(loader.vector(name + ".weight", channels)), beta_(loader.vector(name + ".bias", channels)), eps_(eps) {}
+
+Feature LayerNorm::forward(Run& run, const Feature& x) const {
+  Feature out(run, x.n, x.h, x.w, x.c);
+  const int64_t rows = x.rows();
+  run.parallel((rows + kTaskRows - 1) / kTaskRows, [&](int64_t task, int) {
+    const int64_t first = task * kTaskRows;
+    run.kernels.layer_norm(x.data() + first * x.c, std::min(kTaskRows, rows - first), x.c, gamma_.data(), beta_.data(),
+                           eps_, out.data() + first * x.c);
+  });
+  return out;
+}
+
+}  // namespace nd

@@ -1,0 +1,75 @@
+#include "unet/transformer.h"
+
+#include <utility>
+
+namespace nd {
+namespace {
+
+constexpr float kGroupNormEps = 1e-6f;  // not the ResBlocks' normEps: the transformer has always had its own
+constexpr float kLayerNormEps = 1e-5f;
+constexpr int64_t kExpansion = 4;  // of the feed-forward network
+
+AttentionOptions attention_options(const TransformerOptions& options, int64_t context_width) {
+  AttentionOptions result;
+  result.width = options.channels;
+  result.context_width = context_width;
+  result.heads = options.heads;
+  result.head_dim = options.channels / options.heads;
+  return result;
+}
+
+}  // namespace
+
+TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
+                                   const TransformerOptions& options)
+    : norm1_(loader, prefix + ".norm1", options.channels, kLayerNormEps),
+      norm2_(loader, prefix + ".norm2", options.channels, kLayerNormEps),
+      norm3_(loader, prefix + ".norm3", options.channels, kLayerNormEps),
+      self_(loader, prefix + ".attn1", attention_options(options, 0)),
+      cross_(loader, prefix + ".attn2", attention_options(options, options.context_width)) {
+  LinearOptions geglu;
+  geglu.geglu = true;
+  const int64_t inner = kExpansion * options.channels;
+  gate_ = Linear(loader, prefix + ".ff.net.0.proj", options.channels, 2 * inner, geglu);
+  out_ = Linear(loader, prefix + ".ff.net.2", inner, options.channels);
+}
+
+Feature TransformerBlock::forward(Run& run, Feature x, const Feature& context) const {
+  {
+    const Feature normed = norm1_.forward(run, x);
+    x = self_.forward(run, normed, nullptr, &x);
+  }
+  {
+    const Feature normed = norm2_.forward(run, x);
+    x = cross_.forward(run, normed, &context, &x);
+  }
+  Feature normed = norm3_.forward(run, x);
+  const Feature hidden = gate_.forward(run, normed);
+  normed.release();
+  Fuse residual;
+  residual.residual = &x;
+  return out_.forward(run, hidden, residual);
+}
+
+SpatialTransformer::SpatialTransformer(Loader& loader, const std::string& prefix,
+                                       const TransformerOptions& options)
+    : norm_(loader, prefix + ".norm", options.channels, options.norm_groups, kGroupNormEps),
+      // 1×1 convolutions in SD 1, linear layers in SD 2: in NHWC both are the same product.
+      in_(loader, prefix + ".proj_in", options.channels, options.channels),
+      out_(loader, prefix + ".proj_out", options.channels, options.channels) {
+  for (int64_t i = 0; i < options.depth; ++i) {
+    blocks_.emplace_back(loader, prefix + ".transformer_blocks." + std::to_string(i), options);
+  }
+}
+
+Feature SpatialTransformer::forward(Run& run, Feature x, const Feature& context) const {
+  Feature normed = norm_.forward(run, x);
+  Feature hidden = in_.forward(run, normed);
+  normed.release();
+  for (const TransformerBlock& block : blocks_) hidden = block.forward(run, std::move(hidden), context);
+  Fuse residual;
+  residual.residual = &x;
+  return out_.forward(run, hidden, residual);
+}
+
+}  // namespace nd

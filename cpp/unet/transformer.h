@@ -1,0 +1,46 @@
+// Attention to the image and to the context (Rombach et al. 2022, section 3.3), between two projections.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "nn/attention.h"
+#include "nn/linear.h"
+#include "nn/norm.h"
+
+namespace nd {
+
+struct TransformerOptions {
+  int64_t channels = 0;
+  int64_t heads = 1;
+  int64_t depth = 1;  // transformer blocks
+  int64_t context_width = 0;
+  int64_t norm_groups = 32;
+};
+
+/// Self-attention, cross-attention and a gated feed-forward network (Shazeer 2020), each after a layer norm
+/// and added to what came in.
+class TransformerBlock {
+ public:
+  TransformerBlock(Loader& loader, const std::string& prefix, const TransformerOptions& options);
+  /// x: [n][h][w][channels], context: [n][1][length][context_width] → as x
+  Feature forward(Run& run, Feature x, const Feature& context) const;
+
+ private:
+  LayerNorm norm1_, norm2_, norm3_;
+  Attention self_, cross_;
+  Linear gate_, out_;
+};
+
+class SpatialTransformer {
+ public:
+  SpatialTransformer(Loader& loader, const std::string& prefix, const TransformerOptions& options);
+  /// x: [n][h][w][channels], context: [n][1][length][context_width] → as x
+  Feature forward(Run& run, Feature x, const Feature& context) const;
+
+ private:
+  GroupNorm norm_;
+  Linear in_, out_;
+  std::vector<TransformerBlock> blocks_;
+};
+
+}  // namespace nd

@@ -1,0 +1,37 @@
+#include "vae/config.h"
+
+#include <string>
+
+#include "core/error.h"
+
+namespace nd {
+namespace {
+
+void require(bool holds, const std::string& message) {
+  if (!holds) throw Error(ErrorCode::invalid_argument, message);
+}
+
+}  // namespace
+
+void VaeConfig::check() const {
+  constexpr size_t kMostLevels = 16;
+  require(!block_channels.empty() && block_channels.size() <= kMostLevels,
+          "Expected VAE blockChannels to have between 1 and 16 elements but received " +
+              std::to_string(block_channels.size()));
+  require(in_channels >= 1 && out_channels >= 1 && latent_channels >= 1 && layers_per_block >= 1,
+          "Expected VAE inChannels, outChannels, latentChannels and layersPerBlock of at least 1");
+  require(norm_groups >= 1, "Expected VAE normGroups of at least 1");
+  for (int64_t channels : block_channels) {
+    require(channels >= 1 && channels % norm_groups == 0, "Expected VAE normGroups to divide blockChannels " +
+                                                              std::to_string(channels) + " but received " +
+                                                              std::to_string(norm_groups));
+  }
+  require(codebook_size >= 0 && (codebook_size == 0 || codebook_width >= 1),
+          "Expected a VAE codebook of at least 1 code and width 1");
+  require(!vector_quantized() || (quant_conv && post_quant_conv) || codebook_width == latent_channels,
+          "Expected VAE codebook.width to be latentChannels, " + std::to_string(latent_channels) +
+              ", where a quantization convolution is missing, but received " +
+              std::to_string(codebook_width));
+}
+
+}  // namespace nd

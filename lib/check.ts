@@ -1,0 +1,136 @@
+/**
+ * What all options are checked with. A wrong type is a TypeError, a wrong value a RangeError, and the text says what was
+ * expected, for which option, and what came: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
+ */
+import { closest } from './spelling.js'
+import type { Tensor } from './types.js'
+
+/** A value as it appears in an error: short, and never the content of something large. */
+export function shown(value: unknown): string {
+  const type = value === null ? 'null' : typeof value
+  if (typeof value === 'string') return `${JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)} of type string`
+  if (typeof value === 'bigint') return `${value}n of type bigint`
+  if (typeof value === 'function') return `${value.name || 'anonymous'} of type function`
+  if (typeof value === 'object' && value !== null) {
+    return `${Array.isArray(value) ? `an array of ${value.length}` : `an instance of ${value.constructor?.name ?? 'Object'}`}`
+  }
+  return type === 'undefined' || type === 'null' ? type : `${String(value)} of type ${type}`
+}
+
+/** The error's text; `expected` reads after "Expected". */
+export function expectation(expected: string, path: string, value: unknown): string {
+  return `Expected ${expected} for ${path} but received ${shown(value)}`
+}
+
+/** A plain object with no keys but these; returns it. */
+export function checkObject(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new TypeError(expectation('object', path, value))
+  }
+  for (const key of Object.keys(value)) {
+    if (keys.includes(key)) continue
+    const likely = closest(key, keys)
+    const name = path === 'options' ? key : `${path}.${key}`
+    throw new TypeError(
+      `Unknown option ${name}${likely ? `, did you mean ${likely}?` : ''} Known options: ${keys.join(', ')}`,
+    )
+  }
+  return value as Record<string, unknown>
+}
+
+export function checkInteger(value: unknown, path: string, lowest: number, highest: number): number {
+  const expected = `integer between ${lowest} and ${highest}`
+  if (typeof value !== 'number') throw new TypeError(expectation(expected, path, value))
+  if (!Number.isInteger(value) || value < lowest || value > highest) {
+    throw new RangeError(expectation(expected, path, value))
+  }
+  return value
+}
+
+export function checkNumber(value: unknown, path: string, lowest: number, highest: number): number {
+  const expected = `number between ${lowest} and ${highest}`
+  if (typeof value !== 'number') throw new TypeError(expectation(expected, path, value))
+  if (!(value >= lowest && value <= highest)) throw new RangeError(expectation(expected, path, value))
+  return value
+}
+
+export function checkString(value: unknown, path: string): string {
+  if (typeof value !== 'string') throw new TypeError(expectation('string', path, value))
+  return value
+}
+
+export function checkBoolean(value: unknown, path: string): boolean {
+  if (typeof value !== 'boolean') throw new TypeError(expectation('boolean', path, value))
+  return value
+}
+
+export function checkOneOf<T extends string>(value: unknown, path: string, names: readonly T[]): T {
+  if (typeof value !== 'string') throw new TypeError(expectation(`one of ${names.join(', ')}`, path, value))
+  if (names.includes(value as T)) return value as T
+  const likely = closest(value, names)
+  const hint = likely ? `, did you mean ${likely}?` : ''
+  throw new RangeError(expectation(`one of ${names.join(', ')}`, path, value) + hint)
+}
+
+export function checkFunction<T>(value: unknown, path: string): T {
+  if (typeof value !== 'function') throw new TypeError(expectation('function', path, value))
+  return value as T
+}
+
+/** Undefined, or something that behaves like an AbortSignal (another realm's is one, too). */
+export function checkSignal(value: unknown, path = 'signal'): AbortSignal | undefined {
+  if (value === undefined) return undefined
+  const signal = value as AbortSignal
+  if (typeof value !== 'object' || value === null || typeof signal.aborted !== 'boolean' || !signal.addEventListener) {
+    throw new TypeError(expectation('AbortSignal', path, value))
+  }
+  return signal
+}
+
+/** A seed: 0…2^64−1; numbers beyond 2^53 are not exact and must come as bigint. */
+export function checkSeed(value: unknown, path: string): number | bigint {
+  const expected = 'integer between 0 and 18446744073709551615 (2^64-1)'
+  if (typeof value === 'bigint') {
+    if (value < 0n || value >= 2n ** 64n) throw new RangeError(expectation(expected, path, value))
+    return value
+  }
+  if (typeof value !== 'number') throw new TypeError(expectation(expected, path, value))
+  if (!Number.isInteger(value) || value < 0) throw new RangeError(expectation(expected, path, value))
+  if (!Number.isSafeInteger(value)) {
+    throw new RangeError(expectation(`${expected}, as a bigint beyond 2^53,`, path, value))
+  }
+  return value
+}
+
+/**
+ * A tensor of this shape; −1 in `shape` stands for any size above 0. Values are not read: a NaN inside would cost a pass
+ * over the data, and does no harm but to the picture.
+ */
+export function checkTensor(value: unknown, path: string, shape?: readonly number[]): Tensor {
+  const expected = `tensor { data: Float32Array, shape: number[] }`
+  const tensor = value as Tensor
+  if (typeof value !== 'object' || value === null || !(tensor.data instanceof Float32Array)) {
+    throw new TypeError(expectation(expected, path, value))
+  }
+  if (!Array.isArray(tensor.shape) || !tensor.shape.every((size) => typeof size === 'number')) {
+    throw new TypeError(expectation('array of numbers', `${path}.shape`, tensor.shape))
+  }
+  const found = `[${tensor.shape.join(', ')}]`
+  if (!tensor.shape.every((size) => Number.isInteger(size) && size > 0)) {
+    throw new RangeError(`Expected sizes above 0 for ${path}.shape but received ${found}`)
+  }
+  const count = tensor.shape.reduce((product, size) => product * size, 1)
+  if (count !== tensor.data.length) {
+    throw new RangeError(
+      `Expected ${count} elements for ${path}.data, as ${path}.shape ${found} says, but received ${tensor.data.length}`,
+    )
+  }
+  if (shape) {
+    const fits = shape.length === tensor.shape.length && shape.every((size, i) => size === -1 || size === tensor.shape[i])
+    if (!fits) {
+      const wanted = shape.map((size) => (size === -1 ? 'any' : size)).join(', ')
+      throw new RangeError(`Expected shape [${wanted}] for ${path} but received ${found}`)
+    }
+  }
+  return tensor
+}

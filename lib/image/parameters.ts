@@ -1,0 +1,94 @@
+/** How a picture was made, as text in the form that Stable Diffusion web UIs write into pictures and read back. */
+
+/** What made a picture. Everything but the prompt may be missing. */
+export interface ImageMetadata {
+  prompt: string
+  negativePrompt?: string
+  steps?: number
+  scheduler?: string
+  guidanceScale?: number
+  seed?: number
+  width?: number
+  height?: number
+  model?: string
+  /** Image-to-image: how much was redrawn, 0…1. */
+  strength?: number
+  clipSkip?: number
+  guidanceRescale?: number
+  eta?: number
+  /** Where the noise came from, if not from a CPU generator: 'philox'. */
+  rng?: string
+  /** More that is worth knowing, written as it is. */
+  extra?: Record<string, string | number>
+}
+
+/** Names that web UIs know our schedulers by. */
+const SAMPLERS: Record<string, string> = {
+  ddim: 'DDIM',
+  ddpm: 'DDPM',
+  plms: 'PLMS',
+  pndm: 'PLMS',
+  euler: 'Euler',
+  'euler-a': 'Euler a',
+  'euler-ancestral': 'Euler a',
+  heun: 'Heun',
+  lms: 'LMS',
+  dpm2: 'DPM2',
+  'dpm2-a': 'DPM2 a',
+  'dpm2-ancestral': 'DPM2 a',
+  'dpm++-2m': 'DPM++ 2M',
+  'dpm++-2m-sde': 'DPM++ 2M SDE',
+  'dpm++-2s-a': 'DPM++ 2S a',
+  'dpm++-sde': 'DPM++ SDE',
+  unipc: 'UniPC',
+  lcm: 'LCM',
+}
+
+/**
+ * `prompt`, `Negative prompt: …`, and one line `Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512, …`.
+ */
+export function formatParameters(metadata: ImageMetadata): string {
+  const [, base, spacing] = /^(.*?)(?:-(karras|exponential))?$/s.exec(metadata.scheduler ?? '')!
+  const { width, height } = metadata
+  const settings: [string, string | number | undefined][] = [
+    ['Steps', metadata.steps],
+    ['Sampler', SAMPLERS[base] ?? (metadata.scheduler === undefined ? undefined : base)],
+    ['Schedule type', spacing && spacing[0].toUpperCase() + spacing.slice(1)],
+    ['CFG scale', metadata.guidanceScale],
+    ['Seed', metadata.seed],
+    ['Size', width !== undefined && height !== undefined ? `${width}x${height}` : undefined],
+    ['Model', metadata.model],
+    ['Denoising strength', metadata.strength],
+    ['Clip skip', metadata.clipSkip],
+    ['CFG Rescale', metadata.guidanceRescale],
+    ['Eta', metadata.eta],
+    ['RNG', metadata.rng],
+    ...Object.entries(metadata.extra ?? {}),
+  ]
+  const line = settings.filter(([, value]) => value !== undefined && value !== '').map(([name, value]) => `${name}: ${quote(value!)}`)
+  const lines = [metadata.prompt]
+  if (metadata.negativePrompt) lines.push(`Negative prompt: ${metadata.negativePrompt}`)
+  if (line.length > 0) lines.push(line.join(', '))
+  return lines.join('\n')
+}
+
+/** Values that could be taken for more settings are quoted, as web UIs do. */
+function quote(value: string | number): string {
+  const text = String(value)
+  return /[,:\n"]/.test(text) ? JSON.stringify(text) : text
+}
+
+/** The parts of such a text again: the settings by the names they have there. */
+export function parseParameters(text: string): { prompt: string; negativePrompt: string; settings: Record<string, string> } {
+  const lines = text.split('\n')
+  const settings: Record<string, string> = {}
+  if (/^Steps: /.test(lines.at(-1)!)) {
+    for (const [, name, value] of lines.pop()!.matchAll(/([\w+ -]+): *("(?:\\.|[^"\\])*"|[^,]*)(?:, *|$)/g)) {
+      settings[name] = value.startsWith('"') ? (JSON.parse(value) as string) : value
+    }
+  }
+  const at = lines.findIndex((line) => line.startsWith('Negative prompt: '))
+  if (at < 0) return { prompt: lines.join('\n'), negativePrompt: '', settings }
+  const negativePrompt = lines.slice(at).join('\n').slice('Negative prompt: '.length)
+  return { prompt: lines.slice(0, at).join('\n'), negativePrompt, settings }
+}

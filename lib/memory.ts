@@ -1,0 +1,29 @@
+import { totalmem } from 'node:os'
+import { DiffusionError } from './errors.js'
+
+/** Bytes this process may use in all: the container's limit where there is one, else the machine's memory. */
+export function memoryLimit(): number {
+  const constrained = process.constrainedMemory?.() ?? 0
+  return constrained > 0 && constrained < totalmem() ? constrained : totalmem()
+}
+
+/** '3.2 GiB', '640 MiB'. */
+export function formatBytes(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
+  let unit = 0
+  while (bytes >= 1024 && unit < units.length - 1) {
+    bytes /= 1024
+    unit++
+  }
+  return `${unit < 2 ? Math.ceil(bytes) : bytes.toFixed(1)} ${units[unit]}`
+}
+
+/** Refuses work that this machine cannot hold, before anything is allocated for it. */
+export function requireMemory(bytes: number, what: string, limit = memoryLimit()): void {
+  if (bytes <= limit) return
+  throw new DiffusionError(
+    'OUT_OF_MEMORY',
+    `${what} would need ${formatBytes(bytes)} of memory, but this process may use ${formatBytes(limit)}. ` +
+      'Possible solutions: a smaller width, height or batchSize, or a quantized model',
+  )
+}

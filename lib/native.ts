@@ -1,0 +1,156 @@
+/**
+ * The typed contract of the native addon: everything that binding/ exports and nothing else. JavaScript validates,
+ * the engine trusts a plain struct (and checks file bounds and tensor shapes once more).
+ */
+import { loadAddon } from './load-addon.js'
+
+/** Element types of stored tensors. Quantized names are ggml's, in lower case. */
+export type TensorType =
+  | 'f32' | 'f16' | 'bf16'
+  | 'q8_0' | 'q5_0' | 'q5_1' | 'q4_0' | 'q4_1' | 'q6_k' | 'q5_k' | 'q4_k' | 'q3_k' | 'q2_k'
+
+/** One tensor of a model under its canonical (diffusers) name; shape in torch order, outermost first. */
+export interface TensorEntry {
+  name: string
+  type: TensorType
+  shape: number[]
+  /** Index into ModelSource.files. */
+  file: number
+  /** Bytes from the start of the file. */
+  offset: number
+  bytes: number
+  /** A convolution kernel stored as (O, kh, kw, I); `shape` still says (O, I, kh, kw). */
+  channelsLast?: boolean
+}
+
+/** Where a component's weights lie. Names have no component prefix: `down_blocks.0.resnets.0.conv1.weight`. */
+export interface ModelSource {
+  files: string[]
+  tensors: TensorEntry[]
+}
+
+/** CLIP text model. Tensor names: `embeddings.token_embedding.weight`, `encoder.layers.0.self_attn.q_proj.weight`, … */
+export interface TextEncoderConfig {
+  vocabSize: number
+  width: number
+  layers: number
+  heads: number
+  intermediate: number
+  maxPositions: number
+  activation: 'quick_gelu' | 'gelu'
+  layerNormEps: number
+}
+
+/** UNet2DConditionModel. Arrays have one element for each resolution level, highest resolution first. */
+export interface UnetConfig {
+  inChannels: number
+  outChannels: number
+  blockChannels: number[]
+  layersPerBlock: number[]
+  /** Transformer blocks of each attention of a level; 0: the level has no attention. Down, up (listed from the highest resolution too) and middle. */
+  downTransformerDepth: number[]
+  upTransformerDepth: number[]
+  /** −1: the model has no middle block; 0: one residual block without attention (UNetMidBlock2D). */
+  midTransformerDepth: number
+  heads: number[]
+  contextWidth: number
+  normGroups: number
+  normEps: number
+  /** proj_in and proj_out are linear layers (SD 2) and not 1×1 convolutions; the numbers are the same. */
+  linearProjection: boolean
+  /** Order of the sinusoidal embedding, cosine first (SD) or sine first; and its frequency shift. */
+  flipSinToCos: boolean
+  freqShift: number
+}
+
+/** AutoencoderKL; with `codebook`, VQModel. Levels as in UnetConfig. */
+export interface VaeConfig {
+  inChannels: number
+  outChannels: number
+  latentChannels: number
+  blockChannels: number[]
+  layersPerBlock: number
+  normGroups: number
+  midAttention: boolean
+  quantConv: boolean
+  postQuantConv: boolean
+  /** VQModel: number of codes and their width. */
+  codebook?: { size: number; width: number }
+}
+
+/** Sets a running call's cancellation flag: the call rejects with an error whose `cancelled` is true. */
+export interface CancelToken {
+  cancel(): void
+}
+
+interface NativeModel {
+  /** Bytes of packed weights. */
+  readonly weightBytes: number
+  /** Gives working memory back; the next call allocates it again. */
+  trim(): void
+  /** Frees weights and memory as soon as no call is running; later calls throw DISPOSED. */
+  dispose(): void
+}
+
+export interface NativeTextEncoder extends NativeModel {
+  /** tokens: [n, length] → hidden states [n, length, width] after the final norm, leaving out the last `skip` layers. */
+  encode(tokens: Int32Array, n: number, length: number, skip: number, cancel?: CancelToken): Promise<Float32Array>
+}
+
+export interface NativeUnet extends NativeModel {
+  /** latents [n,c,h,w]; timesteps [n]; context [n, length, contextWidth] → prediction [n, outChannels, h, w]. */
+  predict(
+    latents: Float32Array, n: number, h: number, w: number,
+    timesteps: Float32Array, context: Float32Array, length: number, cancel?: CancelToken,
+  ): Promise<Float32Array>
+  /** Bytes of working memory that such a call needs, computed without allocating it. */
+  workingBytes(n: number, h: number, w: number, length: number): number
+}
+
+/** How to decode an image too large for the memory allowed: tiles of `size` latents a side, `overlap` shared and blended. */
+export interface Tiling {
+  size: number
+  overlap: number
+}
+
+export interface NativeVae extends NativeModel {
+  /** image [n, inChannels, h, w] → moments [n, 2·latentChannels, h/f, w/f]: mean, then log variance. VQModel: latents [n, codebook.width, …] before quantization. Sizes are rounded down. */
+  encode(image: Float32Array, n: number, h: number, w: number, tiling: Tiling | null, cancel?: CancelToken): Promise<Float32Array>
+  /** latents [n, latentChannels, h, w], unscaled → image [n, outChannels, f·h, f·w]. VQModel: quantized latents [n, codebook.width, h, w]. */
+  decode(latents: Float32Array, n: number, h: number, w: number, tiling: Tiling | null, cancel?: CancelToken): Promise<Float32Array>
+  /** Bytes of working memory of an untiled call. Images are processed one after the other: `n` does not matter. */
+  encodeBytes(n: number, h: number, w: number): number
+  decodeBytes(n: number, h: number, w: number): number
+  /** VQModel: latents [n, codebook.width, h, w] → nearest code of each pixel, [n, h, w]. */
+  quantize(latents: Float32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Int32Array>
+  /** VQModel: codes [n, h, w] → their vectors as latents [n, codebook.width, h, w]. */
+  lookup(codes: Int32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Float32Array>
+}
+
+export interface CpuInfo {
+  /** Instruction sets that matter to us and that this CPU has. */
+  features: string[]
+  /** Names of the kernel tables that can run here, best first, and of the one in use. */
+  kernels: string[]
+  kernel: string
+  threads: number
+  physicalCores: number
+}
+
+export interface Native {
+  cpu(): CpuInfo
+  /** 1…256 threads for the whole process; waits for running work's current layer. */
+  setThreads(threads: number): void
+  CancelToken: new () => CancelToken
+  loadTextEncoder(config: TextEncoderConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTextEncoder>
+  loadUnet(config: UnetConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeUnet>
+  loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
+}
+
+/**
+ * The addon of this platform. Its functions throw synchronously a TypeError for wrong argument types and, like the
+ * promises, an Error with one of DiffusionErrorCode as `code`.
+ */
+export function native(): Native {
+  return loadAddon() as Native
+}

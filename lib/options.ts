@@ -1,0 +1,304 @@
+/** Every option of load() and generate(): its default, its bounds, and what it is interpreted as. */
+import { randomBytes } from 'node:crypto'
+import {
+  checkBoolean,
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkSeed,
+  checkSignal,
+  checkString,
+  checkTensor,
+  expectation,
+} from './check.js'
+import { Image } from './image/index.js'
+import { checkTiling, type TilingOption } from './pipeline/tiling.js'
+import type { StepEvent } from './pipeline/step.js'
+import { rngNames, type RngName } from './random/index.js'
+import { schedulerNames, type SchedulerName } from './schedulers/index.js'
+import type { Scheduler, Tensor } from './types.js'
+
+/** How a model is opened. */
+export interface LoadOptions {
+  /** Threads of the whole process, 1…256. Default: one for each physical core. */
+  threads?: number
+  /** Ends loading within 100 ms. */
+  signal?: AbortSignal
+}
+
+/** An image as generate() takes it: a path, an encoded file's bytes, an Image, or a tensor [n, 3, h, w] in −1…1. */
+export type ImageInput = string | Uint8Array | Image | Tensor
+
+/** What to draw and how. Only `prompt` (or `promptEmbeds`) is needed. */
+export interface GenerateOptions {
+  /** What the picture shows; several prompts make several pictures in one batch. `(word:1.3)` weighs, see `weighting`. */
+  prompt?: string | string[]
+  /** What it must not show: one for all, or one for each prompt. Default: ''. */
+  negativePrompt?: string | string[]
+  /** Pixels; multiples of the autoencoder's factor (8). Default: the input image's or the model's own size. */
+  width?: number
+  height?: number
+  /** Denoising steps, 1…1000. Default: 25. */
+  steps?: number
+  /** How closely to follow the prompt, 0…100; 1 and less: no guidance, half the work. Default: 7.5. */
+  guidanceScale?: number
+  /** 0…1: against overexposure with high guidance (Lin et al. 2023). Default: 0. */
+  guidanceRescale?: number
+  /** 0…2^64−1; image i of a batch uses seed + i. Default: random, and reported in the result. */
+  seed?: number | bigint
+  /** Whose random numbers: a seed draws what torch draws on a CPU, or what the GPU webui does. Default: 'torch'. */
+  rng?: RngName
+  /** Pictures for each prompt, 1…256. Default: 1. */
+  batchSize?: number
+  /** A name, or any object that implements Scheduler. Default: the model authors' own. */
+  scheduler?: SchedulerName | Scheduler
+  /** Last layers of the text encoder to leave out. Default: 0. */
+  clipSkip?: number
+  /** Whether brackets in prompts are weights. Default: true. */
+  weighting?: boolean
+  /** Start from this image. */
+  image?: ImageInput
+  /** How much of the image to give up, 0…1. Default: 0.8; with a mask 1. */
+  strength?: number
+  /** White where the image is to be painted anew; a tensor: [n, 1, h, w] in 0…1. */
+  mask?: ImageInput
+  /** Further input channels of UNets that have them, [n, c, h/8, w/8]: semantic maps, latents of another image. */
+  extraChannels?: Tensor
+  /** Ready-made embeddings in place of `prompt`: [n, length, width]. */
+  promptEmbeds?: Tensor
+  /** In place of `negativePrompt`; as long as promptEmbeds. */
+  negativePromptEmbeds?: Tensor
+  /** Initial noise N(0,1) in place of the seed's: [n, c, h/8, w/8]. */
+  latents?: Tensor
+  /** 'latents': stop before the decoder. Default: 'image'. */
+  outputType?: 'image' | 'latents'
+  /** Decode and encode in tiles. Default: only where the whole image would take more than 700 MB. */
+  vaeTiling?: TilingOption
+  /** Ends the call within 100 ms; it rejects with the signal's reason. */
+  signal?: AbortSignal
+  /** Called after each step; a promise is waited for. What it throws ends the call. */
+  onStep?: (event: StepEvent) => unknown
+}
+
+/** What options.ts must know about the model. */
+export interface ModelFacts {
+  /** Default side, in pixels. */
+  imageSize: number
+  /** Pixels a side of one latent. */
+  factor: number
+  latentChannels: number
+  imageChannels: number
+  /** Channels the UNet takes. */
+  inChannels: number
+  contextWidth: number
+  /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
+  skippableLayers: number
+}
+
+/** GenerateOptions with every question answered. */
+export interface GenerateRequest {
+  prompts: string[]
+  negativePrompts: string[]
+  /** Prompts (or embeddings) and images of each; `count` is their product. */
+  batchSize: number
+  count: number
+  width: number
+  height: number
+  /** The size was asked for: an input image is resized to it. */
+  sizeGiven: boolean
+  steps: number
+  guidanceScale: number
+  guidanceRescale: number
+  seeds: (number | bigint)[]
+  rng: RngName
+  scheduler: SchedulerName | Scheduler | undefined
+  clipSkip: number
+  weighting: boolean
+  image?: ImageInput
+  strength: number
+  mask?: ImageInput
+  extraChannels?: Tensor
+  promptEmbeds?: Tensor
+  negativePromptEmbeds?: Tensor
+  latents?: Tensor
+  outputType: 'image' | 'latents'
+  vaeTiling?: TilingOption
+  signal?: AbortSignal
+  onStep?: (event: StepEvent) => unknown
+}
+
+const generateKeys = [
+  'prompt', 'negativePrompt', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
+  'scheduler', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'extraChannels', 'promptEmbeds',
+  'negativePromptEmbeds', 'latents', 'outputType', 'vaeTiling', 'signal', 'onStep',
+] satisfies (keyof GenerateOptions)[] // prettier-ignore
+
+/** The longest side in pixels; what fits into memory is asked separately. */
+export const largestSide = 16384
+
+/** What generate() uses where nothing is said. */
+export const defaults = {
+  negativePrompt: '',
+  steps: 25,
+  guidanceScale: 7.5,
+  guidanceRescale: 0,
+  rng: 'torch',
+  batchSize: 1,
+  clipSkip: 0,
+  weighting: true,
+  strength: 0.8,
+  inpaintStrength: 1,
+  outputType: 'image',
+} as const
+
+export function checkLoadOptions(options: unknown): LoadOptions {
+  const { threads, signal } = checkObject(options, 'options', ['threads', 'signal'])
+  return {
+    threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, 256),
+    signal: checkSignal(signal),
+  }
+}
+
+/** Defaults → validate → interpret. Nothing large is allocated before everything has been checked. */
+export function checkGenerateOptions(options: unknown, model: ModelFacts): GenerateRequest {
+  const o = checkObject(options, 'options', generateKeys)
+  const optional = <T>(key: keyof GenerateOptions, check: (value: unknown, path: string) => T, fallback: T): T =>
+    o[key] === undefined ? fallback : check(o[key], key)
+  const integer = (lowest: number, highest: number) => (v: unknown, path: string) => checkInteger(v, path, lowest, highest)
+  const number = (lowest: number, highest: number) => (v: unknown, path: string) => checkNumber(v, path, lowest, highest)
+  const side = (value: unknown, path: string) => checkSide(value, path, model.factor)
+
+  const batchSize = optional('batchSize', integer(1, 256), defaults.batchSize)
+  const width = optional('width', side, model.imageSize)
+  const height = optional('height', side, model.imageSize)
+  const text = checkTexts(o, model)
+  const count = text.rows * batchSize
+  if (count > 256) {
+    throw new RangeError(`Expected at most 256 images but received ${text.rows} prompts × batchSize ${batchSize}`)
+  }
+  const image = optional('image', checkImage, undefined)
+  const mask = optional('mask', checkImage, undefined)
+  if (mask !== undefined && image === undefined) throw new TypeError('Expected image, as mask was given')
+  if (o.strength !== undefined && image === undefined) throw new TypeError('Expected image, as strength was given')
+  if (o.latents !== undefined && image !== undefined && mask === undefined) {
+    throw new TypeError('Expected either image or latents but received both')
+  }
+  const latentShape = [-1, model.latentChannels, -1, -1]
+  const latents = optional('latents', (v, path) => checkTensor(v, path, latentShape), undefined)
+  const steps = optional('steps', integer(1, 1000), defaults.steps)
+  const seed = optional('seed', checkSeed, randomSeed())
+  return {
+    ...text,
+    batchSize,
+    count,
+    width,
+    height,
+    sizeGiven: o.width !== undefined || o.height !== undefined,
+    steps,
+    guidanceScale: optional('guidanceScale', number(0, 100), defaults.guidanceScale),
+    guidanceRescale: optional('guidanceRescale', number(0, 1), defaults.guidanceRescale),
+    seeds: Array.from({ length: count }, (_, i) => seedAfter(seed, i)),
+    rng: optional('rng', (v, path) => checkOneOf(v, path, rngNames), defaults.rng),
+    scheduler: optional('scheduler', checkScheduler, undefined),
+    clipSkip: optional('clipSkip', integer(0, Math.max(0, model.skippableLayers)), defaults.clipSkip),
+    weighting: optional('weighting', checkBoolean, defaults.weighting),
+    image,
+    strength: optional('strength', number(0, 1), mask === undefined ? defaults.strength : defaults.inpaintStrength),
+    mask,
+    extraChannels: optional('extraChannels', (v, path) => checkTensor(v, path, [-1, -1, -1, -1]), undefined),
+    latents,
+    outputType: optional('outputType', (v, path) => checkOneOf(v, path, ['image', 'latents']), defaults.outputType),
+    vaeTiling: checkTiling(o.vaeTiling),
+    signal: checkSignal(o.signal),
+    onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
+  }
+}
+
+/** Prompts or embeddings, and as many negative ones; `rows` is their number. */
+function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers }: ModelFacts) {
+  const embeds = (key: 'promptEmbeds' | 'negativePromptEmbeds', shape: number[]) =>
+    o[key] === undefined ? undefined : checkTensor(o[key], key, shape)
+  const promptEmbeds = embeds('promptEmbeds', [-1, -1, contextWidth])
+  if (promptEmbeds && o.prompt !== undefined) {
+    throw new TypeError('Expected either prompt or promptEmbeds but received both')
+  }
+  if (!promptEmbeds && o.prompt === undefined) throw new TypeError(expectation('string', 'prompt', o.prompt))
+  if (!promptEmbeds && skippableLayers < 0) {
+    throw new TypeError('Expected promptEmbeds, as this model has no text encoder')
+  }
+  const prompts = promptEmbeds ? [] : texts(o.prompt, 'prompt')
+  const rows = promptEmbeds ? promptEmbeds.shape[0] : prompts.length
+  const negativePromptEmbeds = embeds('negativePromptEmbeds', [-1, promptEmbeds?.shape[1] ?? -1, contextWidth])
+  if (negativePromptEmbeds) {
+    if (!promptEmbeds) throw new TypeError('Expected promptEmbeds, as negativePromptEmbeds was given')
+    if (o.negativePrompt !== undefined) {
+      throw new TypeError('Expected either negativePrompt or negativePromptEmbeds but received both')
+    }
+    if (![1, rows].includes(negativePromptEmbeds.shape[0])) {
+      throw new RangeError(
+        `Expected shape [${rows}, …] for negativePromptEmbeds but received [${negativePromptEmbeds.shape.join(', ')}]`,
+      )
+    }
+  }
+  const given = texts(o.negativePrompt ?? defaults.negativePrompt, 'negativePrompt')
+  if (given.length !== 1 && given.length !== rows) {
+    throw new RangeError(`Expected 1 or ${rows} strings for negativePrompt, as for prompt, but received ${given.length}`)
+  }
+  const negativePrompts = given.length === rows ? given : new Array<string>(rows).fill(given[0])
+  return { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, rows }
+}
+
+function texts(value: unknown, path: string): string[] {
+  if (!Array.isArray(value)) {
+    if (typeof value !== 'string') throw new TypeError(expectation('string or array of strings', path, value))
+    return [value]
+  }
+  if (value.length < 1 || value.length > 256) {
+    throw new RangeError(expectation('between 1 and 256 strings', path, value))
+  }
+  return value.map((text, i) => checkString(text, `${path}[${i}]`))
+}
+
+function checkSide(value: unknown, path: string, factor: number): number {
+  const side = checkInteger(value, path, factor, largestSide)
+  if (side % factor !== 0) throw new RangeError(expectation(`multiple of ${factor}`, path, value))
+  return side
+}
+
+function checkImage(value: unknown, path: string): ImageInput {
+  if (typeof value === 'string' || value instanceof Uint8Array || value instanceof Image) return value
+  if (typeof value === 'object' && value !== null && 'shape' in value) return checkTensor(value, path, [-1, -1, -1, -1])
+  throw new TypeError(expectation('path, encoded image (Uint8Array), Image or tensor', path, value))
+}
+
+function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler {
+  if (typeof value === 'string') return checkOneOf(value, path, schedulerNames as readonly SchedulerName[])
+  if (typeof value !== 'object' || value === null) {
+    throw new TypeError(expectation(`one of ${schedulerNames.join(', ')}, or a Scheduler`, path, value))
+  }
+  const scheduler = value as Scheduler
+  for (const method of ['scaleModelInput', 'step', 'addNoise'] as const) {
+    checkFunction(scheduler[method], `${path}.${method}`)
+  }
+  checkNumber(scheduler.initNoiseSigma, `${path}.initNoiseSigma`, 0, Number.MAX_VALUE)
+  const { timesteps } = scheduler
+  if (typeof timesteps !== 'object' || timesteps === null || typeof timesteps.length !== 'number') {
+    throw new TypeError(expectation('array of numbers', `${path}.timesteps`, timesteps))
+  }
+  if (timesteps.length < 1) throw new RangeError(expectation('at least one number', `${path}.timesteps`, timesteps))
+  for (let i = 0; i < timesteps.length; i++) checkNumber(timesteps[i], `${path}.timesteps[${i}]`, 0, Number.MAX_VALUE)
+  return scheduler
+}
+
+/** 32 bits, as people like to type them. */
+function randomSeed(): number {
+  return randomBytes(4).readUInt32LE()
+}
+
+/** seed + i, a number as long as it is exact; beyond 2^64 it starts over. */
+function seedAfter(seed: number | bigint, i: number): number | bigint {
+  const next = BigInt.asUintN(64, BigInt(seed) + BigInt(i))
+  return typeof seed === 'number' && next <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(next) : next
+}

@@ -1,0 +1,144 @@
+import { checkObject, checkSignal, checkTensor } from '../check.js'
+import { DiffusionError } from '../errors.js'
+import { native, type NativeVae, type VaeConfig } from '../native.js'
+import type { Tensor } from '../types.js'
+import type { ModelDescription } from '../weights/model-description.js'
+import { openModel } from '../weights/index.js'
+import { cancellable, Component, type CallOptions } from './component.js'
+import { rows, stack } from './tensors.js'
+import { checkTiling, chooseTiling, type TilingOption } from './tiling.js'
+
+/** A call that can work tile by tile. */
+export interface TiledCallOptions extends CallOptions {
+  /** Default: tiles only where the whole image would take much memory. */
+  tiling?: TilingOption
+}
+
+/** What AutoencoderKL and VqModel share: images to latents and back, image by image. */
+export abstract class ImageModel extends Component<NativeVae> {
+  readonly config: Readonly<VaeConfig>
+  /** Pixels a side of one latent: 8 for Stable Diffusion. */
+  readonly factor: number
+
+  protected constructor(model: NativeVae, config: VaeConfig, name: string) {
+    super(model, name)
+    this.config = config
+    this.factor = 2 ** (config.blockChannels.length - 1)
+  }
+
+  /** Images [n, inChannels, h, w] to [n, c, h/factor, w/factor]. One image at a time, so memory does not grow with n. */
+  protected async encodeRows(image: Tensor, options: TiledCallOptions): Promise<Tensor> {
+    checkObject(options, 'options', ['signal', 'tiling'])
+    const signal = checkSignal(options.signal)
+    const option = checkTiling(options.tiling, 'tiling')
+    const f = this.factor
+    const [n, , h, w] = checkTensor(image, 'image', [-1, this.config.inChannels, -1, -1]).shape
+    for (const [i, side] of [h, w].entries()) {
+      if (side % f !== 0) {
+        throw new RangeError(`Expected a multiple of ${f} for image.shape[${i + 2}] but received ${side}`)
+      }
+    }
+    const tiling = chooseTiling(option, h / f, w / f, (y, x) => this.model.encodeBytes(1, y * f, x * f))
+    const parts: Tensor[] = []
+    for (let i = 0; i < n; i++) {
+      const data = await this.call(signal, (model, cancel) =>
+        model.encode(rows(image, i).data, 1, h, w, tiling, cancel),
+      )
+      const plane = (h / f) * (w / f)
+      parts.push({ data, shape: [1, data.length / plane, h / f, w / f] })
+    }
+    return stack(parts)
+  }
+
+  /** Latents [n, c, h, w] to images [n, outChannels, factor·h, factor·w]. */
+  protected async decodeRows(latents: Tensor, options: TiledCallOptions): Promise<Tensor> {
+    checkObject(options, 'options', ['signal', 'tiling'])
+    const signal = checkSignal(options.signal)
+    const option = checkTiling(options.tiling, 'tiling')
+    const [n, , h, w] = latents.shape
+    const tiling = chooseTiling(option, h, w, (y, x) => this.model.decodeBytes(1, y, x))
+    const parts: Tensor[] = []
+    for (let i = 0; i < n; i++) {
+      const data = await this.call(signal, (model, cancel) =>
+        model.decode(rows(latents, i).data, 1, h, w, tiling, cancel),
+      )
+      parts.push({ data, shape: [1, this.config.outChannels, h * this.factor, w * this.factor] })
+    }
+    return stack(parts)
+  }
+
+  /** Bytes of working memory that decoding latents of h × w takes, tiled as it would be. */
+  decodeBytes(h: number, w: number, option?: TilingOption): number {
+    const tiling = chooseTiling(option, h, w, (y, x) => this.model.decodeBytes(1, y, x))
+    return tiling
+      ? this.model.decodeBytes(1, Math.min(h, tiling.size), Math.min(w, tiling.size))
+      : this.model.decodeBytes(1, h, w)
+  }
+
+  /** Bytes of working memory that encoding an image to latents of h × w takes, tiled as it would be. */
+  encodeBytes(h: number, w: number, option?: TilingOption): number {
+    const bytes = (y: number, x: number) => this.model.encodeBytes(1, y * this.factor, x * this.factor)
+    const tiling = chooseTiling(option, h, w, bytes)
+    return tiling ? bytes(Math.min(h, tiling.size), Math.min(w, tiling.size)) : bytes(h, w)
+  }
+}
+
+/** The variational autoencoder of latent diffusion: images in −1…1 ⇄ latents. */
+export class AutoencoderKL extends ImageModel {
+  /** Latents are multiplied with this before they enter diffusion, and divided by it before decoding. */
+  readonly scalingFactor: number
+
+  private constructor(model: NativeVae, { config, scalingFactor }: NonNullable<ModelDescription['vae']>) {
+    super(model, config, 'autoencoder')
+    this.scalingFactor = scalingFactor
+  }
+
+  /** A model file or folder that holds an autoencoder, alone or with the rest. */
+  static async load(path: string, options: CallOptions = {}): Promise<AutoencoderKL> {
+    checkObject(options, 'options', ['signal'])
+    const signal = checkSignal(options.signal)
+    return AutoencoderKL.from(await describeVae(path, signal), { signal })
+  }
+
+  /** @internal */
+  static async from(
+    description: NonNullable<ModelDescription['vae']>,
+    { signal }: CallOptions = {},
+  ): Promise<AutoencoderKL> {
+    if (description.config.codebook) {
+      throw new DiffusionError('UNSUPPORTED_MODEL', 'Expected an AutoencoderKL but found a VQModel: use VqModel.load()')
+    }
+    const model = await cancellable(signal, (cancel) => native().loadVae(description.config, description.source, cancel))
+    return new AutoencoderKL(model, description)
+  }
+
+  /** Images [n, 3, h, w] in −1…1 to the distribution of their latents, unscaled: two tensors [n, 4, h/8, w/8]. */
+  async encode(image: Tensor, options: TiledCallOptions = {}): Promise<{ mean: Tensor; logvar: Tensor }> {
+    const moments = await this.encodeRows(image, options)
+    const [n, c2, h, w] = moments.shape
+    const half = (moments.data.length / n) >> 1
+    const part = (offset: number) =>
+      stack(
+        Array.from({ length: n }, (_, i) => {
+          const at = (2 * i + offset) * half
+          return { data: moments.data.slice(at, at + half), shape: [1, c2 / 2, h, w] }
+        }),
+      )
+    return { mean: part(0), logvar: part(1) }
+  }
+
+  /** Latents [n, 4, h, w], unscaled as for diffusers' vae.decode, to images [n, 3, 8h, 8w] (about −1…1, not clamped). */
+  async decode(latents: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
+    checkTensor(latents, 'latents', [-1, this.config.latentChannels, -1, -1])
+    return this.decodeRows(latents, options)
+  }
+}
+
+/** The autoencoder in a file or folder. */
+export async function describeVae(path: string, signal?: AbortSignal): Promise<NonNullable<ModelDescription['vae']>> {
+  if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
+  signal?.throwIfAborted()
+  const { vae } = await openModel(path)
+  if (!vae) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: no autoencoder found`)
+  return vae
+}

@@ -1,0 +1,145 @@
+import { DiffusionError, type DiffusionErrorCode } from '../errors.js'
+import { Line } from '../queue.js'
+import { native, type CancelToken } from '../native.js'
+
+/** What every computing call of a component takes. */
+export interface CallOptions {
+  /** Ends the call within 100 ms: it rejects with the signal's reason. */
+  signal?: AbortSignal
+}
+
+/** What all native models have. */
+interface NativeModel {
+  readonly weightBytes: number
+  trim(): void
+  dispose(): void
+}
+
+const codes: readonly string[] = [
+  'MODEL_NOT_FOUND', 'MODEL_FORMAT', 'MODEL_SHAPE', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY', 'DISPOSED', 'IO',
+  'NATIVE_UNAVAILABLE',
+] satisfies DiffusionErrorCode[] // prettier-ignore
+
+/** The engine's errors carry a code: they become ours. TypeError and RangeError stay what they are. */
+function toDiffusionError(error: unknown): unknown {
+  const { code, message } = (error ?? {}) as { code?: string; message?: string }
+  if (error instanceof DiffusionError || typeof code !== 'string' || !codes.includes(code)) return error
+  return new DiffusionError(code as DiffusionErrorCode, message ?? code, { cause: error })
+}
+
+/** Runs one native call that a signal can cancel. */
+export async function cancellable<T>(
+  signal: AbortSignal | undefined,
+  start: (cancel: CancelToken) => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted()
+  const token = new (native().CancelToken)()
+  const onAbort = () => token.cancel()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await start(token)
+  } catch (error) {
+    // Whatever the call failed with after the abort, the abort is why.
+    if (signal?.aborted) throw signal.reason
+    throw toDiffusionError(error)
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+/**
+ * A part of a model in the engine: weights, and one call at a time, in the order of the callers. (Waiting here and not in
+ * the engine keeps libuv's few threads free for the rest of the program.)
+ */
+export abstract class Component<Model extends NativeModel> {
+  /** Bytes of the weights in memory. */
+  readonly weightBytes: number
+  readonly #model: Model
+  readonly #line = new Line()
+  readonly #closing = new AbortController()
+  #disposing?: Promise<void>
+
+  protected constructor(
+    model: Model,
+    private readonly name: string,
+  ) {
+    this.#model = model
+    this.weightBytes = model.weightBytes
+  }
+
+  /** Whether dispose() was called. */
+  get disposed(): boolean {
+    return this.#closing.signal.aborted
+  }
+
+  /** The native model, for questions that are answered at once. */
+  protected get model(): Model {
+    this.#closing.signal.throwIfAborted()
+    return this.#model
+  }
+
+  /** Waits for its turn, then runs `start` until it is done, aborted or this is disposed. */
+  protected async call<T>(
+    signal: AbortSignal | undefined,
+    start: (model: Model, cancel: CancelToken) => Promise<T>,
+  ): Promise<T> {
+    const either = joinSignals(signal, this.#closing.signal)
+    try {
+      const end = await this.#line.turn(either.signal)
+      try {
+        return await cancellable(either.signal, (cancel) => start(this.#model, cancel))
+      } finally {
+        end()
+      }
+    } finally {
+      either.release()
+    }
+  }
+
+  /** Gives working memory back to the system; the next call takes it again. */
+  trim(): void {
+    if (!this.disposed) this.#model.trim()
+  }
+
+  /** Frees everything. Calls under way and those that wait reject with a DiffusionError of code DISPOSED. */
+  dispose(): Promise<void> {
+    this.#disposing ??= (async () => {
+      const reason = new DiffusionError('DISPOSED', `This ${this.name} was disposed of`)
+      this.#closing.abort(reason)
+      await this.#line.close(reason)
+      this.#model.dispose()
+    })()
+    return this.#disposing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+}
+
+/**
+ * A signal that follows either of two; `release` lets go of both. (AbortSignal.any has no way to let go, and would keep
+ * every call's listeners on a signal that lives as long as the server.)
+ */
+export function joinSignals(
+  a: AbortSignal | undefined,
+  b: AbortSignal,
+): { signal: AbortSignal; abort: (reason: unknown) => void; release: () => void } {
+  const controller = new AbortController()
+  const onA = () => controller.abort(a!.reason)
+  const onB = () => controller.abort(b.reason)
+  if (b.aborted) onB()
+  else if (a?.aborted) onA()
+  else {
+    a?.addEventListener('abort', onA, { once: true })
+    b.addEventListener('abort', onB, { once: true })
+  }
+  return {
+    signal: controller.signal,
+    abort: (reason) => controller.abort(reason),
+    release: () => {
+      a?.removeEventListener('abort', onA)
+      b.removeEventListener('abort', onB)
+    },
+  }
+}

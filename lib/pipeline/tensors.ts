@@ -1,0 +1,77 @@
+/** The little arithmetic that the pipeline does itself: on latents, which are small. */
+import type { Tensor } from '../types.js'
+
+/** A tensor of zeros. */
+export function zeros(shape: readonly number[]): Tensor {
+  return { data: new Float32Array(shape.reduce((a, b) => a * b, 1)), shape: [...shape] }
+}
+
+/** Every element times `factor`. */
+export function scale({ data, shape }: Tensor, factor: number): Tensor {
+  return { data: factor === 1 ? data : data.map((x) => x * factor), shape }
+}
+
+/** One after the other along the first dimension; the others must agree. */
+export function stack(tensors: readonly Tensor[]): Tensor {
+  if (tensors.length === 1) return tensors[0]
+  const out = zeros([tensors.reduce((n, { shape }) => n + shape[0], 0), ...tensors[0].shape.slice(1)])
+  let at = 0
+  for (const { data } of tensors) {
+    out.data.set(data, at)
+    at += data.length
+  }
+  return out
+}
+
+/** The same batch twice: what guidance feeds to the UNet. */
+export function twice(tensor: Tensor): Tensor {
+  return stack([tensor, tensor])
+}
+
+/** Rows `begin`…`end` of the first dimension, sharing memory with the tensor. */
+export function rows({ data, shape }: Tensor, begin: number, end = begin + 1): Tensor {
+  const size = data.length / shape[0]
+  return { data: data.subarray(begin * size, end * size), shape: [end - begin, ...shape.slice(1)] }
+}
+
+/** Each row `times` times in a row: a, a, b, b. */
+export function repeatRows(tensor: Tensor, times: number): Tensor {
+  if (times === 1) return tensor
+  const list = Array.from({ length: tensor.shape[0] * times }, (_, i) => rows(tensor, Math.floor(i / times)))
+  return stack(list)
+}
+
+/** A batch of one becomes a batch of `n`. */
+export function broadcastRows(tensor: Tensor, n: number): Tensor {
+  return tensor.shape[0] === 1 ? repeatRows(tensor, n) : tensor
+}
+
+/** NCHW tensors side by side along the channels; those with a batch of 1 serve every row. */
+export function concatChannels(tensors: readonly Tensor[]): Tensor {
+  if (tensors.length === 1) return tensors[0]
+  const [n, , ...rest] = tensors[0].shape
+  const parts = tensors.map((tensor) => broadcastRows(tensor, n))
+  const out = zeros([n, parts.reduce((c, { shape }) => c + shape[1], 0), ...rest])
+  let at = 0
+  for (let i = 0; i < n; i++) {
+    for (const part of parts) {
+      const { data } = rows(part, i)
+      out.data.set(data, at)
+      at += data.length
+    }
+  }
+  return out
+}
+
+/** (1 − mask)·outside + mask·inside, where `mask` has one channel and, perhaps, one row for all. */
+export function blend(outside: Tensor, inside: Tensor, mask: Tensor): Tensor {
+  const [n, c] = inside.shape
+  const plane = inside.data.length / (n * c)
+  const out = zeros(inside.shape)
+  for (let i = 0; i < inside.data.length; i++) {
+    const row = mask.shape[0] === 1 ? 0 : Math.floor(i / (plane * c))
+    const m = mask.data[row * plane + (i % plane)]
+    out.data[i] = (1 - m) * outside.data[i] + m * inside.data[i]
+  }
+  return out
+}

@@ -1,0 +1,54 @@
+import { checkInteger, checkObject, checkSignal, expectation } from '../check.js'
+import { native, type NativeTextEncoder, type TextEncoderConfig } from '../native.js'
+import type { Tensor } from '../types.js'
+import type { ModelDescription } from '../weights/model-description.js'
+import { cancellable, Component, type CallOptions } from './component.js'
+
+type Description = NonNullable<ModelDescription['textEncoder']>
+
+/** CLIP's text model: token ids → the hidden states that the UNet attends to. */
+export class TextEncoder extends Component<NativeTextEncoder> {
+  readonly config: Readonly<TextEncoderConfig>
+  /** Ids in one row: the tokenizer's chunk length. */
+  readonly length: number
+  readonly #skip: number
+
+  private constructor(model: NativeTextEncoder, { config, skip }: Description, length: number) {
+    super(model, 'text encoder')
+    this.config = config
+    this.length = length
+    this.#skip = skip
+  }
+
+  /** @internal */
+  static async load(description: Description, length: number, { signal }: CallOptions = {}): Promise<TextEncoder> {
+    const model = await cancellable(signal, (cancel) =>
+      native().loadTextEncoder(description.config, description.source, cancel),
+    )
+    return new TextEncoder(model, description, Math.min(length, description.config.maxPositions))
+  }
+
+  /**
+   * Token ids, n rows of `length` (77), to hidden states [n, length, width] after the final norm.
+   *
+   * @param options.clipSkip leaves out so many last layers (as diffusers' clip_skip), beyond those that the model itself
+   *   leaves out
+   */
+  async encode(tokens: Int32Array, options: CallOptions & { clipSkip?: number } = {}): Promise<Tensor> {
+    checkObject(options, 'options', ['signal', 'clipSkip'])
+    const signal = checkSignal(options.signal)
+    const { layers, vocabSize, width } = this.config
+    const clipSkip = checkInteger(options.clipSkip ?? 0, 'clipSkip', 0, layers - 1 - this.#skip)
+    if (!(tokens instanceof Int32Array)) throw new TypeError(expectation('Int32Array', 'tokens', tokens))
+    if (tokens.length === 0 || tokens.length % this.length !== 0) {
+      throw new RangeError(`Expected a multiple of ${this.length} tokens but received ${tokens.length}`)
+    }
+    const wrong = tokens.find((id) => id < 0 || id >= vocabSize)
+    if (wrong !== undefined) throw new RangeError(expectation(`ids between 0 and ${vocabSize - 1}`, 'tokens', wrong))
+    const n = tokens.length / this.length
+    const data = await this.call(signal, (model, cancel) =>
+      model.encode(tokens, n, this.length, this.#skip + clipSkip, cancel),
+    )
+    return { data, shape: [n, this.length, width] }
+  }
+}

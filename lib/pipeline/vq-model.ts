@@ -1,0 +1,140 @@
+import { checkNumber, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
+import { DiffusionError } from '../errors.js'
+import { native, type NativeVae } from '../native.js'
+import type { Tensor } from '../types.js'
+import type { ModelDescription } from '../weights/model-description.js'
+import { describeVae, ImageModel, type TiledCallOptions } from './autoencoder.js'
+import { cancellable, type CallOptions } from './component.js'
+
+/** Codes of a batch of images: one for each latent, row by row. */
+export interface Codes {
+  data: Int32Array
+  /** [n, h, w] */
+  shape: number[]
+}
+
+/** What VqModel.encode() gives. */
+export interface VqEncoding {
+  /** What the encoder says, before quantization: [n, c, h, w]. */
+  latents: Tensor
+  /** The nearest code of each latent. */
+  indices: Codes
+  /** The latents with each vector replaced by its code's: what the decoder gets. */
+  quantized: Tensor
+}
+
+/** VQ-VAE (van den Oord et al. 2017): an autoencoder whose latents are drawn from a codebook. */
+export class VqModel extends ImageModel {
+  /** Number of codes and their width. */
+  readonly codebook: Readonly<{ size: number; width: number }>
+
+  private constructor(model: NativeVae, { config }: NonNullable<ModelDescription['vae']>) {
+    super(model, config, 'VQ model')
+    this.codebook = config.codebook!
+  }
+
+  /** A model file or folder that holds a VQModel. */
+  static async load(path: string, options: CallOptions = {}): Promise<VqModel> {
+    checkObject(options, 'options', ['signal'])
+    const signal = checkSignal(options.signal)
+    const description = await describeVae(path, signal)
+    if (!description.config.codebook) {
+      throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a VQModel but found an AutoencoderKL`)
+    }
+    const model = await cancellable(signal, (cancel) => native().loadVae(description.config, description.source, cancel))
+    return new VqModel(model, description)
+  }
+
+  /** Images [n, 3, h, w] in −1…1 to latents, codes and quantized latents. */
+  async encode(image: Tensor, options: TiledCallOptions = {}): Promise<VqEncoding> {
+    const latents = await this.encodeRows(image, options)
+    const indices = await this.quantize(latents, { signal: options.signal })
+    const quantized = await this.lookup(indices, { signal: options.signal })
+    return { latents, indices, quantized }
+  }
+
+  /** The codebook's nearest vector (Euclidean) to each latent. */
+  async quantize(latents: Tensor, options: CallOptions = {}): Promise<Codes> {
+    checkObject(options, 'options', ['signal'])
+    const [n, , h, w] = checkTensor(latents, 'latents', [-1, this.codebook.width, -1, -1]).shape
+    const data = await this.call(checkSignal(options.signal), (model, cancel) =>
+      model.quantize(latents.data, n, h, w, cancel),
+    )
+    return { data, shape: [n, h, w] }
+  }
+
+  /** The vectors of codes, as latents [n, c, h, w]. */
+  async lookup(codes: Codes, options: CallOptions = {}): Promise<Tensor> {
+    checkObject(options, 'options', ['signal'])
+    const { size, width } = this.codebook
+    const [n, h, w] = checkCodes(codes, size)
+    const data = await this.call(checkSignal(options.signal), (model, cancel) =>
+      model.lookup(codes.data, n, h, w, cancel),
+    )
+    return { data, shape: [n, width, h, w] }
+  }
+
+  /** Codes, or latents (which are quantized first), to images [n, 3, factor·h, factor·w]. */
+  async decode(from: Codes | Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
+    const signal = options.signal
+    const codes = from?.data instanceof Int32Array ? (from as Codes) : await this.quantize(from as Tensor, { signal })
+    return this.decodeRows(await this.lookup(codes, { signal }), options)
+  }
+}
+
+function checkCodes(codes: Codes, size: number): number[] {
+  if (!(codes?.data instanceof Int32Array) || !Array.isArray(codes.shape)) {
+    throw new TypeError(expectation('codes { data: Int32Array, shape: [n, h, w] }', 'codes', codes))
+  }
+  const [n, h, w] = codes.shape
+  if (codes.shape.length !== 3 || !codes.shape.every((side) => Number.isInteger(side) && side > 0)) {
+    throw new RangeError(`Expected shape [n, h, w] for codes but received [${codes.shape.join(', ')}]`)
+  }
+  if (codes.data.length !== n * h * w) {
+    throw new RangeError(`Expected ${n * h * w} elements for codes.data but received ${codes.data.length}`)
+  }
+  const wrong = codes.data.find((code) => code < 0 || code >= size)
+  if (wrong !== undefined) throw new RangeError(expectation(`codes between 0 and ${size - 1}`, 'codes', wrong))
+  return codes.shape
+}
+
+/** The three terms of the VQ-VAE's objective, and their sum. */
+export interface VqLosses {
+  /** Mean squared error of the reconstruction. */
+  reconstruction: number
+  /** ‖sg[z_e] − e‖²: moves the codes towards the encoder's output. */
+  codebook: number
+  /** β·‖z_e − sg[e]‖²: keeps the encoder close to its codes. */
+  commitment: number
+  total: number
+}
+
+/**
+ * The objective of van den Oord et al. 2017 ("Neural Discrete Representation Learning", eq. 3), each term as the mean over
+ * its elements. In value the codebook and the commitment term differ by β alone; which side they move differs, and that
+ * is a matter of gradients.
+ *
+ * @param terms.encoded the encoder's latents; `quantized` their codes' vectors; `commitment` is β (default 0.25)
+ */
+export function vqLosses(terms: {
+  image: Tensor
+  reconstruction: Tensor
+  encoded: Tensor
+  quantized: Tensor
+  commitment?: number
+}): VqLosses {
+  checkObject(terms, 'terms', ['image', 'reconstruction', 'encoded', 'quantized', 'commitment'])
+  const beta = checkNumber(terms.commitment ?? 0.25, 'commitment', 0, Number.MAX_VALUE)
+  const image = checkTensor(terms.image, 'image')
+  const encoded = checkTensor(terms.encoded, 'encoded')
+  const reconstruction = meanSquare(image, checkTensor(terms.reconstruction, 'reconstruction', image.shape))
+  const codebook = meanSquare(encoded, checkTensor(terms.quantized, 'quantized', encoded.shape))
+  const commitment = beta * codebook
+  return { reconstruction, codebook, commitment, total: reconstruction + codebook + commitment }
+}
+
+function meanSquare(a: Tensor, b: Tensor): number {
+  let sum = 0
+  for (let i = 0; i < a.data.length; i++) sum += (a.data[i] - b.data[i]) ** 2
+  return sum / a.data.length
+}

@@ -1,0 +1,52 @@
+/** Sources of noise: the same seed gives the same latents as torch on a CPU, or as the GPU webui. */
+import type { Random, Tensor } from '../types.js'
+import { PhiloxRandom } from './philox.js'
+import { elementCount } from './shape.js'
+import { TorchRandom } from './torch.js'
+
+export { PhiloxRandom, TorchRandom }
+
+/** 'torch': `torch.randn` with a CPU generator; 'philox': the GPU webui's. */
+export type RngName = 'torch' | 'philox'
+
+/** The names of the sources of noise. */
+export const rngNames: readonly RngName[] = ['torch', 'philox']
+
+/**
+ * The source of noise for one image.
+ *
+ * @param seed −2⁶³…2⁶⁴−1; beyond 2⁵³ as a bigint
+ * @throws TypeError for an unknown name or a seed that is no integer, RangeError for a seed out of bounds
+ */
+export function randomFor(rng: RngName, seed: number | bigint): Random {
+  if (rng === 'torch') return new TorchRandom(seed)
+  if (rng === 'philox') return new PhiloxRandom(seed)
+  throw new TypeError(`Expected one of ${rngNames.join(', ')} for rng but received ${String(rng)}`)
+}
+
+/**
+ * One source of noise for each image of a batch, so that an image does not depend on its neighbours: row i of every
+ * draw comes from `sources[i]`, as diffusers does with a list of generators.
+ */
+export class BatchRandom implements Random {
+  constructor(private readonly sources: readonly Random[]) {}
+
+  normal(shape: readonly number[]): Tensor {
+    if (shape[0] !== this.sources.length) {
+      throw new RangeError(`Expected a batch of ${this.sources.length} but received shape [${shape.join(', ')}]`)
+    }
+    const row = [1, ...shape.slice(1)]
+    const size = elementCount(row)
+    const data = new Float32Array(size * this.sources.length)
+    this.sources.forEach((source, i) => data.set(source.normal(row).data, i * size))
+    return { data, shape: [...shape] }
+  }
+}
+
+/** The sources for `count` images seeded `seed`, `seed` + 1, …, wrapping around at 2⁶⁴. */
+export function randomForBatch(rng: RngName, seed: number | bigint, count: number): BatchRandom {
+  const first = BigInt(seed)
+  return new BatchRandom(
+    Array.from({ length: count }, (_, i) => randomFor(rng, i === 0 ? seed : BigInt.asUintN(64, first + BigInt(i)))),
+  )
+}

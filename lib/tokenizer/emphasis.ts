@@ -1,0 +1,58 @@
+import type { Tensor } from '../types.js'
+
+/**
+ * Puts a prompt's weights into its embedding: each token's vector is multiplied by its weight, then the whole chunk is
+ * scaled so that its mean is what it was (the "original" emphasis of Stable Diffusion web UIs). A pure function; where
+ * all weights of a chunk are 1 its numbers come back exactly as they were.
+ *
+ * @param embeddings [chunks, length, width], the text encoder's output
+ * @param weights [chunks, length]
+ * @returns [1, chunks·length, width]: the chunks one after the other, the UNet's context
+ * @throws {RangeError} the shapes do not fit together
+ */
+export function applyWeights(embeddings: Tensor, weights: ArrayLike<number>): Tensor {
+  const [chunks, length, width] = embeddings.shape
+  const size = length * width
+  if (
+    embeddings.shape.length !== 3 ||
+    embeddings.data.length !== chunks * size ||
+    weights.length !== chunks * length
+  ) {
+    throw new RangeError(
+      `Expected embeddings [chunks, length, width] and chunks·length weights but received [${embeddings.shape.join(', ')}] ` +
+        `with ${embeddings.data.length} numbers and ${weights.length} weights`,
+    )
+  }
+  const data = Float32Array.from(embeddings.data)
+  for (let chunk = 0; chunk < chunks; chunk++) {
+    weighChunk(data.subarray(chunk * size, (chunk + 1) * size), weights, chunk * length, length, width)
+  }
+  return { data, shape: [1, chunks * length, width] }
+}
+
+function weighChunk(
+  data: Float32Array,
+  weights: ArrayLike<number>,
+  first: number,
+  length: number,
+  width: number,
+): void {
+  let changed = false
+  const before = mean(data)
+  for (let token = 0; token < length; token++) {
+    const weight = weights[first + token]
+    if (weight === 1) continue
+    changed = true
+    for (let i = token * width; i < (token + 1) * width; i++) data[i] *= weight
+  }
+  if (!changed) return
+  const factor = before / mean(data)
+  // A mean of zero cannot be restored by scaling; the weighted vectors are then the best there is.
+  if (Number.isFinite(factor)) for (let i = 0; i < data.length; i++) data[i] *= factor
+}
+
+function mean(data: Float32Array): number {
+  let sum = 0
+  for (const value of data) sum += value
+  return sum / data.length
+}

@@ -1,0 +1,169 @@
+/**
+ * Prompts as people write them for Stable Diffusion web UIs: weights in brackets, BREAK, more than one chunk.
+ *
+ *     (word)      attention × 1.1       ((word)) × 1.21
+ *     (word:1.3)  attention × 1.3       (word:0.5) less
+ *     [word]      attention ÷ 1.1
+ *     \( \) \[ \] \\   the character itself
+ *     BREAK       what follows starts a new chunk
+ */
+import type { Tokenizer } from './tokenizer.js'
+
+const STRONGER = 1.1
+const WEAKER = 1 / 1.1
+
+/** A stretch of a prompt with one weight. `breakBefore`: it starts a new chunk. */
+export interface PromptPart {
+  text: string
+  weight: number
+  breakBefore?: boolean
+}
+
+/**
+ * Takes a prompt apart into stretches of equal weight. Nothing is an error: a closing bracket without an opening one is
+ * a character like any other, and what is left open closes at the end of the prompt.
+ */
+export function parsePrompt(prompt: string): PromptPart[] {
+  const parts: PromptPart[] = []
+  // Where the brackets that are open began; round and square ones may overlap, so each kind has its own stack.
+  const round: number[] = []
+  const square: number[] = []
+  const multiplyFrom = (start: number, factor: number): void => {
+    for (let i = start; i < parts.length; i++) parts[i].weight *= factor
+  }
+  for (const lexeme of lexemes(prompt)) {
+    if (lexeme === '(') round.push(parts.length)
+    else if (lexeme === '[') square.push(parts.length)
+    else if (lexeme === ')' && round.length > 0) multiplyFrom(round.pop()!, STRONGER)
+    else if (lexeme === ']' && square.length > 0) multiplyFrom(square.pop()!, WEAKER)
+    else if (WEIGHT_END.test(lexeme) && round.length > 0) multiplyFrom(round.pop()!, weightOf(lexeme))
+    else if (lexeme.startsWith('\\')) parts.push({ text: lexeme.slice(1), weight: 1 })
+    else pushText(parts, lexeme)
+  }
+  for (const start of round) multiplyFrom(start, STRONGER)
+  for (const start of square) multiplyFrom(start, WEAKER)
+  return joinEqual(parts)
+}
+
+/** `:1.3)`, the weight that closes a round bracket. */
+const WEIGHT = /:\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*\)/
+const WEIGHT_END = new RegExp(`^${WEIGHT.source}$`)
+const LEXEME = new RegExp(String.raw`\\[()[\]\\]?|${WEIGHT.source}|[()[\]:]|[^\\()[\]:]+`, 'g')
+
+function lexemes(prompt: string): string[] {
+  return prompt.match(LEXEME) ?? []
+}
+
+function weightOf(lexeme: string): number {
+  return Number(lexeme.slice(1, -1).trim())
+}
+
+function pushText(parts: PromptPart[], text: string): void {
+  // Blanks around BREAK go by trimming: a pattern for them would take quadratic time on a long run of blanks.
+  const stretches = text.split(/\bBREAK\b/)
+  stretches.forEach((stretch, i) => {
+    if (i > 0) stretch = stretch.trimStart()
+    if (i < stretches.length - 1) stretch = stretch.trimEnd()
+    parts.push({ text: stretch, weight: 1, ...(i > 0 && { breakBefore: true }) })
+  })
+}
+
+/** Neighbours of equal weight are one text again, so that a word with a colon or an escape in it is not cut there. */
+function joinEqual(parts: PromptPart[]): PromptPart[] {
+  const joined: PromptPart[] = []
+  for (const part of parts) {
+    const last = joined.at(-1)
+    if (last && !part.breakBefore && (part.text === '' || part.weight === last.weight)) last.text += part.text
+    else if (last?.text === '' && !part.breakBefore)
+      Object.assign(last, { text: part.text, weight: part.weight })
+    else joined.push({ ...part })
+  }
+  return joined.length > 0 ? joined : [{ text: '', weight: 1 }]
+}
+
+/** A tokenized prompt: `chunks` rows of the tokenizer's `maxLength`. */
+export interface PromptChunks {
+  /** [chunks, maxLength]; each row is begin, at most maxLength − 2 tokens, end, padding. */
+  tokens: Int32Array
+  /** [chunks, maxLength]: the weight of each token; 1 for begin, end and padding. */
+  weights: Float32Array
+  chunks: number
+}
+
+/** How far from the end of a full chunk a comma may be to be cut at: 20 of CLIP's 75 tokens, as in web UIs. */
+const COMMA_REACH = 20 / 75
+
+/**
+ * Tokenizes a prompt of any length into chunks. A full chunk is cut after its last comma if there is one near its end,
+ * so that what belongs together stays together; otherwise wherever it is full.
+ *
+ * @param options.weighting false: brackets, backslashes and BREAK are text like any other
+ */
+export function chunkPrompt(
+  tokenizer: Tokenizer,
+  prompt: string,
+  options: { weighting?: boolean } = {},
+): PromptChunks {
+  const room = tokenizer.maxLength - 2
+  const reach = Math.round(room * COMMA_REACH)
+  const comma = tokenizer.ids(',')[0]
+  const rows: Row[] = [{ ids: [], weights: [] }]
+  const parts = options.weighting === false ? [{ text: prompt, weight: 1 }] : parsePrompt(prompt)
+  for (const { text, weight, breakBefore } of parts as PromptPart[]) {
+    if (breakBefore) rows.push({ ids: [], weights: [] })
+    for (const id of tokenizer.ids(text)) {
+      if (rows.at(-1)!.ids.length === room) rows.push(overflow(rows.at(-1)!, id === comma ? 0 : reach, comma))
+      rows.at(-1)!.ids.push(id)
+      rows.at(-1)!.weights.push(weight)
+    }
+  }
+  // A prompt that ends with BREAK needs no empty chunk after it.
+  if (rows.length > 1 && rows.at(-1)!.ids.length === 0) rows.pop()
+  return layOut(tokenizer, rows)
+}
+
+interface Row {
+  ids: number[]
+  weights: number[]
+}
+
+/** Cuts a full row after its last comma within `reach` of its end; returns the row that goes on with what is left over. */
+function overflow(row: Row, reach: number, comma: number): Row {
+  const at = row.ids.lastIndexOf(comma)
+  const cut = at >= 0 && row.ids.length - at <= reach ? at + 1 : row.ids.length
+  return { ids: row.ids.splice(cut), weights: row.weights.splice(cut) }
+}
+
+function layOut(tokenizer: Tokenizer, rows: Row[]): PromptChunks {
+  const length = tokenizer.maxLength
+  const tokens = new Int32Array(rows.length * length)
+  const weights = new Float32Array(rows.length * length).fill(1)
+  rows.forEach((row, i) => {
+    tokens.set(tokenizer.chunk(row.ids), i * length)
+    weights.set(row.weights, i * length + 1)
+  })
+  return { tokens, weights, chunks: rows.length }
+}
+
+/** The same prompt in `chunks` chunks or more: chunks of the empty prompt follow, as the UNet wants both halves of guidance equally long. */
+export function padChunks(tokenizer: Tokenizer, prompt: PromptChunks, chunks: number): PromptChunks {
+  if (prompt.chunks >= chunks) return prompt
+  const length = tokenizer.maxLength
+  const tokens = new Int32Array(chunks * length)
+  const weights = new Float32Array(chunks * length).fill(1)
+  tokens.set(prompt.tokens)
+  weights.set(prompt.weights)
+  const empty = tokenizer.chunk([])
+  for (let i = prompt.chunks; i < chunks; i++) tokens.set(empty, i * length)
+  return { tokens, weights, chunks }
+}
+
+/** Prompt and negative prompt with the same number of chunks. */
+export function equalizeChunks(
+  tokenizer: Tokenizer,
+  a: PromptChunks,
+  b: PromptChunks,
+): [PromptChunks, PromptChunks] {
+  const chunks = Math.max(a.chunks, b.chunks)
+  return [padChunks(tokenizer, a, chunks), padChunks(tokenizer, b, chunks)]
+}

@@ -1,0 +1,53 @@
+import type { Vocabulary } from './clip-vocabulary.js'
+
+/** What splits a text into words: the special tokens, English contractions, letters, single digits, the rest. */
+const WORDS =
+  "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"
+
+/**
+ * The description of a CLIP tokenizer in the form of a tokenizer.json, for `@huggingface/tokenizers`: what
+ * transformers' CLIPTokenizer sets up around a vocabulary.
+ */
+export function clipTokenizerJson({ vocab, merges }: Vocabulary): object {
+  const special = (content: string): object => ({
+    id: vocab[content],
+    content,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  })
+  return {
+    version: '1.0',
+    added_tokens: [special('<|startoftext|>'), special('<|endoftext|>')],
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'NFC' },
+        { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' },
+        { type: 'Lowercase' },
+      ],
+    },
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        { type: 'Split', pattern: { Regex: WORDS }, behavior: 'Removed', invert: true },
+        { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+      ],
+    },
+    post_processor: null,
+    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: '<|endoftext|>',
+      continuing_subword_prefix: '',
+      end_of_word_suffix: '</w>',
+      fuse_unk: false,
+      byte_fallback: false,
+      vocab,
+      merges,
+    },
+  }
+}

@@ -1,0 +1,172 @@
+import type { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
+import { DiffusionError } from '../errors.js'
+import type { TokenizerDescription } from '../weights/model-description.js'
+import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
+import { clipTokenizerJson } from './tokenizer-json.js'
+
+const BEGIN = '<|startoftext|>'
+const END = '<|endoftext|>'
+/** Positions of CLIP's text encoder. */
+const CLIP_LENGTH = 77
+
+const QUESTION_MARK = 63
+const SYMBOL_BYTES = new Map(byteSymbols().map((symbol, byte) => [symbol, byte]))
+
+/**
+ * CLIP's byte-level BPE tokenizer: text to token ids, exactly as transformers' CLIPTokenizer makes them.
+ *
+ * ```ts
+ * const tokenizer = await Tokenizer.create(null)      // CLIP's own 49,408 tokens
+ * tokenizer.encode('a photo of a cat')                // Int32Array(77) [49406, 320, 1125, …, 49407, 49407]
+ * ```
+ */
+export class Tokenizer {
+  /** Ids in one chunk, begin and end included: 77 for CLIP. */
+  readonly maxLength: number
+  /** Begins every chunk. */
+  readonly bos: number
+  /** Ends the text in every chunk. */
+  readonly eos: number
+  /** Fills a chunk up after its end. */
+  readonly pad: number
+  readonly #bpe: BpeTokenizer
+
+  private constructor(bpe: BpeTokenizer, maxLength: number, padToken: string) {
+    const id = (token: string): number => {
+      const found = bpe.token_to_id(token)
+      if (found === undefined) {
+        throw new DiffusionError(
+          'MODEL_FORMAT',
+          `Expected the token ${token} in the tokenizer's vocabulary but it has none`,
+        )
+      }
+      return found
+    }
+    this.#bpe = bpe
+    this.maxLength = maxLength
+    this.bos = id(BEGIN)
+    this.eos = id(END)
+    this.pad = id(padToken)
+  }
+
+  /**
+   * A tokenizer from the texts of a model's files; with null, the built-in CLIP vocabulary.
+   *
+   * @param maxLength length of a chunk, where the text encoder's is not the one the tokenizer's files say
+   * @throws {DiffusionError} MODEL_FORMAT: the texts are not those of a CLIP tokenizer
+   */
+  static async create(description: TokenizerDescription | null, maxLength?: number): Promise<Tokenizer> {
+    const length = maxLength ?? description?.maxLength ?? CLIP_LENGTH
+    if (!Number.isInteger(length) || length < 3) {
+      throw new RangeError(
+        `Expected integer of at least 3 for maxLength but received ${length} of type ${typeof length}`,
+      )
+    }
+    const json = clipTokenizerJson(await readVocabulary(description))
+    const { Tokenizer: Bpe } = await import('@huggingface/tokenizers')
+    return new Tokenizer(new Bpe(json, { unk_token: END }), length, description?.padToken ?? END)
+  }
+
+  /** One chunk of `maxLength` ids: begin, the text (cut where it is too long), end, padding. */
+  encode(text: string): Int32Array {
+    return this.chunk(this.ids(text))
+  }
+
+  /** The text's ids alone, however many: no begin, end or padding. */
+  ids(text: string): number[] {
+    return this.#bpe.encode(cleanText(text), { add_special_tokens: false }).ids
+  }
+
+  /** Ids without begin and end as one chunk; those beyond `maxLength − 2` are left out. */
+  chunk(ids: ArrayLike<number>): Int32Array {
+    const chunk = new Int32Array(this.maxLength).fill(this.pad)
+    const count = Math.min(ids.length, this.maxLength - 2)
+    chunk[0] = this.bos
+    for (let i = 0; i < count; i++) chunk[i + 1] = ids[i]
+    chunk[count + 1] = this.eos
+    return chunk
+  }
+
+  /** Ids to text: lower case, words apart by one blank; begin, end and what pads the chunks are left out. */
+  decode(ids: ArrayLike<number>): string {
+    const kept: number[] = []
+    let ended = false
+    for (let i = 0; i < ids.length; i++) {
+      if (ids[i] === this.bos) ended = false
+      else if (ids[i] === this.eos) ended = true
+      // A pad token can be an ordinary one ('!' in SD 2): after the end only a new begin is text again.
+      else if (!ended || ids[i] !== this.pad) kept.push(ids[i])
+    }
+    const bytes: number[] = []
+    for (const id of kept) {
+      for (const symbol of this.#bpe.id_to_token(id) ?? '')
+        bytes.push(SYMBOL_BYTES.get(symbol) ?? QUESTION_MARK)
+    }
+    const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(bytes))
+    return text.replaceAll('</w>', ' ').replace(/^ +| +$/g, '')
+  }
+
+  /**
+   * The words of a text that the vocabulary cannot spell, as they were written. A full byte-level vocabulary spells
+   * everything; one that was cut down to its captions turns such words into the end token, which ends the prompt there.
+   */
+  unknownWords(text: string): string[] {
+    const words = text.replaceAll(BEGIN, ' ').replaceAll(END, ' ').split(/\s+/)
+    return [...new Set(words)].filter((word) => this.ids(word).includes(this.eos))
+  }
+}
+
+/**
+ * Where the JavaScript library would part from the Rust one that CLIP's ids are defined by, settled before it sees the
+ * text: half a surrogate pair becomes U+FFFD, as in any UTF-8 encoder; Σ is lower-cased as it is anywhere, not to the
+ * final ς that JavaScript makes at the end of a word; and only the exact spelling of a special token is one.
+ */
+function cleanText(text: string): string {
+  return text
+    .replace(/\p{Surrogate}/gu, '\ufffd')
+    .replaceAll('Σ', 'σ')
+    .replace(/<\|((?:start|end)oftext\|>)/gi, (token, rest: string) =>
+      token === BEGIN || token === END ? token : `<| ${rest}`,
+    )
+}
+
+async function readVocabulary(description: TokenizerDescription | null): Promise<Vocabulary> {
+  if (!description) return clipVocabulary()
+  const { tokenizerJson, vocab, merges } = description
+  if (vocab !== undefined && merges !== undefined) {
+    return { vocab: parse('vocab.json', vocab) as Record<string, number>, merges: mergeLines(merges) }
+  }
+  if (tokenizerJson !== undefined) {
+    const { model } = parse('tokenizer.json', tokenizerJson) as {
+      model?: Partial<Vocabulary> & { type?: string }
+    }
+    if (!model?.vocab || !Array.isArray(model.merges)) {
+      throw new DiffusionError(
+        'MODEL_FORMAT',
+        `Expected a BPE model with vocab and merges in tokenizer.json but found ${model?.type ?? 'none'}`,
+      )
+    }
+    return { vocab: model.vocab, merges: model.merges }
+  }
+  return clipVocabulary()
+}
+
+function parse(name: string, text: string): object {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
+  } catch (cause) {
+    throw new DiffusionError(
+      'MODEL_FORMAT',
+      `Cannot read the tokenizer's ${name}: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
+  throw new DiffusionError('MODEL_FORMAT', `Expected an object in the tokenizer's ${name}`)
+}
+
+/** merges.txt: a version line, then one pair a line. */
+function mergeLines(text: string): string[] {
+  const lines = text.split(/\r?\n/)
+  return lines.filter((line, i) => line !== '' && !(i === 0 && line.startsWith('#version')))
+}

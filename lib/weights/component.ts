@@ -1,0 +1,76 @@
+import { DiffusionError } from '../errors.js'
+import type { ModelSource, TensorEntry, TensorType } from '../native.js'
+import { badFormat, quote, unsupported } from './fail.js'
+import type { Layout } from './layout.js'
+import type { StoredTensor } from './tensor-file.js'
+
+const TENSOR_TYPES: readonly TensorType[] =
+  ['f32', 'f16', 'bf16', 'q8_0', 'q5_0', 'q5_1', 'q4_0', 'q4_1', 'q6_k', 'q5_k', 'q4_k', 'q3_k', 'q2_k'] // prettier-ignore
+
+/** Stored tensors of one component under their canonical names. */
+export type Tensors = Map<string, StoredTensor>
+
+/** Renames; two stored tensors of one canonical name are refused. `rename` gives undefined for a tensor to leave out. */
+export function renameTensors(paths: readonly string[], tensors: Tensors, rename: (name: string) => string | undefined): Tensors {
+  const renamed: Tensors = new Map()
+  for (const [name, tensor] of tensors) {
+    const canonical = rename(name)
+    if (canonical !== undefined) addTensor(paths, renamed, canonical, tensor)
+  }
+  return renamed
+}
+
+export function addTensor(paths: readonly string[], tensors: Tensors, canonical: string, tensor: StoredTensor): void {
+  const other = tensors.get(canonical)
+  if (other) {
+    const names = `tensors ${quote(other.name)} and ${quote(tensor.name)}`
+    throw badFormat(paths[tensor.file]!, `${names} are both ${canonical}: expected one of them`)
+  }
+  tensors.set(canonical, tensor)
+}
+
+/**
+ * The table for the engine: exactly the tensors of `layout`, each with the shape expected there. `strict` refuses what
+ * is left over, for configurations that were derived from the tensors themselves: an unknown tensor then means an
+ * unknown part of the model. `where` is what to name for a tensor that is in no file.
+ */
+export function matchLayout(
+  where: string, files: string[], tensors: Tensors, layout: Layout, strict: boolean,
+): ModelSource { // prettier-ignore
+  const entries: TensorEntry[] = []
+  for (const [name, shape] of layout) {
+    const tensor = tensors.get(name)
+    if (!tensor) throw badFormat(where, `tensor ${name} of shape [${shape}] is missing`)
+    entries.push(entry(files[tensor.file]!, name, shape, tensor))
+  }
+  if (strict) {
+    for (const [name, tensor] of tensors) {
+      if (layout.has(name)) continue
+      const place = name === tensor.name ? '' : ` (${quote(name)})`
+      throw unsupported(files[tensor.file]!, `tensor ${quote(tensor.name)}${place} is of a part that node-diffusion does not know`)
+    }
+  }
+  return { files, tensors: entries }
+}
+
+function entry(path: string, name: string, shape: number[], tensor: StoredTensor): TensorEntry {
+  const stored = tensor.name === name ? name : `${name} (stored as ${quote(tensor.name)})`
+  // Trailing ones don't count: a 1×1 convolution is a linear layer.
+  if (trimOnes(tensor.shape) !== trimOnes(shape)) {
+    throw new DiffusionError('MODEL_SHAPE', `${path}: tensor ${stored}: expected shape [${shape}], found [${tensor.shape}]`)
+  }
+  const type = TENSOR_TYPES.find((t) => t === tensor.type)
+  if (!type) {
+    throw unsupported(path, `tensor ${stored}: expected one of the types ${TENSOR_TYPES.join(', ')}, found ${tensor.type}`)
+  }
+  const { file, offset, bytes } = tensor
+  // A 1×1 kernel is stored the same way in both orders.
+  const channelsLast = tensor.channelsLast === true && shape.length === 4 && shape[2]! * shape[3]! > 1
+  return { name, type, shape, file, offset, bytes, ...(channelsLast ? { channelsLast } : {}) }
+}
+
+function trimOnes(shape: readonly number[]): string {
+  let length = shape.length
+  while (length > 1 && shape[length - 1] === 1) length--
+  return shape.slice(0, length).join()
+}

@@ -1,0 +1,158 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { matchLayout, type Tensors } from './component.js'
+import { ConfigReader } from './config-reader.js'
+import { textConfig, unetConfig, vaeConfig } from './diffusers-config.js'
+import { badFormat, quote, show, unsupported } from './fail.js'
+import { textLayout, unetLayout, vaeLayout } from './layout.js'
+import type { ModelDescription, TokenizerDescription } from './model-description.js'
+import { renameClipText } from './names-text.js'
+import { renameVae } from './names-vae.js'
+import { defaultSchedule, scheduleFromDiffusers } from './schedule.js'
+import { architectureName } from './single-file.js'
+import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
+import { readWeights } from './weight-files.js'
+
+/** Tokens of CLIP's vocabulary, which is built in. */
+const CLIP_VOCABULARY = 49_408
+
+/** Parts of other pipelines that take part in making the image: without them it would be another model. */
+const FOREIGN_PARTS = [
+  'transformer', 'text_encoder_2', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
+  'adapter', 'super_res_first', 'low_res_scheduler',
+] // prettier-ignore
+
+/** Everything that differs between a component's folders, as they are collected. */
+type Found = Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder'> & { unetSamples?: number; vaeSamples?: number }
+
+/** A folder as diffusers' save_pretrained writes it: a pipeline, or one of its components. */
+export async function describeFolder(folder: string): Promise<ModelDescription> {
+  const configPath = join(folder, 'config.json')
+  const indexPath = join(folder, 'model_index.json')
+  if (await isFile(indexPath)) return describePipeline(folder, await ConfigReader.read(indexPath))
+  if (await isFile(configPath)) return describeComponent(folder, await ConfigReader.read(configPath))
+  for (const part of ['unet', 'vae', 'vqvae', 'text_encoder']) {
+    if (await isFile(join(folder, part, 'config.json'))) return describePipeline(folder, undefined)
+  }
+  const files = (await readdir(folder)).filter((name) => /\.(safetensors|gguf)$/.test(name)).slice(0, 5)
+  const hint = files.length > 0 ? `; name the file itself: ${files.map((name) => quote(name)).join(', ')}` : ''
+  throw badFormat(folder, `expected a diffusers folder with model_index.json, or config.json of a component, found neither${hint}`)
+}
+
+/** index: model_index.json; undefined where there is none and the folders' names tell. */
+async function describePipeline(folder: string, index: ConfigReader | undefined): Promise<ModelDescription> {
+  const listed = (part: string) => {
+    const value = index?.get(part)
+    return Array.isArray(value) && value.length > 0 && typeof value.at(-1) === 'string'
+  }
+  const pipeline = index?.has('_class_name') ? ` (${show(index.get('_class_name'))})` : ''
+  for (const part of FOREIGN_PARTS) {
+    if (listed(part)) throw unsupported(index!.path, `the pipeline${pipeline} has a part ${part}, which is not supported`)
+  }
+
+  const found: Found = {}
+  for (const part of ['text_encoder', 'unet', 'vae', 'vqvae']) {
+    const configPath = join(folder, part, 'config.json')
+    if (await isFile(configPath)) await readComponent(join(folder, part), await ConfigReader.read(configPath), found)
+    else if (listed(part)) throw badFormat(folder, `model_index.json names ${part}: expected the file ${part}/config.json, found none`)
+  }
+  if (!found.unet && !found.vae && !found.textEncoder) {
+    throw badFormat(folder, `expected one of the components text_encoder, unet, vae or vqvae${pipeline}, found none`)
+  }
+
+  const schedulePath = join(folder, 'scheduler', 'scheduler_config.json')
+  const scheduled = await isFile(schedulePath)
+  if (!scheduled && listed('scheduler')) {
+    throw badFormat(folder, 'model_index.json names scheduler: expected the file scheduler/scheduler_config.json, found none')
+  }
+  return {
+    ...describe(folder, found, await tokenizerOf(folder, found)),
+    schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
+  }
+}
+
+async function describeComponent(folder: string, config: ConfigReader): Promise<ModelDescription> {
+  const found: Found = {}
+  await readComponent(folder, config, found)
+  return describe(folder, found, builtInTokenizer(found))
+}
+
+function describe(folder: string, found: Found, tokenizer: TokenizerDescription | null): ModelDescription {
+  const { unet, vae, textEncoder, unetSamples, vaeSamples } = found
+  const factor = vae ? 2 ** (vae.config.blockChannels.length - 1) : 8
+  return {
+    path: folder,
+    format: 'diffusers',
+    architecture: architectureName(found),
+    ...(textEncoder && { textEncoder }),
+    ...(unet && { unet }),
+    ...(vae && { vae }),
+    tokenizer,
+    schedule: defaultSchedule(),
+    imageSize: unet ? (unetSamples ?? 64) * factor : (vaeSamples ?? 512),
+  }
+}
+
+async function readComponent(folder: string, config: ConfigReader, found: Found): Promise<void> {
+  const className = componentClass(config)
+  if (className === 'UNet2DConditionModel') {
+    const parsed = unetConfig(config)
+    const samples = sampleSize(config)
+    const { files, tensors } = await readWeights(folder)
+    found.unet = { config: parsed, source: matchLayout(folder, files, tensors, unetLayout(parsed), false) }
+    if (samples !== undefined) found.unetSamples = samples
+  } else if (className === 'AutoencoderKL' || className === 'VQModel') {
+    if (found.vae) throw unsupported(folder, 'expected one of vae and vqvae, found both')
+    const parsed = vaeConfig(config, className === 'VQModel')
+    const samples = sampleSize(config)
+    const source = await renamedSource(folder, renameVae, vaeLayout(parsed.config))
+    found.vae = { ...parsed, source }
+    if (samples !== undefined) found.vaeSamples = samples
+  } else if (/^CLIP(TextModel|TextModelWithProjection|Model)$/.test(className)) {
+    const parsed = textConfig(config)
+    const source = await renamedSource(folder, renameClipText, textLayout(parsed))
+    found.textEncoder = { config: parsed, source, skip: 0 }
+  } else {
+    throw unsupported(config.path, `expected UNet2DConditionModel, AutoencoderKL, VQModel or CLIPTextModel, found ${show(className)}`)
+  }
+}
+
+async function renamedSource(
+  folder: string, rename: (paths: readonly string[], tensors: Tensors) => Tensors, layout: Map<string, number[]>,
+) { // prettier-ignore
+  const { files, tensors } = await readWeights(folder)
+  return matchLayout(folder, files, rename(files, tensors), layout, false)
+}
+
+/** diffusers names its class, transformers a list of one. */
+function componentClass(config: ConfigReader): string {
+  if (config.has('_class_name')) return config.string('_class_name')
+  const [name] = config.strings('architectures', [])
+  if (name !== undefined) return name
+  throw badFormat(config.path, 'expected _class_name or architectures to name the model, found neither')
+}
+
+function sampleSize(config: ConfigReader): number | undefined {
+  if (!config.has('sample_size')) return undefined
+  if (!Array.isArray(config.get('sample_size'))) return config.integer('sample_size', undefined, 1, 65_536)
+  return Math.max(...config.integers('sample_size', undefined, 1, 65_536, 2))
+}
+
+async function tokenizerOf(folder: string, found: Found): Promise<TokenizerDescription | null> {
+  const tokenizerFolder = join(folder, 'tokenizer')
+  if (await isFolder(tokenizerFolder)) {
+    return readTokenizer(tokenizerFolder, found.textEncoder?.config.maxPositions ?? 77)
+  }
+  const vocabulary = found.textEncoder?.config.vocabSize ?? CLIP_VOCABULARY
+  if (vocabulary !== CLIP_VOCABULARY) {
+    const own = `the text encoder has a vocabulary of its own (${vocabulary} tokens)`
+    throw badFormat(folder, `${own}: expected tokenizer/vocab.json and tokenizer/merges.txt, found none`)
+  }
+  return builtInTokenizer(found)
+}
+
+/** The built-in vocabulary; Stable Diffusion 2's text encoder wants it filled up with another token. */
+function builtInTokenizer({ textEncoder }: Found): TokenizerDescription | null {
+  if (textEncoder?.config.activation !== 'gelu' || textEncoder.config.vocabSize !== CLIP_VOCABULARY) return null
+  return { maxLength: textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
+}

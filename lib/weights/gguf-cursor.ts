@@ -1,0 +1,108 @@
+import { badFormat, quote } from './fail.js'
+
+/** Thrown where the bytes read so far end inside the header. */
+export class NeedMore extends Error {}
+
+/** Longest string value kept: vocabularies of our own files travel as one. */
+const MAX_STRING = 64 << 20
+/** Longest array: vocabularies of language models have some 250,000. */
+const MAX_ARRAY = 1_000_000
+/** Elements of all arrays together, so that a header of bytes does not become gigabytes of numbers. */
+const MAX_ELEMENTS = 4_000_000
+/** Deepest array of arrays. */
+const MAX_DEPTH = 4
+
+const FIXED: readonly ((c: Cursor, what: string) => unknown)[] = [
+  (c) => c.bytes(1).readUInt8(),
+  (c) => c.bytes(1).readInt8(),
+  (c) => c.bytes(2).readUInt16LE(),
+  (c) => c.bytes(2).readInt16LE(),
+  (c) => c.bytes(4).readUInt32LE(),
+  (c) => c.bytes(4).readInt32LE(),
+  (c) => c.bytes(4).readFloatLE(),
+  (c, what) => c.bool(what),
+]
+
+/** Reads GGUF's little-endian values one after another from the beginning of a file, checking each before it moves on. */
+export class Cursor {
+  position = 0
+  private elements = 0
+
+  /** bytes: the file's first ones; size: the whole file's, which no honest length exceeds. */
+  constructor(
+    private readonly path: string,
+    private readonly buffer: Buffer,
+    private readonly size: number,
+  ) {}
+
+  bytes(count: number): Buffer {
+    const end = this.position + count
+    if (end > this.buffer.length) throw new NeedMore()
+    const bytes = this.buffer.subarray(this.position, end)
+    this.position = end
+    return bytes
+  }
+
+  u32(): number {
+    return this.bytes(4).readUInt32LE()
+  }
+
+  safeU64(what: string): number {
+    const value = this.bytes(8).readBigUInt64LE()
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw badFormat(this.path, `expected ${what} below 2^53, found ${value}`)
+    return Number(value)
+  }
+
+  length(what: string, limit: number): number {
+    const value = this.bytes(8).readBigUInt64LE()
+    if (value > BigInt(limit)) throw badFormat(this.path, `expected ${what} of at most ${limit}, found ${value}`)
+    if (value > BigInt(this.size - this.position)) {
+      throw badFormat(this.path, `truncated: ${what} is ${value}, but only ${this.size - this.position} bytes follow`)
+    }
+    return Number(value)
+  }
+
+  /** A key or a tensor's name: strict UTF-8. */
+  name(what: string, limit: number): string {
+    const bytes = this.bytes(this.length(`length of a ${what}`, limit))
+    try {
+      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    } catch (error) {
+      throw badFormat(this.path, `expected a ${what} in UTF-8, found ${quote(bytes.toString('latin1'), 40)}`, error)
+    }
+  }
+
+  bool(what: string): boolean {
+    const value = this.bytes(1).readUInt8()
+    if (value > 1) throw badFormat(this.path, `expected 0 or 1 for ${what}, found ${value}`)
+    return value === 1
+  }
+
+  /** A metadata value of GGUF's value type `type`. 64-bit integers beyond the safe ones come as bigint. */
+  value(what: string, type: number, depth = 0): unknown {
+    if (type === 8) return this.bytes(this.length(`length of ${what}`, MAX_STRING)).toString('utf8')
+    if (type === 9) return this.array(what, depth)
+    if (type === 10) return narrow(this.bytes(8).readBigUInt64LE())
+    if (type === 11) return narrow(this.bytes(8).readBigInt64LE())
+    if (type === 12) return this.bytes(8).readDoubleLE()
+    const read = FIXED[type]
+    if (!read) throw badFormat(this.path, `expected a value type from 0 to 12 for ${what}, found ${type}`)
+    return read(this, what)
+  }
+
+  private array(what: string, depth: number): unknown[] {
+    if (depth === MAX_DEPTH) throw badFormat(this.path, `expected arrays at most ${MAX_DEPTH} deep for ${what}, found more`)
+    const type = this.u32()
+    const length = this.length(`number of elements of ${what}`, MAX_ARRAY)
+    this.elements += length
+    if (this.elements > MAX_ELEMENTS) throw badFormat(this.path, `expected at most ${MAX_ELEMENTS} array elements in all`)
+    const values: unknown[] = []
+    for (let i = 0; i < length; i++) values.push(this.value(what, type, depth + 1))
+    return values
+  }
+}
+
+function narrow(value: bigint): number | bigint {
+  const number = Number(value)
+  return Number.isSafeInteger(number) ? number : value
+}

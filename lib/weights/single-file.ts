@@ -1,0 +1,146 @@
+import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import { matchLayout, type Tensors } from './component.js'
+import { deriveText, deriveUnet, deriveVae } from './derive.js'
+import { badFormat, quote } from './fail.js'
+import { refuseForeign } from './foreign.js'
+import { textLayout, unetLayout, vaeLayout } from './layout.js'
+import type { ModelDescription } from './model-description.js'
+import { isClipText, isOpenClip, renameClipText, renameOpenClip } from './names-text.js'
+import { isOriginalUnet, renameOriginalUnet } from './names-unet.js'
+import { isVae, renameVae } from './names-vae.js'
+import { guessSchedule } from './guess-schedule.js'
+import { CONFIG_KEY, readStoredConfig, type StoredConfig } from './stored-config.js'
+import type { TensorFile } from './tensor-file.js'
+import { OPEN_CLIP_PAD } from './tokenizer-files.js'
+
+/**
+ * A whole model, or one component, in one file: the original latent-diffusion names (as most checkpoints have them,
+ * and stable-diffusion.cpp's GGUF files), diffusers' names behind a component's prefix, or those of one component alone.
+ */
+
+interface Parts {
+  unet?: Tensors
+  vae?: Tensors
+  text?: Tensors
+  openClip: boolean
+}
+
+const isDiffusersUnet = (t: Tensors) => t.has('conv_in.weight') && t.has('time_embedding.linear_1.weight')
+const isUnet = (t: Tensors) => isOriginalUnet(t) || isDiffusersUnet(t)
+const isText = (t: Tensors) => isOpenClip(t) || isClipText(t)
+
+const PREFIXES = {
+  unet: ['model.diffusion_model.', 'unet.'],
+  vae: ['first_stage_model.', 'vae.'],
+  text: ['cond_stage_model.transformer.', 'cond_stage_model.model.', 'text_encoder.'],
+} as const
+
+export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
+  const { path, metadata } = file
+  refuseForeign(path, file.tensors)
+  const stored = readStoredConfig(path, metadata)
+  const parts = findParts(path, file.tensors)
+  const files = [path]
+
+  const model: ModelDescription = {
+    path,
+    format: file.format,
+    architecture: '',
+    tokenizer: null,
+    schedule: await guessSchedule(file, undefined),
+    imageSize: 512,
+  }
+  if (parts.unet) {
+    const known = component(path, stored, 'unet')
+    const config: UnetConfig = known?.config ?? deriveUnet(path, parts.unet)
+    model.unet = { config, source: matchLayout(path, files, parts.unet, unetLayout(config), !known) }
+  }
+  if (parts.vae) {
+    const known = component(path, stored, 'vae')
+    const config: VaeConfig = known?.config ?? deriveVae(path, parts.vae)
+    const source = matchLayout(path, files, parts.vae, vaeLayout(config), !known)
+    model.vae = { config, source, scalingFactor: known?.scalingFactor ?? 0.18215 }
+  }
+  if (parts.text) {
+    const known = component(path, stored, 'textEncoder')
+    const { config, skip }: { config: TextEncoderConfig; skip: number } = known ?? deriveText(path, parts.text, parts.openClip)
+    model.textEncoder = { config, skip, source: matchLayout(path, files, parts.text, textLayout(config), !known) }
+  }
+
+  if (stored) {
+    const { architecture, imageSize, schedule, tokenizer } = stored
+    return Object.assign(model, { architecture, imageSize, schedule, tokenizer })
+  }
+  model.architecture = architectureName(model)
+  model.schedule = await guessSchedule(file, model.unet?.config)
+  model.imageSize = guessImageSize(file, model)
+  // OpenCLIP has CLIP's vocabulary, but fills up with another token.
+  if (model.textEncoder?.config.activation === 'gelu') {
+    model.tokenizer = { maxLength: model.textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
+  }
+  return model
+}
+
+/** The stored configuration of a component whose tensors are there; a file that has metadata must have it for all. */
+function component<K extends 'unet' | 'vae' | 'textEncoder'>(
+  path: string, stored: StoredConfig | undefined, key: K,
+): StoredConfig[K] { // prettier-ignore
+  if (stored && !stored[key]) throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are there`)
+  return stored?.[key]
+}
+
+function findParts(path: string, tensors: Tensors): Parts {
+  const groups = { unet: split(tensors, PREFIXES.unet), vae: split(tensors, PREFIXES.vae), text: split(tensors, PREFIXES.text) }
+  const unprefixed = !groups.unet && !groups.vae && !groups.text
+  if (unprefixed) {
+    if (isUnet(tensors)) groups.unet = tensors
+    else if (isVae(tensors)) groups.vae = tensors
+    else if (isText(tensors)) groups.text = tensors
+    else {
+      const names = [...tensors.keys()].slice(0, 3).map((name) => quote(name, 60))
+      const found = names.length > 0 ? `${tensors.size} tensors, the first ones ${names.join(', ')}` : 'no tensors'
+      throw badFormat(path, `expected the tensors of a UNet, a VAE or a text encoder, found ${found}`)
+    }
+  }
+  const paths = [path]
+  const parts: Parts = { openClip: false }
+  if (groups.unet) parts.unet = isOriginalUnet(groups.unet) ? renameOriginalUnet(paths, groups.unet) : groups.unet
+  if (groups.vae) parts.vae = renameVae(paths, groups.vae)
+  if (groups.text) {
+    parts.openClip = isOpenClip(groups.text)
+    parts.text = parts.openClip ? renameOpenClip(paths, groups.text) : renameClipText(paths, groups.text)
+  }
+  return parts
+}
+
+/** Tensors behind the first of `prefixes` that any has. */
+function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefined {
+  for (const prefix of prefixes) {
+    const found: Tensors = new Map()
+    for (const [name, tensor] of tensors) if (name.startsWith(prefix)) found.set(name.slice(prefix.length), tensor)
+    if (found.size > 0) return found
+  }
+  return undefined
+}
+
+export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder'>): string {
+  if (model.unet) {
+    const { contextWidth, inChannels, blockChannels } = model.unet.config
+    const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''
+    if (blockChannels[0] === 320 && contextWidth === 768) return `Stable Diffusion 1.x${purpose}`
+    if (blockChannels[0] === 320 && contextWidth === 1024) return `Stable Diffusion 2.x${purpose}`
+    return `latent diffusion${purpose}`
+  }
+  if (model.vae) return model.vae.config.codebook ? 'VQ autoencoder' : 'KL autoencoder'
+  return 'CLIP text encoder'
+}
+
+/** Pixels a side: what the file says, 64×64 latents otherwise, 96×96 for Stable Diffusion 2's v-prediction. */
+function guessImageSize(file: TensorFile, model: ModelDescription): number {
+  const resolution = file.metadata.get('modelspec.resolution')
+  const match = typeof resolution === 'string' ? /^(\d{2,4})x(\d{2,4})$/.exec(resolution) : null
+  if (match) return Math.max(Number(match[1]), Number(match[2]))
+  const factor = model.vae ? 2 ** (model.vae.config.blockChannels.length - 1) : 8
+  const large = model.unet?.config.contextWidth === 1024 && model.schedule.predictionType === 'v_prediction'
+  return (large ? 96 : 64) * factor
+}

@@ -1,0 +1,79 @@
+// Renders the subjects of subjects.txt in both styles to one raw file, with their names and keywords beside it.
+//
+//   node tools/train/data.mjs /work/train/data
+//
+// drawings.bin: uint8 [subjects × styles, SIZE, SIZE, RGBA], not premultiplied, subject-major. drawings.json: its index.
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import sharp from 'sharp' // the package's own dependency, found in the root's node_modules
+
+/** Twice the size of the training pictures: the composer shrinks, it never enlarges. */
+const SIZE = 128
+const SETS = [
+  { style: 'flat', package: '@iconify-json/fluent-emoji-flat' },
+  { style: 'noto', package: '@iconify-json/noto' },
+]
+const require = createRequire(import.meta.url)
+const out = process.argv[2] ?? '/work/train/data'
+
+/** `slug = name, other name` for each subject; without names, the slug with spaces. */
+function readSubjects() {
+  const lines = readFileSync(new URL('subjects.txt', import.meta.url), 'utf8').split('\n')
+  return lines
+    .filter((line) => line.trim() && !line.startsWith('#'))
+    .map((line) => {
+      const [slug, names] = line.split('=').map((part) => part.trim())
+      return { slug, names: names ? names.split(',').map((name) => name.trim()) : [slug.replaceAll('-', ' ')] }
+    })
+}
+
+/** Keywords that emojibase gives to exactly one of our subjects, so that they name it without doubt. */
+function addKeywords(subjects, chars) {
+  const entries = new Map(require('emojibase-data/en/compact.json').map((entry) => [entry.hexcode, entry]))
+  const plain = (hexcode) => hexcode.toLowerCase().replaceAll('-fe0f', '')
+  const bySlug = new Map()
+  for (const [hexcode, entry] of entries) {
+    const slug = chars[plain(hexcode)] ?? chars[hexcode.toLowerCase()]
+    if (slug) bySlug.set(slug, entry)
+  }
+  const users = new Map()
+  for (const { slug } of subjects)
+    for (const tag of bySlug.get(slug)?.tags ?? []) users.set(tag, (users.get(tag) ?? 0) + 1)
+  const taken = new Set(subjects.flatMap(({ names }) => names.flatMap((name) => [name, ...name.split(' ')])))
+  for (const subject of subjects)
+    subject.keywords = (bySlug.get(subject.slug)?.tags ?? []).filter(
+      (tag) => users.get(tag) === 1 && !taken.has(tag) && !taken.has(tag.replace(/s$/, '')) && /^[a-z]{3,12}$/.test(tag),
+    )
+}
+
+function svg(set, name) {
+  const icon = set.icons[name] ?? set.icons[set.aliases?.[name]?.parent]
+  if (!icon) throw new Error(`${set.prefix} has no icon named ${name}`)
+  const width = icon.width ?? set.width
+  const height = icon.height ?? set.height
+  return `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="${SIZE}" height="${SIZE}" viewBox="${icon.left ?? 0} ${icon.top ?? 0} ${width} ${height}">${icon.body}</svg>`
+}
+
+const subjects = readSubjects()
+addKeywords(subjects, JSON.parse(readFileSync(require.resolve('@iconify-json/noto/chars.json'), 'utf8')))
+const sets = SETS.map((set) => JSON.parse(readFileSync(require.resolve(`${set.package}/icons.json`), 'utf8')))
+
+const drawings = []
+for (const { slug } of subjects)
+  for (const set of sets) {
+    const { data, info } = await sharp(Buffer.from(svg(set, slug))).ensureAlpha().raw().toBuffer({ resolveWithObject: true })
+    if (info.width !== SIZE || info.height !== SIZE || info.channels !== 4)
+      throw new Error(`Expected ${SIZE}×${SIZE} RGBA for ${set.prefix} ${slug}, got ${JSON.stringify(info)}`)
+    drawings.push(data)
+  }
+
+mkdirSync(out, { recursive: true })
+for (const [file, content] of [
+  ['drawings.bin', Buffer.concat(drawings)],
+  ['drawings.json', JSON.stringify({ size: SIZE, styles: SETS.map(({ style }) => style), subjects }, null, 1)],
+]) {
+  writeFileSync(join(out, `${file}.tmp`), content)
+  renameSync(join(out, `${file}.tmp`), join(out, file))
+}
+console.log(`${subjects.length} subjects × ${SETS.length} styles, ${subjects.filter((s) => s.keywords.length).length} with keywords → ${out}`)
