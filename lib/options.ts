@@ -17,7 +17,7 @@ import { Image } from './image/index.js'
 import { checkTiling, type TilingOption } from './pipeline/tiling.js'
 import type { StepEvent } from './pipeline/step.js'
 import { rngNames, type RngName } from './random/index.js'
-import { schedulerNames, type SchedulerName } from './schedulers/index.js'
+import { schedulerNames, type SchedulerName, type SchedulerOptions } from './schedulers/index.js'
 import type { Scheduler, Tensor } from './types.js'
 
 /** How a model is opened. */
@@ -54,6 +54,8 @@ export interface GenerateOptions {
   batchSize?: number
   /** A name, or any object that implements Scheduler. Default: the model authors' own. */
   scheduler?: SchedulerName | Scheduler
+  /** What the scheduler of that name can be told: eta, spacing, … (checked by it). */
+  schedulerOptions?: SchedulerOptions
   /** Last layers of the text encoder to leave out. Default: 0. */
   clipSkip?: number
   /** Whether brackets in prompts are weights. Default: true. */
@@ -89,9 +91,7 @@ export interface ModelFacts {
   /** Pixels a side of one latent. */
   factor: number
   latentChannels: number
-  imageChannels: number
-  /** Channels the UNet takes. */
-  inChannels: number
+
   contextWidth: number
   /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
   skippableLayers: number
@@ -114,6 +114,7 @@ export interface GenerateRequest {
   seeds: (number | bigint)[]
   rng: RngName
   scheduler: SchedulerName | Scheduler | undefined
+  schedulerOptions?: SchedulerOptions
   clipSkip: number
   weighting: boolean
   image?: ImageInput
@@ -131,12 +132,15 @@ export interface GenerateRequest {
 
 const generateKeys = [
   'prompt', 'negativePrompt', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
-  'scheduler', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'extraChannels', 'promptEmbeds',
+  'scheduler', 'schedulerOptions', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'extraChannels', 'promptEmbeds',
   'negativePromptEmbeds', 'latents', 'outputType', 'vaeTiling', 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /** The longest side in pixels; what fits into memory is asked separately. */
 export const largestSide = 16384
+
+/** Characters of one prompt: about a hundred chunks of 75 tokens. */
+export const longestPrompt = 32768
 
 /** What generate() uses where nothing is said. */
 export const defaults = {
@@ -187,7 +191,11 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
   }
   const latentShape = [-1, model.latentChannels, -1, -1]
   const latents = optional('latents', (v, path) => checkTensor(v, path, latentShape), undefined)
-  const steps = optional('steps', integer(1, 1000), defaults.steps)
+  const scheduler = optional('scheduler', checkScheduler, undefined)
+  const steps = optional('steps', integer(1, 1000), typeof scheduler === 'object' ? stepsOf(scheduler) : defaults.steps)
+  if (o.schedulerOptions !== undefined && typeof scheduler === 'object') {
+    throw new TypeError('Expected the name of a scheduler, as schedulerOptions was given')
+  }
   const seed = optional('seed', checkSeed, randomSeed())
   return {
     ...text,
@@ -201,7 +209,8 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     guidanceRescale: optional('guidanceRescale', number(0, 1), defaults.guidanceRescale),
     seeds: Array.from({ length: count }, (_, i) => seedAfter(seed, i)),
     rng: optional('rng', (v, path) => checkOneOf(v, path, rngNames), defaults.rng),
-    scheduler: optional('scheduler', checkScheduler, undefined),
+    scheduler,
+    schedulerOptions: optional('schedulerOptions', checkSchedulerOptions, undefined),
     clipSkip: optional('clipSkip', integer(0, Math.max(0, model.skippableLayers)), defaults.clipSkip),
     weighting: optional('weighting', checkBoolean, defaults.weighting),
     image,
@@ -242,7 +251,7 @@ function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers 
       )
     }
   }
-  const given = texts(o.negativePrompt ?? defaults.negativePrompt, 'negativePrompt')
+  const given = texts(o.negativePrompt === undefined ? defaults.negativePrompt : o.negativePrompt, 'negativePrompt')
   if (given.length !== 1 && given.length !== rows) {
     throw new RangeError(`Expected 1 or ${rows} strings for negativePrompt, as for prompt, but received ${given.length}`)
   }
@@ -253,12 +262,19 @@ function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers 
 function texts(value: unknown, path: string): string[] {
   if (!Array.isArray(value)) {
     if (typeof value !== 'string') throw new TypeError(expectation('string or array of strings', path, value))
-    return [value]
+    return [checkText(value, path)]
   }
   if (value.length < 1 || value.length > 256) {
     throw new RangeError(expectation('between 1 and 256 strings', path, value))
   }
-  return value.map((text, i) => checkString(text, `${path}[${i}]`))
+  return value.map((text, i) => checkText(text, `${path}[${i}]`))
+}
+
+/** Tokenizing is synchronous: a whole book would block the event loop. */
+function checkText(value: unknown, path: string): string {
+  const text = checkString(value, path)
+  if (text.length <= longestPrompt) return text
+  throw new RangeError(`Expected at most ${longestPrompt} characters for ${path} but received ${text.length}`)
 }
 
 function checkSide(value: unknown, path: string, factor: number): number {
@@ -290,6 +306,19 @@ function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler
   if (timesteps.length < 1) throw new RangeError(expectation('at least one number', `${path}.timesteps`, timesteps))
   for (let i = 0; i < timesteps.length; i++) checkNumber(timesteps[i], `${path}.timesteps[${i}]`, 0, Number.MAX_VALUE)
   return scheduler
+}
+
+/** Steps of a scheduler that was made elsewhere. */
+function stepsOf({ timesteps, order = 1 }: Scheduler & { order?: number }): number {
+  return Math.max(Math.floor(timesteps.length / order), 1)
+}
+
+/** An object; what may be in it is the scheduler's own business. */
+function checkSchedulerOptions(value: unknown, path: string): SchedulerOptions {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new TypeError(expectation('object', path, value))
+  }
+  return value
 }
 
 /** 32 bits, as people like to type them. */

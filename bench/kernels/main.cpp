@@ -1,5 +1,5 @@
 // kernel-bench [--table NAME] [--threads N] [--seconds S] [FILTER]: GFLOP/s of every kernel on real layers' shapes, and
-// the part of the measured FMA peak, best of many repeats. Single thread unless told. Bandwidth-bound operations give
+// the part of the measured FMA peak. Single thread unless told. Bandwidth-bound operations give
 // GB/s, read and written.
 #include <algorithm>
 #include <chrono>
@@ -32,17 +32,32 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// Shortest time of one call: at least three calls, at least options.seconds altogether.
-double best_time(const std::function<void()>& call) {
+/// Seconds for slices 0…count−1 together, at least three rounds and options.seconds of them. With one thread: the sum of
+/// every slice's shortest time, so that slices of about a millisecond find quiet moments on a busy machine. Always wall
+/// time: a virtual machine charges preempted threads too little CPU time, and the best of many would be such an error.
+double best_time(int64_t count, const std::function<void(int64_t, int)>& slice) {
   double best = 1e30;
+  std::vector<double> shortest(static_cast<size_t>(count), 1e30);
   const double begin = now();
-  for (int i = 0; i < 3 || now() - begin < options.seconds; ++i) {
+  for (int round = 0; round < 3 || now() - begin < options.seconds; ++round) {
     const double start = now();
-    call();
-    const double time = now() - start;
-    if (time < best) best = time;
+    if (options.threads > 1) {
+      pool->parallel_for(count, nullptr, slice);
+      best = std::min(best, now() - start);
+      continue;
+    }
+    double last = start;
+    for (int64_t i = 0; i < count; ++i) {
+      slice(i, 0);
+      const double end = now();
+      shortest[static_cast<size_t>(i)] = std::min(shortest[static_cast<size_t>(i)], end - last);
+      last = end;
+    }
   }
-  return best;
+  if (options.threads > 1) return best;
+  double sum = 0;
+  for (double time : shortest) sum += time;
+  return sum;
 }
 
 /// 64-byte aligned floats with small pseudo-random values.
@@ -65,12 +80,11 @@ class Buffer {
 };
 
 double measure_peak(const Kernels& table) {
-  const int64_t rounds = 2'000'000;
+  const int64_t rounds = 50'000;  // a sixth of a millisecond
   const int64_t operations = bench::multiply_add(table.name, 1) * rounds;
   if (!operations) return 0;
-  const double time = best_time([&] {
-    pool->parallel_for(options.threads, nullptr, [&](int64_t, int) { bench::multiply_add(table.name, rounds); });
-  });
+  const double time =
+      best_time(options.threads, [&](int64_t, int) { bench::multiply_add(table.name, rounds); });
   return static_cast<double>(operations) * options.threads / time;
 }
 
@@ -111,15 +125,12 @@ void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   args.ldr = columns;
   args.activation = c.activation;
   const int64_t panels = (c.n + table.nr - 1) / table.nr;
-  // Tasks as the layers cut them: whole row blocks where there are enough, else some panels each.
-  const int64_t rows = c.m >= 384 * options.threads ? 384 : c.m;
-  const int64_t group = rows < c.m || options.threads == 1 ? panels : (panels + 2 * options.threads - 1) / (2 * options.threads);
-  const int64_t row_tasks = (c.m + rows - 1) / rows, panel_tasks = (panels + group - 1) / group;
-  const double time = best_time([&] {
-    pool->parallel_for(row_tasks * panel_tasks, nullptr, [&](int64_t i, int) {
-      const int64_t m0 = i / panel_tasks * rows, p0 = i % panel_tasks * group;
-      table.gemm(args, m0, std::min(m0 + rows, c.m), p0, std::min(p0 + group, panels));
-    });
+  // In the kernel's own order: row blocks outside, panels (64 columns) inside.
+  const int64_t rows = 192, group = std::max<int64_t>(1, 64 / table.nr);
+  const int64_t row_slices = (c.m + rows - 1) / rows, panel_slices = (panels + group - 1) / group;
+  const double time = best_time(row_slices * panel_slices, [&](int64_t i, int) {
+    const int64_t m0 = i / panel_slices * rows, p0 = i % panel_slices * group;
+    table.gemm(args, m0, std::min(m0 + rows, c.m), p0, std::min(p0 + group, panels));
   });
   print(table, name, time, 2.0 * c.m * c.n * c.k, peak);
 }
@@ -146,24 +157,23 @@ void attention(const Kernels& table, const cases::Attention& c, double peak) {
   const int64_t packed_floats = (table.attention_packed_floats(args) + 15) / 16 * 16;
   const int64_t scratch_floats = (table.attention_scratch_floats(args) + 15) / 16 * 16;
   Buffer packed(packed_floats * c.heads), scratch(scratch_floats * options.threads);
-  const int64_t rows = std::min<int64_t>(c.q_len, 256), chunks = (c.q_len + rows - 1) / rows;
-  const double time = best_time([&] {
-    pool->parallel_for(c.heads, nullptr, [&](int64_t head, int) {
-      table.attention_pack(args, 0, head, packed.get() + head * packed_floats);
-    });
-    pool->parallel_for(c.heads * chunks, nullptr, [&](int64_t i, int thread) {
-      const int64_t head = i / chunks, q0 = i % chunks * rows;
-      table.attention(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
-                      scratch.get() + thread * scratch_floats);
-    });
+  for (int64_t head = 0; head < c.heads; ++head) table.attention_pack(args, 0, head, packed.get() + head * packed_floats);
+  const int64_t rows = 64, chunks = (c.q_len + rows - 1) / rows;
+  const double time = best_time(c.heads * chunks, [&](int64_t i, int thread) {
+    const int64_t head = i / chunks, q0 = i % chunks * rows;
+    table.attention(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
+                    scratch.get() + thread * scratch_floats);
+  });
+  const double packing = best_time(c.heads, [&](int64_t head, int) {
+    table.attention_pack(args, 0, head, packed.get() + head * packed_floats);
   });
   // Both products; a causal mask leaves half of them.
-  print(table, name, time, 4.0 * c.q_len * c.k_len * c.head_dim * c.heads * (c.causal ? 0.5 : 1.0), peak);
+  print(table, name, time + packing, 4.0 * c.q_len * c.k_len * c.head_dim * c.heads * (c.causal ? 0.5 : 1.0), peak);
 }
 
 void bandwidth(const Kernels& table, const char* name, double bytes, const std::function<void()>& call) {
   if (!wanted(name)) return;
-  const double time = best_time(call);
+  const double time = best_time(1, [&](int64_t, int) { call(); });
   std::printf("%-7s %-62s %9.3f ms %8.1f GB/s\n", table.name, name, time * 1e3, bytes / time * 1e-9);
 }
 

@@ -1,13 +1,19 @@
 import { extname } from 'node:path'
 import type { Sharp } from 'sharp'
 import type { Tensor } from '../types.js'
+import { withUserComment } from './exif.js'
 import { formatParameters, type ImageMetadata } from './parameters.js'
 import { withPngText } from './png.js'
 import { writeWholeFile } from './write-file.js'
 
 export type ImageFormat = 'png' | 'jpeg' | 'webp'
 
-const EXTENSIONS: Record<string, ImageFormat> = { '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.webp': 'webp' }
+const EXTENSIONS: Record<string, ImageFormat> = {
+  '.png': 'png',
+  '.jpg': 'jpeg',
+  '.jpeg': 'jpeg',
+  '.webp': 'webp',
+}
 
 export interface EncodeOptions {
   /** jpeg and webp: 1…100. Default 95. */
@@ -63,7 +69,9 @@ export class Image {
     const [n, channels, height, width] = tensor.shape.length === 3 ? [1, ...tensor.shape] : tensor.shape
     const fits = tensor.shape.length >= 3 && tensor.shape.length <= 4 && (channels === 3 || channels === 1)
     if (!fits || tensor.data.length !== n * channels * height * width || !(index >= 0 && index < n)) {
-      throw new RangeError(`Expected picture ${index} of a tensor [n, 3, height, width] but received [${tensor.shape.join(', ')}]`)
+      throw new RangeError(
+        `Expected picture ${index} of a tensor [n, 3, height, width] but received [${tensor.shape.join(', ')}]`,
+      )
     }
     const plane = height * width
     // Assigning to clamped bytes rounds half to even and turns NaN into 0, as NumPy does for diffusers.
@@ -84,18 +92,23 @@ export class Image {
     const { default: sharp } = await import('sharp')
     const { data, width, height } = this
     const text = options.metadata !== false && this.metadata ? formatParameters(this.metadata) : undefined
-    // A view of the bytes: sharp takes the memory as it is, and no other process of ours writes to it meanwhile.
     const raw = sharp(data, { raw: { width, height, channels: 3 } })
     switch (format) {
       case 'png': {
-        const png = await raw.png({ compressionLevel: inRange('compressionLevel', options.compressionLevel ?? 6, 0, 9) }).toBuffer()
+        const png = await raw
+          .png({ compressionLevel: inRange('compressionLevel', options.compressionLevel ?? 6, 0, 9) })
+          .toBuffer()
         return text === undefined ? png : withPngText(png, 'parameters', text)
       }
-      case 'jpeg':
+      case 'jpeg': {
         // Full colour resolution: generated pictures have saturated edges that halved chroma smears.
-        return withComment(raw, text).jpeg({ quality: quality(options), chromaSubsampling: '4:4:4' }).toBuffer()
-      case 'webp':
-        return withComment(raw, text).webp({ quality: quality(options), lossless: options.lossless }).toBuffer()
+        const settings = { quality: quality(options), chromaSubsampling: '4:4:4' }
+        return encode(raw, text, (image) => image.jpeg(settings))
+      }
+      case 'webp': {
+        const settings = { quality: quality(options), lossless: options.lossless }
+        return encode(raw, text, (image) => image.webp(settings))
+      }
       default:
         throw new RangeError(`Expected one of png, jpeg, webp for format but received ${String(format)}`)
     }
@@ -127,9 +140,8 @@ export function formatOf(path: string): ImageFormat {
   throw new RangeError(`Expected a file name that ends in one of ${known} but received ${path}`)
 }
 
-/** EXIF's UserComment: where web UIs look in files that are no PNG. */
-function withComment(image: Sharp, text: string | undefined): Sharp {
-  return text === undefined ? image : image.withExif({ IFD2: { UserComment: text } })
+function encode(image: Sharp, text: string | undefined, set: (image: Sharp) => Sharp): Promise<Buffer> {
+  return text === undefined ? set(image).toBuffer() : withUserComment(image, text, set)
 }
 
 function quality(options: EncodeOptions): number {
@@ -142,4 +154,3 @@ function inRange(name: string, value: number, low: number, high: number): number
     `Expected integer between ${low} and ${high} for ${name} but received ${String(value)} of type ${typeof value}`,
   )
 }
-

@@ -7,7 +7,7 @@ export interface ImageMetadata {
   steps?: number
   scheduler?: string
   guidanceScale?: number
-  seed?: number
+  seed?: number | bigint
   width?: number
   height?: number
   model?: string
@@ -48,9 +48,9 @@ const SAMPLERS: Record<string, string> = {
  * `prompt`, `Negative prompt: …`, and one line `Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512, …`.
  */
 export function formatParameters(metadata: ImageMetadata): string {
-  const [, base, spacing] = /^(.*?)(?:-(karras|exponential))?$/s.exec(metadata.scheduler ?? '')!
+  const [, base, spacing] = /^(.*?)(?:-(karras|exponential|beta))?$/s.exec(metadata.scheduler ?? '')!
   const { width, height } = metadata
-  const settings: [string, string | number | undefined][] = [
+  const settings: [string, string | number | bigint | undefined][] = [
     ['Steps', metadata.steps],
     ['Sampler', SAMPLERS[base] ?? (metadata.scheduler === undefined ? undefined : base)],
     ['Schedule type', spacing && spacing[0].toUpperCase() + spacing.slice(1)],
@@ -65,7 +65,9 @@ export function formatParameters(metadata: ImageMetadata): string {
     ['RNG', metadata.rng],
     ...Object.entries(metadata.extra ?? {}),
   ]
-  const line = settings.filter(([, value]) => value !== undefined && value !== '').map(([name, value]) => `${name}: ${quote(value!)}`)
+  const line = settings
+    .filter(([, value]) => value !== undefined && value !== '')
+    .map(([name, value]) => `${name}: ${quote(value!)}`)
   const lines = [metadata.prompt]
   if (metadata.negativePrompt) lines.push(`Negative prompt: ${metadata.negativePrompt}`)
   if (line.length > 0) lines.push(line.join(', '))
@@ -73,13 +75,17 @@ export function formatParameters(metadata: ImageMetadata): string {
 }
 
 /** Values that could be taken for more settings are quoted, as web UIs do. */
-function quote(value: string | number): string {
+function quote(value: string | number | bigint): string {
   const text = String(value)
   return /[,:\n"]/.test(text) ? JSON.stringify(text) : text
 }
 
 /** The parts of such a text again: the settings by the names they have there. */
-export function parseParameters(text: string): { prompt: string; negativePrompt: string; settings: Record<string, string> } {
+export function parseParameters(text: string): {
+  prompt: string
+  negativePrompt: string
+  settings: Record<string, string>
+} {
   const lines = text.split('\n')
   const settings: Record<string, string> = {}
   if (/^Steps: /.test(lines.at(-1)!)) {

@@ -14,7 +14,10 @@ export function withPngText(png: Uint8Array, keyword: string, text: string): Buf
   const chunk = isLatin1(clean)
     ? pngChunk('tEXt', Buffer.from(`${keyword}\0${clean}`, 'latin1'))
     : // Zero bytes: end of keyword, not compressed, method, end of language, end of translated keyword.
-      pngChunk('iTXt', Buffer.concat([Buffer.from(`${keyword}\0\0\0\0\0`, 'latin1'), Buffer.from(clean, 'utf8')]))
+      pngChunk(
+        'iTXt',
+        Buffer.concat([Buffer.from(`${keyword}\0\0\0\0\0`, 'latin1'), Buffer.from(clean, 'utf8')]),
+      )
   return Buffer.concat([png.subarray(0, AFTER_HEADER), chunk, png.subarray(AFTER_HEADER)])
 }
 
@@ -23,7 +26,7 @@ export function readPngTexts(png: Uint8Array): Map<string, string> {
   const texts = new Map<string, string>()
   const buffer = Buffer.from(png.buffer, png.byteOffset, png.byteLength)
   if (!buffer.subarray(0, 8).equals(Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'))) return texts
-  for (let at = 8; at + 12 <= buffer.length; ) {
+  for (let at = 8; at + 12 <= buffer.length;) {
     const length = buffer.readUInt32BE(at)
     const type = buffer.toString('latin1', at + 4, at + 8)
     const body = buffer.subarray(at + 8, at + 8 + length)
@@ -33,7 +36,10 @@ export function readPngTexts(png: Uint8Array): Map<string, string> {
     }
     if (type === 'iTXt' && keywordEnd > 0 && body[keywordEnd + 1] === 0) {
       const translated = body.indexOf(0, keywordEnd + 3) + 1
-      texts.set(body.toString('latin1', 0, keywordEnd), body.toString('utf8', body.indexOf(0, translated) + 1))
+      texts.set(
+        body.toString('latin1', 0, keywordEnd),
+        body.toString('utf8', body.indexOf(0, translated) + 1),
+      )
     }
     at += 12 + length
   }

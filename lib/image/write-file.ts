@@ -17,7 +17,9 @@ export async function writeWholeFile(path: string, data: Uint8Array, signal?: Ab
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {})
     if (signal?.aborted) throw signal.reason
-    throw new DiffusionError('IO', `Cannot write ${path}: ${explain(cause as NodeJS.ErrnoException, path)}`, { cause })
+    throw new DiffusionError('IO', `Cannot write ${path}: ${explain(cause as NodeJS.ErrnoException, path)}`, {
+      cause,
+    })
   }
 }
 

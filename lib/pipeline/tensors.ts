@@ -68,10 +68,12 @@ export function blend(outside: Tensor, inside: Tensor, mask: Tensor): Tensor {
   const [n, c] = inside.shape
   const plane = inside.data.length / (n * c)
   const out = zeros(inside.shape)
-  for (let i = 0; i < inside.data.length; i++) {
-    const row = mask.shape[0] === 1 ? 0 : Math.floor(i / (plane * c))
-    const m = mask.data[row * plane + (i % plane)]
-    out.data[i] = (1 - m) * outside.data[i] + m * inside.data[i]
+  for (let channel = 0; channel < n * c; channel++) {
+    const maskStart = mask.shape[0] === 1 ? 0 : Math.floor(channel / c) * plane
+    for (let i = 0, at = channel * plane; i < plane; i++, at++) {
+      const m = mask.data[maskStart + i]
+      out.data[at] = (1 - m) * outside.data[at] + m * inside.data[at]
+    }
   }
   return out
 }

@@ -9,6 +9,8 @@
  */
 import type { Tokenizer } from './tokenizer.js'
 
+export { applyWeights } from './emphasis.js'
+
 const STRONGER = 1.1
 const WEAKER = 1 / 1.1
 

@@ -5,13 +5,18 @@ import type { Layout } from './layout.js'
 import type { StoredTensor } from './tensor-file.js'
 
 const TENSOR_TYPES: readonly TensorType[] =
-  ['f32', 'f16', 'bf16', 'q8_0', 'q5_0', 'q5_1', 'q4_0', 'q4_1', 'q6_k', 'q5_k', 'q4_k', 'q3_k', 'q2_k'] // prettier-ignore
+  // prettier-ignore
+  ['f32', 'f16', 'bf16', 'q8_0', 'q5_0', 'q5_1', 'q4_0', 'q4_1', 'q6_k', 'q5_k', 'q4_k', 'q3_k', 'q2_k']
 
 /** Stored tensors of one component under their canonical names. */
 export type Tensors = Map<string, StoredTensor>
 
 /** Renames; two stored tensors of one canonical name are refused. `rename` gives undefined for a tensor to leave out. */
-export function renameTensors(paths: readonly string[], tensors: Tensors, rename: (name: string) => string | undefined): Tensors {
+export function renameTensors(
+  paths: readonly string[],
+  tensors: Tensors,
+  rename: (name: string) => string | undefined,
+): Tensors {
   const renamed: Tensors = new Map()
   for (const [name, tensor] of tensors) {
     const canonical = rename(name)
@@ -20,7 +25,12 @@ export function renameTensors(paths: readonly string[], tensors: Tensors, rename
   return renamed
 }
 
-export function addTensor(paths: readonly string[], tensors: Tensors, canonical: string, tensor: StoredTensor): void {
+export function addTensor(
+  paths: readonly string[],
+  tensors: Tensors,
+  canonical: string,
+  tensor: StoredTensor,
+): void {
   const other = tensors.get(canonical)
   if (other) {
     const names = `tensors ${quote(other.name)} and ${quote(tensor.name)}`
@@ -35,8 +45,12 @@ export function addTensor(paths: readonly string[], tensors: Tensors, canonical:
  * unknown part of the model. `where` is what to name for a tensor that is in no file.
  */
 export function matchLayout(
-  where: string, files: string[], tensors: Tensors, layout: Layout, strict: boolean,
-): ModelSource { // prettier-ignore
+  where: string,
+  files: string[],
+  tensors: Tensors,
+  layout: Layout,
+  strict: boolean,
+): ModelSource {
   const entries: TensorEntry[] = []
   for (const [name, shape] of layout) {
     const tensor = tensors.get(name)
@@ -46,8 +60,10 @@ export function matchLayout(
   if (strict) {
     for (const [name, tensor] of tensors) {
       if (layout.has(name)) continue
-      const place = name === tensor.name ? '' : ` (${quote(name)})`
-      throw unsupported(files[tensor.file]!, `tensor ${quote(tensor.name)}${place} is of a part that node-diffusion does not know`)
+      throw unsupported(
+        files[tensor.file]!,
+        `tensor ${quote(tensor.name)} is of a part that node-diffusion does not know`,
+      )
     }
   }
   return { files, tensors: entries }
@@ -57,11 +73,17 @@ function entry(path: string, name: string, shape: number[], tensor: StoredTensor
   const stored = tensor.name === name ? name : `${name} (stored as ${quote(tensor.name)})`
   // Trailing ones don't count: a 1×1 convolution is a linear layer.
   if (trimOnes(tensor.shape) !== trimOnes(shape)) {
-    throw new DiffusionError('MODEL_SHAPE', `${path}: tensor ${stored}: expected shape [${shape}], found [${tensor.shape}]`)
+    throw new DiffusionError(
+      'MODEL_SHAPE',
+      `${path}: tensor ${stored}: expected shape [${shape}], found [${tensor.shape}]`,
+    )
   }
   const type = TENSOR_TYPES.find((t) => t === tensor.type)
   if (!type) {
-    throw unsupported(path, `tensor ${stored}: expected one of the types ${TENSOR_TYPES.join(', ')}, found ${tensor.type}`)
+    throw unsupported(
+      path,
+      `tensor ${stored}: expected one of the types ${TENSOR_TYPES.join(', ')}, found ${tensor.type}`,
+    )
   }
   const { file, offset, bytes } = tensor
   // A 1×1 kernel is stored the same way in both orders.

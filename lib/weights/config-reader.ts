@@ -1,5 +1,5 @@
 import { readExactly, withFile } from './tensor-file.js'
-import { badFormat, show, unsupported } from './fail.js'
+import { badFormat, printable, show, unsupported } from './fail.js'
 
 /** Reads a text file of at most `limit` bytes. */
 export function readText(path: string, limit: number): Promise<string> {
@@ -32,7 +32,11 @@ export class ConfigReader {
     try {
       value = JSON.parse(text)
     } catch (error) {
-      throw badFormat(path, `${what && `${what} `}is not valid JSON: ${(error as Error).message}`, error)
+      throw badFormat(
+        path,
+        `${what && `${what} `}is not valid JSON: ${printable((error as Error).message)}`,
+        error,
+      )
     }
     return ConfigReader.of(path, value, what)
   }
@@ -67,12 +71,18 @@ export class ConfigReader {
   }
 
   fail(key: string, expected: string): Error {
-    return badFormat(this.path, `expected ${expected} for ${this.name(key)} but received ${show(this.get(key))}`)
+    return badFormat(
+      this.path,
+      `expected ${expected} for ${this.name(key)} but received ${show(this.get(key))}`,
+    )
   }
 
   /** The value means a model that the engine cannot run. */
   refuse(key: string, supported: string): Error {
-    return unsupported(this.path, `expected ${supported} for ${this.name(key)} but received ${show(this.get(key))}`)
+    return unsupported(
+      this.path,
+      `expected ${supported} for ${this.name(key)} but received ${show(this.get(key))}`,
+    )
   }
 
   private absent(key: string): boolean {

@@ -50,9 +50,13 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   const levels = probe.count(LIMITS.levels, (i) => `down_blocks.${i}.resnets.0.conv1.weight`)
   if (levels === 0) throw badFormat(path, 'tensor down_blocks.0.resnets.0.conv1.weight is missing')
   const all = [...Array(levels).keys()]
-  const layersPerBlock = all.map((i) => probe.count(LIMITS.layers, (j) => `down_blocks.${i}.resnets.${j}.conv1.weight`))
+  const layersPerBlock = all.map((i) =>
+    probe.count(LIMITS.layers, (j) => `down_blocks.${i}.resnets.${j}.conv1.weight`),
+  )
   const blockChannels = all.map((i) => probe.channels(`down_blocks.${i}.resnets.0.conv1.weight`, 0))
-  const attention = [...tensors.keys()].find((name) => name.endsWith('.transformer_blocks.0.attn2.to_k.weight'))
+  const attention = [...tensors.keys()].find((name) =>
+    name.endsWith('.transformer_blocks.0.attn2.to_k.weight'),
+  )
   if (attention === undefined) throw unsupported(path, 'expected a UNet with cross-attention, found none')
   const contextWidth = probe.channels(attention, 1)
   const projection = attention.replace('transformer_blocks.0.attn2.to_k', 'proj_in')
@@ -63,7 +67,9 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
     blockChannels,
     layersPerBlock,
     downTransformerDepth: all.map((i) => levelDepth(probe, `down_blocks.${i}`, layersPerBlock[i]!)),
-    upTransformerDepth: all.map((i) => levelDepth(probe, `up_blocks.${levels - 1 - i}`, layersPerBlock[i]! + 1)),
+    upTransformerDepth: all.map((i) =>
+      levelDepth(probe, `up_blocks.${levels - 1 - i}`, layersPerBlock[i]! + 1),
+    ),
     midTransformerDepth: hasMiddle ? levelDepth(probe, 'mid_block', 1) : -1,
     heads: blockChannels.map((channels) => guessHeads(path, channels, contextWidth)),
     contextWidth,
@@ -84,7 +90,10 @@ function levelDepth(probe: Probe, prefix: string, layers: number): number {
     ),
   )
   if (depths.some((depth) => depth !== depths[0])) {
-    throw unsupported(probe.path, `expected as many transformer blocks in each layer of ${prefix}, found ${depths.join(', ')}`)
+    throw unsupported(
+      probe.path,
+      `expected as many transformer blocks in each layer of ${prefix}, found ${depths.join(', ')}`,
+    )
   }
   return depths[0]!
 }
@@ -98,7 +107,10 @@ function guessHeads(path: string, channels: number, contextWidth: number): numbe
 
 function guessGroups(path: string, blockChannels: number[]): number {
   if (blockChannels.every((channels) => channels % 32 === 0)) return 32
-  throw unsupported(path, `cannot know the number of normalization groups of [${blockChannels}] channels: ${HINT}`)
+  throw unsupported(
+    path,
+    `cannot know the number of normalization groups of [${blockChannels}] channels: ${HINT}`,
+  )
 }
 
 export function deriveVae(path: string, tensors: Tensors): VaeConfig {
@@ -125,18 +137,26 @@ export function deriveVae(path: string, tensors: Tensors): VaeConfig {
     config.codebook = { size, width: probe.channels('quantize.embedding.weight', 1) }
   } else if (latentChannels === 16) {
     // Their latents are shifted too, by a number that is not in the file.
-    throw unsupported(path, 'this is the autoencoder of Stable Diffusion 3 or Flux (16 latent channels), which is not supported')
+    throw unsupported(
+      path,
+      'this is the autoencoder of Stable Diffusion 3 or Flux (16 latent channels), which is not supported',
+    )
   }
   return config
 }
 
 /** `openClip`: stored under OpenCLIP's names. */
-export function deriveText(path: string, tensors: Tensors, openClip: boolean): { config: TextEncoderConfig; skip: number } {
+export function deriveText(
+  path: string,
+  tensors: Tensors,
+  openClip: boolean,
+): { config: TextEncoderConfig; skip: number } {
   const probe = new Probe(path, tensors)
   const width = probe.channels('embeddings.token_embedding.weight', 1)
   const layers = probe.count(LIMITS.textLayers, (i) => `encoder.layers.${i}.mlp.fc1.weight`)
   if (layers === 0) throw badFormat(path, 'tensor encoder.layers.0.mlp.fc1.weight is missing')
-  if (width % 64 !== 0) throw unsupported(path, `cannot know the number of attention heads of a width of ${width}: ${HINT}`)
+  if (width % 64 !== 0)
+    throw unsupported(path, `cannot know the number of attention heads of a width of ${width}: ${HINT}`)
   // Stable Diffusion 2 takes the output of the last layer but one; files in transformers' form may have left the last out.
   const gelu = openClip || width === 1024
   const skip = openClip || (width === 1024 && layers === 24) ? 1 : 0

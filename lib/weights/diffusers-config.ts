@@ -45,7 +45,10 @@ function requireFixed(c: ConfigReader, table: typeof UNET_FIXED): void {
 
 export function unetConfig(c: ConfigReader): UnetConfig {
   if (c.get('addition_embed_type') === 'text_time') {
-    throw c.refuse('addition_embed_type', 'null (this is the UNet of Stable Diffusion XL, which is not supported:)')
+    throw c.refuse(
+      'addition_embed_type',
+      'null (this is the UNet of Stable Diffusion XL, which is not supported:)',
+    )
   }
   requireFixed(c, UNET_FIXED)
   const blockChannels = c.integers('block_out_channels', [320, 640, 1280, 1280], 1, LIMITS.channels)
@@ -53,7 +56,9 @@ export function unetConfig(c: ConfigReader): UnetConfig {
   if (levels > LIMITS.levels) throw c.fail('block_out_channels', `list of at most ${LIMITS.levels} levels`)
   refuseOnlyCrossAttention(c)
 
-  const timeWidth = c.has('time_embedding_dim') ? c.integer('time_embedding_dim', undefined, 1, 1 << 20) : undefined
+  const timeWidth = c.has('time_embedding_dim')
+    ? c.integer('time_embedding_dim', undefined, 1, 1 << 20)
+    : undefined
   if (timeWidth !== undefined && timeWidth !== 4 * blockChannels[0]!) {
     throw c.refuse('time_embedding_dim', `${4 * blockChannels[0]!}, four times the first level's channels,`)
   }
@@ -89,10 +94,14 @@ function attends(c: ConfigReader, key: string, side: 'Down' | 'Up', levels: numb
   const crossed = `CrossAttn${plain}`
   const fallback = side === 'Down' ? [crossed, crossed, crossed, plain] : [plain, crossed, crossed, crossed]
   const types = c.strings(key, fallback)
-  if (types.length !== levels) throw c.fail(key, `list of ${levels} block types, one for each of block_out_channels,`)
+  if (types.length !== levels)
+    throw c.fail(key, `list of ${levels} block types, one for each of block_out_channels,`)
   return types.map((type, i) => {
     if (type === plain || type === crossed) return type === crossed
-    throw unsupported(c.path, `expected ${plain} or ${crossed} for ${c.name(key)}[${i}] but received ${show(type)}`)
+    throw unsupported(
+      c.path,
+      `expected ${plain} or ${crossed} for ${c.name(key)}[${i}] but received ${show(type)}`,
+    )
   })
 }
 
@@ -125,9 +134,11 @@ function depthList(c: ConfigReader, key: string, levels: number): number[] {
   return value.map((element: unknown) => {
     const list: unknown[] = Array.isArray(element) ? element : [element]
     const depth = list[0]
-    const valid = typeof depth === 'number' && Number.isInteger(depth) && depth >= 1 && depth <= LIMITS.transformerDepth
+    const valid =
+      typeof depth === 'number' && Number.isInteger(depth) && depth >= 1 && depth <= LIMITS.transformerDepth
     if (!valid) throw c.fail(key, `integers between 1 and ${LIMITS.transformerDepth}`)
-    if (list.some((d) => d !== depth)) throw c.refuse(key, 'the same number of blocks in each layer of a level')
+    if (list.some((d) => d !== depth))
+      throw c.refuse(key, 'the same number of blocks in each layer of a level')
     return depth
   })
 }
@@ -143,7 +154,8 @@ function headsPerLevel(c: ConfigReader, levels: number): number[] {
 
 function contextWidth(c: ConfigReader, levels: number): number {
   const widths = c.integerPerLevel('cross_attention_dim', 1280, 1, LIMITS.channels, levels)
-  if (widths.some((width) => width !== widths[0])) throw c.refuse('cross_attention_dim', 'the same width at every level')
+  if (widths.some((width) => width !== widths[0]))
+    throw c.refuse('cross_attention_dim', 'the same width at every level')
   return widths[0]!
 }
 
@@ -159,8 +171,10 @@ const VAE_FIXED: typeof UNET_FIXED = [
 export function vaeConfig(c: ConfigReader, quantized: boolean): { config: VaeConfig; scalingFactor: number } {
   requireFixed(c, VAE_FIXED)
   const blockChannels = c.integers('block_out_channels', [64], 1, LIMITS.channels)
-  if (blockChannels.length > LIMITS.levels) throw c.fail('block_out_channels', `list of at most ${LIMITS.levels} levels`)
-  for (const [key, type] of [['down_block_types', 'DownEncoderBlock2D'], ['up_block_types', 'UpDecoderBlock2D']] as const) { // prettier-ignore
+  if (blockChannels.length > LIMITS.levels)
+    throw c.fail('block_out_channels', `list of at most ${LIMITS.levels} levels`)
+  // prettier-ignore
+  for (const [key, type] of [['down_block_types', 'DownEncoderBlock2D'], ['up_block_types', 'UpDecoderBlock2D']] as const) {
     const types = c.strings(key, [type])
     if (types.length !== blockChannels.length) throw c.fail(key, `list of ${blockChannels.length} block types`)
     if (types.some((t) => t !== type)) throw c.refuse(key, `only ${type}`)
@@ -179,7 +193,9 @@ export function vaeConfig(c: ConfigReader, quantized: boolean): { config: VaeCon
   }
   if (quantized) {
     const size = c.integer('num_vq_embeddings', 256, 1, LIMITS.vocabulary)
-    const width = c.has('vq_embed_dim') ? c.integer('vq_embed_dim', undefined, 1, LIMITS.channels) : latentChannels
+    const width = c.has('vq_embed_dim')
+      ? c.integer('vq_embed_dim', undefined, 1, LIMITS.channels)
+      : latentChannels
     config.codebook = { size, width }
   }
   const mismatch = vaeMismatch(config)

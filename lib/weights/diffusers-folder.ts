@@ -17,13 +17,17 @@ import { readWeights } from './weight-files.js'
 const CLIP_VOCABULARY = 49_408
 
 /** Parts of other pipelines that take part in making the image: without them it would be another model. */
+// prettier-ignore
 const FOREIGN_PARTS = [
   'transformer', 'text_encoder_2', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
   'adapter', 'super_res_first', 'low_res_scheduler',
-] // prettier-ignore
+]
 
 /** Everything that differs between a component's folders, as they are collected. */
-type Found = Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder'> & { unetSamples?: number; vaeSamples?: number }
+type Found = Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder'> & {
+  unetSamples?: number
+  vaeSamples?: number
+}
 
 /** A folder as diffusers' save_pretrained writes it: a pipeline, or one of its components. */
 export async function describeFolder(folder: string): Promise<ModelDescription> {
@@ -35,8 +39,12 @@ export async function describeFolder(folder: string): Promise<ModelDescription> 
     if (await isFile(join(folder, part, 'config.json'))) return describePipeline(folder, undefined)
   }
   const files = (await readdir(folder)).filter((name) => /\.(safetensors|gguf)$/.test(name)).slice(0, 5)
-  const hint = files.length > 0 ? `; name the file itself: ${files.map((name) => quote(name)).join(', ')}` : ''
-  throw badFormat(folder, `expected a diffusers folder with model_index.json, or config.json of a component, found neither${hint}`)
+  const hint =
+    files.length > 0 ? `; name the file itself: ${files.map((name) => quote(name)).join(', ')}` : ''
+  throw badFormat(
+    folder,
+    `expected a diffusers folder with model_index.json, or config.json of a component, found neither${hint}`,
+  )
 }
 
 /** index: model_index.json; undefined where there is none and the folders' names tell. */
@@ -47,23 +55,35 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
   }
   const pipeline = index?.has('_class_name') ? ` (${show(index.get('_class_name'))})` : ''
   for (const part of FOREIGN_PARTS) {
-    if (listed(part)) throw unsupported(index!.path, `the pipeline${pipeline} has a part ${part}, which is not supported`)
+    if (listed(part))
+      throw unsupported(index!.path, `the pipeline${pipeline} has a part ${part}, which is not supported`)
   }
 
   const found: Found = {}
   for (const part of ['text_encoder', 'unet', 'vae', 'vqvae']) {
     const configPath = join(folder, part, 'config.json')
-    if (await isFile(configPath)) await readComponent(join(folder, part), await ConfigReader.read(configPath), found)
-    else if (listed(part)) throw badFormat(folder, `model_index.json names ${part}: expected the file ${part}/config.json, found none`)
+    if (await isFile(configPath))
+      await readComponent(join(folder, part), await ConfigReader.read(configPath), found)
+    else if (listed(part))
+      throw badFormat(
+        folder,
+        `model_index.json names ${part}: expected the file ${part}/config.json, found none`,
+      )
   }
   if (!found.unet && !found.vae && !found.textEncoder) {
-    throw badFormat(folder, `expected one of the components text_encoder, unet, vae or vqvae${pipeline}, found none`)
+    throw badFormat(
+      folder,
+      `expected one of the components text_encoder, unet, vae or vqvae${pipeline}, found none`,
+    )
   }
 
   const schedulePath = join(folder, 'scheduler', 'scheduler_config.json')
   const scheduled = await isFile(schedulePath)
   if (!scheduled && listed('scheduler')) {
-    throw badFormat(folder, 'model_index.json names scheduler: expected the file scheduler/scheduler_config.json, found none')
+    throw badFormat(
+      folder,
+      'model_index.json names scheduler: expected the file scheduler/scheduler_config.json, found none',
+    )
   }
   return {
     ...describe(folder, found, await tokenizerOf(folder, found)),
@@ -113,13 +133,18 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
     const source = await renamedSource(folder, renameClipText, textLayout(parsed))
     found.textEncoder = { config: parsed, source, skip: 0 }
   } else {
-    throw unsupported(config.path, `expected UNet2DConditionModel, AutoencoderKL, VQModel or CLIPTextModel, found ${show(className)}`)
+    throw unsupported(
+      config.path,
+      `expected UNet2DConditionModel, AutoencoderKL, VQModel or CLIPTextModel, found ${show(className)}`,
+    )
   }
 }
 
 async function renamedSource(
-  folder: string, rename: (paths: readonly string[], tensors: Tensors) => Tensors, layout: Map<string, number[]>,
-) { // prettier-ignore
+  folder: string,
+  rename: (paths: readonly string[], tensors: Tensors) => Tensors,
+  layout: Map<string, number[]>,
+) {
   const { files, tensors } = await readWeights(folder)
   return matchLayout(folder, files, rename(files, tensors), layout, false)
 }
@@ -153,6 +178,7 @@ async function tokenizerOf(folder: string, found: Found): Promise<TokenizerDescr
 
 /** The built-in vocabulary; Stable Diffusion 2's text encoder wants it filled up with another token. */
 function builtInTokenizer({ textEncoder }: Found): TokenizerDescription | null {
-  if (textEncoder?.config.activation !== 'gelu' || textEncoder.config.vocabSize !== CLIP_VOCABULARY) return null
+  if (textEncoder?.config.activation !== 'gelu' || textEncoder.config.vocabSize !== CLIP_VOCABULARY)
+    return null
   return { maxLength: textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
 }

@@ -1,4 +1,4 @@
-import { unsupported } from './fail.js'
+import { quote, unsupported } from './fail.js'
 import type { Tensors } from './component.js'
 
 /**
@@ -6,7 +6,10 @@ import type { Tensors } from './component.js'
  * specific first.
  */
 const FOREIGN: readonly (readonly [RegExp, string])[] = [
-  [/^(lora_(unet|te)|lora_te\d)_|\.lora_(up|down|A|B)\.|\.lora\.(up|down)\./, 'a LoRA, which adds to a model and is none itself'],
+  [
+    /^(lora_(unet|te)|lora_te\d)_|\.lora_(up|down|A|B)\.|\.lora\.(up|down)\./,
+    'a LoRA, which adds to a model and is none itself',
+  ],
   [/\bmotion_modules\./, 'an AnimateDiff motion module'],
   [/^(control_model\.|controlnet_cond_embedding\.|controlnet_|input_hint_block\.)/, 'a ControlNet'],
   [/^conditioner\.embedders\./, 'Stable Diffusion XL'],
@@ -17,7 +20,10 @@ const FOREIGN: readonly (readonly [RegExp, string])[] = [
   [/(^|\.)add_embedding\.linear_1\./, 'the UNet of Stable Diffusion XL'],
   [/(^|\.)label_emb\./, 'a UNet with class embeddings (Stable Diffusion XL, an upscaler or unCLIP)'],
   [/(^|\.)transformer_blocks\.\d+\.scale_shift_table$/, 'a diffusion transformer (PixArt, LTX, …)'],
-  [/(^|\.)(patchify_proj|x_embedder|cap_embedder|patch_embedding)\./, 'a diffusion transformer'],
+  [
+    /^(model\.diffusion_model\.|net\.)?(patchify_proj|x_embedder|cap_embedder|patch_embedding)\./,
+    'a diffusion transformer',
+  ],
   [/(^|\.)encoder\.block\.\d+\.layer\.\d+\.SelfAttention\./, 'a T5 text encoder'],
   [/^cond_stage_model\.transformer\.(token_emb|attn_layers)\./, 'latent diffusion with a BERT text encoder'],
   [/^(decoder|encoder)\.layers\.\d+\.(conv|weight)|^taesd_|^tae\./, 'a tiny autoencoder (TAESD)'],
@@ -31,7 +37,7 @@ export function refuseForeign(path: string, tensors: Tensors): void {
   for (const [pattern, what] of FOREIGN) {
     for (const name of tensors.keys()) {
       if (!pattern.test(name)) continue
-      throw unsupported(path, `this is ${what}, which is not supported (tensor ${JSON.stringify(name.slice(0, 120))})`)
+      throw unsupported(path, `this is ${what}, which is not supported (tensor ${quote(name)})`)
     }
   }
 }

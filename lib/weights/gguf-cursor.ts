@@ -49,15 +49,20 @@ export class Cursor {
 
   safeU64(what: string): number {
     const value = this.bytes(8).readBigUInt64LE()
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw badFormat(this.path, `expected ${what} below 2^53, found ${value}`)
+    if (value > BigInt(Number.MAX_SAFE_INTEGER))
+      throw badFormat(this.path, `expected ${what} below 2^53, found ${value}`)
     return Number(value)
   }
 
   length(what: string, limit: number): number {
     const value = this.bytes(8).readBigUInt64LE()
-    if (value > BigInt(limit)) throw badFormat(this.path, `expected ${what} of at most ${limit}, found ${value}`)
+    if (value > BigInt(limit))
+      throw badFormat(this.path, `expected ${what} of at most ${limit}, found ${value}`)
     if (value > BigInt(this.size - this.position)) {
-      throw badFormat(this.path, `truncated: ${what} is ${value}, but only ${this.size - this.position} bytes follow`)
+      throw badFormat(
+        this.path,
+        `truncated: ${what} is ${value}, but only ${this.size - this.position} bytes follow`,
+      )
     }
     return Number(value)
   }
@@ -68,7 +73,11 @@ export class Cursor {
     try {
       return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
     } catch (error) {
-      throw badFormat(this.path, `expected a ${what} in UTF-8, found ${quote(bytes.toString('latin1'), 40)}`, error)
+      throw badFormat(
+        this.path,
+        `expected a ${what} in UTF-8, found ${quote(bytes.toString('latin1'), 40)}`,
+        error,
+      )
     }
   }
 
@@ -91,11 +100,13 @@ export class Cursor {
   }
 
   private array(what: string, depth: number): unknown[] {
-    if (depth === MAX_DEPTH) throw badFormat(this.path, `expected arrays at most ${MAX_DEPTH} deep for ${what}, found more`)
+    if (depth === MAX_DEPTH)
+      throw badFormat(this.path, `expected arrays at most ${MAX_DEPTH} deep for ${what}, found more`)
     const type = this.u32()
     const length = this.length(`number of elements of ${what}`, MAX_ARRAY)
     this.elements += length
-    if (this.elements > MAX_ELEMENTS) throw badFormat(this.path, `expected at most ${MAX_ELEMENTS} array elements in all`)
+    if (this.elements > MAX_ELEMENTS)
+      throw badFormat(this.path, `expected at most ${MAX_ELEMENTS} array elements in all`)
     const values: unknown[] = []
     for (let i = 0; i < length; i++) values.push(this.value(what, type, depth + 1))
     return values

@@ -1,5 +1,12 @@
 import { badFormat, quote, show, unsupported } from './fail.js'
-import { checkLayout, countElements, readExactly, withFile, type StoredTensor, type TensorFile } from './tensor-file.js'
+import {
+  checkLayout,
+  countElements,
+  readExactly,
+  withFile,
+  type StoredTensor,
+  type TensorFile,
+} from './tensor-file.js'
 import { Cursor, NeedMore } from './gguf-cursor.js'
 
 /**
@@ -15,6 +22,7 @@ import { Cursor, NeedMore } from './gguf-cursor.js'
 export const CHANNELS_LAST_KEY = 'node_diffusion.channels_last'
 
 /** ggml's types that this engine reads: number → name, elements and bytes of a block. */
+// prettier-ignore
 const TYPES: ReadonlyMap<number, readonly [name: string, elements: number, bytes: number]> = new Map([
   [0, ['f32', 1, 4]], [1, ['f16', 1, 2]], [30, ['bf16', 1, 2]],
   [2, ['q4_0', 32, 18]], [3, ['q4_1', 32, 20]], [6, ['q5_0', 32, 22]], [7, ['q5_1', 32, 24]], [8, ['q8_0', 32, 34]],
@@ -22,14 +30,15 @@ const TYPES: ReadonlyMap<number, readonly [name: string, elements: number, bytes
   [14, ['q6_k', 256, 210]],
   // No weights, but they may be there (position_ids).
   [24, ['i8', 1, 1]], [25, ['i16', 1, 2]], [26, ['i32', 1, 4]], [27, ['i64', 1, 8]], [28, ['f64', 1, 8]],
-]) // prettier-ignore
+])
 
 /** Types that ggml has and this engine does not, for the message. */
+// prettier-ignore
 const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
   [4, 'q4_2'], [5, 'q4_3'], [9, 'q8_1'], [15, 'q8_k'], [16, 'iq2_xxs'], [17, 'iq2_xs'], [18, 'iq3_xxs'],
   [19, 'iq1_s'], [20, 'iq4_nl'], [21, 'iq3_s'], [22, 'iq2_s'], [23, 'iq4_xs'], [29, 'iq1_m'], [31, 'q4_0_4_4'],
   [32, 'q4_0_4_8'], [33, 'q4_0_8_8'], [34, 'tq1_0'], [35, 'tq2_0'], [39, 'mxfp4'], [40, 'nvfp4'], [41, 'q1_0'],
-]) // prettier-ignore
+])
 
 /** What this engine calls readable weights, for messages. */
 const READABLE = 'f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, q3_k or q2_k'
@@ -52,8 +61,10 @@ export function readGguf(path: string, fileIndex = 0): Promise<TensorFile> {
         return parse(path, bytes, size, fileIndex)
       } catch (error) {
         if (!(error instanceof NeedMore)) throw error
-        if (length === size) throw badFormat(path, `truncated: the header goes on at byte ${size}, the end of the file`)
-        if (length >= MAX_HEADER) throw badFormat(path, `expected a header of at most ${MAX_HEADER} bytes, found more`)
+        if (length === size)
+          throw badFormat(path, `truncated: the header goes on at byte ${size}, the end of the file`)
+        if (length >= MAX_HEADER)
+          throw badFormat(path, `expected a header of at most ${MAX_HEADER} bytes, found more`)
       }
     }
   })
@@ -85,7 +96,10 @@ function parse(path: string, bytes: Buffer, size: number, file: number): TensorF
     tensor.offset += dataStart
     const end = tensor.offset + tensor.bytes
     if (end > size) {
-      throw badFormat(path, `tensor ${quote(tensor.name)}: expected it to end within the file's ${size} bytes, found ${end}`)
+      throw badFormat(
+        path,
+        `tensor ${quote(tensor.name)}: expected it to end within the file's ${size} bytes, found ${end}`,
+      )
     }
   }
   checkLayout(path, tensors.values(), dataStart, alignment - 1)
@@ -95,21 +109,31 @@ function parse(path: string, bytes: Buffer, size: number, file: number): TensorF
 
 function checkVersion(path: string, cursor: Cursor): void {
   const magic = cursor.bytes(4).toString('latin1')
-  if (magic !== 'GGUF') throw badFormat(path, `expected a file that begins with "GGUF", found ${quote(magic)}`)
+  if (magic !== 'GGUF')
+    throw badFormat(path, `expected a file that begins with "GGUF", found ${quote(magic)}`)
   const version = cursor.u32()
   // 2 and 3 read the other way round are multiples of 2^24.
   if (version !== 0 && (version & 0xffff) === 0) {
     throw unsupported(path, 'this GGUF file is big-endian; write it again on a little-endian machine')
   }
-  if (version !== 2 && version !== 3) throw unsupported(path, `expected GGUF version 2 or 3, found ${version}`)
+  if (version !== 2 && version !== 3)
+    throw unsupported(path, `expected GGUF version 2 or 3, found ${version}`)
 }
 
 function readAlignment(path: string, metadata: Map<string, unknown>): number {
   const alignment = metadata.get('general.alignment') ?? 32
-  if (typeof alignment === 'number' && alignment >= 8 && alignment <= MAX_ALIGNMENT && Number.isInteger(Math.log2(alignment))) {
+  if (
+    typeof alignment === 'number' &&
+    alignment >= 8 &&
+    alignment <= MAX_ALIGNMENT &&
+    Number.isInteger(Math.log2(alignment))
+  ) {
     return alignment
   }
-  throw badFormat(path, `expected general.alignment to be a power of two from 8 to ${MAX_ALIGNMENT}, found ${show(alignment)}`)
+  throw badFormat(
+    path,
+    `expected general.alignment to be a power of two from 8 to ${MAX_ALIGNMENT}, found ${show(alignment)}`,
+  )
 }
 
 function readTensor(path: string, cursor: Cursor, alignment: number, file: number): StoredTensor {
@@ -131,25 +155,36 @@ function readTensor(path: string, cursor: Cursor, alignment: number, file: numbe
   }
   const [typeName, blockElements, blockBytes] = type
   const row = shape.at(-1) ?? 1
-  if (row % blockElements !== 0) throw fail(`rows of a multiple of ${blockElements} elements for ${typeName}`, row)
+  if (row % blockElements !== 0)
+    throw fail(`rows of a multiple of ${blockElements} elements for ${typeName}`, row)
   const count = countElements(shape)
   const bytes = count === undefined ? undefined : (count / blockElements) * blockBytes
-  if (bytes === undefined || !Number.isSafeInteger(bytes)) throw fail('a shape whose bytes can be counted', shape)
+  if (bytes === undefined || !Number.isSafeInteger(bytes))
+    throw fail('a shape whose bytes can be counted', shape)
 
   const offset = cursor.safeU64(`offset of tensor ${quote(name)}`)
   if (offset % alignment !== 0) throw fail(`an offset that is a multiple of ${alignment}`, offset)
   return { name, type: typeName, shape, file, offset, bytes }
 }
 
-function markChannelsLast(path: string, tensors: Map<string, StoredTensor>, metadata: Map<string, unknown>): void {
+function markChannelsLast(
+  path: string,
+  tensors: Map<string, StoredTensor>,
+  metadata: Map<string, unknown>,
+): void {
   const names = metadata.get(CHANNELS_LAST_KEY)
   if (names === undefined) return
-  if (!Array.isArray(names)) throw badFormat(path, `expected ${CHANNELS_LAST_KEY} to be an array, found ${show(names)}`)
+  if (!Array.isArray(names))
+    throw badFormat(path, `expected ${CHANNELS_LAST_KEY} to be an array, found ${show(names)}`)
   for (const name of new Set<unknown>(names)) {
     const tensor = typeof name === 'string' ? tensors.get(name) : undefined
-    if (!tensor) throw badFormat(path, `${CHANNELS_LAST_KEY} names ${show(name)}, which is no tensor of this file`)
+    if (!tensor)
+      throw badFormat(path, `${CHANNELS_LAST_KEY} names ${show(name)}, which is no tensor of this file`)
     if (tensor.shape.length !== 4) {
-      throw badFormat(path, `tensor ${quote(tensor.name)}: expected 4 dimensions for a channels-last kernel, found [${tensor.shape}]`)
+      throw badFormat(
+        path,
+        `tensor ${quote(tensor.name)}: expected 4 dimensions for a channels-last kernel, found [${tensor.shape}]`,
+      )
     }
     const [outputs, height, width, inputs] = tensor.shape as [number, number, number, number]
     tensor.shape = [outputs, inputs, height, width]

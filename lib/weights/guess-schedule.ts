@@ -13,7 +13,10 @@ const BASE_STEPS = 875_000n
  * then, as in diffusers, a Stable Diffusion 2 for plain latents is taken for a v-prediction model unless its step
  * count is the base model's.
  */
-export async function guessSchedule(file: TensorFile, unet: UnetConfig | undefined): Promise<ScheduleDescription> {
+export async function guessSchedule(
+  file: TensorFile,
+  unet: UnetConfig | undefined,
+): Promise<ScheduleDescription> {
   const zeroSnr = file.tensors.has('ztsnr')
   const schedule = defaultSchedule(await guessPrediction(file, unet))
   return zeroSnr ? { ...schedule, rescaleBetasZeroSnr: true, timestepSpacing: 'trailing' } : schedule

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises'
-import { extname } from 'node:path'
+import { extname, resolve } from 'node:path'
 import { describeFolder } from './diffusers-folder.js'
 import { badFormat, quote, unsupported } from './fail.js'
 import { readGguf } from './gguf.js'
@@ -23,9 +23,19 @@ export { CONFIG_KEY, writeStoredConfig } from './stored-config.js'
  */
 export async function openModel(path: string): Promise<ModelDescription> {
   if (typeof path !== 'string' || path === '' || path.includes('\0')) {
-    throw new TypeError(`Expected the path of a model but received ${quote(String(path))} of type ${typeof path}`)
+    throw new TypeError(
+      `Expected the path of a model but received ${quote(String(path))} of type ${typeof path}`,
+    )
   }
-  if (await isFolderOrThrow(path)) return describeFolder(path)
+  const model = (await isFolderOrThrow(path)) ? await describeFolder(path) : await describeFile(path)
+  // The weights may be loaded after the process has changed its working directory.
+  for (const part of [model.unet, model.vae, model.textEncoder]) {
+    if (part) part.source.files = part.source.files.map((file) => resolve(file))
+  }
+  return model
+}
+
+async function describeFile(path: string): Promise<ModelDescription> {
   const format = await sniff(path)
   return describeSingleFile(format === 'gguf' ? await readGguf(path) : await readSafetensors(path))
 }
@@ -53,13 +63,20 @@ async function sniff(path: string): Promise<'safetensors' | 'gguf'> {
   if (text[8] === '{' && !text.startsWith('PK\u0003\u0004')) return 'safetensors'
   if (text.startsWith('PK\u0003\u0004') || /^\u0080[\u0002-\u0005]/.test(text)) throw pickled(path)
   if (text.startsWith('version https://git-lfs')) {
-    throw badFormat(path, 'this is a Git LFS pointer and not the model: run git lfs pull, or download the file itself')
+    throw badFormat(
+      path,
+      'this is a Git LFS pointer and not the model: run git lfs pull, or download the file itself',
+    )
   }
-  if (/^\s*<(!doctype|html|\?xml)/i.test(text)) throw badFormat(path, 'this is a web page and not a model: the download went wrong')
+  if (/^\s*<(!doctype|html|\?xml)/i.test(text))
+    throw badFormat(path, 'this is a web page and not a model: the download went wrong')
   if (extension === '.safetensors') return 'safetensors'
   if (extension === '.gguf') return 'gguf'
   if (PICKLE_EXTENSIONS.includes(extension)) throw pickled(path)
-  throw badFormat(path, `expected a safetensors or GGUF file, found one that begins with ${quote(text.slice(0, 8))}`)
+  throw badFormat(
+    path,
+    `expected a safetensors or GGUF file, found one that begins with ${quote(text.slice(0, 8))}`,
+  )
 }
 
 function pickled(path: string) {

@@ -96,7 +96,8 @@ function attention(b: Builder, name: string, channels: number, depth: number, co
   project('proj_in')
   for (let i = 0; i < depth; i++) {
     const block = `${name}.transformer_blocks.${i}`
-    for (const [part, context] of [['attn1', channels], ['attn2', config.contextWidth]] as const) { // prettier-ignore
+    // prettier-ignore
+    for (const [part, context] of [['attn1', channels], ['attn2', config.contextWidth]] as const) {
       b.linear(`${block}.${part}.to_q`, channels, channels, false)
       b.linear(`${block}.${part}.to_k`, context, channels, false)
       b.linear(`${block}.${part}.to_v`, context, channels, false)
@@ -173,7 +174,8 @@ export function textLayout(config: TextEncoderConfig): Layout {
   for (let i = 0; i < config.layers; i++) {
     const prefix = `encoder.layers.${i}`
     b.norm(`${prefix}.layer_norm1`, width)
-    for (const part of ['q_proj', 'k_proj', 'v_proj', 'out_proj']) b.linear(`${prefix}.self_attn.${part}`, width, width)
+    for (const part of ['q_proj', 'k_proj', 'v_proj', 'out_proj'])
+      b.linear(`${prefix}.self_attn.${part}`, width, width)
     b.norm(`${prefix}.layer_norm2`, width)
     b.linear(`${prefix}.mlp.fc1`, width, config.intermediate)
     b.linear(`${prefix}.mlp.fc2`, config.intermediate, width)

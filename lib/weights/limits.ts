@@ -21,7 +21,8 @@ export function unetMismatch(c: UnetConfig): string | undefined {
       return `expected normGroups ${c.normGroups} to divide the ${channels} channels of level ${i}`
     }
     const last = i === c.blockChannels.length - 1
-    const attends = c.downTransformerDepth[i]! > 0 || c.upTransformerDepth[i]! > 0 || (last && c.midTransformerDepth > 0)
+    const attends =
+      c.downTransformerDepth[i]! > 0 || c.upTransformerDepth[i]! > 0 || (last && c.midTransformerDepth > 0)
     if (attends && channels % c.heads[i]! !== 0) {
       return `expected ${c.heads[i]} heads to divide the ${channels} channels of level ${i}`
     }

@@ -13,7 +13,8 @@ export function isClipText(tensors: Tensors): boolean {
 }
 
 /** Parts of a whole CLIP that the text encoder of a diffusion model does not use, and buffers. */
-const UNUSED = /^(embeddings\.position_ids|text_projection(\.weight)?|logit_scale|attn_mask|vision_model\..*|visual\..*|visual_projection\.weight)$/
+const UNUSED =
+  /^(embeddings\.position_ids|text_projection(\.weight)?|logit_scale|attn_mask|vision_model\..*|visual\..*|visual_projection\.weight)$/
 
 export function renameClipText(paths: readonly string[], tensors: Tensors): Tensors {
   const renamed = renameTensors(paths, tensors, (name) => {
@@ -68,7 +69,10 @@ function third(paths: readonly string[], tensor: StoredTensor, index: number): S
   // A row's blocks are whole, so a third of the rows is a third of the bytes; a quantized bias may be one block.
   if (rows === 0 || rows % 3 !== 0 || (tensor.bytes / rows) % 1 !== 0) {
     const found = `found ${tensor.type} of shape [${tensor.shape}]`
-    throw badFormat(paths[tensor.file]!, `tensor ${quote(tensor.name)}: expected query, key and value below each other, ${found}`)
+    throw badFormat(
+      paths[tensor.file]!,
+      `tensor ${quote(tensor.name)}: expected query, key and value below each other, ${found}`,
+    )
   }
   const bytes = tensor.bytes / 3
   return { ...tensor, shape: [rows / 3, ...rest], offset: tensor.offset + index * bytes, bytes }

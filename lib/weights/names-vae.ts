@@ -41,12 +41,20 @@ function renameOne(name: string, levels: number): string | undefined {
     .replace(/^encoder\.down\.(\d+)\.block\.(\d+)\./, 'encoder.down_blocks.$1.resnets.$2.')
     .replace(/^encoder\.down\.(\d+)\.downsample\./, 'encoder.down_blocks.$1.downsamplers.0.')
     // The original counts the decoder's levels from the highest resolution, diffusers in the order of the data.
-    .replace(/^decoder\.up\.(\d{1,3})\.block\.(\d+)\./, (_, up, n) => `decoder.up_blocks.${levels - 1 - Number(up)}.resnets.${n}.`)
-    .replace(/^decoder\.up\.(\d{1,3})\.upsample\./, (_, up) => `decoder.up_blocks.${levels - 1 - Number(up)}.upsamplers.0.`)
+    .replace(
+      /^decoder\.up\.(\d{1,3})\.block\.(\d+)\./,
+      (_, up, n) => `decoder.up_blocks.${levels - 1 - Number(up)}.resnets.${n}.`,
+    )
+    .replace(
+      /^decoder\.up\.(\d{1,3})\.upsample\./,
+      (_, up) => `decoder.up_blocks.${levels - 1 - Number(up)}.upsamplers.0.`,
+    )
     .replace(/^(encoder|decoder)\.norm_out\./, '$1.conv_norm_out.')
     .replace('.nin_shortcut.', '.conv_shortcut.')
   for (const [pattern, replacement] of MIDDLE) renamed = renamed.replace(pattern, replacement)
-  return renamed.replace(/(\.attentions\.\d+\.)([a-z_]+)(?=\.(weight|bias)$)/, (whole, start: string, part: string) =>
-    Object.hasOwn(ATTENTION, part) ? start + ATTENTION[part] : whole,
+  return renamed.replace(
+    /(\.attentions\.\d+\.)([a-z_]+)(?=\.(weight|bias)$)/,
+    (whole, start: string, part: string) =>
+      Object.hasOwn(ATTENTION, part) ? start + ATTENTION[part] : whole,
   )
 }

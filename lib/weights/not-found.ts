@@ -15,10 +15,14 @@ export async function notFound(path: string): Promise<DiffusionError> {
     return new DiffusionError('MODEL_NOT_FOUND', `${message} (nor is there a folder ${folder})`)
   }
   const wanted = basename(full)
+  if (names.includes(wanted))
+    return new DiffusionError('MODEL_NOT_FOUND', `${path}: a link to something that is not there`)
   const close = names
     .filter((name) => !name.startsWith('.'))
     .map((name) => ({ name, distance: distance(wanted.toLowerCase(), name.toLowerCase()) }))
-    .filter(({ name, distance }) => distance <= Math.max(2, Math.floor(Math.min(name.length, wanted.length) / 3)))
+    .filter(
+      ({ name, distance }) => distance <= Math.max(2, Math.floor(Math.min(name.length, wanted.length) / 3)),
+    )
     .sort((a, b) => a.distance - b.distance)
     .slice(0, 3)
   if (close.length > 0) {

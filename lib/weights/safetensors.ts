@@ -1,5 +1,12 @@
-import { badFormat, quote, show } from './fail.js'
-import { checkLayout, countElements, readExactly, withFile, type StoredTensor, type TensorFile } from './tensor-file.js'
+import { badFormat, printable, quote, show } from './fail.js'
+import {
+  checkLayout,
+  countElements,
+  readExactly,
+  withFile,
+  type StoredTensor,
+  type TensorFile,
+} from './tensor-file.js'
 
 /**
  * Header of a safetensors file: 8 bytes little-endian length, then JSON
@@ -11,11 +18,12 @@ import { checkLayout, countElements, readExactly, withFile, type StoredTensor, t
 const MAX_HEADER = 100_000_000
 
 /** Bits of one element. Only floating-point types carry weights; the others may be there (position_ids). */
+// prettier-ignore
 const BITS: ReadonlyMap<string, number> = new Map([
   ['BOOL', 8], ['U8', 8], ['I8', 8], ['U16', 16], ['I16', 16], ['U32', 32], ['I32', 32], ['U64', 64], ['I64', 64],
   ['F4', 4], ['F6_E2M3', 6], ['F6_E3M2', 6], ['F8_E4M3', 8], ['F8_E5M2', 8], ['F8_E8M0', 8], ['F8_E4M3FNUZ', 8],
   ['F8_E5M2FNUZ', 8], ['F16', 16], ['BF16', 16], ['F32', 32], ['F64', 64], ['C64', 64],
-]) // prettier-ignore
+])
 
 export function readSafetensors(path: string, fileIndex = 0): Promise<TensorFile> {
   return withFile(path, async (file, size) => {
@@ -40,12 +48,13 @@ function parseHeader(path: string, bytes: Buffer): Record<string, unknown> {
   } catch (error) {
     throw badFormat(path, 'expected a header in UTF-8, found other bytes', error)
   }
-  if (!text.startsWith('{')) throw badFormat(path, `expected a header that begins with "{", found ${quote(text, 12)}`)
+  if (!text.startsWith('{'))
+    throw badFormat(path, `expected a header that begins with "{", found ${quote(text, 12)}`)
   let header: unknown
   try {
     header = JSON.parse(text)
   } catch (error) {
-    throw badFormat(path, `header is not valid JSON: ${(error as Error).message}`, error)
+    throw badFormat(path, `header is not valid JSON: ${printable((error as Error).message)}`, error)
   }
   // JSON.parse keeps the last of two equal keys and says nothing.
   const repeated = repeatedKey(text)
@@ -77,7 +86,13 @@ export function repeatedKey(text: string): string | undefined {
   return undefined
 }
 
-function readEntries(path: string, header: Record<string, unknown>, dataStart: number, size: number, file: number) {
+function readEntries(
+  path: string,
+  header: Record<string, unknown>,
+  dataStart: number,
+  size: number,
+  file: number,
+) {
   const tensors = new Map<string, StoredTensor>()
   const metadata = new Map<string, unknown>()
   for (const [name, entry] of Object.entries(header)) {
@@ -102,8 +117,13 @@ function readMetadata(path: string, entry: unknown, metadata: Map<string, unknow
 }
 
 function readEntry(
-  path: string, name: string, entry: unknown, dataStart: number, size: number, file: number,
-): StoredTensor { // prettier-ignore
+  path: string,
+  name: string,
+  entry: unknown,
+  dataStart: number,
+  size: number,
+  file: number,
+): StoredTensor {
   const fail = (expected: string, found: unknown) =>
     badFormat(path, `tensor ${quote(name)}: expected ${expected}, found ${show(found)}`)
   if (!isObject(entry)) throw fail('an object', entry)
@@ -121,14 +141,23 @@ function readEntry(
   if (bitCount % 8 !== 0) throw fail('a whole number of bytes', `${bitCount} bits`)
 
   const offsets = own('data_offsets')
-  if (!isIndexList(offsets) || offsets.length !== 2) throw fail('data_offsets to be two non-negative integers', offsets)
+  if (!isIndexList(offsets) || offsets.length !== 2)
+    throw fail('data_offsets to be two non-negative integers', offsets)
   const [begin, end] = offsets as [number, number]
   if (begin > end) throw fail('data_offsets in ascending order', offsets)
-  if (end > size - dataStart) throw fail(`data_offsets within the file's ${size - dataStart} bytes of data`, offsets)
+  if (end > size - dataStart)
+    throw fail(`data_offsets within the file's ${size - dataStart} bytes of data`, offsets)
   if (end - begin !== bitCount / 8) {
     throw fail(`${bitCount / 8} bytes for ${String(dtype)} of shape [${shape}]`, end - begin)
   }
-  return { name, type: String(dtype).toLowerCase(), shape, file, offset: dataStart + begin, bytes: end - begin }
+  return {
+    name,
+    type: String(dtype).toLowerCase(),
+    shape,
+    file,
+    offset: dataStart + begin,
+    bytes: end - begin,
+  }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -25,12 +25,16 @@ export function defaultSchedule(predictionType: PredictionType = 'epsilon'): Sch
 export function scheduleFromDiffusers(c: ConfigReader): ScheduleDescription {
   const className = c.has('_class_name') ? c.string('_class_name') : undefined
   const is = (...names: string[]) => names.includes(className ?? '')
-  if (className !== undefined && /FlowMatch|EDM|VQDiffusion|Karras(Ve)?Scheduler|Cosine|ScoreSde/.test(className)) {
+  if (
+    className !== undefined &&
+    /FlowMatch|EDM|VQDiffusion|Karras(Ve)?Scheduler|Cosine|ScoreSde/.test(className)
+  ) {
     throw c.refuse('_class_name', 'a scheduler of a discrete beta schedule')
   }
   // Latent consistency's schedulers start from Stable Diffusion's betas, Heun from its bounds, all others from DDPM's.
   const consistency = is('LCMScheduler', 'TCDScheduler')
-  const bounds = consistency || is('HeunDiscreteScheduler', 'KDPM2DiscreteScheduler', 'KDPM2AncestralDiscreteScheduler')
+  const bounds =
+    consistency || is('HeunDiscreteScheduler', 'KDPM2DiscreteScheduler', 'KDPM2AncestralDiscreteScheduler')
   const trainTimesteps = c.integer('num_train_timesteps', 1000, 1, 100_000)
   const schedule: ScheduleDescription = {
     trainTimesteps,

@@ -63,8 +63,13 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   }
   if (parts.text) {
     const known = component(path, stored, 'textEncoder')
-    const { config, skip }: { config: TextEncoderConfig; skip: number } = known ?? deriveText(path, parts.text, parts.openClip)
-    model.textEncoder = { config, skip, source: matchLayout(path, files, parts.text, textLayout(config), !known) }
+    const { config, skip }: { config: TextEncoderConfig; skip: number } =
+      known ?? deriveText(path, parts.text, parts.openClip)
+    model.textEncoder = {
+      config,
+      skip,
+      source: matchLayout(path, files, parts.text, textLayout(config), !known),
+    }
   }
 
   if (stored) {
@@ -83,14 +88,21 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
 
 /** The stored configuration of a component whose tensors are there; a file that has metadata must have it for all. */
 function component<K extends 'unet' | 'vae' | 'textEncoder'>(
-  path: string, stored: StoredConfig | undefined, key: K,
-): StoredConfig[K] { // prettier-ignore
-  if (stored && !stored[key]) throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are there`)
+  path: string,
+  stored: StoredConfig | undefined,
+  key: K,
+): StoredConfig[K] {
+  if (stored && !stored[key])
+    throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are there`)
   return stored?.[key]
 }
 
 function findParts(path: string, tensors: Tensors): Parts {
-  const groups = { unet: split(tensors, PREFIXES.unet), vae: split(tensors, PREFIXES.vae), text: split(tensors, PREFIXES.text) }
+  const groups = {
+    unet: split(tensors, PREFIXES.unet),
+    vae: split(tensors, PREFIXES.vae),
+    text: split(tensors, PREFIXES.text),
+  }
   const unprefixed = !groups.unet && !groups.vae && !groups.text
   if (unprefixed) {
     if (isUnet(tensors)) groups.unet = tensors
@@ -98,13 +110,15 @@ function findParts(path: string, tensors: Tensors): Parts {
     else if (isText(tensors)) groups.text = tensors
     else {
       const names = [...tensors.keys()].slice(0, 3).map((name) => quote(name, 60))
-      const found = names.length > 0 ? `${tensors.size} tensors, the first ones ${names.join(', ')}` : 'no tensors'
+      const found =
+        names.length > 0 ? `${tensors.size} tensors, the first ones ${names.join(', ')}` : 'no tensors'
       throw badFormat(path, `expected the tensors of a UNet, a VAE or a text encoder, found ${found}`)
     }
   }
   const paths = [path]
   const parts: Parts = { openClip: false }
-  if (groups.unet) parts.unet = isOriginalUnet(groups.unet) ? renameOriginalUnet(paths, groups.unet) : groups.unet
+  if (groups.unet)
+    parts.unet = isOriginalUnet(groups.unet) ? renameOriginalUnet(paths, groups.unet) : groups.unet
   if (groups.vae) parts.vae = renameVae(paths, groups.vae)
   if (groups.text) {
     parts.openClip = isOpenClip(groups.text)
@@ -117,7 +131,8 @@ function findParts(path: string, tensors: Tensors): Parts {
 function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefined {
   for (const prefix of prefixes) {
     const found: Tensors = new Map()
-    for (const [name, tensor] of tensors) if (name.startsWith(prefix)) found.set(name.slice(prefix.length), tensor)
+    for (const [name, tensor] of tensors)
+      if (name.startsWith(prefix)) found.set(name.slice(prefix.length), tensor)
     if (found.size > 0) return found
   }
   return undefined

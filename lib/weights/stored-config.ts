@@ -46,7 +46,10 @@ export function readStoredConfig(path: string, metadata: Map<string, unknown>): 
   if (typeof text !== 'string') throw badFormat(path, `expected a string for metadata ${CONFIG_KEY}`)
   const c = ConfigReader.parse(path, text, CONFIG_KEY)
   if (c.integer('version', undefined, 1, 1 << 30) !== VERSION) {
-    throw unsupported(path, `expected version ${VERSION} of ${CONFIG_KEY}, found ${c.get('version')}: written by a newer node-diffusion`)
+    throw unsupported(
+      path,
+      `expected version ${VERSION} of ${CONFIG_KEY}, found ${c.get('version')}: written by a newer node-diffusion`,
+    )
   }
   const stored: StoredConfig = {
     architecture: c.string('architecture'),
@@ -86,7 +89,8 @@ function readUnet(c: ConfigReader): UnetConfig {
 function readVae(outer: ConfigReader): { config: VaeConfig; scalingFactor: number } {
   const c = outer.child('config')
   const blockChannels = c.integers('blockChannels', undefined, 1, LIMITS.channels)
-  if (blockChannels.length > LIMITS.levels) throw c.fail('blockChannels', `list of at most ${LIMITS.levels} levels`)
+  if (blockChannels.length > LIMITS.levels)
+    throw c.fail('blockChannels', `list of at most ${LIMITS.levels} levels`)
   const config: VaeConfig = {
     inChannels: c.integer('inChannels', undefined, 1, LIMITS.channels),
     outChannels: c.integer('outChannels', undefined, 1, LIMITS.channels),
@@ -105,7 +109,10 @@ function readVae(outer: ConfigReader): { config: VaeConfig; scalingFactor: numbe
       width: book.integer('width', undefined, 1, LIMITS.channels),
     }
   }
-  return { config: fitting(c, config, vaeMismatch), scalingFactor: outer.number('scalingFactor', undefined, 1e-6, 1e6) }
+  return {
+    config: fitting(c, config, vaeMismatch),
+    scalingFactor: outer.number('scalingFactor', undefined, 1e-6, 1e6),
+  }
 }
 
 function readText(outer: ConfigReader): { config: TextEncoderConfig; skip: number } {
@@ -120,10 +127,17 @@ function readText(outer: ConfigReader): { config: TextEncoderConfig; skip: numbe
     activation: c.choice('activation', ['quick_gelu', 'gelu']),
     layerNormEps: c.number('layerNormEps', undefined, 0, 1),
   }
-  return { config: fitting(c, config, textMismatch), skip: outer.integer('skip', undefined, 0, config.layers) }
+  return {
+    config: fitting(c, config, textMismatch),
+    skip: outer.integer('skip', undefined, 0, config.layers),
+  }
 }
 
-function fitting<Config>(c: ConfigReader, config: Config, mismatch: (config: Config) => string | undefined): Config {
+function fitting<Config>(
+  c: ConfigReader,
+  config: Config,
+  mismatch: (config: Config) => string | undefined,
+): Config {
   const problem = mismatch(config)
   if (problem) throw badFormat(c.path, `${CONFIG_KEY}: ${problem}`)
   return config
@@ -153,6 +167,7 @@ function readTokenizerTexts(c: ConfigReader): TokenizerDescription {
     maxLength: c.integer('maxLength', undefined, 3, LIMITS.positions),
     padToken: c.string('padToken'),
   }
-  for (const key of ['vocab', 'merges', 'tokenizerJson'] as const) if (c.has(key)) tokenizer[key] = c.string(key)
+  for (const key of ['vocab', 'merges', 'tokenizerJson'] as const)
+    if (c.has(key)) tokenizer[key] = c.string(key)
   return tokenizer
 }

@@ -32,7 +32,10 @@ export function ioError(path: string, error: unknown): DiffusionError {
 }
 
 /** Opens a regular file, hands it over with its size and closes it again. */
-export async function withFile<T>(path: string, use: (file: FileHandle, size: number) => Promise<T>): Promise<T> {
+export async function withFile<T>(
+  path: string,
+  use: (file: FileHandle, size: number) => Promise<T>,
+): Promise<T> {
   let file: FileHandle
   try {
     file = await open(path, 'r')
@@ -49,7 +52,12 @@ export async function withFile<T>(path: string, use: (file: FileHandle, size: nu
 }
 
 /** Exactly `length` bytes from `position`; the caller has checked that the file is that long. */
-export async function readExactly(path: string, file: FileHandle, position: number, length: number): Promise<Buffer> {
+export async function readExactly(
+  path: string,
+  file: FileHandle,
+  position: number,
+  length: number,
+): Promise<Buffer> {
   const buffer = Buffer.alloc(length)
   let filled = 0
   while (filled < length) {
@@ -59,7 +67,8 @@ export async function readExactly(path: string, file: FileHandle, position: numb
     } catch (error) {
       throw ioError(path, error)
     }
-    if (bytesRead === 0) throw badFormat(path, `truncated: expected ${position + length} bytes, found ${position + filled}`)
+    if (bytesRead === 0)
+      throw badFormat(path, `truncated: expected ${position + length} bytes, found ${position + filled}`)
     filled += bytesRead
   }
   return buffer
@@ -80,17 +89,28 @@ export function countElements(shape: readonly number[]): number | undefined {
  * Refuses tensors that share bytes, and gaps of more than `slack` bytes between them (room for alignment): both mean
  * that the header describes another file. Returns the end of the last tensor.
  */
-export function checkLayout(path: string, tensors: Iterable<StoredTensor>, start: number, slack: number): number {
+export function checkLayout(
+  path: string,
+  tensors: Iterable<StoredTensor>,
+  start: number,
+  slack: number,
+): number {
   const sorted = [...tensors].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)
   let end = start
   let previous = 'the header'
   for (const tensor of sorted) {
     const name = `tensor ${quote(tensor.name)}`
     if (tensor.offset < end) {
-      throw badFormat(path, `${name} overlaps ${previous}: expected it at byte ${end} or later, found ${tensor.offset}`)
+      throw badFormat(
+        path,
+        `${name} overlaps ${previous}: expected it at byte ${end} or later, found ${tensor.offset}`,
+      )
     }
     if (tensor.offset - end > slack) {
-      throw badFormat(path, `hole of ${tensor.offset - end} bytes between ${previous} and ${name}: expected none`)
+      throw badFormat(
+        path,
+        `hole of ${tensor.offset - end} bytes between ${previous} and ${name}: expected none`,
+      )
     }
     end = tensor.offset + tensor.bytes
     previous = name

@@ -55,9 +55,11 @@ async function readOptional(path: string): Promise<ConfigReader | undefined> {
 }
 
 export async function isFile(path: string): Promise<boolean> {
-  return stat(path).then((s) => s.isFile(), () => false) // prettier-ignore
+  // prettier-ignore
+  return stat(path).then((s) => s.isFile(), () => false)
 }
 
 export async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then((s) => s.isDirectory(), () => false) // prettier-ignore
+  // prettier-ignore
+  return stat(path).then((s) => s.isDirectory(), () => false)
 }

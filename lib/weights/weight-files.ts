@@ -63,18 +63,21 @@ async function readShards(folder: string, indexName: string): Promise<ComponentW
   const shardOf = new Map<string, string>()
   for (const name of map.keys()) shardOf.set(name, checkShardName(indexPath, map.get(name)))
   const shards = [...new Set(shardOf.values())].sort()
-  if (shards.length > MAX_SHARDS) throw badFormat(indexPath, `expected at most ${MAX_SHARDS} files, found ${shards.length}`)
+  if (shards.length > MAX_SHARDS)
+    throw badFormat(indexPath, `expected at most ${MAX_SHARDS} files, found ${shards.length}`)
 
   const tensors: Tensors = new Map()
   const files = shards.map((shard) => join(folder, shard))
   for (const [i, path] of files.entries()) {
-    if (!(await isFile(path))) throw badFormat(indexPath, `expected the file ${quote(shards[i]!)} that it names, found none`)
+    if (!(await isFile(path)))
+      throw badFormat(indexPath, `expected the file ${quote(shards[i]!)} that it names, found none`)
     for (const [name, tensor] of (await readSafetensors(path, i)).tensors) {
       if (shardOf.get(name) === shards[i]) tensors.set(name, tensor)
     }
   }
   for (const [name, shard] of shardOf) {
-    if (!tensors.has(name)) throw badFormat(indexPath, `expected tensor ${quote(name)} in ${quote(shard)}, which does not hold it`)
+    if (!tensors.has(name))
+      throw badFormat(indexPath, `expected tensor ${quote(name)} in ${quote(shard)}, which does not hold it`)
   }
   return { files, tensors }
 }
@@ -89,6 +92,10 @@ function checkShardName(indexPath: string, name: unknown): string {
     !win32.isAbsolute(name) &&
     !/^[a-z]:/i.test(name) &&
     !name.split(/[\\/]/).includes('..')
-  if (!inside) throw badFormat(indexPath, `expected the name of a .safetensors file inside the folder, found ${show(name)}`)
+  if (!inside)
+    throw badFormat(
+      indexPath,
+      `expected the name of a .safetensors file inside the folder, found ${show(name)}`,
+    )
   return name
 }

@@ -14,6 +14,18 @@ const SETS = [
   { style: 'flat', package: '@iconify-json/fluent-emoji-flat' },
   { style: 'noto', package: '@iconify-json/noto' },
 ]
+/** Keywords that would name a colour, a place, a number or nothing drawable. */
+const NOT_NAMES = new Set(
+  (
+    'alpha order big under down ugly wise proud talk pirate zoo bearer knights small anniversary elegant beauty outdoors ' +
+    'growth decor grow nurturing green four falling diet health ripe sour potassium wild eat easy fry over pan side iron ' +
+    'indecisive serve chip summer men morning nice cool rad whatever night yes way epic filling holiday merry man stuffed ' +
+    'one press beast bench like peace trans lit danger showing class gang ride spin racing yellow extra simple where bless ' +
+    'city job pool future direct hit formal family gold shiny left science search tilted dark woman personal back front ' +
+    'idea closed bet cost major repairs negative positive shape step done sand late waiting wall driving dinner medium ' +
+    'choose launch camping surprise movie country ranch settle future bull direct cut purple safari dead death horn fishing'
+  ).split(' '),
+)
 const require = createRequire(import.meta.url)
 const out = process.argv[2] ?? '/work/train/data'
 
@@ -43,7 +55,7 @@ function addKeywords(subjects, chars) {
   const taken = new Set(subjects.flatMap(({ names }) => names.flatMap((name) => [name, ...name.split(' ')])))
   for (const subject of subjects)
     subject.keywords = (bySlug.get(subject.slug)?.tags ?? []).filter(
-      (tag) => users.get(tag) === 1 && !taken.has(tag) && !taken.has(tag.replace(/s$/, '')) && /^[a-z]{3,12}$/.test(tag),
+      (tag) => users.get(tag) === 1 && !NOT_NAMES.has(tag) && !taken.has(tag) && !taken.has(tag.replace(/s$/, '')) && /^[a-z]{3,12}$/.test(tag),
     )
 }
 

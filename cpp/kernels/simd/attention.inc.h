@@ -35,7 +35,16 @@ int64_t attention_scratch_floats(const AttentionArgs& args) {
   return (2 * args.head_dim + 2) * kQueryBlock + key_block(args.head_dim) * kNr;
 }
 
-// Keys as [⌈k_len/6⌉ tiles][head_dim][6] (a last tile of fewer keys is narrower), then values as [k_len][head_dim].
+/// Channels in the value tile that begins with channel j: heights as even as can be, because a tile of one or two rows
+/// would starve for loads.
+inline int64_t value_rows(int64_t d, int64_t j) {
+  const int64_t tiles = (d + kTileRows - 1) / kTileRows, taller = d - tiles * (d / tiles), height = d / tiles;
+  return j < taller * (height + 1) ? height + 1 : height;
+}
+
+// Keys as [⌈k_len/6⌉ tiles][head_dim][6] (a last tile of fewer keys is narrower), then values as [tiles of channels]
+// [k_len][value_rows]: each tile reads one stream. Read in place, the rows' power-of-two distances (2 KB for the VAE's 512
+// channels) would crowd all keys into a few sets of L1.
 int64_t attention_packed_floats(const AttentionArgs& args) { return 2 * args.k_len * args.head_dim; }
 
 void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed) {
@@ -48,13 +57,17 @@ void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, floa
       for (int64_t j = 0; j < d; ++j) packed[t * d + j * height + r] = keys[(t + r) * args.ldk + j];
   }
   packed += args.k_len * d;
-  for (int64_t t = 0; t < args.k_len; ++t) __builtin_memcpy(packed + t * d, values + t * args.ldv, d * sizeof(float));
+  for (int64_t t = 0; t < args.k_len; ++t, values += args.ldv)
+    for (int64_t j = 0, rows; j < d; j += rows) {
+      rows = value_rows(d, j);
+      for (int64_t r = 0; r < rows; ++r) packed[j * args.k_len + t * rows + r] = values[j + r];
+    }
 }
 
-/// acc[r][v] += Σ_k a[k·step + r] · b[k][v], the inner loop of both products.
+/// acc[r][v] += Σ_k a[k][r] · b[k][v], the inner loop of both products.
 template <int MR, int NV>
-inline void attention_product(const float* a, int64_t step, const float* b, int64_t count, Vec (&acc)[MR][NV]) {
-  for (int64_t k = 0; k < count; ++k, a += step, b += kNr) {
+inline void attention_product(const float* a, const float* b, int64_t count, Vec (&acc)[MR][NV]) {
+  for (int64_t k = 0; k < count; ++k, a += MR, b += kNr) {
     Vec lanes[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
@@ -78,7 +91,7 @@ void score_tile(const float* keys, const float* queries, int64_t d, bool raise, 
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) acc[r][v] = zero();
-  attention_product<MR, NV>(keys, MR, queries, d, acc);
+  attention_product<MR, NV>(keys, queries, d, acc);
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) {
     Vec top = load(highest + v * kLanes);
@@ -93,14 +106,14 @@ void score_tile(const float* keys, const float* queries, int64_t d, bool raise, 
 
 /// Adds `count` keys' values to MR channels of the outputs, after rescaling what is there.
 template <int MR, int NV>
-void value_tile(const float* values, int64_t d, const float* probabilities, int64_t count, const Vec (&rescale)[NV],
+void value_tile(const float* values, const float* probabilities, int64_t count, const Vec (&rescale)[NV],
                 float* outputs) {
   Vec acc[MR][NV];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) acc[r][v] = mul(load(outputs + r * kNr + v * kLanes), rescale[v]);
-  attention_product<MR, NV>(values, d, probabilities, count, acc);
+  attention_product<MR, NV>(values, probabilities, count, acc);
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
@@ -162,11 +175,11 @@ void attend(const AttentionArgs& args, const float* packed, int64_t key, int64_t
   for (int v = 0; v < NV; ++v)
     store(s.totals + v * kLanes, fma(load(s.totals + v * kLanes), rescale[v], total[v]));
 
-  const float* values = packed + (args.k_len + key) * d;
-  int64_t tiles = (d + kTileRows - 1) / kTileRows;
-  for (int64_t j = 0, rows; j < d; j += rows, --tiles) {
-    rows = (d - j + tiles - 1) / tiles;  // even heights: a tile of one or two rows would starve for loads
-#define ND_VALUES(R) value_tile<R, NV>(values + j, d, s.scores, count, rescale, s.outputs + j * kNr)
+  const float* values = packed + args.k_len * d;
+  for (int64_t j = 0, rows; j < d; j += rows) {
+    rows = value_rows(d, j);
+    const float* tile = values + j * args.k_len + key * rows;
+#define ND_VALUES(R) value_tile<R, NV>(tile, s.scores, count, rescale, s.outputs + j * kNr)
     ND_SWITCH_ROWS(rows, ND_VALUES)
 #undef ND_VALUES
   }

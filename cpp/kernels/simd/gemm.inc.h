@@ -67,11 +67,6 @@ struct PanelEpilogue {
   int64_t column;     // of c, where the panel's outputs begin
 };
 
-template <bool Partial>
-inline Vec load_some(const float* p, int64_t n) {
-  return Partial ? load_n(p, n) : load(p);
-}
-
 /// One vector of outputs: `n` of them when Partial. Pointers are at this vector already, or null.
 template <Activation F, bool Partial>
 inline void epilogue_vector(const float* sums, const float* bias, const float* image_bias, int64_t gate, Vec scale,
@@ -88,8 +83,7 @@ inline void epilogue_vector(const float* sums, const float* bias, const float* i
   }
   x = mul(x, scale);
   if (residual) x = add(x, load_some<Partial>(residual, n));
-  if (Partial) store_n(out, x, n);
-  else store(out, x);
+  store_some<Partial>(out, x, n);
 }
 
 template <Activation F>

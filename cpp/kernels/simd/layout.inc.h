@@ -1,6 +1,17 @@
-// Transpositions, built from one square block of kLanes × kLanes.
+// Partial vectors, and transpositions built from one square block of kLanes × kLanes.
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <bool Partial>
+inline Vec load_some(const float* p, int64_t n) {
+  return Partial ? load_n(p, n) : load(p);
+}
+
+template <bool Partial>
+inline void store_some(float* p, Vec x, int64_t n) {
+  if (Partial) store_n(p, x, n);
+  else store(p, x);
+}
 
 /// Reads `rows` ≤ kLanes rows, `columns` ≤ kLanes from each, and multiplies; what is not read is zero.
 inline void load_block(const float* const* row, int64_t rows, int64_t first, int64_t columns, Vec factor,

@@ -4,32 +4,28 @@ constexpr int64_t kMomentRows = 64;                      // rows in one exact su
 constexpr int kMomentVecs = kLanes == 8 ? 4 : 8;         // channels together: sums, squares and shifts in registers
 
 /// Merges a block's moments (mean = shift + s/n, Σ(x−mean)² = q − s²/n) into those of `before` rows (Chan et al. 1979).
+/// Means are kept relative to the first row of all: a large common offset would cost the difference of means its digits.
 inline void merge_moments(Vec shift, Vec s, Vec q, float before, float n, Vec& mean, Vec& m2) {
   const Vec offset = mul(s, set1(1.0f / n));
   const Vec block_mean = add(shift, offset), block_m2 = max(zero(), fnma(s, offset, q));
-  if (before == 0) {
-    mean = block_mean;
-    m2 = block_m2;
-    return;
-  }
   const Vec delta = sub(block_mean, mean);
   mean = fma(delta, set1(n / (before + n)), mean);
   m2 = add(m2, fma(mul(delta, delta), set1(before / (before + n) * n), block_m2));
 }
 
-/// `rows` ≤ kMomentRows rows of N vectors of channels, the last of them `last` channels wide.
+/// Rows [r0, r1), at most kMomentRows of all `rows`: N vectors of channels, `last` channels of the last one.
 template <int N, bool Partial>
-inline void moments_block(const float* x, int64_t rows, int64_t c, int64_t last, float before, float* mean,
+inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, int64_t c, int64_t last, float* mean,
                           float* m2) {
   Vec shift[N], s[N], q[N];
   for (int v = 0; v < N; ++v) {
-    shift[v] = Partial ? load_n(x + v * kLanes, last) : load(x + v * kLanes);
+    shift[v] = load_some<Partial>(x + r0 * c + v * kLanes, last);
     s[v] = q[v] = zero();
   }
-  for (int64_t r = 1; r < rows; ++r) {
+  for (int64_t r = r0 + 1; r < r1; ++r) {
     const float* row = x + r * c;
     for (int v = 0; v < N; ++v) {
-      const Vec value = sub(Partial ? load_n(row + v * kLanes, last) : load(row + v * kLanes), shift[v]);
+      const Vec value = sub(load_some<Partial>(row + v * kLanes, last), shift[v]);
       s[v] = add(s[v], value);
       q[v] = fma(value, value, q[v]);
     }
@@ -37,31 +33,23 @@ inline void moments_block(const float* x, int64_t rows, int64_t c, int64_t last,
   for (int v = 0; v < N; ++v) {
     float* mean_v = mean + v * kLanes;
     float* m2_v = m2 + v * kLanes;
-    const bool begin = before == 0;
-    Vec a = begin ? zero() : Partial ? load_n(mean_v, last) : load(mean_v);
-    Vec b = begin ? zero() : Partial ? load_n(m2_v, last) : load(m2_v);
-    merge_moments(shift[v], s[v], q[v], before, static_cast<float>(rows), a, b);
-    if (Partial) {
-      store_n(mean_v, a, last);
-      store_n(m2_v, b, last);
-    } else {
-      store(mean_v, a);
-      store(m2_v, b);
-    }
+    const Vec origin = load_some<Partial>(x + v * kLanes, last);
+    Vec a = r0 ? load_some<Partial>(mean_v, last) : zero(), b = r0 ? load_some<Partial>(m2_v, last) : zero();
+    merge_moments(sub(shift[v], origin), s[v], q[v], static_cast<float>(r0), static_cast<float>(r1 - r0), a, b);
+    if (r1 == rows) a = add(a, origin);
+    store_some<Partial>(mean_v, a, last);
+    store_some<Partial>(m2_v, b, last);
   }
 }
 
 void channel_moments(const float* x, int64_t rows, int64_t c, float* mean, float* m2) {
   constexpr int64_t group = kMomentVecs * kLanes;
-  for (int64_t r = 0; r < rows; r += kMomentRows) {
-    const int64_t n = least(kMomentRows, rows - r);
-    const float before = static_cast<float>(r);
-    const float* block = x + r * c;
+  for (int64_t r0 = 0; r0 < rows; r0 += kMomentRows) {
+    const int64_t r1 = least(r0 + kMomentRows, rows);
     int64_t j = 0;
-    for (; j + group <= c; j += group)
-      moments_block<kMomentVecs, false>(block + j, n, c, 0, before, mean + j, m2 + j);
-    for (; j + kLanes <= c; j += kLanes) moments_block<1, false>(block + j, n, c, 0, before, mean + j, m2 + j);
-    if (j < c) moments_block<1, true>(block + j, n, c, c - j, before, mean + j, m2 + j);
+    for (; j + group <= c; j += group) moments_block<kMomentVecs, false>(x + j, r0, r1, rows, c, 0, mean + j, m2 + j);
+    for (; j + kLanes <= c; j += kLanes) moments_block<1, false>(x + j, r0, r1, rows, c, 0, mean + j, m2 + j);
+    if (j < c) moments_block<1, true>(x + j, r0, r1, rows, c, c - j, mean + j, m2 + j);
   }
 }
 

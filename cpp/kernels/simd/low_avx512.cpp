@@ -1,0 +1,310 @@
+// bfloat16 and int8 products for CPUs with AVX512-BF16 and AVX512-VNNI.
+#include <immintrin.h>
+
+#include "kernels/low_matrix.h"
+
+#define ND_ISA avx512_low
+#define ND_TILE_VECS 4
+namespace nd::ND_ISA {
+namespace {
+
+#include "kernels/simd/vec_avx512.h"
+#include "kernels/simd/math.inc.h"
+#include "kernels/simd/layout.inc.h"
+#include "kernels/simd/elementwise.inc.h"
+#include "kernels/simd/gemm.inc.h"
+#include "kernels/simd/low_gemm.inc.h"
+
+// GCC 12 copies and spills the accumulators of the dot-product intrinsics; one instruction with its accumulator as an
+// operand that is read and written keeps them in registers.
+
+/// Pairs of bfloat16: acc += a₀·b₀ + a₁·b₁ in each lane.
+struct Bf16Tile {
+  using Acc = __m512;
+  static constexpr int64_t kElementBytes = 2;
+  static constexpr bool kScaled = false;
+  static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
+  static void dot(Acc& acc, __m512i a, __m512i b) { asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+};
+
+/// Quadruples of unsigned activations and signed weights.
+struct I8Tile {
+  using Acc = __m512i;
+  static constexpr int64_t kElementBytes = 1;
+  static constexpr bool kScaled = true;
+  static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
+  static void dot(Acc& acc, __m512i a, __m512i b) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+};
+
+inline __m512i broadcast4(const uint8_t* p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return _mm512_set1_epi32(x);
+}
+inline __m512i load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+
+/// One group: MR rows × NV vectors, `length` elements of each row.
+template <class T, int MR, int NV>
+inline void dot_group(const uint8_t* const* a, int64_t length, const uint8_t* b, typename T::Acc (&acc)[MR][NV]) {
+  for (int64_t k = 0; k < length * T::kElementBytes; k += 4, b += kNr * 4) {
+    __m512i weights[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      weights[v] = load_bytes(b + v * 64);
+      __builtin_prefetch(b + 1024 + v * 64);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const __m512i x = broadcast4(a[r] + k);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) T::dot(acc[r][v], x, weights[v]);
+    }
+  }
+}
+
+template <int MR, int NV>
+struct LowTile<Bf16Tile, MR, NV> {
+  static void run(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin, float* sums) {
+    __m512 acc[MR][NV];
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = begin ? zero() : load(sums + r * kNr + v * kLanes);
+    for (int64_t g = 0; g < count; ++g) {
+      const uint8_t* a[MR];
+#pragma GCC unroll 8
+      for (int r = 0; r < MR; ++r) a[r] = rows.a[r] + groups[g].offset * 2;
+      dot_group<Bf16Tile, MR, NV>(a, groups[g].length, b, acc);
+      b += groups[g].length * 2 * kNr;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) store(sums + r * kNr + v * kLanes, acc[r][v]);
+  }
+};
+
+template <int MR, int NV>
+struct LowTile<I8Tile, MR, NV> {
+  // A group's panel: for each column the scale s and s·Σw, then the weights. An activation is low + step·u (u unsigned),
+  // so a group's share of the product is step·s·Σu·w + low·s·Σw.
+  static void run(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin, float* sums) {
+    for (int64_t g = 0; g < count; ++g) {
+      const uint8_t* a[MR];
+      __m512i acc[MR][NV];
+#pragma GCC unroll 8
+      for (int r = 0; r < MR; ++r) {
+        a[r] = rows.a[r] + groups[g].offset;
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_setzero_si512();
+      }
+      dot_group<I8Tile, MR, NV>(a, groups[g].length, b + kNr * 8, acc);
+      const bool first_group = begin && g == 0;
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        const float* header = reinterpret_cast<const float*>(b) + v * kLanes;
+        const Vec column_scale = load(header), column_sum = load(header + kNr);
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; ++r) {
+          const float* scale = rows.scales[r] + 2 * groups[g].scale;
+          float* sum = sums + r * kNr + v * kLanes;
+          const Vec before = fma(set1(scale[1]), column_sum, first_group ? zero() : load(sum));
+          const Vec part = _mm512_maskz_cvtepi32_ps(0xffff, acc[r][v]);
+          store(sum, fma(part, mul(column_scale, set1(scale[0])), before));
+        }
+      }
+      b += kNr * 8 + groups[g].length * kNr;
+    }
+  }
+};
+
+// --- weights ------------------------------------------------------------------------------------------------------------
+
+int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
+  int64_t bytes = 0;
+  for (int64_t g = 0; g < count; ++g) bytes += Bf16Tile::group_bytes(groups[g]);
+  return bytes;
+}
+
+/// Sixteen floats to bfloat16, to nearest, ties to even.
+inline __m256i narrow(Vec x) { return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x)); }
+
+/// Sixteen rows of sixteen 32-bit words (a dot product's pairs or quadruples) into a panel, `words` words deep.
+inline void transpose_words(const __m512i* rows, int64_t words, uint8_t* out) {
+  Vec block[kLanes];
+  for (int i = 0; i < kLanes; ++i) block[i] = _mm512_castsi512_ps(rows[i]);
+  transpose(block);
+  for (int i = 0; i < words; ++i) store(reinterpret_cast<float*>(out + i * kNr * 4), block[i]);
+}
+
+void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
+                     uint8_t* panel) {
+  int64_t k = 0;
+  for (int64_t g = 0; g < group_count; ++g) k += groups[g].length;
+  for (int64_t column = 0; column < kNr; column += kLanes)
+    for (int64_t i = 0; i < k; i += 2 * kLanes) {
+      __m512i words[kLanes];
+      const int64_t left = least(2 * kLanes, k - i);
+      for (int r = 0; r < kLanes; ++r) {
+        words[r] = _mm512_setzero_si512();
+        if (column + r >= count) continue;
+        const float* row = rows[column + r] + i;
+        const Vec low = load_n(row, least(left, kLanes));
+        const Vec high = left > kLanes ? load_n(row + kLanes, left - kLanes) : zero();
+        words[r] = _mm512_inserti64x4(_mm512_castsi256_si512(narrow(low)), narrow(high), 1);
+      }
+      transpose_words(words, left / 2, panel + i * 2 * kNr + column * 4);
+    }
+}
+
+int64_t i8_panel_bytes(const KGroup* groups, int64_t count) {
+  int64_t bytes = 0;
+  for (int64_t g = 0; g < count; ++g) bytes += I8Tile::group_bytes(groups[g]);
+  return bytes;
+}
+
+inline float largest(const float* x, int64_t count) {
+  Vec most = zero(), check = zero();
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Vec v = load_n(x + i, least(kLanes, count - i));
+    most = max(abs(v), most);
+    check = fma(v, zero(), check);  // NaN where v is NaN or infinite
+  }
+  return _mm512_reduce_max_ps(most) + sum(check);
+}
+
+/// Sixty-four floats · inverse, rounded to nearest, as signed bytes; what lies beyond `count` is zero.
+inline __m512i narrow_bytes(const float* x, int64_t count, Vec inverse) {
+  __m128i part[4];
+  for (int i = 0; i < 4; ++i) {
+    const int64_t left = count - i * kLanes;
+    const Vec v = left > 0 ? load_n(x + i * kLanes, least(kLanes, left)) : zero();
+    part[i] = _mm512_maskz_cvtsepi32_epi8(0xffff, _mm512_maskz_cvtps_epi32(0xffff, mul(v, inverse)));
+  }
+  const __m256i low = _mm256_set_m128i(part[1], part[0]), high = _mm256_set_m128i(part[3], part[2]);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
+                   uint8_t* panel) {
+  int64_t first_k = 0;
+  for (int64_t g = 0; g < group_count; ++g) {
+    const int64_t length = groups[g].length;
+    float* scales = reinterpret_cast<float*>(panel);
+    float* weight_sums = scales + kNr;
+    uint8_t* bytes = panel + kNr * 8;
+    for (int64_t column = 0; column < kNr; column += kLanes) {
+      Vec inverse[kLanes];
+      __m512i totals[kLanes];
+      for (int r = 0; r < kLanes; ++r) {
+        const float most = column + r < count ? largest(rows[column + r] + first_k, length) : 0.0f;
+        scales[column + r] = most / 127.0f;
+        inverse[r] = set1(most > 0 ? 127.0f / most : 0.0f);
+        totals[r] = _mm512_setzero_si512();
+      }
+      for (int64_t i = 0; i < length; i += 64) {
+        __m512i words[kLanes];
+        const int64_t left = least(64, length - i);
+        for (int r = 0; r < kLanes; ++r) {
+          words[r] = column + r < count ? narrow_bytes(rows[column + r] + first_k + i, left, inverse[r])
+                                        : _mm512_setzero_si512();
+          I8Tile::dot(totals[r], _mm512_set1_epi8(1), words[r]);
+        }
+        transpose_words(words, left / 4, bytes + i * kNr + column * 4);
+      }
+      for (int r = 0; r < kLanes; ++r)
+        weight_sums[column + r] = scales[column + r] * static_cast<float>(_mm512_reduce_add_epi32(totals[r]));
+    }
+    panel += (8 + length) * kNr;
+    first_k += length;
+  }
+}
+
+// --- activations --------------------------------------------------------------------------------------------------------
+
+constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1
+
+template <bool Affine, bool Silu>
+inline Vec prepared(const float* x, const float* scale, const float* shift, int64_t n) {
+  Vec v = load_n(x, n);
+  if (Affine) v = fma(v, load_n(scale, n), load_n(shift, n));
+  return Silu ? activated<Activation::silu>(v) : v;
+}
+
+template <bool Affine, bool Silu>
+void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, int64_t padded,
+                  uint16_t* out) {
+  for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
+    for (int64_t j = 0; j < padded; j += kLanes) {
+      const int64_t n = least(kLanes, c - j) > 0 ? least(kLanes, c - j) : 0;
+      const __m256i bits = narrow(prepared<Affine, Silu>(x + j, scale + j, shift + j, n));
+      _mm256_mask_storeu_epi16(out + j, first(least(kLanes, padded - j)), bits);
+    }
+}
+
+/// Each group's lowest value and step; SiLU's outputs are far from symmetric, and a zero point halves their error.
+template <bool Affine, bool Silu>
+void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, int64_t padded,
+                int64_t group, uint8_t* out, float* scales) {
+  alignas(64) float values[kPiece];
+  for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
+    for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
+      const int64_t stored = least(group, padded - begin), length = least(stored, c - begin);
+      Vec low = set1(__builtin_inff()), high = set1(-__builtin_inff()), check = zero();
+      for (int64_t j = 0; j < length; j += kLanes) {
+        const int64_t n = least(kLanes, length - j);
+        const Vec v = prepared<Affine, Silu>(x + begin + j, scale + begin + j, shift + begin + j, n);
+        store_n(values + j, v, n);
+        low = _mm512_mask_min_ps(low, first(n), v, low);
+        high = _mm512_mask_max_ps(high, first(n), v, high);
+        check = _mm512_mask3_fmadd_ps(v, zero(), check, first(n));  // NaN where v is NaN or infinite
+      }
+      const float lowest = _mm512_reduce_min_ps(low), step = (_mm512_reduce_max_ps(high) - lowest) / 255.0f;
+      scales[0] = step + sum(check);
+      scales[1] = lowest;
+      const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);
+      for (int64_t j = 0; j < stored; j += kLanes) {
+        const int64_t n = least(kLanes, length - j);
+        const Vec v = mul(add(n > 0 ? load_n(values + j, n) : set1(lowest), minus_lowest), inverse);
+        const __m512i whole = _mm512_maskz_cvtps_epi32(0xffff, max(zero(), v));
+        _mm_mask_storeu_epi8(out + begin + j, first(least(kLanes, stored - j)),
+                             _mm512_maskz_cvtusepi32_epi8(0xffff, whole));
+      }
+    }
+}
+
+void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
+                       int64_t padded, int64_t, void* out, float*) {
+  uint16_t* to = static_cast<uint16_t*>(out);
+  if (scale && silu) return bf16_convert<true, true>(x, rows, c, scale, shift, padded, to);
+  if (scale) return bf16_convert<true, false>(x, rows, c, scale, shift, padded, to);
+  if (silu) return bf16_convert<false, true>(x, rows, c, scale, shift, padded, to);
+  return bf16_convert<false, false>(x, rows, c, scale, shift, padded, to);
+}
+
+void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
+                     int64_t padded, int64_t group, void* out, float* scales) {
+  uint8_t* to = static_cast<uint8_t*>(out);
+  if (scale && silu) return i8_convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
+  if (scale) return i8_convert<true, false>(x, rows, c, scale, shift, padded, group, to, scales);
+  if (silu) return i8_convert<false, true>(x, rows, c, scale, shift, padded, group, to, scales);
+  return i8_convert<false, false>(x, rows, c, scale, shift, padded, group, to, scales);
+}
+
+void bf16_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  low_gemm<Bf16Tile>(args, m0, m1, p0, p1);
+}
+
+void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  low_gemm<I8Tile>(args, m0, m1, p0, p1);
+}
+
+}  // namespace
+}  // namespace nd::ND_ISA
+
+namespace nd {
+using namespace avx512_low;
+extern const LowMatrix avx512_bf16, avx512_i8;
+const LowMatrix avx512_bf16 = {2, 2, INT64_MAX, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm};
+const LowMatrix avx512_i8 = {1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm};
+}  // namespace nd

@@ -1,0 +1,7 @@
+/** The five lines: `node examples/first-picture.mjs`. */
+import { DiffusionPipeline } from 'node-diffusion'
+
+const pipe = await DiffusionPipeline.load()
+const { images } = await pipe.generate({ prompt: 'noto pizza', guidanceScale: 3, seed: 1 })
+await images[0].toFile('pizza.png')
+await pipe.dispose()

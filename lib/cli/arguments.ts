@@ -1,0 +1,33 @@
+/** What users type, as values: the syntax only. Bounds are checked once, by the library. */
+import { InvalidArgumentError } from 'commander'
+
+export function integer(text: string): number {
+  if (!/^[+-]?\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
+  return Number(text)
+}
+
+export function positive(text: string): number {
+  const value = integer(text)
+  if (value < 1) throw new InvalidArgumentError('It must be 1 or more.')
+  return value
+}
+
+export function number(text: string): number {
+  if (!/^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i.test(text))
+    throw new InvalidArgumentError('It must be a number.')
+  return Number(text)
+}
+
+/** Seeds have up to 64 bits, more than a number holds exactly. */
+export function seed(text: string): number | bigint {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number of 0 or more.')
+  const value = BigInt(text)
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value
+}
+
+/** `512x768` (width × height) or `512`. */
+export function size(text: string): { width: number; height: number } {
+  const match = /^(\d+)(?:[x×*](\d+))?$/i.exec(text.trim())
+  if (!match) throw new InvalidArgumentError('It must look like 512x768 or 512.')
+  return { width: Number(match[1]), height: Number(match[2] ?? match[1]) }
+}

@@ -1,0 +1,245 @@
+/** `node-diffusion "prompt"`: loads the model, draws, writes the files. */
+import { constants } from 'node:fs'
+import { access } from 'node:fs/promises'
+import { text as readText } from 'node:stream/consumers'
+import { DiffusionError } from '../errors.js'
+import { formatOf, type Image } from '../image/image.js'
+import type { GenerateOptions } from '../options.js'
+import type { Timings } from '../pipeline/result.js'
+import { closest } from '../spelling.js'
+import type { CliPipeline, Engine } from './engine.js'
+import { outputPath, planOutput, type OutputPlan } from './output.js'
+import { PreviewFile } from './preview-file.js'
+import { createProgress, silent, type Progress } from './progress.js'
+import type { GenerateFlags } from './program.js'
+import { jsonLine, UsageError, write, type Terminal } from './terminal.js'
+
+interface Totals {
+  files: string[]
+  seeds: (number | bigint)[]
+  timings: Timings & { load: number }
+  warnings: string[]
+}
+
+export async function generate(
+  argument: string,
+  flags: GenerateFlags,
+  terminal: Terminal,
+  engine: Engine,
+): Promise<void> {
+  checkFlags(flags, terminal)
+  await checkNames(flags, engine)
+  const plan = await planOutput(flags.output, flags.format)
+  const prompt = argument === '-' ? await readPrompt(terminal) : argument
+  const progress = flags.quiet || flags.json ? silent : await createProgress(terminal.stderr)
+  try {
+    progress.phase('Loading the model')
+    const began = performance.now()
+    const pipe = await engine.load(flags.model, { threads: flags.threads, signal: terminal.signal })
+    try {
+      const run = new Run(prompt, flags, plan, pipe, terminal, engine, progress)
+      run.totals.timings.load = performance.now() - began
+      await run.all()
+      progress.stop()
+      await report(run.totals, flags, terminal, performance.now() - began)
+    } finally {
+      await pipe.dispose()
+    }
+  } finally {
+    progress.stop()
+  }
+}
+
+function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
+  if (flags.output === '-') {
+    if (flags.json) throw new UsageError('--json and "-o -" both write to standard output')
+    if ((flags.count ?? flags.batch ?? 1) > 1)
+      throw new UsageError('"-o -" takes one image: use a file or a folder for more')
+    if (stdout.isTTY)
+      throw new UsageError('an image cannot be shown on a terminal: send it to a file or a program')
+  }
+  if (flags.mask && !flags.init) throw new UsageError('--mask needs --init, the image to paint in')
+  if (flags.strength !== undefined && !flags.init)
+    throw new UsageError('--strength needs --init, the image to start from')
+}
+
+/** What can be mistyped and is known without a model: nobody should wait for one to be told. */
+async function checkNames({ scheduler, init, mask, preview }: GenerateFlags, engine: Engine): Promise<void> {
+  if (typeof preview === 'string') formatOf(preview)
+  if (scheduler !== undefined) {
+    const names = await engine.schedulerNames()
+    if (!names.includes(scheduler)) {
+      const near = closest(scheduler, names)
+      const hint = near ? `did you mean ${near}?` : 'see: node-diffusion schedulers'
+      throw new UsageError(`there is no scheduler ${scheduler}; ${hint}`)
+    }
+  }
+  for (const file of [init, mask]) {
+    if (file === undefined) continue
+    await access(file, constants.R_OK).catch((cause: NodeJS.ErrnoException) => {
+      const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message
+      throw new DiffusionError('IO', `Cannot read ${file}: ${why}`, { cause })
+    })
+  }
+}
+
+async function readPrompt({ stdin, signal }: Terminal): Promise<string> {
+  const interrupted = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+  })
+  const prompt = (await Promise.race([readText(stdin), interrupted])).trim()
+  if (prompt === '') throw new UsageError('standard input is empty where a prompt was expected')
+  return prompt
+}
+
+/** One call of the program: as many generate() calls as its images need. */
+class Run {
+  readonly totals: Totals = {
+    files: [],
+    seeds: [],
+    timings: { load: 0, text: 0, start: 0, denoise: 0, decode: 0, total: 0 },
+    warnings: [],
+  }
+  readonly #count: number
+  readonly #preview: PreviewFile | undefined
+
+  constructor(
+    private readonly prompt: string,
+    private readonly flags: GenerateFlags,
+    private readonly plan: OutputPlan,
+    private readonly pipe: CliPipeline,
+    private readonly terminal: Terminal,
+    private readonly engine: Engine,
+    private readonly progress: Progress,
+  ) {
+    this.#count = flags.count ?? flags.batch ?? 1
+    const { preview } = flags
+    if (preview !== undefined) this.#preview = new PreviewFile(preview === true ? 'preview.png' : preview)
+  }
+
+  async all(): Promise<void> {
+    const batch = Math.min(this.flags.batch ?? 1, this.#count)
+    let seed = this.flags.seed
+    for (let done = 0; done < this.#count;) {
+      const size = Math.min(batch, this.#count - done)
+      const seeds = await this.#some(done, size, seed)
+      done += size
+      // Counted on from what the first run drew, where it chose the seed itself.
+      seed = next(seeds.at(-1)!)
+    }
+  }
+
+  /** Draws and writes images done … done + size − 1; returns their seeds. */
+  async #some(done: number, size: number, seed: number | bigint | undefined): Promise<(number | bigint)[]> {
+    this.progress.phase('Reading the prompt')
+    const options = await this.#options(size, seed, this.#label(done, size))
+    const { images, seeds, timings, warnings } = await this.pipe.generate(options)
+    for (const key of ['text', 'start', 'denoise', 'decode'] as const)
+      this.totals.timings[key] += timings[key]
+    for (const warning of warnings)
+      if (!this.totals.warnings.includes(warning)) this.totals.warnings.push(warning)
+    for (const [i, image] of images.entries()) await this.#write(image, seeds[i], done + i)
+    await this.#preview?.settled()
+    return seeds
+  }
+
+  async #options(
+    batchSize: number,
+    seed: number | bigint | undefined,
+    label: string,
+  ): Promise<GenerateOptions> {
+    const { flags } = this
+    const options: GenerateOptions = {
+      prompt: this.prompt,
+      negativePrompt: flags.negative,
+      width: flags.size?.width,
+      height: flags.size?.height,
+      steps: flags.steps,
+      guidanceScale: flags.cfg,
+      guidanceRescale: flags.guidanceRescale,
+      seed,
+      rng: flags.rng,
+      batchSize,
+      scheduler: flags.scheduler as GenerateOptions['scheduler'],
+      clipSkip: flags.clipSkip,
+      weighting: flags.weighting,
+      image: flags.init,
+      mask: flags.mask,
+      strength: flags.strength,
+      signal: this.terminal.signal,
+      onStep: (event) => {
+        this.progress.step(event.step, event.steps, label)
+        if (this.#preview) this.#preview.offer(event.preview)
+        if (event.step === event.steps) this.progress.phase('Decoding the image')
+      },
+    }
+    if (flags.eta !== undefined) {
+      const { schedule } = this.pipe.model
+      options.scheduler = await this.engine.scheduler(
+        this.#scheduler,
+        flags.steps ?? DEFAULT_STEPS,
+        schedule,
+        flags.eta,
+      )
+    }
+    return options
+  }
+
+  async #write(image: Image, seed: number | bigint, index: number): Promise<void> {
+    const { flags, plan, terminal } = this
+    // The pipeline was handed a scheduler object and knows neither its name nor its eta.
+    if (flags.eta !== undefined)
+      Object.assign(image.metadata ?? {}, { scheduler: this.#scheduler, eta: flags.eta })
+    const encoding = { quality: flags.quality, metadata: flags.metadata }
+    if (plan.folder === '-') {
+      await write(terminal.stdout, await image.toBuffer(plan.format, encoding))
+    } else {
+      const path = await outputPath(plan, { prompt: this.prompt, seed, index, count: this.#count })
+      await image.toFile(path, { ...encoding, format: plan.format, signal: terminal.signal })
+      this.totals.files.push(path)
+    }
+    this.totals.seeds.push(seed)
+  }
+
+  /** The method that --eta is known from, where none is named. */
+  get #scheduler(): string {
+    return this.flags.scheduler ?? 'ddim'
+  }
+
+  #label(done: number, size: number): string {
+    if (this.#count === 1) return ''
+    return size === 1
+      ? `Image ${done + 1} of ${this.#count}`
+      : `Images ${done + 1}–${done + size} of ${this.#count}`
+  }
+}
+
+/** The library's default, needed for a scheduler with an eta; not imported, so that nothing else is. */
+const DEFAULT_STEPS = 25
+
+function next(seed: number | bigint): number | bigint {
+  const value = BigInt.asUintN(64, BigInt(seed) + 1n)
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value
+}
+
+async function report(
+  totals: Totals,
+  flags: GenerateFlags,
+  { stdout, stderr }: Terminal,
+  totalMs: number,
+): Promise<void> {
+  const { files, seeds, timings, warnings } = totals
+  timings.total = totalMs
+  if (flags.json) {
+    const rounded = Object.fromEntries(
+      Object.entries(timings).map(([name, ms]) => [`${name}Ms`, Math.round(ms)]),
+    )
+    await write(stdout, jsonLine({ files, seed: seeds[0], seeds, timings: rounded, warnings }))
+    return
+  }
+  if (flags.quiet) return
+  for (const warning of warnings) await write(stderr, `warning: ${warning}\n`)
+  for (const file of files) await write(stdout, `${file}\n`)
+  const seed = seeds.length > 1 ? `seeds ${seeds[0]} to ${seeds.at(-1)}` : `seed ${seeds[0]}`
+  await write(stderr, `${seed}, ${(totalMs / 1000).toFixed(1)} s\n`)
+}

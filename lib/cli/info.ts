@@ -1,0 +1,109 @@
+/** `node-diffusion info` and `node-diffusion schedulers`. */
+import type { ModelSource } from '../native.js'
+import { formatBytes } from '../memory.js'
+import type { ModelDescription } from '../weights/model-description.js'
+import type { MemoryNeeded } from '../pipeline/memory-plan.js'
+import type { Engine } from './engine.js'
+import type { InfoFlags } from './program.js'
+import { jsonLine, write, type Terminal } from './terminal.js'
+
+type Summary = ReturnType<typeof import('../weights/summary.js').componentSummary>
+
+interface ComponentInfo extends Summary {
+  name: string
+  config: object
+}
+
+export async function info(
+  path: string,
+  flags: InfoFlags,
+  terminal: Terminal,
+  engine: Engine,
+): Promise<void> {
+  const model = await engine.openModel(path)
+  const components = await describeComponents(model)
+  const memory =
+    flags.size && (await askMemory(path, { ...flags.size, batchSize: flags.batch ?? 1 }, terminal, engine))
+  const { architecture, format, imageSize, schedule } = model
+  if (flags.json) {
+    const tokenizer = model.tokenizer ? 'model' : 'built-in'
+    const asked = memory && { size: flags.size, batchSize: flags.batch ?? 1, memory }
+    await write(
+      terminal.stdout,
+      jsonLine({ path, architecture, format, imageSize, schedule, tokenizer, components, ...asked }),
+    )
+    return
+  }
+  const lines = [
+    ['model', path],
+    ['architecture', architecture],
+    ['format', format],
+    ['image size', `${imageSize}×${imageSize}`],
+    ['predicts', schedule.predictionType.replace('_', '-')],
+    ...components.map((c) => [c.name, describe(c)]),
+    ['tokenizer', model.tokenizer ? "the model's own" : 'built-in CLIP vocabulary'],
+    ...(memory ? memoryLines(memory, `${flags.size!.width}×${flags.size!.height}`, flags.batch ?? 1) : []),
+  ]
+  const width = Math.max(...lines.map(([name]) => name.length))
+  await write(
+    terminal.stdout,
+    lines.map(([name, value]) => `${name.padEnd(width)}  ${value}`.trimEnd() + '\n').join(''),
+  )
+}
+
+export async function schedulers(
+  flags: { json?: boolean },
+  terminal: Terminal,
+  engine: Engine,
+): Promise<void> {
+  const names = await engine.schedulerNames()
+  await write(terminal.stdout, flags.json ? jsonLine([...names]) : names.map((name) => `${name}\n`).join(''))
+}
+
+async function describeComponents(model: ModelDescription): Promise<ComponentInfo[]> {
+  const { componentSummary } = await import('../weights/summary.js')
+  const named: [string, { config: object; source: ModelSource } | undefined][] = [
+    ['text encoder', model.textEncoder],
+    ['unet', model.unet],
+    ['vae', model.vae],
+  ]
+  return named.flatMap(([name, part]) =>
+    part ? [{ name, ...componentSummary(part.source), config: part.config }] : [],
+  )
+}
+
+function describe({ parameters, bytes, types }: ComponentInfo): string {
+  const kinds =
+    types.length > 1 ? types.map(({ type, tensors }) => `${type} ×${tensors}`) : types.map(({ type }) => type)
+  return `${formatCount(parameters)} parameters, ${formatBytes(bytes)}, ${kinds.join(', ')}`
+}
+
+/** 859.5 M */
+function formatCount(count: number): string {
+  if (count >= 1e9) return `${(count / 1e9).toFixed(2)} billion`
+  if (count >= 1e6) return `${(count / 1e6).toFixed(1)} million`
+  return String(count)
+}
+
+async function askMemory(
+  path: string,
+  request: { width: number; height: number; batchSize: number },
+  { signal }: Terminal,
+  engine: Engine,
+): Promise<MemoryNeeded> {
+  const pipe = await engine.load(path, { signal })
+  try {
+    return pipe.memoryNeeded(request)
+  } finally {
+    await pipe.dispose()
+  }
+}
+
+function memoryLines(memory: MemoryNeeded, size: string, batch: number): string[][] {
+  return [
+    ['', ''],
+    [`memory for ${batch > 1 ? `${batch} × ` : ''}${size}`, formatBytes(memory.total)],
+    ['  weights', formatBytes(memory.weights)],
+    ['  working memory', formatBytes(memory.working)],
+  ]
+}

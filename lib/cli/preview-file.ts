@@ -1,0 +1,41 @@
+import type { Image } from '../image/image.js'
+import { formatOf } from '../image/image.js'
+import { writeWholeFile } from '../image/write-file.js'
+
+/** Latents are an eighth of the image's size: enlarged so that a viewer shows something. */
+const ENLARGED = 8
+
+/** A file that always holds the newest preview. While one is being written, later ones are left out. */
+export class PreviewFile {
+  readonly #path: string
+  #writing: Promise<void> | undefined
+  #failure: unknown
+
+  /** @throws {RangeError} the extension means no format */
+  constructor(path: string) {
+    formatOf(path)
+    this.#path = path
+  }
+
+  offer(preview: Image): void {
+    if (this.#failure) throw this.#failure
+    this.#writing ??= this.#write(preview)
+      .catch((error: unknown) => (this.#failure = error))
+      .then(() => (this.#writing = undefined))
+  }
+
+  /** When nothing is being written any more. */
+  async settled(): Promise<void> {
+    await this.#writing
+    if (this.#failure) throw this.#failure
+  }
+
+  async #write({ data, width, height }: Image): Promise<void> {
+    const { default: sharp } = await import('sharp')
+    const enlarged = sharp(data, { raw: { width, height, channels: 3 } }).resize(
+      width * ENLARGED,
+      height * ENLARGED,
+    )
+    await writeWholeFile(this.#path, await enlarged.toFormat(formatOf(this.#path)).toBuffer())
+  }
+}

@@ -1,0 +1,6 @@
+export { formatOf, Image, type EncodeOptions, type FileOptions, type ImageFormat } from './image.js'
+export { loadMask, toTensor, type ImageInput, type ImageSize, type Mask } from './load.js'
+export { formatParameters, parseParameters, type ImageMetadata } from './parameters.js'
+export { readPngTexts } from './png.js'
+export { latentPreview, STABLE_DIFFUSION_FACTORS, type LatentFactors } from './preview.js'
+export { writeWholeFile } from './write-file.js'

@@ -1,0 +1,106 @@
+/** Pictures that a user brings, as tensors. */
+import { DiffusionError } from '../errors.js'
+import type { Tensor } from '../types.js'
+import { Image } from './image.js'
+
+/** A path, the bytes of a file in any format that sharp reads, or a picture in memory. */
+export type ImageInput = string | Uint8Array | Image
+
+/** Size to bring a picture to; without it, its own. */
+export interface ImageSize {
+  width: number
+  height: number
+}
+
+/**
+ * A picture as a tensor [1, 3, height, width] of −1…1: turned upright as its EXIF says, transparency on white, resized
+ * to cover `size` (the middle is kept).
+ *
+ * @throws {DiffusionError} IO: it cannot be read
+ */
+export async function toTensor(input: ImageInput, size?: ImageSize): Promise<Tensor> {
+  const { data, width, height } = await readPixels(input, size, { background: '#ffffff', grey: false })
+  const plane = width * height
+  const tensor = new Float32Array(plane * 3)
+  for (let i = 0; i < plane; i++) {
+    for (let channel = 0; channel < 3; channel++)
+      tensor[channel * plane + i] = data[i * 3 + channel] / 127.5 - 1
+  }
+  return { data: tensor, shape: [1, 3, height, width] }
+}
+
+/** What to repaint: 1 repaints, 0 keeps. */
+export interface Mask {
+  /** [1, 1, height, width], 0…1: grey edges blend. */
+  full: Tensor
+  /** [1, 1, height/factor, width/factor]: 1 where at least half of the latent's pixels are to be repainted. */
+  latent: Tensor
+}
+
+/**
+ * A mask for inpainting: white is repainted, black (and what is transparent) is kept.
+ *
+ * @param factor pixels of a latent's side: 8 for Stable Diffusion
+ * @throws {DiffusionError} IO: it cannot be read
+ * @throws {RangeError} the size is not a multiple of `factor`
+ */
+export async function loadMask(input: ImageInput, size: ImageSize, factor = 8): Promise<Mask> {
+  if (size.width % factor !== 0 || size.height % factor !== 0) {
+    throw new RangeError(
+      `Expected a mask whose sides are multiples of ${factor} but received ${size.width}×${size.height}`,
+    )
+  }
+  const { data, width, height } = await readPixels(input, size, { background: '#000000', grey: true })
+  const full = Float32Array.from(data, (value) => value / 255)
+  const [w, h] = [width / factor, height / factor]
+  const latent = new Float32Array(w * h)
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++)
+      latent[Math.trunc(y / factor) * w + Math.trunc(x / factor)] += data[y * width + x]
+  }
+  const half = 127.5 * factor * factor
+  return {
+    full: { data: full, shape: [1, 1, height, width] },
+    latent: { data: latent.map((sum) => (sum >= half ? 1 : 0)), shape: [1, 1, h, w] },
+  }
+}
+
+async function readPixels(
+  input: ImageInput,
+  size: ImageSize | undefined,
+  { background, grey }: { background: string; grey: boolean },
+): Promise<{ data: Uint8Array; width: number; height: number }> {
+  if (!(typeof input === 'string' || input instanceof Uint8Array || input instanceof Image)) {
+    throw new TypeError(
+      `Expected a path, a Buffer or an Image but received ${String(input)} of type ${typeof input}`,
+    )
+  }
+  const { default: sharp } = await import('sharp')
+  try {
+    const source =
+      input instanceof Image
+        ? sharp(input.data, { raw: { width: input.width, height: input.height, channels: 3 } })
+        : sharp(input, { autoOrient: true })
+    let image = source.flatten({ background }).toColourspace(grey ? 'b-w' : 'srgb')
+    if (size) image = image.resize(size.width, size.height, { fit: 'cover' })
+    const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
+    return { data: channelsOf(data, info.channels, grey ? 1 : 3), width: info.width, height: info.height }
+  } catch (cause) {
+    const name = typeof input === 'string' ? input : 'the picture'
+    const missing = /missing/.test((cause as Error).message)
+      ? 'there is no such file'
+      : (cause as Error).message
+    throw new DiffusionError('IO', `Cannot read ${name}: ${missing}`, { cause })
+  }
+}
+
+/** The first `wanted` of `given` interleaved channels; a single one serves for all. */
+function channelsOf(data: Uint8Array, given: number, wanted: number): Uint8Array {
+  if (given === wanted) return data
+  const pixels = data.length / given
+  const result = new Uint8Array(pixels * wanted)
+  for (let i = 0; i < pixels; i++) {
+    for (let c = 0; c < wanted; c++) result[i * wanted + c] = data[i * given + Math.min(c, given - 1)]
+  }
+  return result
+}

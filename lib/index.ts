@@ -1,0 +1,45 @@
+/**
+ * node-diffusion: latent diffusion inside a Node process.
+ *
+ * ```ts
+ * import { DiffusionPipeline } from 'node-diffusion'
+ *
+ * const pipe = await DiffusionPipeline.load()
+ * const { images } = await pipe.generate({ prompt: 'noto pizza' })
+ * await images[0].toFile('pizza.png')
+ * await pipe.dispose()
+ * ```
+ *
+ * @packageDocumentation
+ */
+export { DiffusionPipeline, modelInTheBox, type ModelInfo } from './pipeline/diffusion-pipeline.js'
+export type { GenerateResult, Timings } from './pipeline/result.js'
+export type { StepEvent } from './pipeline/step.js'
+export type { MemoryNeeded } from './pipeline/memory-plan.js'
+export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
+export type { TilingOption } from './pipeline/tiling.js'
+
+export { AutoencoderKL, type TiledCallOptions } from './pipeline/autoencoder.js'
+export { TextEncoder } from './pipeline/text-encoder.js'
+export { Unet, type UnetInput } from './pipeline/unet.js'
+export { VqModel, vqLosses, type Codes, type VqEncoding, type VqLosses } from './pipeline/vq-model.js'
+export type { CallOptions } from './pipeline/component.js'
+export { guide } from './pipeline/guidance.js'
+
+export { createScheduler, defaultSchedulerName, schedulerNames, type SchedulerName } from './schedulers/index.js'
+export { randomFor, rngNames, type RngName } from './random/index.js'
+export { Tokenizer } from './tokenizer/tokenizer.js'
+export { Image, type EncodeOptions, type FileOptions, type ImageFormat, type ImageMetadata } from './image/index.js'
+export { openModel, type ModelDescription, type ScheduleDescription } from './weights/index.js'
+
+export { DiffusionError, type DiffusionErrorCode } from './errors.js'
+export type { PredictionType, Random, Scheduler, Tensor } from './types.js'
+
+import { native, type CpuInfo } from './native.js'
+
+export type { CpuInfo, TextEncoderConfig, Tiling, UnetConfig, VaeConfig } from './native.js'
+
+/** The CPU as the engine sees it: instruction sets, kernels in use, threads. */
+export function cpuInfo(): CpuInfo {
+  return native().cpu()
+}

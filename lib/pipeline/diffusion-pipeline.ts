@@ -1,0 +1,300 @@
+import { basename, join } from 'node:path'
+import { checkObject } from '../check.js'
+import { DiffusionError } from '../errors.js'
+import { packageRoot } from '../load-addon.js'
+import { native } from '../native.js'
+import {
+  checkGenerateOptions,
+  checkLoadOptions,
+  type GenerateOptions,
+  type GenerateRequest,
+  type LoadOptions,
+  type ModelFacts,
+} from '../options.js'
+import { Line } from '../queue.js'
+import { defaultSchedulerName, type SchedulerName } from '../schedulers/index.js'
+import { Tokenizer } from '../tokenizer/tokenizer.js'
+import {
+  componentSummary,
+  openModel,
+  type ComponentSummary,
+  type ModelDescription,
+  type ScheduleDescription,
+} from '../weights/index.js'
+import { AutoencoderKL } from './autoencoder.js'
+import { joinSignals } from './component.js'
+import { workingMemory, type MemoryNeeded } from './memory-plan.js'
+import type { GenerateResult } from './result.js'
+import { run, type Parts } from './run.js'
+import type { StepEvent } from './step.js'
+import { TextEncoder } from './text-encoder.js'
+import { Unet } from './unet.js'
+
+/** What a loaded model is. */
+export interface ModelInfo {
+  path: string
+  format: ModelDescription['format']
+  /** 'Stable Diffusion 1.x', … */
+  architecture: string
+  /** Pixels a side that it was trained at. */
+  imageSize: number
+  /** Pixels a side of one latent: width and height are multiples of it. */
+  factor: number
+  schedule: ScheduleDescription
+  defaultScheduler: SchedulerName
+  /** Sizes and element types as stored. */
+  components: { textEncoder?: ComponentSummary; unet: ComponentSummary; vae: ComponentSummary }
+}
+
+/**
+ * A latent diffusion model in memory, ready to draw.
+ *
+ * ```ts
+ * await using pipe = await DiffusionPipeline.load()
+ * const { images } = await pipe.generate({ prompt: 'noto pizza' })
+ * await images[0].toFile('pizza.png')
+ * ```
+ *
+ * Calls are served one after the other in the order in which they came, whole runs at a time: a run has the working memory
+ * and the CPU to itself, a caller's picture does not depend on who else calls, and who waits holds no memory.
+ */
+export class DiffusionPipeline {
+  readonly model: ModelInfo
+  readonly tokenizer: Tokenizer
+  readonly unet: Unet
+  readonly vae: AutoencoderKL
+  readonly #textEncoder?: TextEncoder
+  readonly #parts: Parts
+  readonly #facts: ModelFacts
+  readonly #line = new Line()
+  readonly #closing = new AbortController()
+  #disposing?: Promise<void>
+
+  private constructor(description: ModelDescription, parts: Parts) {
+    const { textEncoder, unet, vae } = parts
+    this.tokenizer = parts.tokenizer
+    this.unet = unet
+    this.vae = vae
+    this.#textEncoder = textEncoder
+    this.#parts = parts
+    this.#facts = {
+      imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
+      factor: vae.factor,
+      latentChannels: vae.config.latentChannels,
+      contextWidth: unet.config.contextWidth,
+      skippableLayers: textEncoder ? textEncoder.config.layers - 1 - description.textEncoder!.skip : -1,
+    }
+    this.model = {
+      path: description.path,
+      format: description.format,
+      architecture: description.architecture,
+      imageSize: description.imageSize,
+      factor: vae.factor,
+      schedule: description.schedule,
+      defaultScheduler: parts.defaultScheduler,
+      components: {
+        textEncoder: description.textEncoder && componentSummary(description.textEncoder.source),
+        unet: componentSummary(description.unet!.source),
+        vae: componentSummary(description.vae!.source),
+      },
+    }
+  }
+
+  /**
+   * Loads a model.
+   *
+   * @param path a .safetensors or .gguf file, or a diffusers folder; without it, the small model in the box
+   * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO, or
+   *   NATIVE_UNAVAILABLE
+   */
+  static async load(path: string = modelInTheBox(), options: LoadOptions = {}): Promise<DiffusionPipeline> {
+    if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
+    const { threads, signal } = checkLoadOptions(options)
+    signal?.throwIfAborted()
+    const description = await openModel(path)
+    const { unet, vae, textEncoder } = description
+    if (!unet || !vae) {
+      const missing = unet ? 'an autoencoder' : 'a UNet'
+      throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a whole model, but it has not ${missing}`)
+    }
+    if (threads !== undefined) native().setThreads(threads)
+    const loaded: { dispose(): Promise<void> }[] = []
+    const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
+      loaded.push(part)
+      return part
+    }
+    try {
+      const tokenizer = await Tokenizer.create(description.tokenizer, textEncoder?.config.maxPositions)
+      // One after the other: loading takes memory beyond the weights, and more threads would not make it faster.
+      const parts: Parts = {
+        name: basename(description.path).replace(/\.(safetensors|gguf)$/i, ''),
+        tokenizer,
+        textEncoder: textEncoder && keep(await TextEncoder.load(textEncoder, tokenizer.maxLength, { signal })),
+        unet: keep(await Unet.load(unet, { signal })),
+        vae: keep(await AutoencoderKL.from(vae, { signal })),
+        schedule: description.schedule,
+        defaultScheduler: defaultSchedulerName(description.schedule),
+        imageSize: description.imageSize,
+      }
+      signal?.throwIfAborted()
+      return new DiffusionPipeline(description, parts)
+    } catch (error) {
+      await Promise.all(loaded.map((part) => part.dispose()))
+      throw error
+    }
+  }
+
+  /**
+   * The text encoder.
+   *
+   * @throws {DiffusionError} UNSUPPORTED_MODEL: this model has none
+   */
+  get textEncoder(): TextEncoder {
+    if (this.#textEncoder) return this.#textEncoder
+    throw new DiffusionError('UNSUPPORTED_MODEL', `${this.model.path} has no text encoder`)
+  }
+
+  /** Whether dispose() was called. */
+  get disposed(): boolean {
+    return this.#closing.signal.aborted
+  }
+
+  /** Calls that wait for their turn. */
+  get waiting(): number {
+    return this.#line.length
+  }
+
+  /**
+   * Draws.
+   *
+   * @throws {TypeError} an option of the wrong type, or one that does not exist
+   * @throws {RangeError} an option out of bounds
+   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO for an image that cannot be read
+   * @throws the signal's reason after an abort, within 100 ms
+   */
+  async generate(options: GenerateOptions): Promise<GenerateResult> {
+    const steps = this.#run(checkGenerateOptions(options, this.#facts), false)
+    for (;;) {
+      const next = await steps.next()
+      if (next.done) return next.value
+    }
+  }
+
+  /**
+   * The same, step by step; the generator returns the result.
+   *
+   * ```ts
+   * const steps = pipe.steps({ prompt })
+   * let next
+   * while (!(next = await steps.next()).done) show(next.value.preview)
+   * const { images } = next.value
+   * ```
+   *
+   * `for await (const event of steps)` gives the events alone; `onResult` gets the result then. While the caller holds a
+   * step, others may have their turn. Leaving the loop ends the run.
+   */
+  steps(
+    options: GenerateOptions,
+    onResult?: (result: GenerateResult) => void,
+  ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
+    return this.#run(checkGenerateOptions(options, this.#facts), true, onResult)
+  }
+
+  /** Bytes that such a run takes; nothing is allocated. A prompt of one chunk is assumed. */
+  memoryNeeded(
+    options: Pick<GenerateOptions, 'width' | 'height' | 'batchSize' | 'guidanceScale' | 'vaeTiling'> = {},
+  ): MemoryNeeded {
+    checkObject(options, 'options', ['width', 'height', 'batchSize', 'guidanceScale', 'vaeTiling'])
+    this.#closing.signal.throwIfAborted()
+    const length = this.tokenizer.maxLength
+    const text = this.#textEncoder
+      ? { prompt: '' }
+      : {
+          promptEmbeds: {
+            data: new Float32Array(length * this.unet.config.contextWidth),
+            shape: [1, length, this.unet.config.contextWidth],
+          },
+        }
+    return workingMemory(this.#parts, checkGenerateOptions({ ...text, ...options }, this.#facts), length)
+  }
+
+  async *#run(
+    request: GenerateRequest,
+    sharing: boolean,
+    onResult?: (result: GenerateResult) => void,
+  ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
+    const either = joinSignals(request.signal, this.#closing.signal)
+    const { signal } = either
+    let end: (() => void) | undefined
+    let finished = false
+    try {
+      end = await this.#line.turn(signal)
+      const steps = run(this.#parts, request, signal)
+      for (;;) {
+        const next = await steps.next()
+        if (next.done) {
+          finished = true
+          onResult?.(next.value)
+          return next.value
+        }
+        await unlessAborted(request.onStep?.(next.value), signal)
+        if (!sharing) continue
+        end()
+        end = undefined
+        yield next.value
+        end = await this.#line.turn(signal)
+      }
+    } catch (error) {
+      throw signal.aborted ? signal.reason : error
+    } finally {
+      either.release()
+      if (!finished) this.#trim()
+      end?.()
+    }
+  }
+
+  #trim(): void {
+    for (const part of [this.#textEncoder, this.unet, this.vae]) part?.trim()
+  }
+
+  /**
+   * Frees the model. Runs under way and those that wait reject with a DiffusionError of code DISPOSED; resolves when all
+   * memory has been given back. May be called at any time, and more than once.
+   */
+  dispose(): Promise<void> {
+    this.#disposing ??= (async () => {
+      const reason = new DiffusionError('DISPOSED', 'This pipeline was disposed of')
+      this.#closing.abort(reason)
+      await this.#line.close(reason)
+      await Promise.all([this.#textEncoder, this.unet, this.vae].map((part) => part?.dispose()))
+    })()
+    return this.#disposing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+}
+
+/** Folder of the model that the package brings along. */
+export function modelInTheBox(): string {
+  return join(packageRoot(), 'models', 'emoji-64')
+}
+
+/** Waits for what a callback returned, but not beyond an abort. */
+async function unlessAborted(value: unknown, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  if (typeof (value as PromiseLike<unknown> | undefined)?.then !== 'function') return
+  let onAbort: (() => void) | undefined
+  try {
+    await Promise.race([
+      value,
+      new Promise((_, reject) => {
+        onAbort = () => reject(signal.reason)
+        signal.addEventListener('abort', onAbort, { once: true })
+      }),
+    ])
+  } finally {
+    signal.removeEventListener('abort', onAbort!)
+  }
+}

@@ -1,0 +1,42 @@
+import type { GenerateRequest } from '../options.js'
+import type { AutoencoderKL } from './autoencoder.js'
+import { isGuided } from './prompt.js'
+import type { TextEncoder } from './text-encoder.js'
+import type { Unet } from './unet.js'
+
+/** Bytes that a run takes at its peak. */
+export interface MemoryNeeded {
+  /** Weights, already in memory. */
+  weights: number
+  /** Working memory of the run, freed after it. */
+  working: number
+  total: number
+}
+
+type Size = Pick<GenerateRequest, 'count' | 'width' | 'height' | 'guidanceScale' | 'vaeTiling' | 'image' | 'outputType'>
+
+/**
+ * Peak memory of a run, computed without allocating anything: the UNet and the autoencoder work one after the other, and
+ * each gives its memory back before the next begins.
+ */
+export function workingMemory(
+  parts: { textEncoder?: TextEncoder; unet: Unet; vae: AutoencoderKL },
+  request: Size,
+  contextLength: number,
+): MemoryNeeded {
+  const { unet, vae, textEncoder } = parts
+  const { width, height, count, vaeTiling } = request
+  const [h, w] = [height / vae.factor, width / vae.factor]
+  const batch = isGuided(request as GenerateRequest) ? 2 * count : count
+  const pixels = 3 * width * height
+  const denoise = unet.workingBytes(batch, h, w, contextLength)
+  const encode = request.image === undefined ? 0 : vae.encodeBytes(h, w, vaeTiling) + 4 * pixels
+  // One image at a time as floats, and all of them as bytes.
+  const decode = request.outputType === 'latents' ? 0 : vae.decodeBytes(h, w, vaeTiling) + 4 * pixels + count * pixels
+  // A handful of copies of the latents live in the scheduler and between the calls.
+  const latents = 8 * batch * unet.config.inChannels * h * w * 4
+  const context = 2 * batch * contextLength * unet.config.contextWidth * 4
+  const working = Math.max(denoise, encode, decode) + latents + context
+  const weights = unet.weightBytes + vae.weightBytes + (textEncoder?.weightBytes ?? 0)
+  return { weights, working, total: weights + working }
+}

@@ -1,0 +1,100 @@
+import type { Image, ImageMetadata } from '../image/index.js'
+import type { GenerateRequest } from '../options.js'
+import type { Scheduler, Tensor } from '../types.js'
+import { isGuided } from './prompt.js'
+import type { Parts } from './run.js'
+
+/** Milliseconds that the parts of a run took, without waiting for its turn. */
+export interface Timings {
+  /** Tokenizer and text encoder. */
+  text: number
+  /** Noise; reading and encoding of an image to start from. */
+  start: number
+  denoise: number
+  decode: number
+  total: number
+}
+
+/** What generate() resolves to. */
+export interface GenerateResult {
+  /** In the prompts' order, `batchSize` of each. Empty with outputType 'latents'. */
+  images: Image[]
+  /** The seed of each image: generate() with it alone draws the same picture again. */
+  seeds: (number | bigint)[]
+  /** How each image was made, every default filled in; written into the files, too. */
+  parameters: ImageMetadata[]
+  timings: Timings
+  /** What was probably not meant, in words. */
+  warnings: string[]
+  /** With outputType 'latents': [n, c, h/8, w/8], scaled as diffusion has them. */
+  latents?: Tensor
+}
+
+/** Measures one stretch after the other. */
+export class Stopwatch {
+  readonly #began = performance.now()
+  #last = this.#began
+  readonly #laps: Partial<Timings> = {}
+
+  lap(name: keyof Timings): void {
+    const now = performance.now()
+    this.#laps[name] = now - this.#last
+    this.#last = now
+  }
+
+  finish(): Timings {
+    this.lap('total')
+    return { text: 0, start: 0, denoise: 0, decode: 0, ...this.#laps, total: performance.now() - this.#began }
+  }
+}
+
+/** Says for image i how it was made. */
+export function imageMetadata(parts: Parts, request: GenerateRequest, scheduler: Scheduler): (i: number) => ImageMetadata {
+  const { scheduler: given } = request
+  const name = typeof given === 'string' ? given : given ? nameOf(scheduler) : parts.defaultScheduler
+  return (i) => {
+    const row = Math.floor(i / request.batchSize)
+    return {
+      prompt: request.prompts[row] ?? '',
+      negativePrompt: request.negativePrompts[row] || undefined,
+      steps: request.steps,
+      scheduler: name,
+      guidanceScale: request.guidanceScale,
+      // A bigint is written in full; the field's type says number for those who read it.
+      seed: request.seeds[i] as number,
+      width: request.width,
+      height: request.height,
+      model: parts.name,
+      strength: request.image === undefined ? undefined : request.strength,
+      clipSkip: request.clipSkip || undefined,
+      guidanceRescale: request.guidanceRescale || undefined,
+      rng: request.rng === 'torch' ? undefined : request.rng,
+    }
+  }
+}
+
+function nameOf(scheduler: Scheduler): string {
+  const name = scheduler.constructor?.name
+  return !name || name === 'Object' ? 'custom' : name
+}
+
+/** Options that are allowed but most likely do not do what was meant. */
+export function warningsFor(parts: Parts, request: GenerateRequest): string[] {
+  const warnings: string[] = []
+  const { prompts, negativePrompts, width, height } = request
+  const unknown = [...new Set([...prompts, ...negativePrompts].flatMap((text) => parts.tokenizer.unknownWords(text)))]
+  if (unknown.length > 0) {
+    warnings.push(`This model's vocabulary cannot spell: ${unknown.slice(0, 10).join(', ')}. The prompt ends there`)
+  }
+  if (!isGuided(request) && negativePrompts.some((text) => text !== '')) {
+    warnings.push('negativePrompt has no effect without guidance (guidanceScale above 1)')
+  }
+  const area = (width * height) / parts.imageSize ** 2
+  if (area < 0.4 || area > 2.5) {
+    warnings.push(
+      `${width}×${height} is far from the ${parts.imageSize}×${parts.imageSize} that this model was trained at: ` +
+        'expect repetition or a lack of structure',
+    )
+  }
+  return warnings
+}

@@ -1,0 +1,149 @@
+/** The method itself: prompt → context, noise → latents, the denoising loop, latents → images. */
+import { Image } from '../image/index.js'
+import { requireMemory } from '../memory.js'
+import type { GenerateRequest } from '../options.js'
+import { randomForBatch } from '../random/index.js'
+import { createScheduler, type SchedulerName } from '../schedulers/index.js'
+import { Tokenizer } from '../tokenizer/tokenizer.js'
+import type { Scheduler, Tensor } from '../types.js'
+import type { ScheduleDescription } from '../weights/model-description.js'
+import type { AutoencoderKL } from './autoencoder.js'
+import { guide } from './guidance.js'
+import { workingMemory } from './memory-plan.js'
+import { loadPicture } from './picture.js'
+import { contextFromEmbeds, encodePrompts, isGuided, tokenizePrompts } from './prompt.js'
+import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
+import { keepOutsideMask, prepareStart } from './start.js'
+import { stepEvent, type StepEvent } from './step.js'
+import { concatChannels, rows, scale, twice } from './tensors.js'
+import type { TextEncoder } from './text-encoder.js'
+import type { Unet } from './unet.js'
+
+/** The parts of a model that a run works with. */
+export interface Parts {
+  name: string
+  tokenizer: Tokenizer
+  textEncoder?: TextEncoder
+  unet: Unet
+  vae: AutoencoderKL
+  schedule: ScheduleDescription
+  defaultScheduler: SchedulerName
+  imageSize: number
+}
+
+/** One run, step by step; returns the result. */
+export async function* run(
+  parts: Parts,
+  given: GenerateRequest,
+  signal: AbortSignal,
+): AsyncGenerator<StepEvent, GenerateResult, undefined> {
+  const { unet, vae } = parts
+  const watch = new Stopwatch()
+  const { request, picture } = await loadPicture(given, vae.factor, signal)
+  const tokens = request.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizer, request)
+  const length = tokens?.length ?? request.promptEmbeds!.shape[1]
+  requireMemory(workingMemory(parts, request, length).total, `${request.count} × ${request.width}×${request.height}`)
+  const warnings = warningsFor(parts, request)
+  const scheduler = makeScheduler(parts, request)
+  const random = randomForBatch(request.rng, request.seeds[0], request.count)
+
+  const context = tokens
+    ? await encodePrompts(parts.textEncoder!, tokens, request, { signal })
+    : contextFromEmbeds(request, await emptyPrompt(parts, length, signal))
+  parts.textEncoder?.trim()
+  watch.lap('text')
+
+  const masksItself = needsMask(parts)
+  const start = await prepareStart({ request, scheduler, random, vae, masksItself, picture, signal })
+  checkChannels(parts, request, start.extraChannels)
+  scheduler.reset?.({ random, begin: start.begin })
+  vae.trim()
+  watch.lap('start')
+
+  let { latents } = start
+  const { timesteps, sigmas } = scheduler
+  for (let i = start.begin; i < timesteps.length; i++) {
+    const timestep = timesteps[i]
+    const scaled = scheduler.scaleModelInput(latents, timestep)
+    const input = concatChannels([scaled, ...start.extraChannels])
+    const prediction = isGuided(request)
+      ? guide(
+          await unet.predict({ latents: twice(input), timestep, context }, { signal }),
+          request.guidanceScale,
+          request.guidanceRescale,
+        )
+      : await unet.predict({ latents: input, timestep, context }, { signal })
+    latents = scheduler.step(prediction, timestep, latents)
+    if (start.kept) latents = keepOutsideMask(start.kept, latents, scheduler, i)
+    const facts = { step: i + 1 - start.begin, steps: timesteps.length - start.begin, timestep, sigma: sigmas?.[i], latents }
+    yield stepEvent(facts, scheduler.denoised ?? latents, vae.scalingFactor)
+    signal.throwIfAborted()
+  }
+  unet.trim()
+  watch.lap('denoise')
+
+  const images: Image[] = []
+  const metadata = imageMetadata(parts, request, scheduler)
+  for (let i = 0; i < request.count && request.outputType === 'image'; i++) {
+    images.push(await decodeImage(vae, rows(latents, i), request, signal))
+    images[i].metadata = metadata(i)
+  }
+  vae.trim()
+  watch.lap('decode')
+  if (latents.data.some((x) => !Number.isFinite(x))) {
+    warnings.push('The latents are not finite numbers: this scheduler, guidanceScale or model does not work together')
+  }
+  return {
+    images,
+    seeds: request.seeds,
+    parameters: Array.from({ length: request.count }, (_, i) => metadata(i)),
+    timings: watch.finish(),
+    warnings,
+    ...(request.outputType === 'latents' ? { latents } : {}),
+  }
+}
+
+async function decodeImage(vae: AutoencoderKL, latents: Tensor, { vaeTiling }: GenerateRequest, signal: AbortSignal) {
+  const pixels = await vae.decode(scale(latents, 1 / vae.scalingFactor), { signal, tiling: vaeTiling })
+  return Image.fromTensor(pixels)
+}
+
+function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: GenerateRequest): Scheduler {
+  if (typeof scheduler === 'object') return scheduler
+  return createScheduler(scheduler ?? parts.defaultScheduler, steps, parts.schedule, schedulerOptions)
+}
+
+/** The context of '' for embeddings that came without negative ones; none where it would not be as long. */
+async function emptyPrompt(parts: Parts, length: number, signal: AbortSignal): Promise<Tensor | undefined> {
+  const { textEncoder, tokenizer } = parts
+  if (!textEncoder || length % tokenizer.maxLength !== 0) return undefined
+  const one = await textEncoder.encode(tokenizer.encode(''), { signal })
+  const chunks = length / tokenizer.maxLength
+  const data = new Float32Array(one.data.length * chunks)
+  for (let i = 0; i < chunks; i++) data.set(one.data, i * one.data.length)
+  return { data, shape: [1, length, one.shape[2]] }
+}
+
+/** Inpainting UNets: latents, one mask channel, and the masked image's latents. */
+function needsMask({ unet, vae }: Parts): boolean {
+  return unet.config.inChannels === 2 * vae.config.latentChannels + 1
+}
+
+function checkChannels({ unet, vae }: Parts, { width, height, count }: GenerateRequest, extra: Tensor[]): void {
+  const has = vae.config.latentChannels + extra.reduce((sum, { shape }) => sum + shape[1], 0)
+  const { inChannels } = unet.config
+  if (has !== inChannels) {
+    const missing = inChannels - vae.config.latentChannels
+    const hint = missing === 0 ? 'none' : needsMask({ unet, vae } as Parts) ? 'image and mask' : `${missing} channels`
+    throw new RangeError(
+      `Expected ${hint} for extraChannels, as this model's UNet takes ${inChannels} channels, but received ${has - vae.config.latentChannels}`,
+    )
+  }
+  const [h, w] = [height / vae.factor, width / vae.factor]
+  for (const { shape } of extra) {
+    if (![1, count].includes(shape[0]) || shape[2] !== h || shape[3] !== w) {
+      throw new RangeError(`Expected shape [${count}, ${shape[1]}, ${h}, ${w}] for extraChannels but received [${shape.join(', ')}]`)
+    }
+  }
+}
+

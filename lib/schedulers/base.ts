@@ -1,0 +1,130 @@
+import type { Random, Scheduler, Tensor } from '../types.js'
+import { combine } from './tensors.js'
+
+/** How far a timestep may be from the listed one and still mean it: a float32's rounding. */
+const TIMESTEP_TOLERANCE = 1e-3
+
+/** What all sampling methods share: where in the schedule the run is, the source of noise, and checks of arguments. */
+export abstract class SchedulerBase implements Scheduler {
+  abstract readonly timesteps: Float64Array
+  abstract readonly sigmas: Float32Array
+  abstract readonly initNoiseSigma: number
+
+  /** UNet calls for each step of the schedule; runs can begin at multiples of it. */
+  readonly order: number = 1
+
+  /** The clean latents that the last `step` estimated. */
+  denoised?: Tensor
+
+  /** Index of the current timestep; −1 before the first one is known. */
+  protected index = -1
+  private random: Random | undefined
+
+  /**
+   * Starts over with an empty history at timestep number `begin`; the list's length means that none is left to do.
+   *
+   * @throws TypeError where `begin` is no integer; RangeError where no run can begin there
+   */
+  reset({ random, begin }: { random: Random; begin: number }): void {
+    if (typeof begin !== 'number' || !Number.isInteger(begin)) {
+      throw new TypeError(`Expected integer for begin but received ${String(begin)} of type ${typeof begin}`)
+    }
+    const end = this.timesteps.length
+    if (begin < 0 || begin > end) {
+      throw new RangeError(`Expected integer between 0 and ${end} for begin but received ${begin}`)
+    }
+    if (begin < end && !this.canBeginAt(begin)) {
+      throw new RangeError(
+        `Expected begin to be the first UNet call of a step (a multiple of ${this.order}) but received ${begin}`,
+      )
+    }
+    this.random = random
+    this.index = begin
+    this.denoised = undefined
+    this.forget()
+  }
+
+  scaleModelInput(latents: Tensor, timestep: number): Tensor {
+    this.locate(timestep)
+    return this.scaled(latents)
+  }
+
+  step(prediction: Tensor, timestep: number, latents: Tensor): Tensor {
+    this.locate(timestep)
+    if (prediction.data.length !== latents.data.length) {
+      throw new RangeError(
+        `Expected prediction of the latents' shape [${latents.shape.join(', ')}] ` +
+          `but received [${prediction.shape.join(', ')}]`,
+      )
+    }
+    const next = this.advance(prediction, latents)
+    this.index++
+    return next
+  }
+
+  addNoise(latents: Tensor, noise: Tensor, timestep: number): Tensor {
+    if (noise.data.length !== latents.data.length) {
+      throw new RangeError(
+        `Expected noise of the latents' shape [${latents.shape.join(', ')}] but received [${noise.shape.join(', ')}]`,
+      )
+    }
+    const [signal, sigma] = this.noising(timestep)
+    return combine([signal, latents], [sigma, noise])
+  }
+
+  /** One step from the current index; returns new latents and sets `denoised`. */
+  protected abstract advance(prediction: Tensor, latents: Tensor): Tensor
+
+  /** Factors of the clean latents and of the noise at `timestep`. */
+  protected abstract noising(timestep: number): [signal: number, sigma: number]
+
+  protected scaled(latents: Tensor): Tensor {
+    return latents
+  }
+
+  /** Drops what was remembered of earlier steps. */
+  protected forget(): void {}
+
+  protected canBeginAt(index: number): boolean {
+    return index % this.order === 0
+  }
+
+  /** True where this is the last UNet call of the run. */
+  protected get last(): boolean {
+    return this.index === this.timesteps.length - 1
+  }
+
+  protected noise(shape: readonly number[]): Tensor {
+    if (!this.random) {
+      throw new TypeError('This scheduler adds noise: call reset({ random, begin }) before the first step')
+    }
+    return this.random.normal(shape)
+  }
+
+  /** The index of a timestep in the list: the current one where it matches, else the first; −1 where there is none. */
+  protected find(timestep: number): number {
+    if (this.matches(this.index, timestep)) return this.index
+    return this.timesteps.findIndex((_, i) => this.matches(i, timestep))
+  }
+
+  private matches(index: number, timestep: number): boolean {
+    return Math.abs(this.timesteps[index] - timestep) <= TIMESTEP_TOLERANCE
+  }
+
+  /** Makes sure that `timestep` is the one whose turn it is. */
+  private locate(timestep: number): void {
+    if (this.index < 0) {
+      this.index = this.find(timestep)
+      if (this.index >= 0) return
+      throw new RangeError(`Expected one of the scheduler's timesteps but received ${timestep}`)
+    }
+    if (this.index >= this.timesteps.length) {
+      throw new RangeError('The schedule has ended: call reset({ random, begin }) to run it again')
+    }
+    if (!this.matches(this.index, timestep)) {
+      throw new RangeError(
+        `Expected timestep ${this.timesteps[this.index]} (number ${this.index}) but received ${timestep}`,
+      )
+    }
+  }
+}

@@ -1,0 +1,55 @@
+import type { Tensor } from '../types.js'
+import type { SchedulerSettings } from './settings.js'
+import { roundHalfEven, timestepAt } from './sigmas.js'
+import { SigmaScheduler, ancestral, interleave, sigmaNodes, towards } from './sigma-space.js'
+import { combine } from './tensors.js'
+
+/**
+ * DPM-Solver-2 in the form of k-diffusion's `sample_dpm_2` (Lu et al., "DPM-Solver", 2022; Karras et al. 2022): an
+ * Euler step to the geometric mean of the two levels, then the whole step with the slope found there. With ancestral
+ * noise (`sample_dpm_2_ancestral`, "DPM2 a") the step goes to a lower level and noise lifts it again.
+ */
+export class Dpm2Scheduler extends SigmaScheduler {
+  override readonly order = 2
+  private start: Tensor | undefined
+
+  constructor(
+    settings: SchedulerSettings,
+    private readonly isAncestral = false,
+  ) {
+    const { levels, timesteps: listed } = sigmaNodes(settings)
+    // diffusers rounds Karras timesteps for this method, and no others.
+    const timesteps = settings.sigmas === 'karras' ? listed.map(roundHalfEven) : listed
+    const nodes = [...levels].slice(0, -1)
+    const eta = isAncestral ? settings.eta : 0
+    const middles = nodes
+      .slice(0, -1)
+      .map((sigma, i) => Math.fround(Math.sqrt(sigma * ancestral(sigma, nodes[i + 1], eta).down)))
+    super(settings, levels, {
+      timesteps: interleave(
+        timesteps,
+        middles.map((sigma) => timestepAt(settings.training, sigma)),
+      ),
+      sigmas: interleave(nodes, middles),
+    })
+  }
+
+  protected override advance(prediction: Tensor, latents: Tensor): Tensor {
+    const [sigma, next] = this.levels.subarray(this.index >> 1)
+    const here = this.sigmas[this.index]
+    const denoised = this.denoise(prediction, latents, here)
+    if (this.last) return towards(latents, denoised, sigma, next)
+    if (this.index % 2 === 0 || !this.start) {
+      this.start = latents
+      return towards(latents, denoised, sigma, this.sigmas[this.index + 1])
+    }
+    const { down, up } = ancestral(sigma, next, this.isAncestral ? this.settings.eta : 0)
+    const slope = (down - sigma) / here
+    const moved = combine([1, this.start], [slope, latents], [-slope, denoised])
+    return this.isAncestral ? combine([1, moved], [up, this.noise(latents.shape)]) : moved
+  }
+
+  protected override forget(): void {
+    this.start = undefined
+  }
+}

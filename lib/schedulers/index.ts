@@ -1,0 +1,191 @@
+/** Sampling methods by name. */
+import { closest } from '../spelling.js'
+import type { Scheduler } from '../types.js'
+import type { ScheduleDescription } from '../weights/model-description.js'
+import type { SchedulerBase } from './base.js'
+import { DdimScheduler } from './ddim.js'
+import { DdpmScheduler } from './ddpm.js'
+import { Dpm2Scheduler } from './dpm2.js'
+import { Dpmpp2mScheduler } from './dpmpp-2m.js'
+import { Dpmpp2sAncestralScheduler } from './dpmpp-2s-ancestral.js'
+import { DpmppSdeScheduler } from './dpmpp-sde.js'
+import { EulerScheduler } from './euler.js'
+import { EulerAncestralScheduler } from './euler-ancestral.js'
+import { HeunScheduler } from './heun.js'
+import { LcmScheduler } from './lcm.js'
+import { LmsScheduler } from './lms.js'
+import {
+  type AcceptedOptions,
+  checkSchedulerOptions,
+  checkSteps,
+  type SchedulerOption,
+  type SchedulerOptions,
+} from './options.js'
+import { PndmScheduler } from './pndm.js'
+import type { SchedulerSettings } from './settings.js'
+import { type SigmaSpacing, type Spacing, sigmaSpacings } from './sigmas.js'
+import { trainingSchedule } from './training-schedule.js'
+import { UniPcScheduler } from './unipc.js'
+
+export type { SchedulerOptions } from './options.js'
+export type { SigmaSpacing, Spacing } from './sigmas.js'
+export { trainingSchedule, type TrainingSchedule } from './training-schedule.js'
+
+type TimestepMethod = 'ddpm' | 'ddim' | 'plms' | 'pndm' | 'lcm'
+type SigmaMethod =
+  | 'euler'
+  | 'euler-a'
+  | 'heun'
+  | 'lms'
+  | 'dpm++-2m'
+  | 'dpm++-2m-sde'
+  | 'dpm++-sde'
+  | 'dpm++-2s-a'
+  | 'dpm2'
+  | 'dpm2-a'
+  | 'unipc'
+
+/** A sampling method, where it takes noise levels with their formula as a suffix: 'dpm++-2m-karras'. */
+export type SchedulerName = TimestepMethod | SigmaMethod | `${SigmaMethod}-${SigmaSpacing}`
+
+/** A built-in scheduler: `order` is the number of UNet calls a step, of which `begin` must be a multiple. */
+export interface BuiltInScheduler extends Scheduler {
+  readonly order: number
+  readonly timesteps: Float64Array
+  readonly sigmas: Float32Array
+  reset(options: Parameters<NonNullable<Scheduler['reset']>>[0]): void
+}
+
+interface Method extends AcceptedOptions {
+  make(settings: SchedulerSettings): SchedulerBase
+  spacing: Spacing
+  /** Defaults that differ from method to method. */
+  eta?: number
+  order?: number
+  /** Copes with a last training timestep of no signal at all, where σ is infinite. */
+  infinite?: boolean
+}
+
+const common: SchedulerOption[] = ['predictionType', 'spacing', 'rescaleBetasZeroSnr']
+const levels: SchedulerOption[] = [...common, 'sigmas']
+
+function timestepMethod(make: Method['make'], more: SchedulerOption[], rest: Partial<Method> = {}): Method {
+  return { make, spacing: 'leading', options: [...common, ...more], ...rest }
+}
+
+function sigmaMethod(make: Method['make'], more: SchedulerOption[] = [], rest: Partial<Method> = {}): Method {
+  return { make, spacing: 'linspace', options: [...levels, ...more], ...rest }
+}
+
+const multistep: SchedulerOption[] = ['order', 'solverType', 'lowerOrderFinal', 'finalSigmasType']
+const dpmpp2m = { order: 2, maxOrder: 3, solverTypes: ['midpoint', 'heun'] }
+const plms = timestepMethod((s) => new PndmScheduler(s), ['skipPrkSteps'])
+
+const methods: Record<TimestepMethod | SigmaMethod, Method> = {
+  ddpm: timestepMethod((s) => new DdpmScheduler(s), ['varianceType'], { infinite: true }),
+  ddim: timestepMethod((s) => new DdimScheduler(s), ['eta'], { infinite: true, eta: 0 }),
+  plms,
+  pndm: plms,
+  lcm: {
+    ...timestepMethod((s) => new LcmScheduler(s), [], { infinite: true }),
+    options: ['predictionType', 'rescaleBetasZeroSnr', 'originalInferenceSteps'],
+  },
+  euler: sigmaMethod((s) => new EulerScheduler(s), ['finalSigmasType']),
+  'euler-a': sigmaMethod((s) => new EulerAncestralScheduler(s), ['eta']),
+  heun: sigmaMethod((s) => new HeunScheduler(s)),
+  lms: sigmaMethod((s) => new LmsScheduler(s), ['order'], { order: 4, maxOrder: 4 }),
+  'dpm++-2m': sigmaMethod((s) => new Dpmpp2mScheduler(s), [...multistep, 'eulerAtFinal'], dpmpp2m),
+  'dpm++-2m-sde': sigmaMethod((s) => new Dpmpp2mScheduler(s, true), [...multistep, 'eulerAtFinal'], dpmpp2m),
+  'dpm++-sde': sigmaMethod((s) => new DpmppSdeScheduler(s), ['eta']),
+  'dpm++-2s-a': sigmaMethod((s) => new Dpmpp2sAncestralScheduler(s), ['eta']),
+  dpm2: sigmaMethod((s) => new Dpm2Scheduler(s)),
+  'dpm2-a': sigmaMethod((s) => new Dpm2Scheduler(s, true), ['eta']),
+  unipc: sigmaMethod((s) => new UniPcScheduler(s), multistep, { order: 2, maxOrder: 3, solverTypes: ['bh1', 'bh2'] }),
+}
+
+/** Every name that `createScheduler` knows. */
+export const schedulerNames: readonly SchedulerName[] = Object.entries(methods).flatMap(([name, { options }]) => {
+  const suffixes = options.includes('sigmas') ? sigmaSpacings.map((kind) => `-${kind}`) : []
+  return ['', ...suffixes].map((suffix) => `${name}${suffix}` as SchedulerName)
+})
+
+/**
+ * A scheduler for one run of `steps` steps.
+ *
+ * @param steps 1…1000, at most the length of the training schedule
+ * @param schedule how the model was trained, and how its authors sample from it
+ * @param options refused where the method has no use for them
+ * @throws TypeError for an unknown name or option or a wrong type, RangeError for a value out of bounds
+ */
+export function createScheduler(
+  name: SchedulerName | (string & {}),
+  steps: number,
+  schedule: ScheduleDescription,
+  options: SchedulerOptions = {},
+): BuiltInScheduler {
+  const { base, suffix } = parseName(name)
+  const method = methods[base]
+  const given = checkSchedulerOptions(name, method, options)
+  checkSteps(steps, schedule.trainTimesteps)
+  if (suffix && given.sigmas && given.sigmas !== suffix) {
+    throw new TypeError(`Expected ${suffix} for sigmas, as the name ${name} says, but received ${given.sigmas}`)
+  }
+  const described = { ...schedule, rescaleBetasZeroSnr: given.rescaleBetasZeroSnr ?? schedule.rescaleBetasZeroSnr }
+  return method.make({
+    steps,
+    training: trainingSchedule(described, { finite: !method.infinite }),
+    cosine: schedule.betaSchedule === 'squaredcos_cap_v2',
+    predictionType: given.predictionType ?? schedule.predictionType,
+    spacing: given.spacing ?? schedule.timestepSpacing ?? method.spacing,
+    stepsOffset: schedule.stepsOffset,
+    setAlphaToOne: schedule.setAlphaToOne,
+    clipSample: schedule.clipSample,
+    sigmas: suffix ?? given.sigmas,
+    finalSigmasType: given.finalSigmasType ?? 'zero',
+    eta: given.eta ?? method.eta ?? 1,
+    order: given.order ?? method.order ?? 1,
+    solverType: given.solverType ?? (base === 'unipc' ? 'bh2' : 'midpoint'),
+    lowerOrderFinal: given.lowerOrderFinal ?? true,
+    eulerAtFinal: given.eulerAtFinal ?? false,
+    skipPrkSteps: given.skipPrkSteps ?? true,
+    varianceType: given.varianceType ?? 'fixed_small',
+    originalInferenceSteps: Math.min(given.originalInferenceSteps ?? 50, schedule.trainTimesteps),
+  })
+}
+
+function parseName(name: unknown): { base: keyof typeof methods; suffix: SigmaSpacing | undefined } {
+  if (typeof name !== 'string') {
+    throw new TypeError(`Expected a scheduler's name but received ${String(name)} of type ${typeof name}`)
+  }
+  if (!(schedulerNames as readonly string[]).includes(name)) {
+    const near = closest(name, schedulerNames)
+    const hint = near ? `did you mean ${near}? ` : ''
+    throw new TypeError(`Unknown scheduler ${name} (${hint}Known are ${schedulerNames.join(', ')})`)
+  }
+  const suffix = sigmaSpacings.find((kind) => name.endsWith(`-${kind}`))
+  return { base: (suffix ? name.slice(0, -suffix.length - 1) : name) as keyof typeof methods, suffix }
+}
+
+/** Our names for diffusers' classes; where it has no equal, the nearest method for the same equation. */
+const classNames: Record<string, SchedulerName> = {
+  DDPMScheduler: 'ddpm',
+  DDIMScheduler: 'ddim',
+  PNDMScheduler: 'plms',
+  EulerDiscreteScheduler: 'euler',
+  EulerAncestralDiscreteScheduler: 'euler-a',
+  HeunDiscreteScheduler: 'heun',
+  LMSDiscreteScheduler: 'lms',
+  DPMSolverMultistepScheduler: 'dpm++-2m',
+  DPMSolverSinglestepScheduler: 'dpm++-2m',
+  DEISMultistepScheduler: 'dpm++-2m',
+  DPMSolverSDEScheduler: 'dpm++-sde',
+  KDPM2DiscreteScheduler: 'dpm2',
+  KDPM2AncestralDiscreteScheduler: 'dpm2-a',
+  UniPCMultistepScheduler: 'unipc',
+  LCMScheduler: 'lcm',
+}
+
+/** The method that the model's authors sample with, where its files say so; else 'dpm++-2m-karras'. */
+export function defaultSchedulerName(schedule: ScheduleDescription): SchedulerName {
+  return classNames[schedule.className ?? ''] ?? 'dpm++-2m-karras'
+}

@@ -1,0 +1,43 @@
+import type { Tensor } from '../types.js'
+import { AlphaScheduler } from './alpha-space.js'
+import type { SchedulerSettings } from './settings.js'
+import { linspace, spacedTimesteps } from './sigmas.js'
+import { combine } from './tensors.js'
+
+/** σ_data of the boundary condition, and the factor that timesteps enter it with. */
+const SIGMA_DATA = 0.5
+const TIMESTEP_SCALING = 10
+
+/**
+ * Multistep consistency sampling (Luo et al., "Latent consistency models", 2023, algorithm 3): each step predicts clean
+ * latents and noises them again to the next timestep.
+ */
+export class LcmScheduler extends AlphaScheduler {
+  constructor(settings: SchedulerSettings) {
+    super(settings, consistencyTimesteps(settings))
+  }
+
+  protected override advance(prediction: Tensor, latents: Tensor): Tensor {
+    const scaled = this.timestep * TIMESTEP_SCALING
+    const skip = SIGMA_DATA ** 2 / (scaled ** 2 + SIGMA_DATA ** 2)
+    const out = scaled / Math.sqrt(scaled ** 2 + SIGMA_DATA ** 2)
+    const predicted = this.denoise(prediction, latents, this.alpha(this.timestep))
+    const denoised = combine([out, predicted], [skip, latents])
+    this.denoised = denoised
+    if (this.last) return { data: denoised.data.slice(), shape: [...denoised.shape] }
+    const next = this.alpha(this.timesteps[this.index + 1])
+    return combine([Math.sqrt(next), denoised], [Math.sqrt(1 - next), this.noise(latents.shape)])
+  }
+}
+
+/** A subset of the timesteps that the model was distilled on; beyond their number, timesteps down from T−1. */
+function consistencyTimesteps(settings: SchedulerSettings): number[] {
+  const { steps, training, originalInferenceSteps: original } = settings
+  if (steps > original) {
+    return spacedTimesteps({ ...settings, spacing: 'trailing', trainTimesteps: training.timesteps })
+  }
+  const ratio = Math.floor(training.timesteps / original)
+  return linspace(0, original, steps + 1)
+    .slice(0, -1)
+    .map((i) => (original - Math.floor(i)) * ratio - 1)
+}

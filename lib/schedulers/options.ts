@@ -1,0 +1,130 @@
+/** The options of sampling methods: their types, bounds and what is said when they are wrong. */
+import { closest } from '../spelling.js'
+import type { PredictionType } from '../types.js'
+import { type SigmaSpacing, type Spacing, sigmaSpacings, spacings } from './sigmas.js'
+
+/** What can be said about a sampling method besides its name and the number of steps. Defaults are diffusers'. */
+export interface SchedulerOptions {
+  /** What the UNet predicts. Default: what the model's schedule says. */
+  predictionType?: PredictionType
+  /** How timesteps are spread. Default: what the model's schedule says, else the method's own. */
+  spacing?: Spacing
+  /** Noise levels by a formula instead of by timestep; the same as the name's suffix. */
+  sigmas?: SigmaSpacing
+  /** Where the run ends: at clean latents, or at the training schedule's lowest level. Default: 'zero'. */
+  finalSigmasType?: 'zero' | 'sigma_min'
+  /** Make the last training timestep pure noise (Lin et al. 2023). Default: what the model's schedule says. */
+  rescaleBetasZeroSnr?: boolean
+  /** 0…1: share of the reverse SDE's noise. Default: 0 for DDIM, 1 for ancestral and SDE methods. */
+  eta?: number
+  /** Order of multistep methods: LMS 1…4 (default 4), DPM++ 2M and UniPC 1…3 (default 2). */
+  order?: number
+  /** DPM++ 2M: 'midpoint' (default) or 'heun'; UniPC: 'bh1' or 'bh2' (default). */
+  solverType?: 'midpoint' | 'heun' | 'bh1' | 'bh2'
+  /** Lower orders in the last steps of short runs. Default: true. */
+  lowerOrderFinal?: boolean
+  /** First order in the very last step. Default: false. */
+  eulerAtFinal?: boolean
+  /** PLMS: leave out the Runge–Kutta warm-up, as Stable Diffusion does. Default: true. */
+  skipPrkSteps?: boolean
+  /** DDPM: variance of the reverse steps, lower or upper bound. Default: 'fixed_small'. */
+  varianceType?: 'fixed_small' | 'fixed_large'
+  /** LCM: steps of the schedule that the model was distilled on, 1…1000. Default: 50. */
+  originalInferenceSteps?: number
+}
+
+export type SchedulerOption = keyof SchedulerOptions
+
+type Check = (value: unknown, path: string) => void
+
+const oneOf =
+  (...names: readonly string[]): Check =>
+  (value, path) => {
+    if (typeof value === 'string' && names.includes(value)) return
+    const near = typeof value === 'string' ? closest(value, names) : undefined
+    throw expected(`one of ${names.join(', ')}`, value, path, near)
+  }
+
+const boolean: Check = (value, path) => {
+  if (typeof value !== 'boolean') throw expected('boolean', value, path)
+}
+
+const number =
+  (from: number, to: number, integer: boolean): Check =>
+  (value, path) => {
+    const wanted = `${integer ? 'integer' : 'number'} between ${from} and ${to}`
+    if (typeof value !== 'number' || Number.isNaN(value)) throw expected(wanted, value, path)
+    if (value < from || value > to || (integer && !Number.isInteger(value))) {
+      throw new RangeError(`Expected ${wanted} for ${path} but received ${value} of type number`)
+    }
+  }
+
+function expected(wanted: string, value: unknown, path: string, near?: string): TypeError {
+  const hint = near === undefined ? '' : ` (did you mean ${near}?)`
+  const shown = typeof value === 'string' ? value : describe(value)
+  return new TypeError(`Expected ${wanted} for ${path} but received ${shown} of type ${typeof value}${hint}`)
+}
+
+function describe(value: unknown): string {
+  return Array.isArray(value) ? 'an array' : String(value)
+}
+
+/** Bounds that hold for every method; a method narrows `order` and `solverType` down. */
+const checks: Record<SchedulerOption, Check> = {
+  predictionType: oneOf('epsilon', 'v_prediction', 'sample'),
+  spacing: oneOf(...spacings),
+  sigmas: oneOf(...sigmaSpacings),
+  finalSigmasType: oneOf('zero', 'sigma_min'),
+  rescaleBetasZeroSnr: boolean,
+  eta: number(0, 1, false),
+  order: number(1, 4, true),
+  solverType: oneOf('midpoint', 'heun', 'bh1', 'bh2'),
+  lowerOrderFinal: boolean,
+  eulerAtFinal: boolean,
+  skipPrkSteps: boolean,
+  varianceType: oneOf('fixed_small', 'fixed_large'),
+  originalInferenceSteps: number(1, 1000, true),
+}
+
+const known = Object.keys(checks) as SchedulerOption[]
+
+/** What one method accepts. */
+export interface AcceptedOptions {
+  options: readonly SchedulerOption[]
+  maxOrder?: number
+  solverTypes?: readonly string[]
+}
+
+/**
+ * Refuses unknown options, options that the method has no use for, wrong types and values out of bounds.
+ *
+ * @throws TypeError, RangeError
+ */
+export function checkSchedulerOptions(name: string, accepted: AcceptedOptions, options: unknown): SchedulerOptions {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw expected('object', options, 'scheduler options')
+  }
+  for (const [key, value] of Object.entries(options)) {
+    const option = key as SchedulerOption
+    if (!known.includes(option)) {
+      const near = closest(key, known)
+      const hint = near ? `did you mean ${near}?` : `known are ${known.join(', ')}`
+      throw new TypeError(`Unknown scheduler option ${key} (${hint})`)
+    }
+    if (value === undefined) continue
+    if (!accepted.options.includes(option)) {
+      throw new TypeError(
+        `Scheduler option ${key} has no effect on ${name}, which takes ${accepted.options.join(', ')}`,
+      )
+    }
+    if (option === 'order') number(1, accepted.maxOrder ?? 1, true)(value, option)
+    else if (option === 'solverType') oneOf(...(accepted.solverTypes ?? []))(value, option)
+    else checks[option](value, option)
+  }
+  return options
+}
+
+/** Checks the number of steps against the training schedule's length. */
+export function checkSteps(steps: unknown, trainTimesteps: number): void {
+  number(1, Math.min(1000, trainTimesteps), true)(steps, 'steps')
+}

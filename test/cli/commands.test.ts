@@ -1,0 +1,79 @@
+import t from 'tap'
+import { Clock, createProgress, formatSeconds } from '../../lib/cli/progress.js'
+import { call } from './fake.js'
+import { PassThrough } from 'node:stream'
+
+t.test('help and version', async (t) => {
+  for (const args of [['--help'], ['-h'], ['info', '--help'], ['help', 'info']]) {
+    const { code, stdout, stderr } = await call(args)
+    t.same([code, stderr], [0, ''], args.join(' '))
+    t.match(stdout, /^Usage: node-diffusion/)
+  }
+  const { stdout } = await call(['--help'])
+  t.match(
+    stdout,
+    /--steps <n>[^]*info[^]*schedulers[^]*Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted/,
+  )
+  t.ok(
+    stdout.split('\n').every((line) => line.length <= 100),
+    'fits 100 columns',
+  )
+  t.same(await call(['--version']).then(({ code, stdout }) => [code, stdout]), [0, '1.2.3\n'])
+})
+
+t.test('schedulers', async (t) => {
+  t.equal((await call(['schedulers'])).stdout, 'ddim\neuler\n')
+  t.equal((await call(['schedulers', '--json'])).stdout, '["ddim","euler"]\n')
+})
+
+t.test('info', async (t) => {
+  const { stdout, code, calls } = await call(['info', 'sd.gguf'])
+  t.equal(code, 0)
+  t.equal(calls.load.length, 0, 'reads headers alone')
+  t.match(
+    stdout,
+    /^model +sd\.gguf\narchitecture +Stable Diffusion 1\.x\nformat +gguf\nimage size +512×512\n/,
+  )
+  t.match(stdout, /unet +2\.0 million parameters, 2\.0 MiB, q8_0 ×1, f32 ×1\n/)
+  t.match(stdout, /tokenizer +built-in/)
+  const sized = await call(['info', 'sd.gguf', '--size', '512'])
+  t.match(sized.stdout, /memory for 512×512 +1\.5 GiB\n +weights +1\.0 GiB\n/)
+  t.equal(sized.calls.disposed, 1)
+  const json = await call(['info', 'sd.gguf', '--size', '512', '--json'])
+  t.match(JSON.parse(json.stdout), {
+    path: 'sd.gguf',
+    components: [{ name: 'unet', parameters: 2_001_000, config: { inChannels: 4 } }],
+    memory: { total: 1.5 * 1024 ** 3 },
+  })
+  t.equal((await call(['info'])).code, 2)
+})
+
+t.test('time left', (t) => {
+  let now = 0
+  const clock = new Clock(() => now)
+  t.equal(clock.left(), undefined)
+  now = 2000
+  clock.done(1, 4)
+  t.equal(clock.left(), 6)
+  now = 3000
+  t.equal(clock.left(), 5, 'counts down during a step')
+  now = 99000
+  t.equal(clock.left(), 0, 'never below nothing')
+  clock.start()
+  t.equal(clock.left(), undefined)
+  t.same([0.2, 45, 99, 100, 185, 3723].map(formatSeconds), ['1 s', '45 s', '99 s', '1:40', '3:05', '1:02:03'])
+  t.end()
+})
+
+t.test('a log has a line for each tenth of the steps', async (t) => {
+  const stream = new PassThrough()
+  const progress = await createProgress(stream)
+  progress.phase('Loading')
+  for (let i = 1; i <= 50; i++) progress.step(i, 50)
+  progress.stop()
+  const lines = String(stream.read()).trim().split('\n')
+  t.equal(lines.length, 11)
+  t.equal(lines[0], 'Loading')
+  t.match(lines[1], /^step 5\/50, \d+ s left$/)
+  t.equal(lines[10], 'step 50/50')
+})

@@ -1,0 +1,121 @@
+/** A stand-in for the library: records what it is asked for and draws grey squares. */
+import { PassThrough, Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { run } from '../../lib/cli/run.js'
+import type { Engine } from '../../lib/cli/engine.js'
+import type { LoadOptions, GenerateOptions } from '../../lib/options.js'
+import { Image } from '../../lib/image/image.js'
+import type { ModelDescription } from '../../lib/weights/model-description.js'
+
+export interface Calls {
+  load: [string | undefined, LoadOptions][]
+  generate: GenerateOptions[]
+  scheduler: unknown[][]
+  disposed: number
+}
+
+export interface FakeOptions {
+  steps?: number
+  stepMs?: number
+  warnings?: string[]
+  fail?: Error
+  failLoad?: Error
+}
+
+export const description = {
+  path: 'model',
+  format: 'gguf',
+  architecture: 'Stable Diffusion 1.x',
+  imageSize: 512,
+  tokenizer: null,
+  schedule: { trainTimesteps: 1000, predictionType: 'v_prediction' },
+  unet: {
+    config: { inChannels: 4 },
+    source: {
+      files: ['model'],
+      tensors: [
+        { name: 'a', type: 'q8_0', shape: [2000, 1000], file: 0, offset: 0, bytes: 2_125_000 },
+        { name: 'b', type: 'f32', shape: [1000], file: 0, offset: 0, bytes: 4000 },
+      ],
+    },
+  },
+} as unknown as ModelDescription
+
+export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: Calls } {
+  const calls: Calls = { load: [], generate: [], scheduler: [], disposed: 0 }
+  const engine: Engine = {
+    async load(path, loadOptions) {
+      calls.load.push([path, loadOptions])
+      if (options.failLoad) throw options.failLoad
+      return {
+        model: { schedule: description.schedule },
+        memoryNeeded: () => ({ weights: 1024 ** 3, working: 512 * 1024 ** 2, total: 1.5 * 1024 ** 3 }),
+        dispose: async () => void calls.disposed++,
+        generate: async (request) => {
+          calls.generate.push(request)
+          if (options.fail) throw options.fail
+          const steps = options.steps ?? 3
+          for (let step = 1; step <= steps; step++) {
+            if (options.stepMs) await sleep(options.stepMs)
+            request.signal?.throwIfAborted()
+            const preview = new Image(4, 4, new Uint8Array(48).fill(step))
+            const latents = { data: new Float32Array(), shape: [0] }
+            await request.onStep?.({ step, steps, timestep: 0, sigma: 1, latents, preview })
+          }
+          const n = request.batchSize ?? 1
+          const first = BigInt(request.seed ?? 1000)
+          const seeds = Array.from({ length: n }, (_, i) =>
+            typeof request.seed === 'bigint' ? first + BigInt(i) : Number(first) + i,
+          )
+          const metadata = (i: number) => ({ prompt: request.prompt as string, seed: seeds[i], steps })
+          const images = seeds.map((_, i) => new Image(8, 8, new Uint8Array(192).fill(i), metadata(i)))
+          const timings = { text: 1, start: 0, denoise: 2, decode: 3, total: 6 }
+          return { images, seeds, parameters: [], timings, warnings: options.warnings ?? [] }
+        },
+      }
+    },
+    openModel: async () => description,
+    schedulerNames: async () => ['ddim', 'euler'],
+    scheduler: async (...args) => {
+      calls.scheduler.push(args)
+      return { timesteps: [1] } as never
+    },
+  }
+  return { engine, calls }
+}
+
+export interface Outcome {
+  code: number
+  stdout: string
+  bytes: Buffer
+  stderr: string
+  calls: Calls
+}
+
+export interface CallOptions extends FakeOptions {
+  stdin?: string
+  signal?: AbortSignal
+  stdoutTTY?: boolean
+  stderrTTY?: boolean
+}
+
+/** Runs the program in this process. */
+export async function call(args: string[], options: CallOptions = {}): Promise<Outcome> {
+  const collect = (isTTY = false) => {
+    const stream = Object.assign(new PassThrough(), { isTTY })
+    const chunks: Buffer[] = []
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk))
+    return { stream, bytes: () => Buffer.concat(chunks) }
+  }
+  const [out, err] = [collect(options.stdoutTTY), collect(options.stderrTTY)]
+  const { engine, calls } = fakeEngine(options)
+  const terminal = {
+    stdin: options.stdin === undefined ? new PassThrough() : Readable.from([options.stdin]),
+    stdout: out.stream,
+    stderr: err.stream,
+    signal: options.signal ?? new AbortController().signal,
+  }
+  const code = await run(args, '1.2.3', terminal, engine)
+  await sleep(0)
+  return { code, stdout: out.bytes().toString(), bytes: out.bytes(), stderr: err.bytes().toString(), calls }
+}

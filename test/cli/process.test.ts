@@ -1,0 +1,112 @@
+/** The program as its users start it, with the model in the box. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import sharp from 'sharp'
+import t from 'tap'
+import { readPngTexts } from '../../lib/image/png.js'
+
+const PROGRAM = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
+
+interface Ended {
+  code: number | null
+  stdout: Buffer
+  stderr: string
+}
+
+const start = (args: string[], cwd = '.'): { child: ChildProcess; ended: Promise<Ended> } => {
+  const child = spawn(process.execPath, [PROGRAM, ...args], { cwd, stdio: 'pipe' })
+  const out: Buffer[] = []
+  const err: Buffer[] = []
+  child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
+  child.stderr.on('data', (chunk: Buffer) => err.push(chunk))
+  const ended = new Promise<Ended>((done) => {
+    child.on('close', (code) =>
+      done({ code, stdout: Buffer.concat(out), stderr: Buffer.concat(err).toString() }),
+    )
+  })
+  return { child, ended }
+}
+
+/** When the program has said it. */
+const said = (child: ChildProcess, text: string): Promise<void> =>
+  new Promise((done) => child.stderr!.on('data', (chunk: Buffer) => chunk.includes(text) && done()))
+
+t.test('version and help import neither addon nor sharp', async (t) => {
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+  const { code, stdout } = await start(['--version']).ended
+  t.same([code, stdout.toString()], [0, `${version}\n`])
+  t.equal((await start(['--help']).ended).code, 0)
+})
+
+t.test('usage errors are one line and status 2', async (t) => {
+  const { code, stdout, stderr } = await start(['x', '--steps', '0']).ended
+  t.same([code, stdout.length], [2, 0])
+  t.match(stderr, /^error: .*\n$/)
+})
+
+t.test('draws; the same seed draws the same', async (t) => {
+  const dir = t.testdir()
+  const args = ['noto pizza', '--seed', '1', '--steps', '3', '--json']
+  const first = await start([...args, '-o', 'a.png'], dir).ended
+  t.equal(first.stderr, '')
+  t.equal(first.code, 0)
+  t.match(JSON.parse(first.stdout.toString()), { files: ['a.png'], seed: 1 })
+  const file = readFileSync(join(dir, 'a.png'))
+  t.match(await sharp(file).metadata(), { width: 64, height: 64, format: 'png' })
+  t.match(
+    readPngTexts(file).get('parameters'),
+    /^noto pizza\nSteps: 3, Sampler: .*, Seed: 1, Size: 64x64, Model: emoji-64/,
+  )
+  const { child, ended } = start(['-', '--seed', '1', '--steps', '3', '-o', '-'], dir)
+  child.stdin!.end('noto pizza\n')
+  const piped = await ended
+  t.ok(file.equals(piped.stdout), 'through pipes, too')
+  t.match(piped.stderr, /step 3\/3/)
+})
+
+t.test('--eta and --preview', async (t) => {
+  const dir = t.testdir()
+  const args = ['noto pizza', '--seed', '1', '--steps', '3', '--eta', '1', '--preview', '-o', 'a.png']
+  const { code, stderr } = await start(args, dir).ended
+  t.equal(code, 0, stderr)
+  t.same(readdirSync(dir).sort(), ['a.png', 'preview.png'])
+  t.match(readPngTexts(readFileSync(join(dir, 'a.png'))).get('parameters'), /Sampler: DDIM.*Eta: 1/)
+})
+
+t.test('Ctrl-C: status 130, no file', async (t) => {
+  const dir = t.testdir()
+  const { child, ended } = start(['noto pizza', '--steps', '1000', '-o', 'a.png'], dir)
+  await said(child, 'Reading the prompt')
+  child.kill('SIGINT')
+  const { code, stderr } = await ended
+  t.equal(code, 130)
+  t.match(stderr, /Interrupted\n$/)
+  t.same(readdirSync(dir), [])
+
+  const reading = start(['-'], dir)
+  setTimeout(() => reading.child.kill('SIGINT'), 1000)
+  t.equal((await reading.ended).code, 130, 'while it waits for a prompt')
+})
+
+t.test('info on the model in the box', async (t) => {
+  const { code, stdout } = await start(['info', resolve('models/emoji-64'), '--size', '64', '--json']).ended
+  t.equal(code, 0)
+  const report = JSON.parse(stdout.toString()) as {
+    components: { name: string }[]
+    memory: { total: number }
+  }
+  t.same(
+    report.components.map(({ name }) => name),
+    ['text encoder', 'unet', 'vae'],
+  )
+  t.ok(report.memory.total > 20e6)
+})
+
+t.test('a closed pipe is no error', async (t) => {
+  const { child, ended } = start(['schedulers'])
+  child.stdout!.destroy()
+  const { code, stderr } = await ended
+  t.same([code, stderr], [0, ''])
+})

@@ -1,0 +1,86 @@
+#include "harness.h"
+
+#include <cstdio>
+
+namespace nd::test {
+
+namespace {
+std::vector<Suite>& suites() {
+  static std::vector<Suite> list;
+  return list;
+}
+std::string filter;
+bool small_set = false;
+int passed = 0, failed = 0;
+
+// A NaN with a payload that no arithmetic gives: a canary that also poisons whatever reads it.
+constexpr uint32_t kCanary = 0x7fc0dead;
+float canary() {
+  float x;
+  std::memcpy(&x, &kCanary, sizeof x);
+  return x;
+}
+}  // namespace
+
+Register::Register(Suite suite) { suites().push_back(suite); }
+
+bool wanted(const std::string& name) { return name.find(filter) != std::string::npos; }
+bool small() { return small_set; }
+void pass() { ++passed; }
+
+void fail(const std::string& name, const std::string& why) {
+  ++failed;
+  std::printf("FAIL %s: %s\n", name.c_str(), why.c_str());
+}
+
+void report(const std::string& name, const std::string& why) {
+  if (why.empty()) pass();
+  else fail(name, why);
+}
+
+int run(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--small") small_set = true;
+    else filter = arg;
+  }
+  for (Suite suite : suites()) suite();
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed ? 1 : 0;
+}
+
+Random::Random(const std::string& seed) : state_(14695981039346656037u) {  // FNV-1a
+  for (unsigned char c : seed) state_ = (state_ ^ c) * 1099511628211u;
+}
+
+uint32_t Random::next() {
+  state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+  return static_cast<uint32_t>(state_ >> 32);
+}
+
+std::string text(double x) {
+  char buffer[40];
+  std::snprintf(buffer, sizeof buffer, "%.9g", x);
+  return buffer;
+}
+
+Floats::Floats(int64_t count, int64_t skew)
+    : store_(static_cast<size_t>(count + 2 * kGuard + 32), canary()), count_(count) {
+  const uintptr_t start = reinterpret_cast<uintptr_t>(store_.data() + kGuard);
+  data_ = reinterpret_cast<float*>((start + 63) / 64 * 64) + skew;
+}
+
+bool Floats::untouched(int64_t i) const { return std::memcmp(data_ + i, &kCanary, sizeof kCanary) == 0; }
+
+std::string Floats::guards() const {
+  const int64_t after = store_.data() + store_.size() - (data_ + count_);
+  for (int64_t i = store_.data() - data_; i < count_ + after; ++i) {
+    if (i == 0) i = count_;
+    if (i < count_ + after && !untouched(i)) return "wrote element " + std::to_string(i) + " of " + std::to_string(count_);
+  }
+  return "";
+}
+
+}  // namespace nd::test
+
+int main(int argc, char** argv) { return nd::test::run(argc, argv); }

@@ -1,0 +1,63 @@
+// The smallest test harness that serves: named cases, a filter, one line for each failure, a count at the end.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace nd::test {
+
+/// True where this case is to run: the command line's filter is a part of its name, and --small (for emulators) keeps
+/// it. A case's name says everything that reproduces it: give it back as the filter.
+bool wanted(const std::string& name);
+bool small();
+
+void pass();
+void fail(const std::string& name, const std::string& why);
+/// Passes when `why` is empty.
+void report(const std::string& name, const std::string& why);
+
+using Suite = void (*)();
+struct Register {
+  explicit Register(Suite suite);
+};
+int run(int argc, char** argv);
+
+/// A generator whose sequence depends on the seed alone, on every platform.
+class Random {
+ public:
+  explicit Random(const std::string& seed);
+  uint32_t next();
+  float uniform() { return static_cast<float>(static_cast<int32_t>(next())) * 0x1p-31f; }  // [-1, 1)
+  int64_t below(int64_t n) { return static_cast<int64_t>(next() % static_cast<uint64_t>(n)); }
+  float whole() { return static_cast<float>(below(7) - 3); }
+
+ private:
+  uint64_t state_;
+};
+
+std::string text(double x);
+
+/// Floats behind a 64-byte boundary plus `skew` floats, filled with a canary before, between and after what is written.
+class Floats {
+ public:
+  Floats(int64_t count, int64_t skew = 0);
+  float* get() { return data_; }
+  float& operator[](int64_t i) { return data_[i]; }
+  float operator[](int64_t i) const { return data_[i]; }
+  int64_t size() const { return count_; }
+  /// Whether element i (from −kGuard to size + kGuard) was never written.
+  bool untouched(int64_t i) const;
+  /// Empty, or which guard element was written.
+  std::string guards() const;
+  static constexpr int64_t kGuard = 80;
+
+ private:
+  std::vector<float> store_;
+  float* data_;
+  int64_t count_;
+};
+
+inline bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+}  // namespace nd::test

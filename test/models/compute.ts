@@ -1,0 +1,99 @@
+/** Runs a case of the fixtures on the engine, the way the public classes do: openModel, then the addon. */
+import {
+  native,
+  type NativeTextEncoder,
+  type NativeUnet,
+  type NativeVae,
+  type Tiling,
+} from '../../lib/native.js'
+import { openModel } from '../../lib/weights/index.js'
+import type { ModelDescription } from '../../lib/weights/model-description.js'
+import { floats, integers, type Case, type GoldenTensor } from './fixtures.js'
+
+interface Models {
+  unet: NativeUnet
+  vae: NativeVae
+  text_encoder: NativeTextEncoder
+}
+
+/** One component of the model at `path`. Without `skip` in a case, text is encoded as the model's file suggests. */
+export async function load<K extends keyof Models>(
+  path: string,
+  component: K,
+): Promise<Models[K] & { skip: number }> {
+  const model: ModelDescription = await openModel(path)
+  const { unet, vae, textEncoder } = model
+  const missing = () => new Error(`${path} has no ${component}`)
+  let loaded: NativeUnet | NativeVae | NativeTextEncoder
+  if (component === 'unet') {
+    if (!unet) throw missing()
+    loaded = await native().loadUnet(unet.config, unet.source)
+  } else if (component === 'vae') {
+    if (!vae) throw missing()
+    loaded = await native().loadVae(vae.config, vae.source)
+  } else {
+    if (!textEncoder) throw missing()
+    loaded = await native().loadTextEncoder(textEncoder.config, textEncoder.source)
+  }
+  return Object.assign(loaded as Models[K], { skip: textEncoder?.skip ?? 0 })
+}
+
+/** The engine's output for a case, as long as the reference if all is well. */
+export async function compute(
+  model: NativeUnet | NativeVae | NativeTextEncoder,
+  of: Case,
+  tiling: Tiling | null = null,
+  skip = of.skip ?? 0,
+): Promise<GoldenTensor['data']> {
+  switch (of.kind) {
+    case 'predict': {
+      const latents = floats(of, 'latents')
+      const context = floats(of, 'context')
+      const [n, , h, w] = latents.shape
+      const timesteps = floats(of, 'timesteps').data
+      return (model as NativeUnet).predict(latents.data, n, h, w, timesteps, context.data, context.shape[1])
+    }
+    case 'encode_text': {
+      const { data, shape } = integers(of, 'tokens')
+      return (model as NativeTextEncoder).encode(data, shape[0], shape[1], skip)
+    }
+    case 'encode': {
+      const { data, shape } = floats(of, 'image')
+      return (model as NativeVae).encode(data, shape[0], shape[2], shape[3], tiling)
+    }
+    case 'decode': {
+      const { data, shape } = floats(of, 'latents')
+      return (model as NativeVae).decode(data, shape[0], shape[2], shape[3], tiling)
+    }
+    case 'quantize': {
+      const { data, shape } = floats(of, 'latents')
+      return (model as NativeVae).quantize(data, shape[0], shape[2], shape[3])
+    }
+    case 'lookup': {
+      const { data, shape } = integers(of, 'codes')
+      return (model as NativeVae).lookup(data, shape[0], shape[1], shape[2])
+    }
+  }
+}
+
+export interface Difference {
+  /** Largest |found − expected|; NaN if any element of either is. */
+  error: number
+  /** Largest |expected|. */
+  scale: number
+  /** Index of the worst element. */
+  at: number
+}
+
+/** Whole tensors; another length counts as NaN. */
+export function difference(found: ArrayLike<number>, expected: ArrayLike<number>): Difference {
+  let error = found.length === expected.length ? 0 : NaN
+  let scale = 0
+  let at = 0
+  for (let i = 0; i < expected.length; i++) {
+    const d = Math.abs(found[i] - expected[i])
+    if (!(d <= error) && !Number.isNaN(error)) [error, at] = [d, i]
+    scale = Math.max(scale, Math.abs(expected[i]))
+  }
+  return { error, scale, at }
+}

@@ -1,0 +1,201 @@
+/** What generate() gives, whatever it is given. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import t from 'tap'
+import { createScheduler, DiffusionPipeline, type Scheduler, type StepEvent, type Tensor } from '../../lib/index.js'
+import { fixtures, largestDifference, quick } from './support.js'
+
+const pipe = await DiffusionPipeline.load()
+t.teardown(() => pipe.dispose())
+
+t.test('result', async (t) => {
+  const result = await pipe.generate({ ...quick, negativePrompt: 'flat ghost', batchSize: 2 })
+  t.equal(result.images.length, 2)
+  t.same(result.seeds, [1, 2])
+  t.match(result.parameters[1], { prompt: 'noto pizza', negativePrompt: 'flat ghost', seed: 2, steps: 2, model: 'emoji-64' })
+  t.match(result.images[0], { width: 64, height: 64 })
+  t.equal(result.images[0].data.length, 64 * 64 * 3)
+  t.ok(result.timings.denoise > 0 && result.timings.total >= result.timings.denoise + result.timings.decode)
+  t.same(result.warnings, [])
+  t.notOk('latents' in result)
+  const file = join(mkdtempSync(join(tmpdir(), 'nd-')), 'a.png')
+  await result.images[0].toFile(file)
+  t.match(readFileSync(file).toString('latin1'), /Steps: 2, Sampler: .*Seed: 1, Size: 64x64/)
+})
+
+t.test('same seed same picture, other seed another', async (t) => {
+  const [a, b, c] = await Promise.all([quick, quick, { ...quick, seed: 2 }].map((options) => pipe.generate(options)))
+  t.equal(largestDifference(a.images[0].data, b.images[0].data), 0)
+  t.ok(largestDifference(a.images[0].data, c.images[0].data) > 20)
+  const random = await pipe.generate({ ...quick, seed: undefined })
+  const again = await pipe.generate({ ...quick, seed: random.seeds[0] })
+  t.equal(largestDifference(random.images[0].data, again.images[0].data), 0, 'a reported seed repeats the picture')
+  const philox = await pipe.generate({ ...quick, rng: 'philox' })
+  t.ok(largestDifference(a.images[0].data, philox.images[0].data) > 20)
+})
+
+t.test('batches: every picture is the one its seed alone would give', async (t) => {
+  const scheduler = 'ddpm'
+  const prompt = ['noto crab', 'flat fire']
+  const all = await pipe.generate({ ...quick, scheduler, prompt, batchSize: 2 })
+  t.same(all.seeds, [1, 2, 3, 4])
+  for (let i = 0; i < 4; i++) {
+    const alone = await pipe.generate({ ...quick, scheduler, prompt: prompt[i >> 1], seed: 1 + i })
+    const worst = largestDifference(all.images[i].data, alone.images[0].data)
+    t.ok(worst <= 1, `picture ${i}: ${worst}`)
+  }
+})
+
+t.test('steps are reported', async (t) => {
+  const events: StepEvent[] = []
+  await pipe.generate({ ...quick, steps: 3, onStep: (event) => void events.push(event) })
+  t.same(
+    events.map(({ step, steps }) => [step, steps]),
+    [
+      [1, 3],
+      [2, 3],
+      [3, 3],
+    ],
+  )
+  t.same(events[0].latents.shape, [1, 4, 16, 16])
+  t.ok(events[0].timestep > events[2].timestep)
+  t.match(events[1].preview, { width: 16, height: 16 })
+  t.equal(events[1].preview, events[1].preview, 'made once')
+  await t.rejects(
+    pipe.generate({
+      ...quick,
+      onStep() {
+        throw new Error('mine')
+      },
+    }),
+    { message: 'mine' },
+  )
+  await t.rejects(pipe.generate({ ...quick, onStep: async () => Promise.reject(new Error('late')) }), { message: 'late' })
+})
+
+t.test('iterator', async (t) => {
+  const expected = await pipe.generate({ ...quick, steps: 3 })
+  const steps = pipe.steps({ ...quick, steps: 3 })
+  let count = 0
+  let next = await steps.next()
+  for (; !next.done; next = await steps.next()) t.equal(next.value.step, ++count)
+  t.equal(count, 3)
+  t.equal(largestDifference(next.value.images[0].data, expected.images[0].data), 0)
+  t.throws(() => pipe.steps({ ...quick, steps: 0 }), { name: 'RangeError' })
+
+  let images = 0
+  for await (const { step } of pipe.steps(quick, (result) => (images = result.images.length))) t.ok(step)
+  t.equal(images, 1, 'onResult serves for-await')
+
+  for await (const { step } of pipe.steps({ ...quick, steps: 100 })) if (step === 2) break
+  t.equal((await pipe.generate(quick)).images.length, 1, 'a loop left early holds nobody up')
+
+  const held = pipe.steps(quick)
+  await held.next()
+  t.equal((await pipe.generate(quick)).images.length, 1, 'nor does one that rests')
+  await held.return(undefined as never)
+})
+
+t.test('embeddings', async (t) => {
+  const expected = await pipe.generate({ ...quick, negativePrompt: 'flat ghost' })
+  const embed = (text: string) => pipe.textEncoder.encode(pipe.tokenizer.encode(text))
+  const promptEmbeds = await embed('noto pizza')
+  const negativePromptEmbeds = await embed('flat ghost')
+  const { steps, guidanceScale, seed } = quick
+  const same = await pipe.generate({ promptEmbeds, negativePromptEmbeds, steps, guidanceScale, seed })
+  t.equal(largestDifference(same.images[0].data, expected.images[0].data), 0)
+  const plain = await pipe.generate({ promptEmbeds, steps, guidanceScale, seed })
+  const plainExpected = await pipe.generate(quick)
+  t.equal(largestDifference(plain.images[0].data, plainExpected.images[0].data), 0, 'without negative ones: those of ""')
+})
+
+t.test('latents in and out', async (t) => {
+  const { latents, images } = await pipe.generate({ ...quick, outputType: 'latents' })
+  t.same(latents!.shape, [1, 4, 16, 16])
+  t.same(images, [])
+  const decoded = await pipe.vae.decode({ data: latents!.data.map((x) => x / pipe.vae.scalingFactor), shape: latents!.shape })
+  const expected = await pipe.generate(quick)
+  const bytes = Uint8ClampedArray.from(decoded.data, (x) => (x / 2 + 0.5) * 255)
+  t.equal(bytes[0], expected.images[0].data[0])
+  const zeros: Tensor = { data: new Float32Array(4 * 16 * 16), shape: [1, 4, 16, 16] }
+  const a = await pipe.generate({ ...quick, latents: zeros, seed: 1 })
+  const b = await pipe.generate({ ...quick, latents: zeros, seed: 2 })
+  t.equal(largestDifference(a.images[0].data, b.images[0].data), 0, 'given latents stand in for the seed')
+  await t.rejects(pipe.generate({ ...quick, width: 128, latents: zeros }), { name: 'RangeError', message: /latents/ })
+})
+
+t.test('a scheduler of one’s own', async (t) => {
+  const inner = createScheduler('euler', 2, pipe.model.schedule)
+  let calls = 0
+  const own: Scheduler = {
+    timesteps: inner.timesteps,
+    initNoiseSigma: inner.initNoiseSigma,
+    reset: (options) => inner.reset?.(options),
+    scaleModelInput: (latents, timestep) => inner.scaleModelInput(latents, timestep),
+    addNoise: (latents, noise, timestep) => inner.addNoise(latents, noise, timestep),
+    step(prediction, timestep, latents) {
+      calls++
+      return inner.step(prediction, timestep, latents)
+    },
+  }
+  const mine = await pipe.generate({ ...quick, scheduler: own })
+  const theirs = await pipe.generate({ ...quick, scheduler: 'euler' })
+  t.equal(calls, 2)
+  t.equal(largestDifference(mine.images[0].data, theirs.images[0].data), 0)
+})
+
+t.test('long and weighted prompts', async (t) => {
+  const long = Array.from({ length: 12 }, () => 'noto pizza red heart').join(', ')
+  t.equal((await pipe.generate({ ...quick, prompt: long })).images.length, 1)
+  const plain = await pipe.generate(quick)
+  const weighted = await pipe.generate({ ...quick, prompt: 'noto (pizza:1.6)' })
+  t.ok(largestDifference(plain.images[0].data, weighted.images[0].data) > 0)
+})
+
+t.test('image to image', async (t) => {
+  const image = join(fixtures, 'text-ddim.png')
+  const none = await pipe.generate({ ...quick, image, strength: 0 })
+  const little = await pipe.generate({ ...quick, image, strength: 0.5, steps: 4 })
+  t.equal(none.images[0].width, 64)
+  t.ok(largestDifference(none.images[0].data, little.images[0].data) > 0)
+  const wide = await pipe.generate({ ...quick, image, width: 96, height: 64 })
+  t.equal(wide.images[0].width, 96, 'resized where a size is given')
+  await t.rejects(pipe.generate({ ...quick, image: 'no-such.png' }), { code: 'IO' })
+  const mask: Tensor = { data: new Float32Array(32 * 32), shape: [1, 1, 32, 32] }
+  await t.rejects(pipe.generate({ ...quick, image, mask }), { name: 'RangeError', message: /for mask/ })
+  mask.data = new Float32Array(64 * 64)
+  mask.shape = [1, 1, 64, 64]
+  const kept = await pipe.generate({ ...quick, image, mask, scheduler: 'ddim' })
+  const worst = largestDifference(kept.images[0].data, none.images[0].data)
+  t.ok(worst <= 60, `a black mask keeps the picture, but for the sample of its latents (${worst})`)
+})
+
+t.test('warnings', async (t) => {
+  const warnings = async (options: object) => (await pipe.generate({ ...quick, ...options })).warnings.join()
+  t.match(await warnings({ negativePrompt: 'flat ghost', guidanceScale: 1 }), /no effect without guidance/)
+  t.match(await warnings({ width: 192, height: 192 }), /far from the 64×64/)
+})
+
+t.test('memory', async (t) => {
+  const small = pipe.memoryNeeded({ width: 64, height: 64 })
+  const large = pipe.memoryNeeded({ width: 512, height: 512, batchSize: 4 })
+  t.equal(small.weights, large.weights)
+  t.ok(large.working > small.working * 10)
+  t.equal(small.total, small.weights + small.working)
+  const before = process.memoryUsage.rss()
+  await t.rejects(pipe.generate({ ...quick, width: 16384, height: 16384, batchSize: 16 }), {
+    code: 'OUT_OF_MEMORY',
+    message: /would need \S+ [TG]iB of memory, but this process may use/,
+  })
+  t.ok(process.memoryUsage.rss() - before < 300e6, 'refused before anything was allocated')
+})
+
+t.test('tiles', async (t) => {
+  const options = { ...quick, width: 128, height: 128 }
+  const whole = await pipe.generate({ ...options, vaeTiling: false })
+  const tiled = await pipe.generate({ ...options, vaeTiling: { size: 24, overlap: 12 } })
+  t.ok(largestDifference(whole.images[0].data, tiled.images[0].data) > 0)
+  t.match(tiled.images[0], { width: 128, height: 128 })
+})

@@ -1,0 +1,44 @@
+/** What the pipeline's tests share. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import sharp from 'sharp'
+import type { GenerateOptions, Image } from '../../lib/index.js'
+import { packageRoot } from '../../lib/load-addon.js'
+
+export const fixtures = join(packageRoot(), 'test', 'fixtures', 'pipeline')
+
+export interface Case {
+  name: string
+  options: GenerateOptions
+  files: string[]
+}
+
+/** The cases that tools/fixtures/pipeline.py made, with paths of pictures made whole. */
+export function cases(): Case[] {
+  const { cases: list } = JSON.parse(readFileSync(join(fixtures, 'cases.json'), 'utf8')) as { cases: Case[] }
+  for (const { options } of list) {
+    if (options.image) options.image = join(fixtures, options.image as string)
+    if (options.mask) options.mask = join(fixtures, options.mask as string)
+  }
+  return list
+}
+
+/** The largest difference between a picture and a PNG of the fixtures, in levels of 0…255; NaN-safe for other sizes. */
+export async function difference(image: Image, file: string): Promise<number> {
+  const { data, info } = await sharp(join(fixtures, file)).removeAlpha().raw().toBuffer({ resolveWithObject: true })
+  if (info.width !== image.width || info.height !== image.height) return Infinity
+  return largestDifference(data, image.data)
+}
+
+export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Infinity
+  let largest = 0
+  for (let i = 0; i < a.length; i++) {
+    const d = Math.abs(a[i] - b[i])
+    if (!(d <= largest)) largest = Number.isNaN(d) ? Infinity : d
+  }
+  return largest
+}
+
+/** A run of a fraction of a second. */
+export const quick: GenerateOptions = { prompt: 'noto pizza', steps: 2, guidanceScale: 3, seed: 1 }

@@ -1,0 +1,25 @@
+/** The objective of VQ-VAE by hand, and what the standalone autoencoders refuse. */
+import t from 'tap'
+import { AutoencoderKL, modelInTheBox, VqModel, vqLosses, type Tensor } from '../../lib/index.js'
+
+const tensor = (...data: number[]): Tensor => ({ data: Float32Array.from(data), shape: [1, 1, 1, data.length] })
+
+t.test('losses', async (t) => {
+  const terms = { image: tensor(1, 0), reconstruction: tensor(0, 0), encoded: tensor(2, 4), quantized: tensor(2, 2) }
+  t.same(vqLosses(terms), { reconstruction: 0.5, codebook: 2, commitment: 0.5, total: 3 })
+  t.same(vqLosses({ ...terms, commitment: 1 }).total, 4.5)
+  t.throws(() => vqLosses({ ...terms, commitment: -1 }), { name: 'RangeError' })
+  t.throws(() => vqLosses({ ...terms, quantized: tensor(1) }), { name: 'RangeError', message: /quantized/ })
+  t.throws(() => vqLosses({ ...terms, beta: 1 } as never), { message: /Unknown option/ })
+})
+
+t.test('autoencoder alone', async (t) => {
+  await using vae = await AutoencoderKL.load(modelInTheBox())
+  t.equal(vae.factor, 4)
+  const image = { data: new Float32Array(3 * 32 * 32), shape: [1, 3, 32, 32] }
+  const { mean } = await vae.encode(image)
+  t.same(mean.shape, [1, 4, 8, 8])
+  t.same((await vae.decode(mean)).shape, [1, 3, 32, 32])
+  await t.rejects(VqModel.load(modelInTheBox()), { code: 'UNSUPPORTED_MODEL' })
+  await t.rejects(AutoencoderKL.load('/no/such/model'), { code: 'MODEL_NOT_FOUND' })
+})

@@ -1,0 +1,5 @@
+"""Lets the evaluation use the training recipe's modules."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))

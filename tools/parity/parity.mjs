@@ -1,0 +1,144 @@
+/**
+ * Numbers of the engine against diffusers', on a full-size model: whole tensors, max |difference| over max |reference|.
+ *
+ * usage: npm run parity -- [--sd15 DIR] [--single FILE] [--cache DIR] [--python PYTHON] [--only TEXT]
+ *   --sd15 DIR     a diffusers folder (shared/peers/make_sd15.py writes one); also the source of the references
+ *   --single FILE  the same model as one file in fp16; compared with fp16-rounded weights in fp32 arithmetic
+ *   --cache DIR    where references are kept between runs; default: build/parity
+ *   --only TEXT    only cases whose name contains TEXT (text, unet-64x64-1, encode-512, …)
+ * Exit status 1 if any case is off by more than 1e-3, or is not finite.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { openModel } from '../../dist/weights/index.js'
+import { native } from '../../dist/native.js'
+
+const TOLERANCE = 1e-3
+const here = dirname(fileURLToPath(import.meta.url))
+
+const { values: options } = parseArgs({
+  options: {
+    sd15: { type: 'string' },
+    single: { type: 'string' },
+    cache: { type: 'string', default: join(here, '..', '..', 'build', 'parity') },
+    python: { type: 'string', default: 'python3' },
+    only: { type: 'string', default: '' },
+  },
+})
+
+/** Inputs and outputs of diffusers; computed once and kept. */
+function references(half) {
+  const file = join(options.cache, half ? 'half.safetensors' : 'full.safetensors')
+  if (!existsSync(file)) {
+    if (!options.sd15) throw new Error(`No references at ${file}: --sd15 DIR is needed to compute them`)
+    mkdirSync(options.cache, { recursive: true })
+    const flags = half ? ['--half'] : []
+    const run = spawnSync(options.python, [join(here, 'reference.py'), options.sd15, file, ...flags], {
+      stdio: 'inherit',
+    })
+    if (run.status !== 0) throw new Error(`${options.python} reference.py failed`)
+  }
+  return readTensors(file)
+}
+
+function readTensors(file) {
+  const bytes = readFileSync(file)
+  const start = 8 + Number(bytes.readBigUInt64LE(0))
+  const tensors = {}
+  for (const [name, entry] of Object.entries(JSON.parse(bytes.toString('utf8', 8, start)))) {
+    if (name === '__metadata__') continue
+    const [begin, end] = entry.data_offsets.map((offset) => bytes.byteOffset + start + offset)
+    const copy = bytes.buffer.slice(begin, end)
+    tensors[name] = {
+      data: entry.dtype === 'I32' ? new Int32Array(copy) : new Float32Array(copy),
+      shape: entry.shape,
+    }
+  }
+  return tensors
+}
+
+/** How each kind of case is computed: which component loads, and the call. */
+const kinds = {
+  text: {
+    load: ({ textEncoder }) => native().loadTextEncoder(textEncoder.config, textEncoder.source),
+    call: (model, { tokens: { data, shape } }) => model.encode(data, shape[0], shape[1], 0),
+  },
+  unet: {
+    load: ({ unet }) => native().loadUnet(unet.config, unet.source),
+    call: (model, { latents, timesteps, context }) => {
+      const [n, , h, w] = latents.shape
+      return model.predict(latents.data, n, h, w, timesteps.data, context.data, context.shape[1])
+    },
+  },
+  encode: {
+    load: ({ vae }) => native().loadVae(vae.config, vae.source),
+    call: (model, { image: { data, shape } }) => model.encode(data, shape[0], shape[2], shape[3], null),
+  },
+  decode: {
+    load: ({ vae }) => native().loadVae(vae.config, vae.source),
+    call: (model, { latents: { data, shape } }) => model.decode(data, shape[0], shape[2], shape[3], null),
+  },
+}
+
+/** NaN if any element is, or if the lengths differ. */
+function compare(found, expected) {
+  let error = found.length === expected.length ? 0 : NaN
+  let scale = 0
+  for (let i = 0; i < expected.length; i++) {
+    const difference = Math.abs(found[i] - expected[i])
+    if (!(difference <= error) && !Number.isNaN(error)) error = difference
+    scale = Math.max(scale, Math.abs(expected[i]))
+  }
+  return { error, scale }
+}
+
+async function check(path, tensors) {
+  const model = await openModel(path)
+  const names = [...new Set(Object.keys(tensors).map((name) => name.split('/')[0]))]
+  let passed = true
+  for (const [kind, { load, call }] of Object.entries(kinds)) {
+    const cases = names.filter((name) => name.split('-')[0] === kind && name.includes(options.only))
+    if (cases.length === 0) continue
+    const component = await load(model)
+    for (const name of cases) {
+      const of = Object.fromEntries(
+        Object.entries(tensors).flatMap(([key, value]) =>
+          key.startsWith(`${name}/`) ? [[key.split('/')[1], value]] : [],
+        ),
+      )
+      const began = performance.now()
+      const found = await call(component, of)
+      const seconds = ((performance.now() - began) / 1000).toFixed(2)
+      const { error, scale } = compare(found, of.output.data)
+      const ok = error <= TOLERANCE * scale
+      passed &&= ok
+      const ratio = (error / scale).toExponential(1)
+      console.log(
+        `${name.padEnd(14)} ${of.output.shape.join('×').padEnd(12)} max error ${error.toExponential(2).padStart(8)}   ` +
+          `of ${scale.toFixed(3).padStart(7)}   ratio ${ratio.padStart(7)}   ${seconds.padStart(6)} s   ${ok ? 'pass' : 'FAIL'}`,
+      )
+    }
+    component.dispose()
+  }
+  return passed
+}
+
+if (!options.sd15 && !options.single) {
+  console.error('Expected --sd15 DIR or --single FILE. Usage: see the head of tools/parity/parity.mjs')
+  process.exit(2)
+}
+let passed = true
+const { kernel, threads } = native().cpu()
+for (const [path, half] of [
+  [options.sd15, false],
+  [options.single, true],
+]) {
+  if (!path) continue
+  const tensors = references(half)
+  console.log(`\n${path}: kernels ${kernel}, ${threads} threads; bound ${TOLERANCE}`)
+  passed = (await check(path, tensors)) && passed
+}
+process.exit(passed ? 0 : 1)

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""What diffusers and transformers compute with a full-size model: inputs and outputs for tools/parity/parity.mjs.
+
+usage: reference.py MODEL_DIR OUT.safetensors [--half]
+
+MODEL_DIR is a diffusers folder. --half rounds the weights to fp16 first (the arithmetic stays fp32), which is what an
+fp16 file of the same model holds. Tensors are named `<case>/<input or output>`; cases:
+  text, unet-64x64-1, unet-64x64-2, unet-48x80-1, unet-48x80-2 (latents' size, batch), encode-512, decode-512
+"""
+import argparse, os, warnings
+
+warnings.filterwarnings("ignore")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPTextModel
+
+
+def load(cls, folder, half):
+    net = cls.from_pretrained(folder, torch_dtype=torch.float32).eval()
+    if half:
+        for p in net.parameters():
+            p.data = p.data.half().float()
+    return net
+
+
+@torch.inference_mode()
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("dir")
+    ap.add_argument("out")
+    ap.add_argument("--half", action="store_true")
+    args = ap.parse_args()
+    generator = torch.Generator().manual_seed(7)
+    random = lambda *shape: torch.randn(shape, generator=generator)
+    found = {}
+
+    def case(name, output, **inputs):
+        for key, value in {**inputs, "output": output}.items():
+            value = value.to(torch.int32) if value.dtype == torch.int64 else value
+            found[f"{name}/{key}"] = value.clone().contiguous()
+        print(f"{name:16} {list(output.shape)!s:20} max {output.abs().max():.4f}", flush=True)
+
+    text = load(CLIPTextModel, os.path.join(args.dir, "text_encoder"), args.half)
+    tokens = torch.randint(0, 49406, (2, 77), generator=generator)
+    tokens[:, 0], tokens[0, 20:], tokens[1, -1] = 49406, 49407, 49407
+    context = text(tokens).last_hidden_state
+    case("text", context, tokens=tokens)
+    del text
+
+    unet = load(UNet2DConditionModel, os.path.join(args.dir, "unet"), args.half)
+    for h, w in ((64, 64), (48, 80)):
+        for n in (1, 2):
+            latents, timesteps = random(n, 4, h, w), torch.tensor([981.0, 321.0][:n])
+            case(f"unet-{h}x{w}-{n}", unet(latents, timesteps, context[:n]).sample, latents=latents, timesteps=timesteps,
+                 context=context[:n])
+    del unet
+
+    vae = load(AutoencoderKL, os.path.join(args.dir, "vae"), args.half)
+    image, latents = random(1, 3, 512, 512).clamp(-1, 1), random(1, 4, 64, 64)
+    case("encode-512", vae.encode(image).latent_dist.parameters, image=image)
+    case("decode-512", vae.decode(latents).sample, latents=latents)
+    save_file(found, args.out + ".part")
+    os.replace(args.out + ".part", args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Writes the trained model as a diffusers folder in fp16, with the VQ-VAE, the licences and what the model knows beside it.
+
+    python tools/train/export.py [--out /work/train/export]
+"""
+import json
+import shutil
+from pathlib import Path
+
+from diffusers import DDIMScheduler, VQModel
+from transformers import CLIPTokenizer
+
+from cache import averaged_autoencoder
+from compose import BACKGROUND_COLOURS, SUBJECT_COLOURS, Drawings
+from diffusion import SCHEDULE, Networks
+from run import arguments, load_checkpoint
+from scenes import COUNTS, STYLES
+from vq import VQ_CONFIG
+
+HERE = Path(__file__).parent
+INDEX = {
+    "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1", "requires_safety_checker": False,
+    "feature_extractor": [None, None], "image_encoder": [None, None], "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def finite_half(model, name):
+    """fp16 weights, refused if one does not fit in fp16's range."""
+    model = model.half().eval()
+    bad = [key for key, value in model.state_dict().items() if value.dtype.is_floating_point and not value.isfinite().all()]
+    if bad:
+        raise OverflowError(f"{name}: not finite in fp16: {bad[:3]}")
+    return model
+
+
+def knowledge(drawings, tokenizer):
+    """What a prompt may ask for; `words` are all the words with a token of their own, so any other word is unknown."""
+    words = sorted(token.removesuffix("</w>") for token in tokenizer.get_vocab() if token.endswith("</w>"))
+    return {
+        "styles": list(STYLES), "colours": list(SUBJECT_COLOURS), "backgrounds": list(BACKGROUND_COLOURS),
+        "counts": list(COUNTS.values()), "sizes": ["small", "big"],
+        "relations": ["and", "left of", "right of", "next to", "above", "below"],
+        "subjects": [{"names": s["names"], "keywords": s["keywords"]} for s in drawings.subjects],
+        "words": [word for word in words if len(word) > 1 and word.isascii() and word.isalpha() or word == "a"],
+    }
+
+
+def main():
+    parser = arguments(__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    out = options.out or options.work / "export"
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+
+    tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
+    shutil.copytree(options.work / "tokenizer", part / "tokenizer")
+    networks = Networks(tokenizer)
+    state = load_checkpoint(options.work / "checkpoints" / "diffusion.pt")
+    networks.load_state_dict(state["average"])
+    finite_half(networks.text_encoder, "text_encoder").save_pretrained(part / "text_encoder")
+    finite_half(networks.unet, "unet").save_pretrained(part / "unet")
+    vae = averaged_autoencoder(options.work)
+    scale = json.loads((options.work / "cache" / "scale.json").read_text())["scaling_factor"]
+    vae.register_to_config(scaling_factor=scale)
+    finite_half(vae, "vae").save_pretrained(part / "vae")
+    DDIMScheduler(**SCHEDULE).save_pretrained(part / "scheduler")
+    vq_state = load_checkpoint(options.work / "checkpoints" / "vq.pt")
+    if vq_state:
+        vq = VQModel(**VQ_CONFIG)
+        vq.load_state_dict(vq_state["average"])
+        finite_half(vq, "vqvae").save_pretrained(part / "vqvae")
+    (part / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+    known = knowledge(Drawings(options.work / "data"), tokenizer)
+    (part / "knowledge.json").write_text(json.dumps(known, ensure_ascii=False) + "\n")
+    shutil.copy(HERE / "MODEL_CARD.md", part / "README.md")
+    shutil.copy(HERE / "LICENSES.md", part / "LICENSES.md")
+    shutil.copytree(HERE / "licenses", part / "licenses")
+
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    part.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    print(f"step {state['step']}: {size / 1e6:.1f} MB → {out}" + ("" if vq_state else " (no VQ-VAE yet)"))
+    if size > 24e6:
+        raise SystemExit("More than the 24 MB that may be shipped")
+
+
+if __name__ == "__main__":
+    main()
