@@ -10,6 +10,15 @@ constexpr int64_t kMostBytes = int64_t{1} << 53;  // what a JavaScript number ho
 constexpr int64_t kMostDimension = int64_t{1} << 31;
 constexpr int64_t kMostElements = int64_t{1} << 48;
 
+nd::Precision precision_of(const std::string& text, const std::string& name) {
+  if (text == "auto") return nd::Precision::automatic;
+  if (text == "f32") return nd::Precision::f32;
+  if (text == "bf16") return nd::Precision::bf16;
+  if (text == "int8") return nd::Precision::i8;
+  throw nd::Error(nd::ErrorCode::invalid_argument,
+                  "Expected one of auto, f32, bf16, int8 for " + name + " but received " + text);
+}
+
 }  // namespace
 
 Source Source::read(Napi::Value value, const std::string& name) {
@@ -20,6 +29,7 @@ Source Source::read(Napi::Value value, const std::string& name) {
     const Napi::HandleScope scope(value.Env());
     source.files.push_back(to_string(files.Get(i), name + ".files[" + std::to_string(i) + "]"));
   }
+  if (fields.has("precision")) source.precision = precision_of(fields.string("precision"), name + ".precision");
   if (source.files.empty()) {
     throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at least 1 element in " + name + ".files");
   }

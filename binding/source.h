@@ -19,6 +19,7 @@ struct Source {
     uint64_t offset = 0, bytes = 0;
   };
   std::vector<std::string> files;
+  nd::Precision precision = nd::Precision::automatic;
   std::vector<Tensor> tensors;
 
   static Source read(Napi::Value value, const std::string& name);

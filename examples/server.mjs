@@ -15,7 +15,7 @@ const server = createServer(async (request, response) => {
   const hungUp = new AbortController()
   response.on('close', () => hungUp.abort())
   try {
-    const { images } = await pipe.generate({ prompt, guidanceScale: 3, signal: hungUp.signal })
+    const { images } = await pipe.generate({ prompt, signal: hungUp.signal })
     response.writeHead(200, { 'content-type': 'image/png' }).end(await images[0].toBuffer('png'))
   } catch (error) {
     if (!hungUp.signal.aborted) response.writeHead(500).end(`${error.message}\n`)

@@ -8,7 +8,8 @@ import type { Tensor } from './types.js'
 /** A value as it appears in an error: short, and never the content of something large. */
 export function shown(value: unknown): string {
   const type = value === null ? 'null' : typeof value
-  if (typeof value === 'string') return `${JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)} of type string`
+  if (typeof value === 'string')
+    return `${JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)} of type string`
   if (typeof value === 'bigint') return `${value}n of type bigint`
   if (typeof value === 'function') return `${value.name || 'anonymous'} of type function`
   if (typeof value === 'object' && value !== null) {
@@ -81,7 +82,12 @@ export function checkFunction<T>(value: unknown, path: string): T {
 export function checkSignal(value: unknown, path = 'signal'): AbortSignal | undefined {
   if (value === undefined) return undefined
   const signal = value as AbortSignal
-  if (typeof value !== 'object' || value === null || typeof signal.aborted !== 'boolean' || !signal.addEventListener) {
+  if (
+    typeof value !== 'object' ||
+    value === null ||
+    typeof signal.aborted !== 'boolean' ||
+    !signal.addEventListener
+  ) {
     throw new TypeError(expectation('AbortSignal', path, value))
   }
   return signal
@@ -126,7 +132,9 @@ export function checkTensor(value: unknown, path: string, shape?: readonly numbe
     )
   }
   if (shape) {
-    const fits = shape.length === tensor.shape.length && shape.every((size, i) => size === -1 || size === tensor.shape[i])
+    const fits =
+      shape.length === tensor.shape.length &&
+      shape.every((size, i) => size === -1 || size === tensor.shape[i])
     if (!fits) {
       const wanted = shape.map((size) => (size === -1 ? 'any' : size)).join(', ')
       throw new RangeError(`Expected shape [${wanted}] for ${path} but received ${found}`)

@@ -26,10 +26,21 @@ export { VqModel, vqLosses, type Codes, type VqEncoding, type VqLosses } from '.
 export type { CallOptions } from './pipeline/component.js'
 export { guide } from './pipeline/guidance.js'
 
-export { createScheduler, defaultSchedulerName, schedulerNames, type SchedulerName } from './schedulers/index.js'
+export {
+  createScheduler,
+  defaultSchedulerName,
+  schedulerNames,
+  type SchedulerName,
+} from './schedulers/index.js'
 export { randomFor, rngNames, type RngName } from './random/index.js'
 export { Tokenizer } from './tokenizer/tokenizer.js'
-export { Image, type EncodeOptions, type FileOptions, type ImageFormat, type ImageMetadata } from './image/index.js'
+export {
+  Image,
+  type EncodeOptions,
+  type FileOptions,
+  type ImageFormat,
+  type ImageMetadata,
+} from './image/index.js'
 export { openModel, type ModelDescription, type ScheduleDescription } from './weights/index.js'
 
 export { DiffusionError, type DiffusionErrorCode } from './errors.js'

@@ -38,7 +38,7 @@ Tried:
 - ${join(root, 'prebuilds', platform, '*.node')}
 Possible solutions:
 - Build it: npm rebuild node-diffusion
-- Let install scripts run: no --ignore-scripts, and with pnpm or yarn allow node-diffusion to build
+- Let its install script run: no --ignore-scripts; npm install-scripts approve node-diffusion; pnpm approve-builds
 ${hint ? `- Install a compiler and CMake first: ${hint}\n` : ''}- node_modules copied from another platform or image? Run npm install where the program runs`,
       { cause },
     )

@@ -9,6 +9,12 @@ export type TensorType =
   | 'f32' | 'f16' | 'bf16'
   | 'q8_0' | 'q5_0' | 'q5_1' | 'q4_0' | 'q4_1' | 'q6_k' | 'q5_k' | 'q4_k' | 'q3_k' | 'q2_k'
 
+/**
+ * What matrix products and convolutions multiply: float32, bfloat16, or int8 with scales (sums are always float32).
+ * 'auto': float32 weights stay, 16-bit ones multiply as bfloat16, quantized ones as int8, where the CPU is fast at it.
+ */
+export type Precision = 'auto' | 'f32' | 'bf16' | 'int8'
+
 /** One tensor of a model under its canonical (diffusers) name; shape in torch order, outermost first. */
 export interface TensorEntry {
   name: string
@@ -27,6 +33,8 @@ export interface TensorEntry {
 export interface ModelSource {
   files: string[]
   tensors: TensorEntry[]
+  /** How much precision the products may give up; 'auto' (the default) follows the stored weights and the CPU. */
+  precision?: Precision
 }
 
 /** CLIP text model. Tensor names: `embeddings.token_embedding.weight`, `encoder.layers.0.self_attn.q_proj.weight`, … */

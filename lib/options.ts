@@ -42,7 +42,7 @@ export interface GenerateOptions {
   height?: number
   /** Denoising steps, 1…1000. Default: 25. */
   steps?: number
-  /** How closely to follow the prompt, 0…100; 1 and less: no guidance, half the work. Default: 7.5. */
+  /** How closely to follow the prompt, 0…100; 1 and less: no guidance, half the work. Default: 7.5 (the model in the box: 3). */
   guidanceScale?: number
   /** 0…1: against overexposure with high guidance (Lin et al. 2023). Default: 0. */
   guidanceRescale?: number
@@ -93,6 +93,8 @@ export interface ModelFacts {
   latentChannels: number
 
   contextWidth: number
+  /** Default guidance, where the model wants another than Stable Diffusion's. */
+  guidanceScale?: number
   /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
   skippableLayers: number
 }
@@ -168,10 +170,15 @@ export function checkLoadOptions(options: unknown): LoadOptions {
 /** Defaults → validate → interpret. Nothing large is allocated before everything has been checked. */
 export function checkGenerateOptions(options: unknown, model: ModelFacts): GenerateRequest {
   const o = checkObject(options, 'options', generateKeys)
-  const optional = <T>(key: keyof GenerateOptions, check: (value: unknown, path: string) => T, fallback: T): T =>
-    o[key] === undefined ? fallback : check(o[key], key)
-  const integer = (lowest: number, highest: number) => (v: unknown, path: string) => checkInteger(v, path, lowest, highest)
-  const number = (lowest: number, highest: number) => (v: unknown, path: string) => checkNumber(v, path, lowest, highest)
+  const optional = <T>(
+    key: keyof GenerateOptions,
+    check: (value: unknown, path: string) => T,
+    fallback: T,
+  ): T => (o[key] === undefined ? fallback : check(o[key], key))
+  const integer = (lowest: number, highest: number) => (v: unknown, path: string) =>
+    checkInteger(v, path, lowest, highest)
+  const number = (lowest: number, highest: number) => (v: unknown, path: string) =>
+    checkNumber(v, path, lowest, highest)
   const side = (value: unknown, path: string) => checkSide(value, path, model.factor)
 
   const batchSize = optional('batchSize', integer(1, 256), defaults.batchSize)
@@ -180,19 +187,26 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
   const text = checkTexts(o, model)
   const count = text.rows * batchSize
   if (count > 256) {
-    throw new RangeError(`Expected at most 256 images but received ${text.rows} prompts × batchSize ${batchSize}`)
+    throw new RangeError(
+      `Expected at most 256 images but received ${text.rows} prompts × batchSize ${batchSize}`,
+    )
   }
   const image = optional('image', checkImage, undefined)
   const mask = optional('mask', checkImage, undefined)
   if (mask !== undefined && image === undefined) throw new TypeError('Expected image, as mask was given')
-  if (o.strength !== undefined && image === undefined) throw new TypeError('Expected image, as strength was given')
+  if (o.strength !== undefined && image === undefined)
+    throw new TypeError('Expected image, as strength was given')
   if (o.latents !== undefined && image !== undefined && mask === undefined) {
     throw new TypeError('Expected either image or latents but received both')
   }
   const latentShape = [-1, model.latentChannels, -1, -1]
   const latents = optional('latents', (v, path) => checkTensor(v, path, latentShape), undefined)
   const scheduler = optional('scheduler', checkScheduler, undefined)
-  const steps = optional('steps', integer(1, 1000), typeof scheduler === 'object' ? stepsOf(scheduler) : defaults.steps)
+  const steps = optional(
+    'steps',
+    integer(1, 1000),
+    typeof scheduler === 'object' ? stepsOf(scheduler) : defaults.steps,
+  )
   if (o.schedulerOptions !== undefined && typeof scheduler === 'object') {
     throw new TypeError('Expected the name of a scheduler, as schedulerOptions was given')
   }
@@ -205,7 +219,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     height,
     sizeGiven: o.width !== undefined || o.height !== undefined,
     steps,
-    guidanceScale: optional('guidanceScale', number(0, 100), defaults.guidanceScale),
+    guidanceScale: optional('guidanceScale', number(0, 100), model.guidanceScale ?? defaults.guidanceScale),
     guidanceRescale: optional('guidanceRescale', number(0, 1), defaults.guidanceRescale),
     seeds: Array.from({ length: count }, (_, i) => seedAfter(seed, i)),
     rng: optional('rng', (v, path) => checkOneOf(v, path, rngNames), defaults.rng),
@@ -214,11 +228,19 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     clipSkip: optional('clipSkip', integer(0, Math.max(0, model.skippableLayers)), defaults.clipSkip),
     weighting: optional('weighting', checkBoolean, defaults.weighting),
     image,
-    strength: optional('strength', number(0, 1), mask === undefined ? defaults.strength : defaults.inpaintStrength),
+    strength: optional(
+      'strength',
+      number(0, 1),
+      mask === undefined ? defaults.strength : defaults.inpaintStrength,
+    ),
     mask,
     extraChannels: optional('extraChannels', (v, path) => checkTensor(v, path, [-1, -1, -1, -1]), undefined),
     latents,
-    outputType: optional('outputType', (v, path) => checkOneOf(v, path, ['image', 'latents']), defaults.outputType),
+    outputType: optional(
+      'outputType',
+      (v, path) => checkOneOf(v, path, ['image', 'latents']),
+      defaults.outputType,
+    ),
     vaeTiling: checkTiling(o.vaeTiling),
     signal: checkSignal(o.signal),
     onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
@@ -239,7 +261,11 @@ function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers 
   }
   const prompts = promptEmbeds ? [] : texts(o.prompt, 'prompt')
   const rows = promptEmbeds ? promptEmbeds.shape[0] : prompts.length
-  const negativePromptEmbeds = embeds('negativePromptEmbeds', [-1, promptEmbeds?.shape[1] ?? -1, contextWidth])
+  const negativePromptEmbeds = embeds('negativePromptEmbeds', [
+    -1,
+    promptEmbeds?.shape[1] ?? -1,
+    contextWidth,
+  ])
   if (negativePromptEmbeds) {
     if (!promptEmbeds) throw new TypeError('Expected promptEmbeds, as negativePromptEmbeds was given')
     if (o.negativePrompt !== undefined) {
@@ -251,9 +277,14 @@ function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers 
       )
     }
   }
-  const given = texts(o.negativePrompt === undefined ? defaults.negativePrompt : o.negativePrompt, 'negativePrompt')
+  const given = texts(
+    o.negativePrompt === undefined ? defaults.negativePrompt : o.negativePrompt,
+    'negativePrompt',
+  )
   if (given.length !== 1 && given.length !== rows) {
-    throw new RangeError(`Expected 1 or ${rows} strings for negativePrompt, as for prompt, but received ${given.length}`)
+    throw new RangeError(
+      `Expected 1 or ${rows} strings for negativePrompt, as for prompt, but received ${given.length}`,
+    )
   }
   const negativePrompts = given.length === rows ? given : new Array<string>(rows).fill(given[0])
   return { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, rows }
@@ -285,7 +316,8 @@ function checkSide(value: unknown, path: string, factor: number): number {
 
 function checkImage(value: unknown, path: string): ImageInput {
   if (typeof value === 'string' || value instanceof Uint8Array || value instanceof Image) return value
-  if (typeof value === 'object' && value !== null && 'shape' in value) return checkTensor(value, path, [-1, -1, -1, -1])
+  if (typeof value === 'object' && value !== null && 'shape' in value)
+    return checkTensor(value, path, [-1, -1, -1, -1])
   throw new TypeError(expectation('path, encoded image (Uint8Array), Image or tensor', path, value))
 }
 
@@ -303,8 +335,10 @@ function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler
   if (typeof timesteps !== 'object' || timesteps === null || typeof timesteps.length !== 'number') {
     throw new TypeError(expectation('array of numbers', `${path}.timesteps`, timesteps))
   }
-  if (timesteps.length < 1) throw new RangeError(expectation('at least one number', `${path}.timesteps`, timesteps))
-  for (let i = 0; i < timesteps.length; i++) checkNumber(timesteps[i], `${path}.timesteps[${i}]`, 0, Number.MAX_VALUE)
+  if (timesteps.length < 1)
+    throw new RangeError(expectation('at least one number', `${path}.timesteps`, timesteps))
+  for (let i = 0; i < timesteps.length; i++)
+    checkNumber(timesteps[i], `${path}.timesteps[${i}]`, 0, Number.MAX_VALUE)
   return scheduler
 }
 

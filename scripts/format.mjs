@@ -11,7 +11,9 @@ const require = createRequire(join(root, 'package.json'))
 function files(folders, pattern) {
   return folders
     .filter((folder) => existsSync(join(root, folder)))
-    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, name)))
+    .flatMap((folder) =>
+      readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, name)),
+    )
     .filter((name) => pattern.test(name) && !name.includes('fixtures'))
 }
 

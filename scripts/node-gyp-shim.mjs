@@ -4,7 +4,9 @@ import { BuildError, buildAddon } from './build-addon.mjs'
 
 const arch = process.argv.find((argument) => argument.startsWith('--arch='))?.slice('--arch='.length)
 if (arch && arch !== process.arch) {
-  console.error(`Prebuilds are made on the machine they are for: this is ${process.arch}, asked for was ${arch}.`)
+  console.error(
+    `Prebuilds are made on the machine they are for: this is ${process.arch}, asked for was ${arch}.`,
+  )
   process.exit(1)
 }
 try {

@@ -6,12 +6,16 @@ import { createRequire } from 'node:module'
 import { root } from './build-addon.mjs'
 
 const shim = join(root, 'scripts', 'node-gyp-shim.mjs')
-const { status } = spawnSync('npx', ['prebuildify', '--napi', '--strip', `--target=${process.versions.node}`], {
-  cwd: root,
-  stdio: 'inherit',
-  env: { ...process.env, PREBUILD_NODE_GYP: shim },
-  shell: process.platform === 'win32',
-})
+const { status } = spawnSync(
+  'npx',
+  ['prebuildify', '--napi', '--strip', `--target=${process.versions.node}`],
+  {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, PREBUILD_NODE_GYP: shim },
+    shell: process.platform === 'win32',
+  },
+)
 if (status !== 0) process.exit(status ?? 1)
 
 // A prebuild that does not load would only be noticed by users: load it now, from its own folder.

@@ -55,7 +55,9 @@ const filters = process.argv.slice(2)
 let native = { passed: 0, failed: 0 }
 if (filters.length === 0) {
   const folder = ['build/cmake', 'build/cmake/Release'].find((f) =>
-    readdirSync(join(root, f), { withFileTypes: true }).some((e) => e.isFile() && /^engine-tests(\.exe)?$/.test(e.name)),
+    readdirSync(join(root, f), { withFileTypes: true }).some(
+      (e) => e.isFile() && /^engine-tests(\.exe)?$/.test(e.name),
+    ),
   )
   native = nativeCounts(await run(join(root, folder, 'engine-tests'), []))
 }

@@ -1,5 +1,5 @@
-// kernel-bench [--table NAME] [--threads N] [--seconds S] [FILTER]: GFLOP/s of every kernel on real layers' shapes, and
-// the part of the measured FMA peak. Single thread unless told. Bandwidth-bound operations give
+// kernel-bench [--table NAME] [--threads N] [--seconds S] [FILTER]: GFLOP/s of every kernel on real layers'
+// shapes, and the part of the measured FMA peak. Single thread unless told. Bandwidth-bound operations give
 // GB/s, read and written.
 #include <algorithm>
 #include <chrono>
@@ -32,9 +32,10 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// Seconds for slices 0…count−1 together, at least three rounds and options.seconds of them. With one thread: the sum of
-/// every slice's shortest time, so that slices of about a millisecond find quiet moments on a busy machine. Always wall
-/// time: a virtual machine charges preempted threads too little CPU time, and the best of many would be such an error.
+/// Seconds for slices 0…count−1 together, at least three rounds and options.seconds of them. With one thread:
+/// the sum of every slice's shortest time, so that slices of about a millisecond find quiet moments on a busy
+/// machine. Always wall time: a virtual machine charges preempted threads too little CPU time, and the best
+/// of many would be such an error.
 double best_time(int64_t count, const std::function<void(int64_t, int)>& slice) {
   double best = 1e30;
   std::vector<double> shortest(static_cast<size_t>(count), 1e30);
@@ -63,7 +64,8 @@ double best_time(int64_t count, const std::function<void(int64_t, int)>& slice) 
 /// 64-byte aligned floats with small pseudo-random values.
 class Buffer {
  public:
-  explicit Buffer(int64_t count) : data_(static_cast<float*>(std::aligned_alloc(64, (count * 4 + 127) / 64 * 64))) {
+  explicit Buffer(int64_t count)
+      : data_(static_cast<float*>(std::aligned_alloc(64, (count * 4 + 127) / 64 * 64))) {
     uint32_t state = 12345;
     for (int64_t i = 0; i < count; ++i) {
       state = state * 1664525u + 1013904223u;
@@ -89,24 +91,27 @@ double measure_peak(const Kernels& table) {
 }
 
 void print(const Kernels& table, const std::string& name, double time, double operations, double peak) {
-  std::printf("%-7s %-62s %9.3f ms %8.1f GFLOP/s", table.name, name.c_str(), time * 1e3, operations / time * 1e-9);
+  std::printf("%-7s %-62s %9.3f ms %8.1f GFLOP/s", table.name, name.c_str(), time * 1e3,
+              operations / time * 1e-9);
   if (peak > 0) std::printf(" %6.1f %%", 100 * operations / time / peak);
   std::printf("\n");
   std::fflush(stdout);
 }
 
-bool wanted(const std::string& name) { return name.find(options.filter) != std::string::npos; }
+bool wanted(const std::string& name) {
+  return name.find(options.filter) != std::string::npos;
+}
 
 void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
-  const std::string name = std::string("gemm ") + c.layer + " " + std::to_string(c.m) + "x" + std::to_string(c.n) + "x" +
-                           std::to_string(c.k);
+  const std::string name = std::string("gemm ") + c.layer + " " + std::to_string(c.m) + "x" +
+                           std::to_string(c.n) + "x" + std::to_string(c.k);
   if (!wanted(name)) return;
   // As a convolution over a band: 66 pixels a row, each window beginning one pixel after the one before.
   const int64_t length = c.k / c.runs, pixel = c.runs == 1 ? c.k : length / 3, width = 66;
   const bool geglu = c.activation == Activation::geglu;
   const int64_t columns = geglu ? c.n / 2 : c.n;
-  Buffer a(c.m * pixel + 3 * width * pixel + length), b((c.n + table.nr) * c.k), out(c.m * columns), bias(c.n + 64),
-      residual(c.m * columns);
+  Buffer a(c.m * pixel + 3 * width * pixel + length), b((c.n + table.nr) * c.k), out(c.m * columns),
+      bias(c.n + 64), residual(c.m * columns);
   std::vector<KRun> runs;
   for (int64_t r = 0; r < c.runs; ++r) runs.push_back({r * width * pixel, length});
   GemmArgs args;
@@ -157,7 +162,8 @@ void attention(const Kernels& table, const cases::Attention& c, double peak) {
   const int64_t packed_floats = (table.attention_packed_floats(args) + 15) / 16 * 16;
   const int64_t scratch_floats = (table.attention_scratch_floats(args) + 15) / 16 * 16;
   Buffer packed(packed_floats * c.heads), scratch(scratch_floats * options.threads);
-  for (int64_t head = 0; head < c.heads; ++head) table.attention_pack(args, 0, head, packed.get() + head * packed_floats);
+  for (int64_t head = 0; head < c.heads; ++head)
+    table.attention_pack(args, 0, head, packed.get() + head * packed_floats);
   const int64_t rows = 64, chunks = (c.q_len + rows - 1) / rows;
   const double time = best_time(c.heads * chunks, [&](int64_t i, int thread) {
     const int64_t head = i / chunks, q0 = i % chunks * rows;
@@ -168,7 +174,8 @@ void attention(const Kernels& table, const cases::Attention& c, double peak) {
     table.attention_pack(args, 0, head, packed.get() + head * packed_floats);
   });
   // Both products; a causal mask leaves half of them.
-  print(table, name, time + packing, 4.0 * c.q_len * c.k_len * c.head_dim * c.heads * (c.causal ? 0.5 : 1.0), peak);
+  print(table, name, time + packing, 4.0 * c.q_len * c.k_len * c.head_dim * c.heads * (c.causal ? 0.5 : 1.0),
+        peak);
 }
 
 void bandwidth(const Kernels& table, const char* name, double bytes, const std::function<void()>& call) {
@@ -189,11 +196,15 @@ void bandwidth_bound(const Kernels& table) {
   bandwidth(table, "layer_norm 4096x320", 8.0 * count,
             [&] { table.layer_norm(x.get(), rows, c, scale.get(), shift.get(), 1e-5f, out.get()); });
   bandwidth(table, "add 4096x320", 12.0 * count, [&] { table.add(x.get(), y.get(), count, out.get()); });
-  bandwidth(table, "activate gelu 4096x320", 8.0 * count, [&] { table.activate(out.get(), count, Activation::gelu); });
-  bandwidth(table, "planar_to_rows 320x4096", 8.0 * count, [&] { table.planar_to_rows(x.get(), c, rows, out.get()); });
-  bandwidth(table, "rows_to_planar 320x4096", 8.0 * count, [&] { table.rows_to_planar(x.get(), c, rows, out.get()); });
+  bandwidth(table, "activate gelu 4096x320", 8.0 * count,
+            [&] { table.activate(out.get(), count, Activation::gelu); });
+  bandwidth(table, "planar_to_rows 320x4096", 8.0 * count,
+            [&] { table.planar_to_rows(x.get(), c, rows, out.get()); });
+  bandwidth(table, "rows_to_planar 320x4096", 8.0 * count,
+            [&] { table.rows_to_planar(x.get(), c, rows, out.get()); });
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(y.get());
-  bandwidth(table, "half_to_float 1310720", 6.0 * count, [&] { table.half_to_float(halves, count, out.get()); });
+  bandwidth(table, "half_to_float 1310720", 6.0 * count,
+            [&] { table.half_to_float(halves, count, out.get()); });
 }
 
 }  // namespace
@@ -201,10 +212,14 @@ void bandwidth_bound(const Kernels& table) {
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
-    if (arg == "--table" && i + 1 < argc) options.table = argv[++i];
-    else if (arg == "--threads" && i + 1 < argc) options.threads = std::max(1, std::atoi(argv[++i]));
-    else if (arg == "--seconds" && i + 1 < argc) options.seconds = std::atof(argv[++i]);
-    else options.filter = arg;
+    if (arg == "--table" && i + 1 < argc)
+      options.table = argv[++i];
+    else if (arg == "--threads" && i + 1 < argc)
+      options.threads = std::max(1, std::atoi(argv[++i]));
+    else if (arg == "--seconds" && i + 1 < argc)
+      options.seconds = std::atof(argv[++i]);
+    else
+      options.filter = arg;
   }
   ThreadPool threads(options.threads);
   pool = &threads;

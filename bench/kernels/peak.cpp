@@ -12,8 +12,8 @@ namespace nd::bench {
 
 namespace {
 
-// Eight chains hide a latency of four cycles at two a cycle; twelve leave room. The empty asm keeps the compiler from
-// folding the rounds together and the values in registers.
+// Eight chains hide a latency of four cycles at two a cycle; twelve leave room. The empty asm keeps the
+// compiler from folding the rounds together and the values in registers.
 #define ND_CHAINS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
 #if defined(__x86_64__)

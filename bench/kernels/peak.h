@@ -1,11 +1,12 @@
-// The most fp32 multiply-adds that one thread of this CPU can do: independent FMAs in registers and nothing else.
+// The most fp32 multiply-adds that one thread of this CPU can do: independent FMAs in registers and nothing
+// else.
 #pragma once
 #include <cstdint>
 
 namespace nd::bench {
 
-/// Runs `rounds` rounds with the named table's instruction set; returns how many operations (2 per lane and FMA) they
-/// were. 0 for a set without such a loop.
+/// Runs `rounds` rounds with the named table's instruction set; returns how many operations (2 per lane and
+/// FMA) they were. 0 for a set without such a loop.
 int64_t multiply_add(const char* table, int64_t rounds);
 
 }  // namespace nd::bench

@@ -112,6 +112,19 @@ const StoredTensor& WeightTable::require(const std::string& name, const std::vec
   return tensor;
 }
 
+Compute Loader::compute_for(TensorType type, bool sensitive) const {
+  Compute compute = Compute::f32;
+  if (precision == Precision::automatic) {
+    if (type == TensorType::f16 || type == TensorType::bf16) compute = Compute::bf16;
+    else if (type != TensorType::f32) compute = Compute::i8;
+  } else if (precision != Precision::f32) {
+    compute = precision == Precision::bf16 ? Compute::bf16 : Compute::i8;
+  }
+  if (compute == Compute::i8 && (sensitive || !int8_allowed || !kernels.i8)) compute = Compute::bf16;
+  if (compute == Compute::bf16 && !kernels.bf16) compute = Compute::f32;
+  return compute;
+}
+
 std::vector<float> Loader::vector(const std::string& name, int64_t length) {
   if (cancel) cancel->check();
   const StoredTensor& tensor = weights.require(name, {length});

@@ -76,13 +76,22 @@ class WeightTable {
   std::unordered_map<std::string, StoredTensor> tensors_;
 };
 
+/// How much precision a model's products may give up. `automatic` follows the stored weights: float32 stays, 16-bit ones
+/// multiply as bfloat16, quantized ones as int8, as far as the CPU has fast instructions for it.
+enum class Precision { automatic, f32, bf16, i8 };
+
 /// What a layer's constructor needs: its weights, and where and how to pack them. Counts what it packed.
 struct Loader {
   const WeightTable& weights;
   const Kernels& kernels;
   ThreadPool& pool;
   const CancelToken* cancel = nullptr;
+  Precision precision = Precision::automatic;
+  bool int8_allowed = true;  // false while a component is built whose error would show (the autoencoder)
   size_t packed_bytes = 0;
+
+  /// What a product with weights stored as `type` is computed in; `sensitive` ones never in int8.
+  Compute compute_for(TensorType type, bool sensitive) const;
 
   /// A vector (bias, norm parameters) as float32.
   std::vector<float> vector(const std::string& name, int64_t length);

@@ -1,4 +1,5 @@
-// Chooses the table of kernels by what this CPU (and its operating system, which must save the registers) can run.
+// Chooses the table of kernels by what this CPU (and its operating system, which must save the registers) can
+// run.
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -11,6 +12,9 @@ namespace nd {
 namespace {
 
 struct Available {
+#ifdef ND_X86_KERNELS
+  Kernels avx512_table;  // with the narrow products that this CPU has
+#endif
   const Kernels* tables[4];
   int count = 0;
 
@@ -21,8 +25,14 @@ struct Available {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (avx2 && avx512) tables[count++] = &avx512_kernels;
-    // Every CPU with AVX2 has F16C too; GCC 12's __builtin_cpu_supports does not know its name on all versions.
+    if (avx2 && avx512) {
+      avx512_table = avx512_kernels;
+      if (__builtin_cpu_supports("avx512bf16")) avx512_table.bf16 = &avx512_bf16;
+      if (__builtin_cpu_supports("avx512vnni")) avx512_table.i8 = &avx512_i8;
+      tables[count++] = &avx512_table;
+    }
+    // Every CPU with AVX2 has F16C too; GCC 12's __builtin_cpu_supports does not know its name on all
+    // versions.
     if (avx2) tables[count++] = &avx2_kernels;
 #endif
 #ifdef ND_NEON_KERNELS

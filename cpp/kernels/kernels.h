@@ -11,6 +11,11 @@
 
 namespace nd {
 
+/// What a matrix product multiplies; sums are float32 (int32 within a group of int8).
+enum class Compute : int32_t { f32, bf16, i8 };
+
+struct LowMatrix;
+
 enum class Activation : int32_t { none, silu, gelu, quick_gelu, geglu };
 
 /// One contiguous run of the inner dimension: `length` floats beginning `offset` floats after a row's start.
@@ -104,6 +109,10 @@ struct Kernels {
   /// IEEE half and bfloat16 to float32, for loading weights.
   void (*half_to_float)(const uint16_t* x, int64_t count, float* out);
   void (*bfloat16_to_float)(const uint16_t* x, int64_t count, float* out);
+
+  // --- narrow matrix products (low_matrix.h), null where this CPU gains nothing from them --------------------------
+  const LowMatrix* bf16 = nullptr;
+  const LowMatrix* i8 = nullptr;
 };
 
 /// The implementations that this CPU can run, best first; the last one is always the scalar reference.

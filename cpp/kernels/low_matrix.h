@@ -29,7 +29,7 @@ struct LowGemmArgs : GemmArgs {
 struct LowMatrix {
   int64_t element_bytes;   // of one activation: 2, 1
   int64_t multiple;        // channels are padded with zeros to a multiple of this: 2, 4
-  int64_t longest_group;   // longer ones lose accuracy (int8) or nothing (bfloat16)
+  int64_t longest_group;   // in elements: longer ones lose accuracy (int8), or are too coarse to block for L2
   int64_t scale_floats;    // of one group of one row: 0, or 2 (int8: step, then lowest value)
 
   /// Bytes of one panel of weights; a multiple of 64.

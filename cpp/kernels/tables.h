@@ -1,6 +1,7 @@
 // Where each instruction set's table comes from. Only dispatch.cpp and tests include this.
 #pragma once
 #include "kernels/kernels.h"
+#include "kernels/low_matrix.h"
 
 namespace nd {
 
@@ -8,6 +9,7 @@ extern const Kernels ref_kernels;
 #ifdef ND_X86_KERNELS
 extern const Kernels avx512_kernels;
 extern const Kernels avx2_kernels;
+extern const LowMatrix avx512_bf16, avx512_i8;
 #endif
 #ifdef ND_NEON_KERNELS
 extern const Kernels neon_kernels;

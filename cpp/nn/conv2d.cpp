@@ -52,60 +52,38 @@ void fold_upsample(const float* kernel, int64_t in, int row_parity, int column_p
 
 Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out, Conv2dOptions options)
     : options_(options), in_(in), out_(out) {
+  if (options.kernel == 1 && options.stride == 1) {
+    LinearOptions linear;
+    linear.bias = options.bias;
+    linear.sensitive = options.sensitive;
+    pointwise_ = Linear(loader, name, in, out, linear);
+    return;
+  }
   const int64_t taps = int64_t{options.kernel} * options.kernel;
   const StoredTensor& tensor = loader.weights.require(name + ".weight", {out, in, options.kernel, options.kernel});
+  const Compute compute = loader.compute_for(tensor.type, options.sensitive);
   if (options.upsample) {
     for (int parity = 0; parity < 4; ++parity)
-      weights_.emplace_back(loader, out, 4 * in, [&](int64_t o, float* row) {
+      weights_.emplace_back(loader, compute, out, Inner{2, 2, in}, [&](int64_t o, float* row) {
         std::vector<float> kernel(static_cast<size_t>(9 * in));
         read_kernel(tensor, loader.kernels, o, in, 9, kernel.data());
         fold_upsample(kernel.data(), in, parity / 2, parity % 2, row);
       });
   } else {
-    weights_.emplace_back(loader, out, taps * in,
+    weights_.emplace_back(loader, compute, out, Inner{options.kernel, options.kernel, in},
                           [&](int64_t o, float* row) { read_kernel(tensor, loader.kernels, o, in, taps, row); });
   }
   tensor.file->forget(tensor.data, tensor.bytes);
   if (options.bias) bias_ = loader.vector(name + ".bias", out);
 }
 
-Feature Conv2d::forward_pointwise(Run& run, const Feature& x, const Fuse& fuse) const {
-  Feature out(run, x.n, x.h, x.w, out_);
-  const KRun whole{0, in_};
-  GemmArgs args = product(weights_.front(), fuse, out);
-  args.a = x.data();
-  args.lda = in_;
-  args.runs = &whole;
-  args.run_count = 1;
-  args.m = x.rows();
-  args.rows_per_image = x.pixels();
-  run_gemm(run, args);
-  return out;
-}
-
-GemmArgs Conv2d::product(const PackedMatrix& weights, const Fuse& fuse, const Feature& out) const {
-  GemmArgs args;
-  args.b = weights.data();
-  args.n = weights.n;
-  args.k = weights.k;
-  args.c = out.data();
-  args.ldc = args.ldr = out_;
-  args.bias = bias_.empty() ? nullptr : bias_.data();
-  args.image_bias = fuse.image_bias;
-  args.image_bias_stride = fuse.image_bias_stride;
-  args.residual = fuse.residual ? fuse.residual->data() : nullptr;
-  args.activation = fuse.activation;
-  return args;
-}
-
 Feature Conv2d::forward(Run& run, const Feature& x, const GroupNorm* norm, const Fuse& fuse) const {
   if (options_.kernel == 1 && options_.stride == 1) {
-    if (!norm) return forward_pointwise(run, x, fuse);
-    return forward_pointwise(run, norm->forward(run, x, true), fuse);
+    return norm ? pointwise_.forward(run, norm->forward(run, x, true), fuse) : pointwise_.forward(run, x, fuse);
   }
   const Feature factors = norm ? norm->affine(run, x) : Feature();
 
-  const int64_t c = in_, stride = options_.stride, scale = options_.upsample ? 2 : 1;
+  const int64_t c = in_, padded_c = weights_.front().padded_channels(), stride = options_.stride, scale = options_.upsample ? 2 : 1;
   const int64_t before = options_.pad_before, padded_w = x.w + before + options_.pad_after;
   // Rows and columns of the grid that the product runs over; an upsampling layer runs over its input's, four times.
   const int64_t grid_h = options_.upsample ? x.h : (x.h + before + options_.pad_after - options_.kernel) / stride + 1;
@@ -118,32 +96,25 @@ Feature Conv2d::forward(Run& run, const Feature& x, const GroupNorm* norm, const
   while (band_rows > 1 && padded_rows(band_rows) * padded_w * c > kBandFloats) band_rows = (band_rows + 1) / 2;
   const int64_t band_images = whole_batch ? x.n : 1;
 
-  const Scratch<float> padded(run, band_images * padded_rows(band_rows) * padded_w * c);
+  const PixelBuffer padded(run, weights_.front(), band_images * padded_rows(band_rows) * padded_w);
   const Scratch<int64_t> row_offset(run, band_images * band_rows * grid_w);
   const Scratch<int64_t> c_offset(run, options_.upsample ? band_images * band_rows * grid_w : 0);
   if (run.measuring()) return out;
-
-  const int64_t taps = options_.upsample ? 2 : options_.kernel;
-  std::vector<KRun> runs;
-  for (int64_t ky = 0; ky < taps; ++ky) runs.push_back({ky * padded_w * c, taps * c});
 
   const auto run_band = [&](const Band& band) {
     const int64_t height = padded_rows(band.rows);
     run.parallel(band.images * height, [&](int64_t task, int) {
       const int64_t image = band.image + task / height, y = band.first * stride - before + task % height;
-      float* to = padded.data() + task * padded_w * c;
+      const int64_t pixel = task * padded_w;
       if (y < 0 || y >= x.h) {
-        std::fill_n(to, padded_w * c, 0.0f);
+        padded.clear(pixel, padded_w);
         return;
       }
-      std::fill_n(to, before * c, 0.0f);
-      const float* from = x.data() + (image * x.h + y) * x.w * c;
       const float* factor = norm ? factors.data() + image * 2 * c : nullptr;
-      if (norm)
-        run.kernels.affine_rows(from, x.w, c, factor, factor + c, true, to + before * c);
-      else
-        std::copy_n(from, x.w * c, to + before * c);
-      std::fill_n(to + (before + x.w) * c, options_.pad_after * c, 0.0f);
+      padded.clear(pixel, before);
+      padded.write(pixel + before, x.data() + (image * x.h + y) * x.w * c, x.w, factor, norm ? factor + c : nullptr,
+                   norm != nullptr);
+      padded.clear(pixel + before + x.w, options_.pad_after);
     });
 
     for (int parity = 0; parity < static_cast<int>(weights_.size()); ++parity) {
@@ -152,22 +123,23 @@ Feature Conv2d::forward(Run& run, const Feature& x, const GroupNorm* norm, const
       for (int64_t image = 0; image < band.images; ++image)
         for (int64_t y = 0; y < band.rows; ++y)
           for (int64_t column = 0; column < grid_w; ++column, ++m) {
-            row_offset.data()[m] = ((image * height + y * stride + py) * padded_w + column * stride + px) * c;
+            row_offset.data()[m] = ((image * height + y * stride + py) * padded_w + column * stride + px) * padded_c;
             if (options_.upsample) c_offset.data()[m] = ((image * out.h + 2 * y + py) * out.w + 2 * column + px) * out_;
           }
-      GemmArgs args = product(weights_[static_cast<size_t>(parity)], fuse, out);
       const int64_t start = (band.image * out.h + band.first * scale) * out.w * out_;
-      args.c += start;
-      if (args.residual) args.residual += start;
-      if (args.image_bias) args.image_bias += band.image * args.image_bias_stride;
-      args.rows_per_image = band.rows * grid_w;
-      args.a = padded.data();
-      args.row_offset = row_offset.data();
-      if (options_.upsample) args.c_offset = args.residual_offset = c_offset.data();
-      args.runs = runs.data();
-      args.run_count = static_cast<int64_t>(runs.size());
+      LowGemmArgs args;
       args.m = m;
-      run_gemm(run, args);
+      args.row_offset = row_offset.data();
+      args.c = out.data() + start;
+      args.ldc = args.ldr = out_;
+      if (options_.upsample) args.c_offset = args.residual_offset = c_offset.data();
+      args.bias = bias_.empty() ? nullptr : bias_.data();
+      if (fuse.image_bias) args.image_bias = fuse.image_bias + band.image * fuse.image_bias_stride;
+      args.image_bias_stride = fuse.image_bias_stride;
+      args.rows_per_image = band.rows * grid_w;
+      if (fuse.residual) args.residual = fuse.residual->data() + start;
+      args.activation = fuse.activation;
+      run_product(run, weights_[static_cast<size_t>(parity)], &padded, padded_w, args);
     }
   };
   for (int64_t image = 0; image < x.n; image += band_images)

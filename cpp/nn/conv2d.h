@@ -16,6 +16,7 @@ struct Conv2dOptions {
   int pad_after = 1;    // bottom and right (the KL encoder pads 0 and 1)
   bool upsample = false;  // nearest 2× before a 3×3 convolution, folded into four 2×2 ones: exact, 2.25× less work
   bool bias = true;
+  bool sensitive = false;  // never int8
 };
 
 class Conv2d {
@@ -27,11 +28,10 @@ class Conv2d {
   Feature forward(Run& run, const Feature& x, const GroupNorm* norm = nullptr, const Fuse& fuse = {}) const;
 
  private:
-  Feature forward_pointwise(Run& run, const Feature& x, const Fuse& fuse) const;
-  GemmArgs product(const PackedMatrix& weights, const Fuse& fuse, const Feature& out) const;
 
   Conv2dOptions options_;
   int64_t in_ = 0, out_ = 0;
+  Linear pointwise_;                   // kernel 1 and stride 1: nothing but this
   std::vector<PackedMatrix> weights_;  // one; four (row parity, column parity) when upsampling
   std::vector<float> bias_;
 };

@@ -1,11 +1,10 @@
-// The linear layer and the packed weight matrix that it shares with the convolution.
+// The linear layer.
 #pragma once
-#include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/weights.h"
+#include "nn/packed_matrix.h"
 #include "nn/run.h"
 
 namespace nd {
@@ -18,25 +17,9 @@ struct Fuse {
   Activation activation = Activation::none;
 };
 
-/// n×k weights in the panels of a kernel table. 64-byte aligned, zero-padded to whole panels.
-class PackedMatrix {
- public:
-  PackedMatrix() = default;
-  /// fill(row, out) writes the k floats of one output row; called from the pool's threads, each row once.
-  PackedMatrix(Loader& loader, int64_t n, int64_t k, const std::function<void(int64_t, float*)>& fill);
-
-  int64_t n = 0, k = 0;
-  const float* data() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(float* p) const;
-  };
-  std::unique_ptr<float[], Free> data_;
-};
-
 struct LinearOptions {
   bool bias = true;
+  bool sensitive = false;  // never int8
   bool geglu = false;  // out rows are values, then gates (as torch's chunk(2)); the layer's output has out/2 columns
 };
 
@@ -55,8 +38,5 @@ class Linear {
   std::vector<float> bias_;
   bool geglu_ = false;
 };
-
-/// Cuts a product into tasks of the same shape whatever the number of threads, and runs them.
-void run_gemm(Run& run, const GemmArgs& args);
 
 }  // namespace nd

@@ -1,43 +1,159 @@
+#include "nn/packed_matrix.h"
+
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
 
-#include "nn/linear.h"
-
 namespace nd {
 
 namespace {
+
 constexpr size_t kHugePage = size_t{2} << 20;
+
+// A product is cut into about this many tasks, whatever the number of threads, but no task has fewer rows than
+// kMinRows: each streams a whole weight panel, which must pay.
+constexpr int64_t kTasks = 64;
+constexpr int64_t kMinRows = 192;
+constexpr int64_t kRowMultiple = 24;  // of every table's register tile
+
+int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+
+/// The length of equal pieces of `total`, none longer than `longest`, each a multiple of `multiple`.
+int64_t piece_length(int64_t total, int64_t longest, int64_t multiple) {
+  const int64_t pieces = (total + longest - 1) / longest;
+  return round_up((total + pieces - 1) / pieces, multiple);
 }
 
-void PackedMatrix::Free::operator()(float* p) const { std::free(p); }
+}  // namespace
 
-PackedMatrix::PackedMatrix(Loader& loader, int64_t rows, int64_t inner, const std::function<void(int64_t, float*)>& fill)
-    : n(rows), k(inner) {
+void PackedMatrix::Free::operator()(uint8_t* p) const { std::free(p); }
+
+PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner,
+                           const std::function<void(int64_t, float*)>& fill)
+    : compute_(compute), n_(n), padded_(inner.channels), inner_(inner) {
+  if (compute == Compute::bf16) low_ = loader.kernels.bf16;
+  if (compute == Compute::i8) low_ = loader.kernels.i8;
   const int64_t nr = loader.kernels.nr, panels = (n + nr - 1) / nr;
-  const size_t bytes = sizeof(float) * static_cast<size_t>(panels * nr * k);
+  group_ = padded_;
+  std::vector<KGroup> lengths;
+  if (low_) {
+    padded_ = round_up(inner.channels, low_->multiple);
+    group_ = piece_length(padded_, low_->longest_group, low_->multiple);
+    lengths = groups(1);
+  }
+  panel_bytes_ = low_ ? low_->panel_bytes(lengths.data(), static_cast<int64_t>(lengths.size()))
+                      : nr * k() * static_cast<int64_t>(sizeof(float));
+
+  const size_t bytes = static_cast<size_t>(panels * panel_bytes_);
   // Large matrices are read front to back at every forward: huge pages spare the TLB.
   const size_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
-  data_.reset(static_cast<float*>(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
+  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
   if (!data_) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
   if (alignment == kHugePage) madvise(data_.get(), bytes, MADV_HUGEPAGE);
 #endif
   loader.packed_bytes += bytes;
+
   loader.pool.parallel_for(panels, loader.cancel, [&](int64_t panel, int) {
-    const int64_t first = panel * nr, count = std::min(nr, n - first);
-    std::vector<float> rows_of_panel(static_cast<size_t>(count * k));
+    const int64_t first = panel * nr, count = std::min(nr, n - first), taps = inner.taps_y * inner.taps_x;
+    std::vector<float> rows(static_cast<size_t>(count * k()));
     std::vector<const float*> pointers(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; ++i) {
-      float* row = rows_of_panel.data() + i * k;
+      float* row = rows.data() + i * k();
       fill(first + i, row);
+      // From the last tap on, so that no tap is overwritten before it has moved to its padded place.
+      for (int64_t tap = taps - 1; padded_ > inner.channels && tap >= 0; --tap) {
+        std::memmove(row + tap * padded_, row + tap * inner.channels, sizeof(float) * static_cast<size_t>(inner.channels));
+        std::fill(row + tap * padded_ + inner.channels, row + (tap + 1) * padded_, 0.0f);
+      }
       pointers[static_cast<size_t>(i)] = row;
     }
-    loader.kernels.pack_panel(pointers.data(), count, k, data_.get() + panel * nr * k);
+    uint8_t* to = data_.get() + panel * panel_bytes_;
+    if (low_)
+      low_->pack_panel(pointers.data(), count, lengths.data(), static_cast<int64_t>(lengths.size()), to);
+    else
+      loader.kernels.pack_panel(pointers.data(), count, k(), reinterpret_cast<float*>(to));
+  });
+}
+
+std::vector<KGroup> PackedMatrix::groups(int64_t row_pixels) const {
+  std::vector<KGroup> result;
+  const bool scaled = low_ && low_->scale_floats > 0;
+  // Without scales, neighbouring pixels of a row are one run.
+  const int64_t pixels = scaled ? inner_.taps_x : 1, length = scaled ? padded_ : inner_.taps_x * padded_;
+  const int64_t piece = scaled ? group_ : low_ ? piece_length(length, low_->longest_group, low_->multiple) : length;
+  for (int64_t y = 0; y < inner_.taps_y; ++y)
+    for (int64_t x = 0; x < pixels; ++x)
+      for (int64_t begin = 0; begin < length; begin += piece)
+        result.push_back({(y * row_pixels + x) * padded_ + begin, std::min(piece, length - begin),
+                          (y * row_pixels + x) * groups_per_pixel() + begin / piece});
+  return result;
+}
+
+PixelBuffer::PixelBuffer(Run& run, const PackedMatrix& matrix, int64_t pixels)
+    : kernels_(run.kernels),
+      matrix_(matrix),
+      pixel_bytes_(matrix.padded_channels() * (matrix.low() ? matrix.low()->element_bytes : int64_t{sizeof(float)})),
+      pixel_scales_(matrix.low() ? matrix.groups_per_pixel() * matrix.low()->scale_floats : 0),
+      data_(run, pixels * pixel_bytes_),
+      scales_(run, pixels * pixel_scales_) {}
+
+void PixelBuffer::write(int64_t first, const float* x, int64_t count, const float* scale, const float* shift,
+                        bool silu) const {
+  uint8_t* to = data_.data() + first * pixel_bytes_;
+  if (matrix_.low())
+    matrix_.low()->convert_rows(x, count, matrix_.channels(), scale, shift, silu, matrix_.padded_channels(),
+                                matrix_.group(), to, scales_.data() + first * pixel_scales_);
+  else if (scale || silu)
+    kernels_.affine_rows(x, count, matrix_.channels(), scale, shift, silu, reinterpret_cast<float*>(to));
+  else
+    std::memcpy(to, x, static_cast<size_t>(count * pixel_bytes_));
+}
+
+void PixelBuffer::clear(int64_t first, int64_t count) const {
+  std::memset(data_.data() + first * pixel_bytes_, 0, static_cast<size_t>(count * pixel_bytes_));
+  std::fill_n(scales_.data() + first * pixel_scales_, count * pixel_scales_, 0.0f);
+}
+
+void run_product(Run& run, const PackedMatrix& matrix, const PixelBuffer* pixels, int64_t row_pixels,
+                 LowGemmArgs args) {
+  if (run.measuring()) return;
+  const std::vector<KGroup> groups = matrix.groups(row_pixels);
+  std::vector<KRun> runs;
+  args.n = matrix.n();
+  args.k = matrix.k();
+  const LowMatrix* low = matrix.low();
+  if (low) {
+    args.low_a = pixels->data();
+    args.a_scales = pixels->scales();
+    args.pixel_elements = matrix.padded_channels();
+    args.scales_per_pixel = matrix.groups_per_pixel();
+    args.groups = groups.data();
+    args.group_count = static_cast<int64_t>(groups.size());
+    args.low_b = matrix.data();
+    args.panel_bytes = matrix.panel_bytes();
+  } else {
+    if (pixels) args.a = reinterpret_cast<const float*>(pixels->data());
+    for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
+    args.runs = runs.data();
+    args.run_count = static_cast<int64_t>(runs.size());
+    args.b = reinterpret_cast<const float*>(matrix.data());
+  }
+  const int64_t panels = (args.n + run.kernels.nr - 1) / run.kernels.nr;
+  const int64_t rows = round_up(std::max(kMinRows, (args.m * panels + kTasks - 1) / kTasks), kRowMultiple);
+  const int64_t chunks = (args.m + rows - 1) / rows;
+  run.parallel(chunks * panels, [&](int64_t task, int) {
+    // Neighbouring tasks share a panel, so that it is fetched once for all threads.
+    const int64_t panel = task / chunks, first = task % chunks * rows, last = std::min(args.m, first + rows);
+    if (low)
+      low->gemm(args, first, last, panel, panel + 1);
+    else
+      run.kernels.gemm(args, first, last, panel, panel + 1);
   });
 }
 

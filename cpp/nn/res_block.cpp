@@ -13,9 +13,15 @@ ResBlock::ResBlock(Loader& loader, const std::string& prefix, int64_t in, int64_
     Conv2dOptions pointwise;
     pointwise.kernel = 1;
     pointwise.pad_before = pointwise.pad_after = 0;
+    // It carries the whole signal, not a correction to it, and is a small share of the work.
+    pointwise.sensitive = true;
     shortcut_ = Conv2d(loader, prefix + ".conv_shortcut", in, out, pointwise);
   }
-  if (time_width > 0) time_ = Linear(loader, prefix + ".time_emb_proj", time_width, out);
+  if (time_width > 0) {
+    LinearOptions sensitive;
+    sensitive.sensitive = true;
+    time_ = Linear(loader, prefix + ".time_emb_proj", time_width, out, sensitive);
+  }
 }
 
 Feature ResBlock::first(Run& run, const Feature& x, const Feature* time) const {

@@ -4,6 +4,10 @@
 
 namespace nd {
 
+namespace {
+constexpr LinearOptions kSensitive = {/*bias=*/true, /*sensitive=*/true, /*geglu=*/false};
+}
+
 void sinusoidal_embedding(float timestep, int64_t width, bool cosine_first, float frequency_shift,
                           float* out) {
   const int64_t half = width / 2;
@@ -21,8 +25,8 @@ void sinusoidal_embedding(float timestep, int64_t width, bool cosine_first, floa
 }
 
 TimestepEmbedding::TimestepEmbedding(Loader& loader, const std::string& prefix, const UnetConfig& config)
-    : linear1_(loader, prefix + ".linear_1", config.block_channels[0], config.time_width()),
-      linear2_(loader, prefix + ".linear_2", config.time_width(), config.time_width()),
+    : linear1_(loader, prefix + ".linear_1", config.block_channels[0], config.time_width(), kSensitive),
+      linear2_(loader, prefix + ".linear_2", config.time_width(), config.time_width(), kSensitive),
       width_(config.block_channels[0]),
       cosine_first_(config.flip_sin_to_cos),
       frequency_shift_(config.freq_shift) {}

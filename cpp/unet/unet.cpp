@@ -11,13 +11,15 @@ namespace nd {
 Unet::Unet(const UnetConfig& config, Loader& loader) : config_(config), kernels_(loader.kernels) {
   config.check();
   time_ = TimestepEmbedding(loader, "time_embedding", config);
-  conv_in_ = Conv2d(loader, "conv_in", config.in_channels, config.block_channels[0]);
+  Conv2dOptions outermost;
+  outermost.sensitive = true;
+  conv_in_ = Conv2d(loader, "conv_in", config.in_channels, config.block_channels[0], outermost);
   load_down(loader);
   load_middle(loader);
   load_up(loader);
   norm_out_ =
       GroupNorm(loader, "conv_norm_out", config.block_channels[0], config.norm_groups, config.norm_eps);
-  conv_out_ = Conv2d(loader, "conv_out", config.block_channels[0], config.out_channels);
+  conv_out_ = Conv2d(loader, "conv_out", config.block_channels[0], config.out_channels, outermost);
 }
 
 Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t index, int64_t in,

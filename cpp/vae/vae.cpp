@@ -21,6 +21,8 @@ void require_sizes(int64_t n, int64_t h, int64_t w, int64_t least) {
 
 Vae::Vae(const VaeConfig& config, Loader& loader) : config_(config), kernels_(loader.kernels) {
   config.check();
+  // Eight bits show in flat areas of the image.
+  loader.int8_allowed = false;
   encoder_ = Encoder(loader, config);
   decoder_ = Decoder(loader, config);
   if (config.vector_quantized()) {

@@ -106,9 +106,14 @@ export class AutoencoderKL extends ImageModel {
     { signal }: CallOptions = {},
   ): Promise<AutoencoderKL> {
     if (description.config.codebook) {
-      throw new DiffusionError('UNSUPPORTED_MODEL', 'Expected an AutoencoderKL but found a VQModel: use VqModel.load()')
+      throw new DiffusionError(
+        'UNSUPPORTED_MODEL',
+        'Expected an AutoencoderKL but found a VQModel: use VqModel.load()',
+      )
     }
-    const model = await cancellable(signal, (cancel) => native().loadVae(description.config, description.source, cancel))
+    const model = await cancellable(signal, (cancel) =>
+      native().loadVae(description.config, description.source, cancel),
+    )
     return new AutoencoderKL(model, description)
   }
 
@@ -135,7 +140,10 @@ export class AutoencoderKL extends ImageModel {
 }
 
 /** The autoencoder in a file or folder. */
-export async function describeVae(path: string, signal?: AbortSignal): Promise<NonNullable<ModelDescription['vae']>> {
+export async function describeVae(
+  path: string,
+  signal?: AbortSignal,
+): Promise<NonNullable<ModelDescription['vae']>> {
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
   signal?.throwIfAborted()
   const { vae } = await openModel(path)

@@ -82,6 +82,7 @@ export class DiffusionPipeline {
       factor: vae.factor,
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
+      guidanceScale: description.path === modelInTheBox() ? 3 : undefined,
       skippableLayers: textEncoder ? textEncoder.config.layers - 1 - description.textEncoder!.skip : -1,
     }
     this.model = {
@@ -115,7 +116,10 @@ export class DiffusionPipeline {
     const { unet, vae, textEncoder } = description
     if (!unet || !vae) {
       const missing = unet ? 'an autoencoder' : 'a UNet'
-      throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a whole model, but it has not ${missing}`)
+      throw new DiffusionError(
+        'UNSUPPORTED_MODEL',
+        `${path}: expected a whole model, but it has not ${missing}`,
+      )
     }
     if (threads !== undefined) native().setThreads(threads)
     const loaded: { dispose(): Promise<void> }[] = []
@@ -129,7 +133,8 @@ export class DiffusionPipeline {
       const parts: Parts = {
         name: basename(description.path).replace(/\.(safetensors|gguf)$/i, ''),
         tokenizer,
-        textEncoder: textEncoder && keep(await TextEncoder.load(textEncoder, tokenizer.maxLength, { signal })),
+        textEncoder:
+          textEncoder && keep(await TextEncoder.load(textEncoder, tokenizer.maxLength, { signal })),
         unet: keep(await Unet.load(unet, { signal })),
         vae: keep(await AutoencoderKL.from(vae, { signal })),
         schedule: description.schedule,

@@ -13,7 +13,10 @@ export interface MemoryNeeded {
   total: number
 }
 
-type Size = Pick<GenerateRequest, 'count' | 'width' | 'height' | 'guidanceScale' | 'vaeTiling' | 'image' | 'outputType'>
+type Size = Pick<
+  GenerateRequest,
+  'count' | 'width' | 'height' | 'guidanceScale' | 'vaeTiling' | 'image' | 'outputType'
+>
 
 /**
  * Peak memory of a run, computed without allocating anything: the UNet and the autoencoder work one after the other, and
@@ -32,7 +35,8 @@ export function workingMemory(
   const denoise = unet.workingBytes(batch, h, w, contextLength)
   const encode = request.image === undefined ? 0 : vae.encodeBytes(h, w, vaeTiling) + 4 * pixels
   // One image at a time as floats, and all of them as bytes.
-  const decode = request.outputType === 'latents' ? 0 : vae.decodeBytes(h, w, vaeTiling) + 4 * pixels + count * pixels
+  const decode =
+    request.outputType === 'latents' ? 0 : vae.decodeBytes(h, w, vaeTiling) + 4 * pixels + count * pixels
   // A handful of copies of the latents live in the scheduler and between the calls.
   const latents = 8 * batch * unet.config.inChannels * h * w * 4
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4

@@ -46,7 +46,9 @@ function isTensor(input: ImageInput): input is Tensor {
 
 function checkRows({ shape }: Tensor, count: number, channels: number, path: string): void {
   if (![1, count].includes(shape[0]) || shape[1] !== channels) {
-    throw new RangeError(`Expected shape [${count}, ${channels}, h, w] for ${path} but received [${shape.join(', ')}]`)
+    throw new RangeError(
+      `Expected shape [${count}, ${channels}, h, w] for ${path} but received [${shape.join(', ')}]`,
+    )
   }
 }
 

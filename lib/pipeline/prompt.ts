@@ -22,7 +22,11 @@ export function tokenizePrompts(tokenizer: Tokenizer, request: GenerateRequest):
   const negativePrompts = isGuided(request) ? cut(request.negativePrompts) : []
   const chunks = Math.max(...[...prompts, ...negativePrompts].map((prompt) => prompt.chunks))
   const pad = (list: PromptChunks[]) => list.map((prompt) => padChunks(tokenizer, prompt, chunks))
-  return { prompts: pad(prompts), negativePrompts: pad(negativePrompts), length: chunks * tokenizer.maxLength }
+  return {
+    prompts: pad(prompts),
+    negativePrompts: pad(negativePrompts),
+    length: chunks * tokenizer.maxLength,
+  }
 }
 
 /** Guidance needs the unconditional prediction only above 1 (Ho & Salimans 2022). */
@@ -42,7 +46,8 @@ export async function encodePrompts(
   options: CallOptions,
 ): Promise<Tensor> {
   const conditional = await encodeAll(textEncoder, prompts, { ...options, clipSkip })
-  const unconditional = negativePrompts.length > 0 ? [await encodeAll(textEncoder, negativePrompts, options)] : []
+  const unconditional =
+    negativePrompts.length > 0 ? [await encodeAll(textEncoder, negativePrompts, options)] : []
   return stack([...unconditional, conditional].map((context) => repeatRows(context, batchSize)))
 }
 

@@ -49,7 +49,11 @@ export class Stopwatch {
 }
 
 /** Says for image i how it was made. */
-export function imageMetadata(parts: Parts, request: GenerateRequest, scheduler: Scheduler): (i: number) => ImageMetadata {
+export function imageMetadata(
+  parts: Parts,
+  request: GenerateRequest,
+  scheduler: Scheduler,
+): (i: number) => ImageMetadata {
   const { scheduler: given } = request
   const name = typeof given === 'string' ? given : given ? nameOf(scheduler) : parts.defaultScheduler
   return (i) => {
@@ -82,9 +86,13 @@ function nameOf(scheduler: Scheduler): string {
 export function warningsFor(parts: Parts, request: GenerateRequest): string[] {
   const warnings: string[] = []
   const { prompts, negativePrompts, width, height } = request
-  const unknown = [...new Set([...prompts, ...negativePrompts].flatMap((text) => parts.tokenizer.unknownWords(text)))]
+  const unknown = [
+    ...new Set([...prompts, ...negativePrompts].flatMap((text) => parts.tokenizer.unknownWords(text))),
+  ]
   if (unknown.length > 0) {
-    warnings.push(`This model's vocabulary cannot spell: ${unknown.slice(0, 10).join(', ')}. The prompt ends there`)
+    warnings.push(
+      `This model's vocabulary cannot spell: ${unknown.slice(0, 10).join(', ')}. The prompt ends there`,
+    )
   }
   if (!isGuided(request) && negativePrompts.some((text) => text !== '')) {
     warnings.push('negativePrompt has no effect without guidance (guidanceScale above 1)')

@@ -42,7 +42,10 @@ export async function* run(
   const { request, picture } = await loadPicture(given, vae.factor, signal)
   const tokens = request.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizer, request)
   const length = tokens?.length ?? request.promptEmbeds!.shape[1]
-  requireMemory(workingMemory(parts, request, length).total, `${request.count} × ${request.width}×${request.height}`)
+  requireMemory(
+    workingMemory(parts, request, length).total,
+    `${request.count} × ${request.width}×${request.height}`,
+  )
   const warnings = warningsFor(parts, request)
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
@@ -75,7 +78,13 @@ export async function* run(
       : await unet.predict({ latents: input, timestep, context }, { signal })
     latents = scheduler.step(prediction, timestep, latents)
     if (start.kept) latents = keepOutsideMask(start.kept, latents, scheduler, i)
-    const facts = { step: i + 1 - start.begin, steps: timesteps.length - start.begin, timestep, sigma: sigmas?.[i], latents }
+    const facts = {
+      step: i + 1 - start.begin,
+      steps: timesteps.length - start.begin,
+      timestep,
+      sigma: sigmas?.[i],
+      latents,
+    }
     yield stepEvent(facts, scheduler.denoised ?? latents, vae.scalingFactor)
     signal.throwIfAborted()
   }
@@ -91,7 +100,9 @@ export async function* run(
   vae.trim()
   watch.lap('decode')
   if (latents.data.some((x) => !Number.isFinite(x))) {
-    warnings.push('The latents are not finite numbers: this scheduler, guidanceScale or model does not work together')
+    warnings.push(
+      'The latents are not finite numbers: this scheduler, guidanceScale or model does not work together',
+    )
   }
   return {
     images,
@@ -103,7 +114,12 @@ export async function* run(
   }
 }
 
-async function decodeImage(vae: AutoencoderKL, latents: Tensor, { vaeTiling }: GenerateRequest, signal: AbortSignal) {
+async function decodeImage(
+  vae: AutoencoderKL,
+  latents: Tensor,
+  { vaeTiling }: GenerateRequest,
+  signal: AbortSignal,
+) {
   const pixels = await vae.decode(scale(latents, 1 / vae.scalingFactor), { signal, tiling: vaeTiling })
   return Image.fromTensor(pixels)
 }
@@ -129,12 +145,17 @@ function needsMask({ unet, vae }: Parts): boolean {
   return unet.config.inChannels === 2 * vae.config.latentChannels + 1
 }
 
-function checkChannels({ unet, vae }: Parts, { width, height, count }: GenerateRequest, extra: Tensor[]): void {
+function checkChannels(
+  { unet, vae }: Parts,
+  { width, height, count }: GenerateRequest,
+  extra: Tensor[],
+): void {
   const has = vae.config.latentChannels + extra.reduce((sum, { shape }) => sum + shape[1], 0)
   const { inChannels } = unet.config
   if (has !== inChannels) {
     const missing = inChannels - vae.config.latentChannels
-    const hint = missing === 0 ? 'none' : needsMask({ unet, vae } as Parts) ? 'image and mask' : `${missing} channels`
+    const hint =
+      missing === 0 ? 'none' : needsMask({ unet, vae } as Parts) ? 'image and mask' : `${missing} channels`
     throw new RangeError(
       `Expected ${hint} for extraChannels, as this model's UNet takes ${inChannels} channels, but received ${has - vae.config.latentChannels}`,
     )
@@ -142,8 +163,9 @@ function checkChannels({ unet, vae }: Parts, { width, height, count }: GenerateR
   const [h, w] = [height / vae.factor, width / vae.factor]
   for (const { shape } of extra) {
     if (![1, count].includes(shape[0]) || shape[2] !== h || shape[3] !== w) {
-      throw new RangeError(`Expected shape [${count}, ${shape[1]}, ${h}, ${w}] for extraChannels but received [${shape.join(', ')}]`)
+      throw new RangeError(
+        `Expected shape [${count}, ${shape[1]}, ${h}, ${w}] for extraChannels but received [${shape.join(', ')}]`,
+      )
     }
   }
 }
-

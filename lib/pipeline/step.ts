@@ -18,12 +18,19 @@ export interface StepEvent {
 }
 
 /** Makes the event; `denoised` is the scheduler's guess at the finished latents. */
-export function stepEvent(facts: Omit<StepEvent, 'preview'>, denoised: Tensor, scalingFactor: number): StepEvent {
+export function stepEvent(
+  facts: Omit<StepEvent, 'preview'>,
+  denoised: Tensor,
+  scalingFactor: number,
+): StepEvent {
   let preview: Image | undefined
   return {
     ...facts,
     get preview() {
-      return (preview ??= latentPreview(denoised, isStableDiffusion(scalingFactor) ? STABLE_DIFFUSION_FACTORS : null))
+      return (preview ??= latentPreview(
+        denoised,
+        isStableDiffusion(scalingFactor) ? STABLE_DIFFUSION_FACTORS : null,
+      ))
     },
   }
 }

@@ -21,7 +21,11 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   }
 
   /** @internal */
-  static async load(description: Description, length: number, { signal }: CallOptions = {}): Promise<TextEncoder> {
+  static async load(
+    description: Description,
+    length: number,
+    { signal }: CallOptions = {},
+  ): Promise<TextEncoder> {
     const model = await cancellable(signal, (cancel) =>
       native().loadTextEncoder(description.config, description.source, cancel),
     )
@@ -44,7 +48,8 @@ export class TextEncoder extends Component<NativeTextEncoder> {
       throw new RangeError(`Expected a multiple of ${this.length} tokens but received ${tokens.length}`)
     }
     const wrong = tokens.find((id) => id < 0 || id >= vocabSize)
-    if (wrong !== undefined) throw new RangeError(expectation(`ids between 0 and ${vocabSize - 1}`, 'tokens', wrong))
+    if (wrong !== undefined)
+      throw new RangeError(expectation(`ids between 0 and ${vocabSize - 1}`, 'tokens', wrong))
     const n = tokens.length / this.length
     const data = await this.call(signal, (model, cancel) =>
       model.encode(tokens, n, this.length, this.#skip + clipSkip, cancel),

@@ -33,7 +33,8 @@ export function chooseTiling(
   bytes: (h: number, w: number) => number,
 ): Tiling | null {
   if (option === false) return null
-  if (typeof option === 'object') return { size: option.size, overlap: option.overlap ?? Math.floor(option.size / 4) }
+  if (typeof option === 'object')
+    return { size: option.size, overlap: option.overlap ?? Math.floor(option.size / 4) }
   if (option === undefined && bytes(h, w) <= COMFORTABLE_BYTES) return null
   let size = 64
   while (size > LEAST_TILE && bytes(size, size) > COMFORTABLE_BYTES) size -= 8

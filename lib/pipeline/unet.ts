@@ -54,7 +54,10 @@ export class Unet extends Component<NativeUnet> {
 }
 
 function toTimesteps(value: unknown, n: number): Float32Array {
-  const list = typeof value === 'number' ? new Float32Array(n).fill(value) : Float32Array.from(value as ArrayLike<number>)
+  const list =
+    typeof value === 'number'
+      ? new Float32Array(n).fill(value)
+      : Float32Array.from(value as ArrayLike<number>)
   if (list.length !== n) throw new RangeError(expectation(`a number or ${n} of them`, 'timestep', value))
   if (!list.every(Number.isFinite)) throw new RangeError(expectation('finite numbers', 'timestep', value))
   return list

@@ -41,7 +41,9 @@ export class VqModel extends ImageModel {
     if (!description.config.codebook) {
       throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a VQModel but found an AutoencoderKL`)
     }
-    const model = await cancellable(signal, (cancel) => native().loadVae(description.config, description.source, cancel))
+    const model = await cancellable(signal, (cancel) =>
+      native().loadVae(description.config, description.source, cancel),
+    )
     return new VqModel(model, description)
   }
 
@@ -77,7 +79,8 @@ export class VqModel extends ImageModel {
   /** Codes, or latents (which are quantized first), to images [n, 3, factor·h, factor·w]. */
   async decode(from: Codes | Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     const signal = options.signal
-    const codes = from?.data instanceof Int32Array ? (from as Codes) : await this.quantize(from as Tensor, { signal })
+    const codes =
+      from?.data instanceof Int32Array ? (from as Codes) : await this.quantize(from as Tensor, { signal })
     return this.decodeRows(await this.lookup(codes, { signal }), options)
   }
 }
@@ -94,7 +97,8 @@ function checkCodes(codes: Codes, size: number): number[] {
     throw new RangeError(`Expected ${n * h * w} elements for codes.data but received ${codes.data.length}`)
   }
   const wrong = codes.data.find((code) => code < 0 || code >= size)
-  if (wrong !== undefined) throw new RangeError(expectation(`codes between 0 and ${size - 1}`, 'codes', wrong))
+  if (wrong !== undefined)
+    throw new RangeError(expectation(`codes between 0 and ${size - 1}`, 'codes', wrong))
   return codes.shape
 }
 

@@ -33,7 +33,9 @@ export class BatchRandom implements Random {
 
   normal(shape: readonly number[]): Tensor {
     if (shape[0] !== this.sources.length) {
-      throw new RangeError(`Expected a batch of ${this.sources.length} but received shape [${shape.join(', ')}]`)
+      throw new RangeError(
+        `Expected a batch of ${this.sources.length} but received shape [${shape.join(', ')}]`,
+      )
     }
     const row = [1, ...shape.slice(1)]
     const size = elementCount(row)
@@ -47,6 +49,8 @@ export class BatchRandom implements Random {
 export function randomForBatch(rng: RngName, seed: number | bigint, count: number): BatchRandom {
   const first = BigInt(seed)
   return new BatchRandom(
-    Array.from({ length: count }, (_, i) => randomFor(rng, i === 0 ? seed : BigInt.asUintN(64, first + BigInt(i)))),
+    Array.from({ length: count }, (_, i) =>
+      randomFor(rng, i === 0 ? seed : BigInt.asUintN(64, first + BigInt(i))),
+    ),
   )
 }

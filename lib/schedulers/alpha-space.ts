@@ -57,14 +57,24 @@ export abstract class AlphaScheduler extends SchedulerBase {
 
 /** What the prediction says about latents of signal √ᾱ and noise √(1 − ᾱ). */
 export const fromAlpha = {
-  denoised(type: SchedulerSettings['predictionType'], prediction: Tensor, latents: Tensor, alpha: number): Tensor {
+  denoised(
+    type: SchedulerSettings['predictionType'],
+    prediction: Tensor,
+    latents: Tensor,
+    alpha: number,
+  ): Tensor {
     const [signal, noise] = [Math.sqrt(alpha), Math.sqrt(1 - alpha)]
     if (type === 'sample') return copy(prediction)
     if (type === 'v_prediction') return combine([signal, latents], [-noise, prediction])
     return combine([1 / signal, latents], [-noise / signal, prediction])
   },
 
-  epsilon(type: SchedulerSettings['predictionType'], prediction: Tensor, latents: Tensor, alpha: number): Tensor {
+  epsilon(
+    type: SchedulerSettings['predictionType'],
+    prediction: Tensor,
+    latents: Tensor,
+    alpha: number,
+  ): Tensor {
     const [signal, noise] = [Math.sqrt(alpha), Math.sqrt(1 - alpha)]
     if (type === 'epsilon') return prediction
     if (type === 'v_prediction') return combine([signal, prediction], [noise, latents])

@@ -2,7 +2,7 @@ import type { Tensor } from '../types.js'
 import type { SchedulerSettings } from './settings.js'
 import { roundHalfEven, timestepAt } from './sigmas.js'
 import { SigmaScheduler, ancestral, interleave, sigmaNodes, towards } from './sigma-space.js'
-import { combine } from './tensors.js'
+import { combine, copy } from './tensors.js'
 
 /**
  * DPM-Solver-2 in the form of k-diffusion's `sample_dpm_2` (Lu et al., "DPM-Solver", 2022; Karras et al. 2022): an
@@ -40,7 +40,7 @@ export class Dpm2Scheduler extends SigmaScheduler {
     const denoised = this.denoise(prediction, latents, here)
     if (this.last) return towards(latents, denoised, sigma, next)
     if (this.index % 2 === 0 || !this.start) {
-      this.start = latents
+      this.start = copy(latents)
       return towards(latents, denoised, sigma, this.sigmas[this.index + 1])
     }
     const { down, up } = ancestral(sigma, next, this.isAncestral ? this.settings.eta : 0)

@@ -2,7 +2,7 @@ import type { Tensor } from '../types.js'
 import type { SchedulerSettings } from './settings.js'
 import { timestepAt } from './sigmas.js'
 import { SigmaScheduler, ancestral, interleave, sigmaNodes, towards } from './sigma-space.js'
-import { combine } from './tensors.js'
+import { combine, copy } from './tensors.js'
 
 /**
  * DPM-Solver++(2S) with ancestral noise (Lu et al., "DPM-Solver++", 2022, algorithm 1 with r = ½; k-diffusion's
@@ -32,7 +32,7 @@ export class Dpmpp2sAncestralScheduler extends SigmaScheduler {
     const denoised = this.denoise(prediction, latents, this.sigmas[this.index])
     if (this.last) return towards(latents, denoised, sigma, next)
     if (this.index % 2 === 0 || !this.start) {
-      this.start = latents
+      this.start = copy(latents)
       return towards(latents, denoised, sigma, this.sigmas[this.index + 1])
     }
     const { down, up } = ancestral(sigma, next, this.settings.eta)

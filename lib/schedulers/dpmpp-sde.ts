@@ -2,7 +2,7 @@ import type { Tensor } from '../types.js'
 import type { SchedulerSettings } from './settings.js'
 import { timestepAt } from './sigmas.js'
 import { SigmaScheduler, ancestral, interleave, sigmaNodes, towards } from './sigma-space.js'
-import { combine } from './tensors.js'
+import { combine, copy } from './tensors.js'
 
 /**
  * DPM-Solver++ for the reverse SDE, single step, r = ½ (Lu et al. 2022, "DPM-Solver++"; diffusers' DPMSolverSDE,
@@ -35,7 +35,7 @@ export class DpmppSdeScheduler extends SigmaScheduler {
     const noise = this.noise(latents.shape)
     if (this.index % 2 === 0 || !this.start) {
       const { down, up } = ancestral(sigma, this.sigmas[this.index + 1], eta)
-      this.start = { latents, noise }
+      this.start = { latents: copy(latents), noise }
       return combine([1, towards(latents, denoised, sigma, down)], [up, noise])
     }
     const { down, up } = ancestral(sigma, next, eta)

@@ -1,7 +1,7 @@
 import type { Tensor } from '../types.js'
 import type { SchedulerSettings } from './settings.js'
 import { SigmaScheduler, interleave, sigmaNodes, towards } from './sigma-space.js'
-import { clamp, combine } from './tensors.js'
+import { clamp, combine, copy } from './tensors.js'
 
 /**
  * Heun's second-order method (Karras et al. 2022, algorithm 1 without churn): an Euler step, then the same step again
@@ -26,7 +26,7 @@ export class HeunScheduler extends SigmaScheduler {
     const denoised = this.denoise(prediction, latents, this.sigmas[this.index])
     if (this.settings.clipSample) clamp(denoised, 1)
     if (this.index % 2 === 0 || !this.start) {
-      this.start = { latents, denoised }
+      this.start = { latents: copy(latents), denoised }
       return towards(latents, denoised, sigma, next)
     }
     const { start } = this

@@ -100,14 +100,20 @@ const methods: Record<TimestepMethod | SigmaMethod, Method> = {
   'dpm++-2s-a': sigmaMethod((s) => new Dpmpp2sAncestralScheduler(s), ['eta']),
   dpm2: sigmaMethod((s) => new Dpm2Scheduler(s)),
   'dpm2-a': sigmaMethod((s) => new Dpm2Scheduler(s, true), ['eta']),
-  unipc: sigmaMethod((s) => new UniPcScheduler(s), multistep, { order: 2, maxOrder: 3, solverTypes: ['bh1', 'bh2'] }),
+  unipc: sigmaMethod((s) => new UniPcScheduler(s), multistep, {
+    order: 2,
+    maxOrder: 3,
+    solverTypes: ['bh1', 'bh2'],
+  }),
 }
 
 /** Every name that `createScheduler` knows. */
-export const schedulerNames: readonly SchedulerName[] = Object.entries(methods).flatMap(([name, { options }]) => {
-  const suffixes = options.includes('sigmas') ? sigmaSpacings.map((kind) => `-${kind}`) : []
-  return ['', ...suffixes].map((suffix) => `${name}${suffix}` as SchedulerName)
-})
+export const schedulerNames: readonly SchedulerName[] = Object.entries(methods).flatMap(
+  ([name, { options }]) => {
+    const suffixes = options.includes('sigmas') ? sigmaSpacings.map((kind) => `-${kind}`) : []
+    return ['', ...suffixes].map((suffix) => `${name}${suffix}` as SchedulerName)
+  },
+)
 
 /**
  * A scheduler for one run of `steps` steps.
@@ -128,9 +134,14 @@ export function createScheduler(
   const given = checkSchedulerOptions(name, method, options)
   checkSteps(steps, schedule.trainTimesteps)
   if (suffix && given.sigmas && given.sigmas !== suffix) {
-    throw new TypeError(`Expected ${suffix} for sigmas, as the name ${name} says, but received ${given.sigmas}`)
+    throw new TypeError(
+      `Expected ${suffix} for sigmas, as the name ${name} says, but received ${given.sigmas}`,
+    )
   }
-  const described = { ...schedule, rescaleBetasZeroSnr: given.rescaleBetasZeroSnr ?? schedule.rescaleBetasZeroSnr }
+  const described = {
+    ...schedule,
+    rescaleBetasZeroSnr: given.rescaleBetasZeroSnr ?? schedule.rescaleBetasZeroSnr,
+  }
   return method.make({
     steps,
     training: trainingSchedule(described, { finite: !method.infinite }),

@@ -29,7 +29,8 @@ export abstract class LambdaScheduler extends SchedulerBase {
     if (settings.sigmas) {
       levels = shapedSigmas(settings.sigmas, steps, range[0], range[range.length - 1])
       const listed = levels.map((sigma) => timestepAt(training, sigma))
-      timesteps = settings.sigmas === 'karras' && rules.roundKarras ? listed.map(roundHalfEven) : listed.map(Math.trunc)
+      timesteps =
+        settings.sigmas === 'karras' && rules.roundKarras ? listed.map(roundHalfEven) : listed.map(Math.trunc)
     }
     let final = 0
     if (settings.finalSigmasType === 'sigma_min') {

@@ -2,7 +2,7 @@ import type { Tensor } from '../types.js'
 import { AlphaScheduler } from './alpha-space.js'
 import type { SchedulerSettings } from './settings.js'
 import { linspace, spacedTimesteps } from './sigmas.js'
-import { combine } from './tensors.js'
+import { combine, copy } from './tensors.js'
 
 /** σ_data of the boundary condition, and the factor that timesteps enter it with. */
 const SIGMA_DATA = 0.5
@@ -24,7 +24,7 @@ export class LcmScheduler extends AlphaScheduler {
     const predicted = this.denoise(prediction, latents, this.alpha(this.timestep))
     const denoised = combine([out, predicted], [skip, latents])
     this.denoised = denoised
-    if (this.last) return { data: denoised.data.slice(), shape: [...denoised.shape] }
+    if (this.last) return copy(denoised)
     const next = this.alpha(this.timesteps[this.index + 1])
     return combine([Math.sqrt(next), denoised], [Math.sqrt(1 - next), this.noise(latents.shape)])
   }

@@ -27,7 +27,10 @@ export class LmsScheduler extends SigmaScheduler {
     this.history.unshift({ sigma, slope: combine([1 / sigma, latents], [-1 / sigma, denoised]) })
     this.history.length = Math.min(this.history.length, this.settings.order)
     const nodes = this.history.map((entry) => entry.sigma)
-    const slopes = this.history.map(({ slope }, k): Term => [integralOfLagrange(nodes, k, sigma, next), slope])
+    const slopes = this.history.map(({ slope }, k): Term => [
+      integralOfLagrange(nodes, k, sigma, next),
+      slope,
+    ])
     return combine([1, latents], ...slopes)
   }
 

@@ -100,7 +100,11 @@ export interface AcceptedOptions {
  *
  * @throws TypeError, RangeError
  */
-export function checkSchedulerOptions(name: string, accepted: AcceptedOptions, options: unknown): SchedulerOptions {
+export function checkSchedulerOptions(
+  name: string,
+  accepted: AcceptedOptions,
+  options: unknown,
+): SchedulerOptions {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw expected('object', options, 'scheduler options')
   }

@@ -1,7 +1,7 @@
 import type { Tensor } from '../types.js'
 import { AlphaScheduler, discreteTimesteps, fromAlpha } from './alpha-space.js'
 import type { SchedulerSettings } from './settings.js'
-import { clamp, combine, type Term } from './tensors.js'
+import { clamp, combine, copy, type Term } from './tensors.js'
 
 /** Weights of the newest and the older noise predictions: Adams–Bashforth of order 1 to 4. */
 const ADAMS_BASHFORTH = [
@@ -49,7 +49,10 @@ export class PndmScheduler extends AlphaScheduler {
 
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     this.preview(prediction, latents)
-    const next = this.index < this.warmUpCalls ? this.rungeKutta(prediction, latents) : this.multistep(prediction, latents)
+    const next =
+      this.index < this.warmUpCalls
+        ? this.rungeKutta(prediction, latents)
+        : this.multistep(prediction, latents)
     this.calls++
     return next
   }
@@ -57,11 +60,11 @@ export class PndmScheduler extends AlphaScheduler {
   private rungeKutta(prediction: Tensor, latents: Tensor): Tensor {
     const stage = this.index % 4
     if (stage === 0) {
-      this.start = latents
+      this.start = copy(latents)
       this.stages = []
       this.remember(prediction)
     }
-    this.stages.push([RUNGE_KUTTA[stage], prediction])
+    this.stages.push([RUNGE_KUTTA[stage], copy(prediction)])
     // Stages end half a step, half a step, a whole and a whole step below the one they start from.
     const to = this.timestep - (stage % 2 === 0 ? Math.floor(this.stride / 2) : 0)
     const slope = stage === 3 ? combine(...this.stages) : prediction
@@ -77,14 +80,14 @@ export class PndmScheduler extends AlphaScheduler {
       return this.transfer(start, this.timestep + this.stride, this.timestep, mean)
     }
     this.remember(prediction)
-    if (this.calls === 0) this.start = latents
+    if (this.calls === 0) this.start = copy(latents)
     const weights = ADAMS_BASHFORTH[this.history.length - 1]
     const slope = combine(...this.history.map((older, k): Term => [weights[k], older]))
     return this.transfer(latents, this.timestep, this.timestep - this.stride, slope)
   }
 
   private remember(prediction: Tensor): void {
-    this.history = [{ data: prediction.data.slice(), shape: prediction.shape }, ...this.history.slice(0, 3)]
+    this.history = [copy(prediction), ...this.history.slice(0, 3)]
   }
 
   /** Moves latents from one timestep to another along a noise prediction (eq. 11, the deterministic DDIM step). */

@@ -37,7 +37,12 @@ export interface SpacingRequest {
  * Timesteps in descending order, `steps` of them: integers, except for 'linspace' which divides 0…T−1 evenly.
  * An offset never leads beyond T−1, where diffusers would fail to find the timestep.
  */
-export function spacedTimesteps({ spacing, steps, trainTimesteps: T, stepsOffset }: SpacingRequest): number[] {
+export function spacedTimesteps({
+  spacing,
+  steps,
+  trainTimesteps: T,
+  stepsOffset,
+}: SpacingRequest): number[] {
   switch (spacing) {
     case 'linspace':
       return linspace(0, T - 1, steps).reverse()

@@ -29,13 +29,16 @@ export class UniPcScheduler extends LambdaScheduler {
     const here = { level, denoised }
     const corrected = this.previous
       ? this.update(this.previous.latents, level, this.history, this.previous.order, here)
-      : latents
+      : copy(latents)
     // Two equal levels: nothing to move. The correction is the step, and must not be made again.
     if (level === next) {
       this.previous = undefined
       return copy(corrected)
     }
-    this.history = [here, ...this.history.filter((entry) => entry.level !== level)].slice(0, this.settings.order)
+    this.history = [here, ...this.history.filter((entry) => entry.level !== level)].slice(
+      0,
+      this.settings.order,
+    )
     const left = this.timesteps.length - this.index
     const limit = this.settings.lowerOrderFinal || next === 0 ? left : Infinity
     const order = next === 0 ? 1 : Math.min(limit, this.history.length)
@@ -100,7 +103,10 @@ function solve(rows: number[][]): number[] {
   const n = rows.length
   for (let column = 0; column < n; column++) {
     const below = rows.slice(column)
-    const pivot = below.reduce((best, row, i) => (Math.abs(row[column]) > Math.abs(below[best][column]) ? i : best), 0)
+    const pivot = below.reduce(
+      (best, row, i) => (Math.abs(row[column]) > Math.abs(below[best][column]) ? i : best),
+      0,
+    )
     ;[rows[column], rows[column + pivot]] = [rows[column + pivot], rows[column]]
     for (let i = 0; i < n; i++) {
       if (i === column) continue

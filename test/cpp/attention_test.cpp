@@ -114,8 +114,8 @@ void check(const Case& c) {
         if (i % problem.ldo >= c.heads * c.head_dim) continue;
         const double error = std::fabs(static_cast<double>(whole[i]) - truth[i]);
         if (!(error <= tol))
-          why = "row " + std::to_string(i / problem.ldo) + " column " + std::to_string(i % problem.ldo) + ": " +
-                text(whole[i]) + ", expected " + text(truth[i]) + " within " + text(tol);
+          why = "row " + std::to_string(i / problem.ldo) + " column " + std::to_string(i % problem.ldo) +
+                ": " + text(whole[i]) + ", expected " + text(truth[i]) + " within " + text(tol);
       }
     }
     for (int64_t cut : {1, 7, 50}) {
@@ -123,15 +123,16 @@ void check(const Case& c) {
       const Floats pieces = problem.run(*tables[t], cut, why);
       for (int64_t i = 0; i < whole.size() && why.empty(); ++i)
         if (!same_bits(whole[i], pieces[i]))
-          why = "cut into " + std::to_string(cut) + " queries, element " + std::to_string(i) + ": " + text(whole[i]) +
-                " or " + text(pieces[i]);
+          why = "cut into " + std::to_string(cut) + " queries, element " + std::to_string(i) + ": " +
+                text(whole[i]) + " or " + text(pieces[i]);
     }
     report(name, why);
   }
 }
 
 void sizes() {
-  constexpr int64_t lengths[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 63, 65, 77, 130};
+  constexpr int64_t lengths[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+                                 13, 14, 15, 16, 17, 31, 33, 63, 65, 77, 130};
   constexpr int64_t dims[] = {1, 2, 3, 5, 6, 7, 8, 13, 16, 17, 40, 64, 80, 160};
   Random random("attention sizes");
   int index = 0;
@@ -178,7 +179,8 @@ void not_a_number() {
         for (int64_t j = 0; j < c.heads * c.head_dim && why.empty(); ++j) {
           const bool expected = j < c.head_dim && (where == 0 ? i == 7 : where == 1 || j == 4);
           if (std::isnan(out[i * problem.ldo + j]) != expected)
-            why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(out[i * problem.ldo + j]);
+            why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " +
+                  text(out[i * problem.ldo + j]);
         }
       report(name, why);
     }

@@ -6,7 +6,8 @@
 
 namespace nd::cases {
 
-/// runs = 3: a 3×3 convolution's rows over NHWC (kx and channels contiguous); 1: a linear layer or 1×1 convolution.
+/// runs = 3: a 3×3 convolution's rows over NHWC (kx and channels contiguous); 1: a linear layer or 1×1
+/// convolution.
 struct Gemm {
   const char* layer;
   int64_t m, n, k, runs;
@@ -38,10 +39,10 @@ struct Attention {
 };
 
 constexpr Attention kAttentions[] = {
-    {"unet self 64x64", 4096, 4096, 8, 40, false},  {"unet self 32x32", 1024, 1024, 8, 80, false},
-    {"unet self 16x16", 256, 256, 8, 160, false},   {"unet self 8x8", 64, 64, 8, 160, false},
-    {"unet cross 64x64", 4096, 77, 8, 40, false},   {"unet cross 32x32", 1024, 77, 8, 80, false},
-    {"sd2 self 64x64", 4096, 4096, 5, 64, false},   {"vae mid block", 4096, 4096, 1, 512, false},
+    {"unet self 64x64", 4096, 4096, 8, 40, false}, {"unet self 32x32", 1024, 1024, 8, 80, false},
+    {"unet self 16x16", 256, 256, 8, 160, false},  {"unet self 8x8", 64, 64, 8, 160, false},
+    {"unet cross 64x64", 4096, 77, 8, 40, false},  {"unet cross 32x32", 1024, 77, 8, 80, false},
+    {"sd2 self 64x64", 4096, 4096, 5, 64, false},  {"vae mid block", 4096, 4096, 1, 512, false},
     {"text encoder", 77, 77, 12, 64, true},
 };
 

@@ -57,7 +57,8 @@ void arena() {
     arena.reserve(1000);
     void* a = arena.allocate(1);
     void* b = arena.allocate(100);
-    if (reinterpret_cast<uintptr_t>(a) % 64 || reinterpret_cast<uintptr_t>(b) % 64) return "not aligned to 64 bytes";
+    if (reinterpret_cast<uintptr_t>(a) % 64 || reinterpret_cast<uintptr_t>(b) % 64)
+      return "not aligned to 64 bytes";
     std::memset(a, 1, 1);
     std::memset(b, 2, 100);
     arena.release(a);
@@ -187,7 +188,8 @@ void tables() {
     const Kernels* const* list = available_kernels(&count);
     std::set<std::string> names;
     for (int i = 0; i < count; ++i) names.insert(list[i]->name);
-    return count > 0 && names.size() == static_cast<size_t>(count) && std::string(list[count - 1]->name) == "ref"
+    return count > 0 && names.size() == static_cast<size_t>(count) &&
+                   std::string(list[count - 1]->name) == "ref"
                ? ""
                : "wrong list";
   });
@@ -198,7 +200,8 @@ void tables() {
     try {
       best_kernels();
     } catch (const Error& error) {
-      why = error.code() == ErrorCode::invalid_argument && std::string(error.what()).find("ref") != std::string::npos
+      why = error.code() == ErrorCode::invalid_argument &&
+                    std::string(error.what()).find("ref") != std::string::npos
                 ? ""
                 : error.what();
     }

@@ -15,7 +15,15 @@ constexpr int64_t kSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
 const char* const kActivationNames[] = {"none", "silu", "gelu", "quick_gelu", "geglu"};
 
 // Parts of a case that are on or off.
-enum : int { kBias = 1, kImageBias = 2, kResidual = 4, kInPlace = 8, kScale = 16, kOffsets = 32, kWhole = 64 };
+enum : int {
+  kBias = 1,
+  kImageBias = 2,
+  kResidual = 4,
+  kInPlace = 8,
+  kScale = 16,
+  kOffsets = 32,
+  kWhole = 64
+};
 
 struct Case {
   int64_t m, n, k, runs;
@@ -127,7 +135,8 @@ struct Problem {
     if (c.flags & kScale) args.scale = c.flags & kWhole ? -2.0f : 0.7071f;
     for (int64_t m0 = 0, m1; m0 < c.m; m0 = m1) {
       m1 = row_cut ? std::min(c.m, m0 + row_cut) : c.m;
-      if (!each_panel) table.gemm(args, m0, m1, 0, panels);
+      if (!each_panel)
+        table.gemm(args, m0, m1, 0, panels);
       else
         for (int64_t p = panels - 1; p >= 0; --p) table.gemm(args, m0, m1, p, p + 1);
     }
@@ -156,11 +165,15 @@ struct Problem {
 double tolerance(const Case& c, double a_norm, double value_norm, double gate_norm) {
   if (c.flags & kWhole) return 0;
   auto largest = [&](double norm) { return a_norm * norm + 2; };  // with both biases
-  auto error = [&](double norm) { return kEps * ((8 + std::sqrt(static_cast<double>(c.k))) * a_norm * norm + 8); };
+  auto error = [&](double norm) {
+    return kEps * ((8 + std::sqrt(static_cast<double>(c.k))) * a_norm * norm + 8);
+  };
   auto activated = [&](double norm) { return 1.2 * error(norm) + 4e-7 * largest(norm); };
   double total = error(value_norm);
-  if (c.geglu()) total = largest(value_norm) * activated(gate_norm) + largest(gate_norm) * total;
-  else if (c.activation != Activation::none) total = activated(value_norm);
+  if (c.geglu())
+    total = largest(value_norm) * activated(gate_norm) + largest(gate_norm) * total;
+  else if (c.activation != Activation::none)
+    total = activated(value_norm);
   const double biggest = largest(value_norm) * (c.geglu() ? largest(gate_norm) : 1);
   return total + kEps * (biggest + 2);
 }
@@ -172,11 +185,12 @@ std::string compare(const Problem& p, const Floats& got, const Floats& truth) {
     const double a_norm = p.row_norm(i);
     const int64_t row = p.c.flags & kOffsets ? p.c_offset[i] : i * p.ldc;
     for (int64_t j = 0; j < p.c.outputs(); ++j) {
-      const double tol = tolerance(p.c, a_norm, weight_norms[j], p.c.geglu() ? weight_norms[p.c.n / 2 + j] : 0);
+      const double tol =
+          tolerance(p.c, a_norm, weight_norms[j], p.c.geglu() ? weight_norms[p.c.n / 2 + j] : 0);
       const double error = std::fabs(static_cast<double>(got[row + j]) - truth[row + j]);
       if (!(error <= tol))
-        return "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(got[row + j]) + ", expected " +
-               text(truth[row + j]) + " within " + text(tol);
+        return "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(got[row + j]) +
+               ", expected " + text(truth[row + j]) + " within " + text(tol);
     }
   }
   return "";
@@ -184,7 +198,8 @@ std::string compare(const Problem& p, const Floats& got, const Floats& truth) {
 
 std::string different(const Floats& a, const Floats& b) {
   for (int64_t i = 0; i < a.size(); ++i)
-    if (!same_bits(a[i], b[i])) return "element " + std::to_string(i) + ": " + text(a[i]) + " or " + text(b[i]);
+    if (!same_bits(a[i], b[i]))
+      return "element " + std::to_string(i) + ": " + text(a[i]) + " or " + text(b[i]);
   return "";
 }
 
@@ -243,7 +258,8 @@ void sizes() {
       }
 }
 
-/// Every combination of the epilogue's parts on one awkward shape: a full panel and a narrow one, a tail of rows.
+/// Every combination of the epilogue's parts on one awkward shape: a full panel and a narrow one, a tail of
+/// rows.
 void epilogues() {
   for (int activation = 0; activation < 5; ++activation)
     for (int flags = 0; flags < 64; flags += small() ? 7 : 1) {
@@ -256,7 +272,8 @@ void epilogues() {
 /// Real layers with fewer rows and columns, so that k (and its blocks) keeps its true length.
 void layers() {
   for (const cases::Gemm& layer : cases::kGemms) {
-    const int64_t m = std::min<int64_t>(layer.m, small() ? 7 : 29), n = std::min<int64_t>(layer.n, small() ? 66 : 134);
+    const int64_t m = std::min<int64_t>(layer.m, small() ? 7 : 29),
+                  n = std::min<int64_t>(layer.n, small() ? 66 : 134);
     const int flags = layer.activation == Activation::geglu ? kBias : kBias | kResidual;
     check({m, n, layer.k, layer.runs, layer.activation, flags});
     check({m, n, layer.k, layer.runs, Activation::none, flags | kWhole});
@@ -274,7 +291,8 @@ void not_a_number() {
     for (int activation = 0; activation < 5; ++activation)
       for (float value : bad) {
         const Case c = {8, 70, 9, 1, static_cast<Activation>(activation), 0};
-        const std::string name = "gemm nan/" + std::string(tables[t]->name) + " " + c.name() + " value=" + text(value);
+        const std::string name =
+            "gemm nan/" + std::string(tables[t]->name) + " " + c.name() + " value=" + text(value);
         if (!wanted(name)) continue;
         Problem problem(c);
         problem.a[problem.a_offset[5] + problem.runs[0].offset + 4] = value;
@@ -284,7 +302,8 @@ void not_a_number() {
         for (int64_t i = 0; i < c.m && why.empty(); ++i)
           for (int64_t j = 0; j < c.outputs(); ++j)
             if (std::isnan(out[i * problem.ldc + j]) != (i == 5))
-              why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(out[i * problem.ldc + j]);
+              why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " +
+                    text(out[i * problem.ldc + j]);
         report(name, why);
       }
 }

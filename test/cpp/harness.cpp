@@ -22,11 +22,19 @@ float canary() {
 }
 }  // namespace
 
-Register::Register(Suite suite) { suites().push_back(suite); }
+Register::Register(Suite suite) {
+  suites().push_back(suite);
+}
 
-bool wanted(const std::string& name) { return name.find(filter) != std::string::npos; }
-bool small() { return small_set; }
-void pass() { ++passed; }
+bool wanted(const std::string& name) {
+  return name.find(filter) != std::string::npos;
+}
+bool small() {
+  return small_set;
+}
+void pass() {
+  ++passed;
+}
 
 void fail(const std::string& name, const std::string& why) {
   ++failed;
@@ -34,15 +42,19 @@ void fail(const std::string& name, const std::string& why) {
 }
 
 void report(const std::string& name, const std::string& why) {
-  if (why.empty()) pass();
-  else fail(name, why);
+  if (why.empty())
+    pass();
+  else
+    fail(name, why);
 }
 
 int run(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
-    if (arg == "--small") small_set = true;
-    else filter = arg;
+    if (arg == "--small")
+      small_set = true;
+    else
+      filter = arg;
   }
   for (Suite suite : suites()) suite();
   std::printf("%d passed, %d failed\n", passed, failed);
@@ -70,17 +82,22 @@ Floats::Floats(int64_t count, int64_t skew)
   data_ = reinterpret_cast<float*>((start + 63) / 64 * 64) + skew;
 }
 
-bool Floats::untouched(int64_t i) const { return std::memcmp(data_ + i, &kCanary, sizeof kCanary) == 0; }
+bool Floats::untouched(int64_t i) const {
+  return std::memcmp(data_ + i, &kCanary, sizeof kCanary) == 0;
+}
 
 std::string Floats::guards() const {
   const int64_t after = store_.data() + store_.size() - (data_ + count_);
   for (int64_t i = store_.data() - data_; i < count_ + after; ++i) {
     if (i == 0) i = count_;
-    if (i < count_ + after && !untouched(i)) return "wrote element " + std::to_string(i) + " of " + std::to_string(count_);
+    if (i < count_ + after && !untouched(i))
+      return "wrote element " + std::to_string(i) + " of " + std::to_string(count_);
   }
   return "";
 }
 
 }  // namespace nd::test
 
-int main(int argc, char** argv) { return nd::test::run(argc, argv); }
+int main(int argc, char** argv) {
+  return nd::test::run(argc, argv);
+}

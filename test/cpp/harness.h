@@ -1,4 +1,5 @@
-// The smallest test harness that serves: named cases, a filter, one line for each failure, a count at the end.
+// The smallest test harness that serves: named cases, a filter, one line for each failure, a count at the
+// end.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -7,8 +8,8 @@
 
 namespace nd::test {
 
-/// True where this case is to run: the command line's filter is a part of its name, and --small (for emulators) keeps
-/// it. A case's name says everything that reproduces it: give it back as the filter.
+/// True where this case is to run: the command line's filter is a part of its name, and --small (for
+/// emulators) keeps it. A case's name says everything that reproduces it: give it back as the filter.
 bool wanted(const std::string& name);
 bool small();
 
@@ -38,7 +39,8 @@ class Random {
 
 std::string text(double x);
 
-/// Floats behind a 64-byte boundary plus `skew` floats, filled with a canary before, between and after what is written.
+/// Floats behind a 64-byte boundary plus `skew` floats, filled with a canary before, between and after what
+/// is written.
 class Floats {
  public:
   Floats(int64_t count, int64_t skew = 0);
@@ -58,6 +60,8 @@ class Floats {
   int64_t count_;
 };
 
-inline bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+inline bool same_bits(float a, float b) {
+  return std::memcmp(&a, &b, sizeof a) == 0;
+}
 
 }  // namespace nd::test

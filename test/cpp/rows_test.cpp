@@ -11,7 +11,8 @@ namespace nd::test {
 namespace {
 
 constexpr double kEps = 0x1p-23;
-constexpr int64_t kSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 63, 65, 130, 320};
+constexpr int64_t kSizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10,  11, 12,
+                              13, 14, 15, 16, 17, 31, 33, 63, 65, 130, 320};
 
 const Kernels& reference() {
   int count = 0;
@@ -33,8 +34,8 @@ std::string compare(const Floats& got, const Floats& truth, const std::function<
   for (int64_t i = 0; i < truth.size(); ++i) {
     const double error = std::fabs(static_cast<double>(got[i]) - truth[i]);
     if (!(error <= tolerance(i)))
-      return "element " + std::to_string(i) + ": " + text(got[i]) + ", expected " + text(truth[i]) + " within " +
-             text(tolerance(i));
+      return "element " + std::to_string(i) + ": " + text(got[i]) + ", expected " + text(truth[i]) +
+             " within " + text(tolerance(i));
   }
   return got.guards();
 }
@@ -46,24 +47,27 @@ Floats random_floats(int64_t count, int64_t skew, Random& random, float size = 1
 }
 
 void moments(int64_t rows, int64_t c, float offset) {
-  each_table("channel_moments", "rows=" + std::to_string(rows) + " c=" + std::to_string(c) + " offset=" + text(offset),
-             [=](const Kernels& table, Random random) {
-               Floats x = random_floats(rows * c, 1, random, 1, offset);
-               Floats mean(c), m2(c, 1), true_mean(c), true_m2(c);
-               table.channel_moments(x.get(), rows, c, mean.get(), m2.get());
-               reference().channel_moments(x.get(), rows, c, true_mean.get(), true_m2.get());
-               // |x − shift| ≤ 2, so no square exceeds 4; the offset's own rounding is in the data already.
-               std::string why = compare(mean, true_mean, [&](int64_t) { return kEps * (20 + std::fabs(offset)); });
-               if (why.empty())
-                 why = compare(m2, true_m2, [&](int64_t) { return kEps * rows * (20 + std::fabs(offset) * 0.01); });
-               return why;
-             });
+  each_table(
+      "channel_moments",
+      "rows=" + std::to_string(rows) + " c=" + std::to_string(c) + " offset=" + text(offset),
+      [=](const Kernels& table, Random random) {
+        Floats x = random_floats(rows * c, 1, random, 1, offset);
+        Floats mean(c), m2(c, 1), true_mean(c), true_m2(c);
+        table.channel_moments(x.get(), rows, c, mean.get(), m2.get());
+        reference().channel_moments(x.get(), rows, c, true_mean.get(), true_m2.get());
+        // |x − shift| ≤ 2, so no square exceeds 4; the offset's own rounding is in the data already.
+        std::string why = compare(mean, true_mean, [&](int64_t) { return kEps * (20 + std::fabs(offset)); });
+        if (why.empty())
+          why = compare(m2, true_m2, [&](int64_t) { return kEps * rows * (20 + std::fabs(offset) * 0.01); });
+        return why;
+      });
 }
 
 void affine(int64_t rows, int64_t c, bool scaled, bool silu, bool in_place) {
   each_table("affine_rows",
-             "rows=" + std::to_string(rows) + " c=" + std::to_string(c) + " scaled=" + std::to_string(scaled) +
-                 " silu=" + std::to_string(silu) + " in_place=" + std::to_string(in_place),
+             "rows=" + std::to_string(rows) + " c=" + std::to_string(c) +
+                 " scaled=" + std::to_string(scaled) + " silu=" + std::to_string(silu) +
+                 " in_place=" + std::to_string(in_place),
              [=](const Kernels& table, Random random) {
                Floats x = random_floats(rows * c, 3, random, 12);
                Floats scale = random_floats(c, 1, random, 2), shift = random_floats(c, 0, random);
@@ -82,30 +86,31 @@ void affine(int64_t rows, int64_t c, bool scaled, bool silu, bool in_place) {
 }
 
 void layer_norm(int64_t rows, int64_t c, float offset) {
-  each_table("layer_norm", "rows=" + std::to_string(rows) + " c=" + std::to_string(c) + " offset=" + text(offset),
-             [=](const Kernels& table, Random random) {
-               Floats x = random_floats(rows * c, 1, random, 1, offset);
-               Floats gamma = random_floats(c, 2, random), beta = random_floats(c, 1, random);
-               Floats out(rows * c, 3), truth(rows * c);
-               const float eps = 1e-5f;
-               table.layer_norm(x.get(), rows, c, gamma.get(), beta.get(), eps, out.get());
-               reference().layer_norm(x.get(), rows, c, gamma.get(), beta.get(), eps, truth.get());
-               std::string why = compare(out, truth, [&](int64_t i) {
-                 // The mean's rounding error is divided by the row's deviation.
-                 const float* row = x.get() + i / c * c;
-                 double mean = 0, square = 0;
-                 for (int64_t j = 0; j < c; ++j) mean += row[j];
-                 mean /= c;
-                 for (int64_t j = 0; j < c; ++j) square += (row[j] - mean) * (row[j] - mean);
-                 const double inverse = 1 / std::sqrt(square / c + eps);
-                 return kEps * (8 + 4 * inverse * (1 + std::fabs(offset)) + 8 * std::fabs(x[i] - mean) * inverse);
-               });
-               if (!why.empty()) return why;
-               table.layer_norm(x.get(), rows, c, gamma.get(), beta.get(), eps, x.get());  // in place
-               for (int64_t i = 0; i < rows * c; ++i)
-                 if (!same_bits(x[i], out[i])) return "in place, element " + std::to_string(i) + " differs";
-               return x.guards();
-             });
+  each_table(
+      "layer_norm", "rows=" + std::to_string(rows) + " c=" + std::to_string(c) + " offset=" + text(offset),
+      [=](const Kernels& table, Random random) {
+        Floats x = random_floats(rows * c, 1, random, 1, offset);
+        Floats gamma = random_floats(c, 2, random), beta = random_floats(c, 1, random);
+        Floats out(rows * c, 3), truth(rows * c);
+        const float eps = 1e-5f;
+        table.layer_norm(x.get(), rows, c, gamma.get(), beta.get(), eps, out.get());
+        reference().layer_norm(x.get(), rows, c, gamma.get(), beta.get(), eps, truth.get());
+        std::string why = compare(out, truth, [&](int64_t i) {
+          // The mean's rounding error is divided by the row's deviation.
+          const float* row = x.get() + i / c * c;
+          double mean = 0, square = 0;
+          for (int64_t j = 0; j < c; ++j) mean += row[j];
+          mean /= c;
+          for (int64_t j = 0; j < c; ++j) square += (row[j] - mean) * (row[j] - mean);
+          const double inverse = 1 / std::sqrt(square / c + eps);
+          return kEps * (8 + 4 * inverse * (1 + std::fabs(offset)) + 8 * std::fabs(x[i] - mean) * inverse);
+        });
+        if (!why.empty()) return why;
+        table.layer_norm(x.get(), rows, c, gamma.get(), beta.get(), eps, x.get());  // in place
+        for (int64_t i = 0; i < rows * c; ++i)
+          if (!same_bits(x[i], out[i])) return "in place, element " + std::to_string(i) + " differs";
+        return x.guards();
+      });
 }
 
 void elementwise(int64_t count) {
@@ -113,7 +118,8 @@ void elementwise(int64_t count) {
     const Activation activation = static_cast<Activation>(f);
     each_table("activate", "count=" + std::to_string(count) + " f=" + std::to_string(f),
                [=](const Kernels& table, Random random) {
-                 Floats x = random_floats(count, 1, random, count % 2 ? 8.0f : 110.0f), out = Floats(count, 1), truth(count);
+                 Floats x = random_floats(count, 1, random, count % 2 ? 8.0f : 110.0f),
+                        out = Floats(count, 1), truth(count);
                  std::copy(x.get(), x.get() + count, out.get());
                  std::copy(x.get(), x.get() + count, truth.get());
                  table.activate(out.get(), count, activation);
@@ -124,7 +130,8 @@ void elementwise(int64_t count) {
                });
   }
   each_table("add", "count=" + std::to_string(count), [=](const Kernels& table, Random random) {
-    Floats a = random_floats(count, 1, random), b = random_floats(count, 2, random), out(count, 3), truth(count);
+    Floats a = random_floats(count, 1, random), b = random_floats(count, 2, random), out(count, 3),
+           truth(count);
     table.add(a.get(), b.get(), count, out.get());
     reference().add(a.get(), b.get(), count, truth.get());
     std::string why = compare(out, truth, [](int64_t) { return 0.0; });
@@ -136,11 +143,13 @@ void elementwise(int64_t count) {
 
 void layout(int64_t c, int64_t pixels) {
   for (int back = 0; back < 2; ++back)
-    each_table(back ? "rows_to_planar" : "planar_to_rows", "c=" + std::to_string(c) + " pixels=" + std::to_string(pixels),
+    each_table(back ? "rows_to_planar" : "planar_to_rows",
+               "c=" + std::to_string(c) + " pixels=" + std::to_string(pixels),
                [=](const Kernels& table, Random random) {
                  Floats x = random_floats(c * pixels, 1, random), out(c * pixels, 3), truth(c * pixels);
                  (back ? table.rows_to_planar : table.planar_to_rows)(x.get(), c, pixels, out.get());
-                 (back ? reference().rows_to_planar : reference().planar_to_rows)(x.get(), c, pixels, truth.get());
+                 (back ? reference().rows_to_planar : reference().planar_to_rows)(x.get(), c, pixels,
+                                                                                  truth.get());
                  return compare(out, truth, [](int64_t) { return 0.0; });
                });
 }
@@ -152,13 +161,16 @@ void number_formats() {
       each_table(bfloat ? "bfloat16_to_float" : "half_to_float", "count=" + std::to_string(count),
                  [=](const Kernels& table, Random) {
                    std::vector<uint16_t> x(count);
-                   for (int64_t i = 0; i < count; ++i) x[i] = static_cast<uint16_t>(i * (count < 65536 ? 1777 : 1));
+                   for (int64_t i = 0; i < count; ++i)
+                     x[i] = static_cast<uint16_t>(i * (count < 65536 ? 1777 : 1));
                    Floats out(count, 1), truth(count);
                    (bfloat ? table.bfloat16_to_float : table.half_to_float)(x.data(), count, out.get());
-                   (bfloat ? reference().bfloat16_to_float : reference().half_to_float)(x.data(), count, truth.get());
+                   (bfloat ? reference().bfloat16_to_float : reference().half_to_float)(x.data(), count,
+                                                                                        truth.get());
                    for (int64_t i = 0; i < count; ++i)
                      if (!(same_bits(out[i], truth[i]) || (std::isnan(out[i]) && std::isnan(truth[i]))))
-                       return "bits " + std::to_string(x[i]) + ": " + text(out[i]) + ", expected " + text(truth[i]);
+                       return "bits " + std::to_string(x[i]) + ": " + text(out[i]) + ", expected " +
+                              text(truth[i]);
                    return out.guards();
                  });
     }
@@ -176,11 +188,13 @@ void not_a_number() {
       return std::string();
     });
   each_table("norm nan", "", [=](const Kernels& table, Random random) {
-    Floats x = random_floats(10 * 35, 1, random), mean(35), m2(35), one = random_floats(35, 0, random), out(350);
+    Floats x = random_floats(10 * 35, 1, random), mean(35), m2(35), one = random_floats(35, 0, random),
+           out(350);
     x[4 * 35 + 33] = nan;
     table.channel_moments(x.get(), 10, 35, mean.get(), m2.get());
     for (int64_t j = 0; j < 35; ++j)
-      if (std::isnan(mean[j]) != (j == 33) || std::isnan(m2[j]) != (j == 33)) return "channel " + std::to_string(j);
+      if (std::isnan(mean[j]) != (j == 33) || std::isnan(m2[j]) != (j == 33))
+        return "channel " + std::to_string(j);
     table.layer_norm(x.get(), 10, 35, one.get(), one.get(), 1e-5f, out.get());
     for (int64_t i = 0; i < 350; ++i)
       if (std::isnan(out[i]) != (i / 35 == 4)) return "layer_norm element " + std::to_string(i);

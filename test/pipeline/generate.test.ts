@@ -4,7 +4,13 @@ import { join } from 'node:path'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import t from 'tap'
-import { createScheduler, DiffusionPipeline, type Scheduler, type StepEvent, type Tensor } from '../../lib/index.js'
+import {
+  createScheduler,
+  DiffusionPipeline,
+  type Scheduler,
+  type StepEvent,
+  type Tensor,
+} from '../../lib/index.js'
 import { fixtures, largestDifference, quick } from './support.js'
 
 const pipe = await DiffusionPipeline.load()
@@ -14,7 +20,13 @@ t.test('result', async (t) => {
   const result = await pipe.generate({ ...quick, negativePrompt: 'flat ghost', batchSize: 2 })
   t.equal(result.images.length, 2)
   t.same(result.seeds, [1, 2])
-  t.match(result.parameters[1], { prompt: 'noto pizza', negativePrompt: 'flat ghost', seed: 2, steps: 2, model: 'emoji-64' })
+  t.match(result.parameters[1], {
+    prompt: 'noto pizza',
+    negativePrompt: 'flat ghost',
+    seed: 2,
+    steps: 2,
+    model: 'emoji-64',
+  })
   t.match(result.images[0], { width: 64, height: 64 })
   t.equal(result.images[0].data.length, 64 * 64 * 3)
   t.ok(result.timings.denoise > 0 && result.timings.total >= result.timings.denoise + result.timings.decode)
@@ -26,12 +38,18 @@ t.test('result', async (t) => {
 })
 
 t.test('same seed same picture, other seed another', async (t) => {
-  const [a, b, c] = await Promise.all([quick, quick, { ...quick, seed: 2 }].map((options) => pipe.generate(options)))
+  const [a, b, c] = await Promise.all(
+    [quick, quick, { ...quick, seed: 2 }].map((options) => pipe.generate(options)),
+  )
   t.equal(largestDifference(a.images[0].data, b.images[0].data), 0)
   t.ok(largestDifference(a.images[0].data, c.images[0].data) > 20)
   const random = await pipe.generate({ ...quick, seed: undefined })
   const again = await pipe.generate({ ...quick, seed: random.seeds[0] })
-  t.equal(largestDifference(random.images[0].data, again.images[0].data), 0, 'a reported seed repeats the picture')
+  t.equal(
+    largestDifference(random.images[0].data, again.images[0].data),
+    0,
+    'a reported seed repeats the picture',
+  )
   const philox = await pipe.generate({ ...quick, rng: 'philox' })
   t.ok(largestDifference(a.images[0].data, philox.images[0].data) > 20)
 })
@@ -72,7 +90,9 @@ t.test('steps are reported', async (t) => {
     }),
     { message: 'mine' },
   )
-  await t.rejects(pipe.generate({ ...quick, onStep: async () => Promise.reject(new Error('late')) }), { message: 'late' })
+  await t.rejects(pipe.generate({ ...quick, onStep: async () => Promise.reject(new Error('late')) }), {
+    message: 'late',
+  })
 })
 
 t.test('iterator', async (t) => {
@@ -108,14 +128,21 @@ t.test('embeddings', async (t) => {
   t.equal(largestDifference(same.images[0].data, expected.images[0].data), 0)
   const plain = await pipe.generate({ promptEmbeds, steps, guidanceScale, seed })
   const plainExpected = await pipe.generate(quick)
-  t.equal(largestDifference(plain.images[0].data, plainExpected.images[0].data), 0, 'without negative ones: those of ""')
+  t.equal(
+    largestDifference(plain.images[0].data, plainExpected.images[0].data),
+    0,
+    'without negative ones: those of ""',
+  )
 })
 
 t.test('latents in and out', async (t) => {
   const { latents, images } = await pipe.generate({ ...quick, outputType: 'latents' })
   t.same(latents!.shape, [1, 4, 16, 16])
   t.same(images, [])
-  const decoded = await pipe.vae.decode({ data: latents!.data.map((x) => x / pipe.vae.scalingFactor), shape: latents!.shape })
+  const decoded = await pipe.vae.decode({
+    data: latents!.data.map((x) => x / pipe.vae.scalingFactor),
+    shape: latents!.shape,
+  })
   const expected = await pipe.generate(quick)
   const bytes = Uint8ClampedArray.from(decoded.data, (x) => (x / 2 + 0.5) * 255)
   t.equal(bytes[0], expected.images[0].data[0])
@@ -123,7 +150,10 @@ t.test('latents in and out', async (t) => {
   const a = await pipe.generate({ ...quick, latents: zeros, seed: 1 })
   const b = await pipe.generate({ ...quick, latents: zeros, seed: 2 })
   t.equal(largestDifference(a.images[0].data, b.images[0].data), 0, 'given latents stand in for the seed')
-  await t.rejects(pipe.generate({ ...quick, width: 128, latents: zeros }), { name: 'RangeError', message: /latents/ })
+  await t.rejects(pipe.generate({ ...quick, width: 128, latents: zeros }), {
+    name: 'RangeError',
+    message: /latents/,
+  })
 })
 
 t.test('a scheduler of one’s own', async (t) => {

@@ -52,7 +52,12 @@ t.test('abort', async (t) => {
 t.test('two callers', async (t) => {
   const pipe = await DiffusionPipeline.load()
   t.teardown(() => pipe.dispose())
-  const options = ['noto crab', 'flat rocket', 'noto banana'].map((prompt, i) => ({ ...quick, prompt, seed: i, scheduler: 'ddpm' as const }))
+  const options = ['noto crab', 'flat rocket', 'noto banana'].map((prompt, i) => ({
+    ...quick,
+    prompt,
+    seed: i,
+    scheduler: 'ddpm' as const,
+  }))
   const alone = []
   for (const one of options) alone.push(await pipe.generate(one))
   const order: number[] = []
@@ -65,7 +70,11 @@ t.test('two callers', async (t) => {
   )
   t.same(order, [0, 1, 2], 'first come, first served')
   for (const i of options.keys()) {
-    t.equal(largestDifference(together[i].images[0].data, alone[i].images[0].data), 0, `picture ${i} is what it is alone`)
+    t.equal(
+      largestDifference(together[i].images[0].data, alone[i].images[0].data),
+      0,
+      `picture ${i} is what it is alone`,
+    )
   }
   const failing = pipe.generate({ ...quick, onStep: () => Promise.reject(new Error('mine')) })
   const next = pipe.generate(quick)
@@ -108,16 +117,35 @@ t.test('components check what they get', async (t) => {
   const latents = { data: new Float32Array(4 * 16 * 16), shape: [1, 4, 16, 16] }
   const context = { data: new Float32Array(24 * 128), shape: [1, 24, 128] }
   t.same((await pipe.unet.predict({ latents, timestep: 1, context })).shape, [1, 4, 16, 16])
-  await t.rejects(pipe.unet.predict({ latents: context, timestep: 1, context }), { name: 'RangeError', message: /latents/ })
-  await t.rejects(pipe.unet.predict({ latents, timestep: NaN, context }), { name: 'RangeError', message: /timestep/ })
-  await t.rejects(pipe.unet.predict({ latents, timestep: [1, 2], context }), { name: 'RangeError', message: /timestep/ })
-  await t.rejects(pipe.unet.predict({ latents, timestep: 1, context: latents }), { name: 'RangeError', message: /context/ })
-  await t.rejects(pipe.unet.predict({ latents, timestep: 1, context, time: 1 } as never), { message: /Unknown option/ })
+  await t.rejects(pipe.unet.predict({ latents: context, timestep: 1, context }), {
+    name: 'RangeError',
+    message: /latents/,
+  })
+  await t.rejects(pipe.unet.predict({ latents, timestep: NaN, context }), {
+    name: 'RangeError',
+    message: /timestep/,
+  })
+  await t.rejects(pipe.unet.predict({ latents, timestep: [1, 2], context }), {
+    name: 'RangeError',
+    message: /timestep/,
+  })
+  await t.rejects(pipe.unet.predict({ latents, timestep: 1, context: latents }), {
+    name: 'RangeError',
+    message: /context/,
+  })
+  await t.rejects(pipe.unet.predict({ latents, timestep: 1, context, time: 1 } as never), {
+    message: /Unknown option/,
+  })
   await t.rejects(pipe.textEncoder.encode(new Int32Array(23)), { name: 'RangeError' })
   await t.rejects(pipe.textEncoder.encode(new Int32Array(24).fill(99999)), { name: 'RangeError' })
   await t.rejects(pipe.textEncoder.encode([1] as never), { name: 'TypeError' })
-  await t.rejects(pipe.vae.encode({ data: new Float32Array(3 * 63 * 64), shape: [1, 3, 63, 64] }), { name: 'RangeError' })
-  const { mean, logvar } = await pipe.vae.encode({ data: new Float32Array(2 * 3 * 64 * 64), shape: [2, 3, 64, 64] })
+  await t.rejects(pipe.vae.encode({ data: new Float32Array(3 * 63 * 64), shape: [1, 3, 63, 64] }), {
+    name: 'RangeError',
+  })
+  const { mean, logvar } = await pipe.vae.encode({
+    data: new Float32Array(2 * 3 * 64 * 64),
+    shape: [2, 3, 64, 64],
+  })
   t.same([mean.shape, logvar.shape], [[2, 4, 16, 16], [2, 4, 16, 16]]) // prettier-ignore
 })
 
@@ -154,9 +182,15 @@ t.test('worker threads', async (t) => {
   t.equal(largestDifference(b, here.images[0].data), 0)
 
   const ended = new Worker(
-    new URL(`data:text/javascript,${encodeURIComponent(source.replace('const { images } = await', 'setTimeout(() => process.exit(0), 30); const { images } = await').replace('"steps":2', '"steps":1000'))}`),
+    new URL(
+      `data:text/javascript,${encodeURIComponent(source.replace('const { images } = await', 'setTimeout(() => process.exit(0), 30); const { images } = await').replace('"steps":2', '"steps":1000'))}`,
+    ),
   )
-  t.equal(await new Promise((resolve) => ended.on('exit', resolve)), 0, 'a worker may end in the middle of a run')
+  t.equal(
+    await new Promise((resolve) => ended.on('exit', resolve)),
+    0,
+    'a worker may end in the middle of a run',
+  )
 })
 
 t.test('memory stays flat', async (t) => {

@@ -3,9 +3,18 @@ import t from 'tap'
 import { Image, schedulerNames, type GenerateOptions, type Tensor } from '../../lib/index.js'
 import { checkGenerateOptions, checkLoadOptions, defaults, type ModelFacts } from '../../lib/options.js'
 
-const facts: ModelFacts = { imageSize: 512, factor: 8, latentChannels: 4, contextWidth: 768, skippableLayers: 11 }
+const facts: ModelFacts = {
+  imageSize: 512,
+  factor: 8,
+  latentChannels: 4,
+  contextWidth: 768,
+  skippableLayers: 11,
+}
 const check = (options: unknown, model = facts) => checkGenerateOptions(options, model)
-const tensor = (...shape: number[]): Tensor => ({ data: new Float32Array(shape.reduce((a, b) => a * b, 1)), shape })
+const tensor = (...shape: number[]): Tensor => ({
+  data: new Float32Array(shape.reduce((a, b) => a * b, 1)),
+  shape,
+})
 const image = new Image(8, 8, new Uint8Array(8 * 8 * 3))
 const scheduler = {
   timesteps: [999, 500],
@@ -16,16 +25,31 @@ const scheduler = {
 }
 
 /** For each option: values it takes, of the wrong type, out of bounds. */
-const table: Record<keyof GenerateOptions, { valid: unknown[]; type: unknown[]; range: unknown[]; with?: object }> = {
+const table: Record<
+  keyof GenerateOptions,
+  { valid: unknown[]; type: unknown[]; range: unknown[]; with?: object }
+> = {
   prompt: {
     valid: ['', 'a cat', ['a', 'b'], '\ud83d\ude00'],
     type: [undefined, null, 1, {}, ['a', 1], [['a']]],
     range: [[], new Array(257).fill('a'), 'x'.repeat(40000)],
   },
   negativePrompt: { valid: ['', 'blurry', ['blurry']], type: [null, 1, [1], {}], range: [[], ['a', 'b']] },
-  width: { valid: [8, 512, 520, 16384], type: ['512', null, 512n, [512]], range: [0, -8, 7, 12, 511, 8.5, NaN, Infinity, 16392] },
-  height: { valid: [8, 512, 520, 16384], type: ['512', null, 512n, {}], range: [0, -8, 7, 12, 511, 8.5, NaN, Infinity, 1e9] },
-  steps: { valid: [1, 25, 1000], type: ['25', null, 1n, true], range: [0, -1, 1001, 1.5, NaN, Infinity, -Infinity] },
+  width: {
+    valid: [8, 512, 520, 16384],
+    type: ['512', null, 512n, [512]],
+    range: [0, -8, 7, 12, 511, 8.5, NaN, Infinity, 16392],
+  },
+  height: {
+    valid: [8, 512, 520, 16384],
+    type: ['512', null, 512n, {}],
+    range: [0, -8, 7, 12, 511, 8.5, NaN, Infinity, 1e9],
+  },
+  steps: {
+    valid: [1, 25, 1000],
+    type: ['25', null, 1n, true],
+    range: [0, -1, 1001, 1.5, NaN, Infinity, -Infinity],
+  },
   guidanceScale: { valid: [0, 1, 7.5, 100], type: ['7', null, 7n], range: [-0.1, 100.1, NaN, Infinity] },
   guidanceRescale: { valid: [0, 0.7, 1], type: ['0', null], range: [-0.1, 1.1, NaN] },
   seed: {
@@ -37,28 +61,64 @@ const table: Record<keyof GenerateOptions, { valid: unknown[]; type: unknown[]; 
   batchSize: { valid: [1, 4, 256], type: ['1', null], range: [0, -1, 257, 1.5, NaN] },
   scheduler: {
     valid: [...schedulerNames, scheduler],
-    type: [1, null, () => 0, {}, { ...scheduler, step: 1 }, { ...scheduler, timesteps: 5 }, { ...scheduler, initNoiseSigma: '1' }],
-    range: ['ddimm', '', { ...scheduler, timesteps: [] }, { ...scheduler, timesteps: [NaN] }, { ...scheduler, initNoiseSigma: NaN }],
+    type: [
+      1,
+      null,
+      () => 0,
+      {},
+      { ...scheduler, step: 1 },
+      { ...scheduler, timesteps: 5 },
+      { ...scheduler, initNoiseSigma: '1' },
+    ],
+    range: [
+      'ddimm',
+      '',
+      { ...scheduler, timesteps: [] },
+      { ...scheduler, timesteps: [NaN] },
+      { ...scheduler, initNoiseSigma: NaN },
+    ],
   },
-  schedulerOptions: { valid: [{}, { eta: 0.5 }], type: [1, null, 'eta', []], range: [], with: { scheduler: 'ddim' } },
+  schedulerOptions: {
+    valid: [{}, { eta: 0.5 }],
+    type: [1, null, 'eta', []],
+    range: [],
+    with: { scheduler: 'ddim' },
+  },
   clipSkip: { valid: [0, 1, 11], type: ['1', null], range: [-1, 12, 0.5, NaN] },
   weighting: { valid: [true, false], type: [0, 'yes', null], range: [] },
-  image: { valid: ['a.png', Buffer.from(''), image, tensor(1, 3, 8, 8)], type: [1, null, {}, []], range: [tensor(3, 8, 8)] },
+  image: {
+    valid: ['a.png', Buffer.from(''), image, tensor(1, 3, 8, 8)],
+    type: [1, null, {}, []],
+    range: [tensor(3, 8, 8)],
+  },
   strength: { valid: [0, 0.5, 1], type: ['1', null], range: [-0.1, 1.1, NaN], with: { image } },
-  mask: { valid: ['m.png', image, tensor(1, 1, 8, 8)], type: [1, null, {}], range: [tensor(8, 8)], with: { image } },
+  mask: {
+    valid: ['m.png', image, tensor(1, 1, 8, 8)],
+    type: [1, null, {}],
+    range: [tensor(8, 8)],
+    with: { image },
+  },
   extraChannels: {
     valid: [tensor(1, 4, 8, 8)],
     type: [1, null, {}, { data: [1], shape: [1] }, { data: new Float32Array(1), shape: 'x' }],
     range: [tensor(1), { data: new Float32Array(3), shape: [1, 1, 2, 2] }],
   },
-  promptEmbeds: { valid: [tensor(1, 77, 768), tensor(2, 5, 768)], type: [1, null, 'a', []], range: [tensor(77, 768), tensor(1, 77, 767)] },
+  promptEmbeds: {
+    valid: [tensor(1, 77, 768), tensor(2, 5, 768)],
+    type: [1, null, 'a', []],
+    range: [tensor(77, 768), tensor(1, 77, 767)],
+  },
   negativePromptEmbeds: {
     valid: [tensor(1, 77, 768)],
     type: [1, null],
     range: [tensor(2, 77, 768), tensor(1, 76, 768), tensor(1, 77, 1)],
     with: { promptEmbeds: tensor(1, 77, 768), prompt: undefined },
   },
-  latents: { valid: [tensor(1, 4, 64, 64)], type: [1, null, {}], range: [tensor(4, 64, 64), tensor(1, 3, 64, 64)] },
+  latents: {
+    valid: [tensor(1, 4, 64, 64)],
+    type: [1, null, {}],
+    range: [tensor(4, 64, 64), tensor(1, 3, 64, 64)],
+  },
   outputType: { valid: ['image', 'latents'], type: [1, null], range: ['pil', ''] },
   vaeTiling: {
     valid: [true, false, { size: 64 }, { size: 64, overlap: 0 }, { size: 64, overlap: 32 }],
@@ -75,23 +135,37 @@ for (const [key, row] of Object.entries(table)) {
     const make = (value: unknown) => ({ ...base, ...row.with, [key]: value })
     for (const value of row.valid) t.doesNotThrow(() => check(make(value)), `takes ${describe(value)}`)
     for (const value of row.type) {
-      t.throws(() => check(make(value)), { name: 'TypeError', message: new RegExp(key) }, `type: ${describe(value)}`)
+      t.throws(
+        () => check(make(value)),
+        { name: 'TypeError', message: new RegExp(key) },
+        `type: ${describe(value)}`,
+      )
     }
     for (const value of row.range) {
-      t.throws(() => check(make(value)), { name: 'RangeError', message: new RegExp(key) }, `range: ${describe(value)}`)
+      t.throws(
+        () => check(make(value)),
+        { name: 'RangeError', message: new RegExp(key) },
+        `range: ${describe(value)}`,
+      )
     }
   })
 }
 
 t.test('texts of errors', async (t) => {
   const throws = (options: unknown, message: string | RegExp) => t.throws(() => check(options), { message })
-  throws({ prompt: 'a', steps: 0 }, 'Expected integer between 1 and 1000 for steps but received 0 of type number')
+  throws(
+    { prompt: 'a', steps: 0 },
+    'Expected integer between 1 and 1000 for steps but received 0 of type number',
+  )
   throws({ prompt: 'a', width: 12 }, 'Expected multiple of 8 for width but received 12 of type number')
   throws({ prompt: 'a', step: 5 }, /^Unknown option step, did you mean steps\?/)
   throws({ prompt: 'a', negative_prompt: 'b' }, /did you mean negativePrompt\?/)
   throws({ prompt: 'a', xyzzy: 1 }, /^Unknown option xyzzy Known options: prompt, negativePrompt/)
   throws({ prompt: 'a', vaeTiling: { sise: 4 } }, /^Unknown option vaeTiling\.sise, did you mean size\?/)
-  throws({ prompt: 'a', rng: 'pilox' }, /one of torch, philox for rng but received "pilox" of type string, did you mean philox\?/)
+  throws(
+    { prompt: 'a', rng: 'pilox' },
+    /one of torch, philox for rng but received "pilox" of type string, did you mean philox\?/,
+  )
   throws({ prompt: 'a', mask: 'm.png' }, /Expected image, as mask was given/)
   throws({ prompt: 'a', strength: 0.5 }, /Expected image, as strength was given/)
   throws({ prompt: 'a', promptEmbeds: tensor(1, 77, 768) }, /either prompt or promptEmbeds/)
@@ -114,7 +188,11 @@ t.test('defaults', async (t) => {
     outputType: 'image',
   })
   t.not(check({ prompt: 'a' }).seeds[0], request.seeds[0], 'seeds are random')
-  t.same(check({ prompt: ['a', 'b'], batchSize: 2, seed: 5 }).seeds, [5, 6, 7, 8], 'each image has the next seed')
+  t.same(
+    check({ prompt: ['a', 'b'], batchSize: 2, seed: 5 }).seeds,
+    [5, 6, 7, 8],
+    'each image has the next seed',
+  )
   t.same(check({ prompt: 'a', batchSize: 2, seed: 2n ** 64n - 1n }).seeds, [2n ** 64n - 1n, 0n])
   t.equal(check({ prompt: 'a', image }).strength, 0.8)
   t.equal(check({ prompt: 'a', image, mask: image }).strength, 1)
@@ -122,14 +200,17 @@ t.test('defaults', async (t) => {
 
 t.test('a model without text encoder', async (t) => {
   const model = { ...facts, skippableLayers: -1 }
-  t.throws(() => check({ prompt: 'a' }, model), { message: /promptEmbeds, as this model has no text encoder/ })
+  t.throws(() => check({ prompt: 'a' }, model), {
+    message: /promptEmbeds, as this model has no text encoder/,
+  })
   t.doesNotThrow(() => check({ promptEmbeds: tensor(1, 77, 768) }, model))
 })
 
 t.test('load', async (t) => {
   for (const threads of [1, 256, undefined]) t.doesNotThrow(() => checkLoadOptions({ threads }))
   for (const threads of ['1', null]) t.throws(() => checkLoadOptions({ threads }), { name: 'TypeError' })
-  for (const threads of [0, 257, 1.5, NaN]) t.throws(() => checkLoadOptions({ threads }), { name: 'RangeError' })
+  for (const threads of [0, 257, 1.5, NaN])
+    t.throws(() => checkLoadOptions({ threads }), { name: 'RangeError' })
   t.throws(() => checkLoadOptions({ thread: 1 }), { message: /did you mean threads\?/ })
   t.throws(() => checkLoadOptions({ signal: 1 }), { name: 'TypeError' })
 })

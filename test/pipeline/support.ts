@@ -25,7 +25,10 @@ export function cases(): Case[] {
 
 /** The largest difference between a picture and a PNG of the fixtures, in levels of 0…255; NaN-safe for other sizes. */
 export async function difference(image: Image, file: string): Promise<number> {
-  const { data, info } = await sharp(join(fixtures, file)).removeAlpha().raw().toBuffer({ resolveWithObject: true })
+  const { data, info } = await sharp(join(fixtures, file))
+    .removeAlpha()
+    .raw()
+    .toBuffer({ resolveWithObject: true })
   if (info.width !== image.width || info.height !== image.height) return Infinity
   return largestDifference(data, image.data)
 }

@@ -2,10 +2,18 @@
 import t from 'tap'
 import { AutoencoderKL, modelInTheBox, VqModel, vqLosses, type Tensor } from '../../lib/index.js'
 
-const tensor = (...data: number[]): Tensor => ({ data: Float32Array.from(data), shape: [1, 1, 1, data.length] })
+const tensor = (...data: number[]): Tensor => ({
+  data: Float32Array.from(data),
+  shape: [1, 1, 1, data.length],
+})
 
 t.test('losses', async (t) => {
-  const terms = { image: tensor(1, 0), reconstruction: tensor(0, 0), encoded: tensor(2, 4), quantized: tensor(2, 2) }
+  const terms = {
+    image: tensor(1, 0),
+    reconstruction: tensor(0, 0),
+    encoded: tensor(2, 4),
+    quantized: tensor(2, 2),
+  }
   t.same(vqLosses(terms), { reconstruction: 0.5, codebook: 2, commitment: 0.5, total: 3 })
   t.same(vqLosses({ ...terms, commitment: 1 }).total, 4.5)
   t.throws(() => vqLosses({ ...terms, commitment: -1 }), { name: 'RangeError' })

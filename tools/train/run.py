@@ -43,7 +43,7 @@ class Threads:
         if not self.fixed:
             with open("/proc/stat") as stat:
                 fields = stat.readline().split()
-            busy, now = (int(fields[1]) + int(fields[3])) / os.sysconf("SC_CLK_TCK"), time.time()
+            busy, now = sum(map(int, fields[1:4])) / os.sysconf("SC_CLK_TCK") - time.process_time(), time.time()
             if self.last and now > self.last[1]:
                 wanted = 2 if (busy - self.last[0]) / (now - self.last[1]) < 0.4 else 1
             self.last = busy, now

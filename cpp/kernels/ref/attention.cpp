@@ -8,7 +8,9 @@
 namespace nd::ref {
 
 // Keys, then values, both [k_len][head_dim].
-int64_t attention_packed_floats(const AttentionArgs& args) { return 2 * args.k_len * args.head_dim; }
+int64_t attention_packed_floats(const AttentionArgs& args) {
+  return 2 * args.k_len * args.head_dim;
+}
 
 void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed) {
   const int64_t d = args.head_dim;
@@ -20,10 +22,12 @@ void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, floa
 }
 
 // One double per output.
-int64_t attention_scratch_floats(const AttentionArgs& args) { return 2 * args.head_dim; }
+int64_t attention_scratch_floats(const AttentionArgs& args) {
+  return 2 * args.head_dim;
+}
 
-void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1, const float* packed,
-               float* scratch) {
+void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
+               const float* packed, float* scratch) {
   const int64_t d = args.head_dim;
   const float* values = packed + args.k_len * d;
   double* sums = reinterpret_cast<double*>(scratch);

@@ -30,7 +30,8 @@ void gemm(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) 
   for (int64_t i = m0; i < m1; ++i) {
     float* out = args.c + (args.c_offset ? args.c_offset[i] : i * args.ldc);
     const float* residual =
-        args.residual ? args.residual + (args.residual_offset ? args.residual_offset[i] : i * args.ldr) : nullptr;
+        args.residual ? args.residual + (args.residual_offset ? args.residual_offset[i] : i * args.ldr)
+                      : nullptr;
     const float* image_bias =
         args.image_bias ? args.image_bias + i / args.rows_per_image * args.image_bias_stride : nullptr;
     for (int64_t p = p0; p < p1; ++p) {

@@ -1,5 +1,6 @@
-// Attention with an online softmax (Milakov & Gimelshein 2018; Dao et al. 2022), computed transposed: queries lie in the
-// vector lanes. A tile of scores is 6 keys × kNr queries, a tile of outputs 6 channels × kNr queries, so that
+// Attention with an online softmax (Milakov & Gimelshein 2018; Dao et al. 2022), computed transposed: queries
+// lie in the vector lanes. A tile of scores is 6 keys × kNr queries, a tile of outputs 6 channels × kNr
+// queries, so that
 //  - no lane is wasted on a head dimension such as 40,
 //  - maxima, sums and rescaling are plain vector operations, with no reduction across lanes,
 //  - both products broadcast from K or V and read a panel (queries, then probabilities) as vectors.
@@ -9,9 +10,11 @@ constexpr int64_t kQueryBlock = kNr < 64 ? 64 : kNr;  // queries that share one 
 constexpr int64_t kQueryPanels = kQueryBlock / kNr;
 constexpr float kMasked = -3.402823466e38f;
 
-/// Keys in a block: a multiple of kTileRows; keys and values of a block, and the scores, fit L2. Depends on the head
-/// dimension only, so the order of operations never depends on how the queries are cut.
-inline int64_t key_block(int64_t head_dim) { return head_dim <= 128 ? 240 : head_dim <= 256 ? 120 : 60; }
+/// Keys in a block: a multiple of kTileRows; keys and values of a block, and the scores, fit L2. Depends on
+/// the head dimension only, so the order of operations never depends on how the queries are cut.
+inline int64_t key_block(int64_t head_dim) {
+  return head_dim <= 128 ? 240 : head_dim <= 256 ? 120 : 60;
+}
 
 struct AttentionScratch {
   float* queries;  // [kQueryPanels][head_dim][kNr]
@@ -35,17 +38,19 @@ int64_t attention_scratch_floats(const AttentionArgs& args) {
   return (2 * args.head_dim + 2) * kQueryBlock + key_block(args.head_dim) * kNr;
 }
 
-/// Channels in the value tile that begins with channel j: heights as even as can be, because a tile of one or two rows
-/// would starve for loads.
+/// Channels in the value tile that begins with channel j: heights as even as can be, because a tile of one or
+/// two rows would starve for loads.
 inline int64_t value_rows(int64_t d, int64_t j) {
   const int64_t tiles = (d + kTileRows - 1) / kTileRows, taller = d - tiles * (d / tiles), height = d / tiles;
   return j < taller * (height + 1) ? height + 1 : height;
 }
 
-// Keys as [⌈k_len/6⌉ tiles][head_dim][6] (a last tile of fewer keys is narrower), then values as [tiles of channels]
-// [k_len][value_rows]: each tile reads one stream. Read in place, the rows' power-of-two distances (2 KB for the VAE's 512
-// channels) would crowd all keys into a few sets of L1.
-int64_t attention_packed_floats(const AttentionArgs& args) { return 2 * args.k_len * args.head_dim; }
+// Keys as [⌈k_len/6⌉ tiles][head_dim][6] (a last tile of fewer keys is narrower), then values as [tiles of
+// channels] [k_len][value_rows]: each tile reads one stream. Read in place, the rows' power-of-two distances
+// (2 KB for the VAE's 512 channels) would crowd all keys into a few sets of L1.
+int64_t attention_packed_floats(const AttentionArgs& args) {
+  return 2 * args.k_len * args.head_dim;
+}
 
 void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed) {
   const int64_t d = args.head_dim;
@@ -85,7 +90,8 @@ inline void attention_product(const float* a, const float* b, int64_t count, Vec
 
 /// Scores of MR keys; `highest` is raised to their maxima unless a mask must come first.
 template <int MR, int NV>
-void score_tile(const float* keys, const float* queries, int64_t d, bool raise, float* highest, float* scores) {
+void score_tile(const float* keys, const float* queries, int64_t d, bool raise, float* highest,
+                float* scores) {
   Vec acc[MR][NV];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
@@ -122,12 +128,24 @@ void value_tile(const float* values, const float* probabilities, int64_t count, 
 
 #define ND_SWITCH_ROWS(rows, call) \
   switch (rows) {                  \
-    case 6: call(6); break;        \
-    case 5: call(5); break;        \
-    case 4: call(4); break;        \
-    case 3: call(3); break;        \
-    case 2: call(2); break;        \
-    case 1: call(1); break;        \
+    case 6:                        \
+      call(6);                     \
+      break;                       \
+    case 5:                        \
+      call(5);                     \
+      break;                       \
+    case 4:                        \
+      call(4);                     \
+      break;                       \
+    case 3:                        \
+      call(3);                     \
+      break;                       \
+    case 2:                        \
+      call(2);                     \
+      break;                       \
+    case 1:                        \
+      call(1);                     \
+      break;                       \
   }
 
 /// Hides the keys after each query: row r of the scores is key `key + r`, lane i is query `query + i`.
@@ -186,21 +204,24 @@ void attend(const AttentionArgs& args, const float* packed, int64_t key, int64_t
 }
 #undef ND_SWITCH_ROWS
 
-using Attend = void (*)(const AttentionArgs&, const float*, int64_t, int64_t, int64_t, const AttentionScratch&);
+using Attend = void (*)(const AttentionArgs&, const float*, int64_t, int64_t, int64_t,
+                        const AttentionScratch&);
 constexpr Attend kAttend[] = {
-    attend<1>, attend<2>,
+    attend<1>,
+    attend<2>,
 #if ND_TILE_VECS == 4
-    attend<3>, attend<4>,
+    attend<3>,
+    attend<4>,
 #endif
 };
 
 inline AttentionScratch panel_scratch(const AttentionScratch& s, int64_t panel, int64_t d) {
-  return {s.queries + panel * d * kNr, s.outputs + panel * d * kNr, s.highest + panel * kNr, s.totals + panel * kNr,
-          s.scores};
+  return {s.queries + panel * d * kNr, s.outputs + panel * d * kNr, s.highest + panel * kNr,
+          s.totals + panel * kNr, s.scores};
 }
 
-void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1, const float* packed,
-               float* scratch) {
+void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
+               const float* packed, float* scratch) {
   const int64_t d = args.head_dim, keys_at_once = key_block(d);
   const AttentionScratch all = divide_scratch(scratch, d);
   const float* q = args.q + batch * args.q_len * args.ldq + head * d;
@@ -238,7 +259,8 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
           float* o = s.outputs + j * kNr + v * kLanes;
           store(o, mul(load(o), inverse[v]));
         }
-      transpose_matrix(s.outputs, kNr, d, least(kNr, block_end - first), 1.0f, out + first * args.ldo, args.ldo);
+      transpose_matrix(s.outputs, kNr, d, least(kNr, block_end - first), 1.0f, out + first * args.ldo,
+                       args.ldo);
     }
   }
 }

@@ -38,5 +38,9 @@ void widen(const uint16_t* x, int64_t count, float* out) {
   store_n(out + i, Load(tail), count - i);
 }
 
-void half_to_float(const uint16_t* x, int64_t count, float* out) { widen<load_half>(x, count, out); }
-void bfloat16_to_float(const uint16_t* x, int64_t count, float* out) { widen<load_bfloat16>(x, count, out); }
+void half_to_float(const uint16_t* x, int64_t count, float* out) {
+  widen<load_half>(x, count, out);
+}
+void bfloat16_to_float(const uint16_t* x, int64_t count, float* out) {
+  widen<load_bfloat16>(x, count, out);
+}

@@ -1,6 +1,8 @@
 // Partial vectors, and transpositions built from one square block of kLanes × kLanes.
 
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
 
 template <bool Partial>
 inline Vec load_some(const float* p, int64_t n) {
@@ -9,17 +11,22 @@ inline Vec load_some(const float* p, int64_t n) {
 
 template <bool Partial>
 inline void store_some(float* p, Vec x, int64_t n) {
-  if (Partial) store_n(p, x, n);
-  else store(p, x);
+  if (Partial)
+    store_n(p, x, n);
+  else
+    store(p, x);
 }
 
 /// Reads `rows` ≤ kLanes rows, `columns` ≤ kLanes from each, and multiplies; what is not read is zero.
 inline void load_block(const float* const* row, int64_t rows, int64_t first, int64_t columns, Vec factor,
                        Vec (&block)[kLanes]) {
   for (int i = 0; i < kLanes; ++i) {
-    if (i >= rows) block[i] = zero();
-    else if (columns == kLanes) block[i] = mul(load(row[i] + first), factor);
-    else block[i] = mul(load_n(row[i] + first, columns), factor);
+    if (i >= rows)
+      block[i] = zero();
+    else if (columns == kLanes)
+      block[i] = mul(load(row[i] + first), factor);
+    else
+      block[i] = mul(load_n(row[i] + first, columns), factor);
   }
 }
 
@@ -36,8 +43,10 @@ void transpose_matrix(const float* x, int64_t ldx, int64_t rows, int64_t columns
       load_block(row, height, j, width, set1(factor), block);
       transpose(block);
       for (int64_t c = 0; c < width; ++c) {
-        if (height == kLanes) store(out + (j + c) * ldo + i, block[c]);
-        else store_n(out + (j + c) * ldo + i, block[c], height);
+        if (height == kLanes)
+          store(out + (j + c) * ldo + i, block[c]);
+        else
+          store_n(out + (j + c) * ldo + i, block[c], height);
       }
     }
   }

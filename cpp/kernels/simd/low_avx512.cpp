@@ -1,22 +1,22 @@
 // bfloat16 and int8 products for CPUs with AVX512-BF16 and AVX512-VNNI.
 #include <immintrin.h>
 
-#include "kernels/low_matrix.h"
+#include "kernels/tables.h"
 
 #define ND_ISA avx512_low
 #define ND_TILE_VECS 4
 namespace nd::ND_ISA {
 namespace {
 
-#include "kernels/simd/vec_avx512.h"
-#include "kernels/simd/math.inc.h"
-#include "kernels/simd/layout.inc.h"
 #include "kernels/simd/elementwise.inc.h"
 #include "kernels/simd/gemm.inc.h"
+#include "kernels/simd/layout.inc.h"
 #include "kernels/simd/low_gemm.inc.h"
+#include "kernels/simd/math.inc.h"
+#include "kernels/simd/vec_avx512.h"
 
-// GCC 12 copies and spills the accumulators of the dot-product intrinsics; one instruction with its accumulator as an
-// operand that is read and written keeps them in registers.
+// GCC 12 copies and spills the accumulators of the dot-product intrinsics; one instruction with its
+// accumulator as an operand that is read and written keeps them in registers.
 
 /// Pairs of bfloat16: acc += a₀·b₀ + a₁·b₁ in each lane.
 struct Bf16Tile {
@@ -24,7 +24,9 @@ struct Bf16Tile {
   static constexpr int64_t kElementBytes = 2;
   static constexpr bool kScaled = false;
   static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
-  static void dot(Acc& acc, __m512i a, __m512i b) { asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+  static void dot(Acc& acc, __m512i a, __m512i b) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  }
 };
 
 /// Quadruples of unsigned activations and signed weights.
@@ -41,11 +43,14 @@ inline __m512i broadcast4(const uint8_t* p) {
   __builtin_memcpy(&x, p, 4);
   return _mm512_set1_epi32(x);
 }
-inline __m512i load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline __m512i load_bytes(const uint8_t* p) {
+  return _mm512_loadu_si512(p);
+}
 
 /// One group: MR rows × NV vectors, `length` elements of each row.
 template <class T, int MR, int NV>
-inline void dot_group(const uint8_t* const* a, int64_t length, const uint8_t* b, typename T::Acc (&acc)[MR][NV]) {
+inline void dot_group(const uint8_t* const* a, int64_t length, const uint8_t* b,
+                      typename T::Acc (&acc)[MR][NV]) {
   for (int64_t k = 0; k < length * T::kElementBytes; k += 4, b += kNr * 4) {
     __m512i weights[NV];
 #pragma GCC unroll 8
@@ -64,7 +69,8 @@ inline void dot_group(const uint8_t* const* a, int64_t length, const uint8_t* b,
 
 template <int MR, int NV>
 struct LowTile<Bf16Tile, MR, NV> {
-  static void run(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin, float* sums) {
+  static void run(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
+                  float* sums) {
     __m512 acc[MR][NV];
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r)
@@ -86,9 +92,10 @@ struct LowTile<Bf16Tile, MR, NV> {
 
 template <int MR, int NV>
 struct LowTile<I8Tile, MR, NV> {
-  // A group's panel: for each column the scale s and s·Σw, then the weights. An activation is low + step·u (u unsigned),
-  // so a group's share of the product is step·s·Σu·w + low·s·Σw.
-  static void run(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin, float* sums) {
+  // A group's panel: for each column the scale s and s·Σw, then the weights. An activation is low + step·u (u
+  // unsigned), so a group's share of the product is step·s·Σu·w + low·s·Σw.
+  static void run(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
+                  float* sums) {
     for (int64_t g = 0; g < count; ++g) {
       const uint8_t* a[MR];
       __m512i acc[MR][NV];
@@ -118,7 +125,8 @@ struct LowTile<I8Tile, MR, NV> {
   }
 };
 
-// --- weights ------------------------------------------------------------------------------------------------------------
+// --- weights
+// ------------------------------------------------------------------------------------------------------------
 
 int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
   int64_t bytes = 0;
@@ -127,9 +135,12 @@ int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
 }
 
 /// Sixteen floats to bfloat16, to nearest, ties to even.
-inline __m256i narrow(Vec x) { return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x)); }
+inline __m256i narrow(Vec x) {
+  return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x));
+}
 
-/// Sixteen rows of sixteen 32-bit words (a dot product's pairs or quadruples) into a panel, `words` words deep.
+/// Sixteen rows of sixteen 32-bit words (a dot product's pairs or quadruples) into a panel, `words` words
+/// deep.
 inline void transpose_words(const __m512i* rows, int64_t words, uint8_t* out) {
   Vec block[kLanes];
   for (int i = 0; i < kLanes; ++i) block[i] = _mm512_castsi512_ps(rows[i]);
@@ -220,7 +231,8 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
   }
 }
 
-// --- activations --------------------------------------------------------------------------------------------------------
+// --- activations
+// --------------------------------------------------------------------------------------------------------
 
 constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1
 
@@ -232,8 +244,8 @@ inline Vec prepared(const float* x, const float* scale, const float* shift, int6
 }
 
 template <bool Affine, bool Silu>
-void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, int64_t padded,
-                  uint16_t* out) {
+void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                  int64_t padded, uint16_t* out) {
   for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
     for (int64_t j = 0; j < padded; j += kLanes) {
       const int64_t n = least(kLanes, c - j) > 0 ? least(kLanes, c - j) : 0;
@@ -242,10 +254,11 @@ void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, c
     }
 }
 
-/// Each group's lowest value and step; SiLU's outputs are far from symmetric, and a zero point halves their error.
+/// Each group's lowest value and step; SiLU's outputs are far from symmetric, and a zero point halves their
+/// error.
 template <bool Affine, bool Silu>
-void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, int64_t padded,
-                int64_t group, uint8_t* out, float* scales) {
+void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                int64_t padded, int64_t group, uint8_t* out, float* scales) {
   alignas(64) float values[kPiece];
   for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
     for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
@@ -273,8 +286,8 @@ void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, con
     }
 }
 
-void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
-                       int64_t padded, int64_t, void* out, float*) {
+void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                       bool silu, int64_t padded, int64_t, void* out, float*) {
   uint16_t* to = static_cast<uint16_t*>(out);
   if (scale && silu) return bf16_convert<true, true>(x, rows, c, scale, shift, padded, to);
   if (scale) return bf16_convert<true, false>(x, rows, c, scale, shift, padded, to);
@@ -282,8 +295,8 @@ void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* sca
   return bf16_convert<false, false>(x, rows, c, scale, shift, padded, to);
 }
 
-void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
-                     int64_t padded, int64_t group, void* out, float* scales) {
+void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                     bool silu, int64_t padded, int64_t group, void* out, float* scales) {
   uint8_t* to = static_cast<uint8_t*>(out);
   if (scale && silu) return i8_convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
   if (scale) return i8_convert<true, false>(x, rows, c, scale, shift, padded, group, to, scales);
@@ -304,7 +317,7 @@ void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_
 
 namespace nd {
 using namespace avx512_low;
-extern const LowMatrix avx512_bf16, avx512_i8;
-const LowMatrix avx512_bf16 = {2, 2, INT64_MAX, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm};
+const LowMatrix avx512_bf16 = {2,        2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows,
+                               bf16_gemm};
 const LowMatrix avx512_i8 = {1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm};
 }  // namespace nd

@@ -50,7 +50,8 @@ void low_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64
       const uint8_t* b = args.low_b + p * args.panel_bytes;
       for (int64_t g = 0; g < args.group_count;) {
         int64_t bytes = 0, end = g;
-        while (end < args.group_count && (end == g || bytes + Format::group_bytes(args.groups[end]) <= kLowKBlockBytes))
+        while (end < args.group_count &&
+               (end == g || bytes + Format::group_bytes(args.groups[end]) <= kLowKBlockBytes))
           bytes += Format::group_bytes(args.groups[end++]);
         const bool begin = g == 0, last = end == args.group_count;
         for (int64_t row = block; row < block_end; row += kTileRows) {
@@ -59,7 +60,9 @@ void low_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64
           for (int64_t r = 0; r < height; ++r) {
             const int64_t at = args.row_offset ? args.row_offset[row + r] : (row + r) * args.pixel_elements;
             rows.a[r] = static_cast<const uint8_t*>(args.low_a) + at * Format::kElementBytes;
-            rows.scales[r] = Format::kScaled ? args.a_scales + 2 * (at / args.pixel_elements * args.scales_per_pixel) : nullptr;
+            rows.scales[r] = Format::kScaled
+                                 ? args.a_scales + 2 * (at / args.pixel_elements * args.scales_per_pixel)
+                                 : nullptr;
           }
           // Sums that need not wait always use the same few lines of L1.
           float* sums = begin && last ? waiting : waiting + (row - block) * kNr;

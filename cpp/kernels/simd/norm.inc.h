@@ -1,10 +1,11 @@
 // Normalisation over rows of channels.
 
-constexpr int64_t kMomentRows = 64;                      // rows in one exact sum; blocks of them are merged
-constexpr int kMomentVecs = kLanes == 8 ? 4 : 8;         // channels together: sums, squares and shifts in registers
+constexpr int64_t kMomentRows = 64;               // rows in one exact sum; blocks of them are merged
+constexpr int kMomentVecs = kLanes == 8 ? 4 : 8;  // channels together: sums, squares and shifts in registers
 
-/// Merges a block's moments (mean = shift + s/n, Σ(x−mean)² = q − s²/n) into those of `before` rows (Chan et al. 1979).
-/// Means are kept relative to the first row of all: a large common offset would cost the difference of means its digits.
+/// Merges a block's moments (mean = shift + s/n, Σ(x−mean)² = q − s²/n) into those of `before` rows (Chan et
+/// al. 1979). Means are kept relative to the first row of all: a large common offset would cost the
+/// difference of means its digits.
 inline void merge_moments(Vec shift, Vec s, Vec q, float before, float n, Vec& mean, Vec& m2) {
   const Vec offset = mul(s, set1(1.0f / n));
   const Vec block_mean = add(shift, offset), block_m2 = max(zero(), fnma(s, offset, q));
@@ -15,8 +16,8 @@ inline void merge_moments(Vec shift, Vec s, Vec q, float before, float n, Vec& m
 
 /// Rows [r0, r1), at most kMomentRows of all `rows`: N vectors of channels, `last` channels of the last one.
 template <int N, bool Partial>
-inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, int64_t c, int64_t last, float* mean,
-                          float* m2) {
+inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, int64_t c, int64_t last,
+                          float* mean, float* m2) {
   Vec shift[N], s[N], q[N];
   for (int v = 0; v < N; ++v) {
     shift[v] = load_some<Partial>(x + r0 * c + v * kLanes, last);
@@ -35,7 +36,8 @@ inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, 
     float* m2_v = m2 + v * kLanes;
     const Vec origin = load_some<Partial>(x + v * kLanes, last);
     Vec a = r0 ? load_some<Partial>(mean_v, last) : zero(), b = r0 ? load_some<Partial>(m2_v, last) : zero();
-    merge_moments(sub(shift[v], origin), s[v], q[v], static_cast<float>(r0), static_cast<float>(r1 - r0), a, b);
+    merge_moments(sub(shift[v], origin), s[v], q[v], static_cast<float>(r0), static_cast<float>(r1 - r0), a,
+                  b);
     if (r1 == rows) a = add(a, origin);
     store_some<Partial>(mean_v, a, last);
     store_some<Partial>(m2_v, b, last);
@@ -47,7 +49,8 @@ void channel_moments(const float* x, int64_t rows, int64_t c, float* mean, float
   for (int64_t r0 = 0; r0 < rows; r0 += kMomentRows) {
     const int64_t r1 = least(r0 + kMomentRows, rows);
     int64_t j = 0;
-    for (; j + group <= c; j += group) moments_block<kMomentVecs, false>(x + j, r0, r1, rows, c, 0, mean + j, m2 + j);
+    for (; j + group <= c; j += group)
+      moments_block<kMomentVecs, false>(x + j, r0, r1, rows, c, 0, mean + j, m2 + j);
     for (; j + kLanes <= c; j += kLanes) moments_block<1, false>(x + j, r0, r1, rows, c, 0, mean + j, m2 + j);
     if (j < c) moments_block<1, true>(x + j, r0, r1, rows, c, c - j, mean + j, m2 + j);
   }

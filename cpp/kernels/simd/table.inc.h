@@ -1,7 +1,7 @@
-// The whole set of kernels for one instruction set. The including file defines ND_ISA (a namespace), ND_VEC (the vector
-// header) and ND_TILE_VECS (the header's kTileVecs, for the preprocessor). Everything has internal linkage: a function
-// with external linkage that two instruction sets share would be merged by the linker, in either one's encoding. For
-// the same reason nothing of the C++ standard library is used here.
+// The whole set of kernels for one instruction set. The including file defines ND_ISA (a namespace), ND_VEC
+// (the vector header) and ND_TILE_VECS (the header's kTileVecs, for the preprocessor). Everything has
+// internal linkage: a function with external linkage that two instruction sets share would be merged by the
+// linker, in either one's encoding. For the same reason nothing of the C++ standard library is used here.
 #include "kernels/tables.h"
 
 namespace nd::ND_ISA {

@@ -1,18 +1,33 @@
 // Eight floats in a ymm register. Same names as vec_avx512.h, where they are explained.
 using Vec = __m256;
 constexpr int kLanes = 8;
-constexpr int kTileVecs = 2;     // 6 × 2 accumulators, 2 of weights, 1 broadcast: 15 of 16 registers
-constexpr int kKBlock = 512;     // × 64 columns × 4 bytes: 128 KB of weights, for L2s from 256 KB
-constexpr int kGroupPanels = 4;  // a tile's activations (6 × 512 floats, in L1) meet 64 columns before the next tile's
+constexpr int kTileVecs = 2;  // 6 × 2 accumulators, 2 of weights, 1 broadcast: 15 of 16 registers
+constexpr int kKBlock = 512;  // × 64 columns × 4 bytes: 128 KB of weights, for L2s from 256 KB
+constexpr int kGroupPanels =
+    4;  // a tile's activations (6 × 512 floats, in L1) meet 64 columns before the next tile's
 
-inline Vec zero() { return _mm256_setzero_ps(); }
-inline Vec set1(float x) { return _mm256_set1_ps(x); }
+inline Vec zero() {
+  return _mm256_setzero_ps();
+}
+inline Vec set1(float x) {
+  return _mm256_set1_ps(x);
+}
 alignas(32) constexpr int32_t kMasks[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
-inline __m256i first(int64_t n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks + 8 - n)); }
-inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
-inline Vec load_n(const float* p, int64_t n) { return _mm256_maskload_ps(p, first(n)); }
-inline void store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
-inline void store_n(float* p, Vec x, int64_t n) { _mm256_maskstore_ps(p, first(n), x); }
+inline __m256i first(int64_t n) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kMasks + 8 - n));
+}
+inline Vec load(const float* p) {
+  return _mm256_loadu_ps(p);
+}
+inline Vec load_n(const float* p, int64_t n) {
+  return _mm256_maskload_ps(p, first(n));
+}
+inline void store(float* p, Vec x) {
+  _mm256_storeu_ps(p, x);
+}
+inline void store_n(float* p, Vec x, int64_t n) {
+  _mm256_maskstore_ps(p, first(n), x);
+}
 inline Vec load_half(const uint16_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
@@ -21,16 +36,36 @@ inline Vec load_bfloat16(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
 }
 
-inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
-inline Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
-inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
-inline Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
-inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
-inline Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }
-inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
-inline Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
-inline Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
-inline Vec round(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Vec add(Vec a, Vec b) {
+  return _mm256_add_ps(a, b);
+}
+inline Vec sub(Vec a, Vec b) {
+  return _mm256_sub_ps(a, b);
+}
+inline Vec mul(Vec a, Vec b) {
+  return _mm256_mul_ps(a, b);
+}
+inline Vec div(Vec a, Vec b) {
+  return _mm256_div_ps(a, b);
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+inline Vec fnma(Vec a, Vec b, Vec c) {
+  return _mm256_fnmadd_ps(a, b, c);
+}
+inline Vec max(Vec a, Vec b) {
+  return _mm256_max_ps(a, b);
+}
+inline Vec min(Vec a, Vec b) {
+  return _mm256_min_ps(a, b);
+}
+inline Vec abs(Vec a) {
+  return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+inline Vec round(Vec a) {
+  return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 inline Vec scale2(Vec p, Vec n, Vec t, Vec limit) {
   const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
   const Vec scaled = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));

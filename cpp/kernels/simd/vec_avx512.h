@@ -1,20 +1,34 @@
-// Sixteen floats in a zmm register. Same names as vec_avx2.h and vec_neon.h; included inside the set's own anonymous
-// namespace, so that nothing compiled with these flags can be linked into code for the baseline.
+// Sixteen floats in a zmm register. Same names as vec_avx2.h and vec_neon.h; included inside the set's own
+// anonymous namespace, so that nothing compiled with these flags can be linked into code for the baseline.
 using Vec = __m512;
 constexpr int kLanes = 16;
-constexpr int kTileVecs = 4;      // a tile is kTileRows × kTileVecs accumulators: 24 of 32 registers
-constexpr int kKBlock = 1024;     // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
+constexpr int kTileVecs = 4;   // a tile is kTileRows × kTileVecs accumulators: 24 of 32 registers
+constexpr int kKBlock = 1024;  // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
 constexpr int kGroupPanels = 1;
 
-// Some intrinsics appear in their zero-masking form with every lane on: GCC 12 warns of an uninitialised operand inside
-// the plain ones. The mask compiles to nothing.
-inline Vec zero() { return _mm512_setzero_ps(); }
-inline Vec set1(float x) { return _mm512_set1_ps(x); }
-inline __mmask16 first(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
-inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
-inline Vec load_n(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
-inline void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
-inline void store_n(float* p, Vec x, int64_t n) { _mm512_mask_storeu_ps(p, first(n), x); }
+// Some intrinsics appear in their zero-masking form with every lane on: GCC 12 warns of an uninitialised
+// operand inside the plain ones. The mask compiles to nothing.
+inline Vec zero() {
+  return _mm512_setzero_ps();
+}
+inline Vec set1(float x) {
+  return _mm512_set1_ps(x);
+}
+inline __mmask16 first(int64_t n) {
+  return static_cast<__mmask16>((1u << n) - 1);
+}
+inline Vec load(const float* p) {
+  return _mm512_loadu_ps(p);
+}
+inline Vec load_n(const float* p, int64_t n) {
+  return _mm512_maskz_loadu_ps(first(n), p);
+}
+inline void store(float* p, Vec x) {
+  _mm512_storeu_ps(p, x);
+}
+inline void store_n(float* p, Vec x, int64_t n) {
+  _mm512_mask_storeu_ps(p, first(n), x);
+}
 inline Vec load_half(const uint16_t* p) {
   return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
@@ -23,24 +37,45 @@ inline Vec load_bfloat16(const uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, bits), 16));
 }
 
-inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
-inline Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
-inline Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
-inline Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
-inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
-inline Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }
+inline Vec add(Vec a, Vec b) {
+  return _mm512_add_ps(a, b);
+}
+inline Vec sub(Vec a, Vec b) {
+  return _mm512_sub_ps(a, b);
+}
+inline Vec mul(Vec a, Vec b) {
+  return _mm512_mul_ps(a, b);
+}
+inline Vec div(Vec a, Vec b) {
+  return _mm512_div_ps(a, b);
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+inline Vec fnma(Vec a, Vec b, Vec c) {
+  return _mm512_fnmadd_ps(a, b, c);
+}
 // Where an operand is NaN, min and max return b: constants go first.
-inline Vec max(Vec a, Vec b) { return _mm512_maskz_max_ps(0xffff, a, b); }
-inline Vec min(Vec a, Vec b) { return _mm512_maskz_min_ps(0xffff, a, b); }
-inline Vec abs(Vec a) { return _mm512_castsi512_ps(_mm512_and_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff))); }
-inline Vec round(Vec a) { return _mm512_maskz_roundscale_ps(0xffff, a, _MM_FROUND_TO_NEAREST_INT); }
+inline Vec max(Vec a, Vec b) {
+  return _mm512_maskz_max_ps(0xffff, a, b);
+}
+inline Vec min(Vec a, Vec b) {
+  return _mm512_maskz_min_ps(0xffff, a, b);
+}
+inline Vec abs(Vec a) {
+  return _mm512_castsi512_ps(_mm512_and_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff)));
+}
+inline Vec round(Vec a) {
+  return _mm512_maskz_roundscale_ps(0xffff, a, _MM_FROUND_TO_NEAREST_INT);
+}
 /// p·2ⁿ (n a whole number ≤ 128; 128 may give infinity); 0 where t < limit. A NaN in t keeps p.
 inline Vec scale2(Vec p, Vec n, Vec t, Vec limit) {
   return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(t, limit, _CMP_NLT_UQ), p, n);
 }
 
 inline float sum(Vec a) {
-  const __m256 half = _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, a, 0), _mm512_maskz_extractf32x8_ps(0xff, a, 1));
+  const __m256 half =
+      _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, a, 0), _mm512_maskz_extractf32x8_ps(0xff, a, 1));
   __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
   quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
   return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
