@@ -11,6 +11,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     -mprefer-vector-width=512)
   nd_kernels(low_avx512.cpp ND_X86_KERNELS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16
     -mavx2 -mfma -mf16c -mprefer-vector-width=512 -Wno-unused-function)
+  nd_kernels(attention_avx512bf16.cpp ND_X86_KERNELS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16
+    -mavx2 -mfma -mf16c -mprefer-vector-width=512 -Wno-unused-function)
   nd_kernels(avx2.cpp ND_X86_KERNELS -mavx2 -mfma -mf16c)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   nd_kernels(neon.cpp ND_NEON_KERNELS)

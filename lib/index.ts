@@ -19,7 +19,7 @@ export type { MemoryNeeded } from './pipeline/memory-plan.js'
 export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
 export type { TilingOption } from './pipeline/tiling.js'
 
-export { AutoencoderKL, type TiledCallOptions } from './pipeline/autoencoder.js'
+export { AutoencoderKL, type ImageModelOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { TextEncoder } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
 export { VqModel, vqLosses, type Codes, type VqEncoding, type VqLosses } from './pipeline/vq-model.js'
@@ -48,7 +48,7 @@ export type { PredictionType, Random, Scheduler, Tensor } from './types.js'
 
 import { native, type CpuInfo } from './native.js'
 
-export type { CpuInfo, TextEncoderConfig, Tiling, UnetConfig, VaeConfig } from './native.js'
+export type { CpuInfo, Precision, TextEncoderConfig, Tiling, UnetConfig, VaeConfig } from './native.js'
 
 /** The CPU as the engine sees it: instruction sets, kernels in use, threads. */
 export function cpuInfo(): CpuInfo {

@@ -14,6 +14,7 @@ import {
   expectation,
 } from './check.js'
 import { Image } from './image/index.js'
+import type { Precision } from './native.js'
 import { checkTiling, type TilingOption } from './pipeline/tiling.js'
 import type { StepEvent } from './pipeline/step.js'
 import { rngNames, type RngName } from './random/index.js'
@@ -24,8 +25,21 @@ import type { Scheduler, Tensor } from './types.js'
 export interface LoadOptions {
   /** Threads of the whole process, 1…256. Default: one for each physical core. */
   threads?: number
+  /**
+   * How much precision the engine's products may give up. 'auto' follows the stored weights and the CPU; 'f32' is what
+   * comes closest to diffusers in fp32. Default: 'auto'.
+   */
+  precision?: Precision
   /** Ends loading within 100 ms. */
   signal?: AbortSignal
+}
+
+/** The names that `precision` takes. */
+export const precisions: readonly Precision[] = ['auto', 'f32', 'bf16', 'int8']
+
+/** Checks the option, where it is given. */
+export function checkPrecision(value: unknown): Precision | undefined {
+  return value === undefined ? undefined : checkOneOf(value, 'precision', precisions)
 }
 
 /** An image as generate() takes it: a path, an encoded file's bytes, an Image, or a tensor [n, 3, h, w] in −1…1. */
@@ -160,9 +174,10 @@ export const defaults = {
 } as const
 
 export function checkLoadOptions(options: unknown): LoadOptions {
-  const { threads, signal } = checkObject(options, 'options', ['threads', 'signal'])
+  const { threads, precision, signal } = checkObject(options, 'options', ['threads', 'precision', 'signal'])
   return {
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, 256),
+    precision: checkPrecision(precision),
     signal: checkSignal(signal),
   }
 }

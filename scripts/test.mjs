@@ -31,10 +31,11 @@ function nativeCounts({ status, text }) {
   return { passed, failed: status !== 0 && failed === 0 ? 1 : failed }
 }
 
-/** Assertions of a TAP stream: the top-level plan counts files, so count the leaves by their own lines. */
+/** tap's closing lines hold `# { total: 12, pass: 11, fail: 1, skip: 0 }`. */
 function tapCounts({ status, text }) {
-  const last = (name) => Number([...text.matchAll(new RegExp(`^# ${name} (\\d+)`, 'gm'))].pop()?.[1] ?? 0)
-  const [passed, failed] = [last('passed'), last('failed')]
+  const summary = [...text.matchAll(/^# \{ total: .*\}$/gm)].pop()?.[0] ?? ''
+  const count = (name) => Number(new RegExp(`\\b${name}: (\\d+)`).exec(summary)?.[1] ?? 0)
+  const [passed, failed] = [count('pass'), count('fail')]
   return { passed, failed: status !== 0 && failed === 0 ? 1 : failed }
 }
 

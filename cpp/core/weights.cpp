@@ -15,6 +15,14 @@ std::string text(const std::vector<int64_t>& shape) {
   return out + "]";
 }
 
+/// Elements that follow one another along the innermost stored dimension. A 1×1 convolution is a linear layer.
+int64_t innermost(const std::vector<int64_t>& shape, bool channels_last) {
+  size_t rank = shape.size();
+  if (channels_last && rank == 4) return shape[1];
+  while (rank > 2 && shape[rank - 1] == 1) --rank;
+  return rank == 0 ? 1 : shape[rank - 1];
+}
+
 bool same_but_for_ones(std::vector<int64_t> a, std::vector<int64_t> b) {
   while (a.size() > 1 && a.back() == 1) a.pop_back();
   while (b.size() > 1 && b.back() == 1) b.pop_back();
@@ -74,6 +82,12 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
     throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " +
                                              text(shape) + " needs " + std::to_string(expected) + " bytes but has " +
                                              std::to_string(bytes));
+  // Layers read whole rows, so no block may reach from one into the next.
+  if (innermost(shape, channels_last) % traits(type).block != 0)
+    throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " of type " + name_of(type) + " has rows of " +
+                                             std::to_string(innermost(shape, channels_last)) +
+                                             " elements, which do not fill blocks of " +
+                                             std::to_string(traits(type).block));
   if (offset > mapped.size() || bytes > mapped.size() - offset)
     throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " ends at byte " +
                                              std::to_string(offset + bytes) + " but the file has " +

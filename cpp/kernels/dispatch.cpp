@@ -27,7 +27,10 @@ struct Available {
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     if (avx2 && avx512) {
       avx512_table = avx512_kernels;
-      if (__builtin_cpu_supports("avx512bf16")) avx512_table.bf16 = &avx512_bf16;
+      if (__builtin_cpu_supports("avx512bf16")) {
+        avx512_table.bf16 = &avx512_bf16;
+        avx512_table.bf16_attention = &avx512_bf16_attention;
+      }
       if (__builtin_cpu_supports("avx512vnni")) avx512_table.i8 = &avx512_i8;
       tables[count++] = &avx512_table;
     }

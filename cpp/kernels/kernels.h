@@ -15,6 +15,7 @@ namespace nd {
 enum class Compute : int32_t { f32, bf16, i8 };
 
 struct LowMatrix;
+struct LowAttention;
 
 enum class Activation : int32_t { none, silu, gelu, quick_gelu, geglu };
 
@@ -66,6 +67,20 @@ struct AttentionArgs {
   bool causal = false;
 };
 
+/// The last step of a Winograd convolution: sums of products to 2×2 output pixels, + bias, + image_bias, + residual.
+struct WinogradOutput {
+  const float* products = nullptr;  // [16][tiles][ld]
+  int64_t tiles = 0, ld = 0;
+  int64_t columns = 0;              // channels of this call (at most one panel)
+  const int64_t* offset = nullptr;  // [tiles] of the tile's top left pixel in c and residual
+  const uint8_t* valid = nullptr;   // [tiles] bit 2y+x: that pixel lies inside the image
+  int64_t pixel = 0, row = 0;       // floats from a pixel to its right and its lower neighbour
+  float* c = nullptr;
+  const float* residual = nullptr;    // as c, or null
+  const float* bias = nullptr;        // [columns] or null
+  const float* image_bias = nullptr;  // [columns] or null
+};
+
 struct Kernels {
   const char* name;  // "ref", "avx2", "avx512", "neon"
   int64_t nr;        // columns in one weight panel
@@ -110,9 +125,17 @@ struct Kernels {
   void (*half_to_float)(const uint16_t* x, int64_t count, float* out);
   void (*bfloat16_to_float)(const uint16_t* x, int64_t count, float* out);
 
+  // --- Winograd's F(2×2, 3×3) (Lavin & Gray 2016): sixteen products of a quarter of the rows -------------------------
+  /// BᵀdB of 4×4 tiles of c channels. Tile t begins at x + offset[t], its pixels are c floats apart, its rows `row`.
+  /// out: [16][tiles][padded] floats; channels from c to `padded` are left alone.
+  void (*winograd_input)(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row, int64_t padded,
+                         void* out) = nullptr;
+  void (*winograd_output)(const WinogradOutput& args) = nullptr;
+
   // --- narrow matrix products (low_matrix.h), null where this CPU gains nothing from them --------------------------
   const LowMatrix* bf16 = nullptr;
   const LowMatrix* i8 = nullptr;
+  const LowAttention* bf16_attention = nullptr;
 };
 
 /// The implementations that this CPU can run, best first; the last one is always the scalar reference.

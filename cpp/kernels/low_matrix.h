@@ -45,6 +45,19 @@ struct LowMatrix {
                        int64_t padded, int64_t group, void* out, float* scales);
   /// Rows [m0,m1) × panels [p0,p1), as Kernels::gemm.
   void (*gemm)(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
+  /// Kernels::winograd_input with narrow output, channels from c to `padded` zero; null where accuracy forbids it.
+  void (*winograd_input)(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row, int64_t padded,
+                         void* out);
+};
+
+/// Attention whose two products multiply bfloat16; the softmax and all sums stay float32. Same contracts as Kernels'
+/// attention_packed_floats, attention_pack, attention_scratch_floats and attention.
+struct LowAttention {
+  int64_t (*packed_floats)(const AttentionArgs& args);
+  void (*pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
+  int64_t (*scratch_floats)(const AttentionArgs& args);
+  void (*attention)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
+                    const float* packed, float* scratch);
 };
 
 }  // namespace nd

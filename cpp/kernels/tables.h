@@ -10,6 +10,7 @@ extern const Kernels ref_kernels;
 extern const Kernels avx512_kernels;
 extern const Kernels avx2_kernels;
 extern const LowMatrix avx512_bf16, avx512_i8;
+extern const LowAttention avx512_bf16_attention;
 #endif
 #ifdef ND_NEON_KERNELS
 extern const Kernels neon_kernels;

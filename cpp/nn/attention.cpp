@@ -23,6 +23,12 @@ Attention::Attention(Loader& loader, const std::string& prefix, const AttentionO
   out_ = Linear(loader, prefix + "." + options.out, inner, options.width);
 }
 
+LowAttention Attention::kernels(const Kernels& table) const {
+  // Where the projections round their inputs, attention gains nothing from float32.
+  if (out_.compute() != Compute::f32 && table.bf16_attention) return *table.bf16_attention;
+  return {table.attention_packed_floats, table.attention_pack, table.attention_scratch_floats, table.attention};
+}
+
 Feature Attention::forward(Run& run, const Feature& x, const Feature* context, const Feature* residual) const {
   const int64_t inner = options_.heads * options_.head_dim;
   Feature q, kv;
@@ -53,19 +59,19 @@ Feature Attention::forward(Run& run, const Feature& x, const Feature* context, c
   Feature mixed(run, x.n, x.h, x.w, inner);
   args.out = mixed.data();
   args.ldo = inner;
-  const int64_t packed_floats = (run.kernels.attention_packed_floats(args) + 15) / 16 * 16;
+  const LowAttention kernel = kernels(run.kernels);
+  const int64_t packed_floats = (kernel.packed_floats(args) + 15) / 16 * 16;
   {
     const Scratch<float> packed(run, args.batch * args.heads * packed_floats);
     run.parallel(args.batch * args.heads, [&](int64_t task, int) {
-      run.kernels.attention_pack(args, task / args.heads, task % args.heads, packed.data() + task * packed_floats);
+      kernel.pack(args, task / args.heads, task % args.heads, packed.data() + task * packed_floats);
     });
-    const int64_t scratch = run.kernels.attention_scratch_floats(args);
+    const int64_t scratch = kernel.scratch_floats(args);
     const int64_t blocks = (args.q_len + kTaskQueries - 1) / kTaskQueries;
     run.parallel(args.batch * args.heads * blocks, [&](int64_t task, int) {
       const int64_t head = task / blocks, first = task % blocks * kTaskQueries;
-      run.kernels.attention(args, head / args.heads, head % args.heads, first,
-                            std::min(args.q_len, first + kTaskQueries), packed.data() + head * packed_floats,
-                            thread_scratch(static_cast<size_t>(scratch)));
+      kernel.attention(args, head / args.heads, head % args.heads, first, std::min(args.q_len, first + kTaskQueries),
+                       packed.data() + head * packed_floats, thread_scratch(static_cast<size_t>(scratch)));
     });
   }
   q.release();

@@ -25,6 +25,8 @@ class Attention {
   Feature forward(Run& run, const Feature& x, const Feature* context, const Feature* residual) const;
 
  private:
+  LowAttention kernels(const Kernels& table) const;
+
   AttentionOptions options_;
   Linear qkv_;     // self-attention: q, k, v side by side
   Linear q_, kv_;  // cross-attention

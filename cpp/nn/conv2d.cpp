@@ -2,17 +2,11 @@
 
 #include <algorithm>
 
+#include "nn/band.h"
+
 namespace nd {
 
 namespace {
-
-// A band of padded input stays within this, so that it is still in the last-level cache when the product reads it.
-constexpr int64_t kBandFloats = (8 << 20) / sizeof(float);
-
-/// One band: output rows [first, first + rows) of images [image, image + images), and the padded copy of its input.
-struct Band {
-  int64_t image, images, first, rows;
-};
 
 /// The kernel of output channel `o` as [kh][kw][in], whichever way it is stored.
 void read_kernel(const StoredTensor& tensor, const Kernels& kernels, int64_t o, int64_t in, int64_t taps, float* out) {
@@ -61,90 +55,82 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
   }
   const int64_t taps = int64_t{options.kernel} * options.kernel;
   const StoredTensor& tensor = loader.weights.require(name + ".weight", {out, in, options.kernel, options.kernel});
-  const Compute compute = loader.compute_for(tensor.type, options.sensitive);
+  Compute compute = loader.compute_for(tensor.type, options.sensitive);
+  const auto read = [&](int64_t o, float* kernel) { read_kernel(tensor, loader.kernels, o, in, taps, kernel); };
   if (options.upsample) {
-    for (int parity = 0; parity < 4; ++parity)
-      weights_.emplace_back(loader, compute, out, Inner{2, 2, in}, [&](int64_t o, float* row) {
-        std::vector<float> kernel(static_cast<size_t>(9 * in));
-        read_kernel(tensor, loader.kernels, o, in, 9, kernel.data());
-        fold_upsample(kernel.data(), in, parity / 2, parity % 2, row);
-      });
+    weights_ = PackedMatrix(
+        loader, compute, out, Inner{2, 2, in},
+        [&](int64_t o, float* planes) {
+          std::vector<float> kernel(static_cast<size_t>(9 * in));
+          read(o, kernel.data());
+          for (int parity = 0; parity < 4; ++parity)
+            fold_upsample(kernel.data(), in, parity / 2, parity % 2, planes + parity * 4 * in);
+        },
+        4);
+  } else if (options.kernel == 3 && options.stride == 1 && options.pad_before == 1 && options.pad_after == 1 &&
+             Winograd::suits(loader.kernels, compute, in, out)) {
+    winograd_.emplace_back(loader, compute, in, out, read);
   } else {
-    weights_.emplace_back(loader, compute, out, Inner{options.kernel, options.kernel, in},
-                          [&](int64_t o, float* row) { read_kernel(tensor, loader.kernels, o, in, taps, row); });
+    weights_ = PackedMatrix(loader, compute, out, Inner{options.kernel, options.kernel, in}, read);
   }
   tensor.file->forget(tensor.data, tensor.bytes);
   if (options.bias) bias_ = loader.vector(name + ".bias", out);
 }
 
 Feature Conv2d::forward(Run& run, const Feature& x, const GroupNorm* norm, const Fuse& fuse) const {
-  if (options_.kernel == 1 && options_.stride == 1) {
+  if (options_.kernel == 1 && options_.stride == 1)
     return norm ? pointwise_.forward(run, norm->forward(run, x, true), fuse) : pointwise_.forward(run, x, fuse);
-  }
   const Feature factors = norm ? norm->affine(run, x) : Feature();
+  const float* bias = bias_.empty() ? nullptr : bias_.data();
+  if (!winograd_.empty()) return winograd_.front().forward(run, x, factors, bias, fuse);
 
-  const int64_t c = in_, padded_c = weights_.front().padded_channels(), stride = options_.stride, scale = options_.upsample ? 2 : 1;
-  const int64_t before = options_.pad_before, padded_w = x.w + before + options_.pad_after;
+  const int64_t stride = options_.stride, scale = options_.upsample ? 2 : 1, before = options_.pad_before;
+  const int64_t padded_w = x.w + before + options_.pad_after, padded_c = weights_.padded_channels();
   // Rows and columns of the grid that the product runs over; an upsampling layer runs over its input's, four times.
   const int64_t grid_h = options_.upsample ? x.h : (x.h + before + options_.pad_after - options_.kernel) / stride + 1;
   const int64_t grid_w = options_.upsample ? x.w : (padded_w - options_.kernel) / stride + 1;
   Feature out(run, x.n, grid_h * scale, grid_w * scale, out_);
 
-  const auto padded_rows = [&](int64_t rows) { return (rows - 1) * stride + options_.kernel; };
-  const bool whole_batch = x.n * padded_rows(grid_h) * padded_w * c <= kBandFloats;
-  int64_t band_rows = grid_h;
-  while (band_rows > 1 && padded_rows(band_rows) * padded_w * c > kBandFloats) band_rows = (band_rows + 1) / 2;
-  const int64_t band_images = whole_batch ? x.n : 1;
-
-  const PixelBuffer padded(run, weights_.front(), band_images * padded_rows(band_rows) * padded_w);
-  const Scratch<int64_t> row_offset(run, band_images * band_rows * grid_w);
-  const Scratch<int64_t> c_offset(run, options_.upsample ? band_images * band_rows * grid_w : 0);
+  const int64_t row_bytes = stride * padded_w * padded_c * (weights_.low() ? weights_.low()->element_bytes : 4);
+  const int64_t rows = band_rows(grid_h, row_bytes, 1);
+  // Small images share a band.
+  const int64_t images = rows >= grid_h && band_rows(x.n * grid_h, row_bytes, 1) >= x.n * grid_h ? x.n : 1;
+  const auto input_rows = [&](int64_t output_rows) { return (output_rows - 1) * stride + options_.kernel; };
+  const PixelBuffer padded(run, weights_.format(), images * input_rows(rows) * padded_w);
+  const Scratch<int64_t> row_offset(run, images * rows * grid_w);
+  const Scratch<int64_t> c_offset(run, options_.upsample ? images * rows * grid_w : 0);
   if (run.measuring()) return out;
 
-  const auto run_band = [&](const Band& band) {
-    const int64_t height = padded_rows(band.rows);
-    run.parallel(band.images * height, [&](int64_t task, int) {
-      const int64_t image = band.image + task / height, y = band.first * stride - before + task % height;
-      const int64_t pixel = task * padded_w;
-      if (y < 0 || y >= x.h) {
-        padded.clear(pixel, padded_w);
-        return;
-      }
-      const float* factor = norm ? factors.data() + image * 2 * c : nullptr;
-      padded.clear(pixel, before);
-      padded.write(pixel + before, x.data() + (image * x.h + y) * x.w * c, x.w, factor, norm ? factor + c : nullptr,
-                   norm != nullptr);
-      padded.clear(pixel + before + x.w, options_.pad_after);
-    });
-
-    for (int parity = 0; parity < static_cast<int>(weights_.size()); ++parity) {
+  const auto run_band = [&](int64_t first_image, int64_t first, int64_t band_height) {
+    const int64_t height = input_rows(band_height);
+    copy_band(run, x, factors, {first_image, images, first * stride - before, height, before, padded_w}, padded);
+    for (int parity = 0; parity < scale * scale; ++parity) {
       const int64_t py = parity / 2, px = parity % 2;
       int64_t m = 0;
-      for (int64_t image = 0; image < band.images; ++image)
-        for (int64_t y = 0; y < band.rows; ++y)
+      for (int64_t image = 0; image < images; ++image)
+        for (int64_t y = 0; y < band_height; ++y)
           for (int64_t column = 0; column < grid_w; ++column, ++m) {
             row_offset.data()[m] = ((image * height + y * stride + py) * padded_w + column * stride + px) * padded_c;
             if (options_.upsample) c_offset.data()[m] = ((image * out.h + 2 * y + py) * out.w + 2 * column + px) * out_;
           }
-      const int64_t start = (band.image * out.h + band.first * scale) * out.w * out_;
+      const int64_t start = (first_image * out.h + first * scale) * out.w * out_;
       LowGemmArgs args;
       args.m = m;
       args.row_offset = row_offset.data();
       args.c = out.data() + start;
       args.ldc = args.ldr = out_;
       if (options_.upsample) args.c_offset = args.residual_offset = c_offset.data();
-      args.bias = bias_.empty() ? nullptr : bias_.data();
-      if (fuse.image_bias) args.image_bias = fuse.image_bias + band.image * fuse.image_bias_stride;
+      args.bias = bias;
+      if (fuse.image_bias) args.image_bias = fuse.image_bias + first_image * fuse.image_bias_stride;
       args.image_bias_stride = fuse.image_bias_stride;
-      args.rows_per_image = band.rows * grid_w;
+      args.rows_per_image = band_height * grid_w;
       if (fuse.residual) args.residual = fuse.residual->data() + start;
       args.activation = fuse.activation;
-      run_product(run, weights_[static_cast<size_t>(parity)], &padded, padded_w, args);
+      run_product(run, weights_, &padded, padded_w, args, parity);
     }
   };
-  for (int64_t image = 0; image < x.n; image += band_images)
-    for (int64_t first = 0; first < grid_h; first += band_rows)
-      run_band({image, band_images, first, std::min(band_rows, grid_h - first)});
+  for (int64_t image = 0; image < x.n; image += images)
+    for (int64_t first = 0; first < grid_h; first += rows) run_band(image, first, std::min(rows, grid_h - first));
   return out;
 }
 

@@ -6,6 +6,7 @@
 
 #include "nn/linear.h"
 #include "nn/norm.h"
+#include "nn/winograd.h"
 
 namespace nd {
 
@@ -32,7 +33,8 @@ class Conv2d {
   Conv2dOptions options_;
   int64_t in_ = 0, out_ = 0;
   Linear pointwise_;                   // kernel 1 and stride 1: nothing but this
-  std::vector<PackedMatrix> weights_;  // one; four (row parity, column parity) when upsampling
+  std::vector<Winograd> winograd_;     // kernel 3 and stride 1 where it pays: nothing but this
+  PackedMatrix weights_;               // one plane; four (row parity, column parity) when upsampling
   std::vector<float> bias_;
 };
 

@@ -61,7 +61,7 @@ Feature Linear::forward(Run& run, const Feature& x, const Fuse& fuse) const {
     run_product(run, weights_, nullptr, 1, args);
     return out;
   }
-  const PixelBuffer narrow(run, weights_, rows);
+  const PixelBuffer narrow(run, weights_.format(), rows);
   run.parallel((rows + kConvertRows - 1) / kConvertRows, [&](int64_t task, int) {
     const int64_t first = task * kConvertRows;
     narrow.write(first, x.data() + first * x.c, std::min(kConvertRows, rows - first), nullptr, nullptr, false);

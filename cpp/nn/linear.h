@@ -33,6 +33,8 @@ class Linear {
   /// x: [n][h][w][in] → [n][h][w][out]
   Feature forward(Run& run, const Feature& x, const Fuse& fuse = {}) const;
 
+  Compute compute() const { return weights_.compute(); }
+
  private:
   PackedMatrix weights_;
   std::vector<float> bias_;

@@ -34,22 +34,22 @@ int64_t piece_length(int64_t total, int64_t longest, int64_t multiple) {
 void PackedMatrix::Free::operator()(uint8_t* p) const { std::free(p); }
 
 PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner,
-                           const std::function<void(int64_t, float*)>& fill)
+                           const std::function<void(int64_t, float*)>& fill, int64_t planes)
     : compute_(compute), n_(n), padded_(inner.channels), inner_(inner) {
   if (compute == Compute::bf16) low_ = loader.kernels.bf16;
   if (compute == Compute::i8) low_ = loader.kernels.i8;
   const int64_t nr = loader.kernels.nr, panels = (n + nr - 1) / nr;
   group_ = padded_;
-  std::vector<KGroup> lengths;
   if (low_) {
     padded_ = round_up(inner.channels, low_->multiple);
     group_ = piece_length(padded_, low_->longest_group, low_->multiple);
-    lengths = groups(1);
   }
-  panel_bytes_ = low_ ? low_->panel_bytes(lengths.data(), static_cast<int64_t>(lengths.size()))
-                      : nr * k() * static_cast<int64_t>(sizeof(float));
+  groups_ = groups(1);
+  const int64_t group_count = static_cast<int64_t>(groups_.size());
+  panel_bytes_ = low_ ? low_->panel_bytes(groups_.data(), group_count) : nr * k() * static_cast<int64_t>(sizeof(float));
+  plane_bytes_ = panels * panel_bytes_;
 
-  const size_t bytes = static_cast<size_t>(panels * panel_bytes_);
+  const size_t bytes = static_cast<size_t>(planes * plane_bytes_);
   // Large matrices are read front to back at every forward: huge pages spare the TLB.
   const size_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
   data_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
@@ -60,24 +60,24 @@ PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inn
   loader.packed_bytes += bytes;
 
   loader.pool.parallel_for(panels, loader.cancel, [&](int64_t panel, int) {
-    const int64_t first = panel * nr, count = std::min(nr, n - first), taps = inner.taps_y * inner.taps_x;
-    std::vector<float> rows(static_cast<size_t>(count * k()));
-    std::vector<const float*> pointers(static_cast<size_t>(count));
-    for (int64_t i = 0; i < count; ++i) {
-      float* row = rows.data() + i * k();
-      fill(first + i, row);
-      // From the last tap on, so that no tap is overwritten before it has moved to its padded place.
-      for (int64_t tap = taps - 1; padded_ > inner.channels && tap >= 0; --tap) {
-        std::memmove(row + tap * padded_, row + tap * inner.channels, sizeof(float) * static_cast<size_t>(inner.channels));
-        std::fill(row + tap * padded_ + inner.channels, row + (tap + 1) * padded_, 0.0f);
+    const int64_t first = panel * nr, count = std::min(nr, n - first), size = inner.size();
+    std::vector<float> filled(static_cast<size_t>(count * planes * size));
+    for (int64_t i = 0; i < count; ++i) fill(first + i, filled.data() + i * planes * size);
+    std::vector<float> padded(padded_ > inner.channels ? static_cast<size_t>(count * k()) : 0);
+    std::vector<const float*> rows(static_cast<size_t>(count));
+    for (int64_t plane = 0; plane < planes; ++plane) {
+      for (int64_t i = 0; i < count; ++i) {
+        const float* row = filled.data() + (i * planes + plane) * size;
+        for (int64_t tap = 0; !padded.empty() && tap < inner.taps_y * inner.taps_x; ++tap)
+          std::copy_n(row + tap * inner.channels, inner.channels, padded.data() + i * k() + tap * padded_);
+        rows[static_cast<size_t>(i)] = padded.empty() ? row : padded.data() + i * k();
       }
-      pointers[static_cast<size_t>(i)] = row;
+      uint8_t* to = data_.get() + plane * plane_bytes_ + panel * panel_bytes_;
+      if (low_)
+        low_->pack_panel(rows.data(), count, groups_.data(), group_count, to);
+      else
+        loader.kernels.pack_panel(rows.data(), count, k(), reinterpret_cast<float*>(to));
     }
-    uint8_t* to = data_.get() + panel * panel_bytes_;
-    if (low_)
-      low_->pack_panel(pointers.data(), count, lengths.data(), static_cast<int64_t>(lengths.size()), to);
-    else
-      loader.kernels.pack_panel(pointers.data(), count, k(), reinterpret_cast<float*>(to));
   });
 }
 
@@ -95,22 +95,22 @@ std::vector<KGroup> PackedMatrix::groups(int64_t row_pixels) const {
   return result;
 }
 
-PixelBuffer::PixelBuffer(Run& run, const PackedMatrix& matrix, int64_t pixels)
+PixelBuffer::PixelBuffer(Run& run, const PixelFormat& format, int64_t pixels)
     : kernels_(run.kernels),
-      matrix_(matrix),
-      pixel_bytes_(matrix.padded_channels() * (matrix.low() ? matrix.low()->element_bytes : int64_t{sizeof(float)})),
-      pixel_scales_(matrix.low() ? matrix.groups_per_pixel() * matrix.low()->scale_floats : 0),
+      format_(format),
+      pixel_bytes_(format.padded * (format.low ? format.low->element_bytes : int64_t{sizeof(float)})),
+      pixel_scales_(format.low ? (format.padded + format.group - 1) / format.group * format.low->scale_floats : 0),
       data_(run, pixels * pixel_bytes_),
       scales_(run, pixels * pixel_scales_) {}
 
 void PixelBuffer::write(int64_t first, const float* x, int64_t count, const float* scale, const float* shift,
                         bool silu) const {
   uint8_t* to = data_.data() + first * pixel_bytes_;
-  if (matrix_.low())
-    matrix_.low()->convert_rows(x, count, matrix_.channels(), scale, shift, silu, matrix_.padded_channels(),
-                                matrix_.group(), to, scales_.data() + first * pixel_scales_);
+  if (format_.low)
+    format_.low->convert_rows(x, count, format_.channels, scale, shift, silu, format_.padded, format_.group, to,
+                              scales_.data() + first * pixel_scales_);
   else if (scale || silu)
-    kernels_.affine_rows(x, count, matrix_.channels(), scale, shift, silu, reinterpret_cast<float*>(to));
+    kernels_.affine_rows(x, count, format_.channels, scale, shift, silu, reinterpret_cast<float*>(to));
   else
     std::memcpy(to, x, static_cast<size_t>(count * pixel_bytes_));
 }
@@ -121,7 +121,7 @@ void PixelBuffer::clear(int64_t first, int64_t count) const {
 }
 
 void run_product(Run& run, const PackedMatrix& matrix, const PixelBuffer* pixels, int64_t row_pixels,
-                 LowGemmArgs args) {
+                 LowGemmArgs args, int64_t plane) {
   if (run.measuring()) return;
   const std::vector<KGroup> groups = matrix.groups(row_pixels);
   std::vector<KRun> runs;
@@ -135,14 +135,14 @@ void run_product(Run& run, const PackedMatrix& matrix, const PixelBuffer* pixels
     args.scales_per_pixel = matrix.groups_per_pixel();
     args.groups = groups.data();
     args.group_count = static_cast<int64_t>(groups.size());
-    args.low_b = matrix.data();
+    args.low_b = matrix.data(plane);
     args.panel_bytes = matrix.panel_bytes();
   } else {
     if (pixels) args.a = reinterpret_cast<const float*>(pixels->data());
     for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
     args.runs = runs.data();
     args.run_count = static_cast<int64_t>(runs.size());
-    args.b = reinterpret_cast<const float*>(matrix.data());
+    args.b = reinterpret_cast<const float*>(matrix.data(plane));
   }
   const int64_t panels = (args.n + run.kernels.nr - 1) / run.kernels.nr;
   const int64_t rows = round_up(std::max(kMinRows, (args.m * panels + kTasks - 1) / kTasks), kRowMultiple);

@@ -1,46 +1,32 @@
 #include "quant/traits.h"
 
-#include <cstring>
-
 #include "core/error.h"
+#include "quant/codecs.h"
+#include "quant/floats.h"
 
 namespace nd {
 
 namespace {
 
-void decode_f32(const Kernels&, const uint8_t* data, int64_t count, float* out) {
-  std::memcpy(out, data, static_cast<size_t>(count) * sizeof(float));
+template <class Block>
+constexpr TypeTraits row(TensorType type, const char* name, Decode decode, Encode encode) {
+  return {type, name, Block::kCount, sizeof(Block), decode, encode};
 }
 
-using Convert = void (*)(const uint16_t*, int64_t, float*);
-
-// Files place tensors at any byte; the converters want whole 16-bit addresses.
-void convert_unaligned(Convert convert, const uint8_t* data, int64_t count, float* out) {
-  if (reinterpret_cast<uintptr_t>(data) % alignof(uint16_t) == 0) {
-    convert(reinterpret_cast<const uint16_t*>(data), count, out);
-    return;
-  }
-  constexpr int64_t kPiece = 2048;
-  uint16_t piece[kPiece];
-  for (int64_t i = 0; i < count; i += kPiece) {
-    const int64_t length = count - i < kPiece ? count - i : kPiece;
-    std::memcpy(piece, data + 2 * i, static_cast<size_t>(length) * 2);
-    convert(piece, length, out + i);
-  }
-}
-
-void decode_f16(const Kernels& kernels, const uint8_t* data, int64_t count, float* out) {
-  convert_unaligned(kernels.half_to_float, data, count, out);
-}
-
-void decode_bf16(const Kernels& kernels, const uint8_t* data, int64_t count, float* out) {
-  convert_unaligned(kernels.bfloat16_to_float, data, count, out);
-}
-
-const TypeTraits kTraits[] = {
-    {TensorType::f32, "f32", 1, 4, decode_f32},
-    {TensorType::f16, "f16", 1, 2, decode_f16},
-    {TensorType::bf16, "bf16", 1, 2, decode_bf16},
+constexpr TypeTraits kTraits[] = {
+    {TensorType::f32, "f32", 1, 4, decode_f32, encode_f32},
+    {TensorType::f16, "f16", 1, 2, decode_f16, encode_f16},
+    {TensorType::bf16, "bf16", 1, 2, decode_bf16, encode_bf16},
+    row<BlockQ8_0>(TensorType::q8_0, "q8_0", decode_q8_0, encode_q8_0),
+    row<BlockQ5_0>(TensorType::q5_0, "q5_0", decode_q5_0, encode_q5_0),
+    row<BlockQ5_1>(TensorType::q5_1, "q5_1", decode_q5_1, encode_q5_1),
+    row<BlockQ4_0>(TensorType::q4_0, "q4_0", decode_q4_0, encode_q4_0),
+    row<BlockQ4_1>(TensorType::q4_1, "q4_1", decode_q4_1, encode_q4_1),
+    row<BlockQ6K>(TensorType::q6_k, "q6_k", decode_q6_k, encode_q6_k),
+    row<BlockQ5K>(TensorType::q5_k, "q5_k", decode_q5_k, encode_q5_k),
+    row<BlockQ4K>(TensorType::q4_k, "q4_k", decode_q4_k, encode_q4_k),
+    row<BlockQ3K>(TensorType::q3_k, "q3_k", decode_q3_k, encode_q3_k),
+    row<BlockQ2K>(TensorType::q2_k, "q2_k", decode_q2_k, encode_q2_k),
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// One row for each element type that a stored tensor can have: how elements lie in blocks and how to decode them.
+// One row for each element type that a stored tensor can have: how elements lie in blocks, how to decode and encode them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,13 +7,17 @@
 
 namespace nd {
 
+/// `count` elements, a multiple of the block, from `data` or to it, which need not be aligned.
+using Decode = void (*)(const Kernels& kernels, const uint8_t* data, int64_t count, float* out);
+using Encode = void (*)(const float* x, int64_t count, uint8_t* data);
+
 struct TypeTraits {
   TensorType type;
   const char* name;
   int64_t block;        // elements
   int64_t block_bytes;  // of one block
-  /// `count` elements (a multiple of `block`) beginning at `data`, which need not be aligned.
-  void (*decode)(const Kernels& kernels, const uint8_t* data, int64_t count, float* out);
+  Decode decode;
+  Encode encode;
 };
 
 const TypeTraits& traits(TensorType type);

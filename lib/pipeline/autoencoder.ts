@@ -3,6 +3,7 @@ import { DiffusionError } from '../errors.js'
 import { native, type NativeVae, type VaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
+import { checkPrecision, type LoadOptions } from '../options.js'
 import { openModel } from '../weights/index.js'
 import { cancellable, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
@@ -13,6 +14,9 @@ export interface TiledCallOptions extends CallOptions {
   /** Default: tiles only where the whole image would take much memory. */
   tiling?: TilingOption
 }
+
+/** How an autoencoder is opened alone. */
+export type ImageModelOptions = Pick<LoadOptions, 'precision' | 'signal'>
 
 /** What AutoencoderKL and VqModel share: images to latents and back, image by image. */
 export abstract class ImageModel extends Component<NativeVae> {
@@ -94,10 +98,8 @@ export class AutoencoderKL extends ImageModel {
   }
 
   /** A model file or folder that holds an autoencoder, alone or with the rest. */
-  static async load(path: string, options: CallOptions = {}): Promise<AutoencoderKL> {
-    checkObject(options, 'options', ['signal'])
-    const signal = checkSignal(options.signal)
-    return AutoencoderKL.from(await describeVae(path, signal), { signal })
+  static async load(path: string, options: ImageModelOptions = {}): Promise<AutoencoderKL> {
+    return AutoencoderKL.from(await describeVae(path, options), options)
   }
 
   /** @internal */
@@ -142,11 +144,15 @@ export class AutoencoderKL extends ImageModel {
 /** The autoencoder in a file or folder. */
 export async function describeVae(
   path: string,
-  signal?: AbortSignal,
+  options: ImageModelOptions,
 ): Promise<NonNullable<ModelDescription['vae']>> {
+  checkObject(options, 'options', ['precision', 'signal'])
+  const signal = checkSignal(options.signal)
+  const precision = checkPrecision(options.precision)
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
   signal?.throwIfAborted()
   const { vae } = await openModel(path)
   if (!vae) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: no autoencoder found`)
+  if (precision) vae.source.precision = precision
   return vae
 }

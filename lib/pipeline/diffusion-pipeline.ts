@@ -110,7 +110,7 @@ export class DiffusionPipeline {
    */
   static async load(path: string = modelInTheBox(), options: LoadOptions = {}): Promise<DiffusionPipeline> {
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    const { threads, signal } = checkLoadOptions(options)
+    const { threads, precision, signal } = checkLoadOptions(options)
     signal?.throwIfAborted()
     const description = await openModel(path)
     const { unet, vae, textEncoder } = description
@@ -121,6 +121,7 @@ export class DiffusionPipeline {
         `${path}: expected a whole model, but it has not ${missing}`,
       )
     }
+    for (const part of [unet, vae, textEncoder]) if (part && precision) part.source.precision = precision
     if (threads !== undefined) native().setThreads(threads)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {

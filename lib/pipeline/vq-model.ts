@@ -3,7 +3,7 @@ import { DiffusionError } from '../errors.js'
 import { native, type NativeVae } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
-import { describeVae, ImageModel, type TiledCallOptions } from './autoencoder.js'
+import { describeVae, ImageModel, type ImageModelOptions, type TiledCallOptions } from './autoencoder.js'
 import { cancellable, type CallOptions } from './component.js'
 
 /** Codes of a batch of images: one for each latent, row by row. */
@@ -34,10 +34,9 @@ export class VqModel extends ImageModel {
   }
 
   /** A model file or folder that holds a VQModel. */
-  static async load(path: string, options: CallOptions = {}): Promise<VqModel> {
-    checkObject(options, 'options', ['signal'])
-    const signal = checkSignal(options.signal)
-    const description = await describeVae(path, signal)
+  static async load(path: string, options: ImageModelOptions = {}): Promise<VqModel> {
+    const description = await describeVae(path, options)
+    const { signal } = options
     if (!description.config.codebook) {
       throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a VQModel but found an AutoencoderKL`)
     }

@@ -15,7 +15,7 @@ export function discreteTimesteps(settings: SchedulerSettings): number[] {
  */
 export abstract class AlphaScheduler extends SchedulerBase {
   readonly timesteps: Float64Array
-  readonly sigmas: Float32Array
+  readonly sigmas: Float64Array
   readonly initNoiseSigma = 1
 
   constructor(
@@ -24,7 +24,7 @@ export abstract class AlphaScheduler extends SchedulerBase {
   ) {
     super()
     this.timesteps = Float64Array.from(timesteps)
-    this.sigmas = Float32Array.from(timesteps, (t) => settings.training.sigmas[t])
+    this.sigmas = Float64Array.from(timesteps, (t) => settings.training.sigmas[t])
   }
 
   protected get timestep(): number {

@@ -7,7 +7,7 @@ const TIMESTEP_TOLERANCE = 1e-3
 /** What all sampling methods share: where in the schedule the run is, the source of noise, and checks of arguments. */
 export abstract class SchedulerBase implements Scheduler {
   abstract readonly timesteps: Float64Array
-  abstract readonly sigmas: Float32Array
+  abstract readonly sigmas: Float64Array
   abstract readonly initNoiseSigma: number
 
   /** UNet calls for each step of the schedule; runs can begin at multiples of it. */

@@ -1,7 +1,7 @@
 import type { Tensor } from '../types.js'
 import type { SchedulerSettings } from './settings.js'
 import { roundHalfEven, timestepAt } from './sigmas.js'
-import { SigmaScheduler, ancestral, interleave, sigmaNodes, towards } from './sigma-space.js'
+import { SigmaScheduler, ancestral, interleave, sigmaNodes, times } from './sigma-space.js'
 import { combine, copy } from './tensors.js'
 
 /**
@@ -24,7 +24,7 @@ export class Dpm2Scheduler extends SigmaScheduler {
     const eta = isAncestral ? settings.eta : 0
     const middles = nodes
       .slice(0, -1)
-      .map((sigma, i) => Math.fround(Math.sqrt(sigma * ancestral(sigma, nodes[i + 1], eta).down)))
+      .map((sigma, i) => Math.sqrt(sigma * ancestral(sigma, nodes[i + 1], eta).down))
     super(settings, levels, {
       timesteps: interleave(
         timesteps,
@@ -37,16 +37,15 @@ export class Dpm2Scheduler extends SigmaScheduler {
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const [sigma, next] = this.levels.subarray(this.index >> 1)
     const here = this.sigmas[this.index]
-    const denoised = this.denoise(prediction, latents, here)
-    if (this.last) return towards(latents, denoised, sigma, next)
+    const slope = this.slopeAt(prediction, latents, here)
+    if (this.last) return combine([1, latents], ...times(next - sigma, slope))
     if (this.index % 2 === 0 || !this.start) {
       this.start = copy(latents)
-      return towards(latents, denoised, sigma, this.sigmas[this.index + 1])
+      return combine([1, latents], ...times(this.sigmas[this.index + 1] - sigma, slope))
     }
     const { down, up } = ancestral(sigma, next, this.isAncestral ? this.settings.eta : 0)
-    const slope = (down - sigma) / here
-    const moved = combine([1, this.start], [slope, latents], [-slope, denoised])
-    return this.isAncestral ? combine([1, moved], [up, this.noise(latents.shape)]) : moved
+    const terms = [[1, this.start] as const, ...times(down - sigma, slope)]
+    return this.isAncestral ? combine(...terms, [up, this.noise(latents.shape)]) : combine(...terms)
   }
 
   protected override forget(): void {

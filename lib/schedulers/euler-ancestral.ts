@@ -1,6 +1,6 @@
 import type { Tensor } from '../types.js'
 import type { SchedulerSettings } from './settings.js'
-import { SigmaScheduler, ancestral, sigmaNodes, towards } from './sigma-space.js'
+import { SigmaScheduler, ancestral, sigmaNodes, times } from './sigma-space.js'
 import { combine } from './tensors.js'
 
 /** Euler steps with ancestral noise: k-diffusion's `sample_euler_ancestral`, "Euler a". */
@@ -13,8 +13,7 @@ export class EulerAncestralScheduler extends SigmaScheduler {
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const [sigma, next] = this.levels.subarray(this.index)
     const { down, up } = ancestral(sigma, next, this.settings.eta)
-    const moved = towards(latents, this.denoise(prediction, latents, sigma), sigma, down)
-    if (this.last) return moved
-    return combine([1, moved], [up, this.noise(latents.shape)])
+    const terms = [[1, latents] as const, ...times(down - sigma, this.slopeAt(prediction, latents, sigma))]
+    return this.last ? combine(...terms) : combine(...terms, [up, this.noise(latents.shape)])
   }
 }

@@ -1,6 +1,7 @@
 import type { Tensor } from '../types.js'
 import type { SchedulerSettings } from './settings.js'
-import { SigmaScheduler, sigmaNodes, towards } from './sigma-space.js'
+import { SigmaScheduler, sigmaNodes, times } from './sigma-space.js'
+import { combine } from './tensors.js'
 
 /** Euler's method on the probability flow ODE (Karras et al. 2022, algorithm 2 without churn and correction). */
 export class EulerScheduler extends SigmaScheduler {
@@ -11,6 +12,6 @@ export class EulerScheduler extends SigmaScheduler {
 
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const [sigma, next] = this.levels.subarray(this.index)
-    return towards(latents, this.denoise(prediction, latents, sigma), sigma, next)
+    return combine([1, latents], ...times(next - sigma, this.slopeAt(prediction, latents, sigma)))
   }
 }

@@ -1,6 +1,6 @@
 import type { Tensor } from '../types.js'
 import type { SchedulerSettings } from './settings.js'
-import { SigmaScheduler, interleave, sigmaNodes, towards } from './sigma-space.js'
+import { SigmaScheduler, interleave, sigmaNodes, times } from './sigma-space.js'
 import { clamp, combine, copy } from './tensors.js'
 
 /**
@@ -9,7 +9,7 @@ import { clamp, combine, copy } from './tensors.js'
  */
 export class HeunScheduler extends SigmaScheduler {
   override readonly order = 2
-  private start: { latents: Tensor; denoised: Tensor } | undefined
+  private start: { latents: Tensor; slope: Tensor } | undefined
 
   constructor(settings: SchedulerSettings) {
     const { timesteps, levels } = sigmaNodes(settings)
@@ -23,20 +23,17 @@ export class HeunScheduler extends SigmaScheduler {
 
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const [sigma, next] = this.levels.subarray(this.index >> 1)
-    const denoised = this.denoise(prediction, latents, this.sigmas[this.index])
-    if (this.settings.clipSample) clamp(denoised, 1)
-    if (this.index % 2 === 0 || !this.start) {
-      this.start = { latents: copy(latents), denoised }
-      return towards(latents, denoised, sigma, next)
+    const here = this.sigmas[this.index]
+    let slope = this.slopeAt(prediction, latents, here)
+    if (this.settings.clipSample && this.denoised) {
+      slope = [[1 / here, latents], [-1 / here, clamp(this.denoised, 1)]] // prettier-ignore
     }
-    const { start } = this
+    if (this.index % 2 === 0 || !this.start) {
+      this.start = { latents: copy(latents), slope: combine(...slope) }
+      return combine([1, latents], ...times(next - sigma, slope))
+    }
     const half = (next - sigma) / 2
-    return combine(
-      [1 + half / sigma, start.latents],
-      [-half / sigma, start.denoised],
-      [half / next, latents],
-      [-half / next, denoised],
-    )
+    return combine([1, this.start.latents], [half, this.start.slope], ...times(half, slope))
   }
 
   protected override forget(): void {

@@ -52,7 +52,7 @@ export type SchedulerName = TimestepMethod | SigmaMethod | `${SigmaMethod}-${Sig
 export interface BuiltInScheduler extends Scheduler {
   readonly order: number
   readonly timesteps: Float64Array
-  readonly sigmas: Float32Array
+  readonly sigmas: Float64Array
   reset(options: Parameters<NonNullable<Scheduler['reset']>>[0]): void
 }
 
@@ -178,25 +178,27 @@ function parseName(name: unknown): { base: keyof typeof methods; suffix: SigmaSp
 }
 
 /** Our names for diffusers' classes; where it has no equal, the nearest method for the same equation. */
-const classNames: Record<string, SchedulerName> = {
-  DDPMScheduler: 'ddpm',
-  DDIMScheduler: 'ddim',
-  PNDMScheduler: 'plms',
-  EulerDiscreteScheduler: 'euler',
-  EulerAncestralDiscreteScheduler: 'euler-a',
-  HeunDiscreteScheduler: 'heun',
-  LMSDiscreteScheduler: 'lms',
-  DPMSolverMultistepScheduler: 'dpm++-2m',
-  DPMSolverSinglestepScheduler: 'dpm++-2m',
-  DEISMultistepScheduler: 'dpm++-2m',
-  DPMSolverSDEScheduler: 'dpm++-sde',
-  KDPM2DiscreteScheduler: 'dpm2',
-  KDPM2AncestralDiscreteScheduler: 'dpm2-a',
-  UniPCMultistepScheduler: 'unipc',
-  LCMScheduler: 'lcm',
-}
+const classNames = new Map<string, SchedulerName>(
+  Object.entries({
+    DDPMScheduler: 'ddpm',
+    DDIMScheduler: 'ddim',
+    PNDMScheduler: 'plms',
+    EulerDiscreteScheduler: 'euler',
+    EulerAncestralDiscreteScheduler: 'euler-a',
+    HeunDiscreteScheduler: 'heun',
+    LMSDiscreteScheduler: 'lms',
+    DPMSolverMultistepScheduler: 'dpm++-2m',
+    DPMSolverSinglestepScheduler: 'dpm++-2m',
+    DEISMultistepScheduler: 'dpm++-2m',
+    DPMSolverSDEScheduler: 'dpm++-sde',
+    KDPM2DiscreteScheduler: 'dpm2',
+    KDPM2AncestralDiscreteScheduler: 'dpm2-a',
+    UniPCMultistepScheduler: 'unipc',
+    LCMScheduler: 'lcm',
+  } satisfies Record<string, SchedulerName>),
+)
 
 /** The method that the model's authors sample with, where its files say so; else 'dpm++-2m-karras'. */
 export function defaultSchedulerName(schedule: ScheduleDescription): SchedulerName {
-  return classNames[schedule.className ?? ''] ?? 'dpm++-2m-karras'
+  return classNames.get(schedule.className ?? '') ?? 'dpm++-2m-karras'
 }

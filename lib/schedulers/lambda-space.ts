@@ -12,7 +12,7 @@ import { combine, copy } from './tensors.js'
  */
 export abstract class LambdaScheduler extends SchedulerBase {
   readonly timesteps: Float64Array
-  readonly sigmas: Float32Array
+  readonly sigmas: Float64Array
   readonly initNoiseSigma = 1
   protected readonly levels: Float32Array
 
@@ -38,7 +38,7 @@ export abstract class LambdaScheduler extends SchedulerBase {
     }
     this.levels = Float32Array.of(...levels, final)
     this.timesteps = Float64Array.from(timesteps)
-    this.sigmas = this.levels.slice(0, -1)
+    this.sigmas = Float64Array.from(this.levels.subarray(0, -1))
   }
 
   protected override noising(timestep: number): [signal: number, sigma: number] {

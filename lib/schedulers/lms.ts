@@ -21,10 +21,10 @@ export class LmsScheduler extends SigmaScheduler {
 
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const [sigma, next] = this.levels.subarray(this.index)
-    const denoised = this.denoise(prediction, latents, sigma)
+    const slope = combine(...this.slopeAt(prediction, latents, sigma))
     // Two equal levels (many steps, 'beta') would leave no polynomial to draw through both.
     if (next === sigma) return combine([1, latents])
-    this.history.unshift({ sigma, slope: combine([1 / sigma, latents], [-1 / sigma, denoised]) })
+    this.history.unshift({ sigma, slope })
     this.history.length = Math.min(this.history.length, this.settings.order)
     const nodes = this.history.map((entry) => entry.sigma)
     const slopes = this.history.map(({ slope }, k): Term => [

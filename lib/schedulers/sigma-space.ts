@@ -1,8 +1,8 @@
-import type { Tensor } from '../types.js'
+import type { PredictionType, Tensor } from '../types.js'
 import { SchedulerBase } from './base.js'
 import type { SchedulerSettings } from './settings.js'
 import { shapedSigmas, sigmaAt, spacedTimesteps, timestepAt } from './sigmas.js'
-import { combine, copy } from './tensors.js'
+import { combine, copy, type Term } from './tensors.js'
 
 /** The nodes of a schedule: one timestep and level each, and a last level that the run ends at. */
 export interface SigmaNodes {
@@ -30,7 +30,7 @@ export function sigmaNodes(settings: SchedulerSettings): SigmaNodes {
  */
 export abstract class SigmaScheduler extends SchedulerBase {
   readonly timesteps: Float64Array
-  readonly sigmas: Float32Array
+  readonly sigmas: Float64Array
   readonly initNoiseSigma: number
 
   /** @param calls the level of every UNet call, with its timestep */
@@ -41,7 +41,7 @@ export abstract class SigmaScheduler extends SchedulerBase {
   ) {
     super()
     this.timesteps = Float64Array.from(calls.timesteps)
-    this.sigmas = Float32Array.from(calls.sigmas)
+    this.sigmas = Float64Array.from(calls.sigmas)
     const highest = levels.reduce((a, b) => Math.max(a, b))
     // 'leading' does not start at pure noise: what is left of the signal has variance 1.
     this.initNoiseSigma = settings.spacing === 'leading' ? Math.sqrt(highest ** 2 + 1) : highest
@@ -56,11 +56,40 @@ export abstract class SigmaScheduler extends SchedulerBase {
     return [1, index >= 0 ? this.sigmas[index] : sigmaAt(this.settings.training.sigmas, timestep)]
   }
 
+  /** dx/dσ at level σ; sets `denoised`. */
+  protected slopeAt(prediction: Tensor, latents: Tensor, sigma: number): Term[] {
+    this.denoise(prediction, latents, sigma)
+    return slope(this.settings.predictionType, prediction, latents, sigma)
+  }
+
   /** x̂_0 from the UNet's prediction at level σ; also what `denoised` shows. */
   protected denoise(prediction: Tensor, latents: Tensor, sigma: number): Tensor {
     this.denoised = toDenoised(this.settings, prediction, latents, sigma)
     return this.denoised
   }
+}
+
+/** dx/dσ = (x − x̂_0) / σ, written in what the UNet said: x̂_0 itself would cost digits where σ is large. */
+function slope(type: PredictionType, prediction: Tensor, latents: Tensor, sigma: number): Term[] {
+  switch (type) {
+    case 'epsilon':
+      return [[1, prediction]]
+    case 'v_prediction':
+      return [
+        [sigma / (sigma ** 2 + 1), latents],
+        [1 / Math.sqrt(sigma ** 2 + 1), prediction],
+      ]
+    case 'sample':
+      return [
+        [1 / sigma, latents],
+        [-1 / sigma, prediction],
+      ]
+  }
+}
+
+/** The terms of a sum, all multiplied by one factor. */
+export function times(factor: number, terms: readonly Term[]): Term[] {
+  return terms.map(([coefficient, tensor]) => [factor * coefficient, tensor])
 }
 
 function toDenoised(settings: SchedulerSettings, prediction: Tensor, latents: Tensor, sigma: number): Tensor {

@@ -5,12 +5,33 @@
 
 #include "cases.h"
 #include "harness.h"
-#include "kernels/kernels.h"
+#include "kernels/low_matrix.h"
 
 namespace nd::test {
 namespace {
 
 constexpr double kEps = 0x1p-23;
+
+/// Every attention that this CPU can run; the last one is the reference.
+struct Variant {
+  std::string name;
+  LowAttention kernel;
+  bool narrow;  // its products multiply bfloat16
+};
+
+std::vector<Variant> variants() {
+  int count = 0;
+  const Kernels* const* tables = available_kernels(&count);
+  std::vector<Variant> all;
+  for (int t = 0; t < count; ++t) {
+    const Kernels& k = *tables[t];
+    if (k.bf16_attention) all.push_back({k.name + std::string("-bf16"), *k.bf16_attention, true});
+    all.push_back({k.name,
+                   {k.attention_packed_floats, k.attention_pack, k.attention_scratch_floats, k.attention},
+                   false});
+  }
+  return all;
+}
 
 struct Case {
   int64_t q_len, k_len, head_dim, batch, heads;
@@ -70,16 +91,16 @@ struct Problem {
     return a;
   }
 
-  Floats run(const Kernels& table, int64_t cut, std::string& why) {
+  Floats run(const LowAttention& kernel, int64_t cut, std::string& why) {
     Floats out(c.batch * c.q_len * ldo, 1);
     const AttentionArgs a = args(out.get());
-    Floats packed(table.attention_packed_floats(a)), scratch(table.attention_scratch_floats(a));
+    Floats packed(kernel.packed_floats(a)), scratch(kernel.scratch_floats(a));
     for (int64_t b = 0; b < c.batch; ++b)
       for (int64_t h = 0; h < c.heads; ++h) {
-        table.attention_pack(a, b, h, packed.get());
+        kernel.pack(a, b, h, packed.get());
         for (int64_t q0 = 0, q1; q0 < c.q_len; q0 = q1) {
           q1 = cut ? std::min(c.q_len, q0 + cut) : c.q_len;
-          table.attention(a, b, h, q0, q1, packed.get(), scratch.get());
+          kernel.attention(a, b, h, q0, q1, packed.get(), scratch.get());
         }
       }
     if (why.empty()) why = packed.guards();
@@ -91,36 +112,47 @@ struct Problem {
   }
 
   /// An error δ of the scores changes each weight by a factor e^±2δ; |v| ≤ 1 then bounds the output's error.
-  double tolerance() const {
+  double tolerance(bool narrow) const {
+    if (narrow) return 0x1p-7 * (1 + 1.5 * c.size);
     const double d = static_cast<double>(c.head_dim);
     const double score = kEps * (8 + std::sqrt(d)) * c.size * 3 * std::sqrt(d) / 3;  // |q|·|k| ≈ d/3
     return 2.5 * score + kEps * (8 + std::sqrt(static_cast<double>(c.k_len)));
   }
 };
 
+std::string compare(const Problem& p, const Floats& got, const Floats& truth, bool narrow) {
+  const double tol = p.tolerance(narrow);
+  double squares = 0;
+  int64_t count = 0;
+  for (int64_t i = 0; i < truth.size(); ++i) {
+    if (i % p.ldo >= p.c.heads * p.c.head_dim) continue;
+    const double error = std::fabs(static_cast<double>(got[i]) - truth[i]);
+    if (!(error <= tol))
+      return "row " + std::to_string(i / p.ldo) + " column " + std::to_string(i % p.ldo) + ": " + text(got[i]) +
+             ", expected " + text(truth[i]) + " within " + text(tol);
+    squares += error * error;
+    ++count;
+  }
+  const double rms = std::sqrt(squares / static_cast<double>(count));
+  if (narrow && !(rms <= 0x1p-8 * std::max(1.0f, p.c.size))) return "root mean square error " + text(rms);
+  return "";
+}
+
 void check(const Case& c) {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
-  for (int t = 0; t < count; ++t) {
-    const std::string name = "attention/" + std::string(tables[t]->name) + " " + c.name();
+  static const std::vector<Variant> all = variants();
+  for (const Variant& variant : all) {
+    const std::string name = "attention/" + variant.name + " " + c.name();
     if (!wanted(name)) continue;
     Problem problem(c);
     std::string why;
-    const Floats whole = problem.run(*tables[t], 0, why);
-    if (t < count - 1) {
-      const Floats truth = problem.run(*tables[count - 1], 0, why);
-      const double tol = problem.tolerance();
-      for (int64_t i = 0; i < truth.size() && why.empty(); ++i) {
-        if (i % problem.ldo >= c.heads * c.head_dim) continue;
-        const double error = std::fabs(static_cast<double>(whole[i]) - truth[i]);
-        if (!(error <= tol))
-          why = "row " + std::to_string(i / problem.ldo) + " column " + std::to_string(i % problem.ldo) +
-                ": " + text(whole[i]) + ", expected " + text(truth[i]) + " within " + text(tol);
-      }
+    const Floats whole = problem.run(variant.kernel, 0, why);
+    if (&variant != &all.back()) {
+      const Floats truth = problem.run(all.back().kernel, 0, why);
+      if (why.empty()) why = compare(problem, whole, truth, variant.narrow);
     }
     for (int64_t cut : {1, 7, 50}) {
       if (!why.empty() || cut >= c.q_len || (cut == 1 && c.q_len > 100)) continue;
-      const Floats pieces = problem.run(*tables[t], cut, why);
+      const Floats pieces = problem.run(variant.kernel, cut, why);
       for (int64_t i = 0; i < whole.size() && why.empty(); ++i)
         if (!same_bits(whole[i], pieces[i]))
           why = "cut into " + std::to_string(cut) + " queries, element " + std::to_string(i) + ": " +
@@ -161,12 +193,10 @@ void layers() {
 
 /// NaN in a query spoils that query's head only; in a value, that channel of every query that sees it.
 void not_a_number() {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
-  for (int t = 0; t < count; ++t)
+  for (const Variant& variant : variants())
     for (int where = 0; where < 3; ++where) {
       const Case c = {20, 30, 9, 1, 2, 1.0f, false};
-      const std::string name = "attention nan/" + std::string(tables[t]->name) + " in=" + "qkv"[where];
+      const std::string name = "attention nan/" + variant.name + " in=" + "qkv"[where];
       if (!wanted(name)) continue;
       Problem problem(c);
       const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -174,7 +204,7 @@ void not_a_number() {
       if (where == 1) problem.k[7 * problem.ldk + 4] = nan;
       if (where == 2) problem.v[7 * problem.ldv + 4] = nan;
       std::string why;
-      const Floats out = problem.run(*tables[t], 0, why);
+      const Floats out = problem.run(variant.kernel, 0, why);
       for (int64_t i = 0; i < c.q_len && why.empty(); ++i)
         for (int64_t j = 0; j < c.heads * c.head_dim && why.empty(); ++j) {
           const bool expected = j < c.head_dim && (where == 0 ? i == 7 : where == 1 || j == 4);

@@ -211,6 +211,13 @@ t.test('load', async (t) => {
   for (const threads of ['1', null]) t.throws(() => checkLoadOptions({ threads }), { name: 'TypeError' })
   for (const threads of [0, 257, 1.5, NaN])
     t.throws(() => checkLoadOptions({ threads }), { name: 'RangeError' })
+  for (const precision of ['auto', 'f32', 'bf16', 'int8'])
+    t.doesNotThrow(() => checkLoadOptions({ precision }))
+  t.throws(() => checkLoadOptions({ precision: 'fp32' }), {
+    name: 'RangeError',
+    message: /did you mean f32\?/,
+  })
+  t.throws(() => checkLoadOptions({ precision: 16 }), { name: 'TypeError' })
   t.throws(() => checkLoadOptions({ thread: 1 }), { message: /did you mean threads\?/ })
   t.throws(() => checkLoadOptions({ signal: 1 }), { name: 'TypeError' })
 })

@@ -19,6 +19,8 @@ export interface TrajectoryCase {
   name: string
   steps: number
   schedule: string
+  /** The reference computed in double precision. */
+  exact?: true
   begin?: number
   options?: SchedulerOptions
   initNoiseSigma: number
@@ -68,7 +70,8 @@ export function readTrajectories(): Trajectories {
     latents: many(calls),
     denoised: denoised ? many(calls) : undefined,
   }))
-  if (at !== floats.length) throw new Error(`trajectories.bin holds ${floats.length} floats, ${at} were expected`)
+  if (at !== floats.length)
+    throw new Error(`trajectories.bin holds ${floats.length} floats, ${at} were expected`)
   return { start, clean, noises, cases }
 }
 

@@ -9,6 +9,7 @@ seeds   two seeds' pictures differ by more than 0.05 of the range (root mean squ
 """
 import argparse
 import colorsys
+import hashlib
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image
 import common  # noqa: F401
 from compose import SIZE, SUBJECT_COLOURS, Drawings, compose
 from run import WORK, Threads, to_input
+from scenes import Scenes
 
 DIFFERENT = 0.05
 
@@ -35,21 +37,42 @@ def item(subject, style, x=SIZE / 2, y=SIZE / 2, size=60, flip=False, colour=Non
 
 
 class References:
-    """Training pictures of every subject, encoded: (latents [n, d], subject of each [n])."""
+    """Training pictures of every subject, encoded once for each autoencoder: (latents [n, d], subject of each [n])."""
 
-    def __init__(self, vae, drawings):
-        self.vae, self.drawings, self.kept = vae, drawings, {}
+    def __init__(self, vae, drawings, work):
+        self.vae, self.drawings, self.work = vae, drawings, work
+        digest = hashlib.sha256()
+        for value in vae.encoder.state_dict().values():
+            digest.update(value.numpy().tobytes())
+        self.folder = work / "references" / digest.hexdigest()[:12]
+        self.folder.mkdir(parents=True, exist_ok=True)
 
-    def of(self, name, region, **variants):
-        """Latents of all subjects × styles × flips × sizes; `region` cuts out the latents that are compared."""
-        if name not in self.kept:
-            sizes, place = variants.pop("sizes"), variants
+    def of(self, name, region, sizes, **place):
+        """Latents of all subjects × styles × mirrorings × sizes; `region` cuts out the latents that are compared."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
             items = [item(s, style, size=size, flip=flip, **place) for s in range(len(self.drawings.subjects))
                      for style in range(len(self.drawings.styles)) for flip in (False, True) for size in sizes]
             images = np.stack([compose(self.drawings, {"background": None, "items": [i]}) for i in items])
-            latents = encode(self.vae, images)[(..., *region)].flatten(1)
-            self.kept[name] = latents, np.array([i["subject"] for i in items])
-        return self.kept[name]
+            np.savez(path, latents=encode(self.vae, images).numpy(), subjects=[i["subject"] for i in items])
+        kept = np.load(path)
+        return torch.from_numpy(kept["latents"])[(..., *region)].flatten(1), kept["subjects"]
+
+    def seen(self, shards=4):
+        """The single plain subjects among the cached training pictures themselves, moved and sized as they were."""
+        latents, subjects = [], []
+        for number in range(shards):
+            path = self.work / "cache" / f"latents-{number:03}.npy"
+            if path.exists():
+                cached = np.load(path, mmap_mode="r")
+                scenes = Scenes(self.drawings.subjects, np.random.default_rng([2, number]))
+                for row in range(len(cached)):
+                    scene, _ = scenes.next()
+                    first = scene["items"][0]
+                    if len(scene["items"]) == 1 and not scene["background"] and not first["colour"] and 56 <= first["size"] <= 64:
+                        latents.append(np.asarray(cached[row], np.float32))
+                        subjects.append(first["subject"])
+        return torch.from_numpy(np.stack(latents)).flatten(1), np.array(subjects)
 
 
 WHOLE = (slice(None), slice(None))
@@ -76,9 +99,9 @@ def dominant_colour(image):
     return names[int(weights.argmax())] if weights.sum() > 0 else None
 
 
-def score(prompts, images, vae, drawings):
+def score(prompts, images, vae, drawings, work=WORK):
     """{kind: [one dict of verdicts for each prompt]}."""
-    references = References(vae, drawings)
+    references = References(vae, drawings, work)
     latents = encode(vae, images)
     verdicts = {}
     for kind in ("single", "colour", "pair", "seeds"):
@@ -88,18 +111,19 @@ def score(prompts, images, vae, drawings):
         asked = [prompts[i]["subjects"] for i in rows]
         mine = latents[rows]
         if kind == "single":
-            found = nearest(mine, references.of("whole", WHOLE, sizes=(56, 60, 64)))
+            plain, seen = references.of("plain", WHOLE, sizes=(58, 62)), references.seen()
+            found = nearest(mine, (torch.cat([plain[0], seen[0]]), np.concatenate([plain[1], seen[1]])))
             verdicts[kind] = [{"right": bool(f == a[0]), "found": int(f)} for f, a in zip(found, asked)]
         elif kind == "colour":
             verdicts[kind] = []
             for i, a in zip(rows, asked):
                 wanted = prompts[i]["colour"]
-                tinted = references.of(f"tinted {wanted}", WHOLE, sizes=(60,), colour=wanted)
+                tinted = references.of(wanted, WHOLE, sizes=(60,), colour=wanted)
                 found, hue = nearest(latents[i : i + 1], tinted)[0], dominant_colour(images[i])
                 verdicts[kind].append({"right": hue == wanted, "subject": bool(found == a[0]), "hue": hue, "found": int(found)})
         elif kind == "pair":
-            left = nearest(mine[..., LEFT[1]], references.of("left", LEFT, sizes=(28, 30, 32), x=16))
-            right = nearest(mine[..., RIGHT[1]], references.of("right", RIGHT, sizes=(28, 30, 32), x=48))
+            left = nearest(mine[..., LEFT[1]], references.of("left", LEFT, sizes=(30,), x=16))
+            right = nearest(mine[..., RIGHT[1]], references.of("right", RIGHT, sizes=(30,), x=48))
             verdicts[kind] = [{"right": bool(l == a[0] and r == a[1]), "one": bool(l == a[0]) + bool(r == a[1]), "found": [int(l), int(r)]}
                               for l, r, a in zip(left, right, asked)]
         else:

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from compose import Drawings, compose
-from run import Average, Run, arguments, device, load_checkpoint, psnr, save_checkpoint, to_input
+from run import Average, Run, arguments, bf16, device, load_checkpoint, psnr, save_checkpoint, to_input
 from scenes import Scenes
 
 # 8× fewer numbers in the channels than Stable Diffusion's; factor 4, since pictures are small.
@@ -85,7 +85,8 @@ def main():
         else:
             posterior = vae.encode(images).latent_dist
             latents, kl = posterior.sample(), posterior.kl().mean()
-        output = vae.decode(latents + LATENT_NOISE * latents.std().detach() * torch.randn_like(latents)).sample
+        with bf16():
+            output = vae.decode(latents + LATENT_NOISE * latents.std().detach() * torch.randn_like(latents)).sample.float()
         loss = reconstruction_loss(output, images) + KL_WEIGHT * kl
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

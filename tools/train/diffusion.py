@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from run import Average, Run, arguments, device, load_checkpoint, save_checkpoint
+from run import Average, Run, arguments, bf16, device, load_checkpoint, save_checkpoint
 
 WIDTH = 128  # of the text encoder and of the cross-attention
 UNET = dict(
@@ -109,7 +109,7 @@ def v_loss(networks, scheduler, latents, tokens):
     steps = ((torch.arange(count, device=latents.device) + torch.rand(count, device=latents.device)) / count * 1000).long()
     steps = steps.clamp(0, 999)[torch.randperm(count, device=latents.device)]
     target = scheduler.get_velocity(latents, noise, steps)
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with bf16():
         prediction = networks(scheduler.add_noise(latents, noise, steps), steps, tokens).float()
     alpha = scheduler.alphas_cumprod.to(latents.device)[steps]
     snr = alpha / (1 - alpha)

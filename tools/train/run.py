@@ -30,6 +30,11 @@ def device():
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def bf16():
+    """Autocast for the passes through a network; losses stay in fp32. On CPUs with AVX512-BF16 it nearly halves a step."""
+    return torch.autocast(device().type, torch.bfloat16)
+
+
 class Threads:
     """One thread beside busy programs, since a second that waits for its core stalls the first at every barrier."""
 

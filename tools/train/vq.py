@@ -12,7 +12,7 @@ from diffusers import VQModel
 from autoencoder import CONFIG, pictures, reconstruction_loss
 from cache import averaged_autoencoder
 from compose import Drawings, compose
-from run import Average, Run, arguments, device, load_checkpoint, psnr, save_checkpoint, to_input
+from run import Average, Run, arguments, bf16, device, load_checkpoint, psnr, save_checkpoint, to_input
 from scenes import Scenes
 
 VQ_CONFIG = {k: CONFIG[k] for k in CONFIG if k not in ("sample_size",)} | dict(
@@ -125,9 +125,11 @@ def main():
     run = Run("vq", options, optimizer, save, start, warmup=50)
     for step in run:
         images = to_input(np.stack([compose(drawings, scenes.next()[0]) for _ in range(options.batch)])).to(target)
-        latents = model.encode(images).latents
+        with bf16():
+            latents = model.encode(images).latents.float()
         quantized, indices, vq = quantize(model, latents)
-        output = model.decode(quantized, force_not_quantize=True).sample
+        with bf16():
+            output = model.decode(quantized, force_not_quantize=True).sample.float()
         loss = reconstruction_loss(output, images) + vq
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -8,12 +8,13 @@
 namespace nd::ND_ISA {
 namespace {
 
+#include "kernels/simd/vec_avx512.h"
+#include "kernels/simd/math.inc.h"
+#include "kernels/simd/layout.inc.h"
 #include "kernels/simd/elementwise.inc.h"
 #include "kernels/simd/gemm.inc.h"
-#include "kernels/simd/layout.inc.h"
 #include "kernels/simd/low_gemm.inc.h"
-#include "kernels/simd/math.inc.h"
-#include "kernels/simd/vec_avx512.h"
+#include "kernels/simd/winograd.inc.h"
 
 // GCC 12 copies and spills the accumulators of the dot-product intrinsics; one instruction with its
 // accumulator as an operand that is read and written keeps them in registers.
@@ -304,6 +305,20 @@ void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale
   return i8_convert<false, false>(x, rows, c, scale, shift, padded, group, to, scales);
 }
 
+void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row, int64_t padded,
+                         void* out) {
+  uint16_t* to = static_cast<uint16_t*>(out);
+  for (int64_t t = 0; t < tiles; ++t)
+    for (int64_t j = 0; j < padded; j += kLanes) {
+      uint16_t* at = to + t * padded + j;
+      const int64_t n = least(kLanes, c - j) > 0 ? least(kLanes, c - j) : 0;
+      const __mmask16 lanes = first(least(kLanes, padded - j));
+      winograd_in_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
+        _mm256_mask_storeu_epi16(at + position * tiles * padded, lanes, narrow(v));
+      });
+    }
+}
+
 void bf16_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   low_gemm<Bf16Tile>(args, m0, m1, p0, p1);
 }
@@ -317,7 +332,7 @@ void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_
 
 namespace nd {
 using namespace avx512_low;
-const LowMatrix avx512_bf16 = {2,        2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows,
-                               bf16_gemm};
-const LowMatrix avx512_i8 = {1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm};
+const LowMatrix avx512_bf16 = {2,        2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm,
+                               bf16_winograd_input};
+const LowMatrix avx512_i8 = {1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, nullptr};
 }  // namespace nd

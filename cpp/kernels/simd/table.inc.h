@@ -16,6 +16,7 @@ static_assert(kTileVecs == ND_TILE_VECS, "the preprocessor's copy of kTileVecs")
 #include "kernels/simd/norm.inc.h"
 #include "kernels/simd/gemm.inc.h"
 #include "kernels/simd/attention.inc.h"
+#include "kernels/simd/winograd.inc.h"
 
 }  // namespace
 
@@ -38,6 +39,8 @@ static constexpr Kernels make_table(const char* name) {
       rows_to_planar,
       half_to_float,
       bfloat16_to_float,
+      winograd_input,
+      winograd_output,
   };
 }
 

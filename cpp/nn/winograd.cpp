@@ -1,0 +1,176 @@
+#include "nn/winograd.h"
+
+#include <algorithm>
+
+#include "nn/band.h"
+
+namespace nd {
+
+namespace {
+
+constexpr int64_t kPlanes = 16;
+// The larger weights of one layer may cost this much more memory than nine values for each kernel would.
+constexpr int64_t kMostExtraBytes = 13 << 20;
+constexpr int64_t kFewestChannels = 32;  // below, transforms cost more than they save
+// Transformed input of one block of tiles; it and the products of one panel should stay in L2.
+constexpr int64_t kBlockBytes = 384 << 10;
+constexpr int64_t kRowMultiple = 6, kMostTiles = 96;
+
+int64_t element_bytes(const PackedMatrix& weights) { return weights.low() ? weights.low()->element_bytes : 4; }
+
+/// G g Gᵀ of a 3×3 kernel [3][3][in], as [16][in].
+void transform_kernel(const float* kernel, int64_t in, float* out) {
+  for (int64_t i = 0; i < in; ++i) {
+    float half[4][3];
+    for (int x = 0; x < 3; ++x) {
+      const float a = kernel[(0 + x) * in + i], b = kernel[(3 + x) * in + i], c = kernel[(6 + x) * in + i];
+      half[0][x] = a;
+      half[1][x] = 0.5f * (a + b + c);
+      half[2][x] = 0.5f * (a - b + c);
+      half[3][x] = c;
+    }
+    for (int y = 0; y < 4; ++y) {
+      const float a = half[y][0], b = half[y][1], c = half[y][2];
+      out[(y * 4 + 0) * in + i] = a;
+      out[(y * 4 + 1) * in + i] = 0.5f * (a + b + c);
+      out[(y * 4 + 2) * in + i] = 0.5f * (a - b + c);
+      out[(y * 4 + 3) * in + i] = c;
+    }
+  }
+}
+
+}  // namespace
+
+/// The tiles of one band.
+struct Winograd::Tiles {
+  const int64_t *input, *output;  // offsets in the band and in the output
+  const uint8_t* valid;
+  int64_t row;                    // floats of one band row
+  int64_t tiles_per_image, first_image;
+};
+
+bool Winograd::suits(const Kernels& kernels, Compute& compute, int64_t in, int64_t out) {
+  if (!kernels.winograd_input || in < kFewestChannels || out < kFewestChannels) return false;
+  Compute wanted = compute == Compute::i8 ? Compute::bf16 : compute;
+  if (wanted == Compute::bf16 && !(kernels.bf16 && kernels.bf16->winograd_input)) return false;
+  const int64_t direct = 9 * (compute == Compute::f32 ? 4 : compute == Compute::bf16 ? 2 : 1);
+  if (in * out * (kPlanes * (wanted == Compute::f32 ? 4 : 2) - direct) > kMostExtraBytes) return false;
+  compute = wanted;
+  return true;
+}
+
+Winograd::Winograd(Loader& loader, Compute compute, int64_t in, int64_t out,
+                   const std::function<void(int64_t, float*)>& read_kernel)
+    : weights_(
+          loader, compute, out, Inner{1, 1, in},
+          [&](int64_t o, float* planes) {
+            std::vector<float> kernel(static_cast<size_t>(9 * in));
+            read_kernel(o, kernel.data());
+            transform_kernel(kernel.data(), in, planes);
+          },
+          kPlanes) {}
+
+Feature Winograd::forward(Run& run, const Feature& x, const Feature& factors, const float* bias,
+                          const Fuse& fuse) const {
+  Feature out(run, x.n, x.h, x.w, weights_.n());
+  const int64_t columns = (x.w + 1) / 2, width = 2 * columns + 2, c = x.c;
+  const int64_t rows = band_rows(x.h, width * c * static_cast<int64_t>(sizeof(float)), 2);
+  // Small images share a band.
+  const int64_t images = rows >= x.h && x.n * rows * width * c * 4 <= (8 << 20) ? x.n : 1;
+  const PixelBuffer band(run, PixelFormat{nullptr, c, c, c}, images * (rows + 2) * width);
+  const int64_t most = images * rows / 2 * columns;
+  const Scratch<int64_t> input(run, most), output(run, most);
+  const Scratch<uint8_t> valid(run, most);
+  if (run.measuring()) return out;
+
+  const int64_t padded = weights_.padded_channels();
+  const int64_t block = std::clamp(kBlockBytes / (kPlanes * padded * element_bytes(weights_)) / kRowMultiple * kRowMultiple,
+                                   2 * kRowMultiple, kMostTiles);
+  for (int64_t image = 0; image < x.n; image += images)
+    for (int64_t first = 0; first < x.h; first += rows) {
+      const int64_t tile_rows = (std::min(rows, x.h - first) + 1) / 2, band_height = 2 * tile_rows + 2;
+      copy_band(run, x, factors, {image, images, first - 1, band_height, 1, width}, band);
+      int64_t count = 0;
+      for (int64_t i = 0; i < images; ++i)
+        for (int64_t ty = 0; ty < tile_rows; ++ty)
+          for (int64_t tx = 0; tx < columns; ++tx, ++count) {
+            const int64_t y = first + 2 * ty, column = 2 * tx;
+            input.data()[count] = ((i * band_height + 2 * ty) * width + column) * c;
+            output.data()[count] = (((image + i) * x.h + y) * x.w + column) * out.c;
+            const bool right = column + 1 < x.w, lower = y + 1 < x.h;
+            valid.data()[count] = static_cast<uint8_t>(1 | right << 1 | lower << 2 | (right && lower) << 3);
+          }
+      const Tiles tiles{input.data(), output.data(), valid.data(), width * c, tile_rows * columns, image};
+      // Blocks do not cross images: each has its own image_bias.
+      const int64_t blocks = (tiles.tiles_per_image + block - 1) / block;
+      run.parallel(images * blocks, [&](int64_t task, int) {
+        const int64_t i = task / blocks, begin = task % blocks * block;
+        run_block(run, reinterpret_cast<const float*>(band.data()), tiles, i * tiles.tiles_per_image + begin,
+                  std::min(block, tiles.tiles_per_image - begin), bias, fuse, out);
+      });
+    }
+  return out;
+}
+
+void Winograd::run_block(Run& run, const float* band, const Tiles& tiles, int64_t first, int64_t count,
+                         const float* bias, const Fuse& fuse, const Feature& out) const {
+  const Kernels& kernels = run.kernels;
+  const LowMatrix* low = weights_.low();
+  const int64_t padded = weights_.padded_channels(), nr = kernels.nr, c = weights_.channels();
+  const int64_t plane_floats = (count * padded * element_bytes(weights_) + 63) / 64 * 16;
+  float* transformed = thread_scratch(static_cast<size_t>(kPlanes * (plane_floats + count * nr)));
+  float* products = transformed + kPlanes * plane_floats;
+  const auto transform = low ? low->winograd_input : kernels.winograd_input;
+  transform(band, tiles.input + first, count, c, tiles.row, padded, transformed);
+
+  const std::vector<KGroup>& groups = weights_.static_groups();
+  std::vector<KRun> runs;
+  for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
+  LowGemmArgs product;
+  product.m = count;
+  product.n = nr;
+  product.k = weights_.k();
+  product.ldc = nr;
+  product.lda = padded;
+  product.runs = runs.data();
+  product.run_count = static_cast<int64_t>(runs.size());
+  product.pixel_elements = padded;
+  product.groups = groups.data();
+  product.group_count = static_cast<int64_t>(groups.size());
+  product.panel_bytes = weights_.panel_bytes();
+
+  WinogradOutput output;
+  output.products = products;
+  output.tiles = count;
+  output.ld = nr;
+  output.offset = tiles.output + first;
+  output.valid = tiles.valid + first;
+  output.pixel = out.c;
+  output.row = out.w * out.c;
+  const int64_t image = tiles.first_image + first / tiles.tiles_per_image;
+  const uint8_t* a = reinterpret_cast<const uint8_t*>(transformed);
+  const int64_t plane_bytes = count * padded * element_bytes(weights_);
+  for (int64_t column = 0; column < out.c; column += nr) {
+    for (int64_t plane = 0; plane < kPlanes; ++plane) {
+      const uint8_t* b = weights_.data(plane) + column / nr * weights_.panel_bytes();
+      product.c = products + plane * count * nr;
+      if (low) {
+        product.low_a = a + plane * plane_bytes;
+        product.low_b = b;
+        low->gemm(product, 0, count, 0, 1);
+      } else {
+        product.a = reinterpret_cast<const float*>(a + plane * plane_bytes);
+        product.b = reinterpret_cast<const float*>(b);
+        kernels.gemm(product, 0, count, 0, 1);
+      }
+    }
+    output.columns = std::min(nr, out.c - column);
+    output.c = out.data() + column;
+    output.residual = fuse.residual ? fuse.residual->data() + column : nullptr;
+    output.bias = bias ? bias + column : nullptr;
+    output.image_bias = fuse.image_bias ? fuse.image_bias + image * fuse.image_bias_stride + column : nullptr;
+    kernels.winograd_output(output);
+  }
+}
+
+}  // namespace nd
