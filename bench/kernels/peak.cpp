@@ -48,6 +48,29 @@ __attribute__((target("avx2,fma"))) int64_t rounds_avx2(int64_t rounds) {
 #undef ND_KEEP
   return rounds * 12 * 8 * 2;
 }
+
+// The dot products as text: compilers that know no AVX512-BF16 build this too, and GCC 12 spills the intrinsics'
+// accumulators.
+#define ND_SET(i) __m512i s##i = _mm512_setzero_si512();
+#define ND_DOT(i) asm volatile(ND_NAME " %1, %1, %0" : "+v"(s##i) : "v"(x));
+__attribute__((target("avx512f"))) int64_t rounds_avx512_i8(int64_t rounds) {
+  const __m512i x = _mm512_setzero_si512();
+  ND_CHAINS(ND_SET)
+#define ND_NAME "vpdpbusd"
+  for (int64_t r = 0; r < rounds; ++r) { ND_CHAINS(ND_DOT) }
+#undef ND_NAME
+  return rounds * 12 * 64 * 2;
+}
+__attribute__((target("avx512f"))) int64_t rounds_avx512_bf16(int64_t rounds) {
+  const __m512i x = _mm512_setzero_si512();
+  ND_CHAINS(ND_SET)
+#define ND_NAME "vdpbf16ps"
+  for (int64_t r = 0; r < rounds; ++r) { ND_CHAINS(ND_DOT) }
+#undef ND_NAME
+  return rounds * 12 * 32 * 2;
+}
+#undef ND_SET
+#undef ND_DOT
 #elif defined(__aarch64__)
 int64_t rounds_neon(int64_t rounds) {
   const float32x4_t x = vdupq_n_f32(0.5f);
@@ -74,6 +97,24 @@ int64_t multiply_add(const char* table, int64_t rounds) {
   if (!std::strcmp(table, "avx2")) return rounds_avx2(rounds);
 #elif defined(__aarch64__)
   if (!std::strcmp(table, "neon")) return rounds_neon(rounds);
+#endif
+  (void)table;
+  (void)rounds;
+  return 0;
+}
+
+int64_t dot_i8(const char* table, int64_t rounds) {
+#if defined(__x86_64__)
+  if (!std::strcmp(table, "avx512")) return rounds_avx512_i8(rounds);
+#endif
+  (void)table;
+  (void)rounds;
+  return 0;
+}
+
+int64_t dot_bf16(const char* table, int64_t rounds) {
+#if defined(__x86_64__)
+  if (!std::strcmp(table, "avx512")) return rounds_avx512_bf16(rounds);
 #endif
   (void)table;
   (void)rounds;

@@ -24,19 +24,13 @@ struct Offset {
 /// Levels that the stored scales and mins ask for; returns the squared error.
 template <int N, int S>
 float assign(const float* x, int top, Offset<N, S>& block) {
-  float error = 0.0f, q[N];
+  float error = 0.0f;
   for (int j = 0; j < S; ++j) {
-    const float* from = x + N * j;
     const float scale = block.d * static_cast<float>(block.scales[j]);
     const float min = block.dmin * static_cast<float>(block.mins[j]), factor = inverse(scale);
-    levels<N>(from, factor, min * factor, 0.0f, static_cast<float>(top), q);
-    Lanes sum;
-    for (int i = 0; i < N; ++i) {
-      const float difference = scale * q[i] - min - from[i];
-      sum.add(i % 8, difference * difference);
-      block.q[N * j + i] = static_cast<uint8_t>(static_cast<int32_t>(q[i]));
-    }
-    error += sum.total();
+    const Levels<N> q(x + N * j, factor, min * factor, 0.0f, static_cast<float>(top));
+    error += squared_error<N>(x + N * j, q, scale, min);
+    for (int i = 0; i < N; ++i) block.q[N * j + i] = static_cast<uint8_t>(static_cast<int32_t>(q[i]));
   }
   return error;
 }
@@ -45,18 +39,17 @@ float assign(const float* x, int top, Offset<N, S>& block) {
 template <int N, int S>
 void refine(const float* x, Offset<N, S>& block) {
   // Normal equations of x ≈ d·a − dmin·b, a = scale·q, b = min.
-  float aa = 0.0f, ab = 0.0f, bb = 0.0f, ax = 0.0f, bx = 0.0f, q[N];
+  float aa = 0.0f, ab = 0.0f, bb = 0.0f, ax = 0.0f, bx = 0.0f;
   for (int j = 0; j < S; ++j) {
-    for (int i = 0; i < N; ++i) q[i] = static_cast<float>(block.q[N * j + i]);
-    const Moments m = moments<N>(x + N * j, q);
-    Lanes total;
-    for (int i = 0; i < N; ++i) total.add(i % 8, x[N * j + i]);
+    Vec sum{};
+    for (int i = 0; i < N; i += 4) sum += load(x + N * j + i);
+    const Moments m = moments<N>(x + N * j, Levels<N>(block.q + N * j));
     const float scale = static_cast<float>(block.scales[j]), min = static_cast<float>(block.mins[j]);
     aa += scale * scale * m.qq;
     ab += scale * min * m.q;
     bb += min * min * static_cast<float>(N);
     ax += scale * m.qx;
-    bx += min * total.total();
+    bx += min * total(sum);
   }
   const float determinant = aa * bb - ab * ab;
   if (determinant > 1e-6f * aa * bb) {
@@ -77,18 +70,14 @@ Offset<N, S> fit_offset(const float* x, int top, int limit) {
     scale = std::max(scale, fits[j].scale);
     min = std::max(min, fits[j].min);
   }
-  const float most = static_cast<float>(limit);
   Offset<N, S> block;
-  block.d = stored_half(scale / most);
-  block.dmin = stored_half(min / most);
-  const auto store = [&] {
-    const float per_scale = inverse(block.d), per_min = inverse(block.dmin);
-    for (int j = 0; j < S; ++j) {
-      block.scales[j] = static_cast<uint8_t>(static_cast<int32_t>(level(fits[j].scale * per_scale, 0.0f, most)));
-      block.mins[j] = static_cast<uint8_t>(static_cast<int32_t>(level(fits[j].min * per_min, 0.0f, most)));
-    }
-  };
-  store();
+  block.d = stored_half(scale / static_cast<float>(limit));
+  block.dmin = stored_half(min / static_cast<float>(limit));
+  const float per_scale = inverse(block.d), per_min = inverse(block.dmin);
+  for (int j = 0; j < S; ++j) {
+    block.scales[j] = static_cast<uint8_t>(level(fits[j].scale * per_scale, 0, limit));
+    block.mins[j] = static_cast<uint8_t>(level(fits[j].min * per_min, 0, limit));
+  }
   float error = assign(x, top, block);
   for (int round = 0; round < 2; ++round) {
     Offset<N, S> better = block;
@@ -109,27 +98,20 @@ struct Symmetric {
 };
 
 float assign(const float* x, int zero, Symmetric& block) {
-  float error = 0.0f, q[16];
+  float error = 0.0f;
   for (int j = 0; j < kSuperBlock / 16; ++j) {
-    const float* from = x + 16 * j;
     const float scale = block.d * static_cast<float>(block.scales[j]);
-    levels<16>(from, inverse(scale), 0.0f, static_cast<float>(-zero), static_cast<float>(zero - 1), q);
-    Lanes sum;
-    for (int i = 0; i < 16; ++i) {
-      const float difference = scale * q[i] - from[i];
-      sum.add(i % 8, difference * difference);
-      block.q[16 * j + i] = static_cast<int8_t>(static_cast<int32_t>(q[i]));
-    }
-    error += sum.total();
+    const Levels<16> q(x + 16 * j, inverse(scale), 0.0f, static_cast<float>(-zero), static_cast<float>(zero - 1));
+    error += squared_error<16>(x + 16 * j, q, scale, 0.0f);
+    for (int i = 0; i < 16; ++i) block.q[16 * j + i] = static_cast<int8_t>(static_cast<int32_t>(q[i]));
   }
   return error;
 }
 
 void refine(const float* x, Symmetric& block) {
-  float aa = 0.0f, ax = 0.0f, q[16];
+  float aa = 0.0f, ax = 0.0f;
   for (int j = 0; j < kSuperBlock / 16; ++j) {
-    for (int i = 0; i < 16; ++i) q[i] = static_cast<float>(block.q[16 * j + i]);
-    const Moments m = moments<16>(x + 16 * j, q);
+    const Moments m = moments<16>(x + 16 * j, Levels<16>(block.q + 16 * j));
     const float scale = static_cast<float>(block.scales[j]);
     aa += scale * scale * m.qq;
     ax += scale * m.qx;
@@ -145,11 +127,10 @@ Symmetric fit_symmetric(const float* x, int zero, int limit) {
     if (std::max(fits[j], -fits[j]) > std::max(extreme, -extreme)) extreme = fits[j];
   }
   Symmetric block;
-  const float low = static_cast<float>(-limit);
-  block.d = stored_half(extreme / low);
+  block.d = stored_half(extreme / static_cast<float>(-limit));
   const float factor = inverse(block.d);
   for (int j = 0; j < kSuperBlock / 16; ++j)
-    block.scales[j] = static_cast<int8_t>(static_cast<int32_t>(level(fits[j] * factor, low, -low - 1.0f)));
+    block.scales[j] = static_cast<int8_t>(level(fits[j] * factor, -limit, limit - 1));
   float error = assign(x, zero, block);
   for (int round = 0; round < 2; ++round) {
     Symmetric better = block;

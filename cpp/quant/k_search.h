@@ -2,52 +2,80 @@
 // for those levels, in closed form; the trial whose result leaves the smallest squared error wins.
 #pragma once
 #include <cstdint>
+#include <cstring>
 
 namespace nd {
 
 constexpr float kNothing = 1e-30f;  // values all smaller than this are taken for zeros
 
-/// Adds in eight lanes, so that the compiler may vectorise without reordering anything.
-struct Lanes {
-  float sum[8] = {};
-  void add(int lane, float x) { sum[lane] += x; }
-  float total() const {
-    return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
-  }
-};
+/// Four floats: compilers do not vectorise sums and selections by themselves, as the order of additions and NaN matter.
+using Vec = float __attribute__((vector_size(16)));
 
-/// The integer nearest to x within [low, high], as a float; ties to even; NaN gives low.
-inline float level(float x, float low, float high) {
-  x = x > low ? x : low;
-  x = x < high ? x : high;
+inline Vec all(float x) { return Vec{x, x, x, x}; }
+
+inline Vec load(const float* p) {
+  Vec x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+
+inline float total(Vec x) { return (x[0] + x[1]) + (x[2] + x[3]); }
+
+/// The integers nearest to x within [low, high]; ties to even; NaN gives low.
+inline Vec level(Vec x, float low, float high) {
+  x = x > all(low) ? x : all(low);
+  x = x < all(high) ? x : all(high);
   constexpr float kRound = 12582912.0f;  // 1.5·2^23: the sum has no place for fractions
   return (x + kRound) - kRound;
 }
 
-/// q = levels of x·factor + offset.
-template <int N>
-void levels(const float* x, float factor, float offset, float low, float high, float* q) {
-  for (int i = 0; i < N; ++i) q[i] = level(x[i] * factor + offset, low, high);
+/// The same of one number, as an integer.
+inline int32_t level(float x, int32_t low, int32_t high) {
+  return static_cast<int32_t>(level(all(x), static_cast<float>(low), static_cast<float>(high))[0]);
 }
 
 inline float inverse(float x) { return x != 0.0f ? 1.0f / x : 0.0f; }
 
-/// The sums that least squares needs of a sub-block and its levels.
+/// Levels of x·factor + offset for N values.
+template <int N>
+struct Levels {
+  Levels(const float* x, float factor, float offset, float low, float high) {
+    for (int i = 0; i < N / 4; ++i) q[i] = level(load(x + 4 * i) * factor + offset, low, high);
+  }
+  template <class Integer>
+  explicit Levels(const Integer* levels) {
+    for (int i = 0; i < N; ++i) q[i / 4][i % 4] = static_cast<float>(levels[i]);
+  }
+  float operator[](int i) const { return q[i / 4][i % 4]; }
+  Vec q[N / 4];
+};
+
+/// The sums that least squares needs of N values and their levels.
 struct Moments {
   float q = 0.0f, qq = 0.0f, qx = 0.0f;
 };
 
 template <int N>
-Moments moments(const float* x, const float* q) {
-  Lanes sum_q, sum_qq, sum_qx;
-  for (int i = 0; i < N; i += 8)
-    for (int lane = 0; lane < 8; ++lane) {
-      const float level = q[i + lane];
-      sum_q.add(lane, level);
-      sum_qq.add(lane, level * level);
-      sum_qx.add(lane, level * x[i + lane]);
-    }
-  return {sum_q.total(), sum_qq.total(), sum_qx.total()};
+Moments moments(const float* x, const Levels<N>& levels) {
+  Vec q{}, qq{}, qx{};
+  for (int i = 0; i < N / 4; ++i) {
+    const Vec level = levels.q[i];
+    q += level;
+    qq += level * level;
+    qx += level * load(x + 4 * i);
+  }
+  return {total(q), total(qq), total(qx)};
+}
+
+/// Σ(scale·q − min − x)².
+template <int N>
+float squared_error(const float* x, const Levels<N>& levels, float scale, float min) {
+  Vec sum{};
+  for (int i = 0; i < N / 4; ++i) {
+    const Vec difference = levels.q[i] * scale - min - load(x + 4 * i);
+    sum += difference * difference;
+  }
+  return total(sum);
 }
 
 /// Scale s of x ≈ s·q with levels from −zero to zero − 1. The value of largest size lands at −zero, or near it.
@@ -63,11 +91,11 @@ float fit_scale(const float* x, int zero) {
   }
   if (!(size > kNothing)) return 0.0f;
   const float low = static_cast<float>(-zero), high = static_cast<float>(zero - 1);
-  float best = 0.0f, best_gain = -1.0f, q[N];
+  float best = 0.0f, best_gain = -1.0f;
   for (int trial = -10; trial <= 18; ++trial) {
     // Few levels: it can pay to cut the largest values off, so trials go further beyond the range than below.
-    levels<N>(x, (low - 0.1f * static_cast<float>(trial)) / value, 0.0f, low, high, q);
-    const Moments m = moments<N>(x, q);
+    const float factor = (low - 0.1f * static_cast<float>(trial)) / value;
+    const Moments m = moments<N>(x, Levels<N>(x, factor, 0.0f, low, high));
     const float gain = m.qq > 0.0f ? m.qx * m.qx / m.qq : 0.0f;  // by which Σx² exceeds the error
     if (gain > best_gain) {
       best_gain = gain;
@@ -85,28 +113,27 @@ struct ScaleMin {
 template <int N>
 ScaleMin fit_scale_min(const float* x, int top) {
   float low = 0.0f, high = x[0];
-  Lanes sum;
+  Vec sums{};
   for (int i = 0; i < N; ++i) {
     low = x[i] < low ? x[i] : low;
     high = x[i] > high ? x[i] : high;
-    sum.add(i % 8, x[i]);
   }
-  const float total = sum.total(), n = static_cast<float>(N), most = static_cast<float>(top);
+  for (int i = 0; i < N; i += 4) sums += load(x + i);
+  const float sum = total(sums), n = static_cast<float>(N), most = static_cast<float>(top);
   if (!(high - low > kNothing)) return {0.0f, -low};
 
   ScaleMin best{(high - low) / most, -low};
-  float best_cost = 3e38f, q[N];
+  float best_cost = 3e38f;
   // The best scale and min for the levels that (factor, min) gives, if they are better than all before.
   const auto trial = [&](float factor, float min) {
-    levels<N>(x, factor, min * factor, 0.0f, most, q);
-    const Moments m = moments<N>(x, q);
+    const Moments m = moments<N>(x, Levels<N>(x, factor, min * factor, 0.0f, most));
     const float determinant = n * m.qq - m.q * m.q;
     if (!(determinant > 0.0f)) return;
-    ScaleMin fit{(n * m.qx - m.q * total) / determinant, (m.q * m.qx - m.qq * total) / determinant};
+    ScaleMin fit{(n * m.qx - m.q * sum) / determinant, (m.q * m.qx - m.qq * sum) / determinant};
     if (fit.min < 0.0f) fit = {m.qx / m.qq, 0.0f};
     // The squared error less Σx².
     const float cost = fit.scale * (fit.scale * m.qq - 2.0f * m.qx) +
-                       fit.min * (n * fit.min + 2.0f * (total - fit.scale * m.q));
+                       fit.min * (n * fit.min + 2.0f * (sum - fit.scale * m.q));
     if (fit.scale > 0.0f && cost < best_cost) {
       best_cost = cost;
       best = fit;

@@ -14,9 +14,9 @@ export class HeunScheduler extends SigmaScheduler {
   constructor(settings: SchedulerSettings) {
     const { timesteps, levels } = sigmaNodes(settings)
     const nodes = [...levels].slice(0, -1)
-    const times = timesteps.map(Math.fround)
+    const rounded = timesteps.map(Math.fround)
     super(settings, levels, {
-      timesteps: interleave(times, times.slice(1)),
+      timesteps: interleave(rounded, rounded.slice(1)),
       sigmas: interleave(nodes, nodes.slice(1)),
     })
   }
@@ -26,7 +26,10 @@ export class HeunScheduler extends SigmaScheduler {
     const here = this.sigmas[this.index]
     let slope = this.slopeAt(prediction, latents, here)
     if (this.settings.clipSample && this.denoised) {
-      slope = [[1 / here, latents], [-1 / here, clamp(this.denoised, 1)]] // prettier-ignore
+      slope = [
+        [1 / here, latents],
+        [-1 / here, clamp(this.denoised, 1)],
+      ]
     }
     if (this.index % 2 === 0 || !this.start) {
       this.start = { latents: copy(latents), slope: combine(...slope) }

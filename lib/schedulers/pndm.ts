@@ -19,6 +19,8 @@ const WARM_UP = 3
  * Pseudo numerical methods for diffusion models (Liu et al. 2022): linear multistep prediction of the noise (PLMS),
  * with the DDIM transfer of eq. 11. Stable Diffusion's own sampler leaves the Runge–Kutta warm-up out
  * (`skipPrkSteps`): the first step is then made twice, the second time with the mean of the slopes at both ends.
+ * A run that begins later (image to image) makes its first step twice as well although the list repeats no timestep
+ * there: that costs it one step, and is what diffusers does.
  */
 export class PndmScheduler extends AlphaScheduler {
   /** Calls of the Runge–Kutta warm-up, at the head of `timesteps`. */

@@ -65,9 +65,12 @@ class References:
             path = self.work / "cache" / f"latents-{number:03}.npy"
             if path.exists():
                 cached = np.load(path, mmap_mode="r")
+                captions = (self.work / "cache" / f"captions-{number:03}.txt").read_text().splitlines()
                 scenes = Scenes(self.drawings.subjects, np.random.default_rng([2, number]))
                 for row in range(len(cached)):
-                    scene, _ = scenes.next()
+                    scene, caption = scenes.next()
+                    if caption != captions[row]:
+                        raise ValueError(f"{path} was made by another version of scenes.py: {captions[row]!r} ≠ {caption!r}")
                     first = scene["items"][0]
                     if len(scene["items"]) == 1 and not scene["background"] and not first["colour"] and 56 <= first["size"] <= 64:
                         latents.append(np.asarray(cached[row], np.float32))

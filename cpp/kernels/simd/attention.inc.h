@@ -62,11 +62,11 @@ void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, floa
       for (int64_t j = 0; j < d; ++j) packed[t * d + j * height + r] = keys[(t + r) * args.ldk + j];
   }
   packed += args.k_len * d;
-  for (int64_t t = 0; t < args.k_len; ++t, values += args.ldv)
-    for (int64_t j = 0, rows; j < d; j += rows) {
-      rows = value_rows(d, j);
-      for (int64_t r = 0; r < rows; ++r) packed[j * args.k_len + t * rows + r] = values[j + r];
-    }
+  for (int64_t j = 0, rows; j < d; j += rows) {
+    rows = value_rows(d, j);
+    for (int64_t t = 0; t < args.k_len; ++t)
+      for (int64_t r = 0; r < rows; ++r) *packed++ = values[t * args.ldv + j + r];
+  }
 }
 
 /// acc[r][v] += Σ_k a[k][r] · b[k][v], the inner loop of both products.

@@ -1,0 +1,149 @@
+// The narrow products: int8 and bfloat16 matrices, and attention in bfloat16, against the peaks of their dot products.
+#include <algorithm>
+#include <vector>
+
+#include "kernels/low_matrix.h"
+#include "peak.h"
+#include "timing.h"
+
+namespace nd::bench {
+
+namespace {
+
+int64_t round_up(int64_t x, int64_t multiple) {
+  return (x + multiple - 1) / multiple * multiple;
+}
+
+void product(const Kernels& table, const char* kind, const LowMatrix& low, const cases::Gemm& c, double peak) {
+  const std::string name = std::string("gemm-") + kind + " " + c.layer + " " + std::to_string(c.m) + "x" +
+                           std::to_string(c.n) + "x" + std::to_string(c.k);
+  if (!wanted(name)) return;
+  // As a convolution over a band, cut into groups as PackedMatrix does.
+  const int64_t taps = c.runs == 1 ? 1 : 3, channels = c.k / (taps * c.runs), width = 66;
+  const int64_t padded = round_up(channels, low.multiple), longest = low.longest_group;
+  const bool scaled = low.scale_floats > 0;
+  const int64_t length = scaled ? padded : taps * padded;
+  const int64_t pieces = (length + longest - 1) / longest;
+  const int64_t piece = round_up((length + pieces - 1) / pieces, low.multiple);
+  const int64_t group = scaled ? piece : padded, per_pixel = (padded + group - 1) / group;
+  std::vector<KGroup> groups;
+  for (int64_t y = 0; y < c.runs; ++y)
+    for (int64_t x = 0; x < (scaled ? taps : 1); ++x)
+      for (int64_t begin = 0; begin < length; begin += piece)
+        groups.push_back({(y * width + x) * padded + begin, std::min(piece, length - begin),
+                          (y * width + x) * per_pixel + begin / piece});
+  const int64_t count = static_cast<int64_t>(groups.size()), k = taps * c.runs * padded;
+
+  const bool geglu = c.activation == Activation::geglu;
+  const int64_t columns = geglu ? c.n / 2 : c.n, panels = (c.n + table.nr - 1) / table.nr;
+  const int64_t pixels = c.m + (c.runs - 1) * width + taps;
+  Buffer floats(pixels * channels), weights(table.nr * k), a(pixels * padded * low.element_bytes / 4 + 16),
+      scales(pixels * per_pixel * 2), out(c.m * columns), bias(c.n + 64), residual(c.m * columns);
+  LowGemmArgs args;
+  args.panel_bytes = low.panel_bytes(groups.data(), count);
+  Buffer b(panels * args.panel_bytes / 4);
+  std::vector<const float*> rows;
+  for (int64_t i = 0; i < table.nr; ++i) rows.push_back(weights.get() + i * k);
+  for (int64_t p = 0; p < panels; ++p)
+    low.pack_panel(rows.data(), std::min(table.nr, c.n - p * table.nr), groups.data(), count,
+                   b.bytes() + p * args.panel_bytes);
+  low.convert_rows(floats.get(), pixels, channels, nullptr, nullptr, false, padded, group, a.get(), scales.get());
+
+  args.low_a = a.get();
+  args.a_scales = scales.get();
+  args.pixel_elements = padded;
+  args.scales_per_pixel = per_pixel;
+  args.groups = groups.data();
+  args.group_count = count;
+  args.low_b = b.bytes();
+  args.m = c.m;
+  args.n = c.n;
+  args.k = k;
+  args.c = out.get();
+  args.ldc = args.ldr = columns;
+  args.bias = bias.get();
+  if (!geglu) args.residual = residual.get();
+  args.activation = c.activation;
+  const int64_t at_once = 192, row_slices = (c.m + at_once - 1) / at_once;
+  // As run_product cuts: all rows of one panel after the other.
+  const double time = best_time(row_slices * panels, [&](int64_t i, int) {
+    const int64_t panel = i / row_slices, m0 = i % row_slices * at_once;
+    low.gemm(args, m0, std::min(m0 + at_once, c.m), panel, panel + 1);
+  });
+  print(table.name, name, time, 2.0 * static_cast<double>(c.m * c.n * c.k), peak);
+}
+
+void conversion(const Kernels& table, const char* kind, const LowMatrix& low, bool normalise) {
+  const std::string name = std::string("convert-") + kind + (normalise ? " affine silu" : "") + " 4096x320";
+  if (!wanted(name)) return;
+  const int64_t rows = 4096, c = 320;
+  Buffer x(rows * c), scale(c), shift(c), out(rows * c), scales(rows * 2);
+  const double time = best_time(16, [&](int64_t i, int) {
+    const int64_t first = i * rows / 16;
+    low.convert_rows(x.get() + first * c, rows / 16, c, normalise ? scale.get() : nullptr,
+                     normalise ? shift.get() : nullptr, normalise, c, c, out.bytes() + first * c * low.element_bytes,
+                     scales.get() + first * 2);
+  });
+  print_bandwidth(table.name, name, time, static_cast<double>(rows * c * (4 + low.element_bytes)));
+}
+
+}  // namespace
+
+void attention(const std::string& table, const std::string& kind, const LowAttention& kernel,
+               const cases::Attention& c, double peak) {
+  const std::string name = kind + " " + c.layer + " " + std::to_string(c.q_len) + "x" +
+                           std::to_string(c.k_len) + "x" + std::to_string(c.head_dim) + " heads " +
+                           std::to_string(c.heads);
+  if (!wanted(name)) return;
+  const int64_t stride = c.heads * c.head_dim;
+  Buffer q(c.q_len * stride), k(c.k_len * stride), v(c.k_len * stride), out(c.q_len * stride);
+  AttentionArgs args;
+  args.q = q.get();
+  args.k = k.get();
+  args.v = v.get();
+  args.out = out.get();
+  args.ldq = args.ldk = args.ldv = args.ldo = stride;
+  args.heads = c.heads;
+  args.head_dim = c.head_dim;
+  args.q_len = c.q_len;
+  args.k_len = c.k_len;
+  args.scale = 1.0f;
+  args.causal = c.causal;
+  const int64_t packed_floats = (kernel.packed_floats(args) + 15) / 16 * 16;
+  const int64_t scratch_floats = (kernel.scratch_floats(args) + 15) / 16 * 16;
+  Buffer packed(packed_floats * c.heads), scratch(scratch_floats * options.threads);
+  for (int64_t head = 0; head < c.heads; ++head)
+    kernel.pack(args, 0, head, packed.get() + head * packed_floats);
+  const int64_t rows = 64, chunks = (c.q_len + rows - 1) / rows;
+  const double time = best_time(c.heads * chunks, [&](int64_t i, int thread) {
+    const int64_t head = i / chunks, q0 = i % chunks * rows;
+    kernel.attention(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
+                    scratch.get() + thread * scratch_floats);
+  });
+  const double packing = best_time(c.heads, [&](int64_t head, int) {
+    kernel.pack(args, 0, head, packed.get() + head * packed_floats);
+  });
+  // Both products; a causal mask leaves half of them.
+  print(table, name, time + packing, 4.0 * c.q_len * c.k_len * c.head_dim * c.heads * (c.causal ? 0.5 : 1.0),
+        peak);
+}
+
+void narrow_products(const Kernels& table) {
+  if (table.i8) {
+    const double peak = measure_peak([&](int64_t rounds) { return dot_i8(table.name, rounds); });
+    for (const auto& c : cases::kGemms) product(table, "i8", *table.i8, c, peak);
+    conversion(table, "i8", *table.i8, false);
+    conversion(table, "i8", *table.i8, true);
+  }
+  const double peak =
+      table.bf16 ? measure_peak([&](int64_t rounds) { return dot_bf16(table.name, rounds); }) : 0;
+  if (table.bf16) {
+    for (const auto& c : cases::kGemms) product(table, "bf16", *table.bf16, c, peak);
+    conversion(table, "bf16", *table.bf16, false);
+    conversion(table, "bf16", *table.bf16, true);
+  }
+  if (table.bf16_attention)
+    for (const auto& c : cases::kAttentions) attention(table.name, "attention-bf16", *table.bf16_attention, c, peak);
+}
+
+}  // namespace nd::bench

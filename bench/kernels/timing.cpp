@@ -1,0 +1,84 @@
+#include "timing.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "core/thread_pool.h"
+
+namespace nd::bench {
+
+Options options;
+
+namespace {
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+}  // namespace
+
+bool wanted(const std::string& name) {
+  return name.find(options.filter) != std::string::npos;
+}
+
+double best_time(int64_t count, const std::function<void(int64_t, int)>& slice) {
+  static ThreadPool pool(options.threads);
+  double best = 1e30;
+  std::vector<double> shortest(static_cast<size_t>(count), 1e30);
+  const double begin = now();
+  for (int round = 0; round < 3 || now() - begin < options.seconds; ++round) {
+    const double start = now();
+    if (options.threads > 1) {
+      pool.parallel_for(count, nullptr, slice);
+      best = std::min(best, now() - start);
+      continue;
+    }
+    double last = start;
+    for (int64_t i = 0; i < count; ++i) {
+      slice(i, 0);
+      const double end = now();
+      shortest[static_cast<size_t>(i)] = std::min(shortest[static_cast<size_t>(i)], end - last);
+      last = end;
+    }
+  }
+  if (options.threads > 1) return best;
+  double sum = 0;
+  for (double time : shortest) sum += time;
+  return sum;
+}
+
+double measure_peak(const std::function<int64_t(int64_t)>& loop) {
+  const int64_t rounds = 50'000;  // a sixth of a millisecond
+  const int64_t operations = loop(1) * rounds;
+  if (!operations) return 0;
+  const double time = best_time(options.threads, [&](int64_t, int) { loop(rounds); });
+  return static_cast<double>(operations) * options.threads / time;
+}
+
+Buffer::Buffer(int64_t count)
+    : data_(static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>((count * 4 + 127) / 64 * 64)))) {
+  uint32_t state = 12345;
+  for (int64_t i = 0; i < count; ++i) {
+    state = state * 1664525u + 1013904223u;
+    data_[i] = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-33f;
+  }
+}
+
+Buffer::~Buffer() {
+  std::free(data_);
+}
+
+void print(const std::string& table, const std::string& name, double time, double operations, double peak) {
+  std::printf("%-12s %-62s %9.3f ms %8.1f GFLOP/s", table.c_str(), name.c_str(), time * 1e3,
+              operations / time * 1e-9);
+  if (peak > 0) std::printf(" %6.1f %%", 100 * operations / time / peak);
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+void print_bandwidth(const std::string& table, const std::string& name, double time, double bytes) {
+  std::printf("%-12s %-62s %9.3f ms %8.1f GB/s\n", table.c_str(), name.c_str(), time * 1e3, bytes / time * 1e-9);
+}
+
+}  // namespace nd::bench

@@ -1,0 +1,271 @@
+// Block formats against what the PyPI package gguf decodes and encodes (test/fixtures/quant, made by
+// tools/fixtures/quant.py), and the encoders that ggml leaves free against bounds on their error.
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <limits>
+
+#include "core/error.h"
+#include "harness.h"
+#include "kernels/kernels.h"
+#include "quant/convert.h"
+#include "quant/half.h"
+#include "quant/traits.h"
+
+namespace nd::test {
+namespace {
+
+template <class Check>
+void test(const std::string& name, Check check) {
+  if (wanted(name)) report(name, check());
+}
+
+const Kernels& reference() {
+  int count = 0;
+  const Kernels* const* list = available_kernels(&count);
+  return *list[count - 1];
+}
+
+/// A fixture: a number, then two runs of bytes.
+struct Fixture {
+  explicit Fixture(const std::string& name) {
+    std::ifstream file(std::string(ND_FIXTURES "/quant/") + name, std::ios::binary);
+    bytes.assign(std::istreambuf_iterator<char>(file), {});
+    if (bytes.size() >= 4) std::memcpy(&count, bytes.data(), 4);
+  }
+  bool holds(size_t more) const { return bytes.size() == 4 + more; }
+  const uint8_t* at(size_t offset) const { return reinterpret_cast<const uint8_t*>(bytes.data()) + 4 + offset; }
+  uint32_t count = 0;
+  std::vector<char> bytes;
+};
+
+std::vector<float> floats(const uint8_t* bytes, size_t count) {
+  std::vector<float> out(count);
+  std::memcpy(out.data(), bytes, count * sizeof(float));
+  return out;
+}
+
+std::string differences(const std::vector<float>& found, const std::vector<float>& expected) {
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (same_bits(found[i], expected[i]) || (std::isnan(found[i]) && std::isnan(expected[i]))) continue;
+    return "element " + std::to_string(i) + " is " + text(found[i]) + ", expected " + text(expected[i]);
+  }
+  return "";
+}
+
+/// Bytes of `count` elements.
+size_t size_of(const TypeTraits& row, size_t count) {
+  return count / static_cast<size_t>(row.block) * static_cast<size_t>(row.block_bytes);
+}
+
+constexpr TensorType kQuantized[] = {TensorType::q8_0, TensorType::q5_0, TensorType::q5_1, TensorType::q4_0,
+                                     TensorType::q4_1, TensorType::q6_k, TensorType::q5_k, TensorType::q4_k,
+                                     TensorType::q3_k, TensorType::q2_k};
+constexpr TensorType kExact[] = {TensorType::q8_0, TensorType::q5_0, TensorType::q5_1, TensorType::q4_0,
+                                 TensorType::q4_1, TensorType::bf16, TensorType::f16};
+
+std::string decodes(const TypeTraits& row, size_t skew) {
+  const Fixture fixture("decode-" + std::string(row.name) + ".bin");
+  const size_t elements = fixture.count * static_cast<size_t>(row.block), size = size_of(row, elements);
+  if (fixture.count == 0 || !fixture.holds(size + elements * 4)) return "the fixture is missing or damaged";
+  std::vector<uint8_t> data(size + skew);
+  std::memcpy(data.data() + skew, fixture.at(0), size);
+  std::vector<float> found(elements);
+  row.decode(reference(), data.data() + skew, static_cast<int64_t>(elements), found.data());
+  return differences(found, floats(fixture.at(size), elements));
+}
+
+std::string encodes(const TypeTraits& row) {
+  const Fixture fixture("encode-" + std::string(row.name) + ".bin");
+  const size_t size = size_of(row, fixture.count);
+  if (fixture.count == 0 || !fixture.holds(fixture.count * 4 + size)) return "the fixture is missing or damaged";
+  const std::vector<float> x = floats(fixture.at(0), fixture.count);
+  std::vector<uint8_t> found(size);
+  row.encode(x.data(), fixture.count, found.data());
+  const uint8_t* expected = fixture.at(size_t{fixture.count} * 4);
+  const size_t block = static_cast<size_t>(row.block_bytes);
+  for (size_t i = 0; i < size; ++i)
+    if (found[i] != expected[i])
+      return "byte " + std::to_string(i % block) + " of block " + std::to_string(i / block) + " is " +
+             std::to_string(found[i]) + ", expected " + std::to_string(expected[i]);
+  return "";
+}
+
+/// Relative root mean square error of encoding and decoding.
+double loss(const TypeTraits& row, const std::vector<float>& x) {
+  std::vector<uint8_t> data(size_of(row, x.size()));
+  std::vector<float> y(x.size());
+  row.encode(x.data(), static_cast<int64_t>(x.size()), data.data());
+  row.decode(reference(), data.data(), static_cast<int64_t>(x.size()), y.data());
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    error += (double{y[i]} - x[i]) * (double{y[i]} - x[i]);
+    norm += double{x[i]} * x[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+std::vector<float> gaussian(const std::string& seed, size_t count, float scale) {
+  Random random(seed);
+  std::vector<float> x(count);
+  for (float& value : x) {
+    const double u = (random.next() + 1.0) / 4294967297.0, v = random.next() / 4294967296.0;
+    value = scale * static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * v));
+  }
+  return x;
+}
+
+struct Bound {
+  TensorType type;
+  double most;  // relative error for normally distributed weights
+};
+constexpr Bound kBounds[] = {{TensorType::q8_0, 0.0055}, {TensorType::q6_k, 0.0185}, {TensorType::q5_1, 0.0395},
+                             {TensorType::q5_0, 0.0455}, {TensorType::q5_k, 0.0365}, {TensorType::q4_1, 0.0810},
+                             {TensorType::q4_0, 0.0925}, {TensorType::q4_k, 0.0740}, {TensorType::q3_k, 0.1560},
+                             {TensorType::q2_k, 0.2900}};
+
+void formats() {
+  for (const TensorType type : kQuantized)
+    for (const size_t skew : {size_t{0}, size_t{1}}) {
+      const TypeTraits& row = traits(type);
+      test("quant/decode " + std::string(row.name) + " skew=" + std::to_string(skew), [&] { return decodes(row, skew); });
+    }
+  for (const TensorType type : kExact)
+    test("quant/encode as gguf " + std::string(name_of(type)), [&] { return encodes(traits(type)); });
+}
+
+void errors() {
+  for (const Bound& bound : kBounds)
+    for (const float scale : {1.0f, 1e-3f, 300.0f}) {
+      const TypeTraits& row = traits(bound.type);
+      test("quant/error " + std::string(row.name) + " scale=" + text(scale), [&] {
+        const double found = loss(row, gaussian(row.name, 256 * 256, scale));
+        return found <= bound.most ? std::string() : text(found) + " is more than " + text(bound.most);
+      });
+    }
+  for (const TensorType type : kQuantized) {
+    const TypeTraits& row = traits(type);
+    test("quant/what a type can hold stays " + std::string(row.name), [&] {
+      const std::vector<float> zeros(512, 0.0f), ones(512, 1.0f);
+      for (const std::vector<float>& x : {zeros, ones}) {
+        std::vector<uint8_t> data(size_of(row, x.size()));
+        std::vector<float> y(x.size());
+        row.encode(x.data(), 512, data.data());
+        row.decode(reference(), data.data(), 512, y.data());
+        for (size_t i = 0; i < x.size(); ++i)
+          if (!(std::fabs(y[i] - x[i]) <= 1e-3f * x[i])) return text(y[i]) + " for " + text(x[i]);
+      }
+      return std::string();
+    });
+    test("quant/any floats can be encoded " + std::string(row.name), [&] {
+      const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+      for (const float odd : {infinity, -infinity, nan, 3e38f, -3e38f, 1e-45f, 1e-38f}) {
+        std::vector<float> x = gaussian("odd", 256, 1.0f);
+        x[17] = odd;
+        std::vector<uint8_t> data(size_of(row, x.size()));
+        row.encode(x.data(), 256, data.data());
+        for (float& value : x) value = odd;
+        row.encode(x.data(), 256, data.data());
+      }
+      return std::string();
+    });
+  }
+}
+
+void halves() {
+  test("quant/every half there and back", [] {
+    for (uint32_t half = 0; half < 65536; ++half) {
+      const uint16_t in = static_cast<uint16_t>(half);
+      const float x = half_to_float(in);
+      float expected;
+      reference().half_to_float(&in, 1, &expected);
+      const bool is_nan = std::isnan(expected);
+      if (is_nan ? !std::isnan(x) : !same_bits(x, expected)) return "half " + std::to_string(half) + " reads " + text(x);
+      if (!is_nan && float_to_half(x) != half) return "half " + std::to_string(half) + " does not come back";
+      if (is_nan && !std::isnan(half_to_float(float_to_half(x)))) return std::string("a NaN is lost");
+    }
+    return std::string();
+  });
+}
+
+size_t at(int64_t o, int64_t i, int64_t n, int64_t j, int64_t m) { return static_cast<size_t>((o * n + i) * m + j); }
+
+/// A convolution of 3 outputs, 64 inputs and 2×3 taps, stored in the order asked for.
+struct Convolution {
+  explicit Convolution(bool channels_last) : stored(gaussian("convolution", 3 * 64 * 6, 1.0f)) {
+    const std::vector<float> values = stored;
+    if (channels_last)
+      for (int64_t o = 0; o < 3; ++o)
+        for (int64_t i = 0; i < 64; ++i)
+          for (int64_t t = 0; t < 6; ++t) stored[at(o, t, 6, i, 64)] = values[at(o, i, 64, t, 6)];
+    tensor.name = "conv";
+    tensor.shape = {3, 64, 2, 3};
+    tensor.channels_last = channels_last;
+    tensor.data = reinterpret_cast<const uint8_t*>(stored.data());
+    tensor.bytes = stored.size() * 4;
+  }
+  std::vector<float> stored;
+  StoredTensor tensor;
+};
+
+void conversion() {
+  for (const bool from : {false, true})
+    for (const bool to : {false, true})
+      test("quant/convert channels last " + std::to_string(from) + " to " + std::to_string(to), [=] {
+        const Convolution source(from), target(to);
+        ThreadPool pool(2);
+        std::vector<float> out(source.stored.size());
+        for (int64_t row = 0; row < 3; ++row) {
+          uint8_t* bytes = reinterpret_cast<uint8_t*>(out.data() + row * 64 * 6);
+          const ConversionError error =
+              convert_rows(source.tensor, TensorType::f32, to, row, 1, reference(), pool, nullptr, bytes);
+          if (error.squared_error != 0 || error.squared_norm <= 0) return std::string("wrong error");
+        }
+        return differences(out, target.stored);
+      });
+  test("quant/convert is the same for any number of threads", [] {
+    const Convolution source(false);
+    std::vector<uint8_t> first;
+    double error = 0;
+    for (const int threads : {1, 2, 4}) {
+      ThreadPool pool(threads);
+      std::vector<uint8_t> out(static_cast<size_t>(3 * converted_row_bytes(source.tensor, TensorType::q4_0, true)));
+      const ConversionError found =
+          convert_rows(source.tensor, TensorType::q4_0, true, 0, 3, reference(), pool, nullptr, out.data());
+      if (first.empty()) {
+        first = out;
+        error = found.squared_error;
+      }
+      if (out != first || found.squared_error != error)
+        return "another result with " + std::to_string(threads) + " threads";
+    }
+    return std::string(error > 0 ? "" : "no error");
+  });
+  test("quant/convert refuses rows that do not fill blocks, and rows that are not there", [] {
+    const Convolution source(false);
+    ThreadPool pool(1);
+    std::vector<uint8_t> out(1 << 16);
+    const auto refused = [&](TensorType type, bool channels_last, int64_t first, int64_t count) {
+      try {
+        convert_rows(source.tensor, type, channels_last, first, count, reference(), pool, nullptr, out.data());
+        return false;
+      } catch (const Error& error) {
+        return error.code() == ErrorCode::invalid_argument;
+      }
+    };
+    if (!refused(TensorType::q8_0, false, 0, 1)) return "rows of 3 in blocks of 32";
+    if (!refused(TensorType::q4_k, true, 0, 1)) return "rows of 64 in blocks of 256";
+    if (!refused(TensorType::f16, true, 2, 2) || !refused(TensorType::f16, true, -1, 1)) return "rows beyond the end";
+    return "";
+  });
+}
+
+const Register suite([] {
+  formats();
+  errors();
+  halves();
+  conversion();
+});
+
+}  // namespace
+}  // namespace nd::test
