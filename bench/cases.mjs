@@ -98,12 +98,13 @@ async function vaeEncode({ model, repeat, size }) {
 async function load({ model }) {
   const description = await openModel(model)
   await warmPages(description)
-  let weightBytes = 0
+  const parts = [] // held, so that the peak is that of all of them together
   const time = await seconds(async () => {
     const again = await openModel(model)
-    for (const name of Object.keys(loaders))
-      if (again[name]) weightBytes += (await loaders[name](again[name])).weightBytes
+    for (const name of Object.keys(loaders)) if (again[name]) parts.push(await loaders[name](again[name]))
   })
+  const weightBytes = parts.reduce((sum, part) => sum + part.weightBytes, 0)
+  for (const part of parts) part.dispose()
   return { seconds: time, weightBytes }
 }
 

@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "cancel_token.h"
+#include "convert.h"
 #include "core/thread_pool.h"
 #include "failure.h"
 #include "kernels/kernels.h"
@@ -84,6 +85,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(VaeWrap::define(env), addon->vae);
   define(env.Global().Get("Float32Array").As<Napi::Function>(), addon->float32_array);
   define(env.Global().Get("Int32Array").As<Napi::Function>(), addon->int32_array);
+  define(env.Global().Get("Uint8Array").As<Napi::Function>(), addon->uint8_array);
   cancel_on_exit(env, addon->running);
 
   exports.Set("CancelToken", define(CancelTokenWrap::define(env), addon->cancel_token));
@@ -92,6 +94,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("loadTextEncoder", Napi::Function::New(env, TextEncoderWrap::load, "loadTextEncoder"));
   exports.Set("loadUnet", Napi::Function::New(env, UnetWrap::load, "loadUnet"));
   exports.Set("loadVae", Napi::Function::New(env, VaeWrap::load, "loadVae"));
+  exports.Set("convertRows", Napi::Function::New(env, convert_rows, "convertRows"));
   return exports;
 }
 

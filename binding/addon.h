@@ -16,7 +16,7 @@ struct Addon {
   Napi::FunctionReference cancel_token, text_encoder, unet, vae;
   /// JavaScript's own constructors, taken before anybody could replace them. They throw where memory is
   /// short; N-API's own functions abort.
-  Napi::FunctionReference float32_array, int32_array;
+  Napi::FunctionReference float32_array, int32_array, uint8_array;
   std::shared_ptr<RunningCalls> running = std::make_shared<RunningCalls>();
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }

@@ -88,11 +88,17 @@ napi_typedarray_type type_of(float) {
 napi_typedarray_type type_of(int32_t) {
   return napi_int32_array;
 }
+napi_typedarray_type type_of(uint8_t) {
+  return napi_uint8_array;
+}
 Napi::FunctionReference& constructor(Addon& addon, float) {
   return addon.float32_array;
 }
 Napi::FunctionReference& constructor(Addon& addon, int32_t) {
   return addon.int32_array;
+}
+Napi::FunctionReference& constructor(Addon& addon, uint8_t) {
+  return addon.uint8_array;
 }
 
 }  // namespace
@@ -126,5 +132,6 @@ Output<Element>::Output(Napi::Env env, int64_t length) {
 
 template class Output<float>;
 template class Output<int32_t>;
+template class Output<uint8_t>;
 
 }  // namespace nd_binding

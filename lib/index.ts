@@ -43,6 +43,15 @@ export {
 } from './image/index.js'
 export { openModel, type ModelDescription, type ScheduleDescription } from './weights/index.js'
 
+export {
+  quantizeModel,
+  type QuantizedGroup,
+  type QuantizeOptions,
+  type QuantizeProgress,
+  type QuantizeReport,
+  type TypeFallback,
+} from './quantize/index.js'
+
 export { DiffusionError, type DiffusionErrorCode } from './errors.js'
 export type { PredictionType, Random, Scheduler, Tensor } from './types.js'
 

@@ -135,6 +135,15 @@ export interface NativeVae extends NativeModel {
   lookup(codes: Int32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Float32Array>
 }
 
+/** Rows of a tensor in another type, and what that lost. */
+export interface ConvertedRows {
+  bytes: Uint8Array
+  /** Σ (stored anew − before)²: not finite where a value has no place in the type. */
+  squaredError: number
+  /** Σ before². */
+  squaredNorm: number
+}
+
 export interface CpuInfo {
   /** Instruction sets that matter to us and that this CPU has. */
   features: string[]
@@ -153,6 +162,12 @@ export interface Native {
   loadTextEncoder(config: TextEncoderConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTextEncoder>
   loadUnet(config: UnetConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeUnet>
   loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
+  /**
+   * Rows first … first + count − 1 of the one tensor of `source`, written as `type`: rows of its outermost dimension (a
+   * vector is one row). Kernels of convolutions come as (kh, kw, I) when `channelsLast`, else as (I, kh, kw). RangeError
+   * where the innermost dimension does not fill the type's blocks. Memory: what the rows need, and no more.
+   */
+  convertRows(source: ModelSource, type: TensorType, channelsLast: boolean, first: number, count: number, cancel?: CancelToken): Promise<ConvertedRows>
 }
 
 /**

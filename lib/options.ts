@@ -346,6 +346,7 @@ function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler
     checkFunction(scheduler[method], `${path}.${method}`)
   }
   checkNumber(scheduler.initNoiseSigma, `${path}.initNoiseSigma`, 0, Number.MAX_VALUE)
+  if (scheduler.order !== undefined) checkInteger(scheduler.order, `${path}.order`, 1, 1000)
   const { timesteps } = scheduler
   if (typeof timesteps !== 'object' || timesteps === null || typeof timesteps.length !== 'number') {
     throw new TypeError(expectation('array of numbers', `${path}.timesteps`, timesteps))
@@ -358,7 +359,7 @@ function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler
 }
 
 /** Steps of a scheduler that was made elsewhere. */
-function stepsOf({ timesteps, order = 1 }: Scheduler & { order?: number }): number {
+function stepsOf({ timesteps, order = 1 }: Scheduler): number {
   return Math.max(Math.floor(timesteps.length / order), 1)
 }
 

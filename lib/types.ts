@@ -22,6 +22,8 @@ export interface Scheduler {
   readonly timesteps: ArrayLike<number>
   /** Noise level of each timestep, where the method knows one (for progress reports). */
   readonly sigmas?: ArrayLike<number>
+  /** UNet calls, and so timesteps, that make one step: 2 for methods of second order. Default: 1. */
+  readonly order?: number
   /** Standard deviation that the initial noise must be scaled to. */
   readonly initNoiseSigma: number
   /** Starts over; `random` serves the methods that add noise, `begin` is the index of the first timestep to be used. */

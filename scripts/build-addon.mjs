@@ -1,19 +1,20 @@
 #!/usr/bin/env node
 /**
- * Builds the addon with CMake: build/Release/node_diffusion.node. Headers come from the registry's node-api-headers,
- * so nothing is downloaded; the Node-API is the same for every Node version. `--tests` adds engine-tests.
+ * Builds the addon with cmake-js: build/Release/node_diffusion.node, its objects in build/cmake. `--tests` adds
+ * engine-tests.
  *
- * Plain CMake and not cmake-js: a consumer without a prebuild needs no further package to build, and the engine's
- * object files are shared between the addon and its tests.
+ * Nothing is downloaded: `binary.napi_versions` in package.json tells cmake-js that this is a Node-API addon, and it then
+ * takes the headers of the registry's node-api-headers, which fit every Node version. `configure` and `build` rather
+ * than `compile`: after a compiler's error, `compile` deletes all objects and starts over.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+const build = join(root, 'build', 'cmake')
 const require = createRequire(join(root, 'package.json'))
 
 /** Something the user has to install or to look into; the message says what. */
@@ -28,42 +29,50 @@ const installHint = {
   Alpine:          apk add cmake g++ make linux-headers`,
 }[process.platform]
 
-function run(command, args) {
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
-  if (error?.code === 'ENOENT') throw new BuildError(`${command} was not found.`)
-  if (error) throw new BuildError(`${command}: ${error.message}`)
-  if (status !== 0) throw new BuildError(`\`${command} ${args.join(' ')}\` failed (status ${status}).`)
+/** cmake-js would say it, too, but among much else. */
+function requireCMake() {
+  const { error } = spawnSync('cmake', ['--version'], { stdio: 'ignore' })
+  if (error?.code === 'ENOENT') throw new BuildError('cmake was not found.')
+  if (error) throw new BuildError(`cmake: ${error.message}`)
 }
 
-/** Where a header package lies: node_modules may be ours or that of the project that installs us. */
-function headers(name) {
-  const folder = dirname(require.resolve(`${name}/package.json`))
-  return name === 'node-api-headers' ? join(folder, 'include') : folder
+function cmakeJs(command, ...args) {
+  let manifest
+  try {
+    manifest = require.resolve('cmake-js/package.json')
+  } catch {
+    throw new BuildError('the npm package cmake-js was not found.')
+  }
+  const program = join(dirname(manifest), require(manifest).bin['cmake-js'])
+  const places = ['--directory', root, '--out', build]
+  const { status, error } = spawnSync(
+    process.execPath,
+    [program, command, ...places, '--prefer-make', '--log-level', 'warn', ...args],
+    // The root, because cmake-js writes the place of node-addon-api relative to the working directory.
+    { cwd: root, stdio: 'inherit' },
+  )
+  if (error) throw new BuildError(`cmake-js: ${error.message}`)
+  if (status !== 0) throw new BuildError(`\`cmake-js ${command}\` failed (status ${status}).`)
 }
 
 /** Configures and builds; a second call compiles only what has changed. */
 export function buildAddon({ tests = false } = {}) {
-  const build = join(root, 'build', 'cmake')
-  mkdirSync(build, { recursive: true })
-  const includes = [headers('node-api-headers'), headers('node-addon-api')].join(';')
   try {
-    run('cmake', [
-      '-S', root, '-B', build,
-      '-DCMAKE_BUILD_TYPE=Release',
-      '-DND_ADDON=ON',
-      ...(tests ? ['-DND_TESTS=ON'] : []),
-      `-DCMAKE_JS_INC=${includes}`,
-      `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(root, 'build', 'Release')}`,
-    ]) // prettier-ignore
+    requireCMake()
+    cmakeJs(
+      'configure',
+      `--CDCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(root, 'build', 'Release')}`,
+      ...(tests ? ['--CDND_TESTS=ON'] : []),
+    )
     const jobs = process.env.JOBS ?? String(Math.max(1, availableParallelism()))
-    const targets = tests ? ['node_diffusion', 'engine-tests'] : ['node_diffusion']
-    run('cmake', ['--build', build, '--config', 'Release', '--parallel', jobs, '--target', ...targets])
+    for (const target of tests ? ['node_diffusion', 'engine-tests'] : ['node_diffusion'])
+      cmakeJs('build', '--target', target, '--parallel', jobs)
   } catch (error) {
     if (!(error instanceof BuildError)) throw error
     throw new BuildError(`node-diffusion could not build its native addon: ${error.message}
 
 Possible solutions:
-- Install CMake (3.18 or newer) and a C++20 compiler, then \`npm rebuild node-diffusion\`:
+- Install CMake (3.18 or newer) and a C++17 compiler, then \`npm rebuild node-diffusion\`:
 ${installHint ?? '  see your system’s documentation'}
 - Read the compiler's messages above; remove ${build} and try again.
 - Not this platform's fault? https://github.com/node-diffusion/node-diffusion/issues`)

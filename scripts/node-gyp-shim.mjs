@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** prebuildify calls `node-gyp rebuild …`; this answers in its place (PREBUILD_NODE_GYP) with our CMake build. */
+/** prebuildify calls `node-gyp rebuild …`; this answers in its place (PREBUILD_NODE_GYP) with cmake-js. */
 import { BuildError, buildAddon } from './build-addon.mjs'
 
 const arch = process.argv.find((argument) => argument.startsWith('--arch='))?.slice('--arch='.length)

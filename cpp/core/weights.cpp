@@ -1,5 +1,6 @@
 #include "core/weights.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "core/error.h"
@@ -58,11 +59,21 @@ int64_t StoredTensor::count() const {
 
 void StoredTensor::read(const Kernels& kernels, int64_t begin, int64_t elements, float* out) const {
   const TypeTraits& row = traits(type);
-  row.decode(kernels, data + begin / row.block * row.block_bytes, elements, out);
+  const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
+  if (data) return row.decode(kernels, data + first, elements, out);
+  const uint64_t limit = offset + bytes;
+  const int64_t piece = static_cast<int64_t>(WeightFile::kBuffer) / row.block_bytes * row.block;
+  uint64_t at = offset + first;
+  for (int64_t done = 0; done < elements; done += piece) {
+    const int64_t count = std::min(piece, elements - done);
+    const size_t length = static_cast<size_t>(count / row.block * row.block_bytes);
+    row.decode(kernels, file->read(at, length, limit), count, out + done);
+    at += length;
+  }
 }
 
 int WeightTable::add_file(const std::string& path) {
-  files_.push_back(std::make_unique<MappedFile>(path));
+  files_.push_back(std::make_unique<WeightFile>(path));
   return static_cast<int>(files_.size()) - 1;
 }
 
@@ -70,38 +81,38 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
                       int file, uint64_t offset, uint64_t bytes) {
   if (file < 0 || file >= static_cast<int>(files_.size()))
     throw Error(ErrorCode::model_format, "Tensor " + name + " lies in a file that was not given");
-  const MappedFile& mapped = *files_[static_cast<size_t>(file)];
+  const WeightFile& from = *files_[static_cast<size_t>(file)];
   int64_t count = 1;
   for (const int64_t length : shape) {
     if (length < 0 || (length > 0 && count > std::numeric_limits<int64_t>::max() / 16 / length))
-      throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " has the impossible shape " + text(shape));
+      throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " has the impossible shape " + text(shape));
     count *= length;
   }
   const int64_t expected = stored_bytes(type, count);
   if (expected < 0 || static_cast<uint64_t>(expected) != bytes)
-    throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " +
+    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " +
                                              text(shape) + " needs " + std::to_string(expected) + " bytes but has " +
                                              std::to_string(bytes));
   // Layers read whole rows, so no block may reach from one into the next.
   if (innermost(shape, channels_last) % traits(type).block != 0)
-    throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " of type " + name_of(type) + " has rows of " +
+    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " of type " + name_of(type) + " has rows of " +
                                              std::to_string(innermost(shape, channels_last)) +
                                              " elements, which do not fill blocks of " +
                                              std::to_string(traits(type).block));
-  if (offset > mapped.size() || bytes > mapped.size() - offset)
-    throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " ends at byte " +
+  if (offset > from.size() || bytes > from.size() - offset)
+    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " ends at byte " +
                                              std::to_string(offset + bytes) + " but the file has " +
-                                             std::to_string(mapped.size()));
+                                             std::to_string(from.size()));
   StoredTensor tensor;
   tensor.name = name;
   tensor.type = type;
   tensor.shape = std::move(shape);
   tensor.channels_last = channels_last;
-  tensor.data = mapped.data() + offset;
-  tensor.bytes = static_cast<size_t>(bytes);
-  tensor.file = &mapped;
+  tensor.file = &from;
+  tensor.offset = offset;
+  tensor.bytes = bytes;
   if (!tensors_.emplace(name, std::move(tensor)).second)
-    throw Error(ErrorCode::model_format, mapped.path() + ": tensor " + name + " is there twice");
+    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " is there twice");
 }
 
 bool WeightTable::has(const std::string& name) const { return tensors_.count(name) > 0; }

@@ -1,4 +1,4 @@
-// The checked table of stored tensors that a model is built from, and the files mapped behind it. The table comes from
+// The checked table of stored tensors that a model is built from, and the files behind it. The table comes from
 // JavaScript, which parsed the headers; bounds and sizes are checked here once more.
 #pragma once
 #include <cstddef>
@@ -14,24 +14,32 @@
 
 namespace nd {
 
-/// A read-only mapping of a whole file; unmapped when the last reference goes.
-class MappedFile {
+/// An open file. It is read and not mapped: of a mapping, a file that shrinks under it (a download that starts over, a
+/// disk that fails) kills the process with SIGBUS, where reading gives an error. The pages that were read belong to the
+/// system's cache, so memory holds each weight once, packed.
+class WeightFile {
  public:
-  explicit MappedFile(const std::string& path);  // Error io: cannot be opened, or is empty
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
+  explicit WeightFile(const std::string& path);  // Error io: cannot be opened, or is empty
+  ~WeightFile();
+  WeightFile(const WeightFile&) = delete;
+  WeightFile& operator=(const WeightFile&) = delete;
 
-  const uint8_t* data() const { return data_; }
-  size_t size() const { return size_; }
+  /// When it was opened.
+  uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
-  /// Lets the system forget these bytes' pages (they can be read again): keeps resident memory at one copy.
-  void forget(const uint8_t* begin, size_t bytes) const;
+  /// `bytes` bytes from `offset`, at most kBuffer, in memory of the calling thread: valid until its next call. What
+  /// follows them up to `limit` is read ahead, as it is most likely wanted next. Error io: cannot be read, or has become
+  /// shorter.
+  const uint8_t* read(uint64_t offset, size_t bytes, uint64_t limit) const;
+  static constexpr size_t kBuffer = 128 << 10;
 
  private:
+  void fill(uint64_t offset, size_t bytes, uint8_t* out) const;
+
   std::string path_;
-  const uint8_t* data_ = nullptr;
-  size_t size_ = 0;
+  int file_ = -1;
+  uint64_t size_ = 0;
+  uint64_t id_;  // of this object: addresses are used again
 };
 
 enum class TensorType { f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1, q6_k, q5_k, q4_k, q3_k, q2_k };
@@ -47,18 +55,19 @@ struct StoredTensor {
   TensorType type = TensorType::f32;
   std::vector<int64_t> shape;  // torch order
   bool channels_last = false;  // a convolution stored (O, kh, kw, I); shape still says (O, I, kh, kw)
-  const uint8_t* data = nullptr;
-  size_t bytes = 0;
-  const MappedFile* file = nullptr;
+  const WeightFile* file = nullptr;
+  uint64_t offset = 0, bytes = 0;
+  const uint8_t* data = nullptr;  // instead of a file: the bytes themselves
 
   int64_t count() const;
-  /// Elements [begin, begin+count) in stored order as float32; both must be multiples of the type's block.
+  /// Elements [begin, begin+count) in stored order as float32; both must be multiples of the type's block. Fast for
+  /// neighbouring rows one after the other. Error io.
   void read(const Kernels& kernels, int64_t begin, int64_t count, float* out) const;
 };
 
 class WeightTable {
  public:
-  /// Maps the file; returns its index.
+  /// Opens the file; returns its index.
   int add_file(const std::string& path);
   /// Error model_format if the bytes do not lie inside the file or do not fit type and shape.
   void add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last, int file,
@@ -72,7 +81,7 @@ class WeightTable {
   const StoredTensor& find(const std::string& name) const;
 
  private:
-  std::vector<std::unique_ptr<MappedFile>> files_;
+  std::vector<std::unique_ptr<WeightFile>> files_;
   std::unordered_map<std::string, StoredTensor> tensors_;
 };
 

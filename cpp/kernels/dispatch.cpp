@@ -1,5 +1,12 @@
 // Chooses the table of kernels by what this CPU (and its operating system, which must save the registers) can
 // run.
+#ifdef ND_X86_KERNELS
+#include <cpuid.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <sys/auxv.h>
+#endif
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -11,9 +18,40 @@ namespace nd {
 
 namespace {
 
+#ifdef ND_X86_KERNELS
+/// CPUID leaf 7, subleaf 1, EAX bit 4; not every compiler's __builtin_cpu_supports knows its name.
+bool has_avxvnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
+
+#ifdef ND_NEON_KERNELS
+#ifdef __APPLE__
+bool has_feature(const char* name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value;
+}
+bool has_neon_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool has_neon_bf16() { return has_feature("hw.optional.arm.FEAT_BF16"); }
+#elif defined(__linux__)
+// Bits of the kernel's ABI (asm/hwcap.h), which old headers do not name.
+bool has_neon_dotprod() { return getauxval(AT_HWCAP) >> 20 & 1; }
+bool has_neon_bf16() { return getauxval(AT_HWCAP2) >> 14 & 1; }
+#else
+bool has_neon_dotprod() { return false; }
+bool has_neon_bf16() { return false; }
+#endif
+#endif
+
 struct Available {
 #ifdef ND_X86_KERNELS
-  Kernels avx512_table;  // with the narrow products that this CPU has
+  Kernels avx512_table, avx2_table;  // with the narrow products that this CPU has
+#endif
+#ifdef ND_NEON_KERNELS
+  Kernels neon_table;
 #endif
   const Kernels* tables[4];
   int count = 0;
@@ -36,10 +74,17 @@ struct Available {
     }
     // Every CPU with AVX2 has F16C too; GCC 12's __builtin_cpu_supports does not know its name on all
     // versions.
-    if (avx2) tables[count++] = &avx2_kernels;
+    if (avx2) {
+      avx2_table = avx2_kernels;
+      avx2_table.i8 = has_avxvnni() ? &avxvnni_i8 : &avx2_i8;
+      tables[count++] = &avx2_table;
+    }
 #endif
 #ifdef ND_NEON_KERNELS
-    tables[count++] = &neon_kernels;
+    neon_table = neon_kernels;
+    if (has_neon_dotprod()) neon_table.i8 = &neon_i8;
+    if (has_neon_bf16()) neon_table.bf16 = &neon_bf16;
+    tables[count++] = &neon_table;
 #endif
     tables[count++] = &ref_kernels;
   }

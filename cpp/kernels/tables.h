@@ -6,14 +6,16 @@
 namespace nd {
 
 extern const Kernels ref_kernels;
+extern const LowMatrix ref_bf16, ref_i8;
 #ifdef ND_X86_KERNELS
 extern const Kernels avx512_kernels;
 extern const Kernels avx2_kernels;
-extern const LowMatrix avx512_bf16, avx512_i8;
+extern const LowMatrix avx512_bf16, avx512_i8, avxvnni_i8, avx2_i8;
 extern const LowAttention avx512_bf16_attention;
 #endif
 #ifdef ND_NEON_KERNELS
 extern const Kernels neon_kernels;
+extern const LowMatrix neon_bf16, neon_i8;
 #endif
 
 }  // namespace nd

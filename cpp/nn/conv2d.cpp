@@ -73,7 +73,6 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
   } else {
     weights_ = PackedMatrix(loader, compute, out, Inner{options.kernel, options.kernel, in}, read);
   }
-  tensor.file->forget(tensor.data, tensor.bytes);
   if (options.bias) bias_ = loader.vector(name + ".bias", out);
 }
 

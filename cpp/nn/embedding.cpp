@@ -7,7 +7,6 @@ Embedding::Embedding(Loader& loader, const std::string& name, int64_t count, int
   const StoredTensor& tensor = loader.weights.require(name, {count, width});
   table_.resize(static_cast<size_t>(count * width));
   tensor.read(loader.kernels, 0, count * width, table_.data());
-  tensor.file->forget(tensor.data, tensor.bytes);
   loader.packed_bytes += table_.size() * sizeof(float);
 }
 

@@ -31,7 +31,6 @@ Linear::Linear(Loader& loader, const std::vector<std::string>& names, int64_t in
     const int64_t row = source[static_cast<size_t>(j)];
     tensors[static_cast<size_t>(row / out_each)]->read(loader.kernels, row % out_each * in, in, out);
   });
-  for (const StoredTensor* tensor : tensors) tensor->file->forget(tensor->data, tensor->bytes);
 
   if (!options.bias) return;
   std::vector<float> plain;

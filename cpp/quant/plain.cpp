@@ -14,8 +14,8 @@ constexpr int kHalf = kBlock / 2;
 void fifth_bits(const uint8_t (&qh)[kBlock / 8], uint8_t (&out)[kBlock]) {
   for (int i = 0; i < kBlock / 8; ++i) {
     // Eight copies of the byte, of each its own bit, and 0x7f carries any bit into the highest.
-    const uint64_t own = qh[i] * 0x0101010101010101u & 0x8040201008040201u;
-    const uint64_t bits = (own + 0x7f7f7f7f7f7f7f7fu & 0x8080808080808080u) >> 3;
+    const uint64_t own = (qh[i] * 0x0101010101010101u) & 0x8040201008040201u;
+    const uint64_t bits = ((own + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u) >> 3;
     for (int j = 0; j < 8; ++j) out[8 * i + j] = static_cast<uint8_t>(bits >> 8 * j);
   }
 }

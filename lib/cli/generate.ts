@@ -6,6 +6,7 @@ import { DiffusionError } from '../errors.js'
 import { formatOf, type Image } from '../image/image.js'
 import type { GenerateOptions } from '../options.js'
 import type { Timings } from '../pipeline/result.js'
+import type { SchedulerName } from '../schedulers/index.js'
 import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
 import { outputPath, planOutput, type OutputPlan } from './output.js'
@@ -35,9 +36,13 @@ export async function generate(
   try {
     progress.phase('Loading the model')
     const began = performance.now()
-    const pipe = await engine.load(flags.model, { threads: flags.threads, signal: terminal.signal })
+    const pipe = await engine.load(flags.model, {
+      threads: flags.threads,
+      precision: flags.precision,
+      signal: terminal.signal,
+    })
     try {
-      const run = new Run(prompt, flags, plan, pipe, terminal, engine, progress)
+      const run = new Run(prompt, flags, plan, pipe, terminal, progress)
       run.totals.timings.load = performance.now() - began
       await run.all()
       progress.stop()
@@ -109,7 +114,6 @@ class Run {
     private readonly plan: OutputPlan,
     private readonly pipe: CliPipeline,
     private readonly terminal: Terminal,
-    private readonly engine: Engine,
     private readonly progress: Progress,
   ) {
     this.#count = flags.count ?? flags.batch ?? 1
@@ -132,7 +136,7 @@ class Run {
   /** Draws and writes images done … done + size − 1; returns their seeds. */
   async #some(done: number, size: number, seed: number | bigint | undefined): Promise<(number | bigint)[]> {
     this.progress.phase('Reading the prompt')
-    const options = await this.#options(size, seed, this.#label(done, size))
+    const options = this.#options(size, seed, this.#label(done, size))
     const { images, seeds, timings, warnings } = await this.pipe.generate(options)
     for (const key of ['text', 'start', 'denoise', 'decode'] as const)
       this.totals.timings[key] += timings[key]
@@ -143,13 +147,9 @@ class Run {
     return seeds
   }
 
-  async #options(
-    batchSize: number,
-    seed: number | bigint | undefined,
-    label: string,
-  ): Promise<GenerateOptions> {
+  #options(batchSize: number, seed: number | bigint | undefined, label: string): GenerateOptions {
     const { flags } = this
-    const options: GenerateOptions = {
+    return {
       prompt: this.prompt,
       negativePrompt: flags.negative,
       width: flags.size?.width,
@@ -160,7 +160,9 @@ class Run {
       seed,
       rng: flags.rng,
       batchSize,
-      scheduler: flags.scheduler as GenerateOptions['scheduler'],
+      // Without a name --eta means the method that it is known from.
+      scheduler: (flags.scheduler ?? (flags.eta === undefined ? undefined : 'ddim')) as SchedulerName,
+      schedulerOptions: flags.eta === undefined ? undefined : { eta: flags.eta },
       clipSkip: flags.clipSkip,
       weighting: flags.weighting,
       image: flags.init,
@@ -173,23 +175,10 @@ class Run {
         if (event.step === event.steps) this.progress.phase('Decoding the image')
       },
     }
-    if (flags.eta !== undefined) {
-      const { schedule } = this.pipe.model
-      options.scheduler = await this.engine.scheduler(
-        this.#scheduler,
-        flags.steps ?? DEFAULT_STEPS,
-        schedule,
-        flags.eta,
-      )
-    }
-    return options
   }
 
   async #write(image: Image, seed: number | bigint, index: number): Promise<void> {
     const { flags, plan, terminal } = this
-    // The pipeline was handed a scheduler object and knows neither its name nor its eta.
-    if (flags.eta !== undefined)
-      Object.assign(image.metadata ?? {}, { scheduler: this.#scheduler, eta: flags.eta })
     const encoding = { quality: flags.quality, metadata: flags.metadata }
     if (plan.folder === '-') {
       await write(terminal.stdout, await image.toBuffer(plan.format, encoding))
@@ -201,11 +190,6 @@ class Run {
     this.totals.seeds.push(seed)
   }
 
-  /** The method that --eta is known from, where none is named. */
-  get #scheduler(): string {
-    return this.flags.scheduler ?? 'ddim'
-  }
-
   #label(done: number, size: number): string {
     if (this.#count === 1) return ''
     return size === 1
@@ -213,9 +197,6 @@ class Run {
       : `Images ${done + 1}–${done + size} of ${this.#count}`
   }
 }
-
-/** The library's default, needed for a scheduler with an eta; not imported, so that nothing else is. */
-const DEFAULT_STEPS = 25
 
 function next(seed: number | bigint): number | bigint {
   const value = BigInt.asUintN(64, BigInt(seed) + 1n)

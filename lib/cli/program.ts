@@ -1,5 +1,6 @@
 /** The command line's grammar: every command and option, and nothing of what they do. */
 import { Command, Option } from 'commander'
+import type { Precision } from '../native.js'
 import { integer, number, positive, seed, size } from './arguments.js'
 
 export interface GenerateFlags {
@@ -21,6 +22,7 @@ export interface GenerateFlags {
   init?: string
   mask?: string
   strength?: number
+  precision?: Precision
   threads?: number
   preview?: string | true
   format?: 'png' | 'jpeg' | 'webp'
@@ -38,9 +40,18 @@ export interface InfoFlags {
   verbose?: boolean
 }
 
+export interface QuantizeFlags {
+  type: string
+  rules?: string
+  quiet?: boolean
+  json?: boolean
+  verbose?: boolean
+}
+
 export interface Actions {
   generate(prompt: string, flags: GenerateFlags): Promise<void>
   info(model: string, flags: InfoFlags): Promise<void>
+  quantize(input: string, output: string, flags: QuantizeFlags): Promise<void>
   schedulers(flags: { json?: boolean }): Promise<void>
 }
 
@@ -51,6 +62,7 @@ Examples:
   node-diffusion "in winter" -m ./model --init photo.jpg --strength 0.6 -o winter.png
   echo "a cat" | node-diffusion - -o - | display
   node-diffusion info sd15.gguf --size 512x512
+  node-diffusion quantize sd15.safetensors sd15-q8_0.gguf --type q8_0
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).`
 
@@ -96,7 +108,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('--steps <n>', 'denoising steps (default: 25)', positive)
     .option('--cfg <scale>', 'how closely to follow the prompt (default: 7.5)', number)
     .option('--scheduler <name>', 'sampling method; see: node-diffusion schedulers')
-    .option('--eta <0-1>', 'noise that DDIM adds in each step (default: 0)', number)
+    .option('--eta <0-1>', 'share of new noise in each step (default: 0 with ddim, else 1)', number)
     .option('--guidance-rescale <0-1>', 'against overexposure with a high --cfg (default: 0)', number)
     .option('--clip-skip <n>', 'last layers of the text encoder to leave out (default: 0)', integer)
     .addOption(
@@ -104,6 +116,14 @@ export function createProgram(version: string, actions: Actions): Command {
         'torch',
         'philox',
       ]),
+    )
+    .addOption(
+      new Option('--precision <type>', 'of the arithmetic; auto: what the weights and the CPU suggest').choices([
+        'auto',
+        'f32',
+        'bf16',
+        'int8',
+      ] satisfies Precision[]),
     )
     .option('--threads <n>', 'default: one for each physical core', positive)
     .optionsGroup('Reports:')
@@ -123,6 +143,24 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('--json', 'print one line of JSON')
     .option('-v, --verbose', 'print where an error came from')
     .action((model: string, flags: InfoFlags) => actions.info(model, flags))
+
+  program
+    .command('quantize')
+    .description('write a model as one GGUF file with smaller weights')
+    .argument('<model>', 'a .safetensors or .gguf file, or a diffusers folder')
+    .argument('<output>', 'the .gguf file to write')
+    .requiredOption(
+      '-t, --type <name>',
+      'q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, q3_k, q2_k, f16, bf16 or f32',
+    )
+    .option(
+      '-r, --rules <list>',
+      'exceptions by tensor name, such as "unet.*attn*=q8_0,*.conv_in.*=f16"; the first that matches counts',
+    )
+    .option('--json', 'print one line of JSON: sizes, and the error of each part')
+    .option('-q, --quiet', 'print nothing but errors')
+    .option('-v, --verbose', 'print where an error came from, and which tensors have another type')
+    .action((input: string, output: string, flags: QuantizeFlags) => actions.quantize(input, output, flags))
 
   program
     .command('schedulers')

@@ -17,6 +17,8 @@ export async function run(
     generate: async (prompt, flags) =>
       (await import('./generate.js')).generate(prompt, flags, terminal, engine),
     info: async (model, flags) => (await import('./info.js')).info(model, flags, terminal, engine),
+    quantize: async (input, output, flags) =>
+      (await import('./quantize.js')).quantize(input, output, flags, terminal, engine),
     schedulers: async (flags) => (await import('./info.js')).schedulers(flags, terminal, engine),
   })
   for (const command of [program, ...program.commands]) {
@@ -51,8 +53,8 @@ function explain(error: unknown, verbose: boolean): string {
   return `error: ${message.trim()}\n`
 }
 
-/** The library's own checks of options all say what they expected. */
+/** The library's own checks of options say what they expected, or which option is of no use. */
 function isUsage(error: unknown): boolean {
   if (error instanceof UsageError) return true
-  return (error instanceof TypeError || error instanceof RangeError) && /^Expected /.test(error.message)
+  return (error instanceof TypeError || error instanceof RangeError) && /^(Expected|Scheduler option) /.test(error.message)
 }

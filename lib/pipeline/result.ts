@@ -72,6 +72,7 @@ export function imageMetadata(
       strength: request.image === undefined ? undefined : request.strength,
       clipSkip: request.clipSkip || undefined,
       guidanceRescale: request.guidanceRescale || undefined,
+      eta: request.schedulerOptions?.eta,
       rng: request.rng === 'torch' ? undefined : request.rng,
     }
   }

@@ -34,8 +34,7 @@ export interface StartInput {
 
 /** Steps that image-to-image leaves out: as diffusers' get_timesteps. Methods of order 2 have two timesteps a step. */
 export function firstTimestep(scheduler: Scheduler, steps: number, strength: number): number {
-  const order = (scheduler as { order?: number }).order ?? 1
-  return (steps - Math.min(Math.floor(steps * strength), steps)) * order
+  return (steps - Math.min(Math.floor(steps * strength), steps)) * (scheduler.order ?? 1)
 }
 
 /**

@@ -50,7 +50,7 @@ export class Tokenizer {
   }
 
   /**
-   * A tokenizer from the texts of a model's files; with null, the built-in CLIP vocabulary.
+   * A tokenizer from the texts of a model's files; where it has none, the built-in CLIP vocabulary.
    *
    * @param maxLength length of a chunk, where the text encoder's is not the one the tokenizer's files say
    * @throws {DiffusionError} MODEL_FORMAT: the texts are not those of a CLIP tokenizer
@@ -148,6 +148,11 @@ async function readVocabulary(description: TokenizerDescription | null): Promise
     }
     return { vocab: model.vocab, merges: model.merges }
   }
+  if (vocab !== undefined || merges !== undefined) {
+    const missing = vocab === undefined ? 'vocab.json' : 'merges.txt'
+    throw new DiffusionError('MODEL_FORMAT', `Expected both vocab.json and merges.txt but ${missing} is missing`)
+  }
+  // Length and padding alone, as of a single file of Stable Diffusion 2.
   return clipVocabulary()
 }
 

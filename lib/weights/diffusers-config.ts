@@ -74,7 +74,7 @@ export function unetConfig(c: ConfigReader): UnetConfig {
     layersPerBlock: c.integerPerLevel('layers_per_block', 2, 1, LIMITS.layers, levels),
     downTransformerDepth: depths.down.map((depth, i) => (downAttends[i] ? depth : 0)),
     upTransformerDepth: depths.up.map((depth, i) => (upAttends[i] ? depth : 0)),
-    midTransformerDepth: hasMiddle(c) ? depths.down.at(-1)! : -1,
+    midTransformerDepth: middleDepth(c, depths.down.at(-1)!),
     heads: headsPerLevel(c, levels),
     contextWidth: contextWidth(c, levels),
     normGroups: c.integer('norm_num_groups', 32, 1, LIMITS.channels),
@@ -105,10 +105,11 @@ function attends(c: ConfigReader, key: string, side: 'Down' | 'Up', levels: numb
   })
 }
 
-function hasMiddle(c: ConfigReader): boolean {
-  if (c.get('mid_block_type') === null) return false
-  c.choice('mid_block_type', ['UNetMidBlock2DCrossAttn'], 'UNetMidBlock2DCrossAttn')
-  return true
+/** As in the engine's config: −1 without a middle, 0 for one without attention. */
+function middleDepth(c: ConfigReader, crossed: number): number {
+  if (c.get('mid_block_type') === null) return -1
+  const attending = 'UNetMidBlock2DCrossAttn'
+  return c.choice('mid_block_type', [attending, 'UNetMidBlock2D'], attending) === attending ? crossed : 0
 }
 
 function refuseOnlyCrossAttention(c: ConfigReader): void {

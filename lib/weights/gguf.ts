@@ -8,6 +8,7 @@ import {
   type TensorFile,
 } from './tensor-file.js'
 import { Cursor, NeedMore } from './gguf-cursor.js'
+import { GGML_TYPES } from './gguf-types.js'
 
 /**
  * Header of a GGUF file, versions 2 and 3, little-endian:
@@ -21,13 +22,10 @@ import { Cursor, NeedMore } from './gguf-cursor.js'
  */
 export const CHANNELS_LAST_KEY = 'node_diffusion.channels_last'
 
-/** ggml's types that this engine reads: number → name, elements and bytes of a block. */
+/** ggml's types by their numbers: name, elements and bytes of a block. */
 // prettier-ignore
 const TYPES: ReadonlyMap<number, readonly [name: string, elements: number, bytes: number]> = new Map([
-  [0, ['f32', 1, 4]], [1, ['f16', 1, 2]], [30, ['bf16', 1, 2]],
-  [2, ['q4_0', 32, 18]], [3, ['q4_1', 32, 20]], [6, ['q5_0', 32, 22]], [7, ['q5_1', 32, 24]], [8, ['q8_0', 32, 34]],
-  [10, ['q2_k', 256, 84]], [11, ['q3_k', 256, 110]], [12, ['q4_k', 256, 144]], [13, ['q5_k', 256, 176]],
-  [14, ['q6_k', 256, 210]],
+  ...Object.entries(GGML_TYPES).map(([name, t]) => [t.number, [name, t.elements, t.bytes]] as const),
   // No weights, but they may be there (position_ids).
   [24, ['i8', 1, 1]], [25, ['i16', 1, 2]], [26, ['i32', 1, 4]], [27, ['i64', 1, 8]], [28, ['f64', 1, 8]],
 ])

@@ -66,7 +66,8 @@ export function unetLayout(config: UnetConfig): Layout {
   if (config.midTransformerDepth >= 0) {
     b.resnet('mid_block.resnets.0', width, width, time)
     attention(b, 'mid_block.attentions.0', width, config.midTransformerDepth, config)
-    b.resnet('mid_block.resnets.1', width, width, time)
+    // Without attention diffusers builds the middle of one residual block.
+    if (config.midTransformerDepth > 0) b.resnet('mid_block.resnets.1', width, width, time)
   }
 
   for (let block = 0; block < levels; block++) {

@@ -24,7 +24,7 @@ export interface ScheduleDescription {
   clipSample: boolean
 }
 
-/** Texts of the tokenizer's files; null where the model has none and the built-in CLIP vocabulary is meant. */
+/** A tokenizer; where it has no texts, and where there is null in its place, the built-in CLIP vocabulary is meant. */
 export interface TokenizerDescription {
   /** vocab.json and merges.txt, or a whole tokenizer.json. */
   vocab?: string

@@ -4,13 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { run } from '../../lib/cli/run.js'
 import type { Engine } from '../../lib/cli/engine.js'
 import type { LoadOptions, GenerateOptions } from '../../lib/options.js'
+import type { QuantizeOptions, QuantizeReport } from '../../lib/quantize/index.js'
 import { Image } from '../../lib/image/image.js'
 import type { ModelDescription } from '../../lib/weights/model-description.js'
 
 export interface Calls {
   load: [string | undefined, LoadOptions][]
   generate: GenerateOptions[]
-  scheduler: unknown[][]
   disposed: number
 }
 
@@ -41,14 +41,38 @@ export const description = {
   },
 } as unknown as ModelDescription
 
+const report = (output: string): QuantizeReport => ({
+  output,
+  type: 'q4_k',
+  parameters: 2e6,
+  bytesBefore: 8e6,
+  bytesAfter: 2e6,
+  fileBytes: 2_001_000,
+  error: 0.071,
+  groups: [
+    {
+      name: 'unet mid attention',
+      parameters: 2e6,
+      bytesBefore: 8e6,
+      bytesAfter: 2e6,
+      error: 0.071,
+      types: [
+        { type: 'q4_k', tensors: 7 },
+        { type: 'q5_0', tensors: 2 },
+      ],
+    },
+  ],
+  fallbacks: [{ wanted: 'q4_k', type: 'q5_0', block: 256, tensors: ['unet.a.weight', 'unet.b.weight'] }],
+  unusedRules: ['*nothing*=f16'],
+})
+
 export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: Calls } {
-  const calls: Calls = { load: [], generate: [], scheduler: [], disposed: 0 }
+  const calls: Calls = { load: [], generate: [], disposed: 0 }
   const engine: Engine = {
     async load(path, loadOptions) {
       calls.load.push([path, loadOptions])
       if (options.failLoad) throw options.failLoad
       return {
-        model: { schedule: description.schedule },
         memoryNeeded: () => ({ weights: 1024 ** 3, working: 512 * 1024 ** 2, total: 1.5 * 1024 ** 3 }),
         dispose: async () => void calls.disposed++,
         generate: async (request) => {
@@ -75,11 +99,13 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       }
     },
     openModel: async () => description,
-    schedulerNames: async () => ['ddim', 'euler'],
-    scheduler: async (...args) => {
-      calls.scheduler.push(args)
-      return { timesteps: [1] } as never
+    async quantize(input, output, request) {
+      calls.quantize.push([input, output, request])
+      if (options.fail) throw options.fail
+      for (const done of [0, 50, 100]) request.onProgress?.({ done, total: 100, tensor: 'unet.a.weight' })
+      return report(output)
     },
+    schedulerNames: async () => ['ddim', 'euler'],
   }
   return { engine, calls }
 }

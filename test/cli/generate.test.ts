@@ -98,15 +98,30 @@ t.test('metadata', async (t) => {
   t.match(readPngTexts(readFileSync('a.png')).get('parameters'), /^café\nSteps: 3, Seed: 9/)
   await call(['café', '-o', 'b.png', '--no-metadata'])
   t.equal(readPngTexts(readFileSync('b.png')).size, 0)
-  const { calls } = await call(['x', '-o', 'c.png', '--eta', '0.5', '--steps', '4'])
-  t.match(readPngTexts(readFileSync('c.png')).get('parameters'), /Sampler: DDIM.*Eta: 0\.5/)
-  t.match(calls.scheduler, [['ddim', 4, { trainTimesteps: 1000 }, 0.5]])
-  t.match(calls.generate[0].scheduler, { timesteps: [1] })
 })
 
-t.test('several images: seeds count on, a new scheduler for each run', async (t) => {
+t.test('--eta belongs to ddim where no scheduler is named', async (t) => {
+  inFolder(t)
+  const request = async (...args: string[]) => (await call(['x', ...args])).calls.generate[0]
+  t.match(await request('--eta', '0.5'), { scheduler: 'ddim', schedulerOptions: { eta: 0.5 } })
+  const named = await request('--eta', '0', '--scheduler', 'euler')
+  t.match(named, { scheduler: 'euler', schedulerOptions: { eta: 0 } })
+  const { scheduler, schedulerOptions } = await request()
+  t.same([scheduler, schedulerOptions], [undefined, undefined])
+})
+
+t.test('--precision', async (t) => {
+  inFolder(t)
+  t.equal((await call(['x', '--precision', 'int8'])).calls.load[0][1].precision, 'int8')
+  t.equal((await call(['x'])).calls.load[0][1].precision, undefined)
+  const { code, stderr } = await call(['x', '--precision', 'f16'])
+  t.equal(code, 2)
+  t.match(stderr, /Allowed choices are auto, f32, bf16, int8/)
+})
+
+t.test('several images: seeds count on', async (t) => {
   const dir = inFolder(t)
-  const { calls, stdout, stderr } = await call(['x', '-n', '5', '-b', '2', '--seed', '10', '--eta', '1'])
+  const { calls, stdout, stderr } = await call(['x', '-n', '5', '-b', '2', '--seed', '10'])
   t.same(
     calls.generate.map((g) => [g.batchSize, g.seed]),
     [
@@ -115,7 +130,6 @@ t.test('several images: seeds count on, a new scheduler for each run', async (t)
       [1, 14],
     ],
   )
-  t.equal(calls.scheduler.length, 3)
   t.equal(calls.load.length, 1)
   t.same(
     stdout.trim().split('\n'),

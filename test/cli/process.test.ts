@@ -73,6 +73,9 @@ t.test('--eta and --preview', async (t) => {
   t.equal(code, 0, stderr)
   t.same(readdirSync(dir).sort(), ['a.png', 'preview.png'])
   t.match(readPngTexts(readFileSync(join(dir, 'a.png'))).get('parameters'), /Sampler: DDIM.*Eta: 1/)
+  const useless = await start(['noto pizza', '--eta', '1', '--scheduler', 'euler'], dir).ended
+  t.equal(useless.code, 2)
+  t.match(useless.stderr, /Scheduler option eta has no effect on euler/)
 })
 
 t.test('Ctrl-C: status 130, no file', async (t) => {

@@ -46,7 +46,7 @@ class Floats {
   Floats(int64_t count, int64_t skew = 0);
   float* get() { return data_; }
   float& operator[](int64_t i) { return data_[i]; }
-  float operator[](int64_t i) const { return data_[i]; }
+  const float& operator[](int64_t i) const { return data_[i]; }
   int64_t size() const { return count_; }
   /// Whether element i (from −kGuard to size + kGuard) was never written.
   bool untouched(int64_t i) const;

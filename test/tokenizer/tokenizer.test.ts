@@ -65,6 +65,16 @@ t.test('one chunk: begin, text, end, padding', async (t) => {
   t.equal(tokenizer.decode(chunk), 'hello world !')
 })
 
+t.test('a description without texts: the built-in vocabulary with its padding and length', async (t) => {
+  const tokenizer = await Tokenizer.create({ maxLength: 77, padToken: '!' })
+  t.equal(tokenizer.pad, 0)
+  t.same([...tokenizer.encode('hello world!')], [49406, 3306, 1002, 256, 49407, ...Array<number>(72).fill(0)])
+  const short = await Tokenizer.create({ maxLength: 5, padToken: '<|endoftext|>' })
+  t.same([...short.encode('hello')], [49406, 3306, 49407, 49407, 49407])
+  const half = { merges: 'a b', maxLength: 77, padToken: '!' }
+  await t.rejects(Tokenizer.create(half), { code: 'MODEL_FORMAT', message: /vocab\.json is missing/ })
+})
+
 t.test('padding with an ordinary token, as in SD 2', async (t) => {
   const { vocab, merges } = fixture('emoji')
   const tokenizer = await Tokenizer.create({ vocab, merges, maxLength: 10, padToken: '!' })

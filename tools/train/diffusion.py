@@ -119,7 +119,7 @@ def v_loss(networks, scheduler, latents, tokens):
 
 
 def main():
-    parser = arguments(__doc__.split("\n")[0], steps=24000, batch=32, rate=1e-3, minutes=600)
+    parser = arguments(__doc__.split("\n")[0], steps=12000, batch=32, rate=1e-3, minutes=600)
     parser.add_argument("--start", help="diffusers folder to begin with")
     options = parser.parse_args()
     target, path = device(), options.work / "checkpoints" / "diffusion.pt"
@@ -153,7 +153,7 @@ def main():
 
     random = np.random.default_rng([4, start])
     torch.manual_seed(start)
-    run = Run("diffusion", options, optimizer, save, start, warmup=200)
+    run = Run("diffusion", options, optimizer, save, start, warmup=200, plateau=0.6)
     for step in run:
         if step % 100 == 0:
             cache.look()

@@ -59,11 +59,13 @@ class Threads:
 class Run:
     """Loop control: `for step in run:` until the schedule ends, the time is spent or a signal comes.
 
-    Every `save_minutes`, and at the end, calls save(); before each step sets the learning rate: linear warm-up, then a
-    cosine to a fiftieth of it.
+    Every `save_minutes`, and at the end, calls save(); before each step sets the learning rate: linear warm-up, full rate for
+    the share `plateau` of the schedule, then a cosine to a fiftieth of it. With a plateau, the schedule's length can still be
+    changed when a run is resumed.
     """
 
-    def __init__(self, name, options, optimizer, save, start=0, warmup=100, save_minutes=4):
+    def __init__(self, name, options, optimizer, save, start=0, warmup=100, save_minutes=4, plateau=0.0):
+        self.plateau = plateau
         self.name, self.options, self.optimizer, self.save = name, options, optimizer, save
         self.start, self.warmup, self.save_minutes = start, warmup, save_minutes
         self.threads = Threads(options.threads)
@@ -75,6 +77,7 @@ class Run:
 
     def rate(self, step):
         done = min(step / max(self.options.steps, 1), 1)
+        done = max(done - self.plateau, 0) / (1 - self.plateau)
         return self.options.rate * min((step + 1) / self.warmup, 1) * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
 
     def __iter__(self):

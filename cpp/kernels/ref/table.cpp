@@ -21,6 +21,10 @@ const Kernels ref_kernels = {
     ref::rows_to_planar,
     ref::half_to_float,
     ref::bfloat16_to_float,
+    nullptr,  // no Winograd: plain convolution is the truth
+    nullptr,
+    &ref_bf16,
+    &ref_i8,
 };
 
 }  // namespace nd

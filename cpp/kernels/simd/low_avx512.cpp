@@ -20,118 +20,36 @@ namespace {
 // accumulator as an operand that is read and written keeps them in registers.
 
 /// Pairs of bfloat16: acc += a₀·b₀ + a₁·b₁ in each lane.
-struct Bf16Tile {
+struct Bf16Dot {
   using Acc = __m512;
-  static constexpr int64_t kElementBytes = 2;
-  static constexpr bool kScaled = false;
-  static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
-  static void dot(Acc& acc, __m512i a, __m512i b) {
-    asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
-  }
+  static void dot(Acc& acc, __m512i a, __m512i b) { asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
 };
 
 /// Quadruples of unsigned activations and signed weights.
-struct I8Tile {
+struct I8Dot {
   using Acc = __m512i;
-  static constexpr int64_t kElementBytes = 1;
-  static constexpr bool kScaled = true;
-  static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
+  static Acc none() { return _mm512_setzero_si512(); }
   static void dot(Acc& acc, __m512i a, __m512i b) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+  static Vec to_float(Acc acc) { return _mm512_maskz_cvtepi32_ps(0xffff, acc); }
 };
 
-inline __m512i broadcast4(const uint8_t* p) {
+using Words = __m512i;
+inline Words broadcast_word(const uint8_t* p) {
   int32_t x;
   __builtin_memcpy(&x, p, 4);
   return _mm512_set1_epi32(x);
 }
-inline __m512i load_bytes(const uint8_t* p) {
+inline Words load_words(const uint8_t* p) {
   return _mm512_loadu_si512(p);
 }
 
-/// One group: MR rows × NV vectors, `length` elements of each row.
-template <class T, int MR, int NV>
-inline void dot_group(const uint8_t* const* a, int64_t length, const uint8_t* b,
-                      typename T::Acc (&acc)[MR][NV]) {
-  for (int64_t k = 0; k < length * T::kElementBytes; k += 4, b += kNr * 4) {
-    __m512i weights[NV];
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) {
-      weights[v] = load_bytes(b + v * 64);
-      __builtin_prefetch(b + 1024 + v * 64);
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const __m512i x = broadcast4(a[r] + k);
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) T::dot(acc[r][v], x, weights[v]);
-    }
-  }
-}
+#include "kernels/simd/low_tiles.inc.h"
 
-template <int MR, int NV>
-struct LowTile<Bf16Tile, MR, NV> {
-  static void run(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
-                  float* sums) {
-    __m512 acc[MR][NV];
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = begin ? zero() : load(sums + r * kNr + v * kLanes);
-    for (int64_t g = 0; g < count; ++g) {
-      const uint8_t* a[MR];
-#pragma GCC unroll 8
-      for (int r = 0; r < MR; ++r) a[r] = rows.a[r] + groups[g].offset * 2;
-      dot_group<Bf16Tile, MR, NV>(a, groups[g].length, b, acc);
-      b += groups[g].length * 2 * kNr;
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) store(sums + r * kNr + v * kLanes, acc[r][v]);
-  }
-};
-
-template <int MR, int NV>
-struct LowTile<I8Tile, MR, NV> {
-  // A group's panel: for each column the scale s and s·Σw, then the weights. An activation is low + step·u (u
-  // unsigned), so a group's share of the product is step·s·Σu·w + low·s·Σw.
-  static void run(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
-                  float* sums) {
-    for (int64_t g = 0; g < count; ++g) {
-      const uint8_t* a[MR];
-      __m512i acc[MR][NV];
-#pragma GCC unroll 8
-      for (int r = 0; r < MR; ++r) {
-        a[r] = rows.a[r] + groups[g].offset;
-#pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_setzero_si512();
-      }
-      dot_group<I8Tile, MR, NV>(a, groups[g].length, b + kNr * 8, acc);
-      const bool first_group = begin && g == 0;
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) {
-        const float* header = reinterpret_cast<const float*>(b) + v * kLanes;
-        const Vec column_scale = load(header), column_sum = load(header + kNr);
-#pragma GCC unroll 8
-        for (int r = 0; r < MR; ++r) {
-          const float* scale = rows.scales[r] + 2 * groups[g].scale;
-          float* sum = sums + r * kNr + v * kLanes;
-          const Vec before = fma(set1(scale[1]), column_sum, first_group ? zero() : load(sum));
-          const Vec part = _mm512_maskz_cvtepi32_ps(0xffff, acc[r][v]);
-          store(sum, fma(part, mul(column_scale, set1(scale[0])), before));
-        }
-      }
-      b += kNr * 8 + groups[g].length * kNr;
-    }
-  }
-};
-
-// --- weights
-// ------------------------------------------------------------------------------------------------------------
+// --- weights ---------------------------------------------------------------------------------------------------------
 
 int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
   int64_t bytes = 0;
-  for (int64_t g = 0; g < count; ++g) bytes += Bf16Tile::group_bytes(groups[g]);
+  for (int64_t g = 0; g < count; ++g) bytes += Bf16Format<Bf16Dot>::group_bytes(groups[g]);
   return bytes;
 }
 
@@ -163,7 +81,7 @@ void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* grou
         const float* row = rows[column + r] + i;
         const Vec low = load_n(row, least(left, kLanes));
         const Vec high = left > kLanes ? load_n(row + kLanes, left - kLanes) : zero();
-        words[r] = _mm512_inserti64x4(_mm512_castsi256_si512(narrow(low)), narrow(high), 1);
+        words[r] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(narrow(low)), narrow(high), 1);
       }
       transpose_words(words, left / 2, panel + i * 2 * kNr + column * 4);
     }
@@ -171,7 +89,7 @@ void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* grou
 
 int64_t i8_panel_bytes(const KGroup* groups, int64_t count) {
   int64_t bytes = 0;
-  for (int64_t g = 0; g < count; ++g) bytes += I8Tile::group_bytes(groups[g]);
+  for (int64_t g = 0; g < count; ++g) bytes += I8Format<I8Dot>::group_bytes(groups[g]);
   return bytes;
 }
 
@@ -194,7 +112,7 @@ inline __m512i narrow_bytes(const float* x, int64_t count, Vec inverse) {
     part[i] = _mm512_maskz_cvtsepi32_epi8(0xffff, _mm512_maskz_cvtps_epi32(0xffff, mul(v, inverse)));
   }
   const __m256i low = _mm256_set_m128i(part[1], part[0]), high = _mm256_set_m128i(part[3], part[2]);
-  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+  return _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
 }
 
 void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
@@ -220,7 +138,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
         for (int r = 0; r < kLanes; ++r) {
           words[r] = column + r < count ? narrow_bytes(rows[column + r] + first_k + i, left, inverse[r])
                                         : _mm512_setzero_si512();
-          I8Tile::dot(totals[r], _mm512_set1_epi8(1), words[r]);
+          I8Dot::dot(totals[r], _mm512_set1_epi8(1), words[r]);
         }
         transpose_words(words, left / 4, bytes + i * kNr + column * 4);
       }
@@ -232,8 +150,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
   }
 }
 
-// --- activations
-// --------------------------------------------------------------------------------------------------------
+// --- activations -----------------------------------------------------------------------------------------------------
 
 constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1
 
@@ -320,11 +237,11 @@ void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, i
 }
 
 void bf16_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  low_gemm<Bf16Tile>(args, m0, m1, p0, p1);
+  low_gemm<Bf16Format<Bf16Dot>>(args, m0, m1, p0, p1);
 }
 
 void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  low_gemm<I8Tile>(args, m0, m1, p0, p1);
+  low_gemm<I8Format<I8Dot>>(args, m0, m1, p0, p1);
 }
 
 }  // namespace

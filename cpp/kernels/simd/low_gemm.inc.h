@@ -1,6 +1,6 @@
 // The loops around the narrow products' tiles: as in gemm.inc.h, but K is cut between groups.
 
-constexpr int64_t kLowKBlockBytes = 256 << 10;  // of weights, kept in L2 while a row block streams past
+constexpr int64_t kLowKBlockBytes = 4096 * kNr;  // of weights, kept in L2 while a row block streams past
 
 /// The rows of one tile: where their activations and their scales begin.
 struct LowRows {
@@ -8,16 +8,13 @@ struct LowRows {
   const float* scales[kTileRows];
 };
 
-template <class Format, int MR, int NV>
-struct LowTile;
-
 using LowTileFunction = void (*)(const LowRows&, const KGroup*, int64_t, const uint8_t*, bool, float*);
 
 template <class Format, int NV>
 inline LowTileFunction low_tile_of_height(int64_t height) {
   static constexpr LowTileFunction tiles[] = {
-      LowTile<Format, 1, NV>::run, LowTile<Format, 2, NV>::run, LowTile<Format, 3, NV>::run,
-      LowTile<Format, 4, NV>::run, LowTile<Format, 5, NV>::run, LowTile<Format, 6, NV>::run,
+      Format::template tile<1, NV>, Format::template tile<2, NV>, Format::template tile<3, NV>,
+      Format::template tile<4, NV>, Format::template tile<5, NV>, Format::template tile<6, NV>,
   };
   return tiles[height - 1];
 }

@@ -1,0 +1,31 @@
+// What the narrow products of both NEON extensions share. The including file defines ND_ISA.
+#include <arm_neon.h>
+
+#include "kernels/tables.h"
+
+#define ND_TILE_VECS 4
+namespace nd::ND_ISA {
+namespace {
+
+#include "kernels/simd/vec_neon.h"
+#include "kernels/simd/math.inc.h"
+#include "kernels/simd/layout.inc.h"
+#include "kernels/simd/elementwise.inc.h"
+#include "kernels/simd/gemm.inc.h"
+#include "kernels/simd/low_gemm.inc.h"
+
+using Words = uint8x16_t;
+inline Words broadcast_word(const uint8_t* p) {
+  uint32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return vreinterpretq_u8_u32(vdupq_n_u32(x));
+}
+inline Words load_words(const uint8_t* p) {
+  return vld1q_u8(p);
+}
+
+#include "kernels/simd/low_tiles.inc.h"
+#include "kernels/simd/low_rows.inc.h"
+
+}  // namespace
+}  // namespace nd::ND_ISA

@@ -1,0 +1,38 @@
+/** Parts of a model as people think of them, and their order in the report. */
+export const GROUPS = [
+  'text encoder embeddings',
+  'text encoder attention',
+  'text encoder feed-forward',
+  'unet in, out, time',
+  'unet down convolution',
+  'unet down attention',
+  'unet down feed-forward',
+  'unet mid convolution',
+  'unet mid attention',
+  'unet mid feed-forward',
+  'unet up convolution',
+  'unet up attention',
+  'unet up feed-forward',
+  'vae encoder',
+  'vae codebook',
+  'vae decoder',
+] as const
+
+export type Group = (typeof GROUPS)[number]
+
+/** @param name canonical, with its component: `unet.mid_block.attentions.0.proj_in.weight` */
+export function groupOf(name: string): Group {
+  const [component, part = ''] = name.split('.')
+  if (component === 'vae') {
+    if (part === 'quantize') return 'vae codebook'
+    return part === 'encoder' || part === 'quant_conv' ? 'vae encoder' : 'vae decoder'
+  }
+  if (component === 'text_encoder') {
+    if (part === 'embeddings') return 'text encoder embeddings'
+    return name.includes('.mlp.') ? 'text encoder feed-forward' : 'text encoder attention'
+  }
+  const side = /^(down|mid|up)_block/.exec(part)?.[1] as 'down' | 'mid' | 'up' | undefined
+  if (!side) return 'unet in, out, time'
+  if (!name.includes('.attentions.')) return `unet ${side} convolution`
+  return name.includes('.ff.') ? `unet ${side} feed-forward` : `unet ${side} attention`
+}

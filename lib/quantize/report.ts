@@ -1,0 +1,113 @@
+import type { TensorType } from '../native.js'
+import { GGML_TYPES } from '../weights/gguf-types.js'
+import { GROUPS, type Group } from './groups.js'
+import type { Plan, PlannedTensor } from './plan.js'
+
+/** One part of the model. */
+export interface QuantizedGroup {
+  name: Group
+  parameters: number
+  bytesBefore: number
+  bytesAfter: number
+  /** Tensors of each type, the most frequent first. */
+  types: { type: TensorType; tensors: number }[]
+  /** Root mean square of what changed, relative to that of the weights. */
+  error: number
+}
+
+/** Tensors whose rows do not fill the blocks of the type asked for, and what they are stored as. */
+export interface TypeFallback {
+  wanted: TensorType
+  type: TensorType
+  /** Elements of the blocks that do not fit. */
+  block: number
+  tensors: string[]
+}
+
+export interface QuantizeReport {
+  output: string
+  type: TensorType
+  parameters: number
+  bytesBefore: number
+  /** Of the tensors; the file's own size is a little more. */
+  bytesAfter: number
+  fileBytes: number
+  /** Of all weights together, as in QuantizedGroup. */
+  error: number
+  groups: QuantizedGroup[]
+  fallbacks: TypeFallback[]
+  /** Rules that matched no tensor. */
+  unusedRules: string[]
+}
+
+interface Sums {
+  squaredError: number
+  squaredNorm: number
+}
+
+/** Adds up what every tensor lost. */
+export class Losses {
+  readonly #groups = new Map<string, Sums>()
+
+  add(group: string, { squaredError, squaredNorm }: Sums): void {
+    // float32 keeps what is no number, and that has no size.
+    if (!Number.isFinite(squaredError + squaredNorm)) return
+    const sums = this.#groups.get(group) ?? { squaredError: 0, squaredNorm: 0 }
+    sums.squaredError += squaredError
+    sums.squaredNorm += squaredNorm
+    this.#groups.set(group, sums)
+  }
+
+  of(group: string): number {
+    return relative([this.#groups.get(group)])
+  }
+
+  get all(): number {
+    return relative([...this.#groups.values()])
+  }
+}
+
+function relative(parts: (Sums | undefined)[]): number {
+  let [error, norm] = [0, 0]
+  for (const part of parts) {
+    error += part?.squaredError ?? 0
+    norm += part?.squaredNorm ?? 0
+  }
+  return error > 0 && norm > 0 ? Math.sqrt(error / norm) : 0
+}
+
+export function describeGroups(plan: Plan, losses: Losses): QuantizedGroup[] {
+  return GROUPS.flatMap((name) => {
+    const tensors = plan.tensors.filter(({ group }) => group === name)
+    if (tensors.length === 0) return []
+    return [{ name, ...totals(tensors), types: countTypes(tensors), error: losses.of(name) }]
+  })
+}
+
+export function totals(tensors: readonly PlannedTensor[]) {
+  const sums = { parameters: 0, bytesBefore: 0, bytesAfter: 0 }
+  for (const { elements, bytes, entry } of tensors) {
+    sums.parameters += elements
+    sums.bytesBefore += entry.bytes
+    sums.bytesAfter += bytes
+  }
+  return sums
+}
+
+function countTypes(tensors: readonly PlannedTensor[]): { type: TensorType; tensors: number }[] {
+  const counts = new Map<TensorType, number>()
+  for (const { type } of tensors) counts.set(type, (counts.get(type) ?? 0) + 1)
+  return [...counts].map(([type, tensors]) => ({ type, tensors })).sort((a, b) => b.tensors - a.tensors)
+}
+
+export function describeFallbacks(tensors: readonly PlannedTensor[]): TypeFallback[] {
+  const found = new Map<string, TypeFallback>()
+  for (const { name, type, wanted } of tensors) {
+    if (!wanted) continue
+    const key = `${wanted} ${type}`
+    const row = found.get(key) ?? { wanted, type, block: GGML_TYPES[wanted].elements, tensors: [] }
+    row.tensors.push(name)
+    found.set(key, row)
+  }
+  return [...found.values()]
+}
