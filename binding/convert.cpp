@@ -24,8 +24,8 @@ int64_t result_bytes(const Source::Tensor& entry, nd::TensorType type, bool chan
   const int64_t rows = nd::conversion_rows(tensor);
   if (count > rows - first) {
     throw nd::Error(nd::ErrorCode::invalid_argument,
-                    "Expected at most " + std::to_string(rows) + " rows in tensor " + entry.name + " but received " +
-                        std::to_string(first) + " and " + std::to_string(count) + " more");
+                    "Expected at most " + std::to_string(rows) + " rows in tensor " + entry.name +
+                        " but received " + std::to_string(first) + " and " + std::to_string(count) + " more");
   }
   return count * nd::converted_row_bytes(tensor, type, channels_last);
 }
@@ -44,12 +44,14 @@ Napi::Value convert_rows(const Napi::CallbackInfo& info) {
     const int64_t first = to_integer(info[3], "first", 0, kMostRows);
     const int64_t count = to_integer(info[4], "count", 1, kMostRows);
     auto token = CancelTokenWrap::from(info[5], "cancel");
-    const Output<uint8_t> bytes(info.Env(), result_bytes(source->tensors[0], type, channels_last, first, count));
+    const Output<uint8_t> bytes(info.Env(),
+                                result_bytes(source->tensors[0], type, channels_last, first, count));
     auto error = std::make_shared<nd::ConversionError>();
     return run_async(
         info.Env(), std::move(token),
         [=](const nd::CancelToken& cancel) {
-          // Mapped for this call alone: when it ends, the pages that were read no longer count as this process's.
+          // Mapped for this call alone: when it ends, the pages that were read no longer count as this
+          // process's.
           const nd::WeightTable table = source->build();
           *error = nd::convert_rows(table.find(source->tensors[0].name), type, channels_last, first, count,
                                     nd::best_kernels(), nd::ThreadPool::shared(), &cancel, bytes.data());

@@ -29,7 +29,8 @@ Source Source::read(Napi::Value value, const std::string& name) {
     const Napi::HandleScope scope(value.Env());
     source.files.push_back(to_string(files.Get(i), name + ".files[" + std::to_string(i) + "]"));
   }
-  if (fields.has("precision")) source.precision = precision_of(fields.string("precision"), name + ".precision");
+  if (fields.has("precision"))
+    source.precision = precision_of(fields.string("precision"), name + ".precision");
   if (source.files.empty()) {
     throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at least 1 element in " + name + ".files");
   }

@@ -6,8 +6,19 @@ import { loadAddon } from './load-addon.js'
 
 /** Element types of stored tensors. Quantized names are ggml's, in lower case. */
 export type TensorType =
-  | 'f32' | 'f16' | 'bf16'
-  | 'q8_0' | 'q5_0' | 'q5_1' | 'q4_0' | 'q4_1' | 'q6_k' | 'q5_k' | 'q4_k' | 'q3_k' | 'q2_k'
+  | 'f32'
+  | 'f16'
+  | 'bf16'
+  | 'q8_0'
+  | 'q5_0'
+  | 'q5_1'
+  | 'q4_0'
+  | 'q4_1'
+  | 'q6_k'
+  | 'q5_k'
+  | 'q4_k'
+  | 'q3_k'
+  | 'q2_k'
 
 /**
  * What matrix products and convolutions multiply: float32, bfloat16, or int8 with scales (sums are always float32).
@@ -102,14 +113,26 @@ interface NativeModel {
 
 export interface NativeTextEncoder extends NativeModel {
   /** tokens: [n, length] → hidden states [n, length, width] after the final norm, leaving out the last `skip` layers. */
-  encode(tokens: Int32Array, n: number, length: number, skip: number, cancel?: CancelToken): Promise<Float32Array>
+  encode(
+    tokens: Int32Array,
+    n: number,
+    length: number,
+    skip: number,
+    cancel?: CancelToken,
+  ): Promise<Float32Array>
 }
 
 export interface NativeUnet extends NativeModel {
   /** latents [n,c,h,w]; timesteps [n]; context [n, length, contextWidth] → prediction [n, outChannels, h, w]. */
   predict(
-    latents: Float32Array, n: number, h: number, w: number,
-    timesteps: Float32Array, context: Float32Array, length: number, cancel?: CancelToken,
+    latents: Float32Array,
+    n: number,
+    h: number,
+    w: number,
+    timesteps: Float32Array,
+    context: Float32Array,
+    length: number,
+    cancel?: CancelToken,
   ): Promise<Float32Array>
   /** Bytes of working memory that such a call needs, computed without allocating it. */
   workingBytes(n: number, h: number, w: number, length: number): number
@@ -123,9 +146,23 @@ export interface Tiling {
 
 export interface NativeVae extends NativeModel {
   /** image [n, inChannels, h, w] → moments [n, 2·latentChannels, h/f, w/f]: mean, then log variance. VQModel: latents [n, codebook.width, …] before quantization. Sizes are rounded down. */
-  encode(image: Float32Array, n: number, h: number, w: number, tiling: Tiling | null, cancel?: CancelToken): Promise<Float32Array>
+  encode(
+    image: Float32Array,
+    n: number,
+    h: number,
+    w: number,
+    tiling: Tiling | null,
+    cancel?: CancelToken,
+  ): Promise<Float32Array>
   /** latents [n, latentChannels, h, w], unscaled → image [n, outChannels, f·h, f·w]. VQModel: quantized latents [n, codebook.width, h, w]. */
-  decode(latents: Float32Array, n: number, h: number, w: number, tiling: Tiling | null, cancel?: CancelToken): Promise<Float32Array>
+  decode(
+    latents: Float32Array,
+    n: number,
+    h: number,
+    w: number,
+    tiling: Tiling | null,
+    cancel?: CancelToken,
+  ): Promise<Float32Array>
   /** Bytes of working memory of an untiled call. Images are processed one after the other: `n` does not matter. */
   encodeBytes(n: number, h: number, w: number): number
   decodeBytes(n: number, h: number, w: number): number
@@ -159,7 +196,11 @@ export interface Native {
   /** 1…256 threads for the whole process; waits for running work's current layer. */
   setThreads(threads: number): void
   CancelToken: new () => CancelToken
-  loadTextEncoder(config: TextEncoderConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTextEncoder>
+  loadTextEncoder(
+    config: TextEncoderConfig,
+    source: ModelSource,
+    cancel?: CancelToken,
+  ): Promise<NativeTextEncoder>
   loadUnet(config: UnetConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeUnet>
   loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
   /**
@@ -167,7 +208,14 @@ export interface Native {
    * vector is one row). Kernels of convolutions come as (kh, kw, I) when `channelsLast`, else as (I, kh, kw). RangeError
    * where the innermost dimension does not fill the type's blocks. Memory: what the rows need, and no more.
    */
-  convertRows(source: ModelSource, type: TensorType, channelsLast: boolean, first: number, count: number, cancel?: CancelToken): Promise<ConvertedRows>
+  convertRows(
+    source: ModelSource,
+    type: TensorType,
+    channelsLast: boolean,
+    first: number,
+    count: number,
+    cancel?: CancelToken,
+  ): Promise<ConvertedRows>
 }
 
 /**

@@ -103,12 +103,11 @@ int main(int argc, char** argv) {
     const Kernels& table = *tables[i];
     // The reference is far too slow for real shapes; it runs only when asked for.
     if (options.table.empty() ? std::strcmp(table.name, "ref") == 0 : options.table != table.name) continue;
-    const double peak =
-        measure_peak([&](int64_t rounds) { return multiply_add(table.name, rounds); });
+    const double peak = measure_peak([&](int64_t rounds) { return multiply_add(table.name, rounds); });
     std::printf("%-12s peak %.1f GFLOP/s, %d thread(s)\n", table.name, peak * 1e-9, options.threads);
     for (const auto& c : cases::kGemms) gemm(table, c, peak);
-    const LowAttention plain = {table.attention_packed_floats, table.attention_pack, table.attention_scratch_floats,
-                                table.attention};
+    const LowAttention plain = {table.attention_packed_floats, table.attention_pack,
+                                table.attention_scratch_floats, table.attention};
     for (const auto& c : cases::kAttentions) attention(table.name, "attention", plain, c, peak);
     narrow_products(table);
     bandwidth_bound(table);

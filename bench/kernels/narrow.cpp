@@ -1,4 +1,5 @@
-// The narrow products: int8 and bfloat16 matrices, and attention in bfloat16, against the peaks of their dot products.
+// The narrow products: int8 and bfloat16 matrices, and attention in bfloat16, against the peaks of their dot
+// products.
 #include <algorithm>
 #include <vector>
 
@@ -14,7 +15,8 @@ int64_t round_up(int64_t x, int64_t multiple) {
   return (x + multiple - 1) / multiple * multiple;
 }
 
-void product(const Kernels& table, const char* kind, const LowMatrix& low, const cases::Gemm& c, double peak) {
+void product(const Kernels& table, const char* kind, const LowMatrix& low, const cases::Gemm& c,
+             double peak) {
   const std::string name = std::string("gemm-") + kind + " " + c.layer + " " + std::to_string(c.m) + "x" +
                            std::to_string(c.n) + "x" + std::to_string(c.k);
   if (!wanted(name)) return;
@@ -47,7 +49,8 @@ void product(const Kernels& table, const char* kind, const LowMatrix& low, const
   for (int64_t p = 0; p < panels; ++p)
     low.pack_panel(rows.data(), std::min(table.nr, c.n - p * table.nr), groups.data(), count,
                    b.bytes() + p * args.panel_bytes);
-  low.convert_rows(floats.get(), pixels, channels, nullptr, nullptr, false, padded, group, a.get(), scales.get());
+  low.convert_rows(floats.get(), pixels, channels, nullptr, nullptr, false, padded, group, a.get(),
+                   scales.get());
 
   args.low_a = a.get();
   args.a_scales = scales.get();
@@ -81,8 +84,8 @@ void conversion(const Kernels& table, const char* kind, const LowMatrix& low, bo
   const double time = best_time(16, [&](int64_t i, int) {
     const int64_t first = i * rows / 16;
     low.convert_rows(x.get() + first * c, rows / 16, c, normalise ? scale.get() : nullptr,
-                     normalise ? shift.get() : nullptr, normalise, c, c, out.bytes() + first * c * low.element_bytes,
-                     scales.get() + first * 2);
+                     normalise ? shift.get() : nullptr, normalise, c, c,
+                     out.bytes() + first * c * low.element_bytes, scales.get() + first * 2);
   });
   print_bandwidth(table.name, name, time, static_cast<double>(rows * c * (4 + low.element_bytes)));
 }
@@ -118,11 +121,10 @@ void attention(const std::string& table, const std::string& kind, const LowAtten
   const double time = best_time(c.heads * chunks, [&](int64_t i, int thread) {
     const int64_t head = i / chunks, q0 = i % chunks * rows;
     kernel.attention(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
-                    scratch.get() + thread * scratch_floats);
+                     scratch.get() + thread * scratch_floats);
   });
-  const double packing = best_time(c.heads, [&](int64_t head, int) {
-    kernel.pack(args, 0, head, packed.get() + head * packed_floats);
-  });
+  const double packing = best_time(
+      c.heads, [&](int64_t head, int) { kernel.pack(args, 0, head, packed.get() + head * packed_floats); });
   // Both products; a causal mask leaves half of them.
   print(table, name, time + packing, 4.0 * c.q_len * c.k_len * c.head_dim * c.heads * (c.causal ? 0.5 : 1.0),
         peak);
@@ -143,7 +145,8 @@ void narrow_products(const Kernels& table) {
     conversion(table, "bf16", *table.bf16, true);
   }
   if (table.bf16_attention)
-    for (const auto& c : cases::kAttentions) attention(table.name, "attention-bf16", *table.bf16_attention, c, peak);
+    for (const auto& c : cases::kAttentions)
+      attention(table.name, "attention-bf16", *table.bf16_attention, c, peak);
 }
 
 }  // namespace nd::bench

@@ -49,15 +49,17 @@ __attribute__((target("avx2,fma"))) int64_t rounds_avx2(int64_t rounds) {
   return rounds * 12 * 8 * 2;
 }
 
-// The dot products as text: compilers that know no AVX512-BF16 build this too, and GCC 12 spills the intrinsics'
-// accumulators.
+// The dot products as text: compilers that know no AVX512-BF16 build this too, and GCC 12 spills the
+// intrinsics' accumulators.
 #define ND_SET(i) __m512i s##i = _mm512_setzero_si512();
 #define ND_DOT(i) asm volatile(ND_NAME " %1, %1, %0" : "+v"(s##i) : "v"(x));
 __attribute__((target("avx512f"))) int64_t rounds_avx512_i8(int64_t rounds) {
   const __m512i x = _mm512_setzero_si512();
   ND_CHAINS(ND_SET)
 #define ND_NAME "vpdpbusd"
-  for (int64_t r = 0; r < rounds; ++r) { ND_CHAINS(ND_DOT) }
+  for (int64_t r = 0; r < rounds; ++r) {
+    ND_CHAINS(ND_DOT)
+  }
 #undef ND_NAME
   return rounds * 12 * 64 * 2;
 }
@@ -65,7 +67,9 @@ __attribute__((target("avx512f"))) int64_t rounds_avx512_bf16(int64_t rounds) {
   const __m512i x = _mm512_setzero_si512();
   ND_CHAINS(ND_SET)
 #define ND_NAME "vdpbf16ps"
-  for (int64_t r = 0; r < rounds; ++r) { ND_CHAINS(ND_DOT) }
+  for (int64_t r = 0; r < rounds; ++r) {
+    ND_CHAINS(ND_DOT)
+  }
 #undef ND_NAME
   return rounds * 12 * 32 * 2;
 }

@@ -78,7 +78,8 @@ void print(const std::string& table, const std::string& name, double time, doubl
 }
 
 void print_bandwidth(const std::string& table, const std::string& name, double time, double bytes) {
-  std::printf("%-12s %-62s %9.3f ms %8.1f GB/s\n", table.c_str(), name.c_str(), time * 1e3, bytes / time * 1e-9);
+  std::printf("%-12s %-62s %9.3f ms %8.1f GB/s\n", table.c_str(), name.c_str(), time * 1e3,
+              bytes / time * 1e-9);
 }
 
 }  // namespace nd::bench

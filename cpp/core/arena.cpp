@@ -20,7 +20,9 @@ size_t round_up(size_t bytes) {
 }
 }  // namespace
 
-Arena::~Arena() { free(); }
+Arena::~Arena() {
+  free();
+}
 
 void Arena::reset() {
   used_.clear();
@@ -64,7 +66,8 @@ void* Arena::allocate(size_t bytes) {
   auto best = gaps_.end();
   for (auto gap = gaps_.begin(); gap != gaps_.end(); ++gap)
     if (gap->second >= bytes && (best == gaps_.end() || gap->second < best->second)) best = gap;
-  if (best == gaps_.end()) throw Error(ErrorCode::out_of_memory, "Working memory of one forward exceeds the address space");
+  if (best == gaps_.end())
+    throw Error(ErrorCode::out_of_memory, "Working memory of one forward exceeds the address space");
   const size_t offset = best->first, length = best->second;
   gaps_.erase(best);
   if (length > bytes) gaps_[offset + bytes] = length - bytes;

@@ -1,6 +1,6 @@
-// Working memory of a forward pass. A forward is first run in measuring mode, where kernels are skipped and allocations
-// only move offsets; that gives the peak for this shape. The real run repeats the same allocations, so it gets the same
-// offsets inside one block that was allocated once.
+// Working memory of a forward pass. A forward is first run in measuring mode, where kernels are skipped and
+// allocations only move offsets; that gives the peak for this shape. The real run repeats the same
+// allocations, so it gets the same offsets inside one block that was allocated once.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -5,7 +5,15 @@
 
 namespace nd {
 
-enum class ErrorCode { invalid_argument, model_format, model_shape, unsupported_model, out_of_memory, disposed, io };
+enum class ErrorCode {
+  invalid_argument,
+  model_format,
+  model_shape,
+  unsupported_model,
+  out_of_memory,
+  disposed,
+  io
+};
 
 class Error : public std::runtime_error {
  public:

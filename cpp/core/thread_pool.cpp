@@ -144,9 +144,13 @@ ThreadPool& ThreadPool::shared() {
   return *pool;
 }
 
-ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) { state_->start(threads < 1 ? 1 : threads); }
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
+  state_->start(threads < 1 ? 1 : threads);
+}
 
-ThreadPool::~ThreadPool() { state_->stop_workers(); }
+ThreadPool::~ThreadPool() {
+  state_->stop_workers();
+}
 
 int ThreadPool::threads() const {
   std::lock_guard<std::mutex> lock(state_->turn);

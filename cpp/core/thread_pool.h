@@ -1,5 +1,5 @@
-// One persistent set of worker threads for the process. The caller takes part in its own work, so a pool of n threads
-// keeps n−1 workers, parked when idle.
+// One persistent set of worker threads for the process. The caller takes part in its own work, so a pool of n
+// threads keeps n−1 workers, parked when idle.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +12,8 @@ namespace nd {
 
 class ThreadPool {
  public:
-  /// The process's pool. First use creates it with one thread per physical core (of those this process may run on).
+  /// The process's pool. First use creates it with one thread per physical core (of those this process may
+  /// run on).
   static ThreadPool& shared();
 
   explicit ThreadPool(int threads);
@@ -24,9 +25,9 @@ class ThreadPool {
   /// Waits for the running work, then changes the number of threads (1…256).
   void resize(int threads);
 
-  /// Calls task(index, thread) for every index in [0, count), thread in [0, threads()). Blocks until all are done.
-  /// A task's first exception is rethrown here; after it, or once `cancel` is set, no further task begins
-  /// (Cancelled is thrown). Several callers may come at once: they take turns, one parallel_for each.
+  /// Calls task(index, thread) for every index in [0, count), thread in [0, threads()). Blocks until all are
+  /// done. A task's first exception is rethrown here; after it, or once `cancel` is set, no further task
+  /// begins (Cancelled is thrown). Several callers may come at once: they take turns, one parallel_for each.
   void parallel_for(int64_t count, const CancelToken* cancel, const std::function<void(int64_t, int)>& task);
 
  private:
@@ -34,8 +35,9 @@ class ThreadPool {
   std::unique_ptr<State> state_;
 };
 
-/// At least `floats` floats that belong to the calling thread, 64-byte aligned, valid until its next call. Grows once
-/// and is kept: for what a task needs beside the arena, whose size must not depend on the number of threads.
+/// At least `floats` floats that belong to the calling thread, 64-byte aligned, valid until its next call.
+/// Grows once and is kept: for what a task needs beside the arena, whose size must not depend on the number
+/// of threads.
 float* thread_scratch(size_t floats);
 
 /// Physical cores that this process may use, at least 1.

@@ -38,7 +38,9 @@ WeightFile::WeightFile(const std::string& path) : path_(path) {
   size_ = static_cast<uint64_t>(status.st_size);
 }
 
-WeightFile::~WeightFile() { ::close(file_); }
+WeightFile::~WeightFile() {
+  ::close(file_);
+}
 
 void WeightFile::fill(uint64_t offset, size_t bytes, uint8_t* out) const {
   while (bytes > 0) {

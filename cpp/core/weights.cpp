@@ -16,7 +16,8 @@ std::string text(const std::vector<int64_t>& shape) {
   return out + "]";
 }
 
-/// Elements that follow one another along the innermost stored dimension. A 1×1 convolution is a linear layer.
+/// Elements that follow one another along the innermost stored dimension. A 1×1 convolution is a linear
+/// layer.
 int64_t innermost(const std::vector<int64_t>& shape, bool channels_last) {
   size_t rank = shape.size();
   if (channels_last && rank == 4) return shape[1];
@@ -32,7 +33,9 @@ bool same_but_for_ones(std::vector<int64_t> a, std::vector<int64_t> b) {
 
 }  // namespace
 
-const char* name_of(TensorType type) { return traits(type).name; }
+const char* name_of(TensorType type) {
+  return traits(type).name;
+}
 
 TensorType tensor_type(const std::string& name) {
   int count;
@@ -77,28 +80,29 @@ int WeightTable::add_file(const std::string& path) {
   return static_cast<int>(files_.size()) - 1;
 }
 
-void WeightTable::add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last,
-                      int file, uint64_t offset, uint64_t bytes) {
+void WeightTable::add(const std::string& name, TensorType type, std::vector<int64_t> shape,
+                      bool channels_last, int file, uint64_t offset, uint64_t bytes) {
   if (file < 0 || file >= static_cast<int>(files_.size()))
     throw Error(ErrorCode::model_format, "Tensor " + name + " lies in a file that was not given");
   const WeightFile& from = *files_[static_cast<size_t>(file)];
   int64_t count = 1;
   for (const int64_t length : shape) {
     if (length < 0 || (length > 0 && count > std::numeric_limits<int64_t>::max() / 16 / length))
-      throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " has the impossible shape " + text(shape));
+      throw Error(ErrorCode::model_format,
+                  from.path() + ": tensor " + name + " has the impossible shape " + text(shape));
     count *= length;
   }
   const int64_t expected = stored_bytes(type, count);
   if (expected < 0 || static_cast<uint64_t>(expected) != bytes)
-    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " +
-                                             text(shape) + " needs " + std::to_string(expected) + " bytes but has " +
-                                             std::to_string(bytes));
+    throw Error(ErrorCode::model_format,
+                from.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " + text(shape) +
+                    " needs " + std::to_string(expected) + " bytes but has " + std::to_string(bytes));
   // Layers read whole rows, so no block may reach from one into the next.
   if (innermost(shape, channels_last) % traits(type).block != 0)
-    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " of type " + name_of(type) + " has rows of " +
-                                             std::to_string(innermost(shape, channels_last)) +
-                                             " elements, which do not fill blocks of " +
-                                             std::to_string(traits(type).block));
+    throw Error(ErrorCode::model_format,
+                from.path() + ": tensor " + name + " of type " + name_of(type) + " has rows of " +
+                    std::to_string(innermost(shape, channels_last)) +
+                    " elements, which do not fill blocks of " + std::to_string(traits(type).block));
   if (offset > from.size() || bytes > from.size() - offset)
     throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " ends at byte " +
                                              std::to_string(offset + bytes) + " but the file has " +
@@ -115,7 +119,9 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
     throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " is there twice");
 }
 
-bool WeightTable::has(const std::string& name) const { return tensors_.count(name) > 0; }
+bool WeightTable::has(const std::string& name) const {
+  return tensors_.count(name) > 0;
+}
 
 const StoredTensor& WeightTable::find(const std::string& name) const {
   const auto found = tensors_.find(name);
@@ -128,20 +134,23 @@ const StoredTensor& WeightTable::require(const std::string& name, const std::vec
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     const std::string where = files_.empty() ? "The model" : files_.front()->path();
-    throw Error(ErrorCode::model_shape, where + ": tensor " + name + " of shape " + text(shape) + " is missing");
+    throw Error(ErrorCode::model_shape,
+                where + ": tensor " + name + " of shape " + text(shape) + " is missing");
   }
   const StoredTensor& tensor = found->second;
   if (!same_but_for_ones(tensor.shape, shape))
-    throw Error(ErrorCode::model_shape, tensor.file->path() + ": expected shape " + text(shape) + " for tensor " + name +
-                                            " but found " + text(tensor.shape));
+    throw Error(ErrorCode::model_shape, tensor.file->path() + ": expected shape " + text(shape) +
+                                            " for tensor " + name + " but found " + text(tensor.shape));
   return tensor;
 }
 
 Compute Loader::compute_for(TensorType type, bool sensitive) const {
   Compute compute = Compute::f32;
   if (precision == Precision::automatic) {
-    if (type == TensorType::f16 || type == TensorType::bf16) compute = Compute::bf16;
-    else if (type != TensorType::f32) compute = Compute::i8;
+    if (type == TensorType::f16 || type == TensorType::bf16)
+      compute = Compute::bf16;
+    else if (type != TensorType::f32)
+      compute = Compute::i8;
   } else if (precision != Precision::f32) {
     compute = precision == Precision::bf16 ? Compute::bf16 : Compute::i8;
   }

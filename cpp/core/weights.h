@@ -1,5 +1,5 @@
-// The checked table of stored tensors that a model is built from, and the files behind it. The table comes from
-// JavaScript, which parsed the headers; bounds and sizes are checked here once more.
+// The checked table of stored tensors that a model is built from, and the files behind it. The table comes
+// from JavaScript, which parsed the headers; bounds and sizes are checked here once more.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -14,9 +14,9 @@
 
 namespace nd {
 
-/// An open file. It is read and not mapped: of a mapping, a file that shrinks under it (a download that starts over, a
-/// disk that fails) kills the process with SIGBUS, where reading gives an error. The pages that were read belong to the
-/// system's cache, so memory holds each weight once, packed.
+/// An open file. It is read and not mapped: of a mapping, a file that shrinks under it (a download that
+/// starts over, a disk that fails) kills the process with SIGBUS, where reading gives an error. The pages
+/// that were read belong to the system's cache, so memory holds each weight once, packed.
 class WeightFile {
  public:
   explicit WeightFile(const std::string& path);  // Error io: cannot be opened, or is empty
@@ -27,9 +27,9 @@ class WeightFile {
   /// When it was opened.
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
-  /// `bytes` bytes from `offset`, at most kBuffer, in memory of the calling thread: valid until its next call. What
-  /// follows them up to `limit` is read ahead, as it is most likely wanted next. Error io: cannot be read, or has become
-  /// shorter.
+  /// `bytes` bytes from `offset`, at most kBuffer, in memory of the calling thread: valid until its next
+  /// call. What follows them up to `limit` is read ahead, as it is most likely wanted next. Error io: cannot
+  /// be read, or has become shorter.
   const uint8_t* read(uint64_t offset, size_t bytes, uint64_t limit) const;
   static constexpr size_t kBuffer = 128 << 10;
 
@@ -60,8 +60,8 @@ struct StoredTensor {
   const uint8_t* data = nullptr;  // instead of a file: the bytes themselves
 
   int64_t count() const;
-  /// Elements [begin, begin+count) in stored order as float32; both must be multiples of the type's block. Fast for
-  /// neighbouring rows one after the other. Error io.
+  /// Elements [begin, begin+count) in stored order as float32; both must be multiples of the type's block.
+  /// Fast for neighbouring rows one after the other. Error io.
   void read(const Kernels& kernels, int64_t begin, int64_t count, float* out) const;
 };
 
@@ -74,8 +74,8 @@ class WeightTable {
            uint64_t offset, uint64_t bytes);
 
   bool has(const std::string& name) const;
-  /// Error model_shape if it is missing or its shape is another (trailing ones don't count: a 1×1 convolution is a
-  /// linear layer).
+  /// Error model_shape if it is missing or its shape is another (trailing ones don't count: a 1×1 convolution
+  /// is a linear layer).
   const StoredTensor& require(const std::string& name, const std::vector<int64_t>& shape) const;
   /// The stored tensor, whatever its shape; Error model_shape if it is missing.
   const StoredTensor& find(const std::string& name) const;
@@ -85,8 +85,8 @@ class WeightTable {
   std::unordered_map<std::string, StoredTensor> tensors_;
 };
 
-/// How much precision a model's products may give up. `automatic` follows the stored weights: float32 stays, 16-bit ones
-/// multiply as bfloat16, quantized ones as int8, as far as the CPU has fast instructions for it.
+/// How much precision a model's products may give up. `automatic` follows the stored weights: float32 stays,
+/// 16-bit ones multiply as bfloat16, quantized ones as int8, as far as the CPU has fast instructions for it.
 enum class Precision { automatic, f32, bf16, i8 };
 
 /// What a layer's constructor needs: its weights, and where and how to pack them. Counts what it packed.

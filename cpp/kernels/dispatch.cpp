@@ -34,15 +34,27 @@ bool has_feature(const char* name) {
   size_t size = sizeof value;
   return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value;
 }
-bool has_neon_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
-bool has_neon_bf16() { return has_feature("hw.optional.arm.FEAT_BF16"); }
+bool has_neon_dotprod() {
+  return has_feature("hw.optional.arm.FEAT_DotProd");
+}
+bool has_neon_bf16() {
+  return has_feature("hw.optional.arm.FEAT_BF16");
+}
 #elif defined(__linux__)
 // Bits of the kernel's ABI (asm/hwcap.h), which old headers do not name.
-bool has_neon_dotprod() { return getauxval(AT_HWCAP) >> 20 & 1; }
-bool has_neon_bf16() { return getauxval(AT_HWCAP2) >> 14 & 1; }
+bool has_neon_dotprod() {
+  return getauxval(AT_HWCAP) >> 20 & 1;
+}
+bool has_neon_bf16() {
+  return getauxval(AT_HWCAP2) >> 14 & 1;
+}
 #else
-bool has_neon_dotprod() { return false; }
-bool has_neon_bf16() { return false; }
+bool has_neon_dotprod() {
+  return false;
+}
+bool has_neon_bf16() {
+  return false;
+}
 #endif
 #endif
 

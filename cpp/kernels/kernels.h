@@ -1,10 +1,11 @@
-// The table of every operation that the layers are made of, with its contract. Nothing here knows layers, models or
-// threads: each entry works on a range of rows or panels and is called from the thread pool's tasks.
+// The table of every operation that the layers are made of, with its contract. Nothing here knows layers,
+// models or threads: each entry works on a range of rows or panels and is called from the thread pool's
+// tasks.
 //
-// Conventions: activations are float32, NHWC, row-major: a "row" is one pixel (or token) of `c` channels. Pointers to
-// activations are 64-byte aligned at the start of a tensor, not at the start of each row. No entry allocates.
-// Results never depend on how a range is cut: calling with [0,m) or with [0,j) and [j,m) gives bitwise equal output.
-// Buffers do not overlap unless an entry says so.
+// Conventions: activations are float32, NHWC, row-major: a "row" is one pixel (or token) of `c` channels.
+// Pointers to activations are 64-byte aligned at the start of a tensor, not at the start of each row. No
+// entry allocates. Results never depend on how a range is cut: calling with [0,m) or with [0,j) and [j,m)
+// gives bitwise equal output. Buffers do not overlap unless an entry says so.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -26,13 +27,13 @@ struct KRun {
   int64_t length;
 };
 
-/// C = epilogue(A·Bᵀ). Row i of A is the concatenation of `runs` read from a + (row_offset ? row_offset[i] : i·lda).
-/// Column j of the product belongs to panel j / nr. Epilogue, in this order: + bias[j], + image_bias[image][j] where
-/// image = i / rows_per_image, activation, × scale, + residual. geglu: panels hold nr/2 value columns, then the nr/2
-/// gate columns that belong to them; a last panel of only w = n − p·nr < nr columns holds w/2 and w/2 (n is even), so
-/// column j of the packed order is always slot j % nr of panel j / nr. The output has n/2 columns, value · gelu(gate);
-/// bias is permuted likewise, by the packer's caller; image_bias must be null then. gelu is the exact one (erf;
-/// |error| ≤ 2e-7·max(1,|x|)).
+/// C = epilogue(A·Bᵀ). Row i of A is the concatenation of `runs` read from a + (row_offset ? row_offset[i] :
+/// i·lda). Column j of the product belongs to panel j / nr. Epilogue, in this order: + bias[j], +
+/// image_bias[image][j] where image = i / rows_per_image, activation, × scale, + residual. geglu: panels hold
+/// nr/2 value columns, then the nr/2 gate columns that belong to them; a last panel of only w = n − p·nr < nr
+/// columns holds w/2 and w/2 (n is even), so column j of the packed order is always slot j % nr of panel j /
+/// nr. The output has n/2 columns, value · gelu(gate); bias is permuted likewise, by the packer's caller;
+/// image_bias must be null then. gelu is the exact one (erf; |error| ≤ 2e-7·max(1,|x|)).
 struct GemmArgs {
   const float* a = nullptr;
   const int64_t* row_offset = nullptr;  // [m] or null
@@ -48,16 +49,17 @@ struct GemmArgs {
   const float* image_bias = nullptr;  // [images][image_bias_stride] or null
   int64_t image_bias_stride = 0;
   int64_t rows_per_image = 1;
-  const float* residual = nullptr;        // rows of n floats (n/2 for geglu) or null; may be c itself
+  const float* residual = nullptr;           // rows of n floats (n/2 for geglu) or null; may be c itself
   const int64_t* residual_offset = nullptr;  // [m] or null: i·ldr
   int64_t ldr = 0;
   Activation activation = Activation::none;
   float scale = 1.0f;
 };
 
-/// Attention of one batch over `heads` heads: out = softmax(scale·q·kᵀ)·v, never holding more than a block of scores.
-/// Row t of head h of batch b begins at q + (b·q_len + t)·ldq + h·head_dim (k, v with k_len; out like q).
-/// causal: query t sees keys 0…t. Any head_dim ≥ 1 (3, 40, 64, 80, 160 and 512 occur), any q_len, k_len ≥ 1.
+/// Attention of one batch over `heads` heads: out = softmax(scale·q·kᵀ)·v, never holding more than a block of
+/// scores. Row t of head h of batch b begins at q + (b·q_len + t)·ldq + h·head_dim (k, v with k_len; out like
+/// q). causal: query t sees keys 0…t. Any head_dim ≥ 1 (3, 40, 64, 80, 160 and 512 occur), any q_len, k_len
+/// ≥ 1.
 struct AttentionArgs {
   const float *q = nullptr, *k = nullptr, *v = nullptr;
   float* out = nullptr;
@@ -67,7 +69,8 @@ struct AttentionArgs {
   bool causal = false;
 };
 
-/// The last step of a Winograd convolution: sums of products to 2×2 output pixels, + bias, + image_bias, + residual.
+/// The last step of a Winograd convolution: sums of products to 2×2 output pixels, + bias, + image_bias, +
+/// residual.
 struct WinogradOutput {
   const float* products = nullptr;  // [16][tiles][ld]
   int64_t tiles = 0, ld = 0;
@@ -85,13 +88,15 @@ struct Kernels {
   const char* name;  // "ref", "avx2", "avx512", "neon"
   int64_t nr;        // columns in one weight panel
 
-  // --- matrix products -------------------------------------------------------------------------------------------
+  // --- matrix products
+  // -------------------------------------------------------------------------------------------
   /// Packs up to nr weight rows of k floats into one panel, [k][nr]; rows `count`…nr−1 become zeros.
   void (*pack_panel)(const float* const* rows, int64_t count, int64_t k, float* panel);
   /// Computes rows [m0,m1) × panels [p0,p1). NaN and infinity propagate as in IEEE arithmetic.
   void (*gemm)(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 
-  // --- attention ---------------------------------------------------------------------------------------------------
+  // --- attention
+  // ---------------------------------------------------------------------------------------------------
   /// Floats that attention_pack writes for one (batch, head). `packed` and `scratch` are 64-byte aligned.
   int64_t (*attention_packed_floats)(const AttentionArgs& args);
   /// Packs keys and values of one (batch, head) into the layout that `attention` reads.
@@ -102,18 +107,21 @@ struct Kernels {
   void (*attention)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
                     const float* packed, float* scratch);
 
-  // --- normalisation -----------------------------------------------------------------------------------------------
-  /// Per-channel mean and Σ(x−mean)² over `rows` rows, computed without cancellation (shifted by the first row).
+  // --- normalisation
+  // -----------------------------------------------------------------------------------------------
+  /// Per-channel mean and Σ(x−mean)² over `rows` rows, computed without cancellation (shifted by the first
+  /// row).
   void (*channel_moments)(const float* x, int64_t rows, int64_t c, float* mean, float* m2);
-  /// out[r][j] = f(x[r][j]·scale[j] + shift[j]), f = SiLU when `silu`, else identity. scale and shift are both null
-  /// (1 and 0) or both given. out rows are c floats apart; out may be x.
-  void (*affine_rows)(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
-                      float* out);
+  /// out[r][j] = f(x[r][j]·scale[j] + shift[j]), f = SiLU when `silu`, else identity. scale and shift are
+  /// both null (1 and 0) or both given. out rows are c floats apart; out may be x.
+  void (*affine_rows)(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                      bool silu, float* out);
   /// Layer normalisation over the last dimension, biased variance; out may be x.
-  void (*layer_norm)(const float* x, int64_t rows, int64_t c, const float* gamma, const float* beta, float eps,
-                     float* out);
+  void (*layer_norm)(const float* x, int64_t rows, int64_t c, const float* gamma, const float* beta,
+                     float eps, float* out);
 
-  // --- elementwise and layout ----------------------------------------------------------------------------------------
+  // --- elementwise and layout
+  // ----------------------------------------------------------------------------------------
   /// x[i] = f(x[i]) in place; every Activation but geglu.
   void (*activate)(float* x, int64_t count, Activation f);
   /// out = a + b; out may be a or b.
@@ -125,14 +133,16 @@ struct Kernels {
   void (*half_to_float)(const uint16_t* x, int64_t count, float* out);
   void (*bfloat16_to_float)(const uint16_t* x, int64_t count, float* out);
 
-  // --- Winograd's F(2×2, 3×3) (Lavin & Gray 2016): sixteen products of a quarter of the rows -------------------------
-  /// BᵀdB of 4×4 tiles of c channels. Tile t begins at x + offset[t], its pixels are c floats apart, its rows `row`.
-  /// out: [16][tiles][padded] floats; channels from c to `padded` are left alone.
-  void (*winograd_input)(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row, int64_t padded,
-                         void* out) = nullptr;
+  // --- Winograd's F(2×2, 3×3) (Lavin & Gray 2016): sixteen products of a quarter of the rows
+  // -------------------------
+  /// BᵀdB of 4×4 tiles of c channels. Tile t begins at x + offset[t], its pixels are c floats apart, its rows
+  /// `row`. out: [16][tiles][padded] floats; channels from c to `padded` are left alone.
+  void (*winograd_input)(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
+                         int64_t padded, void* out) = nullptr;
   void (*winograd_output)(const WinogradOutput& args) = nullptr;
 
-  // --- narrow matrix products (low_matrix.h), null where this CPU gains nothing from them --------------------------
+  // --- narrow matrix products (low_matrix.h), null where this CPU gains nothing from them
+  // --------------------------
   const LowMatrix* bf16 = nullptr;
   const LowMatrix* i8 = nullptr;
   const LowAttention* bf16_attention = nullptr;
@@ -142,8 +152,9 @@ struct Kernels {
 /// `count` receives how many there are.
 const Kernels* const* available_kernels(int* count);
 
-/// The best available table, capped by the environment variable NODE_DIFFUSION_KERNELS (a table's name; an unknown or
-/// unsupported name is an nd::Error that lists the names that can be used). Chosen once per process.
+/// The best available table, capped by the environment variable NODE_DIFFUSION_KERNELS (a table's name; an
+/// unknown or unsupported name is an nd::Error that lists the names that can be used). Chosen once per
+/// process.
 const Kernels& best_kernels();
 
 }  // namespace nd

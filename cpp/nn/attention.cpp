@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kTaskQueries = 192;
 }
 
-Attention::Attention(Loader& loader, const std::string& prefix, const AttentionOptions& options) : options_(options) {
+Attention::Attention(Loader& loader, const std::string& prefix, const AttentionOptions& options)
+    : options_(options) {
   const int64_t inner = options.heads * options.head_dim;
   const std::string q = prefix + "." + options.q, k = prefix + "." + options.k, v = prefix + "." + options.v;
   LinearOptions projection;
@@ -26,10 +27,12 @@ Attention::Attention(Loader& loader, const std::string& prefix, const AttentionO
 LowAttention Attention::kernels(const Kernels& table) const {
   // Where the projections round their inputs, attention gains nothing from float32.
   if (out_.compute() != Compute::f32 && table.bf16_attention) return *table.bf16_attention;
-  return {table.attention_packed_floats, table.attention_pack, table.attention_scratch_floats, table.attention};
+  return {table.attention_packed_floats, table.attention_pack, table.attention_scratch_floats,
+          table.attention};
 }
 
-Feature Attention::forward(Run& run, const Feature& x, const Feature* context, const Feature* residual) const {
+Feature Attention::forward(Run& run, const Feature& x, const Feature* context,
+                           const Feature* residual) const {
   const int64_t inner = options_.heads * options_.head_dim;
   Feature q, kv;
   AttentionArgs args;
@@ -70,8 +73,9 @@ Feature Attention::forward(Run& run, const Feature& x, const Feature* context, c
     const int64_t blocks = (args.q_len + kTaskQueries - 1) / kTaskQueries;
     run.parallel(args.batch * args.heads * blocks, [&](int64_t task, int) {
       const int64_t head = task / blocks, first = task % blocks * kTaskQueries;
-      kernel.attention(args, head / args.heads, head % args.heads, first, std::min(args.q_len, first + kTaskQueries),
-                       packed.data() + head * packed_floats, thread_scratch(static_cast<size_t>(scratch)));
+      kernel.attention(args, head / args.heads, head % args.heads, first,
+                       std::min(args.q_len, first + kTaskQueries), packed.data() + head * packed_floats,
+                       thread_scratch(static_cast<size_t>(scratch)));
     });
   }
   q.release();

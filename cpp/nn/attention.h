@@ -10,7 +10,7 @@ struct AttentionOptions {
   int64_t width = 0;          // of x and of the output
   int64_t context_width = 0;  // 0: self-attention
   int64_t heads = 1;
-  int64_t head_dim = 0;       // heads · head_dim is the inner width
+  int64_t head_dim = 0;          // heads · head_dim is the inner width
   bool projection_bias = false;  // of q, k and v; the output projection always has one
   bool causal = false;
   const char *q = "to_q", *k = "to_k", *v = "to_v", *out = "to_out.0";

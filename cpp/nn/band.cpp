@@ -24,8 +24,8 @@ void copy_band(Run& run, const Feature& x, const Feature& factors, const Band& b
     }
     const float* factor = factors ? factors.data() + image * 2 * x.c : nullptr;
     to.clear(pixel, band.left);
-    to.write(pixel + band.left, x.data() + (image * x.h + y) * x.w * x.c, x.w, factor, factor ? factor + x.c : nullptr,
-             factor != nullptr);
+    to.write(pixel + band.left, x.data() + (image * x.h + y) * x.w * x.c, x.w, factor,
+             factor ? factor + x.c : nullptr, factor != nullptr);
     to.clear(pixel + band.left + x.w, band.width - band.left - x.w);
   });
 }

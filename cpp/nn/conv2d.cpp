@@ -9,7 +9,8 @@ namespace nd {
 namespace {
 
 /// The kernel of output channel `o` as [kh][kw][in], whichever way it is stored.
-void read_kernel(const StoredTensor& tensor, const Kernels& kernels, int64_t o, int64_t in, int64_t taps, float* out) {
+void read_kernel(const StoredTensor& tensor, const Kernels& kernels, int64_t o, int64_t in, int64_t taps,
+                 float* out) {
   if (tensor.channels_last || taps == 1) {
     tensor.read(kernels, o * in * taps, in * taps, out);
     return;
@@ -20,9 +21,9 @@ void read_kernel(const StoredTensor& tensor, const Kernels& kernels, int64_t o, 
     for (int64_t t = 0; t < taps; ++t) out[t * in + i] = stored[i * taps + t];
 }
 
-/// Which taps of a 3-wide kernel fall on input pixel `tap` (0, 1) of an output pixel of parity `parity` when the input
-/// is doubled: output 2y+0 sees input y−1 through tap 0 and y through taps 1 and 2; output 2y+1 sees y through 0 and 1
-/// and y+1 through 2.
+/// Which taps of a 3-wide kernel fall on input pixel `tap` (0, 1) of an output pixel of parity `parity` when
+/// the input is doubled: output 2y+0 sees input y−1 through tap 0 and y through taps 1 and 2; output 2y+1
+/// sees y through 0 and 1 and y+1 through 2.
 bool falls_on(int kernel_tap, int tap, int parity) {
   const int input = parity == 0 ? (kernel_tap == 0 ? 0 : 1) : (kernel_tap == 2 ? 1 : 0);
   return input == tap;
@@ -54,9 +55,12 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
     return;
   }
   const int64_t taps = int64_t{options.kernel} * options.kernel;
-  const StoredTensor& tensor = loader.weights.require(name + ".weight", {out, in, options.kernel, options.kernel});
+  const StoredTensor& tensor =
+      loader.weights.require(name + ".weight", {out, in, options.kernel, options.kernel});
   Compute compute = loader.compute_for(tensor.type, options.sensitive);
-  const auto read = [&](int64_t o, float* kernel) { read_kernel(tensor, loader.kernels, o, in, taps, kernel); };
+  const auto read = [&](int64_t o, float* kernel) {
+    read_kernel(tensor, loader.kernels, o, in, taps, kernel);
+  };
   if (options.upsample) {
     weights_ = PackedMatrix(
         loader, compute, out, Inner{2, 2, in},
@@ -67,8 +71,8 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
             fold_upsample(kernel.data(), in, parity / 2, parity % 2, planes + parity * 4 * in);
         },
         4);
-  } else if (options.kernel == 3 && options.stride == 1 && options.pad_before == 1 && options.pad_after == 1 &&
-             Winograd::suits(loader.kernels, compute, in, out)) {
+  } else if (options.kernel == 3 && options.stride == 1 && options.pad_before == 1 &&
+             options.pad_after == 1 && Winograd::suits(loader.kernels, compute, in, out)) {
     winograd_.emplace_back(loader, compute, in, out, read);
   } else {
     weights_ = PackedMatrix(loader, compute, out, Inner{options.kernel, options.kernel, in}, read);
@@ -78,19 +82,37 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
 
 Feature Conv2d::forward(Run& run, const Feature& x, const GroupNorm* norm, const Fuse& fuse) const {
   if (options_.kernel == 1 && options_.stride == 1)
-    return norm ? pointwise_.forward(run, norm->forward(run, x, true), fuse) : pointwise_.forward(run, x, fuse);
+    return norm ? pointwise_.forward(run, norm->forward(run, x, true), fuse)
+                : pointwise_.forward(run, x, fuse);
+  Feature out;
+  convolve(run, x, norm, fuse, out);
+  return out;
+}
+
+Feature Conv2d::forward_onto(Run& run, const Feature& x, const GroupNorm* norm, Feature residual) const {
+  Fuse fuse;
+  fuse.residual = &residual;
+  convolve(run, x, norm, fuse, residual);
+  return residual;
+}
+
+void Conv2d::convolve(Run& run, const Feature& x, const GroupNorm* norm, const Fuse& fuse,
+                      Feature& out) const {
   const Feature factors = norm ? norm->affine(run, x) : Feature();
   const float* bias = bias_.empty() ? nullptr : bias_.data();
-  if (!winograd_.empty()) return winograd_.front().forward(run, x, factors, bias, fuse);
+  if (!winograd_.empty()) return winograd_.front().forward(run, x, factors, bias, fuse, out);
 
   const int64_t stride = options_.stride, scale = options_.upsample ? 2 : 1, before = options_.pad_before;
   const int64_t padded_w = x.w + before + options_.pad_after, padded_c = weights_.padded_channels();
-  // Rows and columns of the grid that the product runs over; an upsampling layer runs over its input's, four times.
-  const int64_t grid_h = options_.upsample ? x.h : (x.h + before + options_.pad_after - options_.kernel) / stride + 1;
+  // Rows and columns of the grid that the product runs over; an upsampling layer runs over its input's, four
+  // times.
+  const int64_t grid_h =
+      options_.upsample ? x.h : (x.h + before + options_.pad_after - options_.kernel) / stride + 1;
   const int64_t grid_w = options_.upsample ? x.w : (padded_w - options_.kernel) / stride + 1;
-  Feature out(run, x.n, grid_h * scale, grid_w * scale, out_);
+  if (!out) out = Feature(run, x.n, grid_h * scale, grid_w * scale, out_);
 
-  const int64_t row_bytes = stride * padded_w * padded_c * (weights_.low() ? weights_.low()->element_bytes : 4);
+  const int64_t row_bytes =
+      stride * padded_w * padded_c * (weights_.low() ? weights_.low()->element_bytes : 4);
   const int64_t rows = band_rows(grid_h, row_bytes, 1);
   // Small images share a band.
   const int64_t images = rows >= grid_h && band_rows(x.n * grid_h, row_bytes, 1) >= x.n * grid_h ? x.n : 1;
@@ -98,19 +120,22 @@ Feature Conv2d::forward(Run& run, const Feature& x, const GroupNorm* norm, const
   const PixelBuffer padded(run, weights_.format(), images * input_rows(rows) * padded_w);
   const Scratch<int64_t> row_offset(run, images * rows * grid_w);
   const Scratch<int64_t> c_offset(run, options_.upsample ? images * rows * grid_w : 0);
-  if (run.measuring()) return out;
+  if (run.measuring()) return;
 
   const auto run_band = [&](int64_t first_image, int64_t first, int64_t band_height) {
     const int64_t height = input_rows(band_height);
-    copy_band(run, x, factors, {first_image, images, first * stride - before, height, before, padded_w}, padded);
+    copy_band(run, x, factors, {first_image, images, first * stride - before, height, before, padded_w},
+              padded);
     for (int parity = 0; parity < scale * scale; ++parity) {
       const int64_t py = parity / 2, px = parity % 2;
       int64_t m = 0;
       for (int64_t image = 0; image < images; ++image)
         for (int64_t y = 0; y < band_height; ++y)
           for (int64_t column = 0; column < grid_w; ++column, ++m) {
-            row_offset.data()[m] = ((image * height + y * stride + py) * padded_w + column * stride + px) * padded_c;
-            if (options_.upsample) c_offset.data()[m] = ((image * out.h + 2 * y + py) * out.w + 2 * column + px) * out_;
+            row_offset.data()[m] =
+                ((image * height + y * stride + py) * padded_w + column * stride + px) * padded_c;
+            if (options_.upsample)
+              c_offset.data()[m] = ((image * out.h + 2 * y + py) * out.w + 2 * column + px) * out_;
           }
       const int64_t start = (first_image * out.h + first * scale) * out.w * out_;
       LowGemmArgs args;
@@ -129,8 +154,8 @@ Feature Conv2d::forward(Run& run, const Feature& x, const GroupNorm* norm, const
     }
   };
   for (int64_t image = 0; image < x.n; image += images)
-    for (int64_t first = 0; first < grid_h; first += rows) run_band(image, first, std::min(rows, grid_h - first));
-  return out;
+    for (int64_t first = 0; first < grid_h; first += rows)
+      run_band(image, first, std::min(rows, grid_h - first));
 }
 
 }  // namespace nd

@@ -1,7 +1,9 @@
-// Convolution as an implicit matrix product over padded bands of rows: no im2col buffer, and the group normalisation
-// and SiLU before it are applied while a band is copied, so the normalised activations never exist as a whole.
+// Convolution as an implicit matrix product over padded bands of rows: no im2col buffer, and the group
+// normalisation and SiLU before it are applied while a band is copied, so the normalised activations never
+// exist as a whole.
 #pragma once
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nn/linear.h"
@@ -11,11 +13,12 @@
 namespace nd {
 
 struct Conv2dOptions {
-  int kernel = 3;       // square
+  int kernel = 3;  // square
   int stride = 1;
-  int pad_before = 1;   // top and left
-  int pad_after = 1;    // bottom and right (the KL encoder pads 0 and 1)
-  bool upsample = false;  // nearest 2× before a 3×3 convolution, folded into four 2×2 ones: exact, 2.25× less work
+  int pad_before = 1;  // top and left
+  int pad_after = 1;   // bottom and right (the KL encoder pads 0 and 1)
+  bool upsample =
+      false;  // nearest 2× before a 3×3 convolution, folded into four 2×2 ones: exact, 2.25× less work
   bool bias = true;
   bool sensitive = false;  // never int8
 };
@@ -27,14 +30,22 @@ class Conv2d {
 
   /// x: [n][h][w][in] → [n][h'][w'][out]. With `norm`, the layer convolves SiLU(norm(x)).
   Feature forward(Run& run, const Feature& x, const GroupNorm* norm = nullptr, const Fuse& fuse = {}) const;
+  /// SiLU(norm(x)) convolved, + residual, written over the residual.
+  Feature forward_onto(Run& run, const Feature& x, const GroupNorm* norm, Feature residual) const;
+  /// A 1×1 convolution to fewer channels, written over x.
+  Feature forward_in_place(Run& run, Feature x) const {
+    return pointwise_.forward_in_place(run, std::move(x));
+  }
 
  private:
+  /// `out` is made if it is not there yet.
+  void convolve(Run& run, const Feature& x, const GroupNorm* norm, const Fuse& fuse, Feature& out) const;
 
   Conv2dOptions options_;
   int64_t in_ = 0, out_ = 0;
-  Linear pointwise_;                   // kernel 1 and stride 1: nothing but this
-  std::vector<Winograd> winograd_;     // kernel 3 and stride 1 where it pays: nothing but this
-  PackedMatrix weights_;               // one plane; four (row parity, column parity) when upsampling
+  Linear pointwise_;                // kernel 1 and stride 1: nothing but this
+  std::vector<Winograd> winograd_;  // kernel 3 and stride 1 where it pays: nothing but this
+  PackedMatrix weights_;            // one plane; four (row parity, column parity) when upsampling
   std::vector<float> bias_;
 };
 

@@ -5,8 +5,9 @@
 namespace nd {
 
 namespace {
-constexpr int64_t kConvertRows = 64;  // tokens narrowed by one task
-}
+constexpr int64_t kConvertRows = 64;    // tokens narrowed by one task
+constexpr int64_t kInPlaceRows = 8192;  // computed beside their input before they are written over it
+}  // namespace
 
 Linear::Linear(Loader& loader, const std::string& name, int64_t in, int64_t out, LinearOptions options)
     : Linear(loader, std::vector<std::string>{name}, in, out, options) {}
@@ -16,7 +17,8 @@ Linear::Linear(Loader& loader, const std::vector<std::string>& names, int64_t in
     : geglu_(options.geglu) {
   const int64_t nr = loader.kernels.nr, n = out_each * static_cast<int64_t>(names.size());
   std::vector<const StoredTensor*> tensors;
-  for (const std::string& name : names) tensors.push_back(&loader.weights.require(name + ".weight", {out_each, in}));
+  for (const std::string& name : names)
+    tensors.push_back(&loader.weights.require(name + ".weight", {out_each, in}));
 
   // Where each column of the product comes from; geglu wants values and their gates in one panel.
   std::vector<int64_t> source(static_cast<size_t>(n));
@@ -41,33 +43,56 @@ Linear::Linear(Loader& loader, const std::vector<std::string>& names, int64_t in
   for (const int64_t row : source) bias_.push_back(plain[static_cast<size_t>(row)]);
 }
 
-Feature Linear::forward(Run& run, const Feature& x, const Fuse& fuse) const {
-  const int64_t columns = geglu_ ? weights_.n() / 2 : weights_.n(), rows = x.rows();
-  Feature out(run, x.n, x.h, x.w, columns);
-  LowGemmArgs args;
-  args.a = x.data();
-  args.lda = x.c;
-  args.m = rows;
-  args.c = out.data();
-  args.ldc = args.ldr = columns;
+/// args.m rows of x into args.c; x may be narrowed first.
+void Linear::multiply(Run& run, const float* x, LowGemmArgs args) const {
+  const int64_t rows = args.m, channels = weights_.channels();
   args.bias = bias_.empty() ? nullptr : bias_.data();
+  args.a = x;
+  args.lda = channels;
+  if (!weights_.low()) return run_product(run, weights_, nullptr, 1, args);
+  const PixelBuffer narrow(run, weights_.format(), rows);
+  run.parallel((rows + kConvertRows - 1) / kConvertRows, [&](int64_t task, int) {
+    const int64_t first = task * kConvertRows;
+    narrow.write(first, x + first * channels, std::min(kConvertRows, rows - first), nullptr, nullptr, false);
+  });
+  run_product(run, weights_, &narrow, 1, args);
+}
+
+Feature Linear::forward(Run& run, const Feature& x, const Fuse& fuse) const {
+  Feature out(run, x.n, x.h, x.w, geglu_ ? weights_.n() / 2 : weights_.n());
+  LowGemmArgs args;
+  args.m = x.rows();
+  args.c = out.data();
+  args.ldc = args.ldr = out.c;
   args.image_bias = fuse.image_bias;
   args.image_bias_stride = fuse.image_bias_stride;
   args.rows_per_image = x.pixels();
   args.residual = fuse.residual ? fuse.residual->data() : nullptr;
   args.activation = geglu_ ? Activation::geglu : fuse.activation;
-  if (!weights_.low()) {
-    run_product(run, weights_, nullptr, 1, args);
-    return out;
-  }
-  const PixelBuffer narrow(run, weights_.format(), rows);
-  run.parallel((rows + kConvertRows - 1) / kConvertRows, [&](int64_t task, int) {
-    const int64_t first = task * kConvertRows;
-    narrow.write(first, x.data() + first * x.c, std::min(kConvertRows, rows - first), nullptr, nullptr, false);
-  });
-  args.lda = weights_.padded_channels();
-  run_product(run, weights_, &narrow, 1, args);
+  multiply(run, x.data(), args);
   return out;
+}
+
+Feature Linear::forward_in_place(Run& run, Feature x) const {
+  const int64_t rows = x.rows(), columns = weights_.n();
+  const int64_t piece = std::min(rows, kInPlaceRows);
+  const Scratch<float> product(run, piece * columns);
+  for (int64_t first = 0; first < rows; first += piece) {
+    LowGemmArgs args;
+    args.m = std::min(piece, rows - first);
+    args.c = product.data();
+    args.ldc = columns;
+    multiply(run, x.data() + first * x.c, args);
+    // Rows before first + piece have been read: their memory is free for fewer columns of as many rows.
+    const int64_t tasks = (args.m + kConvertRows - 1) / kConvertRows;
+    run.parallel(tasks, [&](int64_t task, int) {
+      const int64_t begin = task * kConvertRows, count = std::min(kConvertRows, args.m - begin);
+      std::copy_n(product.data() + begin * columns, count * columns, x.data() + (first + begin) * columns);
+    });
+    if (run.measuring()) break;
+  }
+  x.c = columns;
+  return x;
 }
 
 }  // namespace nd

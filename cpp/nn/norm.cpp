@@ -6,8 +6,8 @@
 namespace nd {
 
 namespace {
-// Rows whose moments are taken in one go, and rows normalised by one task. Fixed, so that results do not depend on
-// the number of threads.
+// Rows whose moments are taken in one go, and rows normalised by one task. Fixed, so that results do not
+// depend on the number of threads.
 constexpr int64_t kMomentRows = 512;
 constexpr int64_t kTaskRows = 256;
 
@@ -36,8 +36,8 @@ Feature GroupNorm::affine(Run& run, const Feature& x) const {
   run.parallel(x.n * bands, [&](int64_t task, int) {
     const int64_t image = task / bands, first = task % bands * kMomentRows;
     float* moments = partial.data() + task * 2 * c;
-    run.kernels.channel_moments(x.data() + (image * pixels + first) * c, std::min(kMomentRows, pixels - first), c,
-                                moments, moments + c);
+    run.kernels.channel_moments(x.data() + (image * pixels + first) * c,
+                                std::min(kMomentRows, pixels - first), c, moments, moments + c);
   });
   run.parallel(x.n * groups_, [&](int64_t task, int) {
     const int64_t image = task / groups_, width = c / groups_, first = task % groups_ * width;
@@ -72,15 +72,17 @@ Feature GroupNorm::forward(Run& run, const Feature& x, bool silu) const {
 }
 
 LayerNorm::LayerNorm(Loader& loader, const std::string& name, int64_t channels, float eps)
-    : gamma_(loader.vector(name + ".weight", channels)), beta_(loader.vector(name + ".bias", channels)), eps_(eps) {}
+    : gamma_(loader.vector(name + ".weight", channels)),
+      beta_(loader.vector(name + ".bias", channels)),
+      eps_(eps) {}
 
 Feature LayerNorm::forward(Run& run, const Feature& x) const {
   Feature out(run, x.n, x.h, x.w, x.c);
   const int64_t rows = x.rows();
   run.parallel((rows + kTaskRows - 1) / kTaskRows, [&](int64_t task, int) {
     const int64_t first = task * kTaskRows;
-    run.kernels.layer_norm(x.data() + first * x.c, std::min(kTaskRows, rows - first), x.c, gamma_.data(), beta_.data(),
-                           eps_, out.data() + first * x.c);
+    run.kernels.layer_norm(x.data() + first * x.c, std::min(kTaskRows, rows - first), x.c, gamma_.data(),
+                           beta_.data(), eps_, out.data() + first * x.c);
   });
   return out;
 }

@@ -15,13 +15,15 @@ namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
 
-// A product is cut into about this many tasks, whatever the number of threads, but no task has fewer rows than
-// kMinRows: each streams a whole weight panel, which must pay.
+// A product is cut into about this many tasks, whatever the number of threads, but no task has fewer rows
+// than kMinRows: each streams a whole weight panel, which must pay.
 constexpr int64_t kTasks = 64;
 constexpr int64_t kMinRows = 192;
 constexpr int64_t kRowMultiple = 24;  // of every table's register tile
 
-int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+int64_t round_up(int64_t x, int64_t multiple) {
+  return (x + multiple - 1) / multiple * multiple;
+}
 
 /// The length of equal pieces of `total`, none longer than `longest`, each a multiple of `multiple`.
 int64_t piece_length(int64_t total, int64_t longest, int64_t multiple) {
@@ -31,7 +33,9 @@ int64_t piece_length(int64_t total, int64_t longest, int64_t multiple) {
 
 }  // namespace
 
-void PackedMatrix::Free::operator()(uint8_t* p) const { std::free(p); }
+void PackedMatrix::Free::operator()(uint8_t* p) const {
+  std::free(p);
+}
 
 PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner,
                            const std::function<void(int64_t, float*)>& fill, int64_t planes)
@@ -46,13 +50,15 @@ PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inn
   }
   groups_ = groups(1);
   const int64_t group_count = static_cast<int64_t>(groups_.size());
-  panel_bytes_ = low_ ? low_->panel_bytes(groups_.data(), group_count) : nr * k() * static_cast<int64_t>(sizeof(float));
+  panel_bytes_ =
+      low_ ? low_->panel_bytes(groups_.data(), group_count) : nr * k() * static_cast<int64_t>(sizeof(float));
   plane_bytes_ = panels * panel_bytes_;
 
   const size_t bytes = static_cast<size_t>(planes * plane_bytes_);
   // Large matrices are read front to back at every forward: huge pages spare the TLB.
   const size_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
-  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
+  data_.reset(
+      static_cast<uint8_t*>(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
   if (!data_) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
   if (alignment == kHugePage) madvise(data_.get(), bytes, MADV_HUGEPAGE);
@@ -86,7 +92,9 @@ std::vector<KGroup> PackedMatrix::groups(int64_t row_pixels) const {
   const bool scaled = low_ && low_->scale_floats > 0;
   // Without scales, neighbouring pixels of a row are one run.
   const int64_t pixels = scaled ? inner_.taps_x : 1, length = scaled ? padded_ : inner_.taps_x * padded_;
-  const int64_t piece = scaled ? group_ : low_ ? piece_length(length, low_->longest_group, low_->multiple) : length;
+  const int64_t piece = scaled ? group_
+                        : low_ ? piece_length(length, low_->longest_group, low_->multiple)
+                               : length;
   for (int64_t y = 0; y < inner_.taps_y; ++y)
     for (int64_t x = 0; x < pixels; ++x)
       for (int64_t begin = 0; begin < length; begin += piece)
@@ -99,7 +107,8 @@ PixelBuffer::PixelBuffer(Run& run, const PixelFormat& format, int64_t pixels)
     : kernels_(run.kernels),
       format_(format),
       pixel_bytes_(format.padded * (format.low ? format.low->element_bytes : int64_t{sizeof(float)})),
-      pixel_scales_(format.low ? (format.padded + format.group - 1) / format.group * format.low->scale_floats : 0),
+      pixel_scales_(format.low ? (format.padded + format.group - 1) / format.group * format.low->scale_floats
+                               : 0),
       data_(run, pixels * pixel_bytes_),
       scales_(run, pixels * pixel_scales_) {}
 
@@ -107,8 +116,8 @@ void PixelBuffer::write(int64_t first, const float* x, int64_t count, const floa
                         bool silu) const {
   uint8_t* to = data_.data() + first * pixel_bytes_;
   if (format_.low)
-    format_.low->convert_rows(x, count, format_.channels, scale, shift, silu, format_.padded, format_.group, to,
-                              scales_.data() + first * pixel_scales_);
+    format_.low->convert_rows(x, count, format_.channels, scale, shift, silu, format_.padded, format_.group,
+                              to, scales_.data() + first * pixel_scales_);
   else if (scale || silu)
     kernels_.affine_rows(x, count, format_.channels, scale, shift, silu, reinterpret_cast<float*>(to));
   else

@@ -1,5 +1,5 @@
-// The packed weight matrix of linear layers and convolutions, and the activations that it is multiplied with, in
-// whichever precision the layer computes.
+// The packed weight matrix of linear layers and convolutions, and the activations that it is multiplied with,
+// in whichever precision the layer computes.
 #pragma once
 #include <functional>
 #include <memory>
@@ -11,7 +11,8 @@
 
 namespace nd {
 
-/// What one output row reads: `taps_y` rows of `taps_x` neighbouring pixels of `channels`. 1×1 for a linear layer.
+/// What one output row reads: `taps_y` rows of `taps_x` neighbouring pixels of `channels`. 1×1 for a linear
+/// layer.
 struct Inner {
   int64_t taps_y = 1, taps_x = 1, channels = 0;
   int64_t size() const { return taps_y * taps_x * channels; }
@@ -27,9 +28,9 @@ struct PixelFormat {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  /// fill(row, out) writes the inner.size() floats of one output row, [taps_y][taps_x][channels]; called from the
-  /// pool's threads, each row once. With several planes it writes the row of each, one after the other: as many matrices
-  /// of one shape, made from the same stored row.
+  /// fill(row, out) writes the inner.size() floats of one output row, [taps_y][taps_x][channels]; called from
+  /// the pool's threads, each row once. With several planes it writes the row of each, one after the other:
+  /// as many matrices of one shape, made from the same stored row.
   PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner,
                const std::function<void(int64_t, float*)>& fill, int64_t planes = 1);
 
@@ -38,8 +39,8 @@ class PackedMatrix {
   int64_t n() const { return n_; }
   int64_t k() const { return inner_.taps_y * inner_.taps_x * padded_; }
   int64_t channels() const { return inner_.channels; }
-  int64_t padded_channels() const { return padded_; }      // of one pixel, as the kernels want them
-  int64_t group() const { return group_; }                 // channels with one scale
+  int64_t padded_channels() const { return padded_; }  // of one pixel, as the kernels want them
+  int64_t group() const { return group_; }             // channels with one scale
   int64_t groups_per_pixel() const { return (padded_ + group_ - 1) / group_; }
   int64_t panel_bytes() const { return panel_bytes_; }
   const uint8_t* data(int64_t plane = 0) const { return data_.get() + plane * plane_bytes_; }
@@ -66,7 +67,8 @@ class PixelBuffer {
  public:
   PixelBuffer(Run& run, const PixelFormat& format, int64_t pixels);
   /// Writes `count` pixels beginning at `first`; scale, shift and silu as in Kernels::affine_rows.
-  void write(int64_t first, const float* x, int64_t count, const float* scale, const float* shift, bool silu) const;
+  void write(int64_t first, const float* x, int64_t count, const float* scale, const float* shift,
+             bool silu) const;
   void clear(int64_t first, int64_t count) const;
   const uint8_t* data() const { return data_.data(); }
   const float* scales() const { return scales_.data(); }
@@ -79,8 +81,9 @@ class PixelBuffer {
   Scratch<float> scales_;
 };
 
-/// Computes args.m rows: `pixels` (or, for float32 only, args.a and args.lda where it is null) times `matrix`, over an
-/// image of `row_pixels` a row, with the weights' plane `plane`. Cut into tasks of the same shape whatever the number of threads.
+/// Computes args.m rows: `pixels` (or, for float32 only, args.a and args.lda where it is null) times
+/// `matrix`, over an image of `row_pixels` a row, with the weights' plane `plane`. Cut into tasks of the same
+/// shape whatever the number of threads.
 void run_product(Run& run, const PackedMatrix& matrix, const PixelBuffer* pixels, int64_t row_pixels,
                  LowGemmArgs args, int64_t plane = 0);
 

@@ -29,7 +29,7 @@ class ResBlock {
   GroupNorm norm1_, norm2_;
   Conv2d conv1_, conv2_, shortcut_;
   Linear time_;
-  bool has_shortcut_ = false;
+  bool has_shortcut_ = false, narrowing_ = false;
 };
 
 }  // namespace nd

@@ -32,7 +32,11 @@ class Feature {
  public:
   Feature() = default;
   Feature(Run& run, int64_t n, int64_t h, int64_t w, int64_t c)
-      : n(n), h(h), w(w), c(c), arena_(&run.arena),
+      : n(n),
+        h(h),
+        w(w),
+        c(c),
+        arena_(&run.arena),
         data_(static_cast<float*>(run.arena.allocate(sizeof(float) * static_cast<size_t>(n * h * w * c)))) {}
   Feature(Feature&& other) noexcept { *this = std::move(other); }
   Feature& operator=(Feature&& other) noexcept {
@@ -48,7 +52,7 @@ class Feature {
 
   float* data() const { return data_; }
   explicit operator bool() const { return data_ != nullptr; }
-  int64_t pixels() const { return h * w; }   // of one image
+  int64_t pixels() const { return h * w; }  // of one image
   int64_t rows() const { return n * h * w; }
   int64_t size() const { return n * h * w * c; }
   void release() {
@@ -68,7 +72,8 @@ template <class T>
 class Scratch {
  public:
   Scratch(Run& run, int64_t count)
-      : arena_(&run.arena), data_(static_cast<T*>(arena_->allocate(sizeof(T) * static_cast<size_t>(count)))) {}
+      : arena_(&run.arena),
+        data_(static_cast<T*>(arena_->allocate(sizeof(T) * static_cast<size_t>(count)))) {}
   ~Scratch() { arena_->release(data_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

@@ -10,13 +10,16 @@ namespace {
 
 constexpr int64_t kPlanes = 16;
 // The larger weights of one layer may cost this much more memory than nine values for each kernel would.
-constexpr int64_t kMostExtraBytes = 13 << 20;
+// float32 models are the largest already.
+constexpr int64_t kMostExtraBytes = 20 << 20, kMostExtraBytesF32 = 4 << 20;
 constexpr int64_t kFewestChannels = 32;  // below, transforms cost more than they save
 // Transformed input of one block of tiles; it and the products of one panel should stay in L2.
 constexpr int64_t kBlockBytes = 384 << 10;
 constexpr int64_t kRowMultiple = 6, kMostTiles = 96;
 
-int64_t element_bytes(const PackedMatrix& weights) { return weights.low() ? weights.low()->element_bytes : 4; }
+int64_t element_bytes(const PackedMatrix& weights) {
+  return weights.low() ? weights.low()->element_bytes : 4;
+}
 
 /// G g Gᵀ of a 3×3 kernel [3][3][in], as [16][in].
 void transform_kernel(const float* kernel, int64_t in, float* out) {
@@ -45,7 +48,7 @@ void transform_kernel(const float* kernel, int64_t in, float* out) {
 struct Winograd::Tiles {
   const int64_t *input, *output;  // offsets in the band and in the output
   const uint8_t* valid;
-  int64_t row;                    // floats of one band row
+  int64_t row;  // floats of one band row
   int64_t tiles_per_image, first_image;
 };
 
@@ -54,7 +57,9 @@ bool Winograd::suits(const Kernels& kernels, Compute& compute, int64_t in, int64
   Compute wanted = compute == Compute::i8 ? Compute::bf16 : compute;
   if (wanted == Compute::bf16 && !(kernels.bf16 && kernels.bf16->winograd_input)) return false;
   const int64_t direct = 9 * (compute == Compute::f32 ? 4 : compute == Compute::bf16 ? 2 : 1);
-  if (in * out * (kPlanes * (wanted == Compute::f32 ? 4 : 2) - direct) > kMostExtraBytes) return false;
+  if (in * out * (kPlanes * (wanted == Compute::f32 ? 4 : 2) - direct) >
+      (wanted == Compute::f32 ? kMostExtraBytesF32 : kMostExtraBytes))
+    return false;
   compute = wanted;
   return true;
 }
@@ -70,9 +75,9 @@ Winograd::Winograd(Loader& loader, Compute compute, int64_t in, int64_t out,
           },
           kPlanes) {}
 
-Feature Winograd::forward(Run& run, const Feature& x, const Feature& factors, const float* bias,
-                          const Fuse& fuse) const {
-  Feature out(run, x.n, x.h, x.w, weights_.n());
+void Winograd::forward(Run& run, const Feature& x, const Feature& factors, const float* bias,
+                       const Fuse& fuse, Feature& out) const {
+  if (!out) out = Feature(run, x.n, x.h, x.w, weights_.n());
   const int64_t columns = (x.w + 1) / 2, width = 2 * columns + 2, c = x.c;
   const int64_t rows = band_rows(x.h, width * c * static_cast<int64_t>(sizeof(float)), 2);
   // Small images share a band.
@@ -81,11 +86,12 @@ Feature Winograd::forward(Run& run, const Feature& x, const Feature& factors, co
   const int64_t most = images * rows / 2 * columns;
   const Scratch<int64_t> input(run, most), output(run, most);
   const Scratch<uint8_t> valid(run, most);
-  if (run.measuring()) return out;
+  if (run.measuring()) return;
 
   const int64_t padded = weights_.padded_channels();
-  const int64_t block = std::clamp(kBlockBytes / (kPlanes * padded * element_bytes(weights_)) / kRowMultiple * kRowMultiple,
-                                   2 * kRowMultiple, kMostTiles);
+  const int64_t block =
+      std::clamp(kBlockBytes / (kPlanes * padded * element_bytes(weights_)) / kRowMultiple * kRowMultiple,
+                 2 * kRowMultiple, kMostTiles);
   for (int64_t image = 0; image < x.n; image += images)
     for (int64_t first = 0; first < x.h; first += rows) {
       const int64_t tile_rows = (std::min(rows, x.h - first) + 1) / 2, band_height = 2 * tile_rows + 2;
@@ -109,7 +115,6 @@ Feature Winograd::forward(Run& run, const Feature& x, const Feature& factors, co
                   std::min(block, tiles.tiles_per_image - begin), bias, fuse, out);
       });
     }
-  return out;
 }
 
 void Winograd::run_block(Run& run, const float* band, const Tiles& tiles, int64_t first, int64_t count,

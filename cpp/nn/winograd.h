@@ -1,5 +1,6 @@
-// 3×3 convolution of stride 1 by Winograd's minimal filtering F(2×2, 3×3) (Lavin & Gray 2016): 2.25 times fewer
-// multiplications than direct, exact in real arithmetic, and of about direct convolution's error in float32 and bfloat16.
+// 3×3 convolution of stride 1 by Winograd's minimal filtering F(2×2, 3×3) (Lavin & Gray 2016): 2.25 times
+// fewer multiplications than direct, exact in real arithmetic, and of about direct convolution's error in
+// float32 and bfloat16.
 #pragma once
 #include <string>
 #include <vector>
@@ -11,20 +12,23 @@ namespace nd {
 
 class Winograd {
  public:
-  /// What a layer of in × out channels is best computed in this way, if at all: float32 or bfloat16 (which here beats
-  /// direct int8), and only where sixteen values for each kernel instead of nine cost little memory.
+  /// What a layer of in × out channels is best computed in this way, if at all: float32 or bfloat16 (which
+  /// here beats direct int8), and only where sixteen values for each kernel instead of nine cost little
+  /// memory.
   static bool suits(const Kernels& kernels, Compute& compute, int64_t in, int64_t out);
 
   Winograd(Loader& loader, Compute compute, int64_t in, int64_t out,
            const std::function<void(int64_t, float*)>& read_kernel /* (o, [3][3][in]) */);
 
   /// x: [n][h][w][in] → [n][h][w][out], zero-padded by one pixel; factors as GroupNorm::affine or empty.
-  Feature forward(Run& run, const Feature& x, const Feature& factors, const float* bias, const Fuse& fuse) const;
+  /// `out` is made if it is not there yet; it may be the residual.
+  void forward(Run& run, const Feature& x, const Feature& factors, const float* bias, const Fuse& fuse,
+               Feature& out) const;
 
  private:
   struct Tiles;
-  void run_block(Run& run, const float* band, const Tiles& tiles, int64_t first, int64_t count, const float* bias,
-                 const Fuse& fuse, const Feature& out) const;
+  void run_block(Run& run, const float* band, const Tiles& tiles, int64_t first, int64_t count,
+                 const float* bias, const Fuse& fuse, const Feature& out) const;
 
   PackedMatrix weights_;  // sixteen planes
 };

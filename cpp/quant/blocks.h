@@ -1,15 +1,16 @@
-// Blocks of quantized weights exactly as ggml lays them out, byte for byte. Bytes only: a file may place a block at any
-// address, and two-byte scales are read with read_half.
+// Blocks of quantized weights exactly as ggml lays them out, byte for byte. Bytes only: a file may place a
+// block at any address, and two-byte scales are read with read_half.
 #pragma once
 #include <cstdint>
 
 namespace nd {
 
-constexpr int kBlock = 32;         // elements of a plain block
-constexpr int kSuperBlock = 256;   // elements of a "k" block, which is cut into sub-blocks of 16 or 32
+constexpr int kBlock = 32;        // elements of a plain block
+constexpr int kSuperBlock = 256;  // elements of a "k" block, which is cut into sub-blocks of 16 or 32
 
-// --- plain blocks: x = d·q, or d·q + m ------------------------------------------------------------------------------
-// Nibbles: element i < 16 in the low half of qs[i], element i + 16 in its high half. qh: bit i is element i's fifth bit.
+// --- plain blocks: x = d·q, or d·q + m
+// ------------------------------------------------------------------------------ Nibbles: element i < 16 in
+// the low half of qs[i], element i + 16 in its high half. qh: bit i is element i's fifth bit.
 
 struct BlockQ8_0 {
   static constexpr int kCount = kBlock;
@@ -48,7 +49,8 @@ struct BlockQ5_1 {
 };
 static_assert(sizeof(BlockQ5_1) == 24, "q5_1");
 
-// --- super-blocks: x = (d·scale)·q − dmin·min, with a scale (and min) for each sub-block ------------------------------
+// --- super-blocks: x = (d·scale)·q − dmin·min, with a scale (and min) for each sub-block
+// ------------------------------
 
 struct BlockQ2K {  // sub-blocks of 16
   static constexpr int kCount = kSuperBlock;
@@ -70,8 +72,9 @@ static_assert(sizeof(BlockQ3K) == 110, "q3_k");
 struct BlockQ4K {  // sub-blocks of 32
   static constexpr int kCount = kSuperBlock;
   uint8_t d[2], dmin[2];
-  uint8_t scales[12];            // six bits each: see unpack_scales_mins
-  uint8_t qs[kSuperBlock / 2];   // element 64·c + l: low half of qs[32·c + l]; element 64·c + 32 + l: its high half
+  uint8_t scales[12];  // six bits each: see unpack_scales_mins
+  uint8_t qs[kSuperBlock /
+             2];  // element 64·c + l: low half of qs[32·c + l]; element 64·c + 32 + l: its high half
 };
 static_assert(sizeof(BlockQ4K) == 144, "q4_k");
 
@@ -79,24 +82,27 @@ struct BlockQ5K {  // as q4_k, with a fifth bit
   static constexpr int kCount = kSuperBlock;
   uint8_t d[2], dmin[2];
   uint8_t scales[12];
-  uint8_t qh[kSuperBlock / 8];   // bit j of qh[l]: element 32·j + l
+  uint8_t qh[kSuperBlock / 8];  // bit j of qh[l]: element 32·j + l
   uint8_t qs[kSuperBlock / 2];
 };
 static_assert(sizeof(BlockQ5K) == 176, "q5_k");
 
 struct BlockQ6K {  // sub-blocks of 16; q − 32; no min
   static constexpr int kCount = kSuperBlock;
-  uint8_t ql[kSuperBlock / 2];   // element 128·n + l: low half of ql[64·n + l]; element 128·n + 64 + l: its high half
-  uint8_t qh[kSuperBlock / 4];   // element 128·n + 32·j + l: bits 2j of qh[32·n + l]
+  uint8_t ql[kSuperBlock /
+             2];  // element 128·n + l: low half of ql[64·n + l]; element 128·n + 64 + l: its high half
+  uint8_t qh[kSuperBlock / 4];  // element 128·n + 32·j + l: bits 2j of qh[32·n + l]
   int8_t scales[kSuperBlock / 16];
   uint8_t d[2];
 };
 static_assert(sizeof(BlockQ6K) == 210, "q6_k");
 
-// --- six-bit scales ---------------------------------------------------------------------------------------------------
+// --- six-bit scales
+// ---------------------------------------------------------------------------------------------------
 
-/// q4_k, q5_k: eight scales and eight mins. The first four of each take the low six bits of bytes 0–3 and 4–7; of the
-/// others bytes 8–11 hold the low four bits (scale, min) and the top two bits of bytes 0–3 and 4–7 the rest.
+/// q4_k, q5_k: eight scales and eight mins. The first four of each take the low six bits of bytes 0–3 and
+/// 4–7; of the others bytes 8–11 hold the low four bits (scale, min) and the top two bits of bytes 0–3 and
+/// 4–7 the rest.
 inline void unpack_scales_mins(const uint8_t (&bytes)[12], uint8_t (&scales)[8], uint8_t (&mins)[8]) {
   for (int i = 0; i < 4; ++i) {
     scales[i] = bytes[i] & 63;
@@ -114,8 +120,8 @@ inline void pack_scales_mins(const uint8_t (&scales)[8], const uint8_t (&mins)[8
   }
 }
 
-/// q3_k: sixteen scales. Bytes 0–7 hold the low four bits of scales 0–7 and 8–15; scale i's upper two are bits 2·(i / 4)
-/// of byte 8 + i % 4.
+/// q3_k: sixteen scales. Bytes 0–7 hold the low four bits of scales 0–7 and 8–15; scale i's upper two are
+/// bits 2·(i / 4) of byte 8 + i % 4.
 inline void unpack_scales(const uint8_t (&bytes)[12], int8_t (&scales)[16]) {
   for (int i = 0; i < 16; ++i) {
     const int low = bytes[i % 8] >> (i / 8 * 4) & 15, high = bytes[8 + i % 4] >> (i / 4 * 2) & 3;

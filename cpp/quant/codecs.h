@@ -1,5 +1,6 @@
-// Decoders and encoders of the quantized types, to be put in the traits table. `count` is a multiple of the block's
-// elements; `data` may have any address. Encoders take any floats: NaN and infinity give some block, whose error tells.
+// Decoders and encoders of the quantized types, to be put in the traits table. `count` is a multiple of the
+// block's elements; `data` may have any address. Encoders take any floats: NaN and infinity give some block,
+// whose error tells.
 #pragma once
 #include <type_traits>
 

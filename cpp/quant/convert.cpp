@@ -9,7 +9,8 @@ namespace nd {
 
 namespace {
 
-constexpr int64_t kTaskElements = 1 << 16;  // enough work for a thread to fetch, few enough for a quick cancellation
+constexpr int64_t kTaskElements =
+    1 << 16;  // enough work for a thread to fetch, few enough for a quick cancellation
 
 struct Kernel {
   int64_t inputs = 1, taps = 1;
@@ -37,7 +38,9 @@ void transpose(const float* x, int64_t rows, int64_t columns, float* out) {
 
 }  // namespace
 
-int64_t conversion_rows(const StoredTensor& tensor) { return tensor.shape.size() < 2 ? 1 : tensor.shape[0]; }
+int64_t conversion_rows(const StoredTensor& tensor) {
+  return tensor.shape.size() < 2 ? 1 : tensor.shape[0];
+}
 
 int64_t converted_row_bytes(const StoredTensor& tensor, TensorType type, bool channels_last) {
   const Kernel kernel = kernel_of(tensor);
@@ -51,12 +54,13 @@ int64_t converted_row_bytes(const StoredTensor& tensor, TensorType type, bool ch
 }
 
 ConversionError convert_rows(const StoredTensor& tensor, TensorType type, bool channels_last, int64_t first,
-                             int64_t count, const Kernels& kernels, ThreadPool& pool, const CancelToken* cancel,
-                             uint8_t* out) {
+                             int64_t count, const Kernels& kernels, ThreadPool& pool,
+                             const CancelToken* cancel, uint8_t* out) {
   const int64_t row_bytes = converted_row_bytes(tensor, type, channels_last);
   if (first < 0 || count < 0 || count > conversion_rows(tensor) - first)
-    throw Error(ErrorCode::invalid_argument, "Tensor " + tensor.name + " has no rows " + std::to_string(first) +
-                                                 " to " + std::to_string(first + count));
+    throw Error(ErrorCode::invalid_argument, "Tensor " + tensor.name + " has no rows " +
+                                                 std::to_string(first) + " to " +
+                                                 std::to_string(first + count));
   const Kernel kernel = kernel_of(tensor);
   const TypeTraits& to = traits(type);
   const int64_t size = kernel.size(), rows = std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, size));

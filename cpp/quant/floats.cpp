@@ -53,8 +53,12 @@ void encode_f32(const float* x, int64_t count, uint8_t* data) {
   std::memcpy(data, x, static_cast<size_t>(count) * sizeof(float));
 }
 
-void encode_f16(const float* x, int64_t count, uint8_t* data) { encode_16<float_to_half>(x, count, data); }
+void encode_f16(const float* x, int64_t count, uint8_t* data) {
+  encode_16<float_to_half>(x, count, data);
+}
 
-void encode_bf16(const float* x, int64_t count, uint8_t* data) { encode_16<float_to_bfloat16>(x, count, data); }
+void encode_bf16(const float* x, int64_t count, uint8_t* data) {
+  encode_16<float_to_bfloat16>(x, count, data);
+}
 
 }  // namespace nd

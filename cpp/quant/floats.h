@@ -1,4 +1,5 @@
-// Decoders and encoders of f32, f16 and bf16 for the traits table, at any address. Narrowing rounds to nearest even.
+// Decoders and encoders of f32, f16 and bf16 for the traits table, at any address. Narrowing rounds to
+// nearest even.
 #pragma once
 #include "core/weights.h"
 

@@ -1,5 +1,5 @@
-// q6_k, q5_k, q4_k, q3_k, q2_k: super-blocks of 256 with a scale (and min) for each sub-block. The order of the products
-// is ggml's: (d·scale)·q − (dmin·min), every step rounded to float32.
+// q6_k, q5_k, q4_k, q3_k, q2_k: super-blocks of 256 with a scale (and min) for each sub-block. The order of
+// the products is ggml's: (d·scale)·q − (dmin·min), every step rounded to float32.
 #include "quant/codecs.h"
 #include "quant/half.h"
 

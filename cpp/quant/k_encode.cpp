@@ -1,5 +1,5 @@
-// Encoders of q6_k, q5_k, q4_k, q3_k and q2_k: each sub-block's scale (and min) by least squares, then the super-block's
-// factors for them, then the levels that what is stored of both asks for.
+// Encoders of q6_k, q5_k, q4_k, q3_k and q2_k: each sub-block's scale (and min) by least squares, then the
+// super-block's factors for them, then the levels that what is stored of both asks for.
 #include <algorithm>
 
 #include "quant/codecs.h"
@@ -11,7 +11,9 @@ namespace nd {
 namespace {
 
 /// The half nearest to x, as the decoder will read it.
-float stored_half(float x) { return half_to_float(float_to_half(x)); }
+float stored_half(float x) {
+  return half_to_float(float_to_half(x));
+}
 
 /// A super-block of S sub-blocks of N with levels 0…top: what is to be stored.
 template <int N, int S>
@@ -101,7 +103,8 @@ float assign(const float* x, int zero, Symmetric& block) {
   float error = 0.0f;
   for (int j = 0; j < kSuperBlock / 16; ++j) {
     const float scale = block.d * static_cast<float>(block.scales[j]);
-    const Levels<16> q(x + 16 * j, inverse(scale), 0.0f, static_cast<float>(-zero), static_cast<float>(zero - 1));
+    const Levels<16> q(x + 16 * j, inverse(scale), 0.0f, static_cast<float>(-zero),
+                       static_cast<float>(zero - 1));
     error += squared_error<16>(x + 16 * j, q, scale, 0.0f);
     for (int i = 0; i < 16; ++i) block.q[16 * j + i] = static_cast<int8_t>(static_cast<int32_t>(q[i]));
   }

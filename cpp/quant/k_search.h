@@ -1,5 +1,5 @@
-// Least-squares search for the scale (and min) of a sub-block: the levels that a trial scale gives decide the best scale
-// for those levels, in closed form; the trial whose result leaves the smallest squared error wins.
+// Least-squares search for the scale (and min) of a sub-block: the levels that a trial scale gives decide the
+// best scale for those levels, in closed form; the trial whose result leaves the smallest squared error wins.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -8,10 +8,13 @@ namespace nd {
 
 constexpr float kNothing = 1e-30f;  // values all smaller than this are taken for zeros
 
-/// Four floats: compilers do not vectorise sums and selections by themselves, as the order of additions and NaN matter.
+/// Four floats: compilers do not vectorise sums and selections by themselves, as the order of additions and
+/// NaN matter.
 using Vec = float __attribute__((vector_size(16)));
 
-inline Vec all(float x) { return Vec{x, x, x, x}; }
+inline Vec all(float x) {
+  return Vec{x, x, x, x};
+}
 
 inline Vec load(const float* p) {
   Vec x;
@@ -19,7 +22,9 @@ inline Vec load(const float* p) {
   return x;
 }
 
-inline float total(Vec x) { return (x[0] + x[1]) + (x[2] + x[3]); }
+inline float total(Vec x) {
+  return (x[0] + x[1]) + (x[2] + x[3]);
+}
 
 /// The integers nearest to x within [low, high]; ties to even; NaN gives low.
 inline Vec level(Vec x, float low, float high) {
@@ -34,7 +39,9 @@ inline int32_t level(float x, int32_t low, int32_t high) {
   return static_cast<int32_t>(level(all(x), static_cast<float>(low), static_cast<float>(high))[0]);
 }
 
-inline float inverse(float x) { return x != 0.0f ? 1.0f / x : 0.0f; }
+inline float inverse(float x) {
+  return x != 0.0f ? 1.0f / x : 0.0f;
+}
 
 /// Levels of x·factor + offset for N values.
 template <int N>
@@ -78,7 +85,8 @@ float squared_error(const float* x, const Levels<N>& levels, float scale, float 
   return total(sum);
 }
 
-/// Scale s of x ≈ s·q with levels from −zero to zero − 1. The value of largest size lands at −zero, or near it.
+/// Scale s of x ≈ s·q with levels from −zero to zero − 1. The value of largest size lands at −zero, or near
+/// it.
 template <int N>
 float fit_scale(const float* x, int zero) {
   float size = 0.0f, value = 0.0f;

@@ -1,4 +1,5 @@
-// q8_0, q5_0, q5_1, q4_0, q4_1: blocks of 32. The encoders round as ggml's reference ones do, to the same bytes.
+// q8_0, q5_0, q5_1, q4_0, q4_1: blocks of 32. The encoders round as ggml's reference ones do, to the same
+// bytes.
 #include <algorithm>
 
 #include "quant/codecs.h"
@@ -22,7 +23,8 @@ void fifth_bits(const uint8_t (&qh)[kBlock / 8], uint8_t (&out)[kBlock]) {
 
 /// out = (nibble | fifth) − zero, times d, and plus m where there is one.
 template <bool Min>
-void decode_nibbles(const uint8_t (&qs)[kHalf], const uint8_t* fifth, int zero, float d, float m, float* out) {
+void decode_nibbles(const uint8_t (&qs)[kHalf], const uint8_t* fifth, int zero, float d, float m,
+                    float* out) {
   int8_t q[kBlock];
   for (int i = 0; i < kHalf; ++i) {
     q[i] = static_cast<int8_t>(qs[i] & 15);
@@ -36,7 +38,9 @@ void decode_nibbles(const uint8_t (&qs)[kHalf], const uint8_t* fifth, int zero, 
   }
 }
 
-float inverse(float d) { return d != 0.0f ? 1.0f / d : 0.0f; }
+float inverse(float d) {
+  return d != 0.0f ? 1.0f / d : 0.0f;
+}
 
 /// The value of largest size, with its sign; the first one of several.
 float extreme(const float* x) {

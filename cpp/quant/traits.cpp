@@ -34,7 +34,8 @@ constexpr TypeTraits kTraits[] = {
 const TypeTraits& traits(TensorType type) {
   for (const TypeTraits& row : kTraits)
     if (row.type == type) return row;
-  throw Error(ErrorCode::unsupported_model, "Element type " + std::to_string(static_cast<int>(type)) + " is not known");
+  throw Error(ErrorCode::unsupported_model,
+              "Element type " + std::to_string(static_cast<int>(type)) + " is not known");
 }
 
 const TypeTraits* all_traits(int* count) {

@@ -1,4 +1,5 @@
-// One row for each element type that a stored tensor can have: how elements lie in blocks, how to decode and encode them.
+// One row for each element type that a stored tensor can have: how elements lie in blocks, how to decode and
+// encode them.
 #pragma once
 #include <cstddef>
 #include <cstdint>

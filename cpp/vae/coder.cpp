@@ -107,8 +107,8 @@ Decoder::Decoder(Loader& loader, const VaeConfig& config) {
   conv_out_ = Conv2d(loader, "decoder.conv_out", channels, config.out_channels);
 }
 
-// At 512×512 with the SD 1.5 widths the peak is the last level's first block: 256 channels in (268 MB), 128
-// hidden, 128 shortcut, together 537 MB; its input is gone before the fourth.
+// At 512×512 with the SD 1.5 widths the peak is the last level's first block: 256 channels in (268 MB) and
+// 128 hidden, together 403 MB; its shortcut and its result are written over its input.
 Feature Decoder::forward(Run& run, Feature latents) const {
   Feature x = std::move(latents);
   for (const Conv2d& post_quant : post_quant_) x = post_quant.forward(run, x);

@@ -118,12 +118,10 @@ export function createProgram(version: string, actions: Actions): Command {
       ]),
     )
     .addOption(
-      new Option('--precision <type>', 'of the arithmetic; auto: what the weights and the CPU suggest').choices([
-        'auto',
-        'f32',
-        'bf16',
-        'int8',
-      ] satisfies Precision[]),
+      new Option(
+        '--precision <type>',
+        'of the arithmetic; auto: what the weights and the CPU suggest',
+      ).choices(['auto', 'f32', 'bf16', 'int8'] satisfies Precision[]),
     )
     .option('--threads <n>', 'default: one for each physical core', positive)
     .optionsGroup('Reports:')

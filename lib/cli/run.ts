@@ -56,5 +56,8 @@ function explain(error: unknown, verbose: boolean): string {
 /** The library's own checks of options say what they expected, or which option is of no use. */
 function isUsage(error: unknown): boolean {
   if (error instanceof UsageError) return true
-  return (error instanceof TypeError || error instanceof RangeError) && /^(Expected|Scheduler option) /.test(error.message)
+  return (
+    (error instanceof TypeError || error instanceof RangeError) &&
+    /^(Expected|Scheduler option) /.test(error.message)
+  )
 }

@@ -86,7 +86,8 @@ export async function quantizeModel(
         // The disk takes one piece while the next is computed.
         const [rows] = await Promise.all([convert(tensor, first, count, signal), writing])
         checkHeld(tensor, rows)
-        losses.add(tensor.group, rows)
+        // Vectors stay as they are, and norms are so large that they would hide what the matrices lose.
+        if (tensor.shape.length > 1) losses.add(tensor.group, rows)
         writing = writer.write(rows.bytes)
         // Awaited above or below; until then a failure must not count as unhandled.
         writing.catch(() => {})

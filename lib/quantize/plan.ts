@@ -77,7 +77,7 @@ function planTensor(
   const blocks = GGML_TYPES[wanted].elements > 1
   const channelsLast = shape.length === 4
   const row = (channelsLast ? shape[1] : shape.at(-1)) ?? 1
-  // Biases and norms: a few kilobytes that everything else is added to or multiplied with.
+  // No rule puts vectors in blocks.
   const keep = blocks && (shape.length < 2 || (!rule && elements < TINY))
   const type = keep ? 'f32' : fitting(wanted, row)
   return {
@@ -96,8 +96,10 @@ function planTensor(
 }
 
 function defaultType(name: string, entry: TensorEntry, type: TensorType): TensorType {
+  // Biases and norms: a few kilobytes that everything else is added to or multiplied with.
+  if (storedShape(entry.shape).length < 2) return 'f32'
   // Types without blocks are for whole models.
-  if (GGML_TYPES[type].elements === 1) return storedShape(entry.shape).length < 2 ? 'f32' : type
+  if (GGML_TYPES[type].elements === 1) return type
   const kept = DEFAULT_RULES.find(({ matches }) => matches(name))?.type
   if (!kept) return type
   // What is stored in fewer bits already gains nothing from more.

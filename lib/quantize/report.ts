@@ -11,7 +11,7 @@ export interface QuantizedGroup {
   bytesAfter: number
   /** Tensors of each type, the most frequent first. */
   types: { type: TensorType; tensors: number }[]
-  /** Root mean square of what changed, relative to that of the weights. */
+  /** Root mean square of what changed in its matrices and kernels, relative to that of their weights. */
   error: number
 }
 

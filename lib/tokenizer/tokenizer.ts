@@ -150,7 +150,10 @@ async function readVocabulary(description: TokenizerDescription | null): Promise
   }
   if (vocab !== undefined || merges !== undefined) {
     const missing = vocab === undefined ? 'vocab.json' : 'merges.txt'
-    throw new DiffusionError('MODEL_FORMAT', `Expected both vocab.json and merges.txt but ${missing} is missing`)
+    throw new DiffusionError(
+      'MODEL_FORMAT',
+      `Expected both vocab.json and merges.txt but ${missing} is missing`,
+    )
   }
   // Length and padding alone, as of a single file of Stable Diffusion 2.
   return clipVocabulary()

@@ -146,10 +146,7 @@ function bytesOf({ type, shape }: GgufTensor): number {
 }
 
 /** Everything up to the tensors' bytes, padded. */
-function ggufHeader(
-  metadata: Readonly<Record<string, GgufValue>>,
-  tensors: readonly GgufTensor[],
-): Buffer {
+function ggufHeader(metadata: Readonly<Record<string, GgufValue>>, tensors: readonly GgufTensor[]): Buffer {
   const channelsLast = tensors.filter((tensor) => tensor.channelsLast).map(({ name }) => name)
   const pairs: [string, GgufValue][] = Object.entries(metadata)
   if (channelsLast.length > 0) pairs.push([CHANNELS_LAST_KEY, channelsLast])
@@ -160,7 +157,9 @@ function ggufHeader(
     const dimensions = innermostFirst(tensor)
     const { number, elements } = GGML_TYPES[tensor.type]
     if (dimensions[0]! % elements !== 0) {
-      throw new RangeError(`rows of ${dimensions[0]} elements of ${tensor.name} do not fill ${tensor.type}'s blocks`)
+      throw new RangeError(
+        `rows of ${dimensions[0]} elements of ${tensor.name} do not fill ${tensor.type}'s blocks`,
+      )
     }
     parts.push(text(tensor.name), u32(dimensions.length), ...dimensions.map(u64), u32(number), u64(offset))
     offset += align(bytesOf(tensor))

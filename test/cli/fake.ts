@@ -67,7 +67,7 @@ const report = (output: string): QuantizeReport => ({
 })
 
 export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: Calls } {
-  const calls: Calls = { load: [], generate: [], disposed: 0 }
+  const calls: Calls = { load: [], generate: [], quantize: [], disposed: 0 }
   const engine: Engine = {
     async load(path, loadOptions) {
       calls.load.push([path, loadOptions])

@@ -128,8 +128,8 @@ std::string compare(const Problem& p, const Floats& got, const Floats& truth, bo
     if (i % p.ldo >= p.c.heads * p.c.head_dim) continue;
     const double error = std::fabs(static_cast<double>(got[i]) - truth[i]);
     if (!(error <= tol))
-      return "row " + std::to_string(i / p.ldo) + " column " + std::to_string(i % p.ldo) + ": " + text(got[i]) +
-             ", expected " + text(truth[i]) + " within " + text(tol);
+      return "row " + std::to_string(i / p.ldo) + " column " + std::to_string(i % p.ldo) + ": " +
+             text(got[i]) + ", expected " + text(truth[i]) + " within " + text(tol);
     squares += error * error;
     ++count;
   }

@@ -1,5 +1,6 @@
-// Narrow matrix products of every table: their quantised formats are private, so whole products (convert, pack, multiply,
-// epilogue) are compared with float32's reference, within a bound that follows from the steps of the quantisation.
+// Narrow matrix products of every table: their quantised formats are private, so whole products (convert,
+// pack, multiply, epilogue) are compared with float32's reference, within a bound that follows from the steps
+// of the quantisation.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -58,12 +59,15 @@ std::vector<Format> formats() {
     const Kernels* k = tables[t];
     if (k->bf16) all.push_back({k->name + std::string("-bf16"), k, k->bf16, 0});
     // AVX2 without VNNI has seven bits; a test need not know which one it runs on.
-    if (k->i8) all.push_back({k->name + std::string("-i8"), k, k->i8, std::string(k->name) == "avx2" ? 127.0 : 255.0});
+    if (k->i8)
+      all.push_back({k->name + std::string("-i8"), k, k->i8, std::string(k->name) == "avx2" ? 127.0 : 255.0});
   }
   return all;
 }
 
-int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+int64_t round_up(int64_t x, int64_t multiple) {
+  return (x + multiple - 1) / multiple * multiple;
+}
 
 struct Problem {
   Case c;
@@ -138,7 +142,8 @@ struct Problem {
     Floats packed(panels * nr * c.k()), order(c.n), out(c.m * ldc);
     for (int64_t p = 0; p < panels; ++p) {
       std::vector<const float*> rows;
-      for (int64_t s = 0; s < std::min(nr, c.n - p * nr); ++s) rows.push_back(weights.get() + source(nr, p, s) * c.k());
+      for (int64_t s = 0; s < std::min(nr, c.n - p * nr); ++s)
+        rows.push_back(weights.get() + source(nr, p, s) * c.k());
       table.pack_panel(rows.data(), static_cast<int64_t>(rows.size()), c.k(), packed.get() + p * nr * c.k());
     }
     GemmArgs args;
@@ -192,13 +197,15 @@ struct Problem {
     }
 
     // Pixels narrowed a few at a time, as the layers' tasks do.
-    Floats narrow(c.pixels() * padded * low.element_bytes / 4), scales(scaled ? c.pixels() * per_pixel * 2 : 0);
+    Floats narrow(c.pixels() * padded * low.element_bytes / 4),
+        scales(scaled ? c.pixels() * per_pixel * 2 : 0);
     uint8_t* const bytes = reinterpret_cast<uint8_t*>(narrow.get());
     const int64_t pixel_bytes = padded * low.element_bytes, pixel_scales = scaled ? per_pixel * 2 : 0;
     for (int64_t first = 0; first < c.pixels(); first += 5)
       low.convert_rows(x.get() + first * c.c, std::min<int64_t>(5, c.pixels() - first), c.c,
                        c.flags & kAffine ? scale.get() : nullptr, c.flags & kAffine ? shift.get() : nullptr,
-                       c.flags & kSilu, padded, group, bytes + first * pixel_bytes, scales.get() + first * pixel_scales);
+                       c.flags & kSilu, padded, group, bytes + first * pixel_bytes,
+                       scales.get() + first * pixel_scales);
     if (c.pixels() > kCleared) {
       std::memset(bytes + kCleared * pixel_bytes, 0, static_cast<size_t>(pixel_bytes));
       for (int64_t i = 0; i < pixel_scales; ++i) scales[kCleared * pixel_scales + i] = 0;
@@ -229,8 +236,8 @@ struct Problem {
     return out;
   }
 
-  /// Standard deviation of a dot product's error: a rounding error is even in ± half a step, so its variance is a third
-  /// of that squared. Ranges over a whole pixel are those of its groups or wider.
+  /// Standard deviation of a dot product's error: a rounding error is even in ± half a step, so its variance
+  /// is a third of that squared. Ranges over a whole pixel are those of its groups or wider.
   double deviation(const Format& format, int64_t row, int64_t column) const {
     double variance = 0;
     const float* w = &weights[column * c.k()];
@@ -284,10 +291,11 @@ struct Problem {
     for (int64_t i = 0; i < c.m; ++i)
       for (int64_t j = 0; j < c.outputs(); ++j) {
         const int64_t at = (c.flags & kOffsets ? (i + 1) % c.m : i) * ldc + j;
-        const double tol = tolerance(format, i, j), error = std::fabs(static_cast<double>(got[at]) - truth[at]);
+        const double tol = tolerance(format, i, j),
+                     error = std::fabs(static_cast<double>(got[at]) - truth[at]);
         if (!(error <= tol))
-          return "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(got[at]) + ", expected " +
-                 text(truth[at]) + " within " + text(tol);
+          return "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(got[at]) +
+                 ", expected " + text(truth[at]) + " within " + text(tol);
       }
     return "";
   }
@@ -308,8 +316,8 @@ void check(const Case& c) {
       const Floats pieces = problem.run(format, cut, cut != 5, why);
       for (int64_t i = 0; i < whole.size() && why.empty(); ++i)
         if (!same_bits(whole[i], pieces[i]))
-          why = "cut into rows of " + std::to_string(cut) + ", element " + std::to_string(i) + ": " + text(whole[i]) +
-                " or " + text(pieces[i]);
+          why = "cut into rows of " + std::to_string(cut) + ", element " + std::to_string(i) + ": " +
+                text(whole[i]) + " or " + text(pieces[i]);
     }
     report(name, why);
   }
@@ -347,11 +355,12 @@ void epilogues() {
         check({13, activation == 4 ? 150 : 75, 19, 1, 512, static_cast<Activation>(activation), flags});
 }
 
-/// Inputs normalised while they are narrowed; channels that end within and between groups; more rows than a row block
-/// and more weights than a block of K.
+/// Inputs normalised while they are narrowed; channels that end within and between groups; more rows than a
+/// row block and more weights than a block of K.
 void shapes() {
   for (int flags : {0, kAffine + 0, kSilu + 0, kAffine | kSilu})
-    for (int64_t channels : {30, 320, 511, 513, 1100}) check({7, 20, channels, 1, 512, Activation::none, flags});
+    for (int64_t channels : {30, 320, 511, 513, 1100})
+      check({7, 20, channels, 1, 512, Activation::none, flags});
   for (int flags : {kOffsets + 0, kOffsets | kExact}) {
     check({small() ? 200 : 415, 70, 45, 3, 24, Activation::none, flags});
     check({small() ? 9 : 200, 20, 640, 3, 512, Activation::none, flags});
@@ -374,7 +383,8 @@ void not_a_number() {
       for (int64_t i = 0; i < c.m && why.empty(); ++i)
         for (int64_t j = 0; j < c.n; ++j)
           if (std::isnan(out[i * problem.ldc + j]) != (i == 5))
-            why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(out[i * problem.ldc + j]);
+            why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " +
+                  text(out[i * problem.ldc + j]);
       report(name, why);
     }
 }

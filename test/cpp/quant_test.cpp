@@ -34,7 +34,9 @@ struct Fixture {
     if (bytes.size() >= 4) std::memcpy(&count, bytes.data(), 4);
   }
   bool holds(size_t more) const { return bytes.size() == 4 + more; }
-  const uint8_t* at(size_t offset) const { return reinterpret_cast<const uint8_t*>(bytes.data()) + 4 + offset; }
+  const uint8_t* at(size_t offset) const {
+    return reinterpret_cast<const uint8_t*>(bytes.data()) + 4 + offset;
+  }
   uint32_t count = 0;
   std::vector<char> bytes;
 };
@@ -78,7 +80,8 @@ std::string decodes(const TypeTraits& row, size_t skew) {
 std::string encodes(const TypeTraits& row) {
   const Fixture fixture("encode-" + std::string(row.name) + ".bin");
   const size_t size = size_of(row, fixture.count);
-  if (fixture.count == 0 || !fixture.holds(fixture.count * 4 + size)) return "the fixture is missing or damaged";
+  if (fixture.count == 0 || !fixture.holds(fixture.count * 4 + size))
+    return "the fixture is missing or damaged";
   const std::vector<float> x = floats(fixture.at(0), fixture.count);
   std::vector<uint8_t> found(size);
   row.encode(x.data(), fixture.count, found.data());
@@ -119,16 +122,18 @@ struct Bound {
   TensorType type;
   double most;  // relative error for normally distributed weights
 };
-constexpr Bound kBounds[] = {{TensorType::q8_0, 0.0055}, {TensorType::q6_k, 0.0185}, {TensorType::q5_1, 0.0395},
-                             {TensorType::q5_0, 0.0455}, {TensorType::q5_k, 0.0365}, {TensorType::q4_1, 0.0810},
-                             {TensorType::q4_0, 0.0925}, {TensorType::q4_k, 0.0740}, {TensorType::q3_k, 0.1560},
-                             {TensorType::q2_k, 0.2900}};
+constexpr Bound kBounds[] = {{TensorType::q8_0, 0.0055}, {TensorType::q6_k, 0.0185},
+                             {TensorType::q5_1, 0.0395}, {TensorType::q5_0, 0.0455},
+                             {TensorType::q5_k, 0.0365}, {TensorType::q4_1, 0.0810},
+                             {TensorType::q4_0, 0.0925}, {TensorType::q4_k, 0.0740},
+                             {TensorType::q3_k, 0.1560}, {TensorType::q2_k, 0.2900}};
 
 void formats() {
   for (const TensorType type : kQuantized)
     for (const size_t skew : {size_t{0}, size_t{1}}) {
       const TypeTraits& row = traits(type);
-      test("quant/decode " + std::string(row.name) + " skew=" + std::to_string(skew), [&] { return decodes(row, skew); });
+      test("quant/decode " + std::string(row.name) + " skew=" + std::to_string(skew),
+           [&] { return decodes(row, skew); });
     }
   for (const TensorType type : kExact)
     test("quant/encode as gguf " + std::string(name_of(type)), [&] { return encodes(traits(type)); });
@@ -158,7 +163,8 @@ void errors() {
       return std::string();
     });
     test("quant/any floats can be encoded " + std::string(row.name), [&] {
-      const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+      const float infinity = std::numeric_limits<float>::infinity(),
+                  nan = std::numeric_limits<float>::quiet_NaN();
       for (const float odd : {infinity, -infinity, nan, 3e38f, -3e38f, 1e-45f, 1e-38f}) {
         std::vector<float> x = gaussian("odd", 256, 1.0f);
         x[17] = odd;
@@ -180,7 +186,8 @@ void halves() {
       float expected;
       reference().half_to_float(&in, 1, &expected);
       const bool is_nan = std::isnan(expected);
-      if (is_nan ? !std::isnan(x) : !same_bits(x, expected)) return "half " + std::to_string(half) + " reads " + text(x);
+      if (is_nan ? !std::isnan(x) : !same_bits(x, expected))
+        return "half " + std::to_string(half) + " reads " + text(x);
       if (!is_nan && float_to_half(x) != half) return "half " + std::to_string(half) + " does not come back";
       if (is_nan && !std::isnan(half_to_float(float_to_half(x)))) return std::string("a NaN is lost");
     }
@@ -188,7 +195,9 @@ void halves() {
   });
 }
 
-size_t at(int64_t o, int64_t i, int64_t n, int64_t j, int64_t m) { return static_cast<size_t>((o * n + i) * m + j); }
+size_t at(int64_t o, int64_t i, int64_t n, int64_t j, int64_t m) {
+  return static_cast<size_t>((o * n + i) * m + j);
+}
 
 /// A convolution of 3 outputs, 64 inputs and 2×3 taps, stored in the order asked for.
 struct Convolution {
@@ -229,7 +238,8 @@ void conversion() {
     double error = 0;
     for (const int threads : {1, 2, 4}) {
       ThreadPool pool(threads);
-      std::vector<uint8_t> out(static_cast<size_t>(3 * converted_row_bytes(source.tensor, TensorType::q4_0, true)));
+      std::vector<uint8_t> out(
+          static_cast<size_t>(3 * converted_row_bytes(source.tensor, TensorType::q4_0, true)));
       const ConversionError found =
           convert_rows(source.tensor, TensorType::q4_0, true, 0, 3, reference(), pool, nullptr, out.data());
       if (first.empty()) {
@@ -247,7 +257,8 @@ void conversion() {
     std::vector<uint8_t> out(1 << 16);
     const auto refused = [&](TensorType type, bool channels_last, int64_t first, int64_t count) {
       try {
-        convert_rows(source.tensor, type, channels_last, first, count, reference(), pool, nullptr, out.data());
+        convert_rows(source.tensor, type, channels_last, first, count, reference(), pool, nullptr,
+                     out.data());
         return false;
       } catch (const Error& error) {
         return error.code() == ErrorCode::invalid_argument;
@@ -255,7 +266,8 @@ void conversion() {
     };
     if (!refused(TensorType::q8_0, false, 0, 1)) return "rows of 3 in blocks of 32";
     if (!refused(TensorType::q4_k, true, 0, 1)) return "rows of 64 in blocks of 256";
-    if (!refused(TensorType::f16, true, 2, 2) || !refused(TensorType::f16, true, -1, 1)) return "rows beyond the end";
+    if (!refused(TensorType::f16, true, 2, 2) || !refused(TensorType::f16, true, -1, 1))
+      return "rows beyond the end";
     return "";
   });
 }

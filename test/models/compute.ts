@@ -16,13 +16,17 @@ interface Models {
   text_encoder: NativeTextEncoder
 }
 
-/** One component of the model at `path`. Without `skip` in a case, text is encoded as the model's file suggests. */
+/**
+ * One component of the model at `path`, in float32: the references are, and 16-bit weights would else be multiplied as
+ * bfloat16. Without `skip` in a case, text is encoded as the model's file suggests.
+ */
 export async function load<K extends keyof Models>(
   path: string,
   component: K,
 ): Promise<Models[K] & { skip: number }> {
   const model: ModelDescription = await openModel(path)
   const { unet, vae, textEncoder } = model
+  for (const part of [unet, vae, textEncoder]) if (part) part.source.precision = 'f32'
   const missing = () => new Error(`${path} has no ${component}`)
   let loaded: NativeUnet | NativeVae | NativeTextEncoder
   if (component === 'unet') {

@@ -14,6 +14,7 @@ from compose import BACKGROUND_COLOURS, SUBJECT_COLOURS, Drawings
 from diffusion import SCHEDULE, Networks
 from run import arguments, load_checkpoint
 from scenes import COUNTS, STYLES
+from tokenizer import texts, words
 from vq import VQ_CONFIG
 
 HERE = Path(__file__).parent
@@ -35,15 +36,14 @@ def finite_half(model, name):
     return model
 
 
-def knowledge(drawings, tokenizer):
-    """What a prompt may ask for; `words` are all the words with a token of their own, so any other word is unknown."""
-    words = sorted(token.removesuffix("</w>") for token in tokenizer.get_vocab() if token.endswith("</w>"))
+def knowledge(drawings):
+    """What a prompt may ask for; `words` are all that a training caption may hold, so any other word is unknown."""
     return {
         "styles": list(STYLES), "colours": list(SUBJECT_COLOURS), "backgrounds": list(BACKGROUND_COLOURS),
         "counts": list(COUNTS.values()), "sizes": ["small", "big"],
         "relations": ["and", "left of", "right of", "next to", "above", "below"],
         "subjects": [{"names": s["names"], "keywords": s["keywords"]} for s in drawings.subjects],
-        "words": [word for word in words if len(word) > 1 and word.isascii() and word.isalpha() or word == "a"],
+        "words": words(texts(drawings)),
     }
 
 
@@ -74,7 +74,7 @@ def main():
         vq.load_state_dict(vq_state["average"])
         finite_half(vq, "vqvae").save_pretrained(part / "vqvae")
     (part / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
-    known = knowledge(Drawings(options.work / "data"), tokenizer)
+    known = knowledge(Drawings(options.work / "data"))
     (part / "knowledge.json").write_text(json.dumps(known, ensure_ascii=False) + "\n")
     shutil.copy(HERE / "MODEL_CARD.md", part / "README.md")
     shutil.copy(HERE / "LICENSES.md", part / "LICENSES.md")

@@ -28,7 +28,13 @@ def texts(drawings, count=20000):
             yield from [name] * 4
 
 
+def words(lines):
+    """Every word that the captions use. A token that ends a word is not enough to know it: some are only ends of words."""
+    return sorted({word for line in lines for word in re.findall(r"[a-z]+", line)})
+
+
 def byte_level_bpe(lines):
+    """(vocabulary {token: id}, merges [(left, right)])."""
     tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
@@ -65,10 +71,10 @@ def main():
     # The files of the older, slower tokenizers: some loaders read only these.
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    words = sorted({w for line in lines for w in re.findall(r"[a-z]+", line)})
-    split = [w for w in words if len(tokenizer(w)["input_ids"]) != 3]
+    known = words(lines)
+    split = [w for w in known if len(tokenizer(w)["input_ids"]) != 3]
     longest = max(len(tokenizer(line)["input_ids"]) for line in lines)
-    print(f"{len(vocabulary)} tokens, {len(words)} words, {len(split)} of them in pieces {split[:9]}, longest caption {longest} tokens")
+    print(f"{len(vocabulary)} tokens, {len(known)} words, {len(split)} of them in pieces {split[:9]}, longest caption {longest} tokens")
 
 
 if __name__ == "__main__":

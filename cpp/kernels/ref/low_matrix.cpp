@@ -1,5 +1,5 @@
-// The narrow matrix products in their plainest form. Bytes of a panel: bfloat16 [k][nr]; int8, for each group, the scales
-// of nr columns and [length][nr] weights.
+// The narrow matrix products in their plainest form. Bytes of a panel: bfloat16 [k][nr]; int8, for each
+// group, the scales of nr columns and [length][nr] weights.
 #include "kernels/low_matrix.h"
 
 #include <algorithm>
@@ -44,7 +44,8 @@ int64_t row_start(const LowGemmArgs& args, int64_t i) {
   return args.row_offset ? args.row_offset[i] : i * args.pixel_elements;
 }
 
-// --- bfloat16 --------------------------------------------------------------------------------------------------------
+// --- bfloat16
+// --------------------------------------------------------------------------------------------------------
 
 int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
   return total_length(groups, count) * kPanelColumns * 2;
@@ -57,8 +58,8 @@ void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* grou
     for (int64_t j = 0; j < kPanelColumns; ++j) *out++ = j < count ? to_bfloat16(rows[j][i]) : 0;
 }
 
-void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
-                       int64_t padded, int64_t, void* out, float*) {
+void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                       bool silu, int64_t padded, int64_t, void* out, float*) {
   uint16_t* to = static_cast<uint16_t*>(out);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t j = 0; j < padded; ++j)
@@ -77,7 +78,8 @@ void bf16_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int6
   });
 }
 
-// --- int8 ------------------------------------------------------------------------------------------------------------
+// --- int8
+// ------------------------------------------------------------------------------------------------------------
 
 constexpr int64_t kScaleBytes = kPanelColumns * static_cast<int64_t>(sizeof(float));
 
@@ -101,15 +103,17 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
       scales[j] = most / 127.0f + check;
       for (int64_t i = 0; i < length; ++i)
         weights[i * kPanelColumns + j] =
-            j < count && scales[j] > 0 ? static_cast<int8_t>(std::nearbyint(rows[j][first + i] * 127.0f / most)) : 0;
+            j < count && scales[j] > 0
+                ? static_cast<int8_t>(std::nearbyint(rows[j][first + i] * 127.0f / most))
+                : 0;
     }
     panel += kScaleBytes + length * kPanelColumns;
     first += length;
   }
 }
 
-void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
-                     int64_t padded, int64_t group, void* out, float* scales) {
+void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                     bool silu, int64_t padded, int64_t group, void* out, float* scales) {
   uint8_t* to = static_cast<uint8_t*>(out);
   for (int64_t r = 0; r < rows; ++r, x += c, to += padded)
     for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
@@ -160,7 +164,7 @@ void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_
 
 namespace nd {
 using namespace ref;
-const LowMatrix ref_bf16 = {2,         2,       1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows,
+const LowMatrix ref_bf16 = {2,         2,      1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows,
                             bf16_gemm, nullptr};
 const LowMatrix ref_i8 = {1, 4, 512, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, nullptr};
 }  // namespace nd

@@ -1,7 +1,9 @@
-// Attention whose two products multiply bfloat16 (AVX512-BF16): as attention.inc.h, queries in the vector lanes, an
-// online softmax in float32. What differs:
-//  - both products take pairs: neighbouring channels of queries and keys, neighbouring keys of probabilities and values;
-//  - the values get one more channel, all ones, whose output is the sum of the probabilities as they were rounded: their
+// Attention whose two products multiply bfloat16 (AVX512-BF16): as attention.inc.h, queries in the vector
+// lanes, an online softmax in float32. What differs:
+//  - both products take pairs: neighbouring channels of queries and keys, neighbouring keys of probabilities
+//  and values;
+//  - the values get one more channel, all ones, whose output is the sum of the probabilities as they were
+//  rounded: their
 //    rounding then cancels on average, and cutting the low bits off serves as well as rounding them;
 //  - 2ᵗ needs no more accuracy than bfloat16 keeps.
 #include <immintrin.h>
@@ -17,16 +19,25 @@ namespace {
 
 constexpr float kMasked = -3.402823466e38f;
 
-// Keys in a block: whole tiles, and whole pairs. The scores of 120 keys and their probabilities lie in L1 and L2; a
-// longer block pays for loading and storing many channels of outputs.
-inline int64_t key_block(int64_t head_dim) { return head_dim <= 96 ? 120 : 240; }
-inline int64_t pairs(int64_t count) { return (count + 1) / 2; }
+// Keys in a block: whole tiles, and whole pairs. The scores of 120 keys and their probabilities lie in L1 and
+// L2; a longer block pays for loading and storing many channels of outputs.
+inline int64_t key_block(int64_t head_dim) {
+  return head_dim <= 96 ? 120 : 240;
+}
+inline int64_t pairs(int64_t count) {
+  return (count + 1) / 2;
+}
 
-/// acc += a₀·b₀ + a₁·b₁. GCC 12 copies and spills the accumulators of the intrinsic; it keeps this one in its register.
-inline void dot(Vec& acc, __m512i a, __m512i b) { asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+/// acc += a₀·b₀ + a₁·b₁. GCC 12 copies and spills the accumulators of the intrinsic; it keeps this one in its
+/// register.
+inline void dot(Vec& acc, __m512i a, __m512i b) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+}
 
 /// Sixteen floats to bfloat16, to nearest, ties to even.
-inline __m256i narrow(Vec x) { return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x)); }
+inline __m256i narrow(Vec x) {
+  return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x));
+}
 
 /// The upper halves of a and b (bfloat16, rounded towards zero) as pairs.
 inline __m512i upper_halves(Vec a, Vec b) {
@@ -63,8 +74,8 @@ int64_t scratch_floats(const AttentionArgs& args) {
   return (pairs(args.head_dim) + args.head_dim + 2 + key_block(args.head_dim)) * kNr;
 }
 
-/// How the channels (and the ones after them) are cut into value tiles: as evenly as can be, because a tile of one or
-/// two rows would starve for loads.
+/// How the channels (and the ones after them) are cut into value tiles: as evenly as can be, because a tile
+/// of one or two rows would starve for loads.
 struct ValueTiles {
   int64_t height, end_of_taller;
   explicit ValueTiles(int64_t head_dim) {
@@ -75,8 +86,8 @@ struct ValueTiles {
   int64_t rows(int64_t j) const { return j < end_of_taller ? height + 1 : height; }
 };
 
-// Keys as [tiles of 6][pairs of channels][6] words (a last tile of fewer keys is narrower), then values as [tiles of
-// channels][pairs of keys][rows of the tile] words.
+// Keys as [tiles of 6][pairs of channels][6] words (a last tile of fewer keys is narrower), then values as
+// [tiles of channels][pairs of keys][rows of the tile] words.
 int64_t packed_floats(const AttentionArgs& args) {
   return args.k_len * pairs(args.head_dim) + pairs(args.k_len) * (args.head_dim + 1);
 }
@@ -105,10 +116,11 @@ void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed)
     int64_t tile = 0, rows = tiles.rows(0);
     for (int64_t j = 0; j <= d; j += kLanes) {
       const int64_t n = least(kLanes, d - j);
-      const __m256i a = narrow(load_n(even + j, n)), b = narrow(alone ? zero() : load_n(even + args.ldv + j, n));
+      const __m256i a = narrow(load_n(even + j, n)),
+                    b = narrow(alone ? zero() : load_n(even + args.ldv + j, n));
       __m512i both = _mm512_maskz_cvtepu16_epi32(0xffff, a);
-      both = _mm512_or_si512(
-          both, _mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, b), 16));
+      both =
+          _mm512_or_si512(both, _mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, b), 16));
       _mm512_store_si512(words, both);
       if (n < kLanes) words[n] = alone ? 0x00003f80 : 0x3f803f80;  // ones
       for (int64_t i = 0; i < kLanes && j + i <= d; ++i) {
@@ -126,7 +138,8 @@ void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed)
 template <int MR, int NV>
 inline void product(const uint32_t* a, const uint32_t* b, int64_t count, Vec (&acc)[MR][NV]) {
   for (int64_t k = 0; k < count; ++k, a += MR, b += kNr) {
-    __builtin_prefetch(a + 512);  // 2 KB: the VAE's 512 channels of 4096 keys (8 MB) stream from memory: 46 → 85 %
+    __builtin_prefetch(
+        a + 512);  // 2 KB: the VAE's 512 channels of 4096 keys (8 MB) stream from memory: 46 → 85 %
     __m512i lanes[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
@@ -144,8 +157,8 @@ inline void product(const uint32_t* a, const uint32_t* b, int64_t count, Vec (&a
 
 /// Scores of MR keys; `highest` is raised to their maxima unless a mask must come first.
 template <int MR, int NV>
-[[gnu::noinline]] void score_tile(const uint32_t* keys, const uint32_t* queries, int64_t depth, bool raise, float* highest,
-                float* scores) {
+[[gnu::noinline]] void score_tile(const uint32_t* keys, const uint32_t* queries, int64_t depth, bool raise,
+                                  float* highest, float* scores) {
   Vec acc[MR][NV];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
@@ -166,8 +179,8 @@ template <int MR, int NV>
 
 /// Adds `count` pairs of keys to MR channels of the outputs, after rescaling what is there.
 template <int MR, int NV>
-[[gnu::noinline]] void value_tile(const uint32_t* values, const uint32_t* probabilities, int64_t count, const Vec (&rescale)[NV],
-                float* outputs) {
+[[gnu::noinline]] void value_tile(const uint32_t* values, const uint32_t* probabilities, int64_t count,
+                                  const Vec (&rescale)[NV], float* outputs) {
   Vec acc[MR][NV];
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
@@ -188,12 +201,18 @@ struct Rows {
 template <class Call>
 inline void with_rows(int64_t rows, const Call& call) {
   switch (rows) {
-    case 1: return call(Rows<1>());
-    case 2: return call(Rows<2>());
-    case 3: return call(Rows<3>());
-    case 4: return call(Rows<4>());
-    case 5: return call(Rows<5>());
-    default: return call(Rows<6>());
+    case 1:
+      return call(Rows<1>());
+    case 2:
+      return call(Rows<2>());
+    case 3:
+      return call(Rows<3>());
+    case 4:
+      return call(Rows<4>());
+    case 5:
+      return call(Rows<5>());
+    default:
+      return call(Rows<6>());
   }
 }
 
@@ -249,8 +268,8 @@ void attend(const AttentionArgs& args, const uint32_t* packed, int64_t key, int6
   for (int64_t j = 0, height; j <= d; j += height) {
     height = tiles.rows(j);
     with_rows(height, [&](auto rows) {
-      value_tile<decltype(rows)::value, NV>(values + j * value_pairs + key / 2 * height, probabilities, deep, rescale,
-                                            s.outputs + j * kNr);
+      value_tile<decltype(rows)::value, NV>(values + j * value_pairs + key / 2 * height, probabilities, deep,
+                                            rescale, s.outputs + j * kNr);
     });
   }
 }
@@ -270,15 +289,17 @@ void pack_queries(const float* q, int64_t ldq, int64_t count, int64_t d, float s
         const float* row = q + (lane + r) * ldq + j;
         const Vec low = mul(load_n(row, least(left, kLanes)), set1(scale));
         const Vec high = left > kLanes ? mul(load_n(row + kLanes, left - kLanes), set1(scale)) : zero();
-        block[r] = _mm512_castsi512_ps(_mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(narrow(low)), narrow(high), 1));
+        block[r] = _mm512_castsi512_ps(
+            _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(narrow(low)), narrow(high), 1));
       }
       transpose(block);
-      for (int64_t i = 0; i < pairs(left); ++i) store(reinterpret_cast<float*>(out + (j / 2 + i) * kNr + lane), block[i]);
+      for (int64_t i = 0; i < pairs(left); ++i)
+        store(reinterpret_cast<float*>(out + (j / 2 + i) * kNr + lane), block[i]);
     }
 }
 
-void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1, const float* packed,
-               float* scratch) {
+void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
+               const float* packed, float* scratch) {
   const int64_t d = args.head_dim, keys_at_once = key_block(d);
   const Buffers s = divide(args, scratch);
   const float* q = args.q + batch * args.q_len * args.ldq + head * d;

@@ -1,5 +1,6 @@
 // int8 products of 256-bit vectors. The including file defines ND_ISA and I8's dot product: with AVX-VNNI one
-// instruction; without, vpmaddubsw adds two products in 16 bits, which hold them only if activations have seven bits.
+// instruction; without, vpmaddubsw adds two products in 16 bits, which hold them only if activations have
+// seven bits.
 #include <immintrin.h>
 
 #include "kernels/tables.h"
@@ -27,7 +28,9 @@ struct I8Dot {
   }
 #ifdef ND_VNNI
   static constexpr float kSteps = 255.0f;
-  static void dot(Acc& acc, __m256i a, __m256i b) { asm(ND_VNNI " vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b)); }
+  static void dot(Acc& acc, __m256i a, __m256i b) {
+    asm(ND_VNNI " vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));
+  }
 #else
   static constexpr float kSteps = 127.0f;
   static void dot(Acc& acc, __m256i a, __m256i b) {
@@ -57,8 +60,15 @@ void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_
 }  // namespace
 
 static constexpr LowMatrix make_i8() {
-  return {1,       4, kPiece, 2, low_panel_bytes<I8Format<I8Dot>>, i8_pack_panel, low_convert_rows<I8Rows<I8Dot>>,
-          i8_gemm, nullptr};
+  return {1,
+          4,
+          kPiece,
+          2,
+          low_panel_bytes<I8Format<I8Dot>>,
+          i8_pack_panel,
+          low_convert_rows<I8Rows<I8Dot>>,
+          i8_gemm,
+          nullptr};
 }
 
 }  // namespace nd::ND_ISA

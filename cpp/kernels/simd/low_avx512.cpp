@@ -22,7 +22,9 @@ namespace {
 /// Pairs of bfloat16: acc += a₀·b₀ + a₁·b₁ in each lane.
 struct Bf16Dot {
   using Acc = __m512;
-  static void dot(Acc& acc, __m512i a, __m512i b) { asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+  static void dot(Acc& acc, __m512i a, __m512i b) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  }
 };
 
 /// Quadruples of unsigned activations and signed weights.
@@ -45,7 +47,8 @@ inline Words load_words(const uint8_t* p) {
 
 #include "kernels/simd/low_tiles.inc.h"
 
-// --- weights ---------------------------------------------------------------------------------------------------------
+// --- weights
+// ---------------------------------------------------------------------------------------------------------
 
 int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
   int64_t bytes = 0;
@@ -150,7 +153,8 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
   }
 }
 
-// --- activations -----------------------------------------------------------------------------------------------------
+// --- activations
+// -----------------------------------------------------------------------------------------------------
 
 constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1
 
@@ -222,8 +226,8 @@ void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale
   return i8_convert<false, false>(x, rows, c, scale, shift, padded, group, to, scales);
 }
 
-void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row, int64_t padded,
-                         void* out) {
+void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
+                         int64_t padded, void* out) {
   uint16_t* to = static_cast<uint16_t*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < padded; j += kLanes) {
@@ -249,7 +253,8 @@ void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_
 
 namespace nd {
 using namespace avx512_low;
-const LowMatrix avx512_bf16 = {2,        2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm,
-                               bf16_winograd_input};
-const LowMatrix avx512_i8 = {1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, nullptr};
+const LowMatrix avx512_bf16 = {
+    2, 2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm, bf16_winograd_input};
+const LowMatrix avx512_i8 = {1,       4,      kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows,
+                             i8_gemm, nullptr};
 }  // namespace nd

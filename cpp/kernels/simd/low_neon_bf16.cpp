@@ -22,6 +22,13 @@ void bf16_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int6
 
 namespace nd {
 using namespace neon_bf16_dot;
-const LowMatrix neon_bf16 = {2,       2, 1024, 0, low_panel_bytes<Bf16Format<Bf16Dot>>, bf16_pack_panel,
-                             low_convert_rows<Bf16Rows<Bf16Dot>>, bf16_gemm, nullptr};
+const LowMatrix neon_bf16 = {2,
+                             2,
+                             1024,
+                             0,
+                             low_panel_bytes<Bf16Format<Bf16Dot>>,
+                             bf16_pack_panel,
+                             low_convert_rows<Bf16Rows<Bf16Dot>>,
+                             bf16_gemm,
+                             nullptr};
 }  // namespace nd

@@ -29,6 +29,13 @@ void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_
 
 namespace nd {
 using namespace neon_dotprod;
-const LowMatrix neon_i8 = {1,       4, kPiece, 2, low_panel_bytes<I8Format<I8Dot>>, i8_pack_panel,
-                           low_convert_rows<I8Rows<I8Dot>>, i8_gemm, nullptr};
+const LowMatrix neon_i8 = {1,
+                           4,
+                           kPiece,
+                           2,
+                           low_panel_bytes<I8Format<I8Dot>>,
+                           i8_pack_panel,
+                           low_convert_rows<I8Rows<I8Dot>>,
+                           i8_gemm,
+                           nullptr};
 }  // namespace nd

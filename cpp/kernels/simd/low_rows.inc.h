@@ -28,7 +28,8 @@ void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* grou
   for (int64_t g = 0; g < group_count; ++g) k += groups[g].length;
   uint16_t* out = reinterpret_cast<uint16_t*>(panel);
   for (int64_t j = 0; j < kNr; ++j)
-    for (int64_t i = 0; i < k; ++i) out[i / 2 * 2 * kNr + j * 2 + i % 2] = j < count ? to_bfloat16(rows[j][i]) : 0;
+    for (int64_t i = 0; i < k; ++i)
+      out[i / 2 * 2 * kNr + j * 2 + i % 2] = j < count ? to_bfloat16(rows[j][i]) : 0;
 }
 
 void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
@@ -109,8 +110,8 @@ template <class Dot>
 struct I8Rows {
   using Element = uint8_t;
   template <bool Affine, bool Silu>
-  static void convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, int64_t padded,
-                  int64_t group, uint8_t* out, float* scales) {
+  static void convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                      int64_t padded, int64_t group, uint8_t* out, float* scales) {
     alignas(64) float values[kPiece + kLanes];
     uint8_t tail[kLanes];
     for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
@@ -123,7 +124,8 @@ struct I8Rows {
         scales[0] = step + check;
         scales[1] = lowest + Dot::kShift * step;
         for (int64_t j = length; j < stored; ++j) values[j] = lowest;
-        const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), from = set1(lowest), taken = set1(Dot::kShift);
+        const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), from = set1(lowest),
+                  taken = set1(Dot::kShift);
         for (int64_t j = 0; j < stored; j += kLanes) {
           const Vec v = sub(mul(sub(load(values + j), from), inverse), taken);
           if (j + kLanes <= stored) {
@@ -141,8 +143,8 @@ template <class Dot>
 struct Bf16Rows {
   using Element = uint16_t;
   template <bool Affine, bool Silu>
-  static void convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, int64_t padded,
-                    int64_t, uint16_t* out, float*) {
+  static void convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                      int64_t padded, int64_t, uint16_t* out, float*) {
     alignas(64) float values[kPiece + kLanes];
     uint16_t tail[kLanes];
     for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
@@ -163,10 +165,11 @@ struct Bf16Rows {
 };
 
 template <class Rows>
-void low_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
-                      int64_t padded, int64_t group, void* out, float* scales) {
+void low_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                      bool silu, int64_t padded, int64_t group, void* out, float* scales) {
   auto* to = static_cast<typename Rows::Element*>(out);
-  if (scale && silu) return Rows::template convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
+  if (scale && silu)
+    return Rows::template convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
   if (scale) return Rows::template convert<true, false>(x, rows, c, scale, shift, padded, group, to, scales);
   if (silu) return Rows::template convert<false, true>(x, rows, c, scale, shift, padded, group, to, scales);
   return Rows::template convert<false, false>(x, rows, c, scale, shift, padded, group, to, scales);

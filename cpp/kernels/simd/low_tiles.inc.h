@@ -5,7 +5,8 @@
 
 /// One group: MR rows × NV vectors, `bytes` of each row.
 template <class Dot, int MR, int NV>
-inline void dot_group(const uint8_t* const* a, int64_t bytes, const uint8_t* b, typename Dot::Acc (&acc)[MR][NV]) {
+inline void dot_group(const uint8_t* const* a, int64_t bytes, const uint8_t* b,
+                      typename Dot::Acc (&acc)[MR][NV]) {
   for (int64_t k = 0; k < bytes; k += 4, b += kNr * 4) {
     Words weights[NV];
 #pragma GCC unroll 8
@@ -56,8 +57,8 @@ struct I8Format {
   static constexpr bool kScaled = true;
   static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
 
-  // A group's panel: for each column the scale s and s·Σw, then the weights. An activation is low + step·u, so a
-  // group's share of the product is step·s·Σu·w + low·s·Σw.
+  // A group's panel: for each column the scale s and s·Σw, then the weights. An activation is low + step·u,
+  // so a group's share of the product is step·s·Σu·w + low·s·Σw.
   template <int MR, int NV>
   static void tile(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
                    float* sums) {

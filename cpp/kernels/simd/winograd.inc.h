@@ -16,7 +16,8 @@ inline void winograd_in_tile(const float* x, int64_t pixel, int64_t row, int64_t
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) d[i][j] = n >= kLanes ? load(x + i * row + j * pixel) : load_n(x + i * row + j * pixel, n);
+    for (int j = 0; j < 4; ++j)
+      d[i][j] = n >= kLanes ? load(x + i * row + j * pixel) : load_n(x + i * row + j * pixel, n);
     winograd_in(d[i]);
   }
 #pragma GCC unroll 4
@@ -28,8 +29,8 @@ inline void winograd_in_tile(const float* x, int64_t pixel, int64_t row, int64_t
   }
 }
 
-void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row, int64_t padded,
-                    void* out) {
+void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
+                    int64_t padded, void* out) {
   float* to = static_cast<float*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < c; j += kLanes) {
@@ -37,8 +38,10 @@ void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_
       float* at = to + t * padded + j;
       winograd_in_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
         float* p = at + position * tiles * padded;
-        if (n == kLanes) store(p, v);
-        else store_n(p, v, n);
+        if (n == kLanes)
+          store(p, v);
+        else
+          store_n(p, v, n);
       });
     }
 }
@@ -69,8 +72,10 @@ void winograd_output(const WinogradOutput& args) {
           const int64_t at = args.offset[t] + y * args.row + x * args.pixel + j;
           Vec v = add(pair[x], bias);
           if (args.residual) v = add(v, load_n(args.residual + at, n));
-          if (n == kLanes) store(args.c + at, v);
-          else store_n(args.c + at, v, n);
+          if (n == kLanes)
+            store(args.c + at, v);
+          else
+            store_n(args.c + at, v, n);
         }
       }
     }
