@@ -86,7 +86,8 @@ export function checkSignal(value: unknown, path = 'signal'): AbortSignal | unde
     typeof value !== 'object' ||
     value === null ||
     typeof signal.aborted !== 'boolean' ||
-    !signal.addEventListener
+    typeof signal.addEventListener !== 'function' ||
+    typeof signal.removeEventListener !== 'function'
   ) {
     throw new TypeError(expectation('AbortSignal', path, value))
   }

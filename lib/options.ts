@@ -152,11 +152,11 @@ const generateKeys = [
   'negativePromptEmbeds', 'latents', 'outputType', 'vaeTiling', 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
-/** The longest side in pixels; what fits into memory is asked separately. */
-export const largestSide = 16384
+/** The longest side in pixels: what fits into memory is asked separately, and says how much that would be. */
+export const largestSide = 2 ** 20
 
-/** Characters of one prompt: about a hundred chunks of 75 tokens. */
-export const longestPrompt = 32768
+/** Characters of one prompt: tens of chunks of 75 tokens. */
+export const longestPrompt = 8192
 
 /** What generate() uses where nothing is said. */
 export const defaults = {

@@ -1,4 +1,5 @@
 /** Pictures that a user brings, as tensors. */
+import { stat } from 'node:fs/promises'
 import { DiffusionError } from '../errors.js'
 import type { Tensor } from '../types.js'
 import { Image } from './image.js'
@@ -27,6 +28,19 @@ export async function toTensor(input: ImageInput, size?: ImageSize): Promise<Ten
       tensor[channel * plane + i] = data[i * 3 + channel] / 127.5 - 1
   }
   return { data: tensor, shape: [1, 3, height, width] }
+}
+
+/** Folders, devices and named pipes: reading some of them would never end. */
+async function requireFile(path: string): Promise<void> {
+  let what: string
+  try {
+    if ((await stat(path)).isFile()) return
+    what = 'it is not a file'
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException
+    what = code === 'ENOENT' || code === 'ENOTDIR' ? 'there is no such file' : message
+  }
+  throw new DiffusionError('IO', `Cannot read ${path}: ${what}`)
 }
 
 /** What to repaint: 1 repaints, 0 keeps. */
@@ -75,6 +89,7 @@ async function readPixels(
       `Expected a path, a Buffer or an Image but received ${String(input)} of type ${typeof input}`,
     )
   }
+  if (typeof input === 'string') await requireFile(input)
   const { default: sharp } = await import('sharp')
   try {
     const source =
@@ -87,10 +102,7 @@ async function readPixels(
     return { data: channelsOf(data, info.channels, grey ? 1 : 3), width: info.width, height: info.height }
   } catch (cause) {
     const name = typeof input === 'string' ? input : 'the picture'
-    const missing = /missing/.test((cause as Error).message)
-      ? 'there is no such file'
-      : (cause as Error).message
-    throw new DiffusionError('IO', `Cannot read ${name}: ${missing}`, { cause })
+    throw new DiffusionError('IO', `Cannot read ${name}: ${(cause as Error).message}`, { cause })
   }
 }
 

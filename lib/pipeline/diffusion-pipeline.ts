@@ -253,9 +253,13 @@ export class DiffusionPipeline {
     } catch (error) {
       throw signal.aborted ? signal.reason : error
     } finally {
-      either.release()
-      if (!finished) this.#trim()
-      end?.()
+      // Whatever happens in here, the next caller must get its turn.
+      try {
+        either.release()
+        if (!finished) this.#trim()
+      } finally {
+        end?.()
+      }
     }
   }
 

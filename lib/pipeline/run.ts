@@ -1,4 +1,5 @@
 /** The method itself: prompt → context, noise → latents, the denoising loop, latents → images. */
+import { checkTensor } from '../check.js'
 import { Image } from '../image/index.js'
 import { requireMemory } from '../memory.js'
 import type { GenerateRequest } from '../options.js'
@@ -39,13 +40,17 @@ export async function* run(
 ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
   const { unet, vae } = parts
   const watch = new Stopwatch()
+  const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizer, given)
+  const length = tokens?.length ?? given.promptEmbeds!.shape[1]
+  const require = (asked: GenerateRequest) =>
+    requireMemory(
+      workingMemory(parts, asked, length).total,
+      `${asked.count} × ${asked.width}×${asked.height}`,
+    )
+  // Before the picture is brought to that size; without one it has its own, known when it has been read.
+  if (given.image === undefined || given.sizeGiven) require(given)
   const { request, picture } = await loadPicture(given, vae.factor, signal)
-  const tokens = request.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizer, request)
-  const length = tokens?.length ?? request.promptEmbeds!.shape[1]
-  requireMemory(
-    workingMemory(parts, request, length).total,
-    `${request.count} × ${request.width}×${request.height}`,
-  )
+  if (picture) require(request)
   const warnings = warningsFor(parts, request)
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
@@ -67,7 +72,12 @@ export async function* run(
   const { timesteps, sigmas } = scheduler
   for (let i = start.begin; i < timesteps.length; i++) {
     const timestep = timesteps[i]
-    const scaled = scheduler.scaleModelInput(latents, timestep)
+    const { shape } = latents
+    const scaled = checkTensor(
+      scheduler.scaleModelInput(latents, timestep),
+      'the result of scheduler.scaleModelInput',
+      shape,
+    )
     const input = concatChannels([scaled, ...start.extraChannels])
     const prediction = isGuided(request)
       ? guide(
@@ -76,7 +86,11 @@ export async function* run(
           request.guidanceRescale,
         )
       : await unet.predict({ latents: input, timestep, context }, { signal })
-    latents = scheduler.step(prediction, timestep, latents)
+    latents = checkTensor(
+      scheduler.step(prediction, timestep, latents),
+      'the result of scheduler.step',
+      shape,
+    )
     if (start.kept) latents = keepOutsideMask(start.kept, latents, scheduler, i)
     const facts = {
       step: i + 1 - start.begin,

@@ -53,8 +53,8 @@ const number =
   (from: number, to: number, integer: boolean): Check =>
   (value, path) => {
     const wanted = `${integer ? 'integer' : 'number'} between ${from} and ${to}`
-    if (typeof value !== 'number' || Number.isNaN(value)) throw expected(wanted, value, path)
-    if (value < from || value > to || (integer && !Number.isInteger(value))) {
+    if (typeof value !== 'number') throw expected(wanted, value, path)
+    if (!(value >= from && value <= to) || (integer && !Number.isInteger(value))) {
       throw new RangeError(`Expected ${wanted} for ${path} but received ${value} of type number`)
     }
   }

@@ -54,6 +54,7 @@ const PICKLE_EXTENSIONS = ['.ckpt', '.pt', '.pth', '.bin', '.pkl']
 /** What the first bytes say; the extension where they say nothing. */
 async function sniff(path: string): Promise<'safetensors' | 'gguf'> {
   const head = await withFile(path, (file, size) => readExactly(path, file, 0, Math.min(size, 64)))
+  if (head.length === 0) throw badFormat(path, 'expected a safetensors or GGUF file, found an empty one')
   const text = head.toString('latin1')
   const extension = extname(path).toLowerCase()
   // GGUF's older relatives begin with the letters in the other order.

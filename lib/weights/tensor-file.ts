@@ -1,3 +1,4 @@
+import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { DiffusionError } from '../errors.js'
 import { badFormat, quote } from './fail.js'
@@ -38,7 +39,8 @@ export async function withFile<T>(
 ): Promise<T> {
   let file: FileHandle
   try {
-    file = await open(path, 'r')
+    // A named pipe that nobody writes to would not even open, and hold one of Node's few threads for good.
+    file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
   } catch (error) {
     throw ioError(path, error)
   }

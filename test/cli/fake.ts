@@ -11,6 +11,7 @@ import type { ModelDescription } from '../../lib/weights/model-description.js'
 export interface Calls {
   load: [string | undefined, LoadOptions][]
   generate: GenerateOptions[]
+  quantize: [string, string, QuantizeOptions][]
   disposed: number
 }
 

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "cases.h"
 #include "harness.h"
 #include "kernels/low_matrix.h"
 
@@ -13,8 +12,8 @@ namespace nd::test {
 namespace {
 
 constexpr double kEps = 0x1p-23;
-constexpr int64_t kSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 63, 65};
 constexpr int64_t kRowPixels = 7;  // of the image that the windows lie in
+constexpr int64_t kSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 63, 65};
 
 enum : int {
   kBias = 1,
@@ -44,11 +43,17 @@ struct Case {
   int64_t k() const { return taps * taps * c; }
 };
 
+const Kernels& reference() {
+  int count = 0;
+  const Kernels* const* tables = available_kernels(&count);
+  return *tables[count - 1];
+}
+
 struct Format {
   std::string name;
   const Kernels* table;
   const LowMatrix* low;
-  double steps;  // of int8 activations; 0 for bfloat16
+  double steps;  // of int8 activations (AVX2 without VNNI: 127); 0 for bfloat16
 };
 
 std::vector<Format> formats() {
@@ -58,7 +63,6 @@ std::vector<Format> formats() {
   for (int t = 0; t < count; ++t) {
     const Kernels* k = tables[t];
     if (k->bf16) all.push_back({k->name + std::string("-bf16"), k, k->bf16, 0});
-    // AVX2 without VNNI has seven bits; a test need not know which one it runs on.
     if (k->i8)
       all.push_back({k->name + std::string("-i8"), k, k->i8, std::string(k->name) == "avx2" ? 127.0 : 255.0});
   }
@@ -99,12 +103,10 @@ struct Problem {
   }
 
   void update() {
-    int count = 0;
-    const Kernels* const* tables = available_kernels(&count);
     const bool affine = c.flags & kAffine;
     values.resize(static_cast<size_t>(x.size()));
-    tables[count - 1]->affine_rows(x.get(), c.pixels(), c.c, affine ? scale.get() : nullptr,
-                                   affine ? shift.get() : nullptr, c.flags & kSilu, values.data());
+    reference().affine_rows(x.get(), c.pixels(), c.c, affine ? scale.get() : nullptr,
+                            affine ? shift.get() : nullptr, c.flags & kSilu, values.data());
     if (c.pixels() > kCleared) std::fill_n(values.begin() + kCleared * c.c, c.c, 0.0f);
   }
 
@@ -136,8 +138,7 @@ struct Problem {
   }
 
   Floats truth() {
-    int count = 0;
-    const Kernels& table = *available_kernels(&count)[count - 1];
+    const Kernels& table = reference();
     const int64_t nr = table.nr, panels = (c.n + nr - 1) / nr;
     Floats packed(panels * nr * c.k()), order(c.n), out(c.m * ldc);
     for (int64_t p = 0; p < panels; ++p) {
@@ -162,7 +163,6 @@ struct Problem {
     return out;
   }
 
-  /// row_cut: rows of a call (0: all of them), and whether each panel is a call.
   Floats run(const Format& format, int64_t row_cut, bool each_panel, std::string& why) {
     const LowMatrix& low = *format.low;
     const int64_t nr = format.table->nr, panels = (c.n + nr - 1) / nr, padded = round_up(c.c, low.multiple);
@@ -210,7 +210,6 @@ struct Problem {
       std::memset(bytes + kCleared * pixel_bytes, 0, static_cast<size_t>(pixel_bytes));
       for (int64_t i = 0; i < pixel_scales; ++i) scales[kCleared * pixel_scales + i] = 0;
     }
-
     std::vector<int64_t> row_offset, c_offset;
     fill(args, nr, order, c_offset, out);
     for (int64_t i = 0; i < c.m; ++i) row_offset.push_back(pixel_of(i) * padded);

@@ -36,12 +36,12 @@ const table: Record<
   },
   negativePrompt: { valid: ['', 'blurry', ['blurry']], type: [null, 1, [1], {}], range: [[], ['a', 'b']] },
   width: {
-    valid: [8, 512, 520, 16384],
+    valid: [8, 512, 520, 100000, 2 ** 20],
     type: ['512', null, 512n, [512]],
-    range: [0, -8, 7, 12, 511, 8.5, NaN, Infinity, 16392],
+    range: [0, -8, 7, 12, 511, 8.5, NaN, Infinity, 2 ** 20 + 8],
   },
   height: {
-    valid: [8, 512, 520, 16384],
+    valid: [8, 512, 520, 100000, 2 ** 20],
     type: ['512', null, 512n, {}],
     range: [0, -8, 7, 12, 511, 8.5, NaN, Infinity, 1e9],
   },

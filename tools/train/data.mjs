@@ -36,7 +36,10 @@ function readSubjects() {
     .filter((line) => line.trim() && !line.startsWith('#'))
     .map((line) => {
       const [slug, names] = line.split('=').map((part) => part.trim())
-      return { slug, names: names ? names.split(',').map((name) => name.trim()) : [slug.replaceAll('-', ' ')] }
+      return {
+        slug,
+        names: names ? names.split(',').map((name) => name.trim()) : [slug.replaceAll('-', ' ')],
+      }
     })
 }
 
@@ -55,7 +58,12 @@ function addKeywords(subjects, chars) {
   const taken = new Set(subjects.flatMap(({ names }) => names.flatMap((name) => [name, ...name.split(' ')])))
   for (const subject of subjects)
     subject.keywords = (bySlug.get(subject.slug)?.tags ?? []).filter(
-      (tag) => users.get(tag) === 1 && !NOT_NAMES.has(tag) && !taken.has(tag) && !taken.has(tag.replace(/s$/, '')) && /^[a-z]{3,12}$/.test(tag),
+      (tag) =>
+        users.get(tag) === 1 &&
+        !NOT_NAMES.has(tag) &&
+        !taken.has(tag) &&
+        !taken.has(tag.replace(/s$/, '')) &&
+        /^[a-z]{3,12}$/.test(tag),
     )
 }
 
@@ -74,7 +82,10 @@ const sets = SETS.map((set) => JSON.parse(readFileSync(require.resolve(`${set.pa
 const drawings = []
 for (const { slug } of subjects)
   for (const set of sets) {
-    const { data, info } = await sharp(Buffer.from(svg(set, slug))).ensureAlpha().raw().toBuffer({ resolveWithObject: true })
+    const { data, info } = await sharp(Buffer.from(svg(set, slug)))
+      .ensureAlpha()
+      .raw()
+      .toBuffer({ resolveWithObject: true })
     if (info.width !== SIZE || info.height !== SIZE || info.channels !== 4)
       throw new Error(`Expected ${SIZE}×${SIZE} RGBA for ${set.prefix} ${slug}, got ${JSON.stringify(info)}`)
     drawings.push(data)
@@ -83,9 +94,14 @@ for (const { slug } of subjects)
 mkdirSync(out, { recursive: true })
 for (const [file, content] of [
   ['drawings.bin', Buffer.concat(drawings)],
-  ['drawings.json', JSON.stringify({ size: SIZE, styles: SETS.map(({ style }) => style), subjects }, null, 1)],
+  [
+    'drawings.json',
+    JSON.stringify({ size: SIZE, styles: SETS.map(({ style }) => style), subjects }, null, 1),
+  ],
 ]) {
   writeFileSync(join(out, `${file}.tmp`), content)
   renameSync(join(out, `${file}.tmp`), join(out, file))
 }
-console.log(`${subjects.length} subjects × ${SETS.length} styles, ${subjects.filter((s) => s.keywords.length).length} with keywords → ${out}`)
+console.log(
+  `${subjects.length} subjects × ${SETS.length} styles, ${subjects.filter((s) => s.keywords.length).length} with keywords → ${out}`,
+)

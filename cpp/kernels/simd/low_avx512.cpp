@@ -96,6 +96,15 @@ int64_t i8_panel_bytes(const KGroup* groups, int64_t count) {
   return bytes;
 }
 
+// GCC 12 warns of an uninitialised operand inside _mm512_reduce_max_ps.
+inline float highest_lane(Vec a) {
+  const __m256 half =
+      _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, a, 0), _mm512_maskz_extractf32x8_ps(0xff, a, 1));
+  __m128 quarter = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  quarter = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
+}
+
 inline float largest(const float* x, int64_t count) {
   Vec most = zero(), check = zero();
   for (int64_t i = 0; i < count; i += kLanes) {
@@ -103,7 +112,7 @@ inline float largest(const float* x, int64_t count) {
     most = max(abs(v), most);
     check = fma(v, zero(), check);  // NaN where v is NaN or infinite
   }
-  return _mm512_reduce_max_ps(most) + sum(check);
+  return highest_lane(most) + sum(check);
 }
 
 /// Sixty-four floats · inverse, rounded to nearest, as signed bytes; what lies beyond `count` is zero.
@@ -146,7 +155,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
         transpose_words(words, left / 4, bytes + i * kNr + column * 4);
       }
       for (int r = 0; r < kLanes; ++r)
-        weight_sums[column + r] = scales[column + r] * static_cast<float>(_mm512_reduce_add_epi32(totals[r]));
+        weight_sums[column + r] = scales[column + r] * sum(I8Dot::to_float(totals[r]));
     }
     panel += (8 + length) * kNr;
     first_k += length;
@@ -194,7 +203,7 @@ void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, con
         high = _mm512_mask_max_ps(high, first(n), v, high);
         check = _mm512_mask3_fmadd_ps(v, zero(), check, first(n));  // NaN where v is NaN or infinite
       }
-      const float lowest = _mm512_reduce_min_ps(low), step = (_mm512_reduce_max_ps(high) - lowest) / 255.0f;
+      const float lowest = -highest_lane(sub(zero(), low)), step = (highest_lane(high) - lowest) / 255.0f;
       scales[0] = step + sum(check);
       scales[1] = lowest;
       const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);

@@ -1,0 +1,312 @@
+// Whole models of the fixtures through what a server does to them: load, run, cancel, trim, several at once. Their numbers
+// are compared in test/models; this is about memory and threads, for the sanitizers above all.
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <thread>
+
+#include "core/error.h"
+#include "core/weights.h"
+#include "harness.h"
+#include "text/text_encoder.h"
+#include "unet/unet.h"
+#include "vae/vae.h"
+
+namespace nd::test {
+namespace {
+
+template <class Check>
+void test(const std::string& name, Check check) {
+  if (!wanted(name)) return;
+  try {
+    report(name, check());
+  } catch (const std::exception& error) {
+    report(name, std::string("threw ") + error.what());
+  }
+}
+
+/// The numbers between the brackets that follow `key`.
+std::vector<int64_t> numbers_after(const std::string& text, const char* key, size_t at) {
+  std::vector<int64_t> result;
+  const char* p = text.c_str() + text.find('[', text.find(key, at)) + 1;
+  while (*p != ']') {
+    char* end;
+    result.push_back(std::strtoll(p, &end, 10));
+    p = *end == ',' ? end + 1 : end;
+  }
+  return result;
+}
+
+/// The table of a sound safetensors file as Python writes it; TypeScript has the parser for all others.
+void add_safetensors(WeightTable& table, const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  uint64_t length = 0;
+  file.read(reinterpret_cast<char*>(&length), 8);
+  std::string header(static_cast<size_t>(length), ' ');
+  file.read(header.data(), static_cast<std::streamsize>(length));
+  if (!file) throw Error(ErrorCode::io, path + " cannot be read");
+  const int index = table.add_file(path);
+  for (size_t at = header.find("\":{\"dtype\":\""); at != std::string::npos;
+       at = header.find("\":{\"dtype\":\"", at + 1)) {
+    const size_t begin = header.rfind('"', at - 1) + 1;
+    const char kind = header[at + 12];
+    if (kind != 'F' && kind != 'B') continue;  // position_ids
+    const TensorType type = kind == 'B' ? TensorType::bf16 : header[at + 13] == '1' ? TensorType::f16 : TensorType::f32;
+    const std::vector<int64_t> place = numbers_after(header, "data_offsets", at);
+    table.add(header.substr(begin, at - begin), type, numbers_after(header, "shape", at), false, index,
+              8 + length + static_cast<uint64_t>(place[0]), static_cast<uint64_t>(place[1] - place[0]));
+  }
+}
+
+std::vector<float> noise(const std::string& seed, int64_t count) {
+  Random random(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = random.uniform();
+  return values;
+}
+
+/// A model, its weights' file, and one call of it that fills `out`.
+template <class Model, class Config>
+struct Subject {
+  const char* name;
+  const char* file;
+  Config config;
+  void (*call)(Model&, const CancelToken*, std::vector<float>& out);
+
+  std::unique_ptr<Model> load(const CancelToken* cancel = nullptr, Precision precision = Precision::automatic) const {
+    WeightTable table;
+    add_safetensors(table, std::string(ND_FIXTURES) + "/models/" + file);
+    int count = 0;  // the best table this CPU has
+    Loader loader{table, *available_kernels(&count)[0], ThreadPool::shared(), cancel, precision};
+    return std::make_unique<Model>(config, loader);
+  }
+};
+
+UnetConfig unet_config() {
+  UnetConfig config;
+  config.block_channels = {8, 8, 16, 16};
+  config.layers_per_block = {2, 2, 2, 2};
+  config.down_transformer_depth = config.up_transformer_depth = {1, 1, 1, 0};
+  config.heads = {8, 8, 8, 8};
+  config.context_width = 20;
+  config.norm_groups = 4;
+  return config;
+}
+
+VaeConfig vae_config(bool quantized) {
+  VaeConfig config;
+  config.block_channels = quantized ? std::vector<int64_t>{8, 8, 16} : std::vector<int64_t>{8, 8, 16, 16};
+  config.norm_groups = 4;
+  if (quantized) {
+    config.layers_per_block = 1;
+    config.latent_channels = config.codebook_width = 3;
+    config.codebook_size = 37;
+  }
+  return config;
+}
+
+TextEncoderConfig text_config() {
+  TextEncoderConfig config;
+  config.vocab_size = 131;
+  config.width = 32;
+  config.layers = 3;
+  config.heads = 4;
+  config.intermediate = 72;
+  return config;
+}
+
+void call_unet(Unet& model, const CancelToken* cancel, std::vector<float>& out) {
+  const std::vector<float> latents = noise("latents", 2 * 4 * 16 * 24), context = noise("context", 2 * 9 * 20);
+  const float timesteps[] = {981.0f, 17.5f};
+  out.resize(latents.size());
+  model.predict(latents.data(), 2, 16, 24, timesteps, context.data(), 9, out.data(), cancel);
+}
+
+void call_vae(Vae& model, const CancelToken* cancel, std::vector<float>& out) {
+  const std::vector<float> image = noise("image", 3 * 64 * 48), latents = noise("latents", 4 * 9 * 7);
+  std::vector<float> moments(8 * 8 * 6), tiled(3 * 72 * 56);
+  out.resize(tiled.size());
+  model.encode(image.data(), 1, 64, 48, nullptr, moments.data(), cancel);
+  const Tiling tiling{4, 2};
+  model.decode(latents.data(), 1, 9, 7, &tiling, tiled.data(), cancel);
+  model.decode(latents.data(), 1, 9, 7, nullptr, out.data(), cancel);
+  out.insert(out.end(), moments.begin(), moments.end());
+  out.insert(out.end(), tiled.begin(), tiled.end());
+}
+
+void call_vq(Vae& model, const CancelToken* cancel, std::vector<float>& out) {
+  const std::vector<float> image = noise("image", 3 * 32 * 40);
+  std::vector<float> latents(3 * 8 * 10);
+  std::vector<int32_t> codes(8 * 10);
+  out.resize(3 * 32 * 40);
+  model.encode(image.data(), 1, 32, 40, nullptr, latents.data(), cancel);
+  model.quantize(latents.data(), 1, 8, 10, codes.data(), cancel);
+  model.lookup(codes.data(), 1, 8, 10, latents.data());
+  model.decode(latents.data(), 1, 8, 10, nullptr, out.data(), cancel);
+}
+
+void call_text(TextEncoder& model, const CancelToken* cancel, std::vector<float>& out) {
+  std::vector<int32_t> tokens(3 * 77);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 31 % 131);
+  out.resize(tokens.size() * 32);
+  model.encode(tokens.data(), 3, 77, 0, out.data(), cancel);
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+template <class Model, class Config>
+void life(const Subject<Model, Config>& subject) {
+  const std::string name = std::string("models/") + subject.name;
+  const int rounds = small() ? 3 : 20;
+  test(name + " gives the same after trim, cancellation and loading anew", [&] {
+    std::unique_ptr<Model> model = subject.load();
+    std::vector<float> first, out;
+    subject.call(*model, nullptr, first);
+    for (float value : first)
+      if (!(value - value == 0.0f)) return "not finite";
+    const auto began = std::chrono::steady_clock::now();
+    subject.call(*model, nullptr, out);
+    if (!same(out, first)) return "a second call differs";
+    const auto whole = std::chrono::steady_clock::now() - began;
+    int cancelled = 0;
+    for (int round = 0; round < rounds; ++round) {
+      CancelToken token;
+      std::thread other([&] {
+        std::this_thread::sleep_for(whole * round / rounds);
+        token.cancel();
+      });
+      try {
+        subject.call(*model, &token, out);
+      } catch (const Cancelled&) {
+        ++cancelled;
+        model->trim();
+      }
+      other.join();
+      subject.call(*model, nullptr, out);
+      if (!same(out, first)) return "a call after a cancelled one differs";
+    }
+    if (cancelled == 0) return "nothing was cancelled";
+    model = subject.load();
+    subject.call(*model, nullptr, out);
+    return same(out, first) ? "" : "loaded anew it differs";
+  });
+  test(name + " loading can be cancelled", [&] {
+    CancelToken token;
+    token.cancel();
+    try {
+      subject.load(&token);
+      return "no Cancelled";
+    } catch (const Cancelled&) {
+    }
+    for (int round = 0; round < rounds; ++round) {
+      CancelToken later;
+      std::thread other([&] {
+        std::this_thread::sleep_for(std::chrono::microseconds(100 * round));
+        later.cancel();
+      });
+      try {
+        subject.load(&later);
+      } catch (const Cancelled&) {
+      }
+      other.join();
+    }
+    return "";
+  });
+  test(name + " in several threads at once", [&] {
+    std::vector<float> alone;
+    subject.call(*subject.load(), nullptr, alone);
+    std::vector<std::vector<float>> outs(3);
+    std::vector<std::thread> threads;
+    for (std::vector<float>& out : outs) {
+      threads.emplace_back([&] {
+        const std::unique_ptr<Model> model = subject.load();
+        for (int i = 0; i < 3; ++i) subject.call(*model, nullptr, out);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const std::vector<float>& out : outs)
+      if (!same(out, alone)) return "it differs from what it is alone";
+    return "";
+  });
+  test(name + " in every precision", [&] {
+    for (const Precision precision : {Precision::f32, Precision::bf16, Precision::i8}) {
+      std::vector<float> out;
+      subject.call(*subject.load(nullptr, precision), nullptr, out);
+      for (float value : out)
+        if (!(value - value == 0.0f)) return "not finite";
+    }
+    return "";
+  });
+}
+
+/// Runs `change` on a file of 64 floats after it was opened, then reads it; the error's text, or ''.
+template <class Change>
+std::string read_after(Change change) {
+  const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
+  std::ofstream(path, std::ios::binary) << std::string(256, '\1');
+  std::string message;
+  try {
+    WeightTable table;
+    table.add("w", TensorType::f32, {64}, false, table.add_file(path), 0, 256);
+    change(path);
+    int count = 0;
+    std::vector<float> out(64);
+    table.find("w").read(*available_kernels(&count)[0], 0, 64, out.data());
+  } catch (const Error& error) {
+    message = error.code() == ErrorCode::io ? error.what() : std::string("wrong code: ") + error.what();
+  }
+  std::remove(path.c_str());
+  return message;
+}
+
+void files() {
+  // Of a mapping, the same is a SIGBUS, and the end of the process.
+  test("weights/ a file that shrinks after it was opened", [] {
+    const std::string message = read_after([](const std::string& path) {
+      if (truncate(path.c_str(), 100) != 0) std::abort();
+    });
+    return message.find("ends at byte 100 now") != std::string::npos ? "" : "unexpected: " + message;
+  });
+  test("weights/ a file that is deleted after it was opened", [] {
+    return read_after([](const std::string& path) { std::remove(path.c_str()); });
+  });
+  test("weights/ reads what is there, in pieces and in any order", [] {
+    const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
+    const std::vector<float> values = noise("values", 100000);
+    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(values.data()), 400000);
+    std::string why;
+    {
+      WeightTable table;
+      table.add("w", TensorType::f32, {100000}, false, table.add_file(path), 0, 400000);
+      int count = 0;
+      Random random("order");
+      std::vector<float> out(100000);
+      for (int i = 0; i < 200 && why.empty(); ++i) {
+        const int64_t begin = i == 0 ? 0 : random.below(100000);
+        const int64_t length = i == 0 ? 100000 : 1 + random.below(100000 - begin) % (i % 2 ? 50 : 60000);
+        table.find("w").read(*available_kernels(&count)[0], begin, length, out.data());
+        if (std::memcmp(out.data(), values.data() + begin, static_cast<size_t>(length) * 4) != 0)
+          why = "wrong from " + std::to_string(begin);
+      }
+    }
+    std::remove(path.c_str());
+    return why;
+  });
+}
+
+const Register suite([] {
+  files();
+  life(Subject<Unet, UnetConfig>{"unet", "sd1/unet/diffusion_pytorch_model.safetensors", unet_config(), call_unet});
+  life(Subject<Vae, VaeConfig>{"vae", "vae-kl/vae/diffusion_pytorch_model.safetensors", vae_config(false), call_vae});
+  life(Subject<Vae, VaeConfig>{"vq", "vq/vae/diffusion_pytorch_model.safetensors", vae_config(true), call_vq});
+  life(Subject<TextEncoder, TextEncoderConfig>{"text", "clip/text_encoder/model.safetensors", text_config(), call_text});
+});
+
+}  // namespace
+}  // namespace nd::test

@@ -1,0 +1,106 @@
+/** What no type checker stops: prompts, schedulers and signals that were made to hurt. After each, the pipeline goes on. */
+import t from 'tap'
+import { DiffusionPipeline, type GenerateOptions, type Scheduler, type Tensor } from '../../lib/index.js'
+import { fixtures, quick } from '../pipeline/support.js'
+
+const pipe = await DiffusionPipeline.load()
+t.teardown(() => pipe.dispose())
+const once: GenerateOptions = { ...quick, steps: 1, guidanceScale: 1, width: 32, height: 32 }
+
+t.test('prompts', async (t) => {
+  const prompts = {
+    'lone surrogates': 'a \ud800 b \udc00',
+    'a NUL': 'a\0b',
+    emoji: '🍕👩‍👩‍👧'.repeat(50),
+    'open brackets': '('.repeat(8192),
+    'brackets that close nothing': ')]'.repeat(1000),
+    backslashes: '\\'.repeat(2000),
+    blanks: ' \n\t\u2028'.repeat(2000),
+    'one long word': 'a'.repeat(2000),
+    'a weight beyond every number': '(pizza:1e999) (pizza:nan) (pizza:-1)',
+  }
+  for (const [name, prompt] of Object.entries(prompts)) {
+    const { latents } = await pipe.generate({ ...once, prompt, outputType: 'latents' })
+    t.ok(latents!.data.every(Number.isFinite), name)
+  }
+  await t.rejects(pipe.generate({ ...once, prompt: 'a'.repeat(100_000) }), {
+    name: 'RangeError',
+    message: /^Expected at most 8192 characters for prompt but received 100000$/,
+  })
+})
+
+t.test('sizes that no memory holds', async (t) => {
+  const before = process.memoryUsage.rss()
+  for (const image of [undefined, `${fixtures}/text-ddim.png`]) {
+    await t.rejects(pipe.generate({ ...quick, width: 100_000, height: 100_000, image }), {
+      code: 'OUT_OF_MEMORY',
+      message: /^1 × 100000×100000 would need [\d.]+ TiB of memory, but this process may use/,
+    })
+  }
+  t.ok(process.memoryUsage.rss() - before < 200e6, 'refused before anything was allocated')
+})
+
+t.test('schedulers that break their promises', async (t) => {
+  const make = (change: object) =>
+    ({
+      timesteps: [999],
+      initNoiseSigma: 1,
+      scaleModelInput: (x: Tensor) => x,
+      step: (x: Tensor) => x,
+      addNoise: (x: Tensor) => x,
+      ...change,
+    }) as Scheduler
+  const cases: [object, { name?: string; message: RegExp | string }][] = [
+    [{ scaleModelInput: () => 5 }, { name: 'TypeError', message: /result of scheduler\.scaleModelInput/ }],
+    [{ step: () => undefined }, { name: 'TypeError', message: /result of scheduler\.step/ }],
+    [
+      { step: () => ({ data: new Float32Array(3), shape: [1, 1, 1, 3] }) },
+      { name: 'RangeError', message: /Expected shape \[1, 4, 8, 8\] for the result of scheduler\.step/ },
+    ],
+    [{ timesteps: { length: 1e9 } }, { name: 'TypeError', message: /scheduler\.timesteps\[0\]/ }],
+    [
+      {
+        step() {
+          throw new Error('mine')
+        },
+      },
+      { message: 'mine' },
+    ],
+  ]
+  for (const [change, error] of cases)
+    await t.rejects(pipe.generate({ ...once, scheduler: make(change) }), error)
+  t.equal((await pipe.generate({ ...once, scheduler: make({}) })).images.length, 1)
+})
+
+t.test('signals that cannot be let go of', async (t) => {
+  const half = { aborted: false, addEventListener() {} }
+  await t.rejects(pipe.generate({ ...once, signal: half as never }), { message: /AbortSignal for signal/ })
+  const thrower = {
+    ...half,
+    removeEventListener() {
+      throw new Error('mine')
+    },
+  }
+  await t.rejects(pipe.generate({ ...once, signal: thrower as never }), { message: 'mine' })
+  t.equal((await pipe.generate(once)).images.length, 1, 'the next caller has its turn')
+})
+
+t.test('numbers that are none', async (t) => {
+  const nan = (...shape: number[]): Tensor => ({
+    data: new Float32Array(shape.reduce((a, b) => a * b)).fill(NaN),
+    shape,
+  })
+  const spoiled: Partial<GenerateOptions>[] = [
+    { latents: nan(1, 4, 8, 8) },
+    { prompt: undefined, promptEmbeds: nan(1, 24, 128) },
+    { image: nan(1, 3, 32, 32) },
+    { image: nan(1, 3, 32, 32), mask: nan(1, 1, 32, 32) },
+  ]
+  for (const options of spoiled) {
+    const { warnings } = await pipe.generate({ ...once, ...options, steps: 2 })
+    t.match(warnings.join(), /not finite numbers/, Object.keys(options).join())
+  }
+  const detached = nan(1, 4, 8, 8)
+  structuredClone(detached.data.buffer, { transfer: [detached.data.buffer as ArrayBuffer] })
+  await t.rejects(pipe.generate({ ...once, latents: detached }), { name: 'RangeError', message: /latents/ })
+})
