@@ -1,5 +1,5 @@
-// Whole models of the fixtures through what a server does to them: load, run, cancel, trim, several at once. Their numbers
-// are compared in test/models; this is about memory and threads, for the sanitizers above all.
+// Whole models of the fixtures through what a server does to them: load, run, cancel, trim, several at once.
+// Their numbers are compared in test/models; this is about memory and threads, for the sanitizers above all.
 #include <unistd.h>
 
 #include <chrono>
@@ -55,7 +55,9 @@ void add_safetensors(WeightTable& table, const std::string& path) {
     const size_t begin = header.rfind('"', at - 1) + 1;
     const char kind = header[at + 12];
     if (kind != 'F' && kind != 'B') continue;  // position_ids
-    const TensorType type = kind == 'B' ? TensorType::bf16 : header[at + 13] == '1' ? TensorType::f16 : TensorType::f32;
+    const TensorType type = kind == 'B'              ? TensorType::bf16
+                            : header[at + 13] == '1' ? TensorType::f16
+                                                     : TensorType::f32;
     const std::vector<int64_t> place = numbers_after(header, "data_offsets", at);
     table.add(header.substr(begin, at - begin), type, numbers_after(header, "shape", at), false, index,
               8 + length + static_cast<uint64_t>(place[0]), static_cast<uint64_t>(place[1] - place[0]));
@@ -77,7 +79,8 @@ struct Subject {
   Config config;
   void (*call)(Model&, const CancelToken*, std::vector<float>& out);
 
-  std::unique_ptr<Model> load(const CancelToken* cancel = nullptr, Precision precision = Precision::automatic) const {
+  std::unique_ptr<Model> load(const CancelToken* cancel = nullptr,
+                              Precision precision = Precision::automatic) const {
     WeightTable table;
     add_safetensors(table, std::string(ND_FIXTURES) + "/models/" + file);
     int count = 0;  // the best table this CPU has
@@ -120,7 +123,8 @@ TextEncoderConfig text_config() {
 }
 
 void call_unet(Unet& model, const CancelToken* cancel, std::vector<float>& out) {
-  const std::vector<float> latents = noise("latents", 2 * 4 * 16 * 24), context = noise("context", 2 * 9 * 20);
+  const std::vector<float> latents = noise("latents", 2 * 4 * 16 * 24),
+                           context = noise("context", 2 * 9 * 20);
   const float timesteps[] = {981.0f, 17.5f};
   out.resize(latents.size());
   model.predict(latents.data(), 2, 16, 24, timesteps, context.data(), 9, out.data(), cancel);
@@ -273,9 +277,8 @@ void files() {
     });
     return message.find("ends at byte 100 now") != std::string::npos ? "" : "unexpected: " + message;
   });
-  test("weights/ a file that is deleted after it was opened", [] {
-    return read_after([](const std::string& path) { std::remove(path.c_str()); });
-  });
+  test("weights/ a file that is deleted after it was opened",
+       [] { return read_after([](const std::string& path) { std::remove(path.c_str()); }); });
   test("weights/ reads what is there, in pieces and in any order", [] {
     const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
     const std::vector<float> values = noise("values", 100000);
@@ -302,10 +305,14 @@ void files() {
 
 const Register suite([] {
   files();
-  life(Subject<Unet, UnetConfig>{"unet", "sd1/unet/diffusion_pytorch_model.safetensors", unet_config(), call_unet});
-  life(Subject<Vae, VaeConfig>{"vae", "vae-kl/vae/diffusion_pytorch_model.safetensors", vae_config(false), call_vae});
-  life(Subject<Vae, VaeConfig>{"vq", "vq/vae/diffusion_pytorch_model.safetensors", vae_config(true), call_vq});
-  life(Subject<TextEncoder, TextEncoderConfig>{"text", "clip/text_encoder/model.safetensors", text_config(), call_text});
+  life(Subject<Unet, UnetConfig>{"unet", "sd1/unet/diffusion_pytorch_model.safetensors", unet_config(),
+                                 call_unet});
+  life(Subject<Vae, VaeConfig>{"vae", "vae-kl/vae/diffusion_pytorch_model.safetensors", vae_config(false),
+                               call_vae});
+  life(
+      Subject<Vae, VaeConfig>{"vq", "vq/vae/diffusion_pytorch_model.safetensors", vae_config(true), call_vq});
+  life(Subject<TextEncoder, TextEncoderConfig>{"text", "clip/text_encoder/model.safetensors", text_config(),
+                                               call_text});
 });
 
 }  // namespace
