@@ -36,15 +36,15 @@ function noise(count) {
 }
 
 const loaders = {
-  textEncoder: (part) => native().loadTextEncoder(part.config, part.source),
-  unet: (part) => native().loadUnet(part.config, part.source),
-  vae: (part) => native().loadVae(part.config, part.source),
+  textEncoder: (part, precision) => native().loadTextEncoder(part.config, { ...part.source, precision }),
+  unet: (part, precision) => native().loadUnet(part.config, { ...part.source, precision }),
+  vae: (part, precision) => native().loadVae(part.config, { ...part.source, precision }),
 }
 
-async function component(path, name) {
+async function component(path, name, precision) {
   const model = await openModel(path)
   if (!model[name]) throw new Error(`${path} has no ${name}`)
-  return { part: await loaders[name](model[name]), config: model[name].config }
+  return { part: await loaders[name](model[name], precision), config: model[name].config }
 }
 
 /** Reads the model's files once, so that they lie in the page cache. */
@@ -54,8 +54,8 @@ async function warmPages(model) {
     for await (const chunk of createReadStream(file, { highWaterMark: 1 << 22 })) void chunk
 }
 
-async function text({ model, repeat, batch }) {
-  const { part, config } = await component(model, 'textEncoder')
+async function text({ model, precision, repeat, batch }) {
+  const { part, config } = await component(model, 'textEncoder', precision)
   const tokens = Int32Array.from({ length: batch * 77 }, () => Math.floor(Math.random() * config.vocabSize))
   return {
     seconds: await best(repeat, () => part.encode(tokens, batch, 77, 0)),
@@ -63,8 +63,8 @@ async function text({ model, repeat, batch }) {
   }
 }
 
-async function unet({ model, repeat, batch, size }) {
-  const { part, config } = await component(model, 'unet')
+async function unet({ model, precision, repeat, batch, size }) {
+  const { part, config } = await component(model, 'unet', precision)
   const side = size / 8
   const latents = noise(batch * config.inChannels * side * side)
   const context = noise(batch * 77 * config.contextWidth)
@@ -74,8 +74,8 @@ async function unet({ model, repeat, batch, size }) {
   return { seconds: await best(repeat, predict), weightBytes: part.weightBytes, workingBytes }
 }
 
-async function vaeDecode({ model, repeat, size }) {
-  const { part, config } = await component(model, 'vae')
+async function vaeDecode({ model, precision, repeat, size }) {
+  const { part, config } = await component(model, 'vae', precision)
   const side = size / 8
   const latents = noise(config.latentChannels * side * side)
   const figures = { weightBytes: part.weightBytes, workingBytes: part.decodeBytes(1, side, side) }
@@ -85,8 +85,8 @@ async function vaeDecode({ model, repeat, size }) {
   }
 }
 
-async function vaeEncode({ model, repeat, size }) {
-  const { part, config } = await component(model, 'vae')
+async function vaeEncode({ model, precision, repeat, size }) {
+  const { part, config } = await component(model, 'vae', precision)
   const image = noise(config.inChannels * size * size)
   const figures = { weightBytes: part.weightBytes, workingBytes: part.encodeBytes(1, size, size) }
   return {
@@ -95,16 +95,19 @@ async function vaeEncode({ model, repeat, size }) {
   }
 }
 
-async function load({ model }) {
+async function load({ model, precision }) {
   const description = await openModel(model)
   await warmPages(description)
-  const parts = [] // held, so that the peak is that of all of them together
-  const time = await seconds(async () => {
+  let weightBytes = 0
+  // Twice: where a hypervisor has taken the machine's memory back, the first use of each page measures the hypervisor.
+  const time = await best(2, async () => {
     const again = await openModel(model)
-    for (const name of Object.keys(loaders)) if (again[name]) parts.push(await loaders[name](again[name]))
+    const parts = [] // held, so that the peak is that of all of them together
+    for (const name of Object.keys(loaders))
+      if (again[name]) parts.push(await loaders[name](again[name], precision))
+    weightBytes = parts.reduce((sum, part) => sum + part.weightBytes, 0)
+    for (const part of parts) part.dispose()
   })
-  const weightBytes = parts.reduce((sum, part) => sum + part.weightBytes, 0)
-  for (const part of parts) part.dispose()
   return { seconds: time, weightBytes }
 }
 

@@ -4,6 +4,7 @@
  * usage: npm run bench -- [options]
  *   --model PATH     a full-size model (shared/peers/make_sd15.py writes one); without it, only the model in the box
  *   --size 512 --batch 1 --repeat 3 --threads N
+ *   --precision auto|f32|bf16|int8   what our products multiply (auto: as the weights are stored)
  *   --only a,b       only these cases (--list names them; 'kernels' is one)
  *   --rounds 1       how often everything is done, peers included; the best of each counts
  *   --peers SCRIPT   also time PyTorch and OpenVINO: the path of bench_peers.py; --model must be a diffusers folder
@@ -32,6 +33,7 @@ const { values } = parseArgs({
     batch: { type: 'string', default: '1' },
     repeat: { type: 'string', default: '3' },
     threads: { type: 'string' },
+    precision: { type: 'string', default: 'auto' },
     only: { type: 'string' },
     list: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '1' },
@@ -72,6 +74,7 @@ const options = {
   batch: count('batch'),
   repeat: count('repeat'),
   ...(values.threads ? { threads: count('threads') } : {}),
+  precision: values.precision,
 }
 const only = values.only?.split(',')
 const chosen = Object.keys(cases).filter((name) =>

@@ -14,7 +14,7 @@ constexpr int64_t kPlanes = 16;
 constexpr int64_t kMostExtraBytes = 20 << 20, kMostExtraBytesF32 = 4 << 20;
 constexpr int64_t kFewestChannels = 32;  // below, transforms cost more than they save
 // Transformed input of one block of tiles; it and the products of one panel should stay in L2.
-constexpr int64_t kBlockBytes = 384 << 10;
+constexpr int64_t kBlockBytes = 768 << 10;
 constexpr int64_t kRowMultiple = 6, kMostTiles = 96;
 
 int64_t element_bytes(const PackedMatrix& weights) {

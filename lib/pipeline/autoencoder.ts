@@ -5,7 +5,7 @@ import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { checkPrecision, type LoadOptions } from '../options.js'
 import { openModel } from '../weights/index.js'
-import { cancellable, Component, type CallOptions } from './component.js'
+import { abandonable, cancellable, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
 import { checkTiling, chooseTiling, type TilingOption } from './tiling.js'
 
@@ -99,7 +99,8 @@ export class AutoencoderKL extends ImageModel {
 
   /** A model file or folder that holds an autoencoder, alone or with the rest. */
   static async load(path: string, options: ImageModelOptions = {}): Promise<AutoencoderKL> {
-    return AutoencoderKL.from(await describeVae(path, options), options)
+    const load = async () => AutoencoderKL.from(await describeVae(path, options), options)
+    return abandonable(checkImageOptions(options).signal, load())
   }
 
   /** @internal */
@@ -141,14 +142,18 @@ export class AutoencoderKL extends ImageModel {
   }
 }
 
+/** The options, checked. */
+export function checkImageOptions(options: unknown): ImageModelOptions {
+  const { precision, signal } = checkObject(options, 'options', ['precision', 'signal'])
+  return { precision: checkPrecision(precision), signal: checkSignal(signal) }
+}
+
 /** The autoencoder in a file or folder. */
 export async function describeVae(
   path: string,
   options: ImageModelOptions,
 ): Promise<NonNullable<ModelDescription['vae']>> {
-  checkObject(options, 'options', ['precision', 'signal'])
-  const signal = checkSignal(options.signal)
-  const precision = checkPrecision(options.precision)
+  const { precision, signal } = checkImageOptions(options)
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
   signal?.throwIfAborted()
   const { vae } = await openModel(path)

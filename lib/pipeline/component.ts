@@ -48,6 +48,33 @@ export async function cancellable<T>(
 }
 
 /**
+ * What `loading` resolves to. After an abort it rejects at once and does not wait for what has been loaded so far to be
+ * freed: of gigabytes, that takes longer than an abort may. Should loading succeed all the same, its result is disposed of.
+ */
+export async function abandonable<T extends { dispose(): Promise<void> }>(
+  signal: AbortSignal | undefined,
+  loading: Promise<T>,
+): Promise<T> {
+  if (!signal) return loading
+  let onAbort!: () => void
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([loading, aborted])
+  } catch (error) {
+    loading.then(
+      (late) => late.dispose(),
+      () => {},
+    )
+    throw error
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/**
  * A part of a model in the engine: weights, and one call at a time, in the order of the callers. (Waiting here and not in
  * the engine keeps libuv's few threads free for the rest of the program.)
  */

@@ -22,7 +22,7 @@ import {
   type ScheduleDescription,
 } from '../weights/index.js'
 import { AutoencoderKL } from './autoencoder.js'
-import { joinSignals } from './component.js'
+import { abandonable, joinSignals } from './component.js'
 import { workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { run, type Parts } from './run.js'
@@ -110,9 +110,14 @@ export class DiffusionPipeline {
    */
   static async load(path: string = modelInTheBox(), options: LoadOptions = {}): Promise<DiffusionPipeline> {
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    const { threads, precision, signal } = checkLoadOptions(options)
-    signal?.throwIfAborted()
+    const checked = checkLoadOptions(options)
+    checked.signal?.throwIfAborted()
+    return abandonable(checked.signal, DiffusionPipeline.#load(path, checked))
+  }
+
+  static async #load(path: string, { threads, precision, signal }: LoadOptions): Promise<DiffusionPipeline> {
     const description = await openModel(path)
+    signal?.throwIfAborted()
     const { unet, vae, textEncoder } = description
     if (!unet || !vae) {
       const missing = unet ? 'an autoencoder' : 'a UNet'

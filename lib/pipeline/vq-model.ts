@@ -3,8 +3,14 @@ import { DiffusionError } from '../errors.js'
 import { native, type NativeVae } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
-import { describeVae, ImageModel, type ImageModelOptions, type TiledCallOptions } from './autoencoder.js'
-import { cancellable, type CallOptions } from './component.js'
+import {
+  checkImageOptions,
+  describeVae,
+  ImageModel,
+  type ImageModelOptions,
+  type TiledCallOptions,
+} from './autoencoder.js'
+import { abandonable, cancellable, type CallOptions } from './component.js'
 
 /** Codes of a batch of images: one for each latent, row by row. */
 export interface Codes {
@@ -35,6 +41,10 @@ export class VqModel extends ImageModel {
 
   /** A model file or folder that holds a VQModel. */
   static async load(path: string, options: ImageModelOptions = {}): Promise<VqModel> {
+    return abandonable(checkImageOptions(options).signal, VqModel.#load(path, options))
+  }
+
+  static async #load(path: string, options: ImageModelOptions): Promise<VqModel> {
     const description = await describeVae(path, options)
     const { signal } = options
     if (!description.config.codebook) {

@@ -26,8 +26,8 @@ export interface QuantizeOptions {
   /**
    * Exceptions, `pattern=type` separated by commas: `unet.*attn*=q8_0,*.conv_in.*=f16`. Patterns match whole names such as
    * `unet.down_blocks.0.resnets.0.conv1.weight`, * any characters and ? one; the first that matches counts. Without one,
-   * the VAE, embeddings, the UNet's first and last convolution and its time embedding become f16 (what is stored in fewer
-   * bits already stays so), and biases, norms and tiny tensors f32.
+   * the VAE, embeddings, the UNet's first and last convolution and its time embedding become f16, its level of highest
+   * resolution q8_0 at least (what is stored in fewer bits already stays so), and biases, norms and tiny tensors f32.
    */
   rules?: string
   /** Ends the work within 100 ms; nothing is left behind. */

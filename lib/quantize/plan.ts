@@ -3,7 +3,7 @@ import { GGML_TYPES, ggmlBytes } from '../weights/gguf-types.js'
 import type { GgufTensor } from '../weights/gguf-writer.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { groupOf } from './groups.js'
-import { DEFAULT_RULES, type Rule } from './rules.js'
+import { bitsOf, defaultRules, type Rule } from './rules.js'
 
 /** What happens to one tensor. */
 export interface PlannedTensor extends GgufTensor {
@@ -48,6 +48,7 @@ const TINY = 1024
 /** @param rules tried before the defaults, in their order */
 export function planTensors(model: ModelDescription, type: TensorType, rules: readonly Rule[]): Plan {
   const used = new Set<Rule>()
+  const defaults = defaultRules(type, model.unet?.config.blockChannels.length ?? 0)
   const tensors: PlannedTensor[] = []
   const components = [
     ['text_encoder', model.textEncoder?.source],
@@ -59,7 +60,8 @@ export function planTensors(model: ModelDescription, type: TensorType, rules: re
       const name = `${component}.${entry.name}`
       const rule = rules.find(({ matches }) => matches(name))
       if (rule) used.add(rule)
-      tensors.push(planTensor(name, entry, source!, rule ? rule.type : defaultType(name, entry, type), rule))
+      const wanted = rule ? rule.type : defaultType(name, entry, type, defaults)
+      tensors.push(planTensor(name, entry, source!, wanted, rule))
     }
   }
   return { tensors, unusedRules: rules.filter((rule) => !used.has(rule)).map(({ text }) => text) }
@@ -95,15 +97,20 @@ function planTensor(
   }
 }
 
-function defaultType(name: string, entry: TensorEntry, type: TensorType): TensorType {
+function defaultType(
+  name: string,
+  entry: TensorEntry,
+  type: TensorType,
+  defaults: readonly Rule[],
+): TensorType {
   // Biases and norms: a few kilobytes that everything else is added to or multiplied with.
   if (storedShape(entry.shape).length < 2) return 'f32'
   // Types without blocks are for whole models.
   if (GGML_TYPES[type].elements === 1) return type
-  const kept = DEFAULT_RULES.find(({ matches }) => matches(name))?.type
+  const kept = defaults.find(({ matches }) => matches(name))?.type
   if (!kept) return type
   // What is stored in fewer bits already gains nothing from more.
-  return bits(entry.type) < bits(kept) ? entry.type : kept
+  return bitsOf(entry.type) < bitsOf(kept) ? entry.type : kept
 }
 
 function fitting(type: TensorType, row: number): TensorType {
@@ -116,10 +123,6 @@ function storedShape(shape: readonly number[]): number[] {
   let rank = shape.length
   while (rank > 2 && shape[rank - 1] === 1) rank--
   return shape.slice(0, rank)
-}
-
-function bits(type: TensorType): number {
-  return (GGML_TYPES[type].bytes * 8) / GGML_TYPES[type].elements
 }
 
 function count(shape: readonly number[]): number {

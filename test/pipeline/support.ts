@@ -33,6 +33,18 @@ export async function difference(image: Image, file: string): Promise<number> {
   return largestDifference(data, image.data)
 }
 
+/** Peak signal-to-noise ratio of a picture against a PNG of the fixtures, in dB; −Infinity for another size. */
+export async function psnr(image: Image, file: string): Promise<number> {
+  const { data, info } = await sharp(join(fixtures, file))
+    .removeAlpha()
+    .raw()
+    .toBuffer({ resolveWithObject: true })
+  if (info.width !== image.width || info.height !== image.height) return -Infinity
+  let squares = 0
+  for (let i = 0; i < data.length; i++) squares += (data[i] - image.data[i]) ** 2
+  return 10 * Math.log10((255 * 255 * data.length) / squares)
+}
+
 export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return Infinity
   let largest = 0

@@ -47,7 +47,7 @@ t.test('files of other formats', async (t) => {
     ['.safetensors', '<!DOCTYPE html><html>', 'MODEL_FORMAT', /a web page/],
     ['.gguf', 'lmgg....', 'UNSUPPORTED_MODEL', /before GGUF/],
     ['.gguf', 'nonsense', 'MODEL_FORMAT', /expected a file that begins with "GGUF"/],
-    ['.gguf', '', 'MODEL_FORMAT', /truncated/],
+    ['.gguf', '', 'MODEL_FORMAT', /expected a safetensors or GGUF file, found an empty one/],
     [
       '.onnx',
       'nonsense',

@@ -1,0 +1,203 @@
+/** Whole models: quantized, opened and used again. */
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import type { TensorType } from '../../lib/native.js'
+import { quantizeModel, type QuantizeOptions } from '../../lib/quantize/index.js'
+import { openModel } from '../../lib/weights/index.js'
+import { compute, load } from '../models/compute.js'
+import { cases, copyModel, fixtures, tensor, unpackForms } from '../models/fixtures.js'
+import { readSafetensors } from '../../lib/weights/safetensors.js'
+import { folder, relativeError } from './support.js'
+
+const forms = unpackForms()
+t.teardown(() => forms.remove())
+
+/** Relative error of the model's predictions against the golden ones. */
+async function predictionError(path: string): Promise<number> {
+  const of = cases.find(({ model, kind }) => model === 'sd1' && kind === 'predict')!
+  const unet = await load(path, 'unet')
+  const error = relativeError(
+    (await compute(unet, of)) as Float32Array,
+    tensor(of, 'output').data as Float32Array,
+  )
+  unet.dispose()
+  return error
+}
+
+t.test('a UNet in each type predicts what it did before', async (t) => {
+  const dir = folder(t)
+  const most: Partial<Record<TensorType, number>> = {
+    f32: 1e-5,
+    f16: 2e-3,
+    q8_0: 0.03,
+    q5_1: 0.15,
+    q4_0: 0.3,
+    q4_k: 0.25,
+  }
+  for (const [type, limit] of Object.entries(most) as [TensorType, number][]) {
+    const path = dir.path(`${type}.gguf`)
+    const report = await quantizeModel(join(fixtures, 'sd1', 'unet'), path, { type })
+    const error = await predictionError(path)
+    t.ok(error <= limit, `${type}: ${error}`)
+    t.equal(report.groups.reduce((sum, { parameters }) => sum + parameters, 0), report.parameters) // prettier-ignore
+    t.equal(readFileSync(path).length, report.fileBytes)
+    t.ok(
+      report.error < limit && report.error > 0 === (type !== 'f32' && type !== 'f16'),
+      `${type}: ${report.error}`,
+    )
+  }
+})
+
+t.test('everything but the weights stays: configuration, schedule, tokenizer', async (t) => {
+  const dir = folder(t)
+  for (const name of ['folder', 'sd1.safetensors', 'sd1-bf16.gguf', 'sd2.safetensors']) {
+    const path = dir.path('model.gguf')
+    await quantizeModel(forms.path(name), path, { type: 'Q8_0' as TensorType })
+    const [before, after] = [await openModel(forms.path(name)), await openModel(path)]
+    for (const part of ['unet', 'vae', 'textEncoder'] as const) {
+      const [old, now] = [before[part], after[part]]
+      t.equal(now === undefined, old === undefined, `${name}: ${part}`)
+      if (!old || !now) continue
+      t.same({ ...now, source: 0 }, { ...old, source: 0 }, `${name}: ${part}`)
+      t.same(now.source.tensors.map(({ name, shape }) => [name, shape]), old.source.tensors.map(({ name, shape }) => [name, shape])) // prettier-ignore
+    }
+    const rest = ({ architecture, imageSize, schedule, tokenizer }: typeof before) => ({
+      architecture,
+      imageSize,
+      schedule,
+      tokenizer,
+    })
+    t.same(rest(after), rest(before), name)
+    t.equal(after.format, 'gguf')
+  }
+})
+
+t.test('a quantized file can be quantized again, onto itself', async (t) => {
+  const dir = folder(t)
+  const path = dir.path('a.gguf')
+  await quantizeModel(join(fixtures, 'sd1', 'unet'), path, { type: 'q8_0' })
+  const first = readFileSync(path)
+  const report = await quantizeModel(path, path, { type: 'q8_0' })
+  t.equal(report.error < 1e-4, true, 'blocks are found again')
+  t.equal(readFileSync(path).length, first.length)
+  await quantizeModel(path, path, { type: 'q4_0' })
+  t.ok(readFileSync(path).length < first.length)
+  t.ok((await predictionError(path)) < 0.35)
+  t.same(dir.files(), ['a.gguf'])
+})
+
+t.test('progress, and an abort that leaves nothing behind', async (t) => {
+  const dir = folder(t)
+  const input = join(fixtures, 'sd1', 'unet')
+  const seen: number[] = []
+  await quantizeModel(input, dir.path('a.gguf'), {
+    type: 'q8_0',
+    onProgress({ done, total, tensor }) {
+      seen.push(done / total)
+      if (done < total) t.match(tensor, /^unet\./)
+    },
+  })
+  t.same(seen, [...seen].sort((a, b) => a - b)) // prettier-ignore
+  t.same([seen[0], seen.at(-1)], [0, 1])
+
+  const reason = new Error('enough')
+  for (const at of [0, 5, seen.length - 1]) {
+    const abort = new AbortController()
+    let calls = 0
+    const options: QuantizeOptions = {
+      type: 'q8_0',
+      signal: abort.signal,
+      onProgress: () => void (calls++ === at && abort.abort(reason)),
+    }
+    const path = dir.path(`aborted-${at}.gguf`)
+    const work = quantizeModel(input, path, options)
+    if (at < seen.length - 1) {
+      await t.rejects(work, reason, `call ${at}`)
+      t.equal(existsSync(path), false)
+    } else await work
+  }
+  await t.rejects(
+    quantizeModel(input, dir.path('b.gguf'), { type: 'q8_0', signal: AbortSignal.abort(reason) }),
+    reason,
+  )
+  const failing = { type: 'q8_0' as const, onProgress: () => { throw reason } } // prettier-ignore
+  await t.rejects(quantizeModel(input, dir.path('c.gguf'), failing), reason, 'a throwing listener')
+  t.same(dir.files(), ['a.gguf', `aborted-${seen.length - 1}.gguf`])
+})
+
+t.test('weights that a type cannot hold are refused by name', async (t) => {
+  const dir = folder(t)
+  const copy = join(copyModel('sd1'), 'unet')
+  const file = join(copy, 'diffusion_pytorch_model.safetensors')
+  const { tensors } = await readSafetensors(file)
+  const { offset, type } = tensors.get('mid_block.resnets.0.conv1.weight')!
+  const bytes = readFileSync(file)
+  t.equal(type, 'f16')
+  for (const value of [0x7e00, 0x7c00, 0xfc00]) {
+    bytes.writeUInt16LE(value, offset + 4)
+    writeFileSync(file, bytes)
+    await t.rejects(
+      quantizeModel(copy, dir.path('a.gguf'), { type: 'q8_0' }),
+      {
+        code: 'MODEL_FORMAT',
+        message:
+          /unet\.mid_block\.resnets\.0\.conv1\.weight holds NaN, infinity.*add the rule unet\.mid.*=f32/,
+      },
+      value.toString(16),
+    )
+    await quantizeModel(copy, dir.path('b.gguf'), { type: 'q8_0', rules: '*mid*conv1.weight=f32' })
+  }
+  t.same(dir.files(), ['b.gguf'])
+})
+
+t.test('damaged quantized files', async (t) => {
+  const dir = folder(t)
+  const path = dir.path('a.gguf')
+  await quantizeModel(join(fixtures, 'sd1', 'unet'), path, { type: 'q4_0' })
+  const bytes = readFileSync(path)
+  const model = await openModel(path)
+  const last = model.unet!.source.tensors.reduce((a, b) => (a.offset > b.offset ? a : b))
+  writeFileSync(path, bytes.subarray(0, last.offset + last.bytes - 1))
+  await t.rejects(openModel(path), {
+    code: 'MODEL_FORMAT',
+    message: /expected it to end within the file's \d+ bytes/,
+  })
+  // Cut short after it was opened: the engine looks again.
+  await t.rejects(quantizeModel(path, dir.path('b.gguf'), { type: 'q8_0' }), { code: 'MODEL_FORMAT' })
+  const { native } = await import('../../lib/native.js')
+  await t.rejects(native().loadUnet(model.unet!.config, model.unet!.source), {
+    code: 'MODEL_FORMAT',
+    message: /ends at byte/,
+  })
+  // Garbage in the blocks is no error, and no crash.
+  const noise = Buffer.from(bytes)
+  for (let i = bytes.length >> 1; i < bytes.length; i++) noise[i] = (i * 2654435761) >>> 24
+  writeFileSync(path, noise)
+  await t.resolves(predictionError(path))
+  t.same(dir.files(), ['a.gguf'])
+})
+
+t.test('wrong options', async (t) => {
+  const dir = folder(t)
+  const input = join(fixtures, 'sd1', 'unet')
+  const call = (options: unknown, output: unknown = dir.path('a.gguf'), from: unknown = input) =>
+    quantizeModel(from as string, output as string, options as QuantizeOptions)
+  await t.rejects(call(undefined), TypeError)
+  await t.rejects(call({}), {
+    name: 'TypeError',
+    message: /Expected one of f32, .* for type but received undefined/,
+  })
+  await t.rejects(call({ type: 'q4_k_m' }), { name: 'RangeError', message: /did you mean q4_k/ })
+  await t.rejects(call({ type: 'q8_0', rule: '' }), { name: 'TypeError', message: /did you mean rules/ })
+  await t.rejects(call({ type: 'q8_0', rules: 'x' }), RangeError)
+  await t.rejects(call({ type: 'q8_0', signal: 1 }), TypeError)
+  await t.rejects(call({ type: 'q8_0', onProgress: 1 }), TypeError)
+  await t.rejects(call({ type: 'q8_0' }, ''), RangeError)
+  await t.rejects(call({ type: 'q8_0' }, 5), TypeError)
+  await t.rejects(call({ type: 'q8_0' }, dir.path('none/a.gguf')), { code: 'IO' })
+  await t.rejects(call({ type: 'q8_0' }, undefined, dir.path('none')), { code: 'MODEL_NOT_FOUND' })
+  copyFileSync(join(fixtures, 'versions.json'), dir.path('x.gguf'))
+  await t.rejects(call({ type: 'q8_0' }, undefined, dir.path('x.gguf')), { code: 'MODEL_FORMAT' })
+  t.same(dir.files(), ['x.gguf'])
+})
