@@ -50,8 +50,7 @@ Napi::Value convert_rows(const Napi::CallbackInfo& info) {
     return run_async(
         info.Env(), std::move(token),
         [=](const nd::CancelToken& cancel) {
-          // Mapped for this call alone: when it ends, the pages that were read no longer count as this
-          // process's.
+          // Opened for this call alone, so that nothing has to be disposed of.
           const nd::WeightTable table = source->build();
           *error = nd::convert_rows(table.find(source->tensors[0].name), type, channels_last, first, count,
                                     nd::best_kernels(), nd::ThreadPool::shared(), &cancel, bytes.data());

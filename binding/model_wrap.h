@@ -104,6 +104,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
           nd::Loader loader{table, nd::best_kernels(), nd::ThreadPool::shared(), &cancel, source->precision};
           auto model = std::make_unique<Model>(config, loader);
           *loaded = std::make_shared<Held<Model>>(std::move(model), loader.packed_bytes);
+          nd::give_heap_back();
         },
         [loaded](Napi::Env env) -> Napi::Value {
           return Self::constructor(Addon::of(env)).New({Napi::External<Shared>::New(env, loaded.get())});

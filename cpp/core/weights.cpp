@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <limits>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "core/error.h"
 #include "quant/traits.h"
 
@@ -142,6 +146,12 @@ const StoredTensor& WeightTable::require(const std::string& name, const std::vec
     throw Error(ErrorCode::model_shape, tensor.file->path() + ": expected shape " + text(shape) +
                                             " for tensor " + name + " but found " + text(tensor.shape));
   return tensor;
+}
+
+void give_heap_back() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 Compute Loader::compute_for(TensorType type, bool sensitive) const {

@@ -85,6 +85,9 @@ class WeightTable {
   std::unordered_map<std::string, StoredTensor> tensors_;
 };
 
+/// Hands the heap's free memory back to the system: packing weights passes gigabytes through it in pieces.
+void give_heap_back();
+
 /// How much precision a model's products may give up. `automatic` follows the stored weights: float32 stays,
 /// 16-bit ones multiply as bfloat16, quantized ones as int8, as far as the CPU has fast instructions for it.
 enum class Precision { automatic, f32, bf16, i8 };

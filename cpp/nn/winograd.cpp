@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kPlanes = 16;
 // The larger weights of one layer may cost this much more memory than nine values for each kernel would.
 // float32 models are the largest already.
-constexpr int64_t kMostExtraBytes = 20 << 20, kMostExtraBytesF32 = 4 << 20;
+constexpr int64_t kMostExtraBytes = 20 << 20, kMostExtraBytesF32 = 3 << 20;
 constexpr int64_t kFewestChannels = 32;  // below, transforms cost more than they save
 // Transformed input of one block of tiles; it and the products of one panel should stay in L2.
 constexpr int64_t kBlockBytes = 768 << 10;
