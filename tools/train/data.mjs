@@ -1,8 +1,9 @@
 // Renders the subjects of subjects.txt in both styles to one raw file, with their names and keywords beside it.
 //
-//   node tools/train/data.mjs /work/train/data
+//   node tools/train/data.mjs ~/nd-train/data
 //
 // drawings.bin: uint8 [subjects × styles, SIZE, SIZE, RGBA], not premultiplied, subject-major. drawings.json: its index.
+import { homedir } from 'node:os'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -27,7 +28,7 @@ const NOT_NAMES = new Set(
   ).split(' '),
 )
 const require = createRequire(import.meta.url)
-const out = process.argv[2] ?? '/work/train/data'
+const out = process.argv[2] ?? join(homedir(), 'nd-train', 'data')
 
 /** `slug = name, other name` for each subject; without names, the slug with spaces. */
 function readSubjects() {

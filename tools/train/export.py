@@ -1,6 +1,6 @@
 """Writes the trained model as a diffusers folder in fp16, with the VQ-VAE, the licences and what the model knows beside it.
 
-    python tools/train/export.py [--out /work/train/export]
+    python tools/train/export.py [--out ~/nd-train/export]
 """
 import json
 import shutil

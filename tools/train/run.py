@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-WORK = Path(os.environ.get("ND_TRAIN_DIR", "/work/train"))
+WORK = Path(os.environ.get("ND_TRAIN_DIR", Path.home() / "nd-train"))
 
 
 def arguments(description, **defaults):
