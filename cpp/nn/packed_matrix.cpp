@@ -1,19 +1,20 @@
 #include "nn/packed_matrix.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 namespace nd {
 
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+// From this size on a matrix is mapped and not allocated: what malloc is given back it may keep for itself,
+// which after an aborted load or a model that was disposed of were gigabytes.
+constexpr size_t kOwnPages = size_t{256} << 10;
 
 // A product is cut into about this many tasks, whatever the number of threads, but no task has fewer rows
 // than kMinRows: each streams a whole weight panel, which must pay.
@@ -34,7 +35,10 @@ int64_t piece_length(int64_t total, int64_t longest, int64_t multiple) {
 }  // namespace
 
 void PackedMatrix::Free::operator()(uint8_t* p) const {
-  std::free(p);
+  if (pages)
+    munmap(pages, bytes);
+  else
+    std::free(p);
 }
 
 PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner,
@@ -55,14 +59,22 @@ PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inn
   plane_bytes_ = panels * panel_bytes_;
 
   const size_t bytes = static_cast<size_t>(planes * plane_bytes_);
-  // Large matrices are read front to back at every forward: huge pages spare the TLB.
-  const size_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
-  data_.reset(
-      static_cast<uint8_t*>(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
-  if (!data_) throw std::bad_alloc();
+  if (bytes < kOwnPages) {
+    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
+    if (!data_) throw std::bad_alloc();
+  } else {
+    // Large matrices are read front to back at every forward: huge pages spare the TLB.
+    const bool huge = bytes >= 2 * kHugePage;
+    const size_t mapped = bytes + (huge ? kHugePage : 0);
+    void* pages = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) throw std::bad_alloc();
+    uintptr_t start = reinterpret_cast<uintptr_t>(pages);
+    if (huge) start = (start + kHugePage - 1) / kHugePage * kHugePage;
+    data_ = {reinterpret_cast<uint8_t*>(start), Free{pages, mapped}};
 #ifdef MADV_HUGEPAGE
-  if (alignment == kHugePage) madvise(data_.get(), bytes, MADV_HUGEPAGE);
+    if (huge) madvise(data_.get(), bytes, MADV_HUGEPAGE);
 #endif
+  }
   loader.packed_bytes += bytes;
 
   loader.pool.parallel_for(panels, loader.cancel, [&](int64_t panel, int) {

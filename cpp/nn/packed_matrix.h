@@ -52,7 +52,11 @@ class PackedMatrix {
 
  private:
   struct Free {
+    Free() {}
+    Free(void* own, size_t length) : pages(own), bytes(length) {}
     void operator()(uint8_t* p) const;
+    void* pages = nullptr;  // of a large matrix, which has a mapping of its own
+    size_t bytes = 0;
   };
   Compute compute_ = Compute::f32;
   const LowMatrix* low_ = nullptr;

@@ -2,6 +2,7 @@
 // Their numbers are compared in test/models; this is about memory and threads, for the sanitizers above all.
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include "core/error.h"
 #include "core/weights.h"
 #include "harness.h"
+#include "nn/packed_matrix.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -303,8 +305,43 @@ void files() {
   });
 }
 
+#ifdef __linux__
+int64_t resident_bytes() {
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages >> pages;
+  return pages * sysconf(_SC_PAGESIZE);
+}
+
+void memory() {
+  test("models/ freed weights go back to the system", [] {
+    const int64_t before = resident_bytes();
+    // glibc keeps blocks of up to the size of the largest one that was freed, behind anything small that
+    // still lives.
+    std::free(std::malloc(30 << 20));
+    std::vector<std::unique_ptr<char[]>> small;
+    WeightTable none;
+    int count = 0;
+    Loader loader{none, *available_kernels(&count)[0], ThreadPool::shared()};
+    {
+      std::vector<PackedMatrix> matrices;
+      for (int i = 0; i < 40; ++i) {
+        matrices.emplace_back(loader, Compute::f32, 1024, Inner{1, 1, i % 2 ? 1024 : 256},
+                              [](int64_t, float* row) { std::fill_n(row, 256, 1.0f); });
+        small.push_back(std::make_unique<char[]>(1000));
+      }
+      if (resident_bytes() - before < (50 << 20)) return std::string("there was nothing to free");
+    }
+    const int64_t left = resident_bytes() - before;
+    return left < (20 << 20) ? std::string() : std::to_string(left >> 20) + " MB are left";
+  });
+}
+#else
+void memory() {}
+#endif
+
 const Register suite([] {
   files();
+  memory();
   life(Subject<Unet, UnetConfig>{"unet", "sd1/unet/diffusion_pytorch_model.safetensors", unet_config(),
                                  call_unet});
   life(Subject<Vae, VaeConfig>{"vae", "vae-kl/vae/diffusion_pytorch_model.safetensors", vae_config(false),
