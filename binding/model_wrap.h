@@ -140,6 +140,18 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
         [output](Napi::Env) { return output.value(); });
   }
 
+  /// Calls `call(model, cancel)` on a worker and promises undefined.
+  template <class Call>
+  Napi::Value call(const Napi::CallbackInfo& info, size_t cancel_index, Call call) {
+    const Shared shared = held();
+    return run_async(
+        info.Env(), CancelTokenWrap::from(info[cancel_index], "cancel"),
+        [shared, call = std::move(call)](const nd::CancelToken& cancel) {
+          shared->use([&](Model& model) { call(model, cancel); });
+        },
+        [](Napi::Env env) { return env.Undefined(); });
+  }
+
  public:
   Napi::Value weight_bytes(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), held_ ? static_cast<double>(held_->weight_bytes()) : 0.0);

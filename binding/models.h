@@ -29,6 +29,7 @@ class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {
 
   using ModelWrap::ModelWrap;
   Napi::Value predict(const Napi::CallbackInfo& info);
+  Napi::Value prepare(const Napi::CallbackInfo& info);
   Napi::Value working_bytes(const Napi::CallbackInfo& info);
 };
 

@@ -5,6 +5,7 @@ namespace {
 
 constexpr int64_t kMostLayers = 100;
 constexpr int64_t kMostDepth = 1000;
+constexpr int64_t kMostTimesteps = 1 << 16;
 
 nd::UnetConfig read_config(Napi::Value value) {
   const Fields fields(value, "config");
@@ -47,6 +48,7 @@ Sizes read_sizes(const Napi::CallbackInfo& info, const nd::UnetConfig& config, s
 Napi::Function UnetWrap::define(Napi::Env env) {
   return DefineClass(env, kName,
                      with_common({InstanceMethod("predict", &UnetWrap::predict),
+                                  InstanceMethod("prepare", &UnetWrap::prepare),
                                   InstanceMethod("workingBytes", &UnetWrap::working_bytes)}));
 }
 
@@ -72,6 +74,16 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
                                           input->timesteps.data(), input->context.data(), sizes.length, out,
                                           &cancel);
                           });
+  });
+}
+
+Napi::Value UnetWrap::prepare(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const int64_t n = to_integer(info[1], "n", 1, kMostTimesteps);
+    auto timesteps = std::make_shared<std::vector<float>>(to_floats(info[0], "timesteps", n));
+    return call(info, 2, [=](nd::Unet& model, const nd::CancelToken& cancel) {
+      model.prepare(timesteps->data(), n, &cancel);
+    });
   });
 }
 

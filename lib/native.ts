@@ -134,7 +134,12 @@ export interface NativeUnet extends NativeModel {
     length: number,
     cancel?: CancelToken,
   ): Promise<Float32Array>
-  /** Bytes of working memory that such a call needs, computed without allocating it. */
+  /**
+   * Computes what depends on the timesteps [n] alone ahead, all at once; predict() would do it one by one. Of more than 64
+   * the first ones count: no more are kept.
+   */
+  prepare(timesteps: Float32Array, n: number, cancel?: CancelToken): Promise<void>
+  /** Bytes of working memory that such a call needs, computed without allocating it, with what is kept between calls. */
   workingBytes(n: number, h: number, w: number, length: number): number
 }
 

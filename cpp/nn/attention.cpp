@@ -7,7 +7,13 @@ namespace nd {
 
 namespace {
 constexpr int64_t kTaskQueries = 192;
+constexpr int64_t kAlignedFloats = 16;  // 64 bytes
+
+/// Packed floats of one head, rounded up so that the next one's are aligned.
+int64_t head_floats(const LowAttention& kernel, const AttentionArgs& args) {
+  return (kernel.packed_floats(args) + kAlignedFloats - 1) / kAlignedFloats * kAlignedFloats;
 }
+}  // namespace
 
 Attention::Attention(Loader& loader, const std::string& prefix, const AttentionOptions& options)
     : options_(options) {
@@ -31,55 +37,84 @@ LowAttention Attention::kernels(const Kernels& table) const {
           table.attention};
 }
 
-Feature Attention::forward(Run& run, const Feature& x, const Feature* context,
-                           const Feature* residual) const {
-  const int64_t inner = options_.heads * options_.head_dim;
-  Feature q, kv;
+AttentionArgs Attention::arguments(const float* keys_and_values, int64_t ld, int64_t length) const {
   AttentionArgs args;
-  if (options_.context_width) {
-    q = q_.forward(run, x);
-    kv = kv_.forward(run, *context);
-    args.q = q.data();
-    args.k = kv.data();
-    args.ldq = q.c;
-    args.ldk = args.ldv = kv.c;
-    args.k_len = kv.pixels();
-  } else {
-    q = qkv_.forward(run, x);
-    args.q = q.data();
-    args.k = q.data() + inner;
-    args.ldq = args.ldk = args.ldv = q.c;
-    args.k_len = q.pixels();
-  }
-  args.v = args.k + inner;
-  args.batch = x.n;
+  args.k = keys_and_values;
+  args.v = keys_and_values ? keys_and_values + inner() : nullptr;
+  args.ldk = args.ldv = ld;
+  args.k_len = length;
   args.heads = options_.heads;
   args.head_dim = options_.head_dim;
-  args.q_len = x.pixels();
   args.scale = 1.0f / std::sqrt(static_cast<float>(options_.head_dim));
   args.causal = options_.causal;
+  return args;
+}
 
-  Feature mixed(run, x.n, x.h, x.w, inner);
-  args.out = mixed.data();
-  args.ldo = inner;
+int64_t Attention::packed_floats(const Kernels& table, int64_t length) const {
+  return options_.heads * head_floats(kernels(table), arguments(nullptr, 0, length));
+}
+
+void Attention::pack(Run& run, const Feature& context, float* const* images, int64_t offset) const {
+  const Feature kv = kv_.forward(run, context);
+  const AttentionArgs args = arguments(kv.data(), kv.c, kv.pixels());
   const LowAttention kernel = kernels(run.kernels);
-  const int64_t packed_floats = (kernel.packed_floats(args) + 15) / 16 * 16;
+  const int64_t floats = head_floats(kernel, args);
+  run.parallel(context.n * args.heads, [&](int64_t task, int) {
+    const int64_t image = task / args.heads, head = task % args.heads;
+    kernel.pack(args, image, head, images[image] + offset + head * floats);
+  });
+}
+
+template <class Packed>
+Feature Attention::attend(Run& run, const Feature& x, const AttentionArgs& args, const Packed& packed) const {
+  Feature mixed(run, x.n, x.h, x.w, inner());
+  AttentionArgs all = args;
+  all.batch = x.n;
+  all.q_len = x.pixels();
+  all.out = mixed.data();
+  all.ldo = mixed.c;
+  const LowAttention kernel = kernels(run.kernels);
+  const int64_t floats = head_floats(kernel, all), scratch = kernel.scratch_floats(all);
+  const int64_t blocks = (all.q_len + kTaskQueries - 1) / kTaskQueries;
+  run.parallel(all.batch * all.heads * blocks, [&](int64_t task, int) {
+    const int64_t image = task / blocks / all.heads, head = task / blocks % all.heads;
+    const int64_t first = task % blocks * kTaskQueries;
+    kernel.attention(all, image, head, first, std::min(all.q_len, first + kTaskQueries),
+                     packed(image) + head * floats, thread_scratch(static_cast<size_t>(scratch)));
+  });
+  return mixed;
+}
+
+Feature Attention::forward(Run& run, const Feature& x, const Feature* residual) const {
+  Feature qkv = qkv_.forward(run, x);
+  AttentionArgs args = arguments(qkv.data() + inner(), qkv.c, qkv.pixels());
+  args.q = qkv.data();
+  args.ldq = qkv.c;
+  Feature mixed;
   {
-    const Scratch<float> packed(run, args.batch * args.heads * packed_floats);
-    run.parallel(args.batch * args.heads, [&](int64_t task, int) {
-      kernel.pack(args, task / args.heads, task % args.heads, packed.data() + task * packed_floats);
+    const LowAttention kernel = kernels(run.kernels);
+    const int64_t floats = head_floats(kernel, args);
+    const Scratch<float> packed(run, x.n * args.heads * floats);
+    run.parallel(x.n * args.heads, [&](int64_t task, int) {
+      kernel.pack(args, task / args.heads, task % args.heads, packed.data() + task * floats);
     });
-    const int64_t scratch = kernel.scratch_floats(args);
-    const int64_t blocks = (args.q_len + kTaskQueries - 1) / kTaskQueries;
-    run.parallel(args.batch * args.heads * blocks, [&](int64_t task, int) {
-      const int64_t head = task / blocks, first = task % blocks * kTaskQueries;
-      kernel.attention(args, head / args.heads, head % args.heads, first,
-                       std::min(args.q_len, first + kTaskQueries), packed.data() + head * packed_floats,
-                       thread_scratch(static_cast<size_t>(scratch)));
-    });
+    mixed = attend(run, x, args, [&](int64_t image) { return packed.data() + image * args.heads * floats; });
   }
+  qkv.release();
+  Fuse fuse;
+  fuse.residual = residual;
+  return out_.forward(run, mixed, fuse);
+}
+
+Feature Attention::forward(Run& run, const Feature& x, const PackedContext& context,
+                           const Feature* residual) const {
+  Feature q = q_.forward(run, x);
+  AttentionArgs args = arguments(nullptr, 0, context.length);
+  args.q = q.data();
+  args.ldq = q.c;
+  const Feature mixed =
+      attend(run, x, args, [&](int64_t image) { return context.images[image] + context.offset; });
   q.release();
-  kv.release();
   Fuse fuse;
   fuse.residual = residual;
   return out_.forward(run, mixed, fuse);

@@ -25,12 +25,11 @@ ResBlock::ResBlock(Loader& loader, const std::string& prefix, int64_t in, int64_
   }
 }
 
-Feature ResBlock::first(Run& run, const Feature& x, const Feature* time) const {
+Feature ResBlock::first(Run& run, const Feature& x, const TimeShift* time) const {
   if (!time) return conv1_.forward(run, x, &norm1_);
-  const Feature shift = time_.forward(run, *time);  // [n][1][1][out]
   Fuse fuse;
-  fuse.image_bias = shift.data();
-  fuse.image_bias_stride = shift.c;
+  fuse.image_bias = time->values;
+  fuse.image_bias_stride = time->stride;
   return conv1_.forward(run, x, &norm1_, fuse);
 }
 
@@ -40,14 +39,14 @@ Feature ResBlock::second(Run& run, const Feature& hidden, const Feature& residua
   return conv2_.forward(run, hidden, &norm2_, fuse);
 }
 
-Feature ResBlock::forward(Run& run, const Feature& x, const Feature* time) const {
+Feature ResBlock::forward(Run& run, const Feature& x, const TimeShift* time) const {
   const Feature hidden = first(run, x, time);
   if (!has_shortcut_) return second(run, hidden, x);
   const Feature shortcut = shortcut_.forward(run, x);
   return second(run, hidden, shortcut);
 }
 
-Feature ResBlock::forward(Run& run, Feature&& x, const Feature* time) const {
+Feature ResBlock::forward(Run& run, Feature&& x, const TimeShift* time) const {
   const Feature hidden = first(run, x, time);
   // Neither the shortcut nor the result needs memory beside x's: at the autoencoder's largest level that
   // spares 134 MB.

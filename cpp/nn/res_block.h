@@ -9,6 +9,12 @@
 
 namespace nd {
 
+/// What the timestep adds to the channels of each image: image i's `out` floats begin at values + i·stride.
+struct TimeShift {
+  const float* values = nullptr;
+  int64_t stride = 0;
+};
+
 class ResBlock {
  public:
   ResBlock() = default;
@@ -17,13 +23,16 @@ class ResBlock {
   ResBlock(Loader& loader, const std::string& prefix, int64_t in, int64_t out, int64_t groups, float eps,
            int64_t time_width = 0);
 
-  /// x: [n][h][w][in] → [n][h][w][out]. time: [n][1][1][time_width] after its SiLU, null where time_width is
-  /// 0. The second form gives x's memory back as soon as it is not needed.
-  Feature forward(Run& run, const Feature& x, const Feature* time) const;
-  Feature forward(Run& run, Feature&& x, const Feature* time) const;
+  /// time: [n][1][1][time_width] after its SiLU → [n][1][1][out], what TimeShift holds.
+  Feature project_time(Run& run, const Feature& time) const { return time_.forward(run, time); }
+
+  /// x: [n][h][w][in] → [n][h][w][out]. time is null where time_width is 0. The second form gives x's memory
+  /// back as soon as it is not needed.
+  Feature forward(Run& run, const Feature& x, const TimeShift* time) const;
+  Feature forward(Run& run, Feature&& x, const TimeShift* time) const;
 
  private:
-  Feature first(Run& run, const Feature& x, const Feature* time) const;
+  Feature first(Run& run, const Feature& x, const TimeShift* time) const;
   Feature second(Run& run, const Feature& hidden, const Feature& residual) const;
 
   GroupNorm norm1_, norm2_;

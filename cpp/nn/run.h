@@ -106,6 +106,8 @@ class Workspace {
     return arena.peak();
   }
   void trim() { arena_.free(); }
+  /// Bytes that are held until the next trim().
+  size_t bytes() const { return arena_.capacity(); }
 
  private:
   Arena arena_;

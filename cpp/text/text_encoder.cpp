@@ -88,7 +88,7 @@ void TextEncoder::encode(const int32_t* tokens, int64_t n, int64_t length, int64
     for (int64_t i = 0; i < config_.layers - skip; ++i) {
       const Layer& layer = layers_[static_cast<size_t>(i)];
       Feature normed = layer.norm1.forward(run, x);
-      x = layer.attention.forward(run, normed, nullptr, &x);
+      x = layer.attention.forward(run, normed, &x);
       normed = layer.norm2.forward(run, x);
       const Feature hidden = layer.up.forward(run, normed, activate);
       normed.release();

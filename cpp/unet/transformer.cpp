@@ -34,14 +34,14 @@ TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
   out_ = Linear(loader, prefix + ".ff.net.2", inner, options.channels);
 }
 
-Feature TransformerBlock::forward(Run& run, Feature x, const Feature& context) const {
+Feature TransformerBlock::forward(Run& run, Feature x, const PackedContext& context) const {
   {
     const Feature normed = norm1_.forward(run, x);
-    x = self_.forward(run, normed, nullptr, &x);
+    x = self_.forward(run, normed, &x);
   }
   {
     const Feature normed = norm2_.forward(run, x);
-    x = cross_.forward(run, normed, &context, &x);
+    x = cross_.forward(run, normed, context, &x);
   }
   Feature normed = norm3_.forward(run, x);
   const Feature hidden = gate_.forward(run, normed);
@@ -62,11 +62,27 @@ SpatialTransformer::SpatialTransformer(Loader& loader, const std::string& prefix
   }
 }
 
-Feature SpatialTransformer::forward(Run& run, Feature x, const Feature& context) const {
+int64_t SpatialTransformer::packed_floats(const Kernels& table, int64_t length) const {
+  int64_t floats = 0;
+  for (const TransformerBlock& block : blocks_) floats += block.cross().packed_floats(table, length);
+  return floats;
+}
+
+void SpatialTransformer::pack(Run& run, const Feature& context, float* const* images, int64_t offset) const {
+  for (const TransformerBlock& block : blocks_) {
+    block.cross().pack(run, context, images, offset);
+    offset += block.cross().packed_floats(run.kernels, context.pixels());
+  }
+}
+
+Feature SpatialTransformer::forward(Run& run, Feature x, PackedContext context) const {
   Feature normed = norm_.forward(run, x);
   Feature hidden = in_.forward(run, normed);
   normed.release();
-  for (const TransformerBlock& block : blocks_) hidden = block.forward(run, std::move(hidden), context);
+  for (const TransformerBlock& block : blocks_) {
+    hidden = block.forward(run, std::move(hidden), context);
+    context.offset += block.cross().packed_floats(run.kernels, context.length);
+  }
   Fuse residual;
   residual.residual = &x;
   return out_.forward(run, hidden, residual);

@@ -22,8 +22,9 @@ struct TransformerOptions {
 class TransformerBlock {
  public:
   TransformerBlock(Loader& loader, const std::string& prefix, const TransformerOptions& options);
-  /// x: [n][h][w][channels], context: [n][1][length][context_width] → as x
-  Feature forward(Run& run, Feature x, const Feature& context) const;
+  /// x: [n][h][w][channels] → as x
+  Feature forward(Run& run, Feature x, const PackedContext& context) const;
+  const Attention& cross() const { return cross_; }
 
  private:
   LayerNorm norm1_, norm2_, norm3_;
@@ -34,8 +35,13 @@ class TransformerBlock {
 class SpatialTransformer {
  public:
   SpatialTransformer(Loader& loader, const std::string& prefix, const TransformerOptions& options);
-  /// x: [n][h][w][channels], context: [n][1][length][context_width] → as x
-  Feature forward(Run& run, Feature x, const Feature& context) const;
+  /// x: [n][h][w][channels] → as x. The context's keys and values as pack() left them.
+  Feature forward(Run& run, Feature x, PackedContext context) const;
+
+  /// Floats of the keys and values that all blocks have of one image's context.
+  int64_t packed_floats(const Kernels& table, int64_t length) const;
+  /// Those of context [n][1][length][context_width]; image i's go to images[i] + offset.
+  void pack(Run& run, const Feature& context, float* const* images, int64_t offset) const;
 
  private:
   GroupNorm norm_;

@@ -23,10 +23,13 @@ Unet::Unet(const UnetConfig& config, Loader& loader) : config_(config), kernels_
 }
 
 Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t index, int64_t in,
-                             int64_t level, int64_t depth) const {
+                             int64_t level, int64_t depth) {
   const size_t l = static_cast<size_t>(level);
   const std::string number = std::to_string(index);
   Layer layer;
+  layer.number = layers_++;
+  layer.time_offset = time_channels_;
+  time_channels_ += config_.block_channels[l];
   layer.block = ResBlock(loader, prefix + ".resnets." + number, in, config_.block_channels[l],
                          config_.norm_groups, config_.norm_eps, config_.time_width());
   if (depth > 0) {
@@ -95,14 +98,88 @@ void Unet::load_up(Loader& loader) {
   }
 }
 
-Feature Unet::forward(Run& run, const Input& input) const {
-  const Feature time = time_.forward(run, input.timesteps, input.n);
-  Feature context;
-  if (config_.has_attention()) {
-    context = Feature(run, input.n, 1, input.length, config_.context_width);
-    if (!run.measuring()) std::copy_n(input.context, context.size(), context.data());
+template <class Visit>
+void Unet::each_layer(const Visit& visit) const {
+  for (const Down& down : down_)
+    for (const Layer& layer : down.layers) visit(layer);
+  for (const Layer& layer : middle_) visit(layer);
+  for (const Up& up : up_)
+    for (const Layer& layer : up.layers) visit(layer);
+}
+
+std::vector<int64_t> Unet::packed_offsets(int64_t length) const {
+  std::vector<int64_t> offsets = {0};
+  each_layer([&](const Layer& layer) {
+    int64_t floats = 0;
+    for (const SpatialTransformer& attention : layer.attention)
+      floats += attention.packed_floats(kernels_, length);
+    offsets.push_back(offsets.back() + floats);
+  });
+  return offsets;
+}
+
+void Unet::pack(Run& run, const float* contexts, int64_t length,
+                const std::vector<ContextTable::Fresh>& fresh) const {
+  Feature context(run, static_cast<int64_t>(fresh.size()), 1, length, config_.context_width);
+  std::vector<float*> images;
+  for (const ContextTable::Fresh& one : fresh) {
+    const int64_t floats = length * config_.context_width;
+    if (!run.measuring())
+      std::copy_n(contexts + one.image * floats, floats,
+                  context.data() + static_cast<int64_t>(images.size()) * floats);
+    images.push_back(one.packed);
   }
+  const std::vector<int64_t> offsets = packed_offsets(length);
+  each_layer([&](const Layer& layer) {
+    for (const SpatialTransformer& attention : layer.attention)
+      attention.pack(run, context, images.data(), offsets[static_cast<size_t>(layer.number)]);
+  });
+}
+
+void Unet::prepare_context(const float* context, int64_t n, int64_t length, const CancelToken* cancel) {
+  const auto fresh =
+      contexts_.place(context, n, length * config_.context_width, packed_offsets(length).back());
+  if (!fresh.empty()) workspace_.run(kernels_, cancel, [&](Run& run) { pack(run, context, length, fresh); });
+  contexts_.settle();
+}
+
+void Unet::shifts(Run& run, const float* timesteps, int64_t n, std::vector<std::vector<float>>& rows) const {
+  const Feature time = time_.forward(run, timesteps, n);
+  each_layer([&](const Layer& layer) {
+    const Feature shift = layer.block.project_time(run, time);
+    if (run.measuring()) return;
+    for (int64_t i = 0; i < n; ++i) {
+      std::vector<float>& row = rows[static_cast<size_t>(i)];
+      std::copy_n(shift.data() + i * shift.c, shift.c, row.data() + layer.time_offset);
+    }
+  });
+}
+
+void Unet::prepare(const float* timesteps, int64_t n, const CancelToken* cancel) {
+  prepare_times(timesteps, std::min(n, TimeTable::kMost), cancel);
+}
+
+void Unet::prepare_times(const float* timesteps, int64_t n, const CancelToken* cancel) {
+  const std::vector<float> missing = times_.missing(timesteps, n);
+  if (missing.empty()) return;
+  std::vector<std::vector<float>> rows(missing.size(),
+                                       std::vector<float>(static_cast<size_t>(time_channels_)));
+  workspace_.run(kernels_, cancel,
+                 [&](Run& run) { shifts(run, missing.data(), static_cast<int64_t>(missing.size()), rows); });
+  for (size_t i = 0; i < missing.size(); ++i) times_.add(missing[i], std::move(rows[i]));
+}
+
+Feature Unet::forward(Run& run, const Input& input) const {
+  const Feature shifts(run, input.n, 1, 1, time_channels_);
+  for (int64_t i = 0; i < input.n && !run.measuring(); ++i)
+    std::copy_n(times_.find(input.timesteps[i]), shifts.c, shifts.data() + i * shifts.c);
+  const auto time = [&](const Layer& layer) {
+    return TimeShift{shifts.data() + layer.time_offset, shifts.c};
+  };
+  const std::vector<int64_t> offsets = packed_offsets(input.context.length);
   const auto attend = [&](const Layer& layer, Feature x) {
+    PackedContext context = input.context;
+    context.offset = offsets[static_cast<size_t>(layer.number)];
     for (const SpatialTransformer& attention : layer.attention)
       x = attention.forward(run, std::move(x), context);
     return x;
@@ -115,7 +192,8 @@ Feature Unet::forward(Run& run, const Input& input) const {
   }
   for (const Down& down : down_) {
     for (const Layer& layer : down.layers) {
-      skips.push_back(attend(layer, layer.block.forward(run, skips.back(), &time)));
+      const TimeShift shift = time(layer);
+      skips.push_back(attend(layer, layer.block.forward(run, skips.back(), &shift)));
     }
     for (const Conv2d& downsample : down.downsample) skips.push_back(downsample.forward(run, skips.back()));
   }
@@ -124,8 +202,9 @@ Feature Unet::forward(Run& run, const Input& input) const {
   // begins with the last skip twice.)
   Feature x;
   for (const Layer& layer : middle_) {
-    x = attend(layer, x ? layer.block.forward(run, std::move(x), &time)
-                        : layer.block.forward(run, skips.back(), &time));
+    const TimeShift shift = time(layer);
+    x = attend(layer, x ? layer.block.forward(run, std::move(x), &shift)
+                        : layer.block.forward(run, skips.back(), &shift));
   }
 
   for (const Up& up : up_) {
@@ -133,7 +212,8 @@ Feature Unet::forward(Run& run, const Input& input) const {
       Feature both = concat(run, x ? x : skips.back(), skips.back());
       x.release();
       skips.pop_back();
-      x = attend(layer, layer.block.forward(run, std::move(both), &time));
+      const TimeShift shift = time(layer);
+      x = attend(layer, layer.block.forward(run, std::move(both), &shift));
     }
     for (const Upsample& upsample : up.upsample) {
       x = upsample.forward(run, x, skips.back().h, skips.back().w);
@@ -148,13 +228,36 @@ void Unet::predict(const float* latents, int64_t n, int64_t h, int64_t w, const 
     throw Error(ErrorCode::invalid_argument,
                 "Expected latents and context of at least one element a dimension");
   }
-  const Input input{latents, n, h, w, timesteps, context, length};
+  prepare_times(timesteps, n, cancel);
+  PackedContext packed;
+  if (config_.has_attention()) {
+    prepare_context(context, n, length, cancel);
+    packed = {contexts_.images(), 0, length};
+  }
+  const Input input{latents, n, h, w, timesteps, packed};
   workspace_.run(kernels_, cancel, [&](Run& run) { to_planar(run, forward(run, input), out); });
 }
 
+void Unet::trim() {
+  workspace_.trim();
+  contexts_.clear();
+  times_.clear();
+}
+
 size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const {
-  const Input input{nullptr, n, h, w, nullptr, nullptr, length};
-  return Workspace::measure(kernels_, [&](Run& run) { forward(run, input); });
+  const int64_t most_timesteps = std::max(n, TimeTable::kMost);
+  std::vector<std::vector<float>> no_rows;
+  const std::vector<float> timesteps(static_cast<size_t>(most_timesteps));
+  size_t bytes =
+      Workspace::measure(kernels_, [&](Run& run) { shifts(run, timesteps.data(), most_timesteps, no_rows); });
+  size_t kept = TimeTable::bytes(n, time_channels_);
+  if (config_.has_attention()) {
+    const std::vector<ContextTable::Fresh> all(static_cast<size_t>(n));
+    bytes = std::max(bytes, Workspace::measure(kernels_, [&](Run& run) { pack(run, nullptr, length, all); }));
+    kept += ContextTable::bytes(n, length * config_.context_width, packed_offsets(length).back());
+  }
+  const Input input{nullptr, n, h, w, nullptr, {nullptr, 0, length}};
+  return kept + std::max(bytes, Workspace::measure(kernels_, [&](Run& run) { forward(run, input); }));
 }
 
 }  // namespace nd

@@ -11,6 +11,7 @@
 #include "nn/res_block.h"
 #include "nn/run.h"
 #include "unet/config.h"
+#include "unet/prepared.h"
 #include "unet/timestep.h"
 #include "unet/transformer.h"
 #include "unet/upsample.h"
@@ -30,15 +31,24 @@ class Unet {
   void predict(const float* latents, int64_t n, int64_t h, int64_t w, const float* timesteps,
                const float* context, int64_t length, float* out, const CancelToken* cancel);
 
-  /// Bytes of working memory that such a call needs, computed without allocating it.
+  /// Computes what depends on the timesteps alone ahead, all at once (the first TimeTable::kMost of them):
+  /// predict() would read the same weights once for each. Throws Cancelled.
+  void prepare(const float* timesteps, int64_t n, const CancelToken* cancel);
+
+  /// Bytes of working memory that such a call needs, computed without allocating it; what is kept from one
+  /// call to the next is included.
   size_t working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const;
 
+  /// Bytes of working memory that are held until trim().
+  size_t held_bytes() const { return workspace_.bytes() + contexts_.bytes() + times_.bytes(); }
   /// Gives working memory back; the next call allocates it again.
-  void trim() { workspace_.trim(); }
+  void trim();
 
  private:
   /// One residual block and, where the level attends, the transformer after it.
   struct Layer {
+    int64_t number = 0;       // of all layers, in the order of loading
+    int64_t time_offset = 0;  // of the block's channels in what TimeTable holds
     ResBlock block;
     std::vector<SpatialTransformer> attention;  // none or one
   };
@@ -53,16 +63,28 @@ class Unet {
   struct Input {
     const float* latents;
     int64_t n, h, w;
-    const float* timesteps;
-    const float* context;
-    int64_t length;
+    const float* timesteps;  // known to times_
+    PackedContext context;   // of the first layer
   };
 
   Layer make_layer(Loader& loader, const std::string& prefix, int64_t index, int64_t in, int64_t level,
-                   int64_t depth) const;
+                   int64_t depth);
   void load_down(Loader& loader);
   void load_middle(Loader& loader);
   void load_up(Loader& loader);
+  template <class Visit>
+  void each_layer(const Visit& visit) const;
+  /// Where each layer's keys and values begin among those of one context of this length; the last element is
+  /// their sum.
+  std::vector<int64_t> packed_offsets(int64_t length) const;
+  void prepare_times(const float* timesteps, int64_t n, const CancelToken* cancel);
+  void prepare_context(const float* context, int64_t n, int64_t length, const CancelToken* cancel);
+  /// Keys and values of `fresh.size()` contexts [length][context_width], which begin at contexts + image ·
+  /// their size.
+  void pack(Run& run, const float* contexts, int64_t length,
+            const std::vector<ContextTable::Fresh>& fresh) const;
+  /// Shifts of all blocks → rows[n][time_channels_]
+  void shifts(Run& run, const float* timesteps, int64_t n, std::vector<std::vector<float>>& rows) const;
   Feature forward(Run& run, const Input& input) const;
 
   UnetConfig config_;
@@ -73,6 +95,9 @@ class Unet {
   std::vector<Layer> middle_;  // none, one without attention, or two, of which the first attends
   std::vector<Up> up_;
   GroupNorm norm_out_;
+  int64_t layers_ = 0, time_channels_ = 0;
+  TimeTable times_;
+  ContextTable contexts_;
   Workspace workspace_;
 };
 

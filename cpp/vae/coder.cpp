@@ -32,7 +32,7 @@ Feature MiddleBlock::forward(Run& run, Feature x) const {
   x = first_.forward(run, std::move(x), nullptr);
   if (attends_) {
     const Feature normed = norm_.forward(run, x);
-    x = attention_.forward(run, normed, nullptr, &x);
+    x = attention_.forward(run, normed, &x);
   }
   return second_.forward(run, std::move(x), nullptr);
 }

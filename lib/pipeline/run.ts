@@ -20,6 +20,9 @@ import { concatChannels, rows, scale, twice } from './tensors.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { Unet } from './unet.js'
 
+/** Timesteps that the UNet is told of ahead: as many as it keeps. */
+const TIMESTEPS_AHEAD = 64
+
 /** The parts of a model that a run works with. */
 export interface Parts {
   name: string
@@ -71,6 +74,8 @@ export async function* run(
   let { latents } = start
   const { timesteps, sigmas } = scheduler
   for (let i = start.begin; i < timesteps.length; i++) {
+    if ((i - start.begin) % TIMESTEPS_AHEAD === 0)
+      await unet.prepare(Array.prototype.slice.call(timesteps, i, i + TIMESTEPS_AHEAD), { signal })
     const timestep = timesteps[i]
     const { shape } = latents
     const scaled = checkTensor(

@@ -47,6 +47,21 @@ export class Unet extends Component<NativeUnet> {
     return { data, shape: [n, outChannels, h, w] }
   }
 
+  /**
+   * Computes what depends on the timesteps alone ahead, all at once: predict() does it one by one, reading the same weights
+   * each time. What predict() returns is the same. At most 64 timesteps are kept, until trim().
+   */
+  async prepare(timesteps: ArrayLike<number>, options: CallOptions = {}): Promise<void> {
+    checkObject(options, 'options', ['signal'])
+    const signal = checkSignal(options.signal)
+    if (typeof timesteps !== 'object' || timesteps === null || typeof timesteps.length !== 'number') {
+      throw new TypeError(expectation('array of numbers', 'timesteps', timesteps))
+    }
+    const list = toTimesteps(timesteps, timesteps.length)
+    if (list.length === 0) return
+    await this.call(signal, (model, cancel) => model.prepare(list, list.length, cancel))
+  }
+
   /** Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`. */
   workingBytes(n: number, h: number, w: number, length: number): number {
     return this.model.workingBytes(n, h, w, length)

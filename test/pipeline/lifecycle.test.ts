@@ -117,6 +117,14 @@ t.test('components check what they get', async (t) => {
   const latents = { data: new Float32Array(4 * 16 * 16), shape: [1, 4, 16, 16] }
   const context = { data: new Float32Array(24 * 128), shape: [1, 24, 128] }
   t.same((await pipe.unet.predict({ latents, timestep: 1, context })).shape, [1, 4, 16, 16])
+  t.equal(await pipe.unet.prepare([1, 2, 2, 999]), undefined)
+  t.equal(await pipe.unet.prepare(new Float64Array(1000)), undefined, 'more than are kept')
+  t.equal(await pipe.unet.prepare([]), undefined)
+  for (const timesteps of [null, 5, '12', undefined]) {
+    await t.rejects(pipe.unet.prepare(timesteps as never), { name: 'TypeError', message: /array of numbers/ })
+  }
+  await t.rejects(pipe.unet.prepare([1, NaN]), { name: 'RangeError', message: /finite numbers/ })
+  await t.rejects(pipe.unet.prepare([1], { signal: AbortSignal.abort() }), { name: 'AbortError' })
   await t.rejects(pipe.unet.predict({ latents: context, timestep: 1, context }), {
     name: 'RangeError',
     message: /latents/,

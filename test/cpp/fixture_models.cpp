@@ -1,0 +1,66 @@
+#include "fixture_models.h"
+
+#include <cstdlib>
+#include <fstream>
+
+#include "core/error.h"
+#include "harness.h"
+
+namespace nd::test {
+namespace {
+
+/// The numbers between the brackets that follow `key`.
+std::vector<int64_t> numbers_after(const std::string& text, const char* key, size_t at) {
+  std::vector<int64_t> result;
+  const char* p = text.c_str() + text.find('[', text.find(key, at)) + 1;
+  while (*p != ']') {
+    char* end;
+    result.push_back(std::strtoll(p, &end, 10));
+    p = *end == ',' ? end + 1 : end;
+  }
+  return result;
+}
+
+}  // namespace
+
+void add_safetensors(WeightTable& table, const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  uint64_t length = 0;
+  file.read(reinterpret_cast<char*>(&length), 8);
+  std::string header(static_cast<size_t>(length), ' ');
+  file.read(header.data(), static_cast<std::streamsize>(length));
+  if (!file) throw Error(ErrorCode::io, path + " cannot be read");
+  const int index = table.add_file(path);
+  for (size_t at = header.find("\":{\"dtype\":\""); at != std::string::npos;
+       at = header.find("\":{\"dtype\":\"", at + 1)) {
+    const size_t begin = header.rfind('"', at - 1) + 1;
+    const char kind = header[at + 12];
+    if (kind != 'F' && kind != 'B') continue;  // position_ids
+    const TensorType type = kind == 'B'              ? TensorType::bf16
+                            : header[at + 13] == '1' ? TensorType::f16
+                                                     : TensorType::f32;
+    const std::vector<int64_t> place = numbers_after(header, "data_offsets", at);
+    table.add(header.substr(begin, at - begin), type, numbers_after(header, "shape", at), false, index,
+              8 + length + static_cast<uint64_t>(place[0]), static_cast<uint64_t>(place[1] - place[0]));
+  }
+}
+
+std::vector<float> noise(const std::string& seed, int64_t count) {
+  Random random(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = random.uniform();
+  return values;
+}
+
+UnetConfig unet_config() {
+  UnetConfig config;
+  config.block_channels = {8, 8, 16, 16};
+  config.layers_per_block = {2, 2, 2, 2};
+  config.down_transformer_depth = config.up_transformer_depth = {1, 1, 1, 0};
+  config.heads = {8, 8, 8, 8};
+  config.context_width = 20;
+  config.norm_groups = 4;
+  return config;
+}
+
+}  // namespace nd::test

@@ -1,0 +1,145 @@
+// What the UNet keeps from one call to the next must never show in its results.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <thread>
+
+#include "core/thread_pool.h"
+#include "fixture_models.h"
+#include "harness.h"
+#include "unet/unet.h"
+
+namespace nd::test {
+namespace {
+
+template <class Check>
+void test(const std::string& name, Check check) {
+  if (!wanted(name)) return;
+  try {
+    report(name, check());
+  } catch (const std::exception& error) {
+    report(name, std::string("threw ") + error.what());
+  }
+}
+
+std::unique_ptr<Unet> load(Precision precision) {
+  WeightTable table;
+  add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
+  int count = 0;
+  Loader loader{table, *available_kernels(&count)[0], ThreadPool::shared(), nullptr, precision};
+  return std::make_unique<Unet>(unet_config(), loader);
+}
+
+/// One call: a row for each image, of which `contexts` names the context.
+struct Call {
+  std::vector<std::string> contexts;
+  std::vector<float> timesteps;
+  int64_t h = 6, w = 10, length = 9;
+
+  std::vector<float> operator()(Unet& unet, const CancelToken* cancel = nullptr) const {
+    const int64_t n = static_cast<int64_t>(contexts.size());
+    const std::vector<float> latents = noise("latents", n * 4 * h * w);
+    std::vector<float> context;
+    for (const std::string& name : contexts) {
+      const std::vector<float> row = noise(name, length * unet.config().context_width);
+      context.insert(context.end(), row.begin(), row.end());
+    }
+    std::vector<float> out(latents.size());
+    unet.predict(latents.data(), n, h, w, timesteps.data(), context.data(), length, out.data(), cancel);
+    return out;
+  }
+  std::string name() const {
+    std::string text;
+    for (size_t i = 0; i < contexts.size(); ++i) text += contexts[i] + "@" + test::text(timesteps[i]) + " ";
+    return text + std::to_string(h) + "x" + std::to_string(w) + " length " + std::to_string(length);
+  }
+};
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+const std::vector<Call>& calls() {
+  static const std::vector<Call> all = {
+      {{"u", "a"}, {981, 981}},
+      {{"u", "a"}, {961, 961}},
+      {{"a"}, {941}},                        // guidance outside of its interval
+      {{"u", "a"}, {921, 921}},              // and inside again
+      {{"u", "b"}, {981, 981}},              // another caller's prompt
+      {{"a", "u"}, {981, 981}},              // the same contexts in another order
+      {{"u", "u", "a", "b"}, {1, 2, 1, 2}},  // more images, one context twice
+      {{"u", "a"}, {981, 20.5f}, 9, 7},      // another size, odd
+      {{"u", "a"}, {981, 981}, 6, 10, 18},   // a longer prompt
+      {{"a"}, {981}, 6, 10, 1},              //
+      {{"u", "a"}, {981, 981}},
+  };
+  return all;
+}
+
+void prepared() {
+  for (const Precision precision : {Precision::f32, Precision::automatic, Precision::i8}) {
+    const std::string name = "unet/ precision " + std::to_string(static_cast<int>(precision)) + " ";
+    test(name + "gives the same whatever was computed before", [&] {
+      const std::unique_ptr<Unet> unet = load(precision), other = load(precision);
+      for (size_t round = 0; round < 3; ++round) {
+        for (const Call& call : calls()) {
+          other->trim();
+          if (!same(call(*unet), call(*other))) return call.name() + " differs";
+        }
+        if (round == 1) unet->trim();
+      }
+      return std::string();
+    });
+    test(name + "gives the same with timesteps prepared", [&] {
+      const std::unique_ptr<Unet> unet = load(precision), other = load(precision);
+      std::vector<float> schedule(100);  // more than are kept
+      for (size_t i = 0; i < schedule.size(); ++i) schedule[i] = 1001.0f - 10.0f * static_cast<float>(i + 1);
+      for (const float timestep : {991.0f, 501.0f, 1.0f, 3.5f}) {
+        unet->prepare(schedule.data(), static_cast<int64_t>(schedule.size()), nullptr);
+        const Call call{{"u", "a"}, {timestep, timestep}};
+        if (!same(call(*unet), call(*other))) return call.name() + " differs";
+      }
+      return std::string();
+    });
+  }
+  test("unet/ gives the same after a call was cancelled anywhere", [] {
+    const std::unique_ptr<Unet> unet = load(Precision::automatic);
+    const Call call = calls()[6];
+    const std::vector<float> expected = call(*unet);
+    int cancelled = 0;
+    for (int round = 0; round < (small() ? 5 : 60); ++round) {
+      unet->trim();
+      CancelToken token;
+      std::thread later([&] {
+        std::this_thread::sleep_for(std::chrono::microseconds(40 * round));
+        token.cancel();
+      });
+      try {
+        call(*unet, &token);
+      } catch (const Cancelled&) {
+        ++cancelled;
+      }
+      later.join();
+      if (!same(call(*unet), expected)) return "differs after round " + std::to_string(round);
+    }
+    return std::string(cancelled > 0 ? "" : "nothing was cancelled");
+  });
+  test("unet/ holds no more than it says it needs, and nothing after trim", [] {
+    const std::unique_ptr<Unet> unet = load(Precision::f32);
+    for (const Call& call : calls()) {
+      unet->trim();
+      if (unet->held_bytes() != 0) return std::string("held after trim");
+      call(*unet);
+      const size_t needed =
+          unet->working_bytes(static_cast<int64_t>(call.contexts.size()), call.h, call.w, call.length);
+      if (unet->held_bytes() == 0 || unet->held_bytes() > needed)
+        return call.name() + " holds " + std::to_string(unet->held_bytes()) + " of " + std::to_string(needed);
+    }
+    return std::string();
+  });
+}
+
+const Register suite([] { prepared(); });
+
+}  // namespace
+}  // namespace nd::test
