@@ -91,16 +91,46 @@ int64_t rounds_neon(int64_t rounds) {
 #undef ND_KEEP
   return rounds * 12 * 4 * 2;
 }
+
+// The narrow products as text, so that this file needs no flags of its own.
+#define ND_SET(i) int32x4_t s##i = vdupq_n_s32(0);
+#define ND_DOT(i) asm volatile(".arch armv8.6-a\n" ND_NAME : "+w"(s##i) : "w"(x));
+#define ND_ROUNDS(name, operations)        \
+  int64_t name(int64_t rounds) {           \
+    const int32x4_t x = vdupq_n_s32(0);    \
+    ND_CHAINS(ND_SET)                      \
+    for (int64_t r = 0; r < rounds; ++r) { \
+      ND_CHAINS(ND_DOT)                    \
+    }                                      \
+    return rounds * 12 * (operations)*2;   \
+  }
+#define ND_NAME "sdot %0.4s, %1.16b, %1.16b"
+ND_ROUNDS(rounds_neon_sdot, 16)
+#undef ND_NAME
+#define ND_NAME "usmmla %0.4s, %1.16b, %1.16b"
+ND_ROUNDS(rounds_neon_usmmla, 32)
+#undef ND_NAME
+#define ND_NAME "bfmmla %0.4s, %1.8h, %1.8h"
+ND_ROUNDS(rounds_neon_bfmmla, 16)
+#undef ND_NAME
+#undef ND_ROUNDS
+#undef ND_SET
+#undef ND_DOT
 #endif
 
 }  // namespace
 
+/// Whether a table is this one or a variant of it ("neon-i8mm" of "neon").
+static bool is(const char* table, const char* name) {
+  return !std::strncmp(table, name, std::strlen(name));
+}
+
 int64_t multiply_add(const char* table, int64_t rounds) {
 #if defined(__x86_64__)
-  if (!std::strcmp(table, "avx512")) return rounds_avx512(rounds);
-  if (!std::strcmp(table, "avx2")) return rounds_avx2(rounds);
+  if (is(table, "avx512")) return rounds_avx512(rounds);
+  if (is(table, "avx2")) return rounds_avx2(rounds);
 #elif defined(__aarch64__)
-  if (!std::strcmp(table, "neon")) return rounds_neon(rounds);
+  if (is(table, "neon")) return rounds_neon(rounds);
 #endif
   (void)table;
   (void)rounds;
@@ -109,7 +139,10 @@ int64_t multiply_add(const char* table, int64_t rounds) {
 
 int64_t dot_i8(const char* table, int64_t rounds) {
 #if defined(__x86_64__)
-  if (!std::strcmp(table, "avx512")) return rounds_avx512_i8(rounds);
+  if (is(table, "avx512")) return rounds_avx512_i8(rounds);
+#elif defined(__aarch64__)
+  if (is(table, "neon-i8mm")) return rounds_neon_usmmla(rounds);
+  if (is(table, "neon-dotprod")) return rounds_neon_sdot(rounds);
 #endif
   (void)table;
   (void)rounds;
@@ -118,7 +151,9 @@ int64_t dot_i8(const char* table, int64_t rounds) {
 
 int64_t dot_bf16(const char* table, int64_t rounds) {
 #if defined(__x86_64__)
-  if (!std::strcmp(table, "avx512")) return rounds_avx512_bf16(rounds);
+  if (is(table, "avx512")) return rounds_avx512_bf16(rounds);
+#elif defined(__aarch64__)
+  if (is(table, "neon")) return rounds_neon_bfmmla(rounds);
 #endif
   (void)table;
   (void)rounds;

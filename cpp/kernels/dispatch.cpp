@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 #include "kernels/tables.h"
@@ -37,6 +38,9 @@ bool has_feature(const char* name) {
 bool has_neon_dotprod() {
   return has_feature("hw.optional.arm.FEAT_DotProd");
 }
+bool has_neon_i8mm() {
+  return has_feature("hw.optional.arm.FEAT_I8MM");
+}
 bool has_neon_bf16() {
   return has_feature("hw.optional.arm.FEAT_BF16");
 }
@@ -45,6 +49,9 @@ bool has_neon_bf16() {
 bool has_neon_dotprod() {
   return getauxval(AT_HWCAP) >> 20 & 1;
 }
+bool has_neon_i8mm() {
+  return getauxval(AT_HWCAP2) >> 13 & 1;
+}
 bool has_neon_bf16() {
   return getauxval(AT_HWCAP2) >> 14 & 1;
 }
@@ -52,22 +59,18 @@ bool has_neon_bf16() {
 bool has_neon_dotprod() {
   return false;
 }
+bool has_neon_i8mm() {
+  return false;
+}
 bool has_neon_bf16() {
   return false;
 }
 #endif
 #endif
 
-struct Available {
-#ifdef ND_X86_KERNELS
-  Kernels avx512_table, avx2_table;  // with the narrow products that this CPU has
-#endif
-#ifdef ND_NEON_KERNELS
-  Kernels neon_table;
-#endif
-  const Kernels* tables[4];
-  int count = 0;
-
+/// Tables that differ only in their narrow products are tables of their own, so that each can be asked for.
+class Available {
+ public:
   Available() {
 #ifdef ND_X86_KERNELS
     // __builtin_cpu_supports reads CPUID and, for the AVX families, XGETBV.
@@ -76,30 +79,49 @@ struct Available {
     const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     if (avx2 && avx512) {
-      avx512_table = avx512_kernels;
+      Kernels& table = add("avx512", avx512_kernels);
       if (__builtin_cpu_supports("avx512bf16")) {
-        avx512_table.bf16 = &avx512_bf16;
-        avx512_table.bf16_attention = &avx512_bf16_attention;
+        table.bf16 = &avx512_bf16;
+        table.bf16_attention = &avx512_bf16_attention;
       }
-      if (__builtin_cpu_supports("avx512vnni")) avx512_table.i8 = &avx512_i8;
-      tables[count++] = &avx512_table;
+      if (__builtin_cpu_supports("avx512vnni")) table.i8 = &avx512_i8;
     }
     // Every CPU with AVX2 has F16C too; GCC 12's __builtin_cpu_supports does not know its name on all
     // versions.
-    if (avx2) {
-      avx2_table = avx2_kernels;
-      avx2_table.i8 = has_avxvnni() ? &avxvnni_i8 : &avx2_i8;
-      tables[count++] = &avx2_table;
-    }
+    if (avx2 && has_avxvnni()) add("avx2-vnni", avx2_kernels).i8 = &avxvnni_i8;
+    if (avx2) add("avx2", avx2_kernels).i8 = &avx2_i8;
 #endif
 #ifdef ND_NEON_KERNELS
-    neon_table = neon_kernels;
-    if (has_neon_dotprod()) neon_table.i8 = &neon_i8;
-    if (has_neon_bf16()) neon_table.bf16 = &neon_bf16;
-    tables[count++] = &neon_table;
+    // bfloat16 belongs to the best table alone.
+    const LowMatrix* bf16 = has_neon_bf16() ? &neon_bf16 : nullptr;
+    if (has_neon_i8mm()) {
+      Kernels& table = add("neon-i8mm", neon_kernels);
+      table.i8 = &neon_i8mm;
+      table.bf16 = std::exchange(bf16, nullptr);
+    }
+    if (has_neon_dotprod()) {
+      Kernels& table = add("neon-dotprod", neon_kernels);
+      table.i8 = &neon_i8;
+      table.bf16 = bf16;
+    }
+    add("neon", neon_kernels);
 #endif
     tables[count++] = &ref_kernels;
   }
+
+  static constexpr int kMost = 4;
+  const Kernels* tables[kMost];
+  int count = 0;
+
+ private:
+  Kernels& add(const char* name, const Kernels& kernels) {
+    Kernels& table = variants_[count];
+    table = kernels;
+    table.name = name;
+    tables[count++] = &table;
+    return table;
+  }
+  Kernels variants_[kMost - 1];
 };
 
 const Available& available() {

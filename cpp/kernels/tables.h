@@ -15,7 +15,7 @@ extern const LowAttention avx512_bf16_attention;
 #endif
 #ifdef ND_NEON_KERNELS
 extern const Kernels neon_kernels;
-extern const LowMatrix neon_bf16, neon_i8;
+extern const LowMatrix neon_bf16, neon_i8, neon_i8mm;
 #endif
 
 }  // namespace nd

@@ -5,6 +5,7 @@
 
 #include "cases.h"
 #include "harness.h"
+#include "tables.h"
 #include "kernels/low_matrix.h"
 
 namespace nd::test {
@@ -20,11 +21,9 @@ struct Variant {
 };
 
 std::vector<Variant> variants() {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
   std::vector<Variant> all;
-  for (int t = 0; t < count; ++t) {
-    const Kernels& k = *tables[t];
+  for (const Kernels* table : float_tables()) {
+    const Kernels& k = *table;
     if (k.bf16_attention) all.push_back({k.name + std::string("-bf16"), *k.bf16_attention, true});
     all.push_back({k.name,
                    {k.attention_packed_floats, k.attention_pack, k.attention_scratch_floats, k.attention},

@@ -5,6 +5,7 @@
 
 #include "cases.h"
 #include "harness.h"
+#include "tables.h"
 #include "kernels/kernels.h"
 
 namespace nd::test {
@@ -204,20 +205,19 @@ std::string different(const Floats& a, const Floats& b) {
 }
 
 void check(const Case& c) {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
+  const std::vector<const Kernels*> tables = float_tables();
   std::vector<std::string> names;
   bool any = false;
-  for (int i = 0; i < count; ++i) {
-    names.push_back("gemm/" + std::string(tables[i]->name) + " " + c.name());
+  for (const Kernels* table : tables) {
+    names.push_back("gemm/" + std::string(table->name) + " " + c.name());
     any = any || wanted(names.back());
   }
   if (!any) return;
   const Problem problem(c);
   std::string why;
-  const Floats truth = problem.run(*tables[count - 1], 0, false, why);
+  const Floats truth = problem.run(*tables.back(), 0, false, why);
   if (wanted(names.back())) report(names.back(), why);
-  for (int i = 0; i < count - 1; ++i) {
+  for (size_t i = 0; i + 1 < tables.size(); ++i) {
     if (!wanted(names[i])) continue;
     why.clear();
     const Floats whole = problem.run(*tables[i], 0, false, why);
@@ -284,21 +284,19 @@ void layers() {
 }
 
 void not_a_number() {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
   const float bad[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
-  for (int t = 0; t < count; ++t)
+  for (const Kernels* table : float_tables())
     for (int activation = 0; activation < 5; ++activation)
       for (float value : bad) {
         const Case c = {8, 70, 9, 1, static_cast<Activation>(activation), 0};
         const std::string name =
-            "gemm nan/" + std::string(tables[t]->name) + " " + c.name() + " value=" + text(value);
+            "gemm nan/" + std::string(table->name) + " " + c.name() + " value=" + text(value);
         if (!wanted(name)) continue;
         Problem problem(c);
         problem.a[problem.a_offset[5] + problem.runs[0].offset + 4] = value;
         for (int64_t j = 0; j < c.n; ++j) problem.weights[j * c.k + 4] = 0;  // ∞·0 is NaN too
         std::string why;
-        const Floats out = problem.run(*tables[t], 0, false, why);
+        const Floats out = problem.run(*table, 0, false, why);
         for (int64_t i = 0; i < c.m && why.empty(); ++i)
           for (int64_t j = 0; j < c.outputs(); ++j)
             if (std::isnan(out[i * problem.ldc + j]) != (i == 5))

@@ -7,6 +7,8 @@
 
 #include "harness.h"
 #include "kernels/low_matrix.h"
+#include "low_evex_vnni.h"
+#include "tables.h"
 
 namespace nd::test {
 namespace {
@@ -43,28 +45,25 @@ struct Case {
   int64_t k() const { return taps * taps * c; }
 };
 
-const Kernels& reference() {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
-  return *tables[count - 1];
-}
-
 struct Format {
   std::string name;
-  const Kernels* table;
+  const Kernels* table;  // whose panels and epilogue it shares
   const LowMatrix* low;
-  double steps;  // of int8 activations (AVX2 without VNNI: 127); 0 for bfloat16
+  double steps;  // of int8 activations; 0 for bfloat16
 };
 
 std::vector<Format> formats() {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
   std::vector<Format> all;
-  for (int t = 0; t < count; ++t) {
-    const Kernels* k = tables[t];
+  for (const Kernels* k : all_tables()) {
+    // Without VNNI, products of seven-bit activations are all that sixteen bits hold.
+    const double steps = std::string(k->name) == "avx2" ? 127.0 : 255.0;
     if (k->bf16) all.push_back({k->name + std::string("-bf16"), k, k->bf16, 0});
-    if (k->i8)
-      all.push_back({k->name + std::string("-i8"), k, k->i8, std::string(k->name) == "avx2" ? 127.0 : 255.0});
+    if (k->i8) all.push_back({k->name + std::string("-i8"), k, k->i8, steps});
+#ifdef ND_X86_KERNELS
+    if (std::string(k->name) == "avx2" && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni"))
+      all.push_back({"avx2-vnni-evex-i8", k, &avx2_evex_vnni_i8, 255.0});
+#endif
   }
   return all;
 }

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "harness.h"
+#include "tables.h"
 #include "kernels/kernels.h"
 #include "quant/convert.h"
 #include "quant/half.h"
@@ -18,12 +19,6 @@ namespace {
 template <class Check>
 void test(const std::string& name, Check check) {
   if (wanted(name)) report(name, check());
-}
-
-const Kernels& reference() {
-  int count = 0;
-  const Kernels* const* list = available_kernels(&count);
-  return *list[count - 1];
 }
 
 /// A fixture: a number, then two runs of bytes.

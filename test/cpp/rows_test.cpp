@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "harness.h"
+#include "tables.h"
 #include "kernels/kernels.h"
 
 namespace nd::test {
@@ -14,19 +15,11 @@ constexpr double kEps = 0x1p-23;
 constexpr int64_t kSizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10,  11, 12,
                               13, 14, 15, 16, 17, 31, 33, 63, 65, 130, 320};
 
-const Kernels& reference() {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
-  return *tables[count - 1];
-}
-
 void each_table(const std::string& op, const std::string& parameters,
                 const std::function<std::string(const Kernels&, Random)>& check) {
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
-  for (int t = 0; t < count; ++t) {
-    const std::string name = op + "/" + tables[t]->name + " " + parameters;
-    if (wanted(name)) report(name, check(*tables[t], Random(op + parameters)));
+  for (const Kernels* table : float_tables()) {
+    const std::string name = op + "/" + table->name + " " + parameters;
+    if (wanted(name)) report(name, check(*table, Random(op + parameters)));
   }
 }
 

@@ -65,7 +65,7 @@ static constexpr LowMatrix make_i8() {
           kPiece,
           2,
           low_panel_bytes<I8Format<I8Dot>>,
-          i8_pack_panel,
+          i8_pack_panel<4>,
           low_convert_rows<I8Rows<I8Dot>>,
           i8_gemm,
           nullptr};

@@ -1,9 +1,7 @@
 // AVX-VNNI: the dot products of AVX512-VNNI for CPUs without AVX-512 (Alder Lake, Zen 5). The instruction is
 // written with its encoding: without {vex}, assemblers choose AVX-512's.
 #define ND_ISA avxvnni_low
-#ifndef ND_VNNI  // a test on a CPU with AVX-512 only may give "%{evex%}"
 #define ND_VNNI "%{vex%}"
-#endif
 #include "kernels/simd/low_avx2.inc.h"
 
 namespace nd {

@@ -1,4 +1,6 @@
-// What the narrow products of both NEON extensions share. The including file defines ND_ISA.
+// What the narrow products of NEON's extensions share. The including file defines ND_ISA and
+// writes its instruction as a volatile asm: around the intrinsics GCC 12 loads all weights of a step first,
+// which leaves too few registers for the accumulators.
 #include <arm_neon.h>
 
 #include "kernels/tables.h"

@@ -10,7 +10,7 @@ struct I8Dot {
   static constexpr float kSteps = 255.0f, kShift = 128.0f;
   static Acc none() { return vdupq_n_s32(0); }
   static void dot(Acc& acc, Words a, Words b) {
-    acc = vdotq_s32(acc, vreinterpretq_s8_u8(a), vreinterpretq_s8_u8(b));
+    asm volatile("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(a), "w"(b));
   }
   static Vec to_float(Acc acc) { return vcvtq_f32_s32(acc); }
   static void store(uint8_t* out, Vec x) {
@@ -34,7 +34,7 @@ const LowMatrix neon_i8 = {1,
                            kPiece,
                            2,
                            low_panel_bytes<I8Format<I8Dot>>,
-                           i8_pack_panel,
+                           i8_pack_panel<4>,
                            low_convert_rows<I8Rows<I8Dot>>,
                            i8_gemm,
                            nullptr};

@@ -3,7 +3,7 @@
 //   I8Dot::kShift          what is taken from a step count to store it: 128 where activations are signed
 //   I8Dot::store(out, x)   kLanes floats, rounded to nearest, as bytes
 //   Bf16Dot::store(out, x) kLanes floats as bfloat16
-// Packing happens once, at load, and is plain.
+// Packing happens once, at load, and is plain: panels hold [k / Depth][nr][Depth] elements.
 
 constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1; the longest group of int8
 
@@ -22,6 +22,7 @@ inline uint16_t to_bfloat16(float x) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+template <int64_t Depth>
 void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                      uint8_t* panel) {
   int64_t k = 0;
@@ -29,9 +30,10 @@ void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* grou
   uint16_t* out = reinterpret_cast<uint16_t*>(panel);
   for (int64_t j = 0; j < kNr; ++j)
     for (int64_t i = 0; i < k; ++i)
-      out[i / 2 * 2 * kNr + j * 2 + i % 2] = j < count ? to_bfloat16(rows[j][i]) : 0;
+      out[i / Depth * Depth * kNr + j * Depth + i % Depth] = j < count ? to_bfloat16(rows[j][i]) : 0;
 }
 
+template <int64_t Depth>
 void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                    uint8_t* panel) {
   int64_t first = 0;
@@ -52,7 +54,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
       for (int64_t i = 0; i < length; ++i) {
         const float x = any ? rows[j][first + i] * inverse : 0.0f;
         const int32_t whole = static_cast<int32_t>(x + (x < 0 ? -0.5f : 0.5f));
-        bytes[i / 4 * 4 * kNr + j * 4 + i % 4] = static_cast<int8_t>(whole);
+        bytes[i / Depth * Depth * kNr + j * Depth + i % Depth] = static_cast<int8_t>(whole);
         total += whole;
       }
       scales[j] = most / 127.0f + check;

@@ -1,0 +1,141 @@
+// Winograd's transforms of every table, float32 and narrow, against their definition (Lavin & Gray 2016)
+// computed in double.
+#include <cmath>
+#include <functional>
+
+#include "harness.h"
+#include "kernels/low_matrix.h"
+#include "tables.h"
+
+namespace nd::test {
+namespace {
+
+constexpr double kInput[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}};  // Bᵀ
+constexpr double kOutput[2][4] = {{1, 1, 1, 0}, {0, 1, -1, -1}};                              // Aᵀ
+
+/// M d Mᵀ of a 4×4 tile at (y, x), and the sum of its terms' sizes.
+template <size_t N>
+double transformed(const double (&matrix)[N][4], const std::function<double(int, int)>& d, int y, int x,
+                   double& size) {
+  double sum = 0;
+  size = 0;
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) {
+      const double term = matrix[y][i] * matrix[x][j] * d(i, j);
+      sum += term;
+      size += std::fabs(term);
+    }
+  return sum;
+}
+
+float widen(uint16_t x) {
+  const uint32_t bits = static_cast<uint32_t>(x) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+using InputTransform = decltype(Kernels::winograd_input);
+
+/// Tiles of c channels in rows of six pixels; output channels are padded to a multiple. Narrow ones:
+/// bfloat16.
+void input(const std::string& table, InputTransform transform, int64_t c, int64_t multiple, bool narrow) {
+  const std::string name = "winograd input/" + table + " c=" + std::to_string(c);
+  if (!wanted(name)) return;
+  const int64_t width = 6, tiles = 3, padded = (c + multiple - 1) / multiple * multiple;
+  const int64_t offset[tiles] = {0, 2 * c, (2 * width + 1) * c};
+  Random random(name);
+  Floats x(6 * width * c);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.uniform();
+  const int64_t count = 16 * tiles * padded;
+  Floats out(narrow ? (count + 1) / 2 : count);
+  transform(x.get(), offset, tiles, c, width * c, padded, out.get());
+  std::string why = out.guards();
+  for (int64_t at = 0; at < count && why.empty(); ++at) {
+    const int64_t position = at / (tiles * padded), t = at / padded % tiles, j = at % padded;
+    if (j >= c && !narrow) {
+      if (!out.untouched(at)) why = "wrote channel " + std::to_string(j);
+      continue;
+    }
+    double size = 0, truth = 0;
+    if (j < c)
+      truth = transformed(
+          kInput, [&](int y, int column) -> double { return x[offset[t] + y * width * c + column * c + j]; },
+          static_cast<int>(position / 4), static_cast<int>(position % 4), size);
+    const double got = narrow ? widen(reinterpret_cast<const uint16_t*>(out.get())[at]) : out[at];
+    const double tolerance = size * 0x1p-22 + (narrow ? (std::fabs(truth) + size * 0x1p-22) * 0x1p-8 : 0);
+    if (!(std::fabs(got - truth) <= tolerance))
+      why = "position " + std::to_string(position) + " tile " + std::to_string(t) + " channel " +
+            std::to_string(j) + ": " + text(got) + ", expected " + text(truth);
+  }
+  report(name, why);
+}
+
+/// One row of tiles at the right and lower edge of an image of odd sides, with every addend.
+void output(const Kernels& table, int64_t columns, bool addends) {
+  const std::string name =
+      "winograd output/" + std::string(table.name) + " c=" + std::to_string(columns) + (addends ? " +" : "");
+  if (!wanted(name)) return;
+  const int64_t width = 5, pixel = columns + 3, row = width * pixel, tiles = 3, ld = columns + 5;
+  Random random(name);
+  Floats products(16 * tiles * ld), out(3 * row), residual(3 * row), bias(columns), image_bias(columns);
+  for (Floats* all : {&products, &residual, &bias, &image_bias})
+    for (int64_t i = 0; i < all->size(); ++i) (*all)[i] = random.uniform();
+  const int64_t offset[tiles] = {0, 2 * pixel, 2 * row + 4 * pixel};
+  const uint8_t valid[tiles] = {15, 5, 1};  // whole; left column only; one pixel
+  WinogradOutput args;
+  args.products = products.get();
+  args.tiles = tiles;
+  args.ld = ld;
+  args.columns = columns;
+  args.offset = offset;
+  args.valid = valid;
+  args.pixel = pixel;
+  args.row = row;
+  args.c = out.get();
+  if (addends) {
+    args.residual = residual.get();
+    args.bias = bias.get();
+    args.image_bias = image_bias.get();
+  }
+  table.winograd_output(args);
+  std::string why = out.guards();
+  std::vector<bool> written(static_cast<size_t>(out.size()));
+  for (int64_t t = 0; t < tiles; ++t)
+    for (int bit = 0; bit < 4; ++bit)
+      for (int64_t j = 0; j < columns && (valid[t] >> bit & 1); ++j) {
+        const int64_t at = offset[t] + bit / 2 * row + bit % 2 * pixel + j;
+        written[static_cast<size_t>(at)] = true;
+        double size = 0;
+        double truth = transformed(
+            kOutput, [&](int y, int x) -> double { return products[((y * 4 + x) * tiles + t) * ld + j]; },
+            bit / 2, bit % 2, size);
+        if (addends) {
+          truth += static_cast<double>(bias[j]) + image_bias[j] + residual[at];
+          size += 3;
+        }
+        if (why.empty() && !(std::fabs(out[at] - truth) <= size * 0x1p-21))
+          why = "tile " + std::to_string(t) + " pixel " + std::to_string(bit) + " channel " +
+                std::to_string(j) + ": " + text(out[at]) + ", expected " + text(truth);
+      }
+  for (int64_t i = 0; i < out.size() && why.empty(); ++i)
+    if (!written[static_cast<size_t>(i)] && !out.untouched(i)) why = "wrote element " + std::to_string(i);
+  report(name, why);
+}
+
+const Register suite([] {
+  for (int64_t c : {1, 3, 4, 7, 16, 17, 33, 64, 65}) {
+    for (const Kernels* table : float_tables()) {
+      if (!table->winograd_input) continue;
+      input(table->name, table->winograd_input, c, 16, false);
+      for (bool addends : {false, true}) output(*table, c, addends);
+    }
+    for (const Kernels* table : all_tables())
+      if (table->bf16 && table->bf16->winograd_input)
+        input(table->name + std::string("-bf16"), table->bf16->winograd_input, c, table->bf16->multiple,
+              true);
+  }
+});
+
+}  // namespace
+}  // namespace nd::test
