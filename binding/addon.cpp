@@ -8,6 +8,7 @@
 #include "failure.h"
 #include "kernels/kernels.h"
 #include "models.h"
+#include "nn/profile.h"
 
 namespace nd_binding {
 namespace {
@@ -60,6 +61,26 @@ Napi::Value set_threads(const Napi::CallbackInfo& info) {
   });
 }
 
+constexpr const char* kComputeNames[] = {"f32", "bf16", "int8"};
+
+/// true: forwards from now on are profiled. false: no more of them; what they took is returned.
+Napi::Value profile(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    nd::Profile::enable(to_boolean(info[0], "profile"));
+    const std::vector<nd::Profile::Row> rows = nd::Profile::take();
+    Napi::Array result = Napi::Array::New(info.Env(), rows.size());
+    for (uint32_t i = 0; i < rows.size(); ++i) {
+      Napi::Object row = Napi::Object::New(info.Env());
+      row.Set("kind", rows[i].kind);
+      row.Set("compute", kComputeNames[static_cast<size_t>(rows[i].compute)]);
+      row.Set("seconds", rows[i].seconds);
+      row.Set("operations", rows[i].operations);
+      result.Set(i, row);
+    }
+    return result;
+  });
+}
+
 // Node waits for running work when an environment ends. A call that nobody can wait for any more should not
 // keep process.exit() waiting for a minute. Cleanup hooks would come too late: they run after that wait.
 void cancel_on_exit(Napi::Env env, std::shared_ptr<RunningCalls> running) {
@@ -91,6 +112,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("CancelToken", define(CancelTokenWrap::define(env), addon->cancel_token));
   exports.Set("cpu", Napi::Function::New(env, cpu, "cpu"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
+  exports.Set("profile", Napi::Function::New(env, profile, "profile"));
   exports.Set("loadTextEncoder", Napi::Function::New(env, TextEncoderWrap::load, "loadTextEncoder"));
   exports.Set("loadUnet", Napi::Function::New(env, UnetWrap::load, "loadUnet"));
   exports.Set("loadVae", Napi::Function::New(env, VaeWrap::load, "loadVae"));

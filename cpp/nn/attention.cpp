@@ -31,10 +31,14 @@ Attention::Attention(Loader& loader, const std::string& prefix, const AttentionO
 }
 
 LowAttention Attention::kernels(const Kernels& table) const {
-  // Where the projections round their inputs, attention gains nothing from float32.
-  if (out_.compute() != Compute::f32 && table.bf16_attention) return *table.bf16_attention;
+  if (multiplies(table) == Compute::bf16) return *table.bf16_attention;
   return {table.attention_packed_floats, table.attention_pack, table.attention_scratch_floats,
           table.attention};
+}
+
+Compute Attention::multiplies(const Kernels& table) const {
+  // Where the projections round their inputs, attention gains nothing from float32.
+  return out_.compute() != Compute::f32 && table.bf16_attention ? Compute::bf16 : Compute::f32;
 }
 
 AttentionArgs Attention::arguments(const float* keys_and_values, int64_t ld, int64_t length) const {
@@ -67,6 +71,7 @@ void Attention::pack(Run& run, const Feature& context, float* const* images, int
 
 template <class Packed>
 Feature Attention::attend(Run& run, const Feature& x, const AttentionArgs& args, const Packed& packed) const {
+  Profiled layer(run, options_.context_width ? "cross-attention" : "self-attention", multiplies(run.kernels));
   Feature mixed(run, x.n, x.h, x.w, inner());
   AttentionArgs all = args;
   all.batch = x.n;
@@ -76,6 +81,7 @@ Feature Attention::attend(Run& run, const Feature& x, const AttentionArgs& args,
   const LowAttention kernel = kernels(run.kernels);
   const int64_t floats = head_floats(kernel, all), scratch = kernel.scratch_floats(all);
   const int64_t blocks = (all.q_len + kTaskQueries - 1) / kTaskQueries;
+  layer.count((all.causal ? 2.0 : 4.0) * static_cast<double>(x.n * all.q_len * all.k_len * inner()));
   run.parallel(all.batch * all.heads * blocks, [&](int64_t task, int) {
     const int64_t image = task / blocks / all.heads, head = task / blocks % all.heads;
     const int64_t first = task % blocks * kTaskQueries;
@@ -95,6 +101,7 @@ Feature Attention::forward(Run& run, const Feature& x, const Feature* residual) 
     const LowAttention kernel = kernels(run.kernels);
     const int64_t floats = head_floats(kernel, args);
     const Scratch<float> packed(run, x.n * args.heads * floats);
+    const Profiled layer(run, "self-attention", multiplies(run.kernels));
     run.parallel(x.n * args.heads, [&](int64_t task, int) {
       kernel.pack(args, task / args.heads, task % args.heads, packed.data() + task * floats);
     });

@@ -41,6 +41,7 @@ class Attention {
 
  private:
   int64_t inner() const { return options_.heads * options_.head_dim; }
+  Compute multiplies(const Kernels& table) const;
   LowAttention kernels(const Kernels& table) const;
   /// Keys and values side by side, from `keys_and_values` on in rows of `ld` floats.
   AttentionArgs arguments(const float* keys_and_values, int64_t ld, int64_t length) const;

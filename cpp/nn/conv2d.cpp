@@ -101,6 +101,8 @@ void Conv2d::convolve(Run& run, const Feature& x, const GroupNorm* norm, const F
   const Feature factors = norm ? norm->affine(run, x) : Feature();
   const float* bias = bias_.empty() ? nullptr : bias_.data();
   if (!winograd_.empty()) return winograd_.front().forward(run, x, factors, bias, fuse, out);
+  const Profiled layer(run, options_.upsample ? "upsampling convolution" : "convolution, direct",
+                       weights_.multiplies());
 
   const int64_t stride = options_.stride, scale = options_.upsample ? 2 : 1, before = options_.pad_before;
   const int64_t padded_w = x.w + before + options_.pad_after, padded_c = weights_.padded_channels();
@@ -124,8 +126,11 @@ void Conv2d::convolve(Run& run, const Feature& x, const GroupNorm* norm, const F
 
   const auto run_band = [&](int64_t first_image, int64_t first, int64_t band_height) {
     const int64_t height = input_rows(band_height);
-    copy_band(run, x, factors, {first_image, images, first * stride - before, height, before, padded_w},
-              padded);
+    {
+      const Profiled input_copy(run, "convolution input: norm, padding", weights_.multiplies());
+      copy_band(run, x, factors, {first_image, images, first * stride - before, height, before, padded_w},
+                padded);
+    }
     for (int parity = 0; parity < scale * scale; ++parity) {
       const int64_t py = parity / 2, px = parity % 2;
       int64_t m = 0;

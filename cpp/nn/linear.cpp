@@ -45,6 +45,7 @@ Linear::Linear(Loader& loader, const std::vector<std::string>& names, int64_t in
 
 /// args.m rows of x into args.c; x may be narrowed first.
 void Linear::multiply(Run& run, const float* x, LowGemmArgs args) const {
+  const Profiled layer(run, geglu_ ? "linear, GEGLU" : "linear", weights_.multiplies());
   const int64_t rows = args.m, channels = weights_.channels();
   args.bias = bias_.empty() ? nullptr : bias_.data();
   args.a = x;

@@ -30,6 +30,7 @@ GroupNorm::GroupNorm(Loader& loader, const std::string& name, int64_t channels, 
       eps_(eps) {}
 
 Feature GroupNorm::affine(Run& run, const Feature& x) const {
+  const Profiled layer(run, "group norm", Compute::f32);
   Feature out(run, x.n, 1, 2, x.c);
   const int64_t pixels = x.pixels(), bands = (pixels + kMomentRows - 1) / kMomentRows, c = x.c;
   Feature partial(run, x.n, bands, 2, c);
@@ -59,6 +60,7 @@ Feature GroupNorm::affine(Run& run, const Feature& x) const {
 }
 
 Feature GroupNorm::forward(Run& run, const Feature& x, bool silu) const {
+  const Profiled layer(run, "group norm", Compute::f32);
   const Feature factors = affine(run, x);
   Feature out(run, x.n, x.h, x.w, x.c);
   const int64_t pixels = x.pixels(), tasks = (pixels + kTaskRows - 1) / kTaskRows, c = x.c;
@@ -77,6 +79,7 @@ LayerNorm::LayerNorm(Loader& loader, const std::string& name, int64_t channels, 
       eps_(eps) {}
 
 Feature LayerNorm::forward(Run& run, const Feature& x) const {
+  const Profiled layer(run, "layer norm", Compute::f32);
   Feature out(run, x.n, x.h, x.w, x.c);
   const int64_t rows = x.rows();
   run.parallel((rows + kTaskRows - 1) / kTaskRows, [&](int64_t task, int) {

@@ -149,6 +149,7 @@ void run_product(Run& run, const PackedMatrix& matrix, const PixelBuffer* pixels
   args.n = matrix.n();
   args.k = matrix.k();
   const LowMatrix* low = matrix.low();
+  if (run.profile) run.profile->count(2.0 * static_cast<double>(args.m * args.n * args.k));
   if (low) {
     args.low_a = pixels->data();
     args.a_scales = pixels->scales();

@@ -35,6 +35,8 @@ class PackedMatrix {
                const std::function<void(int64_t, float*)>& fill, int64_t planes = 1);
 
   Compute compute() const { return compute_; }
+  /// What its products really multiply: float32 where the table has nothing narrower.
+  Compute multiplies() const { return low_ ? compute_ : Compute::f32; }
   const LowMatrix* low() const { return low_; }
   int64_t n() const { return n_; }
   int64_t k() const { return inner_.taps_y * inner_.taps_x * padded_; }

@@ -7,6 +7,7 @@
 #include "core/cancel.h"
 #include "core/thread_pool.h"
 #include "kernels/kernels.h"
+#include "nn/profile.h"
 
 namespace nd {
 
@@ -15,6 +16,7 @@ struct Run {
   ThreadPool& pool;
   const Kernels& kernels;
   const CancelToken* cancel = nullptr;
+  Profile* profile = nullptr;  // null: nobody measures
 
   /// While true, memory is only being planned: nothing may be read or written.
   bool measuring() const { return arena.measuring(); }
@@ -24,6 +26,27 @@ struct Run {
   void parallel(int64_t count, Task&& task) {
     if (!measuring()) pool.parallel_for(count, cancel, std::forward<Task>(task));
   }
+};
+
+/// While it lives, the run's time is that of this kind of layer.
+class Profiled {
+ public:
+  Profiled(Run& run, const char* kind, Compute compute) : profile_(run.profile) {
+    if (profile_) before_ = profile_->enter(kind, compute);
+  }
+  ~Profiled() {
+    if (profile_) profile_->resume(before_);
+  }
+  Profiled(const Profiled&) = delete;
+  Profiled& operator=(const Profiled&) = delete;
+  /// Operations of a product that this layer computes.
+  void count(double operations) {
+    if (profile_) profile_->count(operations);
+  }
+
+ private:
+  Profile* profile_;
+  size_t before_ = 0;
 };
 
 /// Activations in the run's arena, [n][h][w][c] row-major (NHWC). A sequence of tokens is h = 1, w = length.
@@ -94,7 +117,11 @@ class Workspace {
     arena_.begin_measuring();
     forward(run);
     arena_.reserve(arena_.peak());
+    if (!Profile::enabled()) return forward(run);
+    Profile profile;
+    run.profile = &profile;
     forward(run);
+    Profile::add(profile);
   }
   /// Bytes that such a forward needs.
   template <class Forward>

@@ -78,6 +78,7 @@ Winograd::Winograd(Loader& loader, Compute compute, int64_t in, int64_t out,
 void Winograd::forward(Run& run, const Feature& x, const Feature& factors, const float* bias,
                        const Fuse& fuse, Feature& out) const {
   if (!out) out = Feature(run, x.n, x.h, x.w, weights_.n());
+  Profiled layer(run, "3×3 convolution, Winograd", weights_.multiplies());
   const int64_t columns = (x.w + 1) / 2, width = 2 * columns + 2, c = x.c;
   const int64_t rows = band_rows(x.h, width * c * static_cast<int64_t>(sizeof(float)), 2);
   // Small images share a band.
@@ -95,7 +96,10 @@ void Winograd::forward(Run& run, const Feature& x, const Feature& factors, const
   for (int64_t image = 0; image < x.n; image += images)
     for (int64_t first = 0; first < x.h; first += rows) {
       const int64_t tile_rows = (std::min(rows, x.h - first) + 1) / 2, band_height = 2 * tile_rows + 2;
-      copy_band(run, x, factors, {image, images, first - 1, band_height, 1, width}, band);
+      {
+        const Profiled input_copy(run, "convolution input: norm, padding", Compute::f32);
+        copy_band(run, x, factors, {image, images, first - 1, band_height, 1, width}, band);
+      }
       int64_t count = 0;
       for (int64_t i = 0; i < images; ++i)
         for (int64_t ty = 0; ty < tile_rows; ++ty)
@@ -107,6 +111,7 @@ void Winograd::forward(Run& run, const Feature& x, const Feature& factors, const
             valid.data()[count] = static_cast<uint8_t>(1 | right << 1 | lower << 2 | (right && lower) << 3);
           }
       const Tiles tiles{input.data(), output.data(), valid.data(), width * c, tile_rows * columns, image};
+      layer.count(2.0 * kPlanes * static_cast<double>(count * padded * out.c));
       // Blocks do not cross images: each has its own image_bias.
       const int64_t blocks = (tiles.tiles_per_image + block - 1) / block;
       run.parallel(images * blocks, [&](int64_t task, int) {
