@@ -78,7 +78,7 @@ async function vaeDecode({ model, precision, repeat, size }) {
   const { part, config } = await component(model, 'vae', precision)
   const side = size / 8
   const latents = noise(config.latentChannels * side * side)
-  const figures = { weightBytes: part.weightBytes, workingBytes: part.decodeBytes(1, side, side) }
+  const figures = { weightBytes: part.weightBytes, workingBytes: part.decodeBytes(1, side, side, null) }
   return {
     seconds: await best(Math.min(repeat, 2), () => part.decode(latents, 1, side, side, null)),
     ...figures,
@@ -88,7 +88,7 @@ async function vaeDecode({ model, precision, repeat, size }) {
 async function vaeEncode({ model, precision, repeat, size }) {
   const { part, config } = await component(model, 'vae', precision)
   const image = noise(config.inChannels * size * size)
-  const figures = { weightBytes: part.weightBytes, workingBytes: part.encodeBytes(1, size, size) }
+  const figures = { weightBytes: part.weightBytes, workingBytes: part.encodeBytes(1, size, size, null) }
   return {
     seconds: await best(Math.min(repeat, 2), () => part.encode(image, 1, size, size, null)),
     ...figures,
@@ -144,7 +144,7 @@ async function memoryDecode({ model }) {
   const { AutoencoderKL } = await library()
   const vae = await AutoencoderKL.load(model)
   const latents = { data: noise(4 * 128 * 128), shape: [1, 4, 128, 128] }
-  const time = await seconds(() => vae.decode(latents, { tiling: true }))
+  const time = await seconds(() => vae.decode(latents))
   return { seconds: time, weightBytes: vae.weightBytes, boundBytes: vae.weightBytes + 700e6 }
 }
 

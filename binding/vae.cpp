@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "models.h"
 
 namespace nd_binding {
@@ -38,14 +40,10 @@ Sizes read_sizes(const Napi::CallbackInfo& info, size_t first, int64_t least) {
   return sizes;
 }
 
-/// null and undefined: no tiling.
-std::shared_ptr<nd::Tiling> read_tiling(Napi::Value value) {
-  if (value.IsNull() || value.IsUndefined()) return nullptr;
-  const Fields fields(value, "tiling");
-  auto tiling = std::make_shared<nd::Tiling>();
-  tiling->size = fields.integer("size", 1, kMostSide);
-  tiling->overlap = fields.integer("overlap", 0, tiling->size - 1);
-  return tiling;
+/// null and undefined: as much as it takes.
+size_t read_most_bytes(Napi::Value value) {
+  if (value.IsNull() || value.IsUndefined()) return std::numeric_limits<size_t>::max();
+  return static_cast<size_t>(to_integer(value, "bytes", 0, int64_t{1} << 53));
 }
 
 /// The output of decoding has factor² as many pixels as its input.
@@ -76,10 +74,10 @@ Napi::Value VaeWrap::encode(const Napi::CallbackInfo& info) {
     const Sizes sizes = read_sizes(info, 1, f);
     auto image =
         std::make_shared<std::vector<float>>(to_floats(info[0], "image", sizes.pixels * config.in_channels));
-    const auto tiling = read_tiling(info[4]);
+    const size_t most = read_most_bytes(info[4]);
     return compute<float>(info, 5, sizes.n * (sizes.h / f) * (sizes.w / f) * config.moment_channels(),
                           [=](nd::Vae& model, float* out, const nd::CancelToken& cancel) {
-                            model.encode(image->data(), sizes.n, sizes.h, sizes.w, tiling.get(), out,
+                            model.encode(image->data(), sizes.n, sizes.h, sizes.w, most, out,
                                          &cancel);
                           });
   });
@@ -92,10 +90,10 @@ Napi::Value VaeWrap::decode(const Napi::CallbackInfo& info) {
     const int64_t pixels = scaled_pixels(sizes, config.factor());
     auto latents = std::make_shared<std::vector<float>>(
         to_floats(info[0], "latents", sizes.pixels * config.decoded_channels()));
-    const auto tiling = read_tiling(info[4]);
+    const size_t most = read_most_bytes(info[4]);
     return compute<float>(info, 5, pixels * config.out_channels,
                           [=](nd::Vae& model, float* out, const nd::CancelToken& cancel) {
-                            model.decode(latents->data(), sizes.n, sizes.h, sizes.w, tiling.get(), out,
+                            model.decode(latents->data(), sizes.n, sizes.h, sizes.w, most, out,
                                          &cancel);
                           });
   });
@@ -106,7 +104,8 @@ Napi::Value VaeWrap::encode_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const nd::Vae& model = held()->model();
     const Sizes sizes = read_sizes(info, 0, model.config().factor());
-    return Napi::Number::New(info.Env(), static_cast<double>(model.encode_bytes(sizes.h, sizes.w)));
+    const size_t most = read_most_bytes(info[3]);
+    return Napi::Number::New(info.Env(), static_cast<double>(model.encode_bytes(sizes.h, sizes.w, most)));
   });
 }
 
@@ -114,8 +113,9 @@ Napi::Value VaeWrap::decode_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const nd::Vae& model = held()->model();
     const Sizes sizes = read_sizes(info, 0, 1);
+    const size_t most = read_most_bytes(info[3]);
     scaled_pixels(sizes, model.config().factor());
-    return Napi::Number::New(info.Env(), static_cast<double>(model.decode_bytes(sizes.h, sizes.w)));
+    return Napi::Number::New(info.Env(), static_cast<double>(model.decode_bytes(sizes.h, sizes.w, most)));
   });
 }
 

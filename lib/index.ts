@@ -57,7 +57,7 @@ export type { PredictionType, Random, Scheduler, Tensor } from './types.js'
 
 import { native, type CpuInfo } from './native.js'
 
-export type { CpuInfo, Precision, TextEncoderConfig, Tiling, UnetConfig, VaeConfig } from './native.js'
+export type { CpuInfo, Precision, TextEncoderConfig, UnetConfig, VaeConfig } from './native.js'
 
 /** The CPU as the engine sees it: instruction sets, kernels in use, threads. */
 export function cpuInfo(): CpuInfo {

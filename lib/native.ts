@@ -143,12 +143,10 @@ export interface NativeUnet extends NativeModel {
   workingBytes(n: number, h: number, w: number, length: number): number
 }
 
-/** How to decode an image too large for the memory allowed: tiles of `size` latents a side, `overlap` shared and blended. */
-export interface Tiling {
-  size: number
-  overlap: number
-}
-
+/**
+ * Images are processed one after the other. `most` is the working memory in bytes that a call may take, as far as that is
+ * possible (the less, the longer it takes; the result differs by rounding alone); null: as much as the whole image takes.
+ */
 export interface NativeVae extends NativeModel {
   /** image [n, inChannels, h, w] → moments [n, 2·latentChannels, h/f, w/f]: mean, then log variance. VQModel: latents [n, codebook.width, …] before quantization. Sizes are rounded down. */
   encode(
@@ -156,7 +154,7 @@ export interface NativeVae extends NativeModel {
     n: number,
     h: number,
     w: number,
-    tiling: Tiling | null,
+    most: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
   /** latents [n, latentChannels, h, w], unscaled → image [n, outChannels, f·h, f·w]. VQModel: quantized latents [n, codebook.width, h, w]. */
@@ -165,12 +163,12 @@ export interface NativeVae extends NativeModel {
     n: number,
     h: number,
     w: number,
-    tiling: Tiling | null,
+    most: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
-  /** Bytes of working memory of an untiled call. Images are processed one after the other: `n` does not matter. */
-  encodeBytes(n: number, h: number, w: number): number
-  decodeBytes(n: number, h: number, w: number): number
+  /** Bytes of working memory of such a call, whatever `n`. */
+  encodeBytes(n: number, h: number, w: number, most: number | null): number
+  decodeBytes(n: number, h: number, w: number, most: number | null): number
   /** VQModel: latents [n, codebook.width, h, w] → nearest code of each pixel, [n, h, w]. */
   quantize(latents: Float32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Int32Array>
   /** VQModel: codes [n, h, w] → their vectors as latents [n, codebook.width, h, w]. */

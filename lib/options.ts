@@ -90,7 +90,7 @@ export interface GenerateOptions {
   latents?: Tensor
   /** 'latents': stop before the decoder. Default: 'image'. */
   outputType?: 'image' | 'latents'
-  /** Decode and encode in tiles. Default: only where the whole image would take more than 700 MB. */
+  /** Decode and encode in bands, to save memory. Default: where the whole image would take more than 700 MB. */
   vaeTiling?: TilingOption
   /** Ends the call within 100 ms; it rejects with the signal's reason. */
   signal?: AbortSignal

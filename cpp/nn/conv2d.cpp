@@ -84,21 +84,29 @@ Feature Conv2d::forward(Run& run, const Feature& x, const GroupNorm* norm, const
   if (options_.kernel == 1 && options_.stride == 1)
     return norm ? pointwise_.forward(run, norm->forward(run, x, true), fuse)
                 : pointwise_.forward(run, x, fuse);
-  Feature out;
-  convolve(run, x, norm, fuse, out);
-  return out;
+  return forward_with(run, x, norm ? norm->affine(run, x) : Feature(), fuse);
 }
 
 Feature Conv2d::forward_onto(Run& run, const Feature& x, const GroupNorm* norm, Feature residual) const {
+  return forward_onto_with(run, x, norm ? norm->affine(run, x) : Feature(), std::move(residual));
+}
+
+Feature Conv2d::forward_with(Run& run, const Feature& x, const Feature& factors, const Fuse& fuse) const {
+  Feature out;
+  convolve(run, x, factors, fuse, out);
+  return out;
+}
+
+Feature Conv2d::forward_onto_with(Run& run, const Feature& x, const Feature& factors,
+                                  Feature residual) const {
   Fuse fuse;
   fuse.residual = &residual;
-  convolve(run, x, norm, fuse, residual);
+  convolve(run, x, factors, fuse, residual);
   return residual;
 }
 
-void Conv2d::convolve(Run& run, const Feature& x, const GroupNorm* norm, const Fuse& fuse,
+void Conv2d::convolve(Run& run, const Feature& x, const Feature& factors, const Fuse& fuse,
                       Feature& out) const {
-  const Feature factors = norm ? norm->affine(run, x) : Feature();
   const float* bias = bias_.empty() ? nullptr : bias_.data();
   if (!winograd_.empty()) return winograd_.front().forward(run, x, factors, bias, fuse, out);
   const Profiled layer(run, options_.upsample ? "upsampling convolution" : "convolution, direct",

@@ -28,10 +28,18 @@ class Conv2d {
   Conv2d() = default;
   Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out, Conv2dOptions options = {});
 
+  const Conv2dOptions& options() const { return options_; }
+  int64_t in() const { return in_; }
+  int64_t out() const { return out_; }
+
   /// x: [n][h][w][in] → [n][h'][w'][out]. With `norm`, the layer convolves SiLU(norm(x)).
   Feature forward(Run& run, const Feature& x, const GroupNorm* norm = nullptr, const Fuse& fuse = {}) const;
   /// SiLU(norm(x)) convolved, + residual, written over the residual.
   Feature forward_onto(Run& run, const Feature& x, const GroupNorm* norm, Feature residual) const;
+  /// The same two with the normalisation as GroupNorm::affine gives it, or empty for none: x may be a band of
+  /// the image that it was taken from. Not for 1×1 convolutions.
+  Feature forward_with(Run& run, const Feature& x, const Feature& factors, const Fuse& fuse = {}) const;
+  Feature forward_onto_with(Run& run, const Feature& x, const Feature& factors, Feature residual) const;
   /// A 1×1 convolution to fewer channels, written over x.
   Feature forward_in_place(Run& run, Feature x) const {
     return pointwise_.forward_in_place(run, std::move(x));
@@ -39,7 +47,7 @@ class Conv2d {
 
  private:
   /// `out` is made if it is not there yet.
-  void convolve(Run& run, const Feature& x, const GroupNorm* norm, const Fuse& fuse, Feature& out) const;
+  void convolve(Run& run, const Feature& x, const Feature& factors, const Fuse& fuse, Feature& out) const;
 
   Conv2dOptions options_;
   int64_t in_ = 0, out_ = 0;

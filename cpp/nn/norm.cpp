@@ -10,18 +10,29 @@ namespace {
 // depend on the number of threads.
 constexpr int64_t kMomentRows = 512;
 constexpr int64_t kTaskRows = 256;
-
-/// Count, mean and Σ(x−mean)² of a union of samples (Chan, Golub & LeVeque 1983).
-struct Moments {
-  double count = 0, mean = 0, m2 = 0;
-  void add(double other_count, double other_mean, double other_m2) {
-    const double total = count + other_count, delta = other_mean - mean;
-    mean += delta * other_count / total;
-    m2 += other_m2 + delta * delta * count * other_count / total;
-    count = total;
-  }
-};
+constexpr int64_t kTaskChannels = 32;
 }  // namespace
+
+void ChannelMoments::add(Run& run, const Feature& x, int64_t first, int64_t rows) {
+  const int64_t pixels = rows * x.w, pieces = (pixels + kMomentRows - 1) / kMomentRows, c = x.c;
+  const Feature partial(run, pieces, 1, 2, c);
+  if (run.measuring()) return;
+  const auto length = [&](int64_t piece) { return std::min(kMomentRows, pixels - piece * kMomentRows); };
+  run.parallel(pieces, [&](int64_t piece, int) {
+    float* moments = partial.data() + piece * 2 * c;
+    run.kernels.channel_moments(x.data() + (first * x.w + piece * kMomentRows) * c, length(piece), c, moments,
+                                moments + c);
+  });
+  channels_.resize(static_cast<size_t>(c));
+  run.parallel((c + kTaskChannels - 1) / kTaskChannels, [&](int64_t task, int) {
+    const int64_t end = std::min(c, (task + 1) * kTaskChannels);
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      const float* part = partial.data() + piece * 2 * c;
+      for (int64_t j = task * kTaskChannels; j < end; ++j)
+        channels_[static_cast<size_t>(j)].add(static_cast<double>(length(piece)), part[j], part[c + j]);
+    }
+  });
+}
 
 GroupNorm::GroupNorm(Loader& loader, const std::string& name, int64_t channels, int64_t groups, float eps)
     : gamma_(loader.vector(name + ".weight", channels)),
@@ -48,15 +59,35 @@ Feature GroupNorm::affine(Run& run, const Feature& x) const {
       const double rows = static_cast<double>(std::min(kMomentRows, pixels - band * kMomentRows));
       for (int64_t j = first; j < first + width; ++j) moments.add(rows, part[j], part[c + j]);
     }
-    const double inverse = 1.0 / std::sqrt(moments.m2 / moments.count + eps_);
     float* scale = out.data() + image * 2 * c;
-    for (int64_t j = first; j < first + width; ++j) {
-      const double g = gamma_[static_cast<size_t>(j)] * inverse;
-      scale[j] = static_cast<float>(g);
-      scale[c + j] = static_cast<float>(beta_[static_cast<size_t>(j)] - moments.mean * g);
-    }
+    write_factors(moments, first, width, scale, scale + c);
   });
   return out;
+}
+
+Feature GroupNorm::affine(Run& run, const ChannelMoments& image) const {
+  const int64_t c = static_cast<int64_t>(gamma_.size()), width = c / groups_;
+  Feature out(run, 1, 1, 2, c);
+  if (run.measuring()) return out;
+  for (int64_t first = 0; first < c; first += width) {
+    Moments group;
+    for (int64_t j = first; j < first + width; ++j) {
+      const Moments& channel = image.channels()[static_cast<size_t>(j)];
+      group.add(channel.count, channel.mean, channel.m2);
+    }
+    write_factors(group, first, width, out.data(), out.data() + c);
+  }
+  return out;
+}
+
+void GroupNorm::write_factors(const Moments& group, int64_t first, int64_t width, float* scale,
+                              float* shift) const {
+  const double inverse = 1.0 / std::sqrt(group.m2 / group.count + eps_);
+  for (int64_t j = first; j < first + width; ++j) {
+    const double g = gamma_[static_cast<size_t>(j)] * inverse;
+    scale[j] = static_cast<float>(g);
+    shift[j] = static_cast<float>(beta_[static_cast<size_t>(j)] - group.mean * g);
+  }
 }
 
 Feature GroupNorm::forward(Run& run, const Feature& x, bool silu) const {

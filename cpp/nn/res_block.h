@@ -31,6 +31,13 @@ class ResBlock {
   Feature forward(Run& run, const Feature& x, const TimeShift* time) const;
   Feature forward(Run& run, Feature&& x, const TimeShift* time) const;
 
+  /// What the block is made of, for those who run it band by band.
+  struct Parts {
+    const GroupNorm *norm1, *norm2;
+    const Conv2d *conv1, *conv2, *shortcut;  // shortcut: null where there is none
+  };
+  Parts parts() const { return {&norm1_, &norm2_, &conv1_, &conv2_, has_shortcut_ ? &shortcut_ : nullptr}; }
+
  private:
   Feature first(Run& run, const Feature& x, const TimeShift* time) const;
   Feature second(Run& run, const Feature& hidden, const Feature& residual) const;

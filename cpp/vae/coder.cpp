@@ -30,10 +30,7 @@ MiddleBlock::MiddleBlock(Loader& loader, const std::string& prefix, const VaeCon
 
 Feature MiddleBlock::forward(Run& run, Feature x) const {
   x = first_.forward(run, std::move(x), nullptr);
-  if (attends_) {
-    const Feature normed = norm_.forward(run, x);
-    x = attention_.forward(run, normed, &x);
-  }
+  if (attends_) x = attention_.forward_onto(run, norm_, std::move(x));
   return second_.forward(run, std::move(x), nullptr);
 }
 
@@ -65,17 +62,26 @@ Encoder::Encoder(Loader& loader, const VaeConfig& config) {
   }
 }
 
-Feature Encoder::forward(Run& run, Feature image) const {
-  Feature x = conv_in_.forward(run, image);
-  image.release();
+Chain Encoder::chain() const {
+  Chain chain;
+  chain.add(conv_in_);
   for (const Level& level : levels_) {
-    for (const ResBlock& block : level.blocks) x = block.forward(run, std::move(x), nullptr);
-    for (const Conv2d& downsample : level.downsample) x = downsample.forward(run, x);
+    for (const ResBlock& block : level.blocks) chain.add(block);
+    for (const Conv2d& downsample : level.downsample) chain.add(downsample);
+    chain.end_level();
   }
+  return chain;
+}
+
+void Encoder::forward(Run& run, const PlanarSource& image, const Plan& plan, float* out) const {
+  const Chain chain = this->chain();
+  Feature x = plan.banded() ? run_in_bands(run, chain, plan, {}, image, nullptr)
+                            : read_planes(run, image, {0, image.side.h});
+  x = chain.run(run, {std::move(x), {}}, plan.last, chain.links().size(), nullptr, false).x;
   x = middle_.forward(run, std::move(x));
   x = conv_out_.forward(run, x, &norm_out_);
   for (const Conv2d& quant : quant_) x = quant.forward(run, x);
-  return x;
+  write_planes(run, x, 0, {0, x.h}, x.h, out);
 }
 
 Decoder::Decoder(Loader& loader, const VaeConfig& config) {
@@ -107,18 +113,34 @@ Decoder::Decoder(Loader& loader, const VaeConfig& config) {
   conv_out_ = Conv2d(loader, "decoder.conv_out", channels, config.out_channels);
 }
 
-// At 512×512 with the SD 1.5 widths the peak is the last level's first block: 256 channels in (268 MB) and
-// 128 hidden, together 403 MB; its shortcut and its result are written over its input.
-Feature Decoder::forward(Run& run, Feature latents) const {
-  Feature x = std::move(latents);
+Chain Decoder::chain() const {
+  Chain chain;
+  const Conv2d* upsample = nullptr;
+  for (const Level& level : levels_) {
+    // With the level that it leads to: its result is the largest image of all and better not kept.
+    if (upsample) chain.add(*upsample);
+    for (const ResBlock& block : level.blocks) chain.add(block);
+    chain.end_level();
+    upsample = level.upsample.empty() ? nullptr : &level.upsample.front();
+  }
+  chain.add(conv_out_, &norm_out_);
+  return chain;
+}
+
+// The whole image at once, at 512×512 with the SD 1.5 widths, needs most at the last level's first block: 256
+// channels in (268 MB) and 128 hidden, together 403 MB; its shortcut and its result are written over its input.
+void Decoder::forward(Run& run, const PlanarSource& latents, const Plan& plan, float* out) const {
+  Feature x = read_planes(run, latents, {0, latents.side.h});
   for (const Conv2d& post_quant : post_quant_) x = post_quant.forward(run, x);
   x = conv_in_.forward(run, x);
   x = middle_.forward(run, std::move(x));
-  for (const Level& level : levels_) {
-    for (const ResBlock& block : level.blocks) x = block.forward(run, std::move(x), nullptr);
-    for (const Conv2d& upsample : level.upsample) x = upsample.forward(run, x);
-  }
-  return conv_out_.forward(run, x, &norm_out_);
+  const Chain chain = this->chain();
+  const size_t whole = plan.banded() ? plan.first : chain.links().size();
+  x = chain.run(run, {std::move(x), {}}, 0, whole, nullptr, false).x;
+  if (plan.banded())
+    run_in_bands(run, chain, plan, std::move(x), {}, out);
+  else
+    write_planes(run, x, 0, {0, x.h}, x.h, out);
 }
 
 }  // namespace nd

@@ -8,6 +8,8 @@
 #include "nn/conv2d.h"
 #include "nn/norm.h"
 #include "nn/res_block.h"
+#include "vae/bands.h"
+#include "vae/chain.h"
 #include "vae/config.h"
 
 namespace nd {
@@ -31,8 +33,10 @@ class Encoder {
  public:
   Encoder() = default;
   Encoder(Loader& loader, const VaeConfig& config);
-  /// image [n][h][w][in_channels] → [n][h/f][w/f][moment_channels], sizes rounded down
-  Feature forward(Run& run, Feature image) const;
+  /// image [in_channels][h][w] → out [moment_channels][h/f][w/f], sizes rounded down
+  void forward(Run& run, const PlanarSource& image, const Plan& plan, float* out) const;
+  /// The layers before the middle block, which a plan speaks of. Valid as long as this object stays in place.
+  Chain chain() const;
 
  private:
   struct Level {
@@ -50,8 +54,10 @@ class Decoder {
  public:
   Decoder() = default;
   Decoder(Loader& loader, const VaeConfig& config);
-  /// latents [n][h][w][decoded_channels] → image [n][f·h][f·w][out_channels]
-  Feature forward(Run& run, Feature latents) const;
+  /// latents [decoded_channels][h][w] → out [out_channels][f·h][f·w]
+  void forward(Run& run, const PlanarSource& latents, const Plan& plan, float* out) const;
+  /// The layers behind the middle block, which a plan speaks of. Valid as long as this object stays in place.
+  Chain chain() const;
 
  private:
   struct Level {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "vae/plan.h"
 
 namespace nd {
 namespace {
@@ -30,68 +31,59 @@ Vae::Vae(const VaeConfig& config, Loader& loader) : config_(config), kernels_(lo
   }
 }
 
-void Vae::encode(const float* image, int64_t n, int64_t h, int64_t w, const Tiling* tiling, float* out,
+template <class Coder>
+size_t Vae::measure(const Coder& coder, const Side& side, const Plan& plan) const {
+  return Workspace::measure(kernels_, [&](Run& run) { coder.forward(run, {nullptr, side}, plan, nullptr); });
+}
+
+Plan Vae::encode_plan(int64_t h, int64_t w, size_t most) const {
+  const Side side{h, w, config_.in_channels};
+  return choose_plan(encoder_.chain(), side, most,
+                     [&](const Plan& plan) { return measure(encoder_, side, plan); });
+}
+
+Plan Vae::decode_plan(int64_t h, int64_t w, size_t most) const {
+  const Side side{h, w, config_.decoded_channels()};
+  return choose_plan(decoder_.chain(), {h, w, config_.block_channels.back()}, most,
+                     [&](const Plan& plan) { return measure(decoder_, side, plan); });
+}
+
+void Vae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t most, float* out,
                  const CancelToken* cancel) {
-  const int64_t f = config_.factor(), in = config_.in_channels, channels = config_.moment_channels();
+  const int64_t f = config_.factor();
   require_sizes(n, h, w, f);
-  if (tiling) tiling->check();
-  const int64_t rows = h / f, columns = w / f;
-  const TileAxis y_axis(rows, tiling), x_axis(columns, tiling);
-  std::fill_n(out, n * channels * rows * columns, 0.0f);
-  // A tile at the right or bottom edge takes the pixels beyond the last whole latent along, as the whole
-  // image would.
-  const auto extent = [f](const TileAxis& axis, int64_t index, int64_t length) {
-    const int64_t begin = axis.begins[static_cast<size_t>(index)] * f;
-    return (index + 1 == axis.count() ? length : begin + axis.size * f) - begin;
-  };
-  for (int64_t i = 0; i < n; ++i, image += in * h * w, out += channels * rows * columns) {
-    for (int64_t ty = 0; ty < y_axis.count(); ++ty) {
-      for (int64_t tx = 0; tx < x_axis.count(); ++tx) {
-        const int64_t y = y_axis.begins[static_cast<size_t>(ty)], x = x_axis.begins[static_cast<size_t>(tx)];
-        const auto row_shares = y_axis.shares(ty, 1), column_shares = x_axis.shares(tx, 1);
-        workspace_.run(kernels_, cancel, [&](Run& run) {
-          Feature tile =
-              crop_planar(run, image, in, h, w, y * f, x * f, extent(y_axis, ty, h), extent(x_axis, tx, w));
-          tile = encoder_.forward(run, std::move(tile));
-          add_tile(run, tile, row_shares, column_shares, y, x, rows, columns, out);
-        });
-      }
-    }
+  const Side side{h, w, config_.in_channels};
+  const Plan plan = encode_plan(h, w, most);
+  const int64_t size = config_.moment_channels() * (h / f) * (w / f);
+  for (int64_t i = 0; i < n; ++i) {
+    workspace_.run(kernels_, cancel, [&](Run& run) {
+      encoder_.forward(run, {image + i * side.size(), side}, plan, out + i * size);
+    });
   }
 }
 
-void Vae::decode(const float* latents, int64_t n, int64_t h, int64_t w, const Tiling* tiling, float* out,
+void Vae::decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t most, float* out,
                  const CancelToken* cancel) {
-  const int64_t f = config_.factor(), in = config_.decoded_channels(), channels = config_.out_channels;
+  const int64_t f = config_.factor();
   require_sizes(n, h, w, 1);
-  if (tiling) tiling->check();
-  const TileAxis y_axis(h, tiling), x_axis(w, tiling);
-  std::fill_n(out, n * channels * h * w * f * f, 0.0f);
-  for (int64_t i = 0; i < n; ++i, latents += in * h * w, out += channels * h * w * f * f) {
-    for (int64_t ty = 0; ty < y_axis.count(); ++ty) {
-      for (int64_t tx = 0; tx < x_axis.count(); ++tx) {
-        const int64_t y = y_axis.begins[static_cast<size_t>(ty)], x = x_axis.begins[static_cast<size_t>(tx)];
-        const auto row_shares = y_axis.shares(ty, f), column_shares = x_axis.shares(tx, f);
-        workspace_.run(kernels_, cancel, [&](Run& run) {
-          Feature tile = crop_planar(run, latents, in, h, w, y, x, y_axis.size, x_axis.size);
-          tile = decoder_.forward(run, std::move(tile));
-          add_tile(run, tile, row_shares, column_shares, y * f, x * f, h * f, w * f, out);
-        });
-      }
-    }
+  const Side side{h, w, config_.decoded_channels()};
+  const Plan plan = decode_plan(h, w, most);
+  const int64_t size = config_.out_channels * h * w * f * f;
+  for (int64_t i = 0; i < n; ++i) {
+    workspace_.run(kernels_, cancel, [&](Run& run) {
+      decoder_.forward(run, {latents + i * side.size(), side}, plan, out + i * size);
+    });
   }
 }
 
-size_t Vae::encode_bytes(int64_t h, int64_t w) const {
+size_t Vae::encode_bytes(int64_t h, int64_t w, size_t most) const {
   require_sizes(1, h, w, config_.factor());
-  return Workspace::measure(
-      kernels_, [&](Run& run) { encoder_.forward(run, Feature(run, 1, h, w, config_.in_channels)); });
+  return measure(encoder_, {h, w, config_.in_channels}, encode_plan(h, w, most));
 }
 
-size_t Vae::decode_bytes(int64_t h, int64_t w) const {
+size_t Vae::decode_bytes(int64_t h, int64_t w, size_t most) const {
   require_sizes(1, h, w, 1);
-  return Workspace::measure(
-      kernels_, [&](Run& run) { decoder_.forward(run, Feature(run, 1, h, w, config_.decoded_channels())); });
+  return measure(decoder_, {h, w, config_.decoded_channels()}, decode_plan(h, w, most));
 }
 
 const Codebook& Vae::codebook() const {

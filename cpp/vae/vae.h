@@ -9,7 +9,6 @@
 #include "vae/codebook.h"
 #include "vae/coder.h"
 #include "vae/config.h"
-#include "vae/tiling.h"
 
 namespace nd {
 
@@ -24,17 +23,21 @@ class Vae {
   const VaeConfig& config() const { return config_; }
 
   /// image [n][in_channels][h][w] → out [n][moment_channels][h/f][w/f], sizes rounded down, at least 1: mean,
-  /// then log variance; VQModel: latents before quantization. tiling may be null.
-  void encode(const float* image, int64_t n, int64_t h, int64_t w, const Tiling* tiling, float* out,
+  /// then log variance; VQModel: latents before quantization. With no more than `most` bytes of working memory, where
+  /// that can be: the less, the longer it takes; what comes out differs by rounding alone.
+  void encode(const float* image, int64_t n, int64_t h, int64_t w, size_t most, float* out,
               const CancelToken* cancel);
   /// latents [n][decoded_channels][h][w], unscaled (VQModel: quantized) → out [n][out_channels][f·h][f·w].
-  void decode(const float* latents, int64_t n, int64_t h, int64_t w, const Tiling* tiling, float* out,
+  void decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t most, float* out,
               const CancelToken* cancel);
 
-  /// Bytes of working memory of an untiled call on images (latents) of this size, computed without allocating
-  /// it.
-  size_t encode_bytes(int64_t h, int64_t w) const;
-  size_t decode_bytes(int64_t h, int64_t w) const;
+  /// Bytes of working memory of such a call on images (latents) of this size, computed without allocating them.
+  size_t encode_bytes(int64_t h, int64_t w, size_t most) const;
+  size_t decode_bytes(int64_t h, int64_t w, size_t most) const;
+
+  /// How such a call would be run.
+  Plan encode_plan(int64_t h, int64_t w, size_t most) const;
+  Plan decode_plan(int64_t h, int64_t w, size_t most) const;
 
   /// VQModel only (else Error unsupported_model). latents [n][codebook_width][h][w] ⇄ codes [n][h][w]: the
   /// nearest by squared distance, the first of equals. Error invalid_argument: a code outside the book.
@@ -47,6 +50,8 @@ class Vae {
 
  private:
   const Codebook& codebook() const;
+  template <class Coder>
+  size_t measure(const Coder& coder, const Side& side, const Plan& plan) const;
 
   VaeConfig config_;
   const Kernels& kernels_;

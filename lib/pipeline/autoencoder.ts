@@ -7,11 +7,11 @@ import { checkPrecision, type LoadOptions } from '../options.js'
 import { openModel } from '../weights/index.js'
 import { abandonable, cancellable, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
-import { checkTiling, chooseTiling, type TilingOption } from './tiling.js'
+import { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'
 
-/** A call that can work tile by tile. */
+/** A call that can work band by band. */
 export interface TiledCallOptions extends CallOptions {
-  /** Default: tiles only where the whole image would take much memory. */
+  /** Default: in bands only where the whole image would take much memory. */
   tiling?: TilingOption
 }
 
@@ -42,11 +42,11 @@ export abstract class ImageModel extends Component<NativeVae> {
         throw new RangeError(`Expected a multiple of ${f} for image.shape[${i + 2}] but received ${side}`)
       }
     }
-    const tiling = chooseTiling(option, h / f, w / f, (y, x) => this.model.encodeBytes(1, y * f, x * f))
+    const most = bytesAllowed(option, h * w)
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
       const data = await this.call(signal, (model, cancel) =>
-        model.encode(rows(image, i).data, 1, h, w, tiling, cancel),
+        model.encode(rows(image, i).data, 1, h, w, most, cancel),
       )
       const plane = (h / f) * (w / f)
       parts.push({ data, shape: [1, data.length / plane, h / f, w / f] })
@@ -60,30 +60,26 @@ export abstract class ImageModel extends Component<NativeVae> {
     const signal = checkSignal(options.signal)
     const option = checkTiling(options.tiling, 'tiling')
     const [n, , h, w] = latents.shape
-    const tiling = chooseTiling(option, h, w, (y, x) => this.model.decodeBytes(1, y, x))
+    const most = bytesAllowed(option, h * w * this.factor ** 2)
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
       const data = await this.call(signal, (model, cancel) =>
-        model.decode(rows(latents, i).data, 1, h, w, tiling, cancel),
+        model.decode(rows(latents, i).data, 1, h, w, most, cancel),
       )
       parts.push({ data, shape: [1, this.config.outChannels, h * this.factor, w * this.factor] })
     }
     return stack(parts)
   }
 
-  /** Bytes of working memory that decoding latents of h × w takes, tiled as it would be. */
+  /** Bytes of working memory that decoding latents of h × w takes. */
   decodeBytes(h: number, w: number, option?: TilingOption): number {
-    const tiling = chooseTiling(option, h, w, (y, x) => this.model.decodeBytes(1, y, x))
-    return tiling
-      ? this.model.decodeBytes(1, Math.min(h, tiling.size), Math.min(w, tiling.size))
-      : this.model.decodeBytes(1, h, w)
+    return this.model.decodeBytes(1, h, w, bytesAllowed(option, h * w * this.factor ** 2))
   }
 
-  /** Bytes of working memory that encoding an image to latents of h × w takes, tiled as it would be. */
+  /** Bytes of working memory that encoding an image to latents of h × w takes. */
   encodeBytes(h: number, w: number, option?: TilingOption): number {
-    const bytes = (y: number, x: number) => this.model.encodeBytes(1, y * this.factor, x * this.factor)
-    const tiling = chooseTiling(option, h, w, bytes)
-    return tiling ? bytes(Math.min(h, tiling.size), Math.min(w, tiling.size)) : bytes(h, w)
+    const [y, x] = [h * this.factor, w * this.factor]
+    return this.model.encodeBytes(1, y, x, bytesAllowed(option, y * x))
   }
 }
 

@@ -1,43 +1,27 @@
 import { checkInteger, checkObject } from '../check.js'
-import type { Tiling } from '../native.js'
 
-/** Working memory that decoding or encoding may take before it goes tile by tile on its own accord. */
+/** Working memory that decoding or encoding may take before it goes band by band on its own accord. */
 const COMFORTABLE_BYTES = 700e6
-/** Latents a side that tiles have at least: smaller ones would show in the picture. */
-const LEAST_TILE = 32
-
-/** true: in tiles; false: in one piece, whatever memory that takes; or tiles of this size (in latents). */
-export type TilingOption = boolean | { size: number; overlap?: number }
-
-/** Checks the option; numbers are latents a side. */
-export function checkTiling(value: unknown, path = 'vaeTiling'): TilingOption | undefined {
-  if (value === undefined || typeof value === 'boolean') return value
-  const { size, overlap } = checkObject(value, path, ['size', 'overlap'])
-  const side = checkInteger(size, `${path}.size`, 8, 4096)
-  return {
-    size: side,
-    overlap: checkInteger(overlap ?? Math.floor(side / 4), `${path}.overlap`, 0, Math.floor(side / 2)),
-  }
-}
+/** The same for each pixel of an image so large that less would cost much time. */
+const COMFORTABLE_BYTES_PER_PIXEL = 300
 
 /**
- * How to process an image of h × w latents. By default in one piece where that is comfortable, else in the largest tiles
- * that are. Neighbours share a quarter and are blended, as in diffusers' tiled_decode.
- *
- * @param bytes working memory for h × w latents
+ * How the autoencoder works through an image. true: in bands of rows, with as little memory as can be; false: the whole
+ * image at once, whatever memory that takes; or in bands that take at most so many bytes of working memory, as far as
+ * that is possible. Bands cost time and nothing else: the picture is the same up to rounding, without seams.
  */
-export function chooseTiling(
-  option: TilingOption | undefined,
-  h: number,
-  w: number,
-  bytes: (h: number, w: number) => number,
-): Tiling | null {
+export type TilingOption = boolean | { bytes: number }
+
+/** Checks the option. */
+export function checkTiling(value: unknown, path = 'vaeTiling'): TilingOption | undefined {
+  if (value === undefined || typeof value === 'boolean') return value
+  const { bytes } = checkObject(value, path, ['bytes'])
+  return { bytes: checkInteger(bytes, `${path}.bytes`, 0, Number.MAX_SAFE_INTEGER) }
+}
+
+/** Bytes that the engine may take for an image of so many pixels; null: whatever it takes. */
+export function bytesAllowed(option: TilingOption | undefined, pixels: number): number | null {
   if (option === false) return null
-  if (typeof option === 'object')
-    return { size: option.size, overlap: option.overlap ?? Math.floor(option.size / 4) }
-  if (option === undefined && bytes(h, w) <= COMFORTABLE_BYTES) return null
-  let size = 64
-  while (size > LEAST_TILE && bytes(size, size) > COMFORTABLE_BYTES) size -= 8
-  if (option === undefined) while (size < 128 && bytes(size + 8, size + 8) <= COMFORTABLE_BYTES) size += 8
-  return { size, overlap: size / 4 }
+  if (option === true) return 0
+  return option?.bytes ?? Math.max(COMFORTABLE_BYTES, COMFORTABLE_BYTES_PER_PIXEL * pixels)
 }

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "fixture_models.h"
 #include "harness.h"
+#include "models.h"
 #include "nn/packed_matrix.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
@@ -21,6 +22,7 @@
 namespace nd::test {
 namespace {
 
+<<<<<<< HEAD
 template <class Check>
 void test(const std::string& name, Check check) {
   if (!wanted(name)) return;
@@ -31,6 +33,8 @@ void test(const std::string& name, Check check) {
   }
 }
 
+=======
+>>>>>>> 5235aea (Autoencoders in bands of rows: exact norms, no seams, as little memory as is allowed)
 /// A model, its weights' file, and one call of it that fills `out`.
 template <class Model, class Config>
 struct Subject {
@@ -41,11 +45,7 @@ struct Subject {
 
   std::unique_ptr<Model> load(const CancelToken* cancel = nullptr,
                               Precision precision = Precision::automatic) const {
-    WeightTable table;
-    add_safetensors(table, std::string(ND_FIXTURES) + "/models/" + file);
-    int count = 0;  // the best table this CPU has
-    Loader loader{table, *available_kernels(&count)[0], ThreadPool::shared(), cancel, precision};
-    return std::make_unique<Model>(config, loader);
+    return load_model<Model>(file, config, cancel, precision);
   }
 };
 
@@ -81,14 +81,13 @@ void call_unet(Unet& model, const CancelToken* cancel, std::vector<float>& out) 
 
 void call_vae(Vae& model, const CancelToken* cancel, std::vector<float>& out) {
   const std::vector<float> image = noise("image", 3 * 64 * 48), latents = noise("latents", 4 * 9 * 7);
-  std::vector<float> moments(8 * 8 * 6), tiled(3 * 72 * 56);
-  out.resize(tiled.size());
-  model.encode(image.data(), 1, 64, 48, nullptr, moments.data(), cancel);
-  const Tiling tiling{4, 2};
-  model.decode(latents.data(), 1, 9, 7, &tiling, tiled.data(), cancel);
-  model.decode(latents.data(), 1, 9, 7, nullptr, out.data(), cancel);
+  std::vector<float> moments(8 * 8 * 6), banded(3 * 72 * 56);
+  out.resize(banded.size());
+  model.encode(image.data(), 1, 64, 48, kAnyMemory, moments.data(), cancel);
+  model.decode(latents.data(), 1, 9, 7, 0, banded.data(), cancel);
+  model.decode(latents.data(), 1, 9, 7, kAnyMemory, out.data(), cancel);
   out.insert(out.end(), moments.begin(), moments.end());
-  out.insert(out.end(), tiled.begin(), tiled.end());
+  out.insert(out.end(), banded.begin(), banded.end());
 }
 
 void call_vq(Vae& model, const CancelToken* cancel, std::vector<float>& out) {
@@ -96,10 +95,10 @@ void call_vq(Vae& model, const CancelToken* cancel, std::vector<float>& out) {
   std::vector<float> latents(3 * 8 * 10);
   std::vector<int32_t> codes(8 * 10);
   out.resize(3 * 32 * 40);
-  model.encode(image.data(), 1, 32, 40, nullptr, latents.data(), cancel);
+  model.encode(image.data(), 1, 32, 40, kAnyMemory, latents.data(), cancel);
   model.quantize(latents.data(), 1, 8, 10, codes.data(), cancel);
   model.lookup(codes.data(), 1, 8, 10, latents.data());
-  model.decode(latents.data(), 1, 8, 10, nullptr, out.data(), cancel);
+  model.decode(latents.data(), 1, 8, 10, kAnyMemory, out.data(), cancel);
 }
 
 void call_text(TextEncoder& model, const CancelToken* cancel, std::vector<float>& out) {

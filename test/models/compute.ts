@@ -4,7 +4,6 @@ import {
   type NativeTextEncoder,
   type NativeUnet,
   type NativeVae,
-  type Tiling,
 } from '../../lib/native.js'
 import { openModel } from '../../lib/weights/index.js'
 import type { ModelDescription } from '../../lib/weights/model-description.js'
@@ -46,7 +45,7 @@ export async function load<K extends keyof Models>(
 export async function compute(
   model: NativeUnet | NativeVae | NativeTextEncoder,
   of: Case,
-  tiling: Tiling | null = null,
+  most: number | null = null,
   skip = of.skip ?? 0,
 ): Promise<GoldenTensor['data']> {
   switch (of.kind) {
@@ -63,11 +62,11 @@ export async function compute(
     }
     case 'encode': {
       const { data, shape } = floats(of, 'image')
-      return (model as NativeVae).encode(data, shape[0], shape[2], shape[3], tiling)
+      return (model as NativeVae).encode(data, shape[0], shape[2], shape[3], most)
     }
     case 'decode': {
       const { data, shape } = floats(of, 'latents')
-      return (model as NativeVae).decode(data, shape[0], shape[2], shape[3], tiling)
+      return (model as NativeVae).decode(data, shape[0], shape[2], shape[3], most)
     }
     case 'quantize': {
       const { data, shape } = floats(of, 'latents')

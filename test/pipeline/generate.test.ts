@@ -222,10 +222,20 @@ t.test('memory', async (t) => {
   t.ok(process.memoryUsage.rss() - before < 300e6, 'refused before anything was allocated')
 })
 
-t.test('tiles', async (t) => {
+t.test('bands', async (t) => {
   const options = { ...quick, width: 128, height: 128 }
   const whole = await pipe.generate({ ...options, vaeTiling: false })
-  const tiled = await pipe.generate({ ...options, vaeTiling: { size: 24, overlap: 12 } })
-  t.ok(largestDifference(whole.images[0].data, tiled.images[0].data) > 0)
-  t.match(tiled.images[0], { width: 128, height: 128 })
+  for (const vaeTiling of [true, { bytes: 3e6 }]) {
+    const banded = await pipe.generate({ ...options, vaeTiling })
+    t.ok(largestDifference(whole.images[0].data, banded.images[0].data) <= 2, 'the same picture')
+    t.match(banded.images[0], { width: 128, height: 128 })
+  }
+  const size = { width: 512, height: 512 }
+  const bytes = (vaeTiling?: boolean | { bytes: number }) => pipe.vae.decodeBytes(128, 128, vaeTiling)
+  t.ok(bytes(true) < 0.5 * bytes(false), `${bytes(true)} < half of ${bytes(false)}`)
+  t.equal(bytes(), bytes(false), 'all of it where there is room')
+  const between = Math.round((bytes(true) + bytes(false)) / 2)
+  t.ok(bytes({ bytes: between }) <= between, 'no more than is allowed')
+  t.equal(bytes({ bytes: 0 }), bytes(true), 'or as little as can be')
+  t.ok(pipe.memoryNeeded({ ...size, vaeTiling: true }).working <= pipe.memoryNeeded(size).working)
 })

@@ -121,9 +121,9 @@ const table: Record<
   },
   outputType: { valid: ['image', 'latents'], type: [1, null], range: ['pil', ''] },
   vaeTiling: {
-    valid: [true, false, { size: 64 }, { size: 64, overlap: 0 }, { size: 64, overlap: 32 }],
-    type: [1, null, 'yes', { size: '64' }, {}, { size: 64, gap: 1 }],
-    range: [{ size: 0 }, { size: 7 }, { size: 64, overlap: 33 }, { size: 64, overlap: -1 }, { size: 64.5 }],
+    valid: [true, false, { bytes: 0 }, { bytes: 200e6 }],
+    type: [1, null, 'yes', { bytes: '64' }, {}, { bytes: 64, gap: 1 }],
+    range: [{ bytes: -1 }, { bytes: 64.5 }, { bytes: 2 ** 60 }],
   },
   signal: { valid: [new AbortController().signal], type: [1, null, {}, 'x'], range: [] },
   onStep: { valid: [() => 0], type: [1, null, {}, 'x'], range: [] },
@@ -161,7 +161,7 @@ t.test('texts of errors', async (t) => {
   throws({ prompt: 'a', step: 5 }, /^Unknown option step, did you mean steps\?/)
   throws({ prompt: 'a', negative_prompt: 'b' }, /did you mean negativePrompt\?/)
   throws({ prompt: 'a', xyzzy: 1 }, /^Unknown option xyzzy Known options: prompt, negativePrompt/)
-  throws({ prompt: 'a', vaeTiling: { sise: 4 } }, /^Unknown option vaeTiling\.sise, did you mean size\?/)
+  throws({ prompt: 'a', vaeTiling: { byte: 4 } }, /^Unknown option vaeTiling\.byte, did you mean bytes\?/)
   throws(
     { prompt: 'a', rng: 'pilox' },
     /one of torch, philox for rng but received "pilox" of type string, did you mean philox\?/,

@@ -1,0 +1,107 @@
+#include "vae/chain.h"
+
+#include <algorithm>
+
+namespace nd {
+
+namespace {
+
+Feature take_shortcut(Run& run, const Conv2d& shortcut, Feature x) {
+  if (shortcut.out() < shortcut.in()) return shortcut.forward_in_place(run, std::move(x));
+  return shortcut.forward(run, x);
+}
+
+void activate(Run& run, const Feature& x, Activation activation) {
+  if (activation == Activation::none) return;
+  const int64_t row = x.w * x.c;
+  run.parallel(x.n * x.h, [&](int64_t y, int) { run.kernels.activate(x.data() + y * row, row, activation); });
+}
+
+}  // namespace
+
+void Chain::add(const ResBlock& block) {
+  const ResBlock::Parts parts = block.parts();
+  Link first{parts.conv1, parts.norm1}, second{parts.conv2, parts.norm2};
+  first.opens = true;
+  first.shortcut = parts.shortcut;
+  second.closes = true;
+  links_.push_back(first);
+  links_.push_back(second);
+}
+
+void Chain::end_level() {
+  levels_.emplace_back(levels_.empty() ? 0 : levels_.back().second, links_.size());
+}
+
+bool Chain::normalises() const {
+  return std::any_of(links_.begin(), links_.end(), [](const Link& link) { return link.norm != nullptr; });
+}
+
+std::vector<Side> Chain::sides(Side input) const {
+  std::vector<Side> result{input};
+  for (const Link& link : links_) {
+    const Conv2dOptions& options = link.conv->options();
+    const int64_t padding = options.pad_before + options.pad_after - options.kernel;
+    const auto length = [&](int64_t side) {
+      return options.upsample ? 2 * side : (side + padding) / options.stride + 1;
+    };
+    const Side& last = result.back();
+    result.push_back({length(last.h), length(last.w), link.conv->out()});
+  }
+  return result;
+}
+
+Passage Chain::run(Run& run, Passage in, size_t first, size_t last, const Feature* factors,
+                   bool keep_open) const {
+  Feature x = std::move(in.x), residual = std::move(in.residual);
+  const Feature none;
+  for (size_t i = first; i < last; ++i) {
+    const Link& link = links_[i];
+    const Feature own = link.norm && !factors ? link.norm->affine(run, x) : Feature();
+    const Feature& normed = factors ? factors[i] : own;
+    if (link.closes) {
+      x = link.conv->forward_onto_with(run, x, normed, std::move(residual));
+      activate(run, x, link.activation);
+      continue;
+    }
+    Fuse fuse;
+    fuse.activation = link.activation;
+    Feature result = link.conv->forward_with(run, x, normed, fuse);
+    if (link.opens) {
+      const bool closed = std::any_of(links_.begin() + static_cast<int64_t>(i),
+                                      links_.begin() + static_cast<int64_t>(last),
+                                      [](const Link& later) { return later.closes; });
+      if (closed || keep_open)
+        residual = link.shortcut ? take_shortcut(run, *link.shortcut, std::move(x)) : std::move(x);
+    }
+    x = std::move(result);
+  }
+  return {std::move(x), std::move(residual)};
+}
+
+Rows Chain::input_rows(const std::vector<Side>& sides, size_t first, size_t last, Rows out) const {
+  for (size_t i = last; i-- > first;) {
+    const Conv2dOptions& options = links_[i].conv->options();
+    if (options.upsample) {
+      // Row y of the doubled image is row y / 2; the kernel sees one above and one below.
+      out.begin = out.begin > 0 ? (out.begin - 1) / 2 : 0;
+      out.end = out.end / 2 + 1;
+    } else {
+      out.begin = out.begin * options.stride - options.pad_before;
+      out.end = (out.end - 1) * options.stride - options.pad_before + options.kernel;
+    }
+    out.begin = std::max<int64_t>(0, out.begin) / 2 * 2;
+    out.end = std::min(out.end, sides[i].h);
+  }
+  return out;
+}
+
+int64_t Chain::output_row(size_t first, size_t last, int64_t row) const {
+  for (size_t i = first; i < last; ++i) {
+    if (links_[i].upsamples()) row *= 2;
+    if (links_[i].downsamples()) row /= 2;
+  }
+  return row;
+}
+
+}  // namespace nd
