@@ -77,8 +77,7 @@ Napi::Value VaeWrap::encode(const Napi::CallbackInfo& info) {
     const size_t most = read_most_bytes(info[4]);
     return compute<float>(info, 5, sizes.n * (sizes.h / f) * (sizes.w / f) * config.moment_channels(),
                           [=](nd::Vae& model, float* out, const nd::CancelToken& cancel) {
-                            model.encode(image->data(), sizes.n, sizes.h, sizes.w, most, out,
-                                         &cancel);
+                            model.encode(image->data(), sizes.n, sizes.h, sizes.w, most, out, &cancel);
                           });
   });
 }
@@ -93,8 +92,7 @@ Napi::Value VaeWrap::decode(const Napi::CallbackInfo& info) {
     const size_t most = read_most_bytes(info[4]);
     return compute<float>(info, 5, pixels * config.out_channels,
                           [=](nd::Vae& model, float* out, const nd::CancelToken& cancel) {
-                            model.decode(latents->data(), sizes.n, sizes.h, sizes.w, most, out,
-                                         &cancel);
+                            model.decode(latents->data(), sizes.n, sizes.h, sizes.w, most, out, &cancel);
                           });
   });
 }

@@ -40,8 +40,8 @@ class Attention {
   /// of image i to images[i] + offset.
   void pack(Run& run, const Feature& context, float* const* images, int64_t offset) const;
 
-  /// Self-attention of norm(x), + x, written over x: [1][h][w][width]. Queries are made in bands, so that only
-  /// keys and values exist for all of x: at 256×256 pixels of 512 channels that spares 670 MB.
+  /// Self-attention of norm(x), + x, written over x: [1][h][w][width]. Queries are made in bands, so that
+  /// only keys and values exist for all of x: at 256×256 pixels of 512 channels that spares 670 MB.
   Feature forward_onto(Run& run, const GroupNorm& norm, Feature x) const;
 
  private:

@@ -9,11 +9,12 @@ namespace nd {
 
 namespace {
 
-/// Halves hold x / 64: up to 4·10⁶, and 2⁻¹² of a value down to 0.004. Activations of autoencoders have left the
-/// range of plain halves before.
+/// Halves hold x / 64: up to 4·10⁶, and 2⁻¹² of a value down to 0.004. Activations of autoencoders have left
+/// the range of plain halves before.
 constexpr float kUnit = 64.0f;
 
-/// Images between two segments: x, and the residual where one is open there; a row of one follows a row of the other.
+/// Images between two segments: x, and the residual where one is open there; a row of one follows a row of
+/// the other.
 struct Pair {
   Side x;
   int64_t residual = 0;  // channels
@@ -104,8 +105,8 @@ Rows band_at(int64_t height, int64_t rows, int64_t index) {
   return {index * rows, std::min(height, (index + 1) * rows)};
 }
 
-/// Elements of a block in which a segment's output, written from one end, never reaches what bands to come still
-/// read of its input at the other end; whichever end.
+/// Elements of a block in which a segment's output, written from one end, never reaches what bands to come
+/// still read of its input at the other end; whichever end.
 int64_t block_size(const Chain& chain, const std::vector<Side>& sides, const Segment& segment, int64_t rows) {
   const int64_t in_row = segment.in.row(), out_row = segment.out.row();
   int64_t size = std::max(segment.in.size(), segment.out.size());
@@ -179,8 +180,8 @@ class Bands {
   Stored at_start(const Pair& pair) const { return {block_, pair, bytes_}; }
   Stored at_end(const Pair& pair) const { return {block_ + (size_ - pair.size()) * bytes_, pair, bytes_}; }
 
-  /// body(rows) for each band of an image so high. All bands but those at the edges need the same memory, so a
-  /// few tell it.
+  /// body(rows) for each band of an image so high. All bands but those at the edges need the same memory, so
+  /// a few tell it.
   template <class Body>
   void each_band(int64_t height, bool upwards, const Body& body) {
     const int64_t count = band_count(height, plan_.rows);

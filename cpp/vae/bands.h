@@ -1,10 +1,10 @@
-// A chain of convolutions with little memory: band after band of rows, the whole image only between segments of
-// the chain, each written over the one before.
+// A chain of convolutions with little memory: band after band of rows, the whole image only between segments
+// of the chain, each written over the one before.
 //
-// Group normalisation needs the mean and variance of the whole image. Those of a segment's first norm are taken
-// while its input is written; each further norm inside a segment costs a pass over the image that computes the
-// segment up to there and keeps nothing but the moments. So nothing is estimated and no band differs from another:
-// the result is that of the whole image up to rounding.
+// Group normalisation needs the mean and variance of the whole image. Those of a segment's first norm are
+// taken while its input is written; each further norm inside a segment costs a pass over the image that
+// computes the segment up to there and keeps nothing but the moments. So nothing is estimated and no band
+// differs from another: the result is that of the whole image up to rounding.
 #pragma once
 #include <vector>
 

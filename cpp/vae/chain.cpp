@@ -68,9 +68,9 @@ Passage Chain::run(Run& run, Passage in, size_t first, size_t last, const Featur
     fuse.activation = link.activation;
     Feature result = link.conv->forward_with(run, x, normed, fuse);
     if (link.opens) {
-      const bool closed = std::any_of(links_.begin() + static_cast<int64_t>(i),
-                                      links_.begin() + static_cast<int64_t>(last),
-                                      [](const Link& later) { return later.closes; });
+      const bool closed =
+          std::any_of(links_.begin() + static_cast<int64_t>(i), links_.begin() + static_cast<int64_t>(last),
+                      [](const Link& later) { return later.closes; });
       if (closed || keep_open)
         residual = link.shortcut ? take_shortcut(run, *link.shortcut, std::move(x)) : std::move(x);
     }

@@ -1,5 +1,5 @@
-// The convolutions between an autoencoder's lowest and its highest resolution as one list, to be run on the whole
-// image or on a band of its rows.
+// The convolutions between an autoencoder's lowest and its highest resolution as one list, to be run on the
+// whole image or on a band of its rows.
 #pragma once
 #include <utility>
 #include <vector>
@@ -13,10 +13,10 @@ namespace nd {
 /// A convolution and what goes with it. Residuals span links: one opens, a later one closes.
 struct Link {
   const Conv2d* conv = nullptr;
-  const GroupNorm* norm = nullptr;              // SiLU(norm(x)) is convolved
-  Activation activation = Activation::none;     // of the result, after the residual
-  bool opens = false;                           // x is what the next link that closes adds to its result
-  const Conv2d* shortcut = nullptr;             // 1×1, through which x goes for that
+  const GroupNorm* norm = nullptr;           // SiLU(norm(x)) is convolved
+  Activation activation = Activation::none;  // of the result, after the residual
+  bool opens = false;                        // x is what the next link that closes adds to its result
+  const Conv2d* shortcut = nullptr;          // 1×1, through which x goes for that
   bool closes = false;
 
   bool upsamples() const { return conv->options().upsample; }
@@ -57,14 +57,16 @@ class Chain {
   /// Images before each link and after the last one.
   std::vector<Side> sides(Side input) const;
 
-  /// Links [first, last). factors: what GroupNorm::affine gives, for each of all links, empty where there is no
-  /// norm; null: the norms are those of what they get. keep_open: a residual that is open at the end is wanted.
+  /// Links [first, last). factors: what GroupNorm::affine gives, for each of all links, empty where there is
+  /// no norm; null: the norms are those of what they get. keep_open: a residual that is open at the end is
+  /// wanted.
   Passage run(Run& run, Passage in, size_t first, size_t last, const Feature* factors, bool keep_open) const;
 
-  /// Rows before link `first` that rows `out` behind link last − 1 depend on. A band begins at an even row: tiles
-  /// of Winograd convolutions and halved rows lie in it as they do in the whole image.
+  /// Rows before link `first` that rows `out` behind link last − 1 depend on. A band begins at an even row:
+  /// tiles of Winograd convolutions and halved rows lie in it as they do in the whole image.
   Rows input_rows(const std::vector<Side>& sides, size_t first, size_t last, Rows out) const;
-  /// The row behind link last − 1 that a band's first one is, when `row` is the first one before link `first`.
+  /// The row behind link last − 1 that a band's first one is, when `row` is the first one before link
+  /// `first`.
   int64_t output_row(size_t first, size_t last, int64_t row) const;
 
  private:

@@ -128,7 +128,8 @@ Chain Decoder::chain() const {
 }
 
 // The whole image at once, at 512×512 with the SD 1.5 widths, needs most at the last level's first block: 256
-// channels in (268 MB) and 128 hidden, together 403 MB; its shortcut and its result are written over its input.
+// channels in (268 MB) and 128 hidden, together 403 MB; its shortcut and its result are written over its
+// input.
 void Decoder::forward(Run& run, const PlanarSource& latents, const Plan& plan, float* out) const {
   Feature x = read_planes(run, latents, {0, latents.side.h});
   for (const Conv2d& post_quant : post_quant_) x = post_quant.forward(run, x);

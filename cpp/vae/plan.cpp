@@ -13,7 +13,8 @@ constexpr int64_t kRows[] = {64, 32, 16};
 /// What halves must save to be chosen: floats lose nothing.
 constexpr double kHalves = 1.05;
 
-/// How many levels, counted from the highest resolution, are run in each way; each number includes those before.
+/// How many levels, counted from the highest resolution, are run in each way; each number includes those
+/// before.
 struct Depths {
   size_t joined, blocks, banded;  // the rest of the banded ones are written after every link
 };

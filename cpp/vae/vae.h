@@ -23,15 +23,16 @@ class Vae {
   const VaeConfig& config() const { return config_; }
 
   /// image [n][in_channels][h][w] → out [n][moment_channels][h/f][w/f], sizes rounded down, at least 1: mean,
-  /// then log variance; VQModel: latents before quantization. With no more than `most` bytes of working memory, where
-  /// that can be: the less, the longer it takes; what comes out differs by rounding alone.
+  /// then log variance; VQModel: latents before quantization. With no more than `most` bytes of working
+  /// memory, where that can be: the less, the longer it takes; what comes out differs by rounding alone.
   void encode(const float* image, int64_t n, int64_t h, int64_t w, size_t most, float* out,
               const CancelToken* cancel);
   /// latents [n][decoded_channels][h][w], unscaled (VQModel: quantized) → out [n][out_channels][f·h][f·w].
   void decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t most, float* out,
               const CancelToken* cancel);
 
-  /// Bytes of working memory of such a call on images (latents) of this size, computed without allocating them.
+  /// Bytes of working memory of such a call on images (latents) of this size, computed without allocating
+  /// them.
   size_t encode_bytes(int64_t h, int64_t w, size_t most) const;
   size_t decode_bytes(int64_t h, int64_t w, size_t most) const;
 

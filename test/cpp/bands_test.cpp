@@ -1,18 +1,18 @@
-// Autoencoders within less and less memory against the whole image at once: what comes out must be the same up to
-// the rounding of halves, wherever bands meet.
+// Autoencoders within less and less memory against the whole image at once: what comes out must be the same
+// up to the rounding of halves, wherever bands meet.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "fixture_models.h"
 #include "harness.h"
-#include "models.h"
 #include "vae/vae.h"
 
 namespace nd::test {
 namespace {
 
-// Largest errors over the root mean square. Floats: sums in another order. Halves: 2⁻¹² of each value several times
-// over, and what norms far from identity make of it.
+// Largest errors over the root mean square. Floats: sums in another order. Halves: 2⁻¹² of each value several
+// times over, and what norms far from identity make of it.
 constexpr double kFloats = 2e-5, kHalves = 1.2e-2;
 
 struct Subject {
@@ -63,7 +63,8 @@ double border_ratio(const std::vector<double>& errors, int64_t rows) {
     border += error;
     ++count;
   }
-  return count < 8 || all == 0 ? 1 : border / static_cast<double>(count) / (all / static_cast<double>(height));
+  return count < 8 || all == 0 ? 1
+                               : border / static_cast<double>(count) / (all / static_cast<double>(height));
 }
 
 /// Calls bytes(most) and run(most, out) with less and less memory, until it does not get less.
@@ -111,13 +112,12 @@ const Register suite([] {
         const auto vae = load_model<Vae>(subject.file, config, nullptr, Precision::f32);
         const std::vector<float> latents = noise("latents", config.latent_channels * h * w);
         int plans = 0;
-        const std::string why = walk(
-            [&](size_t most) { return vae->decode_bytes(h, w, most); },
-            [&](size_t most) { return vae->decode_plan(h, w, most); },
-            [&](size_t most, std::vector<float>& out) {
-              vae->decode(latents.data(), 1, h, w, most, out.data(), nullptr);
-            },
-            config.out_channels, f * h, f * w, &plans);
+        const std::string why = walk([&](size_t most) { return vae->decode_bytes(h, w, most); },
+                                     [&](size_t most) { return vae->decode_plan(h, w, most); },
+                                     [&](size_t most, std::vector<float>& out) {
+                                       vae->decode(latents.data(), 1, h, w, most, out.data(), nullptr);
+                                     },
+                                     config.out_channels, f * h, f * w, &plans);
         if (why.empty() && h > 100 && plans < 3) return "only " + std::to_string(plans) + " plans";
         return why;
       });
@@ -126,7 +126,7 @@ const Register suite([] {
         const std::vector<float> image = noise("image", config.in_channels * h * w);
         int plans = 0;
         return walk([&](size_t most) { return vae->encode_bytes(h, w, most); },
-            [&](size_t most) { return vae->encode_plan(h, w, most); },
+                    [&](size_t most) { return vae->encode_plan(h, w, most); },
                     [&](size_t most, std::vector<float>& out) {
                       vae->encode(image.data(), 1, h, w, most, out.data(), nullptr);
                     },

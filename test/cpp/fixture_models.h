@@ -1,9 +1,13 @@
 // Loading models of the fixtures without TypeScript.
 #pragma once
+#include <exception>
+#include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/weights.h"
+#include "harness.h"
 #include "unet/config.h"
 
 namespace nd::test {
@@ -16,5 +20,30 @@ std::vector<float> noise(const std::string& seed, int64_t count);
 
 /// Of the fixture "sd1".
 UnetConfig unet_config();
+
+/// The component in `file` (below test/fixtures/models), for the best kernels that this CPU has.
+template <class Model, class Config>
+std::unique_ptr<Model> load_model(const char* file, const Config& config, const CancelToken* cancel = nullptr,
+                                  Precision precision = Precision::automatic) {
+  WeightTable table;
+  add_safetensors(table, std::string(ND_FIXTURES) + "/models/" + file);
+  int count = 0;
+  Loader loader{table, *available_kernels(&count)[0], ThreadPool::shared(), cancel, precision};
+  return std::make_unique<Model>(config, loader);
+}
+
+/// Working memory without bounds.
+constexpr size_t kAnyMemory = std::numeric_limits<size_t>::max();
+
+/// One case; check() says what is wrong with it, or nothing.
+template <class Check>
+void test(const std::string& name, Check check) {
+  if (!wanted(name)) return;
+  try {
+    report(name, check());
+  } catch (const std::exception& error) {
+    report(name, std::string("threw ") + error.what());
+  }
+}
 
 }  // namespace nd::test

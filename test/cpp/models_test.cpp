@@ -13,7 +13,6 @@
 #include "core/error.h"
 #include "fixture_models.h"
 #include "harness.h"
-#include "models.h"
 #include "nn/packed_matrix.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
@@ -22,19 +21,6 @@
 namespace nd::test {
 namespace {
 
-<<<<<<< HEAD
-template <class Check>
-void test(const std::string& name, Check check) {
-  if (!wanted(name)) return;
-  try {
-    report(name, check());
-  } catch (const std::exception& error) {
-    report(name, std::string("threw ") + error.what());
-  }
-}
-
-=======
->>>>>>> 5235aea (Autoencoders in bands of rows: exact norms, no seams, as little memory as is allowed)
 /// A model, its weights' file, and one call of it that fills `out`.
 template <class Model, class Config>
 struct Subject {

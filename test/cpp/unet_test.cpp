@@ -12,16 +12,6 @@
 namespace nd::test {
 namespace {
 
-template <class Check>
-void test(const std::string& name, Check check) {
-  if (!wanted(name)) return;
-  try {
-    report(name, check());
-  } catch (const std::exception& error) {
-    report(name, std::string("threw ") + error.what());
-  }
-}
-
 std::unique_ptr<Unet> load(Precision precision) {
   WeightTable table;
   add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");

@@ -1,10 +1,5 @@
 /** Runs a case of the fixtures on the engine, the way the public classes do: openModel, then the addon. */
-import {
-  native,
-  type NativeTextEncoder,
-  type NativeUnet,
-  type NativeVae,
-} from '../../lib/native.js'
+import { native, type NativeTextEncoder, type NativeUnet, type NativeVae } from '../../lib/native.js'
 import { openModel } from '../../lib/weights/index.js'
 import type { ModelDescription } from '../../lib/weights/model-description.js'
 import { floats, integers, type Case, type GoldenTensor } from './fixtures.js'
