@@ -15,7 +15,8 @@ export function peakRss() {
 
 /**
  * Runs a command and parses the JSON lines on its standard output; its errors pass through.
- * @returns {Promise<{ rows: any[], seconds: number, status: number | null }>} `seconds` from start to exit
+ * @returns {Promise<{ rows: any[], seconds: number, status: number | null, signal: string | null }>} `seconds` from start
+ * to exit
  */
 export function runJson(command, args, env = {}) {
   return new Promise((resolve, reject) => {
@@ -27,13 +28,15 @@ export function runJson(command, args, env = {}) {
     let text = ''
     child.stdout.setEncoding('utf8').on('data', (chunk) => (text += chunk))
     child.on('error', reject)
-    child.on('close', (status) => {
+    child.on('close', (status, signal) => {
       const seconds = (performance.now() - began) / 1000
       const rows = []
-      for (const line of text.split('\n')) {
-        if (line.startsWith('{')) rows.push(JSON.parse(line))
+      try {
+        for (const line of text.split('\n')) if (line.startsWith('{')) rows.push(JSON.parse(line))
+      } catch (error) {
+        reject(error)
       }
-      resolve({ rows, seconds, status })
+      resolve({ rows, seconds, status, signal })
     })
   })
 }

@@ -1,95 +1,47 @@
-/**
- * Speed and memory; nothing here is ever part of the tests.
- *
- * usage: npm run bench -- [options]
- *   --model PATH     a full-size model (shared/peers/make_sd15.py writes one); without it, only the model in the box
- *   --size 512 --batch 1 --repeat 3 --threads N
- *   --precision auto|f32|bf16|int8   what our products multiply (auto: as the weights are stored)
- *   --only a,b       only these cases (--list names them; 'kernels' is one)
- *   --rounds 1       how often everything is done, peers included; the best of each counts
- *   --peers SCRIPT   also time PyTorch and OpenVINO: the path of bench_peers.py; --model must be a diffusers folder
- *   --peer-list torch-fp32,torch-bf16,openvino-f32,openvino-bf16,openvino-int8
- *   --python python3
- *   --json FILE      default: build/bench/results.json
- *   --write          put the figures into docs/benchmarks.md, under today's date
- *   --heading TEXT   the section's heading there
- */
-import { execFileSync } from 'node:child_process'
+/** Runs the cases, each in a process of its own, and reports. `npm run bench -- --help` tells the options. */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { extras, planJobs, scalingModel } from './jobs.mjs'
+import { kernelFigures } from './kernels.mjs'
+import { parseOptions, usage, UsageError } from './options.mjs'
 import { runJson } from './process.mjs'
-import { machine, markdown, writeSection } from './report.mjs'
+import { machine, markdown, writeSection } from './report/index.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const root = resolve(here, '..')
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string' },
-    size: { type: 'string', default: '512' },
-    batch: { type: 'string', default: '1' },
-    repeat: { type: 'string', default: '3' },
-    threads: { type: 'string' },
-    precision: { type: 'string', default: 'auto' },
-    only: { type: 'string' },
-    list: { type: 'boolean', default: false },
-    rounds: { type: 'string', default: '1' },
-    peers: { type: 'string' },
-    'peer-list': {
-      type: 'string',
-      default: 'torch-fp32,torch-bf16,openvino-f32,openvino-bf16,openvino-int8',
-    },
-    python: { type: 'string', default: 'python3' },
-    json: { type: 'string', default: join(root, 'build', 'bench', 'results.json') },
-    write: { type: 'boolean', default: false },
-    heading: { type: 'string' },
-  },
-})
-if (!existsSync(join(root, 'dist', 'native.js'))) {
-  console.error('There is no dist/: run `npm run build` first')
+function fail(message) {
+  console.error(message)
   process.exit(2)
 }
 
-const { cases } = await import('./cases.mjs')
-if (values.list) {
-  for (const [name, { title, full }] of Object.entries(cases))
-    console.log(`${name.padEnd(20)} ${title}${full ? '  (--model)' : ''}`)
-  console.log(`${'kernels'.padEnd(20)} kernel-bench on one thread, with the measured FMA peak`)
+let options
+try {
+  options = parseOptions(process.argv.slice(2), root)
+} catch (error) {
+  fail(error instanceof UsageError || error.code?.startsWith('ERR_PARSE_ARGS') ? error.message : error)
+}
+if (options.help) {
+  console.log(usage)
   process.exit(0)
 }
+if (!existsSync(join(root, 'dist', 'native.js'))) fail('There is no dist/: run `npm run build` first')
 
-function count(name) {
-  const value = Number(values[name])
-  if (Number.isInteger(value) && value >= 1) return value
-  console.error(`Expected an integer of at least 1 for --${name} but received ${values[name]}`)
-  process.exit(2)
+const { cases } = await import('./cases/index.mjs')
+if (options.list) {
+  const models = { each: '(each --model)', first: '(first --model)', all: '(all --models)', box: '' }
+  for (const [name, { title, of, group }] of Object.entries(cases))
+    console.log(`${name.padEnd(20)} ${title} ${models[of]}${group ? ` (--${group})` : ''}`)
+  for (const [name, title] of Object.entries(extras)) console.log(`${name.padEnd(20)} ${title}`)
+  process.exit(0)
 }
-
-const options = {
-  model: values.model && resolve(values.model),
-  size: count('size'),
-  batch: count('batch'),
-  repeat: count('repeat'),
-  ...(values.threads ? { threads: count('threads') } : {}),
-  precision: values.precision,
-}
-const only = values.only?.split(',')
-const chosen = Object.keys(cases).filter((name) =>
-  only ? only.includes(name) : options.model || !cases[name].full,
-)
-for (const name of only ?? []) {
-  if (name === 'kernels' || cases[name]) continue
-  console.error(
-    `Expected one of ${[...Object.keys(cases), 'kernels'].join(', ')} for --only but received ${name}`,
-  )
-  process.exit(2)
-}
-if (!options.model && chosen.some((name) => cases[name].full)) {
-  console.error('Expected --model PATH for these cases')
-  process.exit(2)
+let jobs
+try {
+  jobs = planJobs(cases, options)
+} catch (error) {
+  fail(error instanceof UsageError ? error.message : error)
 }
 
 /** Smaller is better in all figures that are compared between rounds. */
@@ -99,78 +51,90 @@ function better(a, b) {
   return !b.error && time(b) < time(a) ? b : a
 }
 
-async function ours(name) {
-  const { rows, seconds, status } = await runJson(process.execPath, [
-    '--expose-gc',
-    join(here, 'case.mjs'),
-    name,
-    JSON.stringify(options),
-  ])
-  const row = rows.at(-1) ?? { error: `failed, status ${status}` }
+async function ours({ name, title, model, point }) {
+  const { size, batch, repeat, threads, models } = options
+  const given = { size, batch, repeat, threads, ...point }
+  const about = model ? { ...given, model: model.path, precision: model.precision } : { ...given, models }
+  const args = ['--expose-gc', join(here, 'case.mjs'), name, JSON.stringify(about)]
+  const { rows, seconds, status, signal } = await runJson(process.execPath, args)
+  const row = rows.at(-1) ?? { error: `failed, ${signal ?? `status ${status}`}` }
   // The only case that is about the process as a whole.
-  const wall = name === 'box' ? { wallSeconds: seconds } : {}
-  return { case: name, title: cases[name].title, ...row, ...wall }
+  const wall = name === 'box' && !row.error ? { wallSeconds: seconds } : {}
+  return {
+    case: name,
+    title,
+    ...(model ? { model: model.label } : {}),
+    ...(point ? { point } : {}),
+    ...row,
+    ...wall,
+  }
 }
 
 async function theirs(peer) {
-  const args = [resolve(values.peers), options.model, '--peers', peer]
+  const args = [options.peers, options.peerModel, '--peers', peer]
   for (const key of ['size', 'batch', 'repeat', 'threads'])
     if (options[key]) args.push(`--${key}`, String(options[key]))
-  const { rows, status } = await runJson(values.python, args)
+  const { rows, status } = await runJson(options.python, args)
   return rows.at(-1) ?? { peer, error: `failed, status ${status}` }
 }
 
-/** kernel-bench, where it was built (cmake -DND_TESTS=ON). */
-function kernelBench() {
-  const places = ['build/cmake', 'build/dev', 'build'].map((folder) => join(root, folder, 'kernel-bench'))
-  const binary = process.env.KERNEL_BENCH ?? places.find((place) => existsSync(place))
-  if (!binary) {
-    console.error('kernel-bench was not built (cmake -DND_TESTS=ON, target kernel-bench): no kernel figures')
-    return ''
+/** A case that cannot be measured is a row that says why; the others go on. */
+async function attempt(work, about) {
+  try {
+    return await work()
+  } catch (error) {
+    return { ...about, error: String(error.message) }
   }
-  return execFileSync(binary, [], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 }
 
 console.log(machine())
 const found = new Map()
 const peers = new Map()
-for (let round = 0; round < count('rounds'); round++) {
-  for (const name of chosen) {
-    const row = await ours(name)
-    found.set(name, better(found.get(name), row))
+for (let round = 0; round < options.rounds; round++) {
+  for (const job of jobs) {
+    const key = JSON.stringify([job.name, job.model?.label, job.point])
+    const row = await attempt(() => ours(job), { case: job.name, title: job.title, model: job.model?.label })
+    found.set(key, better(found.get(key), row))
     console.log(JSON.stringify(row))
   }
-  for (const peer of values.peers ? values['peer-list'].split(',') : []) {
-    const row = await theirs(peer)
+  for (const peer of options.peerList) {
+    const row = await attempt(() => theirs(peer), { peer })
     peers.set(peer, better(peers.get(peer), row))
     console.log(JSON.stringify(row))
   }
 }
-const kernels = !only || only.includes('kernels') ? kernelBench() : ''
-const peak = /^.*peak.*$/im.exec(kernels)?.[0].trim()
 
 const rows = [...found.values()]
-const cpu = {
-  kernel: rows.find((row) => row.kernel)?.kernel ?? '',
-  threads: rows.find((row) => row.threads)?.threads ?? '',
-}
+const { native } = await import('../dist/native.js')
+const cpu = native().cpu()
+const threads = options.threads ?? rows.find((row) => row.threads && !row.point)?.threads ?? cpu.threads
+const everything = !options.only || options.only.includes('kernels')
+const measured =
+  everything || rows.some((row) => row.layers)
+    ? await kernelFigures(root, { kernel: cpu.kernel, threads, everything })
+    : {}
+if (measured.error) console.error(measured.error)
+
 const results = {
   date: new Date().toISOString(),
   machine: machine(),
   options,
-  cpu,
+  cpu: { kernel: cpu.kernel, threads },
   rows,
   peers: [...peers.values()],
-  kernels,
-  peak,
+  measured,
+  scaled: options.models.length > 0 ? scalingModel(options.models).label : undefined,
 }
-mkdirSync(dirname(resolve(values.json)), { recursive: true })
-writeFileSync(values.json, `${JSON.stringify(results, null, 1)}\n`)
+mkdirSync(dirname(options.json), { recursive: true })
+writeFileSync(options.json, `${JSON.stringify(results, null, 1)}\n`)
 
 const body = markdown(results)
-console.log(`\n${body}\n\n${values.json}`)
-if (values.write) {
-  const heading = values.heading ?? `${results.date.slice(0, 10)}, ${cpus()[0]?.model.trim() ?? process.arch}`
+console.log(`\n${body}\n\n${options.json}`)
+if (options.write) {
+  const heading =
+    options.heading ?? `${results.date.slice(0, 10)}, ${cpus()[0]?.model.trim() ?? process.arch}`
   writeSection(join(root, 'docs', 'benchmarks.md'), heading, body)
 }
-process.exitCode = rows.some((row) => row.error) ? 1 : 0
+const failed = [...rows, ...results.peers].filter((row) => row.error)
+for (const row of failed) console.error(`${row.case ?? row.peer} ${row.model ?? ''}: ${row.error}`)
+process.exitCode = failed.length > 0 ? 1 : 0

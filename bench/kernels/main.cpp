@@ -1,6 +1,6 @@
-// kernel-bench [--table NAME] [--threads N] [--seconds S] [FILTER]: GFLOP/s of every kernel on real layers'
-// shapes, and the part of the measured FMA peak. Single thread unless told. Bandwidth-bound operations give
-// GB/s, read and written.
+// kernel-bench [--table NAME] [--threads N] [--seconds S] [--json] [FILTER]: GFLOP/s of every kernel on real
+// layers' shapes, and the part of the measured peak. Single thread unless told. Bandwidth-bound operations
+// give GB/s, read and written.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -94,6 +94,8 @@ int main(int argc, char** argv) {
       options.threads = std::max(1, std::atoi(argv[++i]));
     else if (arg == "--seconds" && i + 1 < argc)
       options.seconds = std::atof(argv[++i]);
+    else if (arg == "--json")
+      options.json = true;
     else
       options.filter = arg;
   }
@@ -104,12 +106,14 @@ int main(int argc, char** argv) {
     // The reference is far too slow for real shapes; it runs only when asked for.
     if (options.table.empty() ? std::strcmp(table.name, "ref") == 0 : options.table != table.name) continue;
     const double peak = measure_peak([&](int64_t rounds) { return multiply_add(table.name, rounds); });
-    std::printf("%-12s peak %.1f GFLOP/s, %d thread(s)\n", table.name, peak * 1e-9, options.threads);
+    print_peak(table.name, "f32", peak);
+    narrow_products(table);
+    // Tables that differ in their narrow products share the rest.
+    if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
     for (const auto& c : cases::kGemms) gemm(table, c, peak);
     const LowAttention plain = {table.attention_packed_floats, table.attention_pack,
                                 table.attention_scratch_floats, table.attention};
     for (const auto& c : cases::kAttentions) attention(table.name, "attention", plain, c, peak);
-    narrow_products(table);
     bandwidth_bound(table);
   }
 }

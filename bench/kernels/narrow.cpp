@@ -133,6 +133,7 @@ void attention(const std::string& table, const std::string& kind, const LowAtten
 void narrow_products(const Kernels& table) {
   if (table.i8) {
     const double peak = measure_peak([&](int64_t rounds) { return dot_i8(table.name, rounds); });
+    print_peak(table.name, "int8", peak);
     for (const auto& c : cases::kGemms) product(table, "i8", *table.i8, c, peak);
     conversion(table, "i8", *table.i8, false);
     conversion(table, "i8", *table.i8, true);
@@ -140,6 +141,7 @@ void narrow_products(const Kernels& table) {
   const double peak =
       table.bf16 ? measure_peak([&](int64_t rounds) { return dot_bf16(table.name, rounds); }) : 0;
   if (table.bf16) {
+    print_peak(table.name, "bf16", peak);
     for (const auto& c : cases::kGemms) product(table, "bf16", *table.bf16, c, peak);
     conversion(table, "bf16", *table.bf16, false);
     conversion(table, "bf16", *table.bf16, true);

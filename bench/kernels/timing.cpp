@@ -69,17 +69,37 @@ Buffer::~Buffer() {
   std::free(data_);
 }
 
+// Names hold nothing that JSON would want escaped.
+
+void print_peak(const std::string& table, const std::string& compute, double peak) {
+  if (!(peak > 0)) return;
+  std::printf(options.json ? "{\"table\":\"%s\",\"compute\":\"%s\",\"peak\":%.4g,\"threads\":%d}\n"
+                           : "%-12s peak %s: %.4g operations/s, %d thread(s)\n",
+              table.c_str(), compute.c_str(), peak, options.threads);
+  std::fflush(stdout);
+}
+
 void print(const std::string& table, const std::string& name, double time, double operations, double peak) {
-  std::printf("%-12s %-62s %9.3f ms %8.1f GFLOP/s", table.c_str(), name.c_str(), time * 1e3,
-              operations / time * 1e-9);
-  if (peak > 0) std::printf(" %6.1f %%", 100 * operations / time / peak);
-  std::printf("\n");
+  const double rate = operations / time, part = peak > 0 ? rate / peak : 0;
+  if (options.json) {
+    std::printf("{\"table\":\"%s\",\"name\":\"%s\",\"seconds\":%.6g,\"rate\":%.5g,\"part\":%.4g}\n",
+                table.c_str(), name.c_str(), time, rate, part);
+  } else {
+    std::printf("%-12s %-62s %9.3f ms %8.1f GFLOP/s", table.c_str(), name.c_str(), time * 1e3, rate * 1e-9);
+    if (peak > 0) std::printf(" %6.1f %%", 100 * part);
+    std::printf("\n");
+  }
   std::fflush(stdout);
 }
 
 void print_bandwidth(const std::string& table, const std::string& name, double time, double bytes) {
-  std::printf("%-12s %-62s %9.3f ms %8.1f GB/s\n", table.c_str(), name.c_str(), time * 1e3,
-              bytes / time * 1e-9);
+  if (options.json)
+    std::printf("{\"table\":\"%s\",\"name\":\"%s\",\"seconds\":%.6g,\"bandwidth\":%.5g}\n", table.c_str(),
+                name.c_str(), time, bytes / time);
+  else
+    std::printf("%-12s %-62s %9.3f ms %8.1f GB/s\n", table.c_str(), name.c_str(), time * 1e3,
+                bytes / time * 1e-9);
+  std::fflush(stdout);
 }
 
 }  // namespace nd::bench

@@ -13,6 +13,7 @@ struct Options {
   std::string table, filter;
   int threads = 1;
   double seconds = 0.4;
+  bool json = false;  // a line of JSON for each figure
 };
 extern Options options;
 
@@ -41,6 +42,8 @@ class Buffer {
   float* data_;
 };
 
+/// One line: the most that `compute` ("f32", "bf16", "int8") can do.
+void print_peak(const std::string& table, const std::string& compute, double peak);
 /// One line: milliseconds, GFLOP/s and the part of the peak.
 void print(const std::string& table, const std::string& name, double time, double operations, double peak);
 void print_bandwidth(const std::string& table, const std::string& name, double time, double bytes);

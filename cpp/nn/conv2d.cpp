@@ -135,7 +135,7 @@ void Conv2d::convolve(Run& run, const Feature& x, const Feature& factors, const 
   const auto run_band = [&](int64_t first_image, int64_t first, int64_t band_height) {
     const int64_t height = input_rows(band_height);
     {
-      const Profiled input_copy(run, "convolution input: norm, padding", weights_.multiplies());
+      const Profiled input_copy(run, "convolution input: norm, padding", Compute::f32);
       copy_band(run, x, factors, {first_image, images, first * stride - before, height, before, padded_w},
                 padded);
     }

@@ -1,5 +1,11 @@
 /** Runs a case of the fixtures on the engine, the way the public classes do: openModel, then the addon. */
-import { native, type NativeTextEncoder, type NativeUnet, type NativeVae } from '../../lib/native.js'
+import {
+  native,
+  type NativeTextEncoder,
+  type NativeUnet,
+  type NativeVae,
+  type Precision,
+} from '../../lib/native.js'
 import { openModel } from '../../lib/weights/index.js'
 import type { ModelDescription } from '../../lib/weights/model-description.js'
 import { floats, integers, type Case, type GoldenTensor } from './fixtures.js'
@@ -11,16 +17,17 @@ interface Models {
 }
 
 /**
- * One component of the model at `path`, in float32: the references are, and 16-bit weights would else be multiplied as
+ * One component of the model at `path`, in float32 unless told otherwise: the references are, and 16-bit weights would else be multiplied as
  * bfloat16. Without `skip` in a case, text is encoded as the model's file suggests.
  */
 export async function load<K extends keyof Models>(
   path: string,
   component: K,
+  precision: Precision = 'f32',
 ): Promise<Models[K] & { skip: number }> {
   const model: ModelDescription = await openModel(path)
   const { unet, vae, textEncoder } = model
-  for (const part of [unet, vae, textEncoder]) if (part) part.source.precision = 'f32'
+  for (const part of [unet, vae, textEncoder]) if (part) part.source.precision = precision
   const missing = () => new Error(`${path} has no ${component}`)
   let loaded: NativeUnet | NativeVae | NativeTextEncoder
   if (component === 'unet') {

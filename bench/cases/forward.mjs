@@ -1,0 +1,76 @@
+/** One forward of each component, and where the UNet's time goes. */
+import { native } from '../../dist/native.js'
+import { unetOperations } from '../operations.mjs'
+import { best, component, noise } from './support.mjs'
+
+const latentScale = 8
+
+export async function text({ model, precision, repeat, batch }) {
+  const { part, config } = await component(model, 'textEncoder', precision)
+  const tokens = Int32Array.from({ length: batch * 77 }, () => Math.floor(Math.random() * config.vocabSize))
+  return {
+    seconds: await best(repeat, () => part.encode(tokens, batch, 77, 0)),
+    weightBytes: part.weightBytes,
+  }
+}
+
+async function openUnet({ model, precision, batch, size }) {
+  const { part, config } = await component(model, 'unet', precision)
+  const side = Math.ceil(size / latentScale)
+  const latents = noise(batch * config.inChannels * side * side)
+  const context = noise(batch * 77 * config.contextWidth)
+  const timesteps = new Float32Array(batch).fill(500)
+  return {
+    part,
+    predict: () => part.predict(latents, batch, side, side, timesteps, context, 77),
+    workingBytes: part.workingBytes(batch, side, side, 77),
+    operations: unetOperations(config, { height: side, width: side, batch }).total,
+  }
+}
+
+export async function unet(options) {
+  const { part, predict, workingBytes, operations } = await openUnet(options)
+  return {
+    seconds: await best(options.repeat, predict),
+    weightBytes: part.weightBytes,
+    workingBytes,
+    operations,
+  }
+}
+
+/** The quickest of the forwards, by kind of layer. */
+export async function layers(options) {
+  const { predict } = await openUnet(options)
+  await predict()
+  let shortest
+  native().profile(true)
+  for (let i = 0; i < options.repeat; i++) {
+    await predict()
+    const rows = native().profile(true)
+    const time = rows.reduce((sum, row) => sum + row.seconds, 0)
+    if (!shortest || time < shortest.seconds) shortest = { seconds: time, layers: rows }
+  }
+  native().profile(false)
+  return shortest
+}
+
+export async function vaeDecode({ model, precision, repeat, size }) {
+  const { part, config } = await component(model, 'vae', precision)
+  const side = Math.ceil(size / latentScale)
+  const latents = noise(config.latentChannels * side * side)
+  const figures = { weightBytes: part.weightBytes, workingBytes: part.decodeBytes(1, side, side, null) }
+  return {
+    seconds: await best(Math.min(repeat, 2), () => part.decode(latents, 1, side, side, null)),
+    ...figures,
+  }
+}
+
+export async function vaeEncode({ model, precision, repeat, size }) {
+  const { part, config } = await component(model, 'vae', precision)
+  const image = noise(config.inChannels * size * size)
+  const figures = { weightBytes: part.weightBytes, workingBytes: part.encodeBytes(1, size, size, null) }
+  return {
+    seconds: await best(Math.min(repeat, 2), () => part.encode(image, 1, size, size, null)),
+    ...figures,
+  }
+}

@@ -1,0 +1,65 @@
+/** How it lives beside other work: memory over time, the event loop, abort. */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { library, seconds } from './support.mjs'
+
+/** Resident size after the first tenth and after all of many generations. */
+export async function rssFlat({ generations = 100 }) {
+  const { DiffusionPipeline } = await library()
+  const pipe = await DiffusionPipeline.load()
+  const at = []
+  for (let i = 1; i <= generations; i++) {
+    await pipe.generate({ prompt: `noto pizza ${i}`, steps: 2, seed: i })
+    if (i % Math.ceil(generations / 10) === 0) {
+      globalThis.gc?.()
+      await sleep(10)
+      at.push(process.memoryUsage.rss())
+    }
+  }
+  await pipe.dispose()
+  return { generations, rssFirstBytes: at[0], rssLastBytes: at.at(-1), growthBytes: at.at(-1) - at[0] }
+}
+
+/** How long the event loop is held up while a picture is drawn: 99th percentile and longest. */
+export async function eventLoop({ model, size, steps = 4 }) {
+  const { DiffusionPipeline } = await library()
+  const pipe = await DiffusionPipeline.load(model)
+  const request = { prompt: 'noto pizza', steps, seed: 1, ...(model ? { width: size, height: size } : {}) }
+  await pipe.generate({ ...request, steps: 1 }) // without the first run's compilation of JavaScript
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  delay.enable()
+  const time = await seconds(() => pipe.generate(request))
+  delay.disable()
+  await pipe.dispose()
+  // The histogram counts the timer's own period.
+  const late = (nanoseconds) => Math.max(0, nanoseconds / 1e6 - 1)
+  return { seconds: time, delayP99Ms: late(delay.percentile(99)), delayMaxMs: late(delay.max) }
+}
+
+/** From abort() to the rejection, at moments spread over a run. */
+export async function abort({ model, size, tries = 20 }) {
+  const { DiffusionPipeline } = await library()
+  const pipe = await DiffusionPipeline.load(model)
+  const request = { prompt: 'noto pizza', steps: 2, seed: 1, ...(model ? { width: size, height: size } : {}) }
+  const whole = await seconds(() => pipe.generate(request))
+  const latencies = []
+  for (let i = 0; i < tries; i++) {
+    const controller = new AbortController()
+    const run = pipe.generate({ ...request, signal: controller.signal }).then(
+      () => undefined,
+      () => performance.now(),
+    )
+    await sleep((whole * 1000 * (i + 0.5)) / tries)
+    const began = performance.now()
+    controller.abort()
+    const ended = await run
+    if (ended !== undefined && ended >= began) latencies.push(ended - began)
+  }
+  await pipe.dispose()
+  latencies.sort((a, b) => a - b)
+  return {
+    aborted: latencies.length,
+    latencyMedianMs: latencies[latencies.length >> 1],
+    latencyMaxMs: latencies.at(-1),
+  }
+}

@@ -1,0 +1,102 @@
+/** What narrow arithmetic and quantized weights cost in quality. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { component, library } from './support.mjs'
+
+export const prompts = [
+  'noto red heart', 'noto pizza', 'flat dog face', 'noto cat face', 'flat rocket', 'noto grinning face', 'flat fire',
+  'noto banana', 'flat blue heart', 'noto crab', 'flat hamburger', 'noto christmas tree', 'noto penguin', 'flat penguin',
+  'noto strawberry', 'flat tent', 'noto cactus', 'flat ghost', 'flat pizza', 'noto rocket',
+] // prettier-ignore
+
+/** The model in the box's own default, which a quantized copy of it does not carry. */
+const GUIDANCE = 3
+
+/** dB between two pictures of bytes; equal ones: infinity. */
+function psnr(a, b) {
+  let sum = 0
+  for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2
+  return 10 * Math.log10(255 ** 2 / (sum / a.length))
+}
+
+async function draw(path, options, steps) {
+  const { DiffusionPipeline } = await library()
+  const pipe = await DiffusionPipeline.load(path, options)
+  const pictures = []
+  for (const [i, prompt] of prompts.entries())
+    pictures.push(
+      (await pipe.generate({ prompt, steps, seed: i + 1, guidanceScale: GUIDANCE })).images[0].data,
+    )
+  await pipe.dispose()
+  return pictures
+}
+
+/** The model in the box: the final picture of 20 prompts against float32's, after 20 steps. */
+export async function pictures({ steps = 20 }) {
+  const { modelInTheBox, quantizeModel } = await library()
+  const box = modelInTheBox()
+  const folder = await mkdtemp(join(tmpdir(), 'node-diffusion-bench-'))
+  try {
+    const truth = await draw(box, { precision: 'f32' }, steps)
+    const quality = []
+    const compare = async (name, path, options) => {
+      const all = (await draw(path, options, steps)).map((picture, i) => psnr(picture, truth[i]))
+      // JSON has no infinity.
+      const finite = all.map((x) => Math.min(x, 99))
+      const mean = finite.reduce((sum, x) => sum + x, 0) / finite.length
+      quality.push({ name, psnrMean: mean, psnrWorst: Math.min(...finite) })
+    }
+    await compare('bf16', box, { precision: 'bf16' })
+    await compare('int8 of the stored weights', box, { precision: 'int8' })
+    for (const type of ['q8_0', 'q4_0', 'q4_k']) {
+      const output = join(folder, `${type}.gguf`)
+      await quantizeModel(box, output, { type })
+      await compare(type, output, {})
+    }
+    return { quality }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** Normal numbers of a small generator (mulberry32, Box–Muller): the same in every run. */
+function normals(count, seed) {
+  const uniform = () => {
+    seed = (seed + 0x6d2b79f5) | 0
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+  return Float32Array.from({ length: count }, () => {
+    const radius = Math.sqrt(-2 * Math.log(1 - uniform()))
+    return radius * Math.cos(2 * Math.PI * uniform())
+  })
+}
+
+/** One prediction of each model's UNet against the first one's in float32: |difference| over |truth|, L2. */
+export async function prediction({ models, size }) {
+  const side = Math.ceil(size / 8)
+  const predict = async (path, precision) => {
+    const { part, config } = await component(path, 'unet', precision)
+    const output = await part.predict(
+      normals(config.inChannels * side * side, 1), 1, side, side, Float32Array.of(500),
+      normals(77 * config.contextWidth, 2), 77,
+    ) // prettier-ignore
+    part.dispose()
+    return output
+  }
+  const truth = await predict(models[0].path, 'f32')
+  const quality = []
+  for (const { label, path, precision } of models) {
+    const output = await predict(path, precision)
+    let difference = 0
+    let norm = 0
+    for (let i = 0; i < truth.length; i++) {
+      difference += (output[i] - truth[i]) ** 2
+      norm += truth[i] ** 2
+    }
+    quality.push({ name: label, relativeError: Math.sqrt(difference / norm) })
+  }
+  return { quality }
+}

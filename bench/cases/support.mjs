@@ -1,0 +1,47 @@
+/** What the cases share: timing, inputs, and components loaded straight from the addon. */
+import { createReadStream } from 'node:fs'
+import { native } from '../../dist/native.js'
+import { openModel } from '../../dist/weights/index.js'
+
+/** The public entry is loaded where it is measured: its own cost belongs to the process start. */
+export const library = () => import('../../dist/index.js')
+
+export async function seconds(work) {
+  const began = performance.now()
+  await work()
+  return (performance.now() - began) / 1000
+}
+
+/** The shortest of `repeat` runs after one that warms up. */
+export async function best(repeat, work) {
+  await work()
+  let shortest = Infinity
+  for (let i = 0; i < repeat; i++) shortest = Math.min(shortest, await seconds(work))
+  return shortest
+}
+
+/** Normal-like numbers: what they are does not matter to the time, but subnormal or huge ones would. */
+export function noise(count, random = Math.random) {
+  const data = new Float32Array(count)
+  for (let i = 0; i < count; i++) data[i] = 1.7 * (random() + random() - 1)
+  return data
+}
+
+export const loaders = {
+  textEncoder: (part, precision) => native().loadTextEncoder(part.config, { ...part.source, precision }),
+  unet: (part, precision) => native().loadUnet(part.config, { ...part.source, precision }),
+  vae: (part, precision) => native().loadVae(part.config, { ...part.source, precision }),
+}
+
+export async function component(path, name, precision) {
+  const model = await openModel(path)
+  if (!model[name]) throw new Error(`${path} has no ${name}`)
+  return { part: await loaders[name](model[name], precision), config: model[name].config }
+}
+
+/** Reads the model's files once, so that they lie in the page cache. */
+export async function warmPages(model) {
+  const files = new Set(Object.keys(loaders).flatMap((name) => model[name]?.source.files ?? []))
+  for (const file of files)
+    for await (const chunk of createReadStream(file, { highWaterMark: 1 << 22 })) void chunk
+}

@@ -1,0 +1,104 @@
+/** From a file to a picture: loading, memory of a whole generation, process start to PNG. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openModel } from '../../dist/weights/index.js'
+import { library, loaders, noise, seconds, warmPages } from './support.mjs'
+
+const given = (precision) => (precision && precision !== 'auto' ? { precision } : {})
+
+/**
+ * From the page cache: the three components, and (in `firstStepSeconds`) the whole way to the first denoising step, the
+ * prompt's encoding included. The shorter of two: where a hypervisor has taken the machine's memory back, the first use
+ * of each page measures the hypervisor.
+ */
+export async function load({ model, precision, size }) {
+  const { DiffusionPipeline } = await library()
+  await warmPages(await openModel(model))
+  let weightBytes = 0
+  const components = async () => {
+    const again = await openModel(model)
+    const parts = [] // held, so that the peak is that of all of them together
+    for (const name of Object.keys(loaders))
+      if (again[name]) parts.push(await loaders[name](again[name], precision))
+    weightBytes = parts.reduce((sum, part) => sum + part.weightBytes, 0)
+    for (const part of parts) part.dispose()
+  }
+  const toFirstStep = async () => {
+    const began = performance.now()
+    const pipe = await DiffusionPipeline.load(model, given(precision))
+    let started
+    const scheduler = {
+      timesteps: [500, 1],
+      initNoiseSigma: 1,
+      scaleModelInput(latents) {
+        started ??= performance.now()
+        stop.abort()
+        return latents
+      },
+      step: (prediction, timestep, latents) => latents,
+      addNoise: (latents) => latents,
+    }
+    const stop = new AbortController()
+    const request = {
+      prompt: 'a lighthouse',
+      width: size,
+      height: size,
+      seed: 1,
+      scheduler,
+      signal: stop.signal,
+    }
+    await pipe.generate(request).catch((error) => {
+      if (started === undefined) throw error
+    })
+    await pipe.dispose()
+    return (started - began) / 1000
+  }
+  const times = []
+  for (let i = 0; i < 2; i++) times.push([await seconds(components), await toFirstStep()])
+  return {
+    seconds: Math.min(...times.map(([parts]) => parts)),
+    firstStepSeconds: Math.min(...times.map(([, step]) => step)),
+    weightBytes,
+  }
+}
+
+/** A whole picture of a full-size model in two steps with guidance: its peak is that of any number of steps. */
+export async function memory({ model, precision, size, lowMemory }) {
+  const { DiffusionPipeline } = await library()
+  const pipe = await DiffusionPipeline.load(model, {
+    ...given(precision),
+    ...(lowMemory ? { lowMemory } : {}),
+  })
+  const weightBytes = pipe.unet.weightBytes + pipe.vae.weightBytes + pipe.textEncoder.weightBytes
+  const time = await seconds(() =>
+    pipe.generate({ prompt: 'a lighthouse', steps: 2, width: size, height: size, seed: 1 }),
+  )
+  await pipe.dispose()
+  return { seconds: time, weightBytes }
+}
+
+export async function memoryDecode({ model, precision, side = 1024 }) {
+  const { AutoencoderKL } = await library()
+  const vae = await AutoencoderKL.load(model, given(precision))
+  const latents = { data: noise((4 * side * side) / 64), shape: [1, 4, side / 8, side / 8] }
+  const time = await seconds(() => vae.decode(latents))
+  return { seconds: time, weightBytes: vae.weightBytes }
+}
+
+/** The model in the box from process start: run.mjs times the process from outside as well. */
+export async function box({ steps = 20 }) {
+  const { DiffusionPipeline } = await library()
+  const folder = await mkdtemp(join(tmpdir(), 'node-diffusion-bench-'))
+  try {
+    const pipe = await DiffusionPipeline.load()
+    const loaded = performance.now() / 1000 // since the process began
+    const { images, timings } = await pipe.generate({ prompt: 'noto pizza', steps, seed: 1 })
+    await images[0].toFile(join(folder, 'out.png'))
+    const done = performance.now() / 1000
+    await pipe.dispose()
+    return { secondsToLoaded: loaded, secondsToPng: done, denoiseSeconds: timings.denoise / 1000, steps }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}

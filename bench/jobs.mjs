@@ -1,0 +1,72 @@
+/** Which cases are run with which model and options: one process for each job. */
+import { UsageError } from './options.mjs'
+
+const resolutions = [256, 384, 512, 768, 1024]
+const batches = [1, 2, 4]
+
+/** What --only may name beside the cases. */
+export const extras = {
+  kernels: 'kernels against the measured peak, one thread',
+  scaling: 'UNet against resolution, batch and threads (--scaling)',
+}
+
+/** The model whose scaling is shown: quantized, as on the devices where it matters. */
+export function scalingModel(models) {
+  return models.find(({ label }) => label === 'q8_0') ?? models[0]
+}
+
+function scalingJobs(options) {
+  const model = scalingModel(options.models)
+  const threads = options.threads ?? Math.min(2, options.processors)
+  const base = { size: options.size, batch: 1, threads }
+  const points = [
+    ...resolutions.map((size) => ({ ...base, size })),
+    ...batches.map((batch) => ({ ...base, batch })),
+    ...[1, 2].filter((n) => n <= options.processors).map((n) => ({ ...base, threads: n })),
+  ]
+  const keys = new Set()
+  const jobs = []
+  for (const point of points) {
+    const key = Object.values(point).join('/')
+    if (keys.has(key)) continue
+    keys.add(key)
+    jobs.push({
+      name: 'unet',
+      model,
+      point,
+      title: `UNet, ${point.size}², batch ${point.batch}, ${point.threads} threads`,
+    })
+  }
+  return jobs
+}
+
+/**
+ * @returns {{ name: string, title: string, model?: object, point?: object }[]}
+ * @throws UsageError for unknown cases, or ones that lack their model
+ */
+export function planJobs(cases, options) {
+  const { models, only } = options
+  for (const name of only ?? [])
+    if (!(name in cases) && !(name in extras))
+      throw new UsageError(
+        `Expected one of ${[...Object.keys(cases), ...Object.keys(extras)].join(', ')} for --only but received ${name}`,
+      )
+  const wanted = (name, { of, group }) => {
+    if (only) return only.includes(name)
+    if (of !== 'box' && models.length === 0) return false
+    return group === undefined || options[group]
+  }
+  const jobs = []
+  for (const [name, of] of Object.entries(cases)) {
+    if (!wanted(name, of)) continue
+    if (of.of !== 'box' && models.length === 0) throw new UsageError(`Expected --model PATH for ${name}`)
+    if (of.of === 'each') for (const model of models) jobs.push({ name, model, title: of.title })
+    else if (of.of === 'first') jobs.push({ name, model: models[0], title: of.title })
+    else jobs.push({ name, title: of.title })
+  }
+  if (only ? only.includes('scaling') : options.scaling) {
+    if (models.length === 0) throw new UsageError('Expected --model PATH for scaling')
+    jobs.push(...scalingJobs(options))
+  }
+  return jobs
+}

@@ -1,0 +1,122 @@
+/** What must hold: ours ÷ theirs, times and memory that the project promises, and whether they are kept. */
+import { finder, mb, percent, s, table } from './format.mjs'
+
+/** Ours beside theirs, in one run. `must` and `reach`: at most. */
+const ratios = [
+  {
+    what: 'UNet forward, q8_0',
+    ours: ['unet', 'q8_0'],
+    theirs: ['openvino-int8', 'unet_s'],
+    must: 0.9,
+    reach: 0.7,
+  },
+  {
+    what: 'UNet forward, bf16',
+    ours: ['unet', 'bf16'],
+    theirs: ['openvino-bf16', 'unet_s'],
+    must: 0.95,
+    reach: 0.75,
+  },
+  {
+    what: 'UNet forward, f32',
+    ours: ['unet', 'f32'],
+    theirs: ['openvino-f32', 'unet_s'],
+    must: 0.95,
+    reach: 0.7,
+  },
+  {
+    what: 'VAE decode, default precision (of the q8_0 file)',
+    ours: ['vae-decode', 'q8_0'],
+    theirs: ['openvino-bf16', 'vae_decode_s'],
+    must: 0.6,
+    reach: 0.4,
+  },
+]
+
+const own = [
+  { what: 'UNet forward, q4_0', label: 'q4_0', must: 1.1, reach: 1 },
+  { what: 'UNet forward, q4_K', label: 'q4_k', must: 1.1, reach: 1 },
+]
+
+const memory = [
+  { what: '512×512 on q4_0, peak RSS', of: ['memory', 'q4_0'], must: 900e6 },
+  { what: '512×512 on q8_0, peak RSS', of: ['memory', 'q8_0'], must: 1400e6 },
+  { what: '512×512 on q8_0 with lowMemory, peak RSS', of: ['memory-low', 'q8_0'], must: 450e6 },
+]
+
+const pictureQuality = { bf16: 40, q8_0: 34, q4_k: 26 } // dB at least
+const predictionError = { bf16: 0.01, q8_0: 0.02, q4_0: 0.12 } // relative L2 at most
+
+/** Of the kernel's products on the UNet's shapes: all their operations in all their time, and the worst of the 3×3 ones. */
+function int8Kernel(measured) {
+  const rows = (measured.kernels ?? []).filter((row) => row.name.startsWith('gemm-i8 unet') && row.part > 0)
+  if (rows.length === 0) return undefined
+  const time = rows.reduce((sum, row) => sum + row.seconds, 0)
+  const operations = rows.reduce((sum, row) => sum + row.seconds * row.rate, 0)
+  const convolutions = rows.filter((row) => /unet conv /.test(row.name)).map((row) => row.part)
+  return { part: operations / time / measured.peaks.int8, convolutions }
+}
+
+export function targets({ rows, peers, measured, scaled }) {
+  const find = finder(rows)
+  const lines = []
+  const add = (what, must, reach, found, held) =>
+    lines.push([what, must, reach, found, held ? 'yes' : '**no**'])
+  const ratio = (what, ours, theirs, name, { must, reach }) => {
+    const value = ours / theirs
+    add(what, `≤ ${must.toFixed(2)} × ${name}`, reach.toFixed(2), `${value.toFixed(2)} (${s(ours)} ÷ ${s(theirs)})`, value <= must) // prettier-ignore
+  }
+  for (const target of ratios) {
+    const ours = find(...target.ours)?.seconds
+    const theirs = peers.find((row) => row.peer === target.theirs[0])?.[target.theirs[1]]
+    if (ours && theirs) ratio(target.what, ours, theirs, target.theirs[0], target)
+  }
+  const q8 = find('unet', 'q8_0')?.seconds
+  for (const target of own) {
+    const ours = find('unet', target.label)?.seconds
+    if (ours && q8) ratio(target.what, ours, q8, 'our q8_0', target)
+  }
+  const at = (size) =>
+    rows.find(
+      (row) => row.point?.size === size && row.point.batch === 1 && row.model === scaled && !row.error,
+    )
+  if (at(512) && at(768)) {
+    const deviation = at(768).seconds / at(512).seconds / (at(768).operations / at(512).operations) - 1
+    const found = `${deviation >= 0 ? '+' : '−'}${percent(Math.abs(deviation))}`
+    add('UNet forward at 768×768 against 512×512', 'within 15 % of the operation counts', '', found, Math.abs(deviation) <= 0.15) // prettier-ignore
+  }
+  const load = find('load', 'q8_0')?.firstStepSeconds
+  if (load) add('load q8_0 from the page cache to the first step', '≤ 1.0 s', '0.3 s', s(load), load <= 1)
+  const kernel = int8Kernel(measured)
+  if (kernel) {
+    const found = `${percent(kernel.part)}; 3×3 convolutions ${percent(Math.min(...kernel.convolutions))} to ${percent(Math.max(...kernel.convolutions))}`
+    add(
+      'int8 GEMM kernel on the UNet’s shapes',
+      '≥ 85 % of the int8 peak',
+      '92 %',
+      found,
+      kernel.part >= 0.85,
+    )
+  }
+  for (const { what, of, must } of memory) {
+    const peak = find(...of)?.peakRss
+    if (peak) add(what, `≤ ${mb(must)}`, '', mb(peak), peak <= must)
+  }
+  for (const { name, psnrMean } of find('quality-pictures')?.quality ?? []) {
+    const must = pictureQuality[name]
+    if (must)
+      add(`PSNR of 20 pictures, ${name}`, `≥ ${must} dB`, '', `${psnrMean.toFixed(1)} dB`, psnrMean >= must)
+  }
+  for (const { name, relativeError } of find('quality-prediction')?.quality ?? []) {
+    const must = predictionError[name]
+    if (must)
+      add(
+        `one UNet prediction’s error, ${name}`,
+        `≤ ${percent(must)}`,
+        '',
+        percent(relativeError),
+        relativeError <= must,
+      )
+  }
+  return lines.length === 0 ? '' : table(['what must hold', 'must', 'reach for', 'measured', 'held'], lines)
+}

@@ -1,0 +1,66 @@
+/** Pictures of the model in the box from every kind of file and precision, on any number of threads. */
+import t from 'tap'
+import { DiffusionPipeline, modelInTheBox, type LoadOptions } from '../../lib/index.js'
+import { native, type TensorType } from '../../lib/native.js'
+import { quantizeModel } from '../../lib/quantize/index.js'
+import { folder, QUANTIZED } from './support.js'
+
+/** Where a box model's default differs from a file's, the request says it. */
+const request = { prompt: 'noto pizza', steps: 4, seed: 3, guidanceScale: 3 }
+
+const threadsBefore = native().cpu().threads
+t.teardown(() => native().setThreads(threadsBefore))
+const dir = folder(t)
+
+async function draw(path: string, options: LoadOptions = {}): Promise<Uint8Array> {
+  const pipe = await DiffusionPipeline.load(path, options)
+  const { images } = await pipe.generate(request)
+  await pipe.dispose()
+  return images[0]!.data
+}
+
+function psnr(a: Uint8Array, b: Uint8Array): number {
+  let sum = 0
+  for (let i = 0; i < b.length; i++) sum += (a[i]! - b[i]!) ** 2
+  return a.length === b.length ? 10 * Math.log10(255 ** 2 / (sum / b.length)) : NaN
+}
+
+async function quantized(type: TensorType): Promise<string> {
+  const path = dir.path(`${type}.gguf`)
+  await quantizeModel(modelInTheBox(), path, { type })
+  return path
+}
+
+t.test('every quantized type draws the same picture, as nearly as its bits allow', async (t) => {
+  const truth = await draw(modelInTheBox(), { precision: 'f32' })
+  // prettier-ignore
+  const least: Partial<Record<TensorType, number>> = {
+    q8_0: 30, q6_k: 28, q5_k: 22, q5_1: 22, q5_0: 22, q4_k: 17, q4_1: 17, q4_0: 17, q3_k: 13, q2_k: 9,
+  }
+  t.same(Object.keys(least).sort(), [...QUANTIZED].sort(), 'no type is left out')
+  for (const type of QUANTIZED) {
+    const path = await quantized(type)
+    for (const precision of ['auto', 'f32'] as const) {
+      const likeness = psnr(await draw(path, { precision }), truth)
+      t.ok(likeness >= least[type]!, `${type}, ${precision}: ${likeness.toFixed(1)} dB`)
+    }
+  }
+})
+
+t.test('1, 2 and 4 threads give the same bytes', async (t) => {
+  const subjects: [string, string, LoadOptions][] = [
+    ['f32', modelInTheBox(), { precision: 'f32' }],
+    ['bf16', modelInTheBox(), { precision: 'bf16' }],
+    ['int8', modelInTheBox(), { precision: 'int8' }],
+  ]
+  for (const type of ['q8_0', 'q5_1', 'q4_0', 'q4_k', 'q2_k'] as const)
+    subjects.push([type, await quantized(type), {}])
+  for (const [name, path, options] of subjects) {
+    // From loading on: packing is spread over threads, too.
+    const all = []
+    for (const threads of [1, 2, 4]) all.push(await draw(path, { ...options, threads }))
+    t.ok(Buffer.from(all[0]!).equals(all[1]!), `${name}: 2 threads`)
+    t.ok(Buffer.from(all[0]!).equals(all[2]!), `${name}: 4 threads`)
+    t.ok(new Set(all[0]!).size > 20, `${name}: a picture at all`)
+  }
+})
