@@ -5,6 +5,7 @@
 #include "cancel_token.h"
 #include "convert.h"
 #include "core/thread_pool.h"
+#include "deep_features.h"
 #include "failure.h"
 #include "kernels/kernels.h"
 #include "models.h"
@@ -110,6 +111,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   cancel_on_exit(env, addon->running);
 
   exports.Set("CancelToken", define(CancelTokenWrap::define(env), addon->cancel_token));
+  exports.Set("DeepFeatures", define(DeepFeaturesWrap::define(env), addon->deep_features));
   exports.Set("cpu", Napi::Function::New(env, cpu, "cpu"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("profile", Napi::Function::New(env, profile, "profile"));

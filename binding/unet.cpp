@@ -1,3 +1,4 @@
+#include "deep_features.h"
 #include "models.h"
 
 namespace nd_binding {
@@ -43,6 +44,24 @@ Sizes read_sizes(const Napi::CallbackInfo& info, const nd::UnetConfig& config, s
   return sizes;
 }
 
+/// Options of a call, and what they refer to, kept alive. Bounds are the model's to check.
+struct CallOptions {
+  nd::UnetOptions options;
+  std::shared_ptr<nd::DeepFeatures> deep;
+};
+
+CallOptions read_options(Napi::Value value) {
+  CallOptions result;
+  if (value.IsUndefined() || value.IsNull()) return result;
+  const Fields fields(value, "options");
+  if (fields.has("tokenMerging")) result.options.token_merging = fields.number("tokenMerging");
+  if (fields.has("depth")) result.options.depth = fields.integer("depth", 0, kMostLayers * kMostDepth);
+  if (fields.has("reuse")) result.options.reuse = fields.boolean("reuse");
+  if (fields.has("deep")) result.deep = DeepFeaturesWrap::from(fields.get("deep"), "options.deep");
+  result.options.deep = result.deep.get();
+  return result;
+}
+
 }  // namespace
 
 Napi::Function UnetWrap::define(Napi::Env env) {
@@ -68,11 +87,13 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
     input->latents = to_floats(info[0], "latents", pixels * config.in_channels);
     input->timesteps = to_floats(info[4], "timesteps", sizes.n);
     input->context = to_floats(info[5], "context", sizes.n * sizes.length * config.context_width);
-    return compute<float>(info, 7, pixels * config.out_channels,
+    const CallOptions call = read_options(info[7]);
+    held()->model().check(call.options);
+    return compute<float>(info, 8, pixels * config.out_channels,
                           [=](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
                             model.predict(input->latents.data(), sizes.n, sizes.h, sizes.w,
                                           input->timesteps.data(), input->context.data(), sizes.length, out,
-                                          &cancel);
+                                          &cancel, call.options);
                           });
   });
 }
@@ -91,7 +112,8 @@ Napi::Value UnetWrap::working_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const nd::Unet& model = held()->model();
     const Sizes sizes = read_sizes(info, model.config(), 0, 3);
-    const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, sizes.length);
+    const CallOptions call = read_options(info[4]);
+    const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, sizes.length, call.options);
     return Napi::Number::New(info.Env(), static_cast<double>(bytes));
   });
 }

@@ -16,6 +16,7 @@ export { DiffusionPipeline, modelInTheBox, type ModelInfo } from './pipeline/dif
 export type { GenerateResult, Timings } from './pipeline/result.js'
 export type { StepEvent } from './pipeline/step.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
+export type { AccelerationOptions } from './acceleration.js'
 export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
 export type { TilingOption } from './pipeline/tiling.js'
 
@@ -24,6 +25,7 @@ export { TextEncoder } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
 export { VqModel, vqLosses, type Codes, type VqEncoding, type VqLosses } from './pipeline/vq-model.js'
 export type { CallOptions } from './pipeline/component.js'
+export { DeepCache } from './pipeline/deep-cache.js'
 export { guide } from './pipeline/guidance.js'
 
 export {

@@ -122,6 +122,24 @@ export interface NativeTextEncoder extends NativeModel {
   ): Promise<Float32Array>
 }
 
+/** Features from deep in the UNet that a run keeps for its later steps. */
+export interface DeepFeatures {
+  /** Frees them; it can be used again. */
+  dispose(): void
+}
+
+/** Ways to compute less than all of it. */
+export interface UnetCallOptions {
+  /** 0…0.75: share of the tokens that self-attention leaves out where the resolution is highest. */
+  tokenMerging?: number
+  /** Keeps what the last `depth` layers of the way up get from below. */
+  deep?: DeepFeatures
+  /** 1…layers of the way up − 1. */
+  depth?: number
+  /** Computes only those layers where features of this model, depth and shape of latents were kept. */
+  reuse?: boolean
+}
+
 export interface NativeUnet extends NativeModel {
   /** latents [n,c,h,w]; timesteps [n]; context [n, length, contextWidth] → prediction [n, outChannels, h, w]. */
   predict(
@@ -132,6 +150,7 @@ export interface NativeUnet extends NativeModel {
     timesteps: Float32Array,
     context: Float32Array,
     length: number,
+    options?: UnetCallOptions | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
   /**
@@ -139,8 +158,8 @@ export interface NativeUnet extends NativeModel {
    * the first ones count: no more are kept.
    */
   prepare(timesteps: Float32Array, n: number, cancel?: CancelToken): Promise<void>
-  /** Bytes of working memory that such a call needs, computed without allocating it, with what is kept between calls. */
-  workingBytes(n: number, h: number, w: number, length: number): number
+  /** Bytes of working memory that such a call needs, computed without allocating it, with what is kept between calls (deep features, too). */
+  workingBytes(n: number, h: number, w: number, length: number, options?: UnetCallOptions | null): number
 }
 
 /**
@@ -214,6 +233,7 @@ export interface Native {
   /** 1…256 threads for the whole process; waits for running work's current layer. */
   setThreads(threads: number): void
   CancelToken: new () => CancelToken
+  DeepFeatures: new () => DeepFeatures
   loadTextEncoder(
     config: TextEncoderConfig,
     source: ModelSource,

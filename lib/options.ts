@@ -1,6 +1,12 @@
 /** Every option of load() and generate(): its default, its bounds, and what it is interpreted as. */
 import { randomBytes } from 'node:crypto'
 import {
+  accelerationKeys,
+  checkAcceleration,
+  type Acceleration,
+  type AccelerationOptions,
+} from './acceleration.js'
+import {
   checkBoolean,
   checkFunction,
   checkInteger,
@@ -46,7 +52,7 @@ export function checkPrecision(value: unknown): Precision | undefined {
 export type ImageInput = string | Uint8Array | Image | Tensor
 
 /** What to draw and how. Only `prompt` (or `promptEmbeds`) is needed. */
-export interface GenerateOptions {
+export interface GenerateOptions extends AccelerationOptions {
   /** What the picture shows; several prompts make several pictures in one batch. `(word:1.3)` weighs, see `weighting`. */
   prompt?: string | string[]
   /** What it must not show: one for all, or one for each prompt. Default: ''. */
@@ -105,8 +111,9 @@ export interface ModelFacts {
   /** Pixels a side of one latent. */
   factor: number
   latentChannels: number
-
   contextWidth: number
+  /** Layers of the UNet's way up but one. */
+  mostDepth: number
   /** Default guidance, where the model wants another than Stable Diffusion's. */
   guidanceScale?: number
   /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
@@ -114,7 +121,7 @@ export interface ModelFacts {
 }
 
 /** GenerateOptions with every question answered. */
-export interface GenerateRequest {
+export interface GenerateRequest extends Acceleration {
   prompts: string[]
   negativePrompts: string[]
   /** Prompts (or embeddings) and images of each; `count` is their product. */
@@ -149,7 +156,7 @@ export interface GenerateRequest {
 const generateKeys = [
   'prompt', 'negativePrompt', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
   'scheduler', 'schedulerOptions', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'extraChannels', 'promptEmbeds',
-  'negativePromptEmbeds', 'latents', 'outputType', 'vaeTiling', 'signal', 'onStep',
+  'negativePromptEmbeds', 'latents', 'outputType', 'vaeTiling', ...accelerationKeys, 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /** The longest side in pixels: what fits into memory is asked separately, and says how much that would be. */
@@ -257,6 +264,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
       defaults.outputType,
     ),
     vaeTiling: checkTiling(o.vaeTiling),
+    ...checkAcceleration(o, model.mostDepth),
     signal: checkSignal(o.signal),
     onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
   }

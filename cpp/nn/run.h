@@ -50,10 +50,17 @@ class Profiled {
 };
 
 /// Activations in the run's arena, [n][h][w][c] row-major (NHWC). A sequence of tokens is h = 1, w = length.
-/// Owns its memory; moves, never copies.
+/// Owns its memory, unless it is borrowed; moves, never copies.
 class Feature {
  public:
   Feature() = default;
+  /// Of memory that somebody else keeps for as long as the run lasts.
+  static Feature borrowed(float* data, int64_t n, int64_t h, int64_t w, int64_t c) {
+    Feature feature;
+    feature.n = n, feature.h = h, feature.w = w, feature.c = c;
+    feature.data_ = data;
+    return feature;
+  }
   Feature(Run& run, int64_t n, int64_t h, int64_t w, int64_t c)
       : n(n),
         h(h),
@@ -79,7 +86,7 @@ class Feature {
   int64_t rows() const { return n * h * w; }
   int64_t size() const { return n * h * w * c; }
   void release() {
-    if (data_) arena_->release(data_);
+    if (data_ && arena_) arena_->release(data_);
     data_ = nullptr;
   }
 

@@ -34,6 +34,13 @@ bool UnetConfig::has_attention() const {
   return false;
 }
 
+int64_t UnetConfig::first_attending_level() const {
+  for (size_t level = 0; level + 1 < block_channels.size(); ++level)
+    if (down_transformer_depth[level] > 0 || up_transformer_depth[level] > 0)
+      return static_cast<int64_t>(level);
+  return levels() - 1;
+}
+
 void UnetConfig::check() const {
   const size_t count = block_channels.size();
   require(count >= 1, "Expected UNet blockChannels to have at least 1 element");

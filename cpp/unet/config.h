@@ -25,6 +25,8 @@ struct UnetConfig {
   int64_t levels() const { return static_cast<int64_t>(block_channels.size()); }
   int64_t time_width() const { return 4 * block_channels[0]; }
   bool has_attention() const;
+  /// The highest-resolution level with attention on the way down or up, else the last.
+  int64_t first_attending_level() const;
   /// Error invalid_argument names the field that cannot be.
   void check() const;
 };

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "nn/token_merge.h"
+
 namespace nd {
 namespace {
 
@@ -34,11 +36,18 @@ TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
   out_ = Linear(loader, prefix + ".ff.net.2", inner, options.channels);
 }
 
-Feature TransformerBlock::forward(Run& run, Feature x, const PackedContext& context) const {
-  {
-    const Feature normed = norm1_.forward(run, x);
-    x = self_.forward(run, normed, &x);
-  }
+Feature TransformerBlock::attend_to_itself(Run& run, Feature x, double merging) const {
+  Feature normed = norm1_.forward(run, x);
+  if (TokenMerge::merged(x.h, x.w, merging) == 0) return self_.forward(run, normed, &x);
+  const TokenMerge merge(run, x, merging);
+  const Feature fewer = merge.merge(run, normed);
+  normed.release();
+  merge.unmerge_onto(run, self_.forward(run, fewer, nullptr), x);
+  return x;
+}
+
+Feature TransformerBlock::forward(Run& run, Feature x, const PackedContext& context, double merging) const {
+  x = attend_to_itself(run, std::move(x), merging);
   {
     const Feature normed = norm2_.forward(run, x);
     x = cross_.forward(run, normed, context, &x);
@@ -75,12 +84,12 @@ void SpatialTransformer::pack(Run& run, const Feature& context, float* const* im
   }
 }
 
-Feature SpatialTransformer::forward(Run& run, Feature x, PackedContext context) const {
+Feature SpatialTransformer::forward(Run& run, Feature x, PackedContext context, double merging) const {
   Feature normed = norm_.forward(run, x);
   Feature hidden = in_.forward(run, normed);
   normed.release();
   for (const TransformerBlock& block : blocks_) {
-    hidden = block.forward(run, std::move(hidden), context);
+    hidden = block.forward(run, std::move(hidden), context, merging);
     context.offset += block.cross().packed_floats(run.kernels, context.length);
   }
   Fuse residual;

@@ -22,11 +22,14 @@ struct TransformerOptions {
 class TransformerBlock {
  public:
   TransformerBlock(Loader& loader, const std::string& prefix, const TransformerOptions& options);
-  /// x: [n][h][w][channels] → as x
-  Feature forward(Run& run, Feature x, const PackedContext& context) const;
+  /// x: [n][h][w][channels] → as x. `merging`: share of the tokens that self-attention leaves out, see
+  /// TokenMerge.
+  Feature forward(Run& run, Feature x, const PackedContext& context, double merging) const;
   const Attention& cross() const { return cross_; }
 
  private:
+  Feature attend_to_itself(Run& run, Feature x, double merging) const;
+
   LayerNorm norm1_, norm2_, norm3_;
   Attention self_, cross_;
   Linear gate_, out_;
@@ -36,7 +39,7 @@ class SpatialTransformer {
  public:
   SpatialTransformer(Loader& loader, const std::string& prefix, const TransformerOptions& options);
   /// x: [n][h][w][channels] → as x. The context's keys and values as pack() left them.
-  Feature forward(Run& run, Feature x, PackedContext context) const;
+  Feature forward(Run& run, Feature x, PackedContext context, double merging) const;
 
   /// Floats of the keys and values that all blocks have of one image's context.
   int64_t packed_floats(const Kernels& table, int64_t length) const;

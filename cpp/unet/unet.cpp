@@ -29,6 +29,7 @@ Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t 
   Layer layer;
   layer.number = layers_++;
   layer.time_offset = time_channels_;
+  layer.merges = level == config_.first_attending_level();
   time_channels_ += config_.block_channels[l];
   layer.block = ResBlock(loader, prefix + ".resnets." + number, in, config_.block_channels[l],
                          config_.norm_groups, config_.norm_eps, config_.time_width());
@@ -91,6 +92,7 @@ void Unet::load_up(Loader& loader) {
       up.layers.push_back(
           make_layer(loader, prefix, j, channels + skips.back(), level, config_.up_transformer_depth[l]));
       skips.pop_back();
+      ++up_layers_;
       channels = config_.block_channels[l];
     }
     if (level > 0) up.upsample.emplace_back(loader, prefix + ".upsamplers.0.conv", channels);
@@ -169,73 +171,42 @@ void Unet::prepare_times(const float* timesteps, int64_t n, const CancelToken* c
   for (size_t i = 0; i < missing.size(); ++i) times_.add(missing[i], std::move(rows[i]));
 }
 
-Feature Unet::forward(Run& run, const Input& input) const {
-  const Feature shifts(run, input.n, 1, 1, time_channels_);
-  for (int64_t i = 0; i < input.n && !run.measuring(); ++i)
-    std::copy_n(times_.find(input.timesteps[i]), shifts.c, shifts.data() + i * shifts.c);
-  const auto time = [&](const Layer& layer) {
-    return TimeShift{shifts.data() + layer.time_offset, shifts.c};
+void Unet::check(const UnetOptions& options) const {
+  const auto require = [](bool holds, const std::string& message) {
+    if (!holds) throw Error(ErrorCode::invalid_argument, message);
   };
-  const std::vector<int64_t> offsets = packed_offsets(input.context.length);
-  const auto attend = [&](const Layer& layer, Feature x) {
-    PackedContext context = input.context;
-    context.offset = offsets[static_cast<size_t>(layer.number)];
-    for (const SpatialTransformer& attention : layer.attention)
-      x = attention.forward(run, std::move(x), context);
-    return x;
-  };
-
-  std::vector<Feature> skips;
-  {
-    const Feature latents = from_planar(run, input.latents, input.n, config_.in_channels, input.h, input.w);
-    skips.push_back(conv_in_.forward(run, latents));
-  }
-  for (const Down& down : down_) {
-    for (const Layer& layer : down.layers) {
-      const TimeShift shift = time(layer);
-      skips.push_back(attend(layer, layer.block.forward(run, skips.back(), &shift)));
-    }
-    for (const Conv2d& downsample : down.downsample) skips.push_back(downsample.forward(run, skips.back()));
-  }
-
-  // The first block's input is also the last skip, so it is read in place. (Without a middle block the way up
-  // begins with the last skip twice.)
-  Feature x;
-  for (const Layer& layer : middle_) {
-    const TimeShift shift = time(layer);
-    x = attend(layer, x ? layer.block.forward(run, std::move(x), &shift)
-                        : layer.block.forward(run, skips.back(), &shift));
-  }
-
-  for (const Up& up : up_) {
-    for (const Layer& layer : up.layers) {
-      Feature both = concat(run, x ? x : skips.back(), skips.back());
-      x.release();
-      skips.pop_back();
-      const TimeShift shift = time(layer);
-      x = attend(layer, layer.block.forward(run, std::move(both), &shift));
-    }
-    for (const Upsample& upsample : up.upsample) {
-      x = upsample.forward(run, x, skips.back().h, skips.back().w);
-    }
-  }
-  return conv_out_.forward(run, x, &norm_out_);
+  // Negated, so that what is not a number is refused, too.
+  require(options.token_merging >= 0 && options.token_merging <= 0.75,
+          "Expected tokenMerging between 0 and 0.75");
+  require(options.depth >= 0 && options.depth <= std::max<int64_t>(most_depth(), 0),
+          "Expected depth of deep features of at most " + std::to_string(most_depth()) + " but received " +
+              std::to_string(options.depth));
+  require(!options.deep || options.depth > 0, "Expected depth of at least 1 for deep features");
 }
 
 void Unet::predict(const float* latents, int64_t n, int64_t h, int64_t w, const float* timesteps,
-                   const float* context, int64_t length, float* out, const CancelToken* cancel) {
+                   const float* context, int64_t length, float* out, const CancelToken* cancel,
+                   const UnetOptions& options) {
   if (n < 1 || h < 1 || w < 1 || (length < 1 && config_.has_attention())) {
     throw Error(ErrorCode::invalid_argument,
                 "Expected latents and context of at least one element a dimension");
   }
+  check(options);
   prepare_times(timesteps, n, cancel);
   PackedContext packed;
   if (config_.has_attention()) {
     prepare_context(context, n, length, cancel);
     packed = {contexts_.images(), 0, length};
   }
-  const Input input{latents, n, h, w, timesteps, packed};
+  Input input{latents, n, h, w, timesteps, packed, options};
+  std::unique_lock<std::mutex> lock;
+  const DeepFeatures::Origin origin{this, n, h, w, options.depth};
+  if (options.deep) {
+    lock = std::unique_lock<std::mutex>(options.deep->mutex);
+    input.shallow = options.reuse && options.deep->has(origin);
+  }
   workspace_.run(kernels_, cancel, [&](Run& run) { to_planar(run, forward(run, input), out); });
+  if (options.deep) options.deep->finish(origin);
 }
 
 void Unet::trim() {
@@ -244,7 +215,9 @@ void Unet::trim() {
   times_.clear();
 }
 
-size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const {
+size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,
+                           const UnetOptions& options) const {
+  check(options);
   const int64_t most_timesteps = std::max(n, TimeTable::kMost);
   std::vector<std::vector<float>> no_rows;
   const std::vector<float> timesteps(static_cast<size_t>(most_timesteps));
@@ -256,8 +229,11 @@ size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) cons
     bytes = std::max(bytes, Workspace::measure(kernels_, [&](Run& run) { pack(run, nullptr, length, all); }));
     kept += ContextTable::bytes(n, length * config_.context_width, packed_offsets(length).back());
   }
-  const Input input{nullptr, n, h, w, nullptr, {nullptr, 0, length}};
-  return kept + std::max(bytes, Workspace::measure(kernels_, [&](Run& run) { forward(run, input); }));
+  DeepFeatures deep;
+  Input input{nullptr, n, h, w, nullptr, {nullptr, 0, length}, options};
+  input.options.deep = options.depth > 0 ? &deep : nullptr;
+  bytes = std::max(bytes, Workspace::measure(kernels_, [&](Run& run) { forward(run, input); }));
+  return kept + deep.bytes() + bytes;
 }
 
 }  // namespace nd

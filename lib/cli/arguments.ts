@@ -25,6 +25,20 @@ export function seed(text: string): number | bigint {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value
 }
 
+/** `0.2-0.8`: two numbers. */
+export function interval(text: string): [from: number, to: number] {
+  const match = /^([\d.]+)\s*[-–:,]\s*([\d.]+)$/.exec(text.trim())
+  if (!match) throw new InvalidArgumentError('It must look like 0.2-0.8.')
+  return [number(match[1]), number(match[2])]
+}
+
+/** `3`, or with a depth `3:2`. */
+export function deepCache(text: string): { interval: number; depth?: number } {
+  const [every, depth, ...more] = text.split(':')
+  if (more.length > 0) throw new InvalidArgumentError('It must look like 3 or 3:2.')
+  return { interval: integer(every), ...(depth === undefined ? {} : { depth: integer(depth) }) }
+}
+
 /** `512x768` (width × height) or `512`. */
 export function size(text: string): { width: number; height: number } {
   const match = /^(\d+)(?:[x×*](\d+))?$/i.exec(text.trim())

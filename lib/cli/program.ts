@@ -1,7 +1,7 @@
 /** The command line's grammar: every command and option, and nothing of what they do. */
 import { Command, Option } from 'commander'
 import type { Precision } from '../native.js'
-import { integer, number, positive, seed, size } from './arguments.js'
+import { deepCache, integer, interval, number, positive, seed, size } from './arguments.js'
 
 export interface GenerateFlags {
   model?: string
@@ -17,6 +17,9 @@ export interface GenerateFlags {
   rng?: 'torch' | 'philox'
   cfg?: number
   guidanceRescale?: number
+  guidanceInterval?: [from: number, to: number]
+  deepCache?: { interval: number; depth?: number }
+  tokenMerging?: number
   clipSkip?: number
   weighting: boolean
   init?: string
@@ -124,6 +127,18 @@ export function createProgram(version: string, actions: Actions): Command {
       ).choices(['auto', 'f32', 'bf16', 'int8'] satisfies Precision[]),
     )
     .option('--threads <n>', 'default: one for each physical core', positive)
+    .optionsGroup('Faster, for a little of the picture (all off by default):')
+    .option(
+      '--guidance-interval <from-to>',
+      'guide only in this part of the steps, such as 0.1-0.8: the others cost half',
+      interval,
+    )
+    .option(
+      '--deep-cache <n[:depth]>',
+      "compute the UNet's deep layers in every n-th call only, such as 3",
+      deepCache,
+    )
+    .option('--token-merging <0-0.75>', 'share of the tokens that attention leaves out, such as 0.5', number)
     .optionsGroup('Reports:')
     .option('--preview [file]', 'keep a rough image of each step in this file (default: preview.png)')
     .option('--json', 'print one line of JSON: files, seeds, timings')

@@ -30,6 +30,11 @@ import type { StepEvent } from './step.js'
 import { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
 
+/** Options of generate() that its memory depends on. */
+const memoryKeys = [
+  'width', 'height', 'batchSize', 'guidanceScale', 'vaeTiling', 'deepCache', 'tokenMerging',
+] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
+
 /** What a loaded model is. */
 export interface ModelInfo {
   path: string
@@ -82,6 +87,7 @@ export class DiffusionPipeline {
       factor: vae.factor,
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
+      mostDepth: unet.mostDepth,
       guidanceScale: description.path === modelInTheBox() ? 3 : undefined,
       skippableLayers: textEncoder ? textEncoder.config.layers - 1 - description.textEncoder!.skip : -1,
     }
@@ -212,10 +218,8 @@ export class DiffusionPipeline {
   }
 
   /** Bytes that such a run takes; nothing is allocated. A prompt of one chunk is assumed. */
-  memoryNeeded(
-    options: Pick<GenerateOptions, 'width' | 'height' | 'batchSize' | 'guidanceScale' | 'vaeTiling'> = {},
-  ): MemoryNeeded {
-    checkObject(options, 'options', ['width', 'height', 'batchSize', 'guidanceScale', 'vaeTiling'])
+  memoryNeeded(options: Pick<GenerateOptions, (typeof memoryKeys)[number]> = {}): MemoryNeeded {
+    checkObject(options, 'options', memoryKeys)
     this.#closing.signal.throwIfAborted()
     const length = this.tokenizer.maxLength
     const text = this.#textEncoder
@@ -238,9 +242,10 @@ export class DiffusionPipeline {
     const { signal } = either
     let end: (() => void) | undefined
     let finished = false
+    let steps: ReturnType<typeof run> | undefined
     try {
       end = await this.#line.turn(signal)
-      const steps = run(this.#parts, request, signal)
+      steps = run(this.#parts, request, signal)
       for (;;) {
         const next = await steps.next()
         if (next.done) {
@@ -261,7 +266,10 @@ export class DiffusionPipeline {
       // Whatever happens in here, the next caller must get its turn.
       try {
         either.release()
-        if (!finished) this.#trim()
+        if (!finished) {
+          void steps?.return(undefined as never)
+          this.#trim()
+        }
       } finally {
         end?.()
       }

@@ -15,7 +15,15 @@ export interface MemoryNeeded {
 
 type Size = Pick<
   GenerateRequest,
-  'count' | 'width' | 'height' | 'guidanceScale' | 'vaeTiling' | 'image' | 'outputType'
+  | 'count'
+  | 'width'
+  | 'height'
+  | 'guidanceScale'
+  | 'vaeTiling'
+  | 'image'
+  | 'outputType'
+  | 'deepCache'
+  | 'tokenMerging'
 >
 
 /**
@@ -28,11 +36,11 @@ export function workingMemory(
   contextLength: number,
 ): MemoryNeeded {
   const { unet, vae, textEncoder } = parts
-  const { width, height, count, vaeTiling } = request
+  const { width, height, count, vaeTiling, tokenMerging, deepCache } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = isGuided(request as GenerateRequest) ? 2 * count : count
   const pixels = 3 * width * height
-  const denoise = unet.workingBytes(batch, h, w, contextLength)
+  const denoise = unet.workingBytes(batch, h, w, contextLength, { tokenMerging, depth: deepCache?.depth })
   const encode = request.image === undefined ? 0 : vae.encodeBytes(h, w, vaeTiling) + 4 * pixels
   // One image at a time as floats, and all of them as bytes.
   const decode =

@@ -1,3 +1,4 @@
+import { accelerationSettings } from '../acceleration.js'
 import type { Image, ImageMetadata } from '../image/index.js'
 import type { GenerateRequest } from '../options.js'
 import type { Scheduler, Tensor } from '../types.js'
@@ -74,6 +75,7 @@ export function imageMetadata(
       guidanceRescale: request.guidanceRescale || undefined,
       eta: request.schedulerOptions?.eta,
       rng: request.rng === 'torch' ? undefined : request.rng,
+      extra: accelerationSettings(request),
     }
   }
 }
@@ -97,6 +99,9 @@ export function warningsFor(parts: Parts, request: GenerateRequest): string[] {
   }
   if (!isGuided(request) && negativePrompts.some((text) => text !== '')) {
     warnings.push('negativePrompt has no effect without guidance (guidanceScale above 1)')
+  }
+  if (!isGuided(request) && request.guidanceInterval) {
+    warnings.push('guidanceInterval has no effect without guidance (guidanceScale above 1)')
   }
   const area = (width * height) / parts.imageSize ** 2
   if (area < 0.4 || area > 2.5) {

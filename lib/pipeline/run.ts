@@ -1,4 +1,5 @@
 /** The method itself: prompt → context, noise → latents, the denoising loop, latents → images. */
+import { inInterval } from '../acceleration.js'
 import { checkTensor } from '../check.js'
 import { Image } from '../image/index.js'
 import { requireMemory } from '../memory.js'
@@ -9,6 +10,7 @@ import { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { ScheduleDescription } from '../weights/model-description.js'
 import type { AutoencoderKL } from './autoencoder.js'
+import { DeepCache } from './deep-cache.js'
 import { guide } from './guidance.js'
 import { workingMemory } from './memory-plan.js'
 import { loadPicture } from './picture.js'
@@ -73,39 +75,39 @@ export async function* run(
 
   let { latents } = start
   const { timesteps, sigmas } = scheduler
-  for (let i = start.begin; i < timesteps.length; i++) {
-    if ((i - start.begin) % TIMESTEPS_AHEAD === 0)
-      await unet.prepare(Array.prototype.slice.call(timesteps, i, i + TIMESTEPS_AHEAD), { signal })
-    const timestep = timesteps[i]
-    const { shape } = latents
-    const scaled = checkTensor(
-      scheduler.scaleModelInput(latents, timestep),
-      'the result of scheduler.scaleModelInput',
-      shape,
-    )
-    const input = concatChannels([scaled, ...start.extraChannels])
-    const prediction = isGuided(request)
-      ? guide(
-          await unet.predict({ latents: twice(input), timestep, context }, { signal }),
-          request.guidanceScale,
-          request.guidanceRescale,
-        )
-      : await unet.predict({ latents: input, timestep, context }, { signal })
-    latents = checkTensor(
-      scheduler.step(prediction, timestep, latents),
-      'the result of scheduler.step',
-      shape,
-    )
-    if (start.kept) latents = keepOutsideMask(start.kept, latents, scheduler, i)
-    const facts = {
-      step: i + 1 - start.begin,
-      steps: timesteps.length - start.begin,
-      timestep,
-      sigma: sigmas?.[i],
-      latents,
+  const deepCache = request.deepCache && new DeepCache(request.deepCache)
+  const predict = denoiser(unet, request, context, deepCache, signal)
+  try {
+    for (let i = start.begin; i < timesteps.length; i++) {
+      if ((i - start.begin) % TIMESTEPS_AHEAD === 0)
+        await unet.prepare(Array.prototype.slice.call(timesteps, i, i + TIMESTEPS_AHEAD), { signal })
+      const timestep = timesteps[i]
+      const { shape } = latents
+      const scaled = checkTensor(
+        scheduler.scaleModelInput(latents, timestep),
+        'the result of scheduler.scaleModelInput',
+        shape,
+      )
+      const input = concatChannels([scaled, ...start.extraChannels])
+      const prediction = await predict(input, timestep, inInterval(request.guidanceInterval, i, scheduler))
+      latents = checkTensor(
+        scheduler.step(prediction, timestep, latents),
+        'the result of scheduler.step',
+        shape,
+      )
+      if (start.kept) latents = keepOutsideMask(start.kept, latents, scheduler, i)
+      const facts = {
+        step: i + 1 - start.begin,
+        steps: timesteps.length - start.begin,
+        timestep,
+        sigma: sigmas?.[i],
+        latents,
+      }
+      yield stepEvent(facts, scheduler.denoised ?? latents, vae.scalingFactor)
+      signal.throwIfAborted()
     }
-    yield stepEvent(facts, scheduler.denoised ?? latents, vae.scalingFactor)
-    signal.throwIfAborted()
+  } finally {
+    deepCache?.dispose()
   }
   unet.trim()
   watch.lap('denoise')
@@ -131,6 +133,24 @@ export async function* run(
     warnings,
     ...(request.outputType === 'latents' ? { latents } : {}),
   }
+}
+
+/** What the loop asks the UNet: with guidance both halves as one batch, outside of its interval the conditional one. */
+function denoiser(
+  unet: Unet,
+  request: GenerateRequest,
+  context: Tensor,
+  deepCache: DeepCache | undefined,
+  signal: AbortSignal,
+) {
+  const { count, guidanceScale, guidanceRescale, tokenMerging } = request
+  const conditional = isGuided(request) ? rows(context, count, 2 * count) : context
+  const call = (latents: Tensor, timestep: number, context: Tensor) =>
+    unet.predict({ latents, timestep, context, tokenMerging, deepCache }, { signal })
+  return async (latents: Tensor, timestep: number, guided: boolean): Promise<Tensor> =>
+    guided && isGuided(request)
+      ? guide(await call(twice(latents), timestep, context), guidanceScale, guidanceRescale)
+      : call(latents, timestep, conditional)
 }
 
 async function decodeImage(

@@ -1,8 +1,10 @@
-import { checkObject, checkSignal, checkTensor, expectation } from '../check.js'
+import { checkTokenMerging } from '../acceleration.js'
+import { checkInteger, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
 import { native, type NativeUnet, type UnetConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { cancellable, Component, type CallOptions } from './component.js'
+import { DeepCache } from './deep-cache.js'
 
 /** What the UNet is asked. */
 export interface UnetInput {
@@ -12,6 +14,10 @@ export interface UnetInput {
   timestep: number | ArrayLike<number>
   /** [n, length, contextWidth]: what the cross-attention looks at. */
   context: Tensor
+  /** Share of the tokens that self-attention leaves out where the resolution is highest, 0…0.75. Default: 0. */
+  tokenMerging?: number
+  /** Lets calls use deep features of earlier ones again. Default: all is computed. */
+  deepCache?: DeepCache
 }
 
 /** UNet2DConditionModel: noisy latents, timestep and context → the prediction (noise, velocity or sample). */
@@ -33,7 +39,7 @@ export class Unet extends Component<NativeUnet> {
 
   /** → [n, outChannels, h, w] */
   async predict(input: UnetInput, options: CallOptions = {}): Promise<Tensor> {
-    checkObject(input, 'input', ['latents', 'timestep', 'context'])
+    checkObject(input, 'input', ['latents', 'timestep', 'context', 'tokenMerging', 'deepCache'])
     checkObject(options, 'options', ['signal'])
     const signal = checkSignal(options.signal)
     const { inChannels, outChannels, contextWidth } = this.config
@@ -41,9 +47,12 @@ export class Unet extends Component<NativeUnet> {
     const [n, , h, w] = latents.shape
     const context = checkTensor(input.context, 'context', [n, -1, contextWidth])
     const timesteps = toTimesteps(input.timestep, n)
-    const data = await this.call(signal, (model, cancel) =>
-      model.predict(latents.data, n, h, w, timesteps, context.data, context.shape[1], cancel),
-    )
+    const tokenMerging = checkTokenMerging(input.tokenMerging)
+    const deepCache = this.#checkDeepCache(input.deepCache)
+    const data = await this.call(signal, (model, cancel) => {
+      const options = { tokenMerging, ...deepCache?.next(latents.shape) }
+      return model.predict(latents.data, n, h, w, timesteps, context.data, context.shape[1], options, cancel)
+    })
     return { data, shape: [n, outChannels, h, w] }
   }
 
@@ -62,9 +71,30 @@ export class Unet extends Component<NativeUnet> {
     await this.call(signal, (model, cancel) => model.prepare(list, list.length, cancel))
   }
 
-  /** Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`. */
-  workingBytes(n: number, h: number, w: number, length: number): number {
-    return this.model.workingBytes(n, h, w, length)
+  /** The greatest `depth` of a DeepCache: layers of the way up but one. */
+  get mostDepth(): number {
+    return this.config.layersPerBlock.reduce((sum, layers) => sum + layers + 1, -1)
+  }
+
+  /**
+   * Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`; with `depth` the
+   * features of a DeepCache are part of it.
+   */
+  workingBytes(
+    n: number,
+    h: number,
+    w: number,
+    length: number,
+    options: { tokenMerging?: number; depth?: number } = {},
+  ): number {
+    return this.model.workingBytes(n, h, w, length, options)
+  }
+
+  #checkDeepCache(value: unknown): DeepCache | undefined {
+    if (value === undefined) return undefined
+    if (!(value instanceof DeepCache)) throw new TypeError(expectation('DeepCache', 'deepCache', value))
+    checkInteger(value.depth, 'deepCache.depth', 1, this.mostDepth)
+    return value
   }
 }
 

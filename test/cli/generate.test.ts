@@ -33,6 +33,7 @@ t.test('every option reaches the library', async (t) => {
     ],
     ...['--scheduler', 'euler', '--seed', '7', '--rng', 'philox', '--cfg', '5.5', '--guidance-rescale', '.7'],
     ...['--clip-skip', '1', '--no-weighting', '--init', 'i.png', '--mask', 'm.png', '--strength', '0.4'],
+    ...['--guidance-interval', '0.1-.8', '--deep-cache', '4:2', '--token-merging', '0.5'],
     ...['--threads', '2', '--batch', '2', '-q'],
   ])
   t.equal(code, 0)
@@ -41,11 +42,30 @@ t.test('every option reaches the library', async (t) => {
     {
       prompt: 'a cat', negativePrompt: 'ugly', width: 512, height: 768, steps: 12, scheduler: 'euler', seed: 7, rng: 'philox',
       guidanceScale: 5.5, guidanceRescale: 0.7, clipSkip: 1, weighting: false, image: 'i.png', mask: 'm.png', strength: 0.4,
-      batchSize: 2,
+      batchSize: 2, guidanceInterval: [0.1, 0.8], deepCache: { interval: 4, depth: 2 }, tokenMerging: 0.5,
     },
   ]) // prettier-ignore
   t.equal(calls.disposed, 1)
   t.same(readdirSync(dir).sort(), ['i.png', 'm.png', 'out-1.png', 'out-2.png'])
+})
+
+t.test('how the faster ways are spelled', async (t) => {
+  inFolder(t)
+  const { calls } = await call(['x', '--deep-cache', '3', '--guidance-interval', '.2,1'])
+  t.match(calls.generate, [{ deepCache: { interval: 3 }, guidanceInterval: [0.2, 1] }])
+  t.notOk('depth' in (calls.generate[0].deepCache as object))
+  for (const [flag, text, message] of [
+    ['--deep-cache', 'x', /whole number/],
+    ['--deep-cache', '3:', /whole number/],
+    ['--deep-cache', '3:1:1', /look like 3 or 3:2/],
+    ['--guidance-interval', '0.5', /look like 0\.2-0\.8/],
+    ['--guidance-interval', '0.1.2-1', /a number/],
+    ['--token-merging', 'half', /a number/],
+  ] as const) {
+    const { code, stderr } = await call(['x', flag, text])
+    t.equal(code, 2, `${flag} ${text}`)
+    t.match(stderr, message)
+  }
 })
 
 t.test('what is not said is left to the library', async (t) => {

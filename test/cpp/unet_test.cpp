@@ -4,6 +4,7 @@
 #include <memory>
 #include <thread>
 
+#include "core/error.h"
 #include "core/thread_pool.h"
 #include "fixture_models.h"
 #include "harness.h"
@@ -26,16 +27,18 @@ struct Call {
   std::vector<float> timesteps;
   int64_t h = 6, w = 10, length = 9;
 
-  std::vector<float> operator()(Unet& unet, const CancelToken* cancel = nullptr) const {
+  std::vector<float> operator()(Unet& unet, const CancelToken* cancel = nullptr,
+                                const UnetOptions& options = {}, const std::string& seed = "latents") const {
     const int64_t n = static_cast<int64_t>(contexts.size());
-    const std::vector<float> latents = noise("latents", n * 4 * h * w);
+    const std::vector<float> latents = noise(seed, n * 4 * h * w);
     std::vector<float> context;
     for (const std::string& name : contexts) {
       const std::vector<float> row = noise(name, length * unet.config().context_width);
       context.insert(context.end(), row.begin(), row.end());
     }
     std::vector<float> out(latents.size());
-    unet.predict(latents.data(), n, h, w, timesteps.data(), context.data(), length, out.data(), cancel);
+    unet.predict(latents.data(), n, h, w, timesteps.data(), context.data(), length, out.data(), cancel,
+                 options);
     return out;
   }
   std::string name() const {
@@ -129,7 +132,122 @@ void prepared() {
   });
 }
 
-const Register suite([] { prepared(); });
+void deep_features() {
+  for (const Precision precision : {Precision::f32, Precision::automatic}) {
+    const std::string name =
+        "unet/ deep features, precision " + std::to_string(static_cast<int>(precision)) + " ";
+    test(name + "of a call give that call again, at any depth", [&] {
+      const std::unique_ptr<Unet> unet = load(precision);
+      if (unet->most_depth() != 11) return "depth " + std::to_string(unet->most_depth());
+      for (int64_t depth = 1; depth <= unet->most_depth(); ++depth) {
+        for (const Call& call : calls()) {
+          DeepFeatures deep;
+          const std::vector<float> expected = call(*unet);
+          if (!same(call(*unet, nullptr, {0, &deep, depth, true}), expected)) return "first: " + call.name();
+          calls()[4](*unet);  // somebody else
+          unet->trim();
+          if (!same(call(*unet, nullptr, {0, &deep, depth, true}), expected)) return "again: " + call.name();
+          if (!same(call(*unet, nullptr, {0, &deep, depth, false}), expected)) return "anew: " + call.name();
+        }
+      }
+      return std::string();
+    });
+    test(name + "serve other latents, and only of their shape", [&] {
+      const std::unique_ptr<Unet> unet = load(precision), other = load(precision);
+      const Call call = calls()[0], wide = {{"u", "a"}, {981, 981}, 10, 6}, one = {{"a"}, {981}};
+      DeepFeatures deep;
+      call(*unet, nullptr, {0, &deep, 2, false});
+      const std::vector<float> whole = call(*unet, nullptr, {}, "next");
+      const std::vector<float> reused = call(*unet, nullptr, {0, &deep, 2, true}, "next");
+      if (same(reused, whole)) return "nothing was reused";
+      if (!same(call(*unet, nullptr, {0, &deep, 2, true}, "next"), reused))
+        return "reusing changed what was kept";
+      for (const Call& shape : {wide, one}) {
+        if (!same(shape(*unet, nullptr, {0, &deep, 2, true}, "next"), shape(*unet, nullptr, {}, "next")))
+          return "of another shape";
+      }
+      call(*unet, nullptr, {0, &deep, 2, false});
+      if (!same(call(*unet, nullptr, {0, &deep, 3, true}, "next"), whole)) return "of another depth";
+      call(*unet, nullptr, {0, &deep, 2, false});
+      if (!same(call(*other, nullptr, {0, &deep, 2, true}, "next"), whole)) return "of another model";
+      CancelToken token;
+      token.cancel();
+      call(*unet, nullptr, {0, &deep, 2, false});
+      try {
+        call(*unet, &token, {0, &deep, 2, false});
+        return "not cancelled";
+      } catch (const Cancelled&) {
+      }
+      if (!same(call(*unet, nullptr, {0, &deep, 2, true}, "next"), whole)) return "of a cancelled call";
+      return "";
+    });
+  }
+  test("unet/ deep features are part of the working memory", [] {
+    const std::unique_ptr<Unet> unet = load(Precision::f32);
+    for (int64_t depth = 1; depth <= unet->most_depth(); ++depth) {
+      DeepFeatures deep;
+      const Call call = calls()[0];
+      unet->trim();
+      call(*unet, nullptr, {0, &deep, depth, false});
+      const UnetOptions options{0, nullptr, depth, false};
+      if (deep.bytes() == 0 || unet->held_bytes() + deep.bytes() > unet->working_bytes(2, 6, 10, 9, options))
+        return "depth " + std::to_string(depth);
+    }
+    return std::string();
+  });
+}
+
+void token_merging() {
+  for (const Precision precision : {Precision::f32, Precision::automatic}) {
+    test("unet/ token merging, precision " + std::to_string(static_cast<int>(precision)), [&] {
+      const std::unique_ptr<Unet> unet = load(precision);
+      ThreadPool& pool = ThreadPool::shared();
+      const int threads = pool.threads();
+      for (const Call& call : calls()) {
+        const std::vector<float> whole = call(*unet);
+        if (!same(call(*unet, nullptr, {0.0}), whole)) return "ratio 0: " + call.name();
+        std::vector<float> before = whole;
+        for (const double ratio : {0.25, 0.5, 0.75}) {
+          pool.resize(1);
+          const std::vector<float> one = call(*unet, nullptr, {ratio});
+          pool.resize(3);
+          const std::vector<float> three = call(*unet, nullptr, {ratio});
+          pool.resize(threads);
+          if (!same(one, three)) return "threads: " + call.name();
+          if (same(one, before)) return "no effect: " + call.name();
+          before = one;
+          unet->trim();
+          call(*unet, nullptr, {ratio});
+          const auto n = static_cast<int64_t>(call.contexts.size());
+          if (unet->held_bytes() > unet->working_bytes(n, call.h, call.w, call.length, {ratio}))
+            return "memory: " + call.name();
+        }
+      }
+      return std::string();
+    });
+  }
+  test("unet/ options out of bounds are refused", [] {
+    const std::unique_ptr<Unet> unet = load(Precision::f32);
+    DeepFeatures deep;
+    for (const UnetOptions& options :
+         {UnetOptions{-0.1}, UnetOptions{0.76}, UnetOptions{std::nan("")}, UnetOptions{0, &deep, 0},
+          UnetOptions{0, &deep, 12}, UnetOptions{0, &deep, -1}}) {
+      try {
+        calls()[0](*unet, nullptr, options);
+        return "not refused";
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::invalid_argument) return "another error";
+      }
+    }
+    return "";
+  });
+}
+
+const Register suite([] {
+  prepared();
+  deep_features();
+  token_merging();
+});
 
 }  // namespace
 }  // namespace nd::test

@@ -8,6 +8,7 @@ const facts: ModelFacts = {
   factor: 8,
   latentChannels: 4,
   contextWidth: 768,
+  mostDepth: 11,
   skippableLayers: 11,
 }
 const check = (options: unknown, model = facts) => checkGenerateOptions(options, model)
@@ -125,6 +126,32 @@ const table: Record<
     type: [1, null, 'yes', { bytes: '64' }, {}, { bytes: 64, gap: 1 }],
     range: [{ bytes: -1 }, { bytes: 64.5 }, { bytes: 2 ** 60 }],
   },
+  guidanceInterval: {
+    valid: [
+      [0, 1],
+      [0.2, 0.8],
+      [0, 0.001],
+    ],
+    type: [null, 0.5, 'all', {}, ['0', 1], [0, null], true],
+    range: [[], [0.5], [0, 0.5, 1], [0.5, 0.5], [0.8, 0.2], [-0.1, 1], [0, 1.1], [NaN, 1]],
+  },
+  deepCache: {
+    valid: [true, false, {}, { interval: 1 }, { interval: 1000, depth: 11 }, { depth: 1 }],
+    type: [null, 3, 'yes', [], { interval: '3' }, { depth: null }, { every: 3 }, { interval: 3n }],
+    range: [
+      { interval: 0 },
+      { interval: 1001 },
+      { interval: 2.5 },
+      { depth: 0 },
+      { depth: 12 },
+      { depth: NaN },
+    ],
+  },
+  tokenMerging: {
+    valid: [0, 0.5, 0.75],
+    type: [null, '0.5', true, [0.5], {}],
+    range: [-0.1, 0.76, 1, NaN, Infinity],
+  },
   signal: { valid: [new AbortController().signal], type: [1, null, {}, 'x'], range: [] },
   onStep: { valid: [() => 0], type: [1, null, {}, 'x'], range: [] },
 }
@@ -163,6 +190,21 @@ t.test('texts of errors', async (t) => {
   throws({ prompt: 'a', xyzzy: 1 }, /^Unknown option xyzzy Known options: prompt, negativePrompt/)
   throws({ prompt: 'a', vaeTiling: { byte: 4 } }, /^Unknown option vaeTiling\.byte, did you mean bytes\?/)
   throws(
+    { prompt: 'a', deepCache: { intervall: 3 } },
+    /^Unknown option deepCache\.intervall, did you mean interval\?/,
+  )
+  throws({ prompt: 'a', deepcache: true }, /^Unknown option deepcache, did you mean deepCache\?/)
+  throws({ prompt: 'a', tokenMerge: 0.5 }, /did you mean tokenMerging\?/)
+  throws({ prompt: 'a', guidanceIntervals: [0, 1] }, /did you mean guidanceInterval\?/)
+  throws(
+    { prompt: 'a', deepCache: { depth: 12 } },
+    'Expected integer between 1 and 11 for deepCache.depth but received 12 of type number',
+  )
+  throws(
+    { prompt: 'a', guidanceInterval: [0.8, 0.2] },
+    'Expected from below to for guidanceInterval but received [0.8, 0.2]',
+  )
+  throws(
     { prompt: 'a', rng: 'pilox' },
     /one of torch, philox for rng but received "pilox" of type string, did you mean philox\?/,
   )
@@ -186,7 +228,13 @@ t.test('defaults', async (t) => {
     negativePrompts: [''],
     scheduler: undefined,
     outputType: 'image',
+    guidanceInterval: undefined,
+    deepCache: undefined,
+    tokenMerging: 0,
   })
+  t.same(check({ prompt: 'a', deepCache: true }).deepCache, { interval: 3, depth: 1 })
+  t.same(check({ prompt: 'a', deepCache: { interval: 5 } }).deepCache, { interval: 5, depth: 1 })
+  t.equal(check({ prompt: 'a', deepCache: { interval: 1 } }).deepCache, undefined)
   t.not(check({ prompt: 'a' }).seeds[0], request.seeds[0], 'seeds are random')
   t.same(
     check({ prompt: ['a', 'b'], batchSize: 2, seed: 5 }).seeds,

@@ -1,0 +1,41 @@
+#include "deep_features.h"
+
+#include "failure.h"
+
+namespace nd_binding {
+namespace {
+
+constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6664656570666501};
+
+bool is_features(Napi::Value value) {
+  return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag);
+}
+
+}  // namespace
+
+Napi::Function DeepFeaturesWrap::define(Napi::Env env) {
+  return DefineClass(env, "DeepFeatures", {InstanceMethod("dispose", &DeepFeaturesWrap::dispose)});
+}
+
+std::shared_ptr<nd::DeepFeatures> DeepFeaturesWrap::from(Napi::Value value, const char* name) {
+  if (!is_features(value)) throw TypeFailure{std::string("Expected DeepFeatures for ") + name};
+  return Unwrap(value.As<Napi::Object>())->features_;
+}
+
+DeepFeaturesWrap::DeepFeaturesWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  info.This().As<Napi::Object>().TypeTag(&kTag);
+}
+
+// Hides ObjectWrap's, which would take any wrapped object for one of this class.
+DeepFeaturesWrap* DeepFeaturesWrap::Unwrap(Napi::Object object) {
+  if (!is_features(object)) throw Napi::TypeError::New(object.Env(), "Expected `this` to be DeepFeatures");
+  return ObjectWrap::Unwrap(object);
+}
+
+// A running call keeps the old ones alive, and this thread need not wait for it.
+Napi::Value DeepFeaturesWrap::dispose(const Napi::CallbackInfo& info) {
+  features_ = std::make_shared<nd::DeepFeatures>();
+  return info.Env().Undefined();
+}
+
+}  // namespace nd_binding
