@@ -89,6 +89,7 @@ async function checkNames({ scheduler, init, mask, preview }: GenerateFlags, eng
 }
 
 async function readPrompt({ stdin, signal }: Terminal): Promise<string> {
+  signal.throwIfAborted()
   const interrupted = new Promise<never>((_, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
   })
