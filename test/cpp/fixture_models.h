@@ -21,14 +21,16 @@ std::vector<float> noise(const std::string& seed, int64_t count);
 /// Of the fixture "sd1".
 UnetConfig unet_config();
 
-/// The component in `file` (below test/fixtures/models), for the best kernels that this CPU has.
+/// The component in `file` (below test/fixtures/models), for these kernels, else the best that this CPU has.
 template <class Model, class Config>
 std::unique_ptr<Model> load_model(const char* file, const Config& config, const CancelToken* cancel = nullptr,
-                                  Precision precision = Precision::automatic) {
+                                  Precision precision = Precision::automatic,
+                                  const Kernels* kernels = nullptr) {
   WeightTable table;
   add_safetensors(table, std::string(ND_FIXTURES) + "/models/" + file);
   int count = 0;
-  Loader loader{table, *available_kernels(&count)[0], ThreadPool::shared(), cancel, precision};
+  if (!kernels) kernels = available_kernels(&count)[0];
+  Loader loader{table, *kernels, ThreadPool::shared(), cancel, precision};
   return std::make_unique<Model>(config, loader);
 }
 
