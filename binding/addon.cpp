@@ -105,6 +105,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(TextEncoderWrap::define(env), addon->text_encoder);
   define(UnetWrap::define(env), addon->unet);
   define(VaeWrap::define(env), addon->vae);
+  define(TinyVaeWrap::define(env), addon->tiny_vae);
   define(env.Global().Get("Float32Array").As<Napi::Function>(), addon->float32_array);
   define(env.Global().Get("Int32Array").As<Napi::Function>(), addon->int32_array);
   define(env.Global().Get("Uint8Array").As<Napi::Function>(), addon->uint8_array);
@@ -118,6 +119,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("loadTextEncoder", Napi::Function::New(env, TextEncoderWrap::load, "loadTextEncoder"));
   exports.Set("loadUnet", Napi::Function::New(env, UnetWrap::load, "loadUnet"));
   exports.Set("loadVae", Napi::Function::New(env, VaeWrap::load, "loadVae"));
+  exports.Set("loadTinyVae", Napi::Function::New(env, TinyVaeWrap::load, "loadTinyVae"));
   exports.Set("convertRows", Napi::Function::New(env, convert_rows, "convertRows"));
   return exports;
 }

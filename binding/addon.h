@@ -13,7 +13,7 @@ namespace nd_binding {
 using RunningCalls = std::unordered_set<std::shared_ptr<nd::CancelToken>>;
 
 struct Addon {
-  Napi::FunctionReference cancel_token, deep_features, text_encoder, unet, vae;
+  Napi::FunctionReference cancel_token, deep_features, text_encoder, unet, vae, tiny_vae;
   /// JavaScript's own constructors, taken before anybody could replace them. They throw where memory is
   /// short; N-API's own functions abort.
   Napi::FunctionReference float32_array, int32_array, uint8_array;

@@ -1,8 +1,9 @@
-// The three models as JavaScript objects; their methods are those of lib/native.ts.
+// The models as JavaScript objects; their methods are those of lib/native.ts.
 #pragma once
 #include "model_wrap.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
+#include "vae/tiny.h"
 #include "vae/vae.h"
 
 namespace nd_binding {
@@ -48,6 +49,21 @@ class VaeWrap : public ModelWrap<VaeWrap, nd::Vae> {
   Napi::Value decode_bytes(const Napi::CallbackInfo& info);
   Napi::Value quantize(const Napi::CallbackInfo& info);
   Napi::Value lookup(const Napi::CallbackInfo& info);
+};
+
+class TinyVaeWrap : public ModelWrap<TinyVaeWrap, nd::TinyVae> {
+ public:
+  static constexpr const char* kName = "NativeTinyVae";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6674696e79766101};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.tiny_vae; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value encode(const Napi::CallbackInfo& info);
+  Napi::Value decode(const Napi::CallbackInfo& info);
+  Napi::Value encode_bytes(const Napi::CallbackInfo& info);
+  Napi::Value decode_bytes(const Napi::CallbackInfo& info);
 };
 
 }  // namespace nd_binding

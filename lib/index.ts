@@ -21,6 +21,7 @@ export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
 export type { TilingOption } from './pipeline/tiling.js'
 
 export { AutoencoderKL, type ImageModelOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
+export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { TextEncoder } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
 export { VqModel, vqLosses, type Codes, type VqEncoding, type VqLosses } from './pipeline/vq-model.js'
@@ -59,7 +60,7 @@ export type { PredictionType, Random, Scheduler, Tensor } from './types.js'
 
 import { native, type CpuInfo } from './native.js'
 
-export type { CpuInfo, Precision, TextEncoderConfig, UnetConfig, VaeConfig } from './native.js'
+export type { CpuInfo, Precision, TextEncoderConfig, TinyVaeConfig, UnetConfig, VaeConfig } from './native.js'
 
 /** The CPU as the engine sees it: instruction sets, kernels in use, threads. */
 export function cpuInfo(): CpuInfo {

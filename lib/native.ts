@@ -97,6 +97,17 @@ export interface VaeConfig {
   codebook?: { size: number; width: number }
 }
 
+/** AutoencoderTiny (TAESD). Lists have the blocks of each resolution in the order of the data; no encoder where it is empty. */
+export interface TinyVaeConfig {
+  inChannels: number
+  outChannels: number
+  latentChannels: number
+  /** Channels of every hidden layer. */
+  width: number
+  encoderBlocks: number[]
+  decoderBlocks: number[]
+}
+
 /** Sets a running call's cancellation flag: the call rejects with an error whose `cancelled` is true. */
 export interface CancelToken {
   cancel(): void
@@ -194,6 +205,30 @@ export interface NativeVae extends NativeModel {
   lookup(codes: Int32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Float32Array>
 }
 
+/** As NativeVae; latents are scaled as diffusion has them. Without an encoder, encode rejects. */
+export interface NativeTinyVae extends NativeModel {
+  /** image [n, inChannels, h, w] → latents [n, latentChannels, h/f, w/f]. Sizes are rounded up. */
+  encode(
+    image: Float32Array,
+    n: number,
+    h: number,
+    w: number,
+    most: number | null,
+    cancel?: CancelToken,
+  ): Promise<Float32Array>
+  /** latents [n, latentChannels, h, w] → image [n, outChannels, f·h, f·w]. */
+  decode(
+    latents: Float32Array,
+    n: number,
+    h: number,
+    w: number,
+    most: number | null,
+    cancel?: CancelToken,
+  ): Promise<Float32Array>
+  encodeBytes(n: number, h: number, w: number, most: number | null): number
+  decodeBytes(n: number, h: number, w: number, most: number | null): number
+}
+
 /** Rows of a tensor in another type, and what that lost. */
 export interface ConvertedRows {
   bytes: Uint8Array
@@ -241,6 +276,7 @@ export interface Native {
   ): Promise<NativeTextEncoder>
   loadUnet(config: UnetConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeUnet>
   loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
+  loadTinyVae(config: TinyVaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTinyVae>
   /**
    * Rows first … first + count − 1 of the one tensor of `source`, written as `type`: rows of its outermost dimension (a
    * vector is one row). Kernels of convolutions come as (kh, kw, I) when `channelsLast`, else as (I, kh, kw). RangeError

@@ -18,7 +18,7 @@ enum class Compute : int32_t { f32, bf16, i8 };
 struct LowMatrix;
 struct LowAttention;
 
-enum class Activation : int32_t { none, silu, gelu, quick_gelu, geglu };
+enum class Activation : int32_t { none, silu, gelu, quick_gelu, geglu, relu };
 
 /// One contiguous run of the inner dimension: `length` floats beginning `offset` floats after a row's start.
 /// A linear layer has one; a 3×3 convolution over a padded NHWC band has three (kx and c are contiguous).
@@ -70,7 +70,7 @@ struct AttentionArgs {
 };
 
 /// The last step of a Winograd convolution: sums of products to 2×2 output pixels, + bias, + image_bias, +
-/// residual.
+/// residual, and then, with `relu`, zero where that is negative.
 struct WinogradOutput {
   const float* products = nullptr;  // [16][tiles][ld]
   int64_t tiles = 0, ld = 0;
@@ -82,6 +82,7 @@ struct WinogradOutput {
   const float* residual = nullptr;    // as c, or null
   const float* bias = nullptr;        // [columns] or null
   const float* image_bias = nullptr;  // [columns] or null
+  bool relu = false;
 };
 
 struct Kernels {

@@ -97,10 +97,11 @@ Feature Conv2d::forward_with(Run& run, const Feature& x, const Feature& factors,
   return out;
 }
 
-Feature Conv2d::forward_onto_with(Run& run, const Feature& x, const Feature& factors,
-                                  Feature residual) const {
+Feature Conv2d::forward_onto_with(Run& run, const Feature& x, const Feature& factors, Feature residual,
+                                  bool relu_sum) const {
   Fuse fuse;
   fuse.residual = &residual;
+  fuse.relu_sum = relu_sum;
   convolve(run, x, factors, fuse, residual);
   return residual;
 }
@@ -169,6 +170,10 @@ void Conv2d::convolve(Run& run, const Feature& x, const Feature& factors, const 
   for (int64_t image = 0; image < x.n; image += images)
     for (int64_t first = 0; first < grid_h; first += rows)
       run_band(image, first, std::min(rows, grid_h - first));
+  if (!fuse.relu_sum) return;
+  const int64_t row = out.w * out.c;
+  run.parallel(out.n * out.h,
+               [&](int64_t y, int) { run.kernels.activate(out.data() + y * row, row, Activation::relu); });
 }
 
 }  // namespace nd

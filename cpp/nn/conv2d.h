@@ -39,7 +39,8 @@ class Conv2d {
   /// The same two with the normalisation as GroupNorm::affine gives it, or empty for none: x may be a band of
   /// the image that it was taken from. Not for 1×1 convolutions.
   Feature forward_with(Run& run, const Feature& x, const Feature& factors, const Fuse& fuse = {}) const;
-  Feature forward_onto_with(Run& run, const Feature& x, const Feature& factors, Feature residual) const;
+  Feature forward_onto_with(Run& run, const Feature& x, const Feature& factors, Feature residual,
+                            bool relu_sum = false) const;
   /// A 1×1 convolution to fewer channels, written over x.
   Feature forward_in_place(Run& run, Feature x) const {
     return pointwise_.forward_in_place(run, std::move(x));

@@ -15,6 +15,7 @@ struct Fuse {
   const float* image_bias = nullptr;  // [n][image_bias_stride]: one vector per image (the timestep embedding)
   int64_t image_bias_stride = 0;
   Activation activation = Activation::none;
+  bool relu_sum = false;  // convolutions only: ReLU behind the residual
 };
 
 struct LinearOptions {

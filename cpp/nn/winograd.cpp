@@ -157,6 +157,8 @@ void Winograd::run_block(Run& run, const float* band, const Tiles& tiles, int64_
   output.valid = tiles.valid + first;
   output.pixel = out.c;
   output.row = out.w * out.c;
+  // Without a residual the two are one; Winograd layers have no other activation.
+  output.relu = fuse.relu_sum || fuse.activation == Activation::relu;
   const int64_t image = tiles.first_image + first / tiles.tiles_per_image;
   const uint8_t* a = reinterpret_cast<const uint8_t*>(transformed);
   const int64_t plane_bytes = count * padded * element_bytes(weights_);

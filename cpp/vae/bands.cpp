@@ -170,7 +170,7 @@ class Bands {
  private:
   /// sides()[i] is before link i of the whole chain; those before plan.first are not needed.
   static std::vector<Side> all_sides(const Chain& chain, const Plan& plan, const Side& input) {
-    Chain banded;
+    Chain banded(chain.rises());
     for (size_t i = plan.first; i < chain.links().size(); ++i) banded.add(chain.links()[i]);
     std::vector<Side> sides(plan.first);
     for (const Side& side : banded.sides(input)) sides.push_back(side);
@@ -271,7 +271,7 @@ Feature read_planes(Run& run, const PlanarSource& planes, Rows rows) {
     for (int64_t j = 0; j < c; ++j) {
       const float* from = planes.data + (j * h + rows.begin + y) * w;
       float* to = out.data() + y * w * c + j;
-      for (int64_t i = 0; i < w; ++i) to[i * c] = from[i];
+      for (int64_t i = 0; i < w; ++i) to[i * c] = from[i] * planes.scale + planes.shift;
     }
   });
   return out;

@@ -23,10 +23,11 @@ struct Plan {
   bool banded() const { return first < last; }
 };
 
-/// An image outside of the run's memory, [c][h][w].
+/// An image outside of the run's memory, [c][h][w], of which x · scale + shift is read.
 struct PlanarSource {
-  const float* data;
+  const float* data = nullptr;
   Side side;
+  float scale = 1, shift = 0;
 };
 
 /// Links plan.first … plan.last of an image in `x`, or in `planes` where x is empty; the result goes to `out`

@@ -11,12 +11,6 @@ Feature take_shortcut(Run& run, const Conv2d& shortcut, Feature x) {
   return shortcut.forward(run, x);
 }
 
-void activate(Run& run, const Feature& x, Activation activation) {
-  if (activation == Activation::none) return;
-  const int64_t row = x.w * x.c;
-  run.parallel(x.n * x.h, [&](int64_t y, int) { run.kernels.activate(x.data() + y * row, row, activation); });
-}
-
 }  // namespace
 
 void Chain::add(const ResBlock& block) {
@@ -60,12 +54,11 @@ Passage Chain::run(Run& run, Passage in, size_t first, size_t last, const Featur
     const Feature own = link.norm && !factors ? link.norm->affine(run, x) : Feature();
     const Feature& normed = factors ? factors[i] : own;
     if (link.closes) {
-      x = link.conv->forward_onto_with(run, x, normed, std::move(residual));
-      activate(run, x, link.activation);
+      x = link.conv->forward_onto_with(run, x, normed, std::move(residual), link.relu);
       continue;
     }
     Fuse fuse;
-    fuse.activation = link.activation;
+    if (link.relu) fuse.activation = Activation::relu;
     Feature result = link.conv->forward_with(run, x, normed, fuse);
     if (link.opens) {
       const bool closed =

@@ -13,10 +13,10 @@ namespace nd {
 /// A convolution and what goes with it. Residuals span links: one opens, a later one closes.
 struct Link {
   const Conv2d* conv = nullptr;
-  const GroupNorm* norm = nullptr;           // SiLU(norm(x)) is convolved
-  Activation activation = Activation::none;  // of the result, after the residual
-  bool opens = false;                        // x is what the next link that closes adds to its result
-  const Conv2d* shortcut = nullptr;          // 1×1, through which x goes for that
+  const GroupNorm* norm = nullptr;   // SiLU(norm(x)) is convolved
+  bool relu = false;                 // of the result, after the residual
+  bool opens = false;                // x is what the next link that closes adds to its result
+  const Conv2d* shortcut = nullptr;  // 1×1, through which x goes for that
   bool closes = false;
 
   bool upsamples() const { return conv->options().upsample; }
@@ -43,6 +43,10 @@ struct Passage {
 
 class Chain {
  public:
+  /// rises: the last level has the highest resolution, else the first.
+  explicit Chain(bool rises) : rises_(rises) {}
+  bool rises() const { return rises_; }
+
   void add(const Link& link) { links_.push_back(link); }
   void add(const Conv2d& conv, const GroupNorm* norm = nullptr) { links_.push_back({&conv, norm}); }
   void add(const ResBlock& block);
@@ -70,6 +74,7 @@ class Chain {
   int64_t output_row(size_t first, size_t last, int64_t row) const;
 
  private:
+  bool rises_;
   std::vector<Link> links_;
   std::vector<std::pair<size_t, size_t>> levels_;
 };

@@ -63,7 +63,7 @@ Encoder::Encoder(Loader& loader, const VaeConfig& config) {
 }
 
 Chain Encoder::chain() const {
-  Chain chain;
+  Chain chain(false);
   chain.add(conv_in_);
   for (const Level& level : levels_) {
     for (const ResBlock& block : level.blocks) chain.add(block);
@@ -114,7 +114,7 @@ Decoder::Decoder(Loader& loader, const VaeConfig& config) {
 }
 
 Chain Decoder::chain() const {
-  Chain chain;
+  Chain chain(true);
   const Conv2d* upsample = nullptr;
   for (const Level& level : levels_) {
     // With the level that it leads to: its result is the largest image of all and better not kept.

@@ -19,15 +19,10 @@ struct Depths {
   size_t joined, blocks, banded;  // the rest of the banded ones are written after every link
 };
 
-bool grows(const Chain& chain) {
-  return std::any_of(chain.links().begin(), chain.links().end(),
-                     [](const Link& link) { return link.upsamples(); });
-}
-
 Plan make_plan(const Chain& chain, const Depths& depths, int64_t rows) {
   const std::vector<Link>& links = chain.links();
   const auto& levels = chain.levels();
-  const bool up = grows(chain);
+  const bool up = chain.rises();
   // Levels by resolution, the highest first.
   const auto rank = [&](size_t level) { return up ? levels.size() - 1 - level : level; };
   Plan plan;

@@ -66,6 +66,7 @@ async function describeComponents(model: ModelDescription): Promise<ComponentInf
     ['text encoder', model.textEncoder],
     ['unet', model.unet],
     ['vae', model.vae],
+    ['tiny vae', model.tinyVae],
   ]
   return named.flatMap(([name, part]) =>
     part ? [{ name, ...componentSummary(part.source), config: part.config }] : [],

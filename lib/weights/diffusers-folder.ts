@@ -10,6 +10,7 @@ import { renameClipText } from './names-text.js'
 import { renameVae } from './names-vae.js'
 import { defaultSchedule, scheduleFromDiffusers } from './schedule.js'
 import { architectureName } from './single-file.js'
+import { renameTinyVae, tinyVaeConfig, tinyVaeLayout } from './tiny-vae.js'
 import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
 import { readWeights } from './weight-files.js'
 
@@ -24,7 +25,7 @@ const FOREIGN_PARTS = [
 ]
 
 /** Everything that differs between a component's folders, as they are collected. */
-type Found = Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder'> & {
+type Found = Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder' | 'tinyVae'> & {
   unetSamples?: number
   vaeSamples?: number
 }
@@ -98,7 +99,7 @@ async function describeComponent(folder: string, config: ConfigReader): Promise<
 }
 
 function describe(folder: string, found: Found, tokenizer: TokenizerDescription | null): ModelDescription {
-  const { unet, vae, textEncoder, unetSamples, vaeSamples } = found
+  const { unet, vae, textEncoder, tinyVae, unetSamples, vaeSamples } = found
   const factor = vae ? 2 ** (vae.config.blockChannels.length - 1) : 8
   return {
     path: folder,
@@ -107,6 +108,7 @@ function describe(folder: string, found: Found, tokenizer: TokenizerDescription 
     ...(textEncoder && { textEncoder }),
     ...(unet && { unet }),
     ...(vae && { vae }),
+    ...(tinyVae && { tinyVae }),
     tokenizer,
     schedule: defaultSchedule(),
     imageSize: unet ? (unetSamples ?? 64) * factor : (vaeSamples ?? 512),
@@ -128,6 +130,10 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
     const source = await renamedSource(folder, renameVae, vaeLayout(parsed.config))
     found.vae = { ...parsed, source }
     if (samples !== undefined) found.vaeSamples = samples
+  } else if (className === 'AutoencoderTiny') {
+    const parsed = tinyVaeConfig(config)
+    const source = await renamedSource(folder, renameTinyVae, tinyVaeLayout(parsed))
+    found.tinyVae = { config: parsed, source }
   } else if (/^CLIP(TextModel|TextModelWithProjection|Model)$/.test(className)) {
     const parsed = textConfig(config)
     const source = await renamedSource(folder, renameClipText, textLayout(parsed))
@@ -135,7 +141,7 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
   } else {
     throw unsupported(
       config.path,
-      `expected UNet2DConditionModel, AutoencoderKL, VQModel or CLIPTextModel, found ${show(className)}`,
+      `expected UNet2DConditionModel, AutoencoderKL, VQModel, AutoencoderTiny or CLIPTextModel, found ${show(className)}`,
     )
   }
 }

@@ -1,4 +1,4 @@
-import type { ModelSource, TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import type { ModelSource, TextEncoderConfig, TinyVaeConfig, UnetConfig, VaeConfig } from '../native.js'
 import type { PredictionType } from '../types.js'
 
 /** What a stored component is and where its weights lie. */
@@ -46,6 +46,8 @@ export interface ModelDescription {
   textEncoder?: ComponentDescription<TextEncoderConfig> & { skip: number }
   unet?: ComponentDescription<UnetConfig>
   vae?: ComponentDescription<VaeConfig> & { scalingFactor: number }
+  /** A file or folder that holds a tiny autoencoder holds nothing else. */
+  tinyVae?: ComponentDescription<TinyVaeConfig>
   tokenizer: TokenizerDescription | null
   schedule: ScheduleDescription
   /** Pixels a side that the model was trained at. */

@@ -12,6 +12,7 @@ import { guessSchedule } from './guess-schedule.js'
 import { CONFIG_KEY, readStoredConfig, type StoredConfig } from './stored-config.js'
 import type { TensorFile } from './tensor-file.js'
 import { OPEN_CLIP_PAD } from './tokenizer-files.js'
+import { deriveTinyVae, isTinyVae, renameTinyVae, tinyVaeLayout } from './tiny-vae.js'
 
 /**
  * A whole model, or one component, in one file: the original latent-diffusion names (as most checkpoints have them,
@@ -38,6 +39,7 @@ const PREFIXES = {
 export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
   const { path, metadata } = file
   refuseForeign(path, file.tensors)
+  if (isTinyVae(file.tensors)) return describeTinyVae(file)
   const stored = readStoredConfig(path, metadata)
   const parts = findParts(path, file.tensors)
   const files = [path]
@@ -84,6 +86,24 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
     model.tokenizer = { maxLength: model.textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
   }
   return model
+}
+
+async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
+  const { path, format } = file
+  const tensors = renameTinyVae([path], file.tensors)
+  const config = deriveTinyVae(path, tensors)
+  const source = matchLayout(path, [path], tensors, tinyVaeLayout(config), true)
+  const schedule = await guessSchedule(file, undefined)
+  const tinyVae = { config, source }
+  return {
+    path,
+    format,
+    architecture: architectureName({ tinyVae }),
+    tinyVae,
+    tokenizer: null,
+    schedule,
+    imageSize: 512,
+  }
 }
 
 /** The stored configuration of a component whose tensors are there; a file that has metadata must have it for all. */
@@ -138,7 +158,9 @@ function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefin
   return undefined
 }
 
-export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder'>): string {
+export function architectureName(
+  model: Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder' | 'tinyVae'>,
+): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels } = model.unet.config
     const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''
@@ -147,6 +169,7 @@ export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 
     return `latent diffusion${purpose}`
   }
   if (model.vae) return model.vae.config.codebook ? 'VQ autoencoder' : 'KL autoencoder'
+  if (model.tinyVae) return 'tiny autoencoder'
   return 'CLIP text encoder'
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr double kEps = 0x1p-23;
 constexpr int64_t kSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 63, 65};
-const char* const kActivationNames[] = {"none", "silu", "gelu", "quick_gelu", "geglu"};
+const char* const kActivationNames[] = {"none", "silu", "gelu", "quick_gelu", "geglu", "relu"};
 
 // Parts of a case that are on or off.
 enum : int {
@@ -245,7 +245,7 @@ void sizes() {
         c.k = kSizes[random.below(21)];
         c.runs = std::min<int64_t>(c.k, 1 + random.below(4));
         c.flags = static_cast<int>(random.below(64)) & (random.below(3) ? -1 : 0);
-        c.activation = static_cast<Activation>(random.below(5));
+        c.activation = static_cast<Activation>(random.below(6));
         if (whole) {
           c.flags |= kWhole;
           c.activation = Activation::none;
@@ -261,7 +261,7 @@ void sizes() {
 /// Every combination of the epilogue's parts on one awkward shape: a full panel and a narrow one, a tail of
 /// rows.
 void epilogues() {
-  for (int activation = 0; activation < 5; ++activation)
+  for (int activation = 0; activation < 6; ++activation)
     for (int flags = 0; flags < 64; flags += small() ? 7 : 1) {
       const bool geglu = activation == 4;
       if (geglu && flags & kImageBias) continue;
@@ -286,7 +286,7 @@ void layers() {
 void not_a_number() {
   const float bad[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
   for (const Kernels* table : float_tables())
-    for (int activation = 0; activation < 5; ++activation)
+    for (int activation = 0; activation < 6; ++activation)
       for (float value : bad) {
         const Case c = {8, 70, 9, 1, static_cast<Activation>(activation), 0};
         const std::string name =

@@ -333,7 +333,7 @@ void sizes() {
       c.taps = random.below(3) ? 1 : 3;
       c.longest = random.below(2) ? 512 : 8;
       c.flags = static_cast<int>(random.below(256));
-      c.activation = static_cast<Activation>(random.below(5));
+      c.activation = static_cast<Activation>(random.below(6));
       if (c.flags & kExact) {
         c.flags &= ~(kAffine | kSilu);
         c.activation = Activation::none;
@@ -347,7 +347,7 @@ void sizes() {
 }
 
 void epilogues() {
-  for (int activation = 0; activation < 5; ++activation)
+  for (int activation = 0; activation < 6; ++activation)
     for (int flags = 0; flags < 32; flags += small() ? 7 : 1)
       if (activation != 4 || !(flags & kImageBias))
         check({13, activation == 4 ? 150 : 75, 19, 1, 512, static_cast<Activation>(activation), flags});

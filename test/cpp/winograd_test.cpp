@@ -72,9 +72,9 @@ void input(const std::string& table, InputTransform transform, int64_t c, int64_
 }
 
 /// One row of tiles at the right and lower edge of an image of odd sides, with every addend.
-void output(const Kernels& table, int64_t columns, bool addends) {
-  const std::string name =
-      "winograd output/" + std::string(table.name) + " c=" + std::to_string(columns) + (addends ? " +" : "");
+void output(const Kernels& table, int64_t columns, bool addends, bool relu) {
+  const std::string name = "winograd output/" + std::string(table.name) + " c=" + std::to_string(columns) +
+                           (addends ? " +" : "") + (relu ? " relu" : "");
   if (!wanted(name)) return;
   const int64_t width = 5, pixel = columns + 3, row = width * pixel, tiles = 3, ld = columns + 5;
   Random random(name);
@@ -93,6 +93,7 @@ void output(const Kernels& table, int64_t columns, bool addends) {
   args.pixel = pixel;
   args.row = row;
   args.c = out.get();
+  args.relu = relu;
   if (addends) {
     args.residual = residual.get();
     args.bias = bias.get();
@@ -114,6 +115,7 @@ void output(const Kernels& table, int64_t columns, bool addends) {
           truth += static_cast<double>(bias[j]) + image_bias[j] + residual[at];
           size += 3;
         }
+        if (relu) truth = std::max(truth, 0.0);
         if (why.empty() && !(std::fabs(out[at] - truth) <= size * 0x1p-21))
           why = "tile " + std::to_string(t) + " pixel " + std::to_string(bit) + " channel " +
                 std::to_string(j) + ": " + text(out[at]) + ", expected " + text(truth);
@@ -128,7 +130,8 @@ const Register suite([] {
     for (const Kernels* table : float_tables()) {
       if (!table->winograd_input) continue;
       input(table->name, table->winograd_input, c, 16, false);
-      for (bool addends : {false, true}) output(*table, c, addends);
+      for (bool addends : {false, true})
+        for (bool relu : {false, true}) output(*table, c, addends, relu);
     }
     for (const Kernels* table : all_tables())
       if (table->bf16 && table->bf16->winograd_input)

@@ -15,6 +15,8 @@ double activate_one(double x, Activation f) {
       return 0.5 * x * std::erfc(-x * 0.70710678118654752440);
     case Activation::quick_gelu:
       return x / (1 + std::exp(-1.702 * x));
+    case Activation::relu:
+      return x < 0 ? 0 : x;
     case Activation::none:
       break;
   }

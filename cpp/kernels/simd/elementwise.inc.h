@@ -16,6 +16,8 @@ void activate(float* x, int64_t count, Activation f) {
       return activate_all<Activation::gelu>(x, count);
     case Activation::quick_gelu:
       return activate_all<Activation::quick_gelu>(x, count);
+    case Activation::relu:
+      return activate_all<Activation::relu>(x, count);
     case Activation::none:
       return;
   }

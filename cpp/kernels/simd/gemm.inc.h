@@ -132,6 +132,8 @@ void finish_tile(const GemmArgs& args, const PanelEpilogue& panel, int64_t row, 
       return epilogue<Activation::quick_gelu>(args, panel, row, rows, sums);
     case Activation::geglu:
       return epilogue<Activation::geglu>(args, panel, row, rows, sums);
+    case Activation::relu:
+      return epilogue<Activation::relu>(args, panel, row, rows, sums);
   }
 }
 

@@ -59,5 +59,6 @@ inline Vec activated(Vec x) {
   if (F == Activation::silu) return silu(x);
   if (F == Activation::gelu || F == Activation::geglu) return gelu(x);
   if (F == Activation::quick_gelu) return quick_gelu(x);
+  if (F == Activation::relu) return max(zero(), x);  // in this order NaN stays NaN
   return x;
 }

@@ -72,6 +72,7 @@ void winograd_output(const WinogradOutput& args) {
           const int64_t at = args.offset[t] + y * args.row + x * args.pixel + j;
           Vec v = add(pair[x], bias);
           if (args.residual) v = add(v, load_n(args.residual + at, n));
+          if (args.relu) v = activated<Activation::relu>(v);
           if (n == kLanes)
             store(args.c + at, v);
           else

@@ -1,0 +1,33 @@
+// Arguments that the autoencoders' methods share.
+#pragma once
+#include <limits>
+
+#include "arguments.h"
+
+namespace nd_binding {
+
+struct Sizes {
+  int64_t n, h, w, pixels;
+};
+
+inline Sizes read_sizes(const Napi::CallbackInfo& info, size_t first, int64_t least) {
+  Sizes sizes{};
+  sizes.n = to_integer(info[first], "n", 1, kMostBatch);
+  sizes.h = to_integer(info[first + 1], "h", least, kMostSide);
+  sizes.w = to_integer(info[first + 2], "w", least, kMostSide);
+  sizes.pixels = batch_pixels(sizes.n, sizes.h, sizes.w);
+  return sizes;
+}
+
+/// null and undefined: as much as it takes.
+inline size_t read_most_bytes(Napi::Value value) {
+  if (value.IsNull() || value.IsUndefined()) return std::numeric_limits<size_t>::max();
+  return static_cast<size_t>(to_integer(value, "bytes", 0, int64_t{1} << 53));
+}
+
+/// The output of decoding has factor² as many pixels as its input.
+inline int64_t scaled_pixels(const Sizes& sizes, int64_t factor) {
+  return batch_pixels(sizes.n, sizes.h * factor, sizes.w * factor);
+}
+
+}  // namespace nd_binding
