@@ -180,7 +180,7 @@ t.test('configurations that the engine does not have', async (t) => {
     [{ vae: { shift_factor: 0.1 } }, /shift_factor but received 0.1/],
     [{ vae: { down_block_types: ['DownEncoderBlock2D', 'DownEncoderBlock2D', 'AttnDownEncoderBlock2D'] } }, /down_block_types/],
     [{ vae: { _class_name: 'VQModel', norm_type: 'spatial' } }, /"group" for norm_type/],
-    [{ vae: { _class_name: 'AutoencoderTiny' } }, /found "AutoencoderTiny"/],
+    [{ vae: { _class_name: 'AutoencoderDC' } }, /found "AutoencoderDC"/],
     [{ text: { hidden_act: 'gelu_new' } }, /hidden_act but received "gelu_new"/],
     [{ text: { architectures: ['BertModel'] } }, /found "BertModel"/],
     [{ text: { model_type: 't5' } }, /model_type but received "t5"/],
