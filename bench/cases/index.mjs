@@ -3,6 +3,7 @@
  * units. Times are the best of --repeat after one run that warms up, unless the title says otherwise. `of`: which models
  * it is run with: 'each' full-size one, the 'first', 'all' of them in one process, or the model in the 'box'.
  */
+import * as acceleration from './acceleration.mjs'
 import * as forward from './forward.mjs'
 import * as life from './life.mjs'
 import * as quality from './quality.mjs'
@@ -38,6 +39,18 @@ export const cases = {
     title: 'event loop, full-size model',
     of: 'first',
     run: (o) => life.eventLoop({ ...o, steps: 2 }),
+  },
+  accel: {
+    title: 'options that leave work out: 20 steps, from their forwards',
+    of: 'each',
+    group: 'quality',
+    run: acceleration.forwards,
+  },
+  'accel-pictures': {
+    title: 'options that leave work out: 20 pictures of the model in the box, 20 steps',
+    of: 'box',
+    group: 'quality',
+    run: acceleration.pictures,
   },
   box: { title: 'model in the box: process start → PNG, 20 steps', of: 'box', run: whole.box },
   'rss-flat': { title: 'memory over 100 small pictures', of: 'box', run: inTheBox(life.rssFlat) },

@@ -14,7 +14,7 @@ export const prompts = [
 const GUIDANCE = 3
 
 /** dB between two pictures of bytes; equal ones: infinity. */
-function psnr(a, b) {
+export function psnr(a, b) {
   let sum = 0
   for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2
   return 10 * Math.log10(255 ** 2 / (sum / a.length))

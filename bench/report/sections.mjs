@@ -143,6 +143,31 @@ export function scaling({ rows, scaled, options }) {
   })
 }
 
+/** What the options that leave work out save, and how far their pictures are from those without. */
+export function acceleration({ rows }) {
+  const pictures = finder(rows)('accel-pictures')?.acceleration ?? []
+  const full = rows.filter((row) => row.case === 'accel' && !row.error)
+  const names = (full[0]?.acceleration ?? pictures).map(({ name }) => name)
+  return some(names, () => {
+    const head = [
+      '20 steps with guidance, against those without the option',
+      ...full.map((row) => `time, ${row.model}`),
+      ...(pictures.length > 0 ? ['model in the box: time', 'PSNR, mean', 'worst'] : []),
+    ]
+    const lines = names.map((name) => {
+      const drawn = pictures.find((row) => row.name === name)
+      return [
+        name,
+        ...full.map((row) => row.acceleration.find((one) => one.name === name).ratio.toFixed(2)),
+        ...(drawn
+          ? [drawn.ratio.toFixed(2), `${drawn.psnrMean.toFixed(1)} dB`, `${drawn.psnrWorst.toFixed(1)} dB`]
+          : []),
+      ]
+    })
+    return table(head, lines)
+  })
+}
+
 export function quality({ rows }) {
   const find = finder(rows)
   const pictures = find('quality-pictures')?.quality ?? []
