@@ -36,6 +36,8 @@ export interface LoadOptions {
    * comes closest to diffusers in fp32. Default: 'auto'.
    */
   precision?: Precision
+  /** A tiny autoencoder (TAESD) for previews and, with `decoder: 'tiny'`, for pictures: its folder or file. */
+  tinyVae?: string
   /** Ends loading within 100 ms. */
   signal?: AbortSignal
 }
@@ -96,6 +98,8 @@ export interface GenerateOptions extends AccelerationOptions {
   latents?: Tensor
   /** 'latents': stop before the decoder. Default: 'image'. */
   outputType?: 'image' | 'latents'
+  /** Which autoencoder makes the pictures; 'tiny' is the one given to load() as `tinyVae`. Default: 'full'. */
+  decoder?: 'full' | 'tiny'
   /** Decode and encode in bands, to save memory. Default: where the whole image would take more than 700 MB. */
   vaeTiling?: TilingOption
   /** Ends the call within 100 ms; it rejects with the signal's reason. */
@@ -118,6 +122,8 @@ export interface ModelFacts {
   guidanceScale?: number
   /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
   skippableLayers: number
+  /** A tiny autoencoder was loaded. */
+  tinyVae?: boolean
 }
 
 /** GenerateOptions with every question answered. */
@@ -148,6 +154,7 @@ export interface GenerateRequest extends Acceleration {
   negativePromptEmbeds?: Tensor
   latents?: Tensor
   outputType: 'image' | 'latents'
+  decoder: 'full' | 'tiny'
   vaeTiling?: TilingOption
   signal?: AbortSignal
   onStep?: (event: StepEvent) => unknown
@@ -156,7 +163,7 @@ export interface GenerateRequest extends Acceleration {
 const generateKeys = [
   'prompt', 'negativePrompt', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
   'scheduler', 'schedulerOptions', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'extraChannels', 'promptEmbeds',
-  'negativePromptEmbeds', 'latents', 'outputType', 'vaeTiling', ...accelerationKeys, 'signal', 'onStep',
+  'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /** The longest side in pixels: what fits into memory is asked separately, and says how much that would be. */
@@ -181,10 +188,12 @@ export const defaults = {
 } as const
 
 export function checkLoadOptions(options: unknown): LoadOptions {
-  const { threads, precision, signal } = checkObject(options, 'options', ['threads', 'precision', 'signal'])
+  const keys = ['threads', 'precision', 'tinyVae', 'signal'] as const
+  const { threads, precision, tinyVae, signal } = checkObject(options, 'options', keys)
   return {
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, 256),
     precision: checkPrecision(precision),
+    tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     signal: checkSignal(signal),
   }
 }
@@ -263,11 +272,19 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
       (v, path) => checkOneOf(v, path, ['image', 'latents']),
       defaults.outputType,
     ),
+    decoder: checkDecoder(o.decoder, model),
     vaeTiling: checkTiling(o.vaeTiling),
     ...checkAcceleration(o, model.mostDepth),
     signal: checkSignal(o.signal),
     onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
   }
+}
+
+function checkDecoder(value: unknown, { tinyVae }: ModelFacts): 'full' | 'tiny' {
+  const decoder = value === undefined ? 'full' : checkOneOf(value, 'decoder', ['full', 'tiny'] as const)
+  if (decoder === 'tiny' && !tinyVae)
+    throw new TypeError("Expected a pipeline loaded with tinyVae, as decoder 'tiny' was given")
+  return decoder
 }
 
 /** Prompts or embeddings, and as many negative ones; `rows` is their number. */

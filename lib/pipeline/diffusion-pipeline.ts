@@ -27,6 +27,7 @@ import { workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { run, type Parts } from './run.js'
 import type { StepEvent } from './step.js'
+import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
 
@@ -68,6 +69,8 @@ export class DiffusionPipeline {
   readonly tokenizer: Tokenizer
   readonly unet: Unet
   readonly vae: AutoencoderKL
+  /** The tiny autoencoder, where load() was given one. */
+  readonly tinyVae?: AutoencoderTiny
   readonly #textEncoder?: TextEncoder
   readonly #parts: Parts
   readonly #facts: ModelFacts
@@ -80,11 +83,13 @@ export class DiffusionPipeline {
     this.tokenizer = parts.tokenizer
     this.unet = unet
     this.vae = vae
+    this.tinyVae = parts.tinyVae
     this.#textEncoder = textEncoder
     this.#parts = parts
     this.#facts = {
       imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
       factor: vae.factor,
+      tinyVae: parts.tinyVae !== undefined,
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
       mostDepth: unet.mostDepth,
@@ -121,7 +126,10 @@ export class DiffusionPipeline {
     return abandonable(checked.signal, DiffusionPipeline.#load(path, checked))
   }
 
-  static async #load(path: string, { threads, precision, signal }: LoadOptions): Promise<DiffusionPipeline> {
+  static async #load(
+    path: string,
+    { threads, precision, tinyVae, signal }: LoadOptions,
+  ): Promise<DiffusionPipeline> {
     const description = await openModel(path)
     signal?.throwIfAborted()
     const { unet, vae, textEncoder } = description
@@ -149,10 +157,15 @@ export class DiffusionPipeline {
           textEncoder && keep(await TextEncoder.load(textEncoder, tokenizer.maxLength, { signal })),
         unet: keep(await Unet.load(unet, { signal })),
         vae: keep(await AutoencoderKL.from(vae, { signal })),
+        tinyVae:
+          tinyVae === undefined
+            ? undefined
+            : keep(await AutoencoderTiny.load(tinyVae, { precision, signal })),
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
       }
+      checkTinyVae(parts, tinyVae)
       signal?.throwIfAborted()
       return new DiffusionPipeline(description, parts)
     } catch (error) {
@@ -245,7 +258,7 @@ export class DiffusionPipeline {
     let steps: ReturnType<typeof run> | undefined
     try {
       end = await this.#line.turn(signal)
-      steps = run(this.#parts, request, signal)
+      steps = run(this.#parts, request, signal, sharing || request.onStep !== undefined)
       for (;;) {
         const next = await steps.next()
         if (next.done) {
@@ -277,7 +290,7 @@ export class DiffusionPipeline {
   }
 
   #trim(): void {
-    for (const part of [this.#textEncoder, this.unet, this.vae]) part?.trim()
+    for (const part of [this.#textEncoder, this.unet, this.vae, this.tinyVae]) part?.trim()
   }
 
   /**
@@ -297,6 +310,19 @@ export class DiffusionPipeline {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
+}
+
+/** The tiny autoencoder must read this model's latents. */
+function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
+  if (!tinyVae) return
+  const [wanted, found] = [vae, tinyVae].map(
+    (v) => `${v.config.latentChannels} latent channels and factor ${v.factor}`,
+  )
+  if (wanted !== found)
+    throw new DiffusionError(
+      'UNSUPPORTED_MODEL',
+      `${path}: expected ${wanted} as in the model, found ${found}`,
+    )
 }
 
 /** Folder of the model that the package brings along. */

@@ -2,6 +2,7 @@ import type { GenerateRequest } from '../options.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { isGuided } from './prompt.js'
 import type { TextEncoder } from './text-encoder.js'
+import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { Unet } from './unet.js'
 
 /** Bytes that a run takes at its peak. */
@@ -22,6 +23,7 @@ type Size = Pick<
   | 'vaeTiling'
   | 'image'
   | 'outputType'
+  | 'decoder'
   | 'deepCache'
   | 'tokenMerging'
 >
@@ -31,24 +33,30 @@ type Size = Pick<
  * each gives its memory back before the next begins.
  */
 export function workingMemory(
-  parts: { textEncoder?: TextEncoder; unet: Unet; vae: AutoencoderKL },
+  parts: { textEncoder?: TextEncoder; unet: Unet; vae: AutoencoderKL; tinyVae?: AutoencoderTiny },
   request: Size,
   contextLength: number,
 ): MemoryNeeded {
-  const { unet, vae, textEncoder } = parts
+  const { unet, vae, tinyVae, textEncoder } = parts
   const { width, height, count, vaeTiling, tokenMerging, deepCache } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = isGuided(request as GenerateRequest) ? 2 * count : count
   const pixels = 3 * width * height
-  const denoise = unet.workingBytes(batch, h, w, contextLength, { tokenMerging, depth: deepCache?.depth })
+  const tiny = tinyVae ? tinyVae.decodeBytes(h, w, vaeTiling) + 4 * pixels : 0
+  const predict = unet.workingBytes(batch, h, w, contextLength, { tokenMerging, depth: deepCache?.depth })
+  // Previews are made between the UNet's calls, which keeps its memory.
+  const denoise = predict + tiny
   const encode = request.image === undefined ? 0 : vae.encodeBytes(h, w, vaeTiling) + 4 * pixels
   // One image at a time as floats, and all of them as bytes.
   const decode =
-    request.outputType === 'latents' ? 0 : vae.decodeBytes(h, w, vaeTiling) + 4 * pixels + count * pixels
+    request.outputType === 'latents'
+      ? 0
+      : (request.decoder === 'tiny' ? tiny : vae.decodeBytes(h, w, vaeTiling) + 4 * pixels) + count * pixels
   // A handful of copies of the latents live in the scheduler and between the calls.
   const latents = 8 * batch * unet.config.inChannels * h * w * 4
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4
   const working = Math.max(denoise, encode, decode) + latents + context
-  const weights = unet.weightBytes + vae.weightBytes + (textEncoder?.weightBytes ?? 0)
+  const weights =
+    unet.weightBytes + vae.weightBytes + (textEncoder?.weightBytes ?? 0) + (tinyVae?.weightBytes ?? 0)
   return { weights, working, total: weights + working }
 }

@@ -19,6 +19,7 @@ import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './re
 import { keepOutsideMask, prepareStart } from './start.js'
 import { stepEvent, type StepEvent } from './step.js'
 import { concatChannels, rows, scale, twice } from './tensors.js'
+import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { Unet } from './unet.js'
 
@@ -32,6 +33,7 @@ export interface Parts {
   textEncoder?: TextEncoder
   unet: Unet
   vae: AutoencoderKL
+  tinyVae?: AutoencoderTiny
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   imageSize: number
@@ -42,6 +44,8 @@ export async function* run(
   parts: Parts,
   given: GenerateRequest,
   signal: AbortSignal,
+  /** Somebody looks at the steps. */
+  watched: boolean,
 ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
   const { unet, vae } = parts
   const watch = new Stopwatch()
@@ -103,7 +107,12 @@ export async function* run(
         sigma: sigmas?.[i],
         latents,
       }
-      yield stepEvent(facts, scheduler.denoised ?? latents, vae.scalingFactor)
+      const denoised = scheduler.denoised ?? latents
+      const preview =
+        parts.tinyVae && watched
+          ? await decodeTiny(parts.tinyVae, rows(denoised, 0), request, signal)
+          : undefined
+      yield stepEvent(facts, denoised, vae.scalingFactor, preview)
       signal.throwIfAborted()
     }
   } finally {
@@ -115,10 +124,16 @@ export async function* run(
   const images: Image[] = []
   const metadata = imageMetadata(parts, request, scheduler)
   for (let i = 0; i < request.count && request.outputType === 'image'; i++) {
-    images.push(await decodeImage(vae, rows(latents, i), request, signal))
+    const one = rows(latents, i)
+    images.push(
+      request.decoder === 'tiny'
+        ? await decodeTiny(parts.tinyVae!, one, request, signal)
+        : await decodeImage(vae, one, request, signal),
+    )
     images[i].metadata = metadata(i)
   }
   vae.trim()
+  parts.tinyVae?.trim()
   watch.lap('decode')
   if (latents.data.some((x) => !Number.isFinite(x))) {
     warnings.push(
@@ -161,6 +176,15 @@ async function decodeImage(
 ) {
   const pixels = await vae.decode(scale(latents, 1 / vae.scalingFactor), { signal, tiling: vaeTiling })
   return Image.fromTensor(pixels)
+}
+
+async function decodeTiny(
+  vae: AutoencoderTiny,
+  latents: Tensor,
+  { vaeTiling }: GenerateRequest,
+  signal: AbortSignal,
+) {
+  return Image.fromTensor(await vae.decode(latents, { signal, tiling: vaeTiling }))
 }
 
 function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: GenerateRequest): Scheduler {

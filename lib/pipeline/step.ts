@@ -13,7 +13,10 @@ export interface StepEvent {
   readonly sigma: number | undefined
   /** The latents after the step, [n, c, h/8, w/8]: a copy is not made, so do not change them. */
   readonly latents: Tensor
-  /** A rough small picture of where the first image is going, made when it is asked for, without the decoder. */
+  /**
+   * A picture of where the first image is going: by the tiny autoencoder where one is loaded, else a rough one with a pixel
+   * for each latent, made when it is asked for.
+   */
   readonly preview: Image
 }
 
@@ -22,8 +25,8 @@ export function stepEvent(
   facts: Omit<StepEvent, 'preview'>,
   denoised: Tensor,
   scalingFactor: number,
+  preview?: Image,
 ): StepEvent {
-  let preview: Image | undefined
   return {
     ...facts,
     get preview() {

@@ -121,6 +121,7 @@ const table: Record<
     range: [tensor(4, 64, 64), tensor(1, 3, 64, 64)],
   },
   outputType: { valid: ['image', 'latents'], type: [1, null], range: ['pil', ''] },
+  decoder: { valid: ['full'], type: [1, null], range: ['big'] },
   vaeTiling: {
     valid: [true, false, { bytes: 0 }, { bytes: 200e6 }],
     type: [1, null, 'yes', { bytes: '64' }, {}, { bytes: 64, gap: 1 }],
