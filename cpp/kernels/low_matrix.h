@@ -48,10 +48,11 @@ struct LowMatrix {
                        bool silu, int64_t padded, int64_t group, void* out, float* scales);
   /// Rows [m0,m1) × panels [p0,p1), as Kernels::gemm.
   void (*gemm)(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
-  /// Kernels::winograd_input with narrow output, channels from c to `padded` zero; null where accuracy
-  /// forbids it.
+  /// Kernels::winograd_input, narrowed as convert_rows narrows: out [16][tiles][padded], scales
+  /// [16][tiles][⌈padded/group⌉][2]. Channels from c to `padded` are zero, but int8 may hold anything there
+  /// (their weights are zero). Null where nothing is gained.
   void (*winograd_input)(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
-                         int64_t padded, void* out);
+                         int64_t padded, int64_t group, void* out, float* scales);
 };
 
 /// Attention whose two products multiply bfloat16; the softmax and all sums stay float32. Same contracts as

@@ -72,7 +72,8 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
         },
         4);
   } else if (options.kernel == 3 && options.stride == 1 && options.pad_before == 1 &&
-             options.pad_after == 1 && Winograd::suits(loader.kernels, compute, in, out)) {
+             options.pad_after == 1 &&
+             Winograd::suits(loader.kernels, compute, in, out, options.winograd_int8)) {
     winograd_.emplace_back(loader, compute, in, out, read);
   } else {
     weights_ = PackedMatrix(loader, compute, out, Inner{options.kernel, options.kernel, in}, read);

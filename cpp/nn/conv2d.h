@@ -20,7 +20,8 @@ struct Conv2dOptions {
   bool upsample =
       false;  // nearest 2× before a 3×3 convolution, folded into four 2×2 ones: exact, 2.25× less work
   bool bias = true;
-  bool sensitive = false;  // never int8
+  bool sensitive = false;      // never int8
+  bool winograd_int8 = false;  // Winograd::suits
 };
 
 class Conv2d {

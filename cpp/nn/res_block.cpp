@@ -3,11 +3,11 @@
 namespace nd {
 
 ResBlock::ResBlock(Loader& loader, const std::string& prefix, int64_t in, int64_t out, int64_t groups,
-                   float eps, int64_t time_width)
+                   float eps, int64_t time_width, const Conv2dOptions& convolution)
     : norm1_(loader, prefix + ".norm1", in, groups, eps),
       norm2_(loader, prefix + ".norm2", out, groups, eps),
-      conv1_(loader, prefix + ".conv1", in, out),
-      conv2_(loader, prefix + ".conv2", out, out),
+      conv1_(loader, prefix + ".conv1", in, out, convolution),
+      conv2_(loader, prefix + ".conv2", out, out, convolution),
       has_shortcut_(in != out),
       narrowing_(out < in) {
   if (has_shortcut_) {

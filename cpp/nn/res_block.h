@@ -21,7 +21,7 @@ class ResBlock {
   /// time_width: width of the timestep embedding, 0 where there is none. A block that changes the number of
   /// channels takes its shortcut through a 1×1 convolution.
   ResBlock(Loader& loader, const std::string& prefix, int64_t in, int64_t out, int64_t groups, float eps,
-           int64_t time_width = 0);
+           int64_t time_width = 0, const Conv2dOptions& convolution = {});
 
   /// time: [n][1][1][time_width] after its SiLU → [n][1][1][out], what TimeShift holds.
   Feature project_time(Run& run, const Feature& time) const { return time_.forward(run, time); }

@@ -10,9 +10,10 @@ namespace {
 
 constexpr int64_t kPlanes = 16;
 // The larger weights of one layer may cost this much more memory than nine values for each kernel would.
-// float32 models are the largest already.
-constexpr int64_t kMostExtraBytes = 20 << 20, kMostExtraBytesF32 = 3 << 20;
+// float32 models are the largest already. SD 1's 2560 × 1280 channels cost 23 MB in int8.
+constexpr int64_t kMostExtraBytes = 20 << 20, kMostExtraBytesF32 = 3 << 20, kMostExtraBytesI8 = 24 << 20;
 constexpr int64_t kFewestChannels = 32;  // below, transforms cost more than they save
+constexpr int64_t kFewestChannelsI8 = 256;
 // Transformed input of one block of tiles; it and the products of one panel should stay in L2.
 constexpr int64_t kBlockBytes = 768 << 10;
 constexpr int64_t kRowMultiple = 6, kMostTiles = 96;
@@ -52,14 +53,18 @@ struct Winograd::Tiles {
   int64_t tiles_per_image, first_image;
 };
 
-bool Winograd::suits(const Kernels& kernels, Compute& compute, int64_t in, int64_t out) {
+bool Winograd::suits(const Kernels& kernels, Compute& compute, int64_t in, int64_t out, bool int8) {
   if (!kernels.winograd_input || in < kFewestChannels || out < kFewestChannels) return false;
-  Compute wanted = compute == Compute::i8 ? Compute::bf16 : compute;
+  Compute wanted = compute;
+  if (compute == Compute::i8 &&
+      !(int8 && kernels.i8->winograd_input && in >= kFewestChannelsI8 && out >= kFewestChannelsI8))
+    wanted = Compute::bf16;
   if (wanted == Compute::bf16 && !(kernels.bf16 && kernels.bf16->winograd_input)) return false;
-  const int64_t direct = 9 * (compute == Compute::f32 ? 4 : compute == Compute::bf16 ? 2 : 1);
-  if (in * out * (kPlanes * (wanted == Compute::f32 ? 4 : 2) - direct) >
-      (wanted == Compute::f32 ? kMostExtraBytesF32 : kMostExtraBytes))
-    return false;
+  const auto bytes = [](Compute c) { return c == Compute::f32 ? 4 : c == Compute::bf16 ? 2 : 1; };
+  const int64_t most = wanted == Compute::f32    ? kMostExtraBytesF32
+                       : wanted == Compute::bf16 ? kMostExtraBytes
+                                                 : kMostExtraBytesI8;
+  if (in * out * (kPlanes * bytes(wanted) - 9 * bytes(compute)) > most) return false;
   compute = wanted;
   return true;
 }
@@ -128,10 +133,16 @@ void Winograd::run_block(Run& run, const float* band, const Tiles& tiles, int64_
   const LowMatrix* low = weights_.low();
   const int64_t padded = weights_.padded_channels(), nr = kernels.nr, c = weights_.channels();
   const int64_t plane_floats = (count * padded * element_bytes(weights_) + 63) / 64 * 16;
-  float* transformed = thread_scratch(static_cast<size_t>(kPlanes * (plane_floats + count * nr)));
+  const int64_t plane_scales = low ? count * weights_.groups_per_pixel() * low->scale_floats : 0;
+  float* transformed =
+      thread_scratch(static_cast<size_t>(kPlanes * (plane_floats + count * nr + plane_scales)));
   float* products = transformed + kPlanes * plane_floats;
-  const auto transform = low ? low->winograd_input : kernels.winograd_input;
-  transform(band, tiles.input + first, count, c, tiles.row, padded, transformed);
+  float* scales = products + kPlanes * count * nr;
+  if (low)
+    low->winograd_input(band, tiles.input + first, count, c, tiles.row, padded, weights_.group(), transformed,
+                        scales);
+  else
+    kernels.winograd_input(band, tiles.input + first, count, c, tiles.row, padded, transformed);
 
   const std::vector<KGroup>& groups = weights_.static_groups();
   std::vector<KRun> runs;
@@ -145,6 +156,7 @@ void Winograd::run_block(Run& run, const float* band, const Tiles& tiles, int64_
   product.runs = runs.data();
   product.run_count = static_cast<int64_t>(runs.size());
   product.pixel_elements = padded;
+  product.scales_per_pixel = weights_.groups_per_pixel();
   product.groups = groups.data();
   product.group_count = static_cast<int64_t>(groups.size());
   product.panel_bytes = weights_.panel_bytes();
@@ -169,6 +181,7 @@ void Winograd::run_block(Run& run, const float* band, const Tiles& tiles, int64_
       if (low) {
         product.low_a = a + plane * plane_bytes;
         product.low_b = b;
+        product.a_scales = scales + plane * plane_scales;
         low->gemm(product, 0, count, 0, 1);
       } else {
         product.a = reinterpret_cast<const float*>(a + plane * plane_bytes);

@@ -20,6 +20,12 @@ AttentionOptions attention_options(const TransformerOptions& options, int64_t co
   return result;
 }
 
+LinearOptions projection(const TransformerOptions& options) {
+  LinearOptions result;
+  result.sensitive = options.sensitive_projections;
+  return result;
+}
+
 }  // namespace
 
 TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
@@ -64,8 +70,8 @@ SpatialTransformer::SpatialTransformer(Loader& loader, const std::string& prefix
                                        const TransformerOptions& options)
     : norm_(loader, prefix + ".norm", options.channels, options.norm_groups, kGroupNormEps),
       // 1×1 convolutions in SD 1, linear layers in SD 2: in NHWC both are the same product.
-      in_(loader, prefix + ".proj_in", options.channels, options.channels),
-      out_(loader, prefix + ".proj_out", options.channels, options.channels) {
+      in_(loader, prefix + ".proj_in", options.channels, options.channels, projection(options)),
+      out_(loader, prefix + ".proj_out", options.channels, options.channels, projection(options)) {
   for (int64_t i = 0; i < options.depth; ++i) {
     blocks_.emplace_back(loader, prefix + ".transformer_blocks." + std::to_string(i), options);
   }

@@ -15,6 +15,7 @@ struct TransformerOptions {
   int64_t depth = 1;  // transformer blocks
   int64_t context_width = 0;
   int64_t norm_groups = 32;
+  bool sensitive_projections = false;  // into and out of the transformer: never int8
 };
 
 /// Self-attention, cross-attention and a gated feed-forward network (Shazeer 2020), each after a layer norm

@@ -35,35 +35,56 @@ float widen(uint16_t x) {
   return value;
 }
 
-using InputTransform = decltype(Kernels::winograd_input);
-
-/// Tiles of c channels in rows of six pixels; output channels are padded to a multiple. Narrow ones:
-/// bfloat16.
-void input(const std::string& table, InputTransform transform, int64_t c, int64_t multiple, bool narrow) {
-  const std::string name = "winograd input/" + table + " c=" + std::to_string(c);
+/// Tiles of c channels in rows of six pixels; output channels are padded to a multiple. low: null for
+/// float32.
+void input(const Kernels& table, const LowMatrix* low, int64_t c) {
+  const bool int8 = low && low->scale_floats > 0, narrow = low;
+  const std::string name = std::string("winograd input/") + table.name +
+                           (int8     ? "-i8"
+                            : narrow ? "-bf16"
+                                     : "") +
+                           " c=" + std::to_string(c);
   if (!wanted(name)) return;
+  const int64_t multiple = low ? low->multiple : 16;
   const int64_t width = 6, tiles = 3, padded = (c + multiple - 1) / multiple * multiple;
+  // Two groups where there are channels for them.
+  const int64_t group = padded > 2 * multiple ? (padded / multiple + 1) / 2 * multiple : padded;
+  const int64_t groups = (padded + group - 1) / group;
   const int64_t offset[tiles] = {0, 2 * c, (2 * width + 1) * c};
   Random random(name);
   Floats x(6 * width * c);
   for (int64_t i = 0; i < x.size(); ++i) x[i] = random.uniform();
   const int64_t count = 16 * tiles * padded;
-  Floats out(narrow ? (count + 1) / 2 : count);
-  transform(x.get(), offset, tiles, c, width * c, padded, out.get());
+  Floats out(int8 ? (count + 3) / 4 : narrow ? (count + 1) / 2 : count), scales(2 * 16 * tiles * groups);
+  if (low)
+    low->winograd_input(x.get(), offset, tiles, c, width * c, padded, group, out.get(), scales.get());
+  else
+    table.winograd_input(x.get(), offset, tiles, c, width * c, padded, out.get());
   std::string why = out.guards();
+  if (why.empty()) why = scales.guards();
   for (int64_t at = 0; at < count && why.empty(); ++at) {
     const int64_t position = at / (tiles * padded), t = at / padded % tiles, j = at % padded;
     if (j >= c && !narrow) {
       if (!out.untouched(at)) why = "wrote channel " + std::to_string(j);
       continue;
     }
+    if (int8 && j >= c) continue;
     double size = 0, truth = 0;
     if (j < c)
       truth = transformed(
           kInput, [&](int y, int column) -> double { return x[offset[t] + y * width * c + column * c + j]; },
           static_cast<int>(position / 4), static_cast<int>(position % 4), size);
-    const double got = narrow ? widen(reinterpret_cast<const uint16_t*>(out.get())[at]) : out[at];
-    const double tolerance = size * 0x1p-22 + (narrow ? (std::fabs(truth) + size * 0x1p-22) * 0x1p-8 : 0);
+    double got = narrow ? 0 : out[at], tolerance = size * 0x1p-22;
+    if (int8) {
+      const float* scale = scales.get() + 2 * ((position * tiles + t) * groups + j / group);
+      got = scale[1] + double{scale[0]} * reinterpret_cast<const uint8_t*>(out.get())[at];
+      tolerance += (0.5 + 255 * 0x1p-20) * scale[0];
+      // Sums of four pixels from −1 to 1 have a range of at most 8.
+      if (!(scale[0] >= 0 && scale[0] <= 8.0f / 255)) why = "step " + text(scale[0]);
+    } else if (narrow) {
+      got = widen(reinterpret_cast<const uint16_t*>(out.get())[at]);
+      tolerance += (std::fabs(truth) + size * 0x1p-22) * 0x1p-8;
+    }
     if (!(std::fabs(got - truth) <= tolerance))
       why = "position " + std::to_string(position) + " tile " + std::to_string(t) + " channel " +
             std::to_string(j) + ": " + text(got) + ", expected " + text(truth);
@@ -126,17 +147,16 @@ void output(const Kernels& table, int64_t columns, bool addends, bool relu) {
 }
 
 const Register suite([] {
-  for (int64_t c : {1, 3, 4, 7, 16, 17, 33, 64, 65}) {
+  for (int64_t c : {1, 3, 4, 7, 16, 17, 33, 64, 65, 200}) {
     for (const Kernels* table : float_tables()) {
       if (!table->winograd_input) continue;
-      input(table->name, table->winograd_input, c, 16, false);
+      input(*table, nullptr, c);
       for (bool addends : {false, true})
         for (bool relu : {false, true}) output(*table, c, addends, relu);
     }
     for (const Kernels* table : all_tables())
-      if (table->bf16 && table->bf16->winograd_input)
-        input(table->name + std::string("-bf16"), table->bf16->winograd_input, c, table->bf16->multiple,
-              true);
+      for (const LowMatrix* low : {table->bf16, table->i8})
+        if (low && low->winograd_input) input(*table, low, c);
   }
 });
 

@@ -236,7 +236,7 @@ void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale
 }
 
 void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
-                         int64_t padded, void* out) {
+                         int64_t padded, int64_t, void* out, float*) {
   uint16_t* to = static_cast<uint16_t*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < padded; j += kLanes) {
@@ -246,6 +246,82 @@ void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, i
       winograd_in_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
         _mm256_mask_storeu_epi16(at + position * tiles * padded, lanes, narrow(v));
       });
+    }
+}
+
+/// Sixty-four floats · scale + shift, from 0 to 255, to the nearest bytes.
+inline __m512i to_bytes(const float* x, Vec scale, Vec shift) {
+  __m512i whole[4];
+  for (int i = 0; i < 4; ++i)
+    whole[i] = _mm512_maskz_cvtps_epi32(0xffff, fma(load(x + i * kLanes), scale, shift));
+  const __m512i low = _mm512_packs_epi32(whole[0], whole[1]), high = _mm512_packs_epi32(whole[2], whole[3]);
+  // Packing works within quarters: put their words in order.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_maskz_permutexvar_epi32(0xffff, order, _mm512_packus_epi16(low, high));
+}
+
+/// The sixteen rows of a group of one tile's channels, between their passes through L1.
+struct TileGroup {
+  alignas(64) float values[16][kPiece];
+  alignas(64) float low[16][kLanes], high[16][kLanes];  // in each lane
+  alignas(64) float lowest[16], step[16], inverse[16];
+
+  void transform(const float* x, int64_t c, int64_t row, int64_t length) {
+    for (int i = 0; i < 16; ++i) {
+      store(low[i], set1(__builtin_inff()));
+      store(high[i], set1(-__builtin_inff()));
+    }
+    Vec check = zero();  // NaN where a pixel is NaN or infinite: the corners together read all sixteen
+    for (int64_t j = 0; j < length; j += kLanes) {
+      const int64_t n = least(kLanes, length - j);
+      winograd_in_tile(x + j, c, row, n, [&](int64_t i, Vec v) {
+        store(values[i] + j, v);
+        store(low[i], _mm512_mask_min_ps(load(low[i]), first(n), v, load(low[i])));
+        store(high[i], _mm512_mask_max_ps(load(high[i]), first(n), v, load(high[i])));
+        if (i == 0 || i == 3 || i == 12 || i == 15) check = fma(v, zero(), check);
+      });
+    }
+    Vec lows[kLanes], highs[kLanes];
+    for (int i = 0; i < 16; ++i) {
+      lows[i] = load(low[i]);
+      highs[i] = load(high[i]);
+    }
+    transpose(lows);
+    transpose(highs);
+    for (int i = 1; i < kLanes; ++i) {
+      lows[0] = min(lows[0], lows[i]);
+      highs[0] = max(highs[0], highs[i]);
+    }
+    const Vec steps = mul(sub(highs[0], lows[0]), set1(1.0f / 255.0f));
+    store(lowest, lows[0]);
+    store(step, add(steps, set1(sum(check))));
+    store(inverse, _mm512_maskz_div_ps(_mm512_cmp_ps_mask(steps, zero(), _CMP_GT_OQ), set1(1.0f), steps));
+  }
+
+  void narrow_row(int i, int64_t stored, uint8_t* out, float* scales) const {
+    scales[0] = step[i];
+    scales[1] = lowest[i];
+    const Vec scale = set1(inverse[i]), shift = set1(-lowest[i] * inverse[i]);
+    for (int64_t j = 0; j < stored; j += 64) {
+      const int64_t left = stored - j;
+      const __mmask64 bytes = left < 64 ? (__mmask64{1} << left) - 1 : ~__mmask64{0};
+      _mm512_mask_storeu_epi8(out + j, bytes, to_bytes(values[i] + j, scale, shift));
+    }
+  }
+};
+
+void i8_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
+                       int64_t padded, int64_t group, void* out, float* scales) {
+  static_assert(kPiece % 64 == 0, "whole vectors of bytes");
+  TileGroup tile;
+  const int64_t groups = (padded + group - 1) / group;
+  for (int64_t t = 0; t < tiles; ++t)
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t begin = g * group, stored = least(group, padded - begin);
+      tile.transform(x + offset[t] + begin, c, row, least(stored, c - begin));
+      for (int i = 0; i < 16; ++i)
+        tile.narrow_row(i, stored, static_cast<uint8_t*>(out) + (i * tiles + t) * padded + begin,
+                        scales + 2 * ((i * tiles + t) * groups + g));
     }
 }
 
@@ -264,6 +340,6 @@ namespace nd {
 using namespace avx512_low;
 const LowMatrix avx512_bf16 = {
     2, 2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm, bf16_winograd_input};
-const LowMatrix avx512_i8 = {1,       4,      kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows,
-                             i8_gemm, nullptr};
+const LowMatrix avx512_i8 = {
+    1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, i8_winograd_input};
 }  // namespace nd

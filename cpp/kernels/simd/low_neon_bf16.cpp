@@ -23,7 +23,7 @@ void bf16_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int6
 }
 
 void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
-                         int64_t padded, void* out) {
+                         int64_t padded, int64_t, void* out, float*) {
   uint16_t* to = static_cast<uint16_t*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < padded; j += kLanes)  // padded is a multiple of kLanes, c need not be
