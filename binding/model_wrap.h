@@ -101,7 +101,8 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
         info.Env(), CancelTokenWrap::from(info[2], "cancel"),
         [config, source, loaded](const nd::CancelToken& cancel) {
           const nd::WeightTable table = source->build();
-          nd::Loader loader{table, nd::best_kernels(), nd::ThreadPool::shared(), &cancel, source->precision};
+          nd::Loader loader{table,   nd::best_kernels(), nd::ThreadPool::shared(),
+                            &cancel, source->precision,  source->stream};
           auto model = std::make_unique<Model>(config, loader);
           *loaded = std::make_shared<Held<Model>>(std::move(model), loader.packed_bytes);
           nd::give_heap_back();

@@ -19,6 +19,14 @@ nd::Precision precision_of(const std::string& text, const std::string& name) {
                   "Expected one of auto, f32, bf16, int8 for " + name + " but received " + text);
 }
 
+nd::Stream stream_of(const std::string& text, const std::string& name) {
+  if (text == "never") return nd::Stream::never;
+  if (text == "rare") return nd::Stream::rare;
+  if (text == "always") return nd::Stream::always;
+  throw nd::Error(nd::ErrorCode::invalid_argument,
+                  "Expected one of never, rare, always for " + name + " but received " + text);
+}
+
 }  // namespace
 
 Source Source::read(Napi::Value value, const std::string& name) {
@@ -31,6 +39,7 @@ Source Source::read(Napi::Value value, const std::string& name) {
   }
   if (fields.has("precision"))
     source.precision = precision_of(fields.string("precision"), name + ".precision");
+  if (fields.has("stream")) source.stream = stream_of(fields.string("stream"), name + ".stream");
   if (source.files.empty()) {
     throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at least 1 element in " + name + ".files");
   }

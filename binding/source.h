@@ -20,10 +20,11 @@ struct Source {
   };
   std::vector<std::string> files;
   nd::Precision precision = nd::Precision::automatic;
+  nd::Stream stream = nd::Stream::never;
   std::vector<Tensor> tensors;
 
   static Source read(Napi::Value value, const std::string& name);
-  /// Maps the files. Errors: io, model_format, unsupported_model (of a tensor's type).
+  /// Opens the files. Errors: io, model_format, unsupported_model (of a tensor's type).
   nd::WeightTable build() const;
 };
 

@@ -26,6 +26,12 @@ export type TensorType =
  */
 export type Precision = 'auto' | 'f32' | 'bf16' | 'int8'
 
+/**
+ * Which matrices are read from their file and packed whenever a layer needs them, and take no memory meanwhile: none,
+ * those that work once a picture or less often, or all.
+ */
+export type Stream = 'never' | 'rare' | 'always'
+
 /** One tensor of a model under its canonical (diffusers) name; shape in torch order, outermost first. */
 export interface TensorEntry {
   name: string
@@ -46,6 +52,8 @@ export interface ModelSource {
   tensors: TensorEntry[]
   /** How much precision the products may give up; 'auto' (the default) follows the stored weights and the CPU. */
   precision?: Precision
+  /** Default: 'never'. Calls of a model that streams reject with code IO where its file has changed or cannot be read. */
+  stream?: Stream
 }
 
 /** CLIP text model. Tensor names: `embeddings.token_embedding.weight`, `encoder.layers.0.self_attn.q_proj.weight`, … */
@@ -114,7 +122,7 @@ export interface CancelToken {
 }
 
 interface NativeModel {
-  /** Bytes of packed weights. */
+  /** Bytes of the weights in memory. */
   readonly weightBytes: number
   /** Gives working memory back; the next call allocates it again. */
   trim(): void

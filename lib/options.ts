@@ -38,6 +38,12 @@ export interface LoadOptions {
   precision?: Precision
   /** A tiny autoencoder (TAESD) for previews and, with `decoder: 'tiny'`, for pictures: its folder or file. */
   tinyVae?: string
+  /**
+   * true: weights are read from the model's files whenever a layer needs them, in every step, and none stay in memory.
+   * false: all of them stay in memory, ready for use. Default: what works in every step stays; what works once a picture
+   * is read for each picture (with a quantized model the text encoder and the autoencoder, else the image encoder alone).
+   */
+  lowMemory?: boolean
   /** Ends loading within 100 ms. */
   signal?: AbortSignal
 }
@@ -188,12 +194,13 @@ export const defaults = {
 } as const
 
 export function checkLoadOptions(options: unknown): LoadOptions {
-  const keys = ['threads', 'precision', 'tinyVae', 'signal'] as const
-  const { threads, precision, tinyVae, signal } = checkObject(options, 'options', keys)
+  const keys = ['threads', 'precision', 'tinyVae', 'lowMemory', 'signal'] as const
+  const { threads, precision, tinyVae, lowMemory, signal } = checkObject(options, 'options', keys)
   return {
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, 256),
     precision: checkPrecision(precision),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
+    lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),
     signal: checkSignal(signal),
   }
 }

@@ -59,8 +59,9 @@ int physical_cores() {
   return n ? static_cast<int>(n) : 1;
 }
 
-float* thread_scratch(size_t floats) {
-  static thread_local std::vector<float> memory;
+float* thread_scratch(size_t floats, int slot) {
+  static thread_local std::vector<float> slots[2];
+  std::vector<float>& memory = slots[slot];
   constexpr size_t kSlack = 16;  // floats in 64 bytes
   if (memory.size() < floats + kSlack) {
     memory = {};

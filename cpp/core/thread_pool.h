@@ -37,8 +37,9 @@ class ThreadPool {
 
 /// At least `floats` floats that belong to the calling thread, 64-byte aligned, valid until its next call.
 /// Grows once and is kept: for what a task needs beside the arena, whose size must not depend on the number
-/// of threads.
-float* thread_scratch(size_t floats);
+/// of threads. Each slot is memory of its own, for callers that hold theirs while they call others.
+float* thread_scratch(size_t floats, int slot = 0);
+constexpr int kPackSlot = 1;  // a matrix that is being packed
 
 /// Physical cores that this process may use, at least 1.
 int physical_cores();

@@ -22,6 +22,15 @@ struct ReadAhead {
 };
 thread_local ReadAhead last;
 
+int64_t modified(const struct stat& status) {
+#ifdef __APPLE__
+  const struct timespec& time = status.st_mtimespec;
+#else
+  const struct timespec& time = status.st_mtim;
+#endif
+  return static_cast<int64_t>(time.tv_sec) * 1000000000 + time.tv_nsec;
+}
+
 }  // namespace
 
 WeightFile::WeightFile(const std::string& path) : path_(path) {
@@ -36,10 +45,22 @@ WeightFile::WeightFile(const std::string& path) : path_(path) {
     throw Error(ErrorCode::io, "Could not read " + path + ": expected a file that is not empty");
   }
   size_ = static_cast<uint64_t>(status.st_size);
+  modified_ = modified(status);
 }
 
 WeightFile::~WeightFile() {
   ::close(file_);
+}
+
+// A model whose weights are read while it works would else draw with half of another one's.
+void WeightFile::check_unchanged() const {
+  struct stat status;
+  if (fstat(file_, &status) != 0)
+    throw Error(ErrorCode::io, "Could not read " + path_ + ": " + std::strerror(errno));
+  if (static_cast<uint64_t>(status.st_size) == size_ && modified(status) == modified_) return;
+  throw Error(ErrorCode::io, "Could not read " + path_ + ": it has changed since it was opened, from " +
+                                 std::to_string(size_) + " to " + std::to_string(status.st_size) +
+                                 " bytes. Is it still being written?");
 }
 
 void WeightFile::fill(uint64_t offset, size_t bytes, uint8_t* out) const {
@@ -63,6 +84,7 @@ const uint8_t* WeightFile::read(uint64_t offset, size_t bytes, uint64_t limit) c
     last.memory.resize(kBuffer);
     last.bytes = std::max(bytes, static_cast<size_t>(std::min<uint64_t>(kBuffer, limit - offset)));
     fill(offset, last.bytes, last.memory.data());
+    check_unchanged();
     last.file = id_;
     last.offset = offset;
   }

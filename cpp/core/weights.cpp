@@ -67,7 +67,7 @@ int64_t StoredTensor::count() const {
 void StoredTensor::read(const Kernels& kernels, int64_t begin, int64_t elements, float* out) const {
   const TypeTraits& row = traits(type);
   const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
-  if (data) return row.decode(kernels, data + first, elements, out);
+  if (data) return row.decode(kernels, data.get() + first, elements, out);
   const uint64_t limit = offset + bytes;
   const int64_t piece = static_cast<int64_t>(WeightFile::kBuffer) / row.block_bytes * row.block;
   uint64_t at = offset + first;
@@ -80,7 +80,7 @@ void StoredTensor::read(const Kernels& kernels, int64_t begin, int64_t elements,
 }
 
 int WeightTable::add_file(const std::string& path) {
-  files_.push_back(std::make_unique<WeightFile>(path));
+  files_.push_back(std::make_shared<const WeightFile>(path));
   return static_cast<int>(files_.size()) - 1;
 }
 
@@ -88,7 +88,8 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
                       bool channels_last, int file, uint64_t offset, uint64_t bytes) {
   if (file < 0 || file >= static_cast<int>(files_.size()))
     throw Error(ErrorCode::model_format, "Tensor " + name + " lies in a file that was not given");
-  const WeightFile& from = *files_[static_cast<size_t>(file)];
+  const std::shared_ptr<const WeightFile>& holder = files_[static_cast<size_t>(file)];
+  const WeightFile& from = *holder;
   int64_t count = 1;
   for (const int64_t length : shape) {
     if (length < 0 || (length > 0 && count > std::numeric_limits<int64_t>::max() / 16 / length))
@@ -116,7 +117,7 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
   tensor.type = type;
   tensor.shape = std::move(shape);
   tensor.channels_last = channels_last;
-  tensor.file = &from;
+  tensor.file = holder;
   tensor.offset = offset;
   tensor.bytes = bytes;
   if (!tensors_.emplace(name, std::move(tensor)).second)

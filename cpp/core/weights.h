@@ -29,17 +29,19 @@ class WeightFile {
   const std::string& path() const { return path_; }
   /// `bytes` bytes from `offset`, at most kBuffer, in memory of the calling thread: valid until its next
   /// call. What follows them up to `limit` is read ahead, as it is most likely wanted next. Error io: cannot
-  /// be read, or has become shorter.
+  /// be read, or is not the file any more that was opened.
   const uint8_t* read(uint64_t offset, size_t bytes, uint64_t limit) const;
   static constexpr size_t kBuffer = 128 << 10;
 
  private:
   void fill(uint64_t offset, size_t bytes, uint8_t* out) const;
+  void check_unchanged() const;
 
   std::string path_;
   int file_ = -1;
   uint64_t size_ = 0;
-  uint64_t id_;  // of this object: addresses are used again
+  int64_t modified_ = 0;  // nanoseconds
+  uint64_t id_;           // of this object: addresses are used again
 };
 
 enum class TensorType { f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1, q6_k, q5_k, q4_k, q3_k, q2_k };
@@ -55,9 +57,9 @@ struct StoredTensor {
   TensorType type = TensorType::f32;
   std::vector<int64_t> shape;  // torch order
   bool channels_last = false;  // a convolution stored (O, kh, kw, I); shape still says (O, I, kh, kw)
-  const WeightFile* file = nullptr;
+  std::shared_ptr<const WeightFile> file;  // stays open as long as anybody reads from it
   uint64_t offset = 0, bytes = 0;
-  const uint8_t* data = nullptr;  // instead of a file: the bytes themselves
+  std::shared_ptr<const uint8_t> data;  // instead of a file: the bytes themselves
 
   int64_t count() const;
   /// Elements [begin, begin+count) in stored order as float32; both must be multiples of the type's block.
@@ -81,7 +83,7 @@ class WeightTable {
   const StoredTensor& find(const std::string& name) const;
 
  private:
-  std::vector<std::unique_ptr<WeightFile>> files_;
+  std::vector<std::shared_ptr<const WeightFile>> files_;
   std::unordered_map<std::string, StoredTensor> tensors_;
 };
 
@@ -92,6 +94,10 @@ void give_heap_back();
 /// 16-bit ones multiply as bfloat16, quantized ones as int8, as far as the CPU has fast instructions for it.
 enum class Precision { automatic, f32, bf16, i8 };
 
+/// Which matrices are read from their file and packed whenever a layer needs them, and take no memory
+/// meanwhile. `rare`: those that work once a picture or less often.
+enum class Stream { never, rare, always };
+
 /// What a layer's constructor needs: its weights, and where and how to pack them. Counts what it packed.
 struct Loader {
   const WeightTable& weights;
@@ -99,14 +105,32 @@ struct Loader {
   ThreadPool& pool;
   const CancelToken* cancel = nullptr;
   Precision precision = Precision::automatic;
+  Stream stream = Stream::never;
   bool int8_allowed = true;  // false while a component is built whose error would show (the autoencoder)
   size_t packed_bytes = 0;
 
   /// What a product with weights stored as `type` is computed in; `sensitive` ones never in int8.
   Compute compute_for(TensorType type, bool sensitive) const;
 
+  bool rarely = false;  // while layers are built that work once a picture or less often, see Rarely
+  /// Whether matrices that are built now are streamed.
+  bool streams() const { return stream == Stream::always || (stream == Stream::rare && rarely); }
+
   /// A vector (bias, norm parameters) as float32.
   std::vector<float> vector(const std::string& name, int64_t length);
+};
+
+/// What is built while one of these lives works once a picture or less often.
+class Rarely {
+ public:
+  explicit Rarely(Loader& loader) : loader_(loader), before_(loader.rarely) { loader.rarely = true; }
+  ~Rarely() { loader_.rarely = before_; }
+  Rarely(const Rarely&) = delete;
+  Rarely& operator=(const Rarely&) = delete;
+
+ private:
+  Loader& loader_;
+  const bool before_;
 };
 
 }  // namespace nd

@@ -32,6 +32,7 @@ Attention::Attention(Loader& loader, const std::string& prefix, const AttentionO
   projection.bias = options.projection_bias;
   if (options.context_width) {
     q_ = Linear(loader, q, options.width, inner, projection);
+    const Rarely rarely(loader);  // what they make of a prompt is kept
     kv_ = Linear(loader, std::vector<std::string>{k, v}, options.context_width, inner, projection);
   } else {
     qkv_ = Linear(loader, std::vector<std::string>{q, k, v}, options.width, inner, projection);

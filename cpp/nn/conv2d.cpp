@@ -58,13 +58,13 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
   const StoredTensor& tensor =
       loader.weights.require(name + ".weight", {out, in, options.kernel, options.kernel});
   Compute compute = loader.compute_for(tensor.type, options.sensitive);
-  const auto read = [&](int64_t o, float* kernel) {
-    read_kernel(tensor, loader.kernels, o, in, taps, kernel);
+  const FillRow read = [tensor, in, taps, &kernels = loader.kernels](int64_t o, float* kernel) {
+    read_kernel(tensor, kernels, o, in, taps, kernel);
   };
   if (options.upsample) {
     weights_ = PackedMatrix(
         loader, compute, out, Inner{2, 2, in},
-        [&](int64_t o, float* planes) {
+        [read, in](int64_t o, float* planes) {
           std::vector<float> kernel(static_cast<size_t>(9 * in));
           read(o, kernel.data());
           for (int parity = 0; parity < 4; ++parity)
@@ -72,8 +72,7 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
         },
         4);
   } else if (options.kernel == 3 && options.stride == 1 && options.pad_before == 1 &&
-             options.pad_after == 1 &&
-             Winograd::suits(loader.kernels, compute, in, out, options.winograd_int8)) {
+             options.pad_after == 1 && Winograd::suits(loader, compute, in, out, options.winograd_int8)) {
     winograd_.emplace_back(loader, compute, in, out, read);
   } else {
     weights_ = PackedMatrix(loader, compute, out, Inner{options.kernel, options.kernel, in}, read);
@@ -132,6 +131,7 @@ void Conv2d::convolve(Run& run, const Feature& x, const Feature& factors, const 
   const PixelBuffer padded(run, weights_.format(), images * input_rows(rows) * padded_w);
   const Scratch<int64_t> row_offset(run, images * rows * grid_w);
   const Scratch<int64_t> c_offset(run, options_.upsample ? images * rows * grid_w : 0);
+  const Panels weights(run, weights_);
   if (run.measuring()) return;
 
   const auto run_band = [&](int64_t first_image, int64_t first, int64_t band_height) {
@@ -165,7 +165,7 @@ void Conv2d::convolve(Run& run, const Feature& x, const Feature& factors, const 
       args.rows_per_image = band_height * grid_w;
       if (fuse.residual) args.residual = fuse.residual->data() + start;
       args.activation = fuse.activation;
-      run_product(run, weights_, &padded, padded_w, args, parity);
+      run_product(run, weights, &padded, padded_w, args, parity);
     }
   };
   for (int64_t image = 0; image < x.n; image += images)

@@ -16,9 +16,9 @@ Linear::Linear(Loader& loader, const std::vector<std::string>& names, int64_t in
                LinearOptions options)
     : geglu_(options.geglu) {
   const int64_t nr = loader.kernels.nr, n = out_each * static_cast<int64_t>(names.size());
-  std::vector<const StoredTensor*> tensors;
+  std::vector<StoredTensor> tensors;
   for (const std::string& name : names)
-    tensors.push_back(&loader.weights.require(name + ".weight", {out_each, in}));
+    tensors.push_back(loader.weights.require(name + ".weight", {out_each, in}));
 
   // Where each column of the product comes from; geglu wants values and their gates in one panel.
   std::vector<int64_t> source(static_cast<size_t>(n));
@@ -28,11 +28,12 @@ Linear::Linear(Loader& loader, const std::vector<std::string>& names, int64_t in
     const int64_t first = j / nr * nr, half = std::min(nr, n - first) / 2, slot = j - first;
     source[static_cast<size_t>(j)] = slot < half ? first / 2 + slot : n / 2 + first / 2 + slot - half;
   }
-  const Compute compute = loader.compute_for(tensors.front()->type, options.sensitive);
-  weights_ = PackedMatrix(loader, compute, n, Inner{1, 1, in}, [&](int64_t j, float* out) {
+  const Compute compute = loader.compute_for(tensors.front().type, options.sensitive);
+  const auto fill = [tensors, source, in, out_each, &kernels = loader.kernels](int64_t j, float* out) {
     const int64_t row = source[static_cast<size_t>(j)];
-    tensors[static_cast<size_t>(row / out_each)]->read(loader.kernels, row % out_each * in, in, out);
-  });
+    tensors[static_cast<size_t>(row / out_each)].read(kernels, row % out_each * in, in, out);
+  };
+  weights_ = PackedMatrix(loader, compute, n, Inner{1, 1, in}, fill);
 
   if (!options.bias) return;
   std::vector<float> plain;
@@ -44,19 +45,19 @@ Linear::Linear(Loader& loader, const std::vector<std::string>& names, int64_t in
 }
 
 /// args.m rows of x into args.c; x may be narrowed first.
-void Linear::multiply(Run& run, const float* x, LowGemmArgs args) const {
+void Linear::multiply(Run& run, const Panels& weights, const float* x, LowGemmArgs args) const {
   const Profiled layer(run, geglu_ ? "linear, GEGLU" : "linear", weights_.multiplies());
   const int64_t rows = args.m, channels = weights_.channels();
   args.bias = bias_.empty() ? nullptr : bias_.data();
   args.a = x;
   args.lda = channels;
-  if (!weights_.low()) return run_product(run, weights_, nullptr, 1, args);
+  if (!weights_.low()) return run_product(run, weights, nullptr, 1, args);
   const PixelBuffer narrow(run, weights_.format(), rows);
   run.parallel((rows + kConvertRows - 1) / kConvertRows, [&](int64_t task, int) {
     const int64_t first = task * kConvertRows;
     narrow.write(first, x + first * channels, std::min(kConvertRows, rows - first), nullptr, nullptr, false);
   });
-  run_product(run, weights_, &narrow, 1, args);
+  run_product(run, weights, &narrow, 1, args);
 }
 
 Feature Linear::forward(Run& run, const Feature& x, const Fuse& fuse) const {
@@ -70,7 +71,7 @@ Feature Linear::forward(Run& run, const Feature& x, const Fuse& fuse) const {
   args.rows_per_image = x.pixels();
   args.residual = fuse.residual ? fuse.residual->data() : nullptr;
   args.activation = geglu_ ? Activation::geglu : fuse.activation;
-  multiply(run, x.data(), args);
+  multiply(run, Panels(run, weights_), x.data(), args);
   return out;
 }
 
@@ -78,12 +79,13 @@ Feature Linear::forward_in_place(Run& run, Feature x) const {
   const int64_t rows = x.rows(), columns = weights_.n();
   const int64_t piece = std::min(rows, kInPlaceRows);
   const Scratch<float> product(run, piece * columns);
+  const Panels weights(run, weights_);
   for (int64_t first = 0; first < rows; first += piece) {
     LowGemmArgs args;
     args.m = std::min(piece, rows - first);
     args.c = product.data();
     args.ldc = columns;
-    multiply(run, x.data() + first * x.c, args);
+    multiply(run, weights, x.data() + first * x.c, args);
     // Rows before first + piece have been read: their memory is free for fewer columns of as many rows.
     const int64_t tasks = (args.m + kConvertRows - 1) / kConvertRows;
     run.parallel(tasks, [&](int64_t task, int) {

@@ -41,7 +41,7 @@ class Linear {
   Feature forward_in_place(Run& run, Feature x) const;
 
  private:
-  void multiply(Run& run, const float* x, LowGemmArgs args) const;
+  void multiply(Run& run, const Panels& weights, const float* x, LowGemmArgs args) const;
 
   PackedMatrix weights_;
   std::vector<float> bias_;

@@ -41,9 +41,15 @@ void PackedMatrix::Free::operator()(uint8_t* p) const {
     std::free(p);
 }
 
-PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner,
-                           const std::function<void(int64_t, float*)>& fill, int64_t planes)
-    : compute_(compute), n_(n), padded_(inner.channels), inner_(inner) {
+PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner, FillRow fill,
+                           int64_t planes)
+    : compute_(compute),
+      kernels_(&loader.kernels),
+      n_(n),
+      padded_(inner.channels),
+      planes_(planes),
+      inner_(inner),
+      fill_(std::move(fill)) {
   if (compute == Compute::bf16) low_ = loader.kernels.bf16;
   if (compute == Compute::i8) low_ = loader.kernels.i8;
   const int64_t nr = loader.kernels.nr, panels = (n + nr - 1) / nr;
@@ -58,7 +64,8 @@ PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inn
       low_ ? low_->panel_bytes(groups_.data(), group_count) : nr * k() * static_cast<int64_t>(sizeof(float));
   plane_bytes_ = panels * panel_bytes_;
 
-  const size_t bytes = static_cast<size_t>(planes * plane_bytes_);
+  if (loader.streams()) return;
+  const size_t bytes = static_cast<size_t>(this->bytes());
   if (bytes < kOwnPages) {
     data_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
     if (!data_) throw std::bad_alloc();
@@ -77,26 +84,40 @@ PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inn
   }
   loader.packed_bytes += bytes;
 
-  loader.pool.parallel_for(panels, loader.cancel, [&](int64_t panel, int) {
-    const int64_t first = panel * nr, count = std::min(nr, n - first), size = inner.size();
-    std::vector<float> filled(static_cast<size_t>(count * planes * size));
-    for (int64_t i = 0; i < count; ++i) fill(first + i, filled.data() + i * planes * size);
-    std::vector<float> padded(padded_ > inner.channels ? static_cast<size_t>(count * k()) : 0);
-    std::vector<const float*> rows(static_cast<size_t>(count));
-    for (int64_t plane = 0; plane < planes; ++plane) {
-      for (int64_t i = 0; i < count; ++i) {
-        const float* row = filled.data() + (i * planes + plane) * size;
-        for (int64_t tap = 0; !padded.empty() && tap < inner.taps_y * inner.taps_x; ++tap)
-          std::copy_n(row + tap * inner.channels, inner.channels, padded.data() + i * k() + tap * padded_);
-        rows[static_cast<size_t>(i)] = padded.empty() ? row : padded.data() + i * k();
-      }
-      uint8_t* to = data_.get() + plane * plane_bytes_ + panel * panel_bytes_;
-      if (low_)
-        low_->pack_panel(rows.data(), count, groups_.data(), group_count, to);
-      else
-        loader.kernels.pack_panel(rows.data(), count, k(), reinterpret_cast<float*>(to));
+  loader.pool.parallel_for(panels, loader.cancel, [&](int64_t panel, int) { pack(panel, data_.get()); });
+  fill_ = nullptr;
+}
+
+void PackedMatrix::pack(int64_t panel, uint8_t* to) const {
+  const int64_t nr = kernels_->nr, first = panel * nr, count = std::min(nr, n_ - first), size = inner_.size();
+  const int64_t group_count = static_cast<int64_t>(groups_.size());
+  const bool pads = padded_ > inner_.channels;
+  float* filled = thread_scratch(static_cast<size_t>(count * (planes_ * size + (pads ? k() : 0))), kPackSlot);
+  float* padded = filled + count * planes_ * size;
+  for (int64_t i = 0; i < count; ++i) fill_(first + i, filled + i * planes_ * size);
+  if (pads) std::fill_n(padded, count * k(), 0.0f);
+  std::vector<const float*> rows(static_cast<size_t>(count));
+  for (int64_t plane = 0; plane < planes_; ++plane) {
+    for (int64_t i = 0; i < count; ++i) {
+      const float* row = filled + (i * planes_ + plane) * size;
+      for (int64_t tap = 0; pads && tap < inner_.taps_y * inner_.taps_x; ++tap)
+        std::copy_n(row + tap * inner_.channels, inner_.channels, padded + i * k() + tap * padded_);
+      rows[static_cast<size_t>(i)] = pads ? padded + i * k() : row;
     }
-  });
+    uint8_t* at = to + plane * plane_bytes_ + panel * panel_bytes_;
+    if (low_)
+      low_->pack_panel(rows.data(), count, groups_.data(), group_count, at);
+    else
+      kernels_->pack_panel(rows.data(), count, k(), reinterpret_cast<float*>(at));
+  }
+}
+
+Panels::Panels(Run& run, const PackedMatrix& matrix)
+    : matrix_(matrix), read_(run, matrix.fill_ ? matrix.bytes() : 0), data_(matrix.data_.get()) {
+  if (!matrix.fill_) return;
+  data_ = read_.data();
+  run.parallel((matrix.n_ + run.kernels.nr - 1) / run.kernels.nr,
+               [&](int64_t panel, int) { matrix.pack(panel, read_.data()); });
 }
 
 std::vector<KGroup> PackedMatrix::groups(int64_t row_pixels) const {
@@ -141,9 +162,10 @@ void PixelBuffer::clear(int64_t first, int64_t count) const {
   std::fill_n(scales_.data() + first * pixel_scales_, count * pixel_scales_, 0.0f);
 }
 
-void run_product(Run& run, const PackedMatrix& matrix, const PixelBuffer* pixels, int64_t row_pixels,
+void run_product(Run& run, const Panels& weights, const PixelBuffer* pixels, int64_t row_pixels,
                  LowGemmArgs args, int64_t plane) {
   if (run.measuring()) return;
+  const PackedMatrix& matrix = weights.matrix();
   const std::vector<KGroup> groups = matrix.groups(row_pixels);
   std::vector<KRun> runs;
   args.n = matrix.n();
@@ -157,14 +179,14 @@ void run_product(Run& run, const PackedMatrix& matrix, const PixelBuffer* pixels
     args.scales_per_pixel = matrix.groups_per_pixel();
     args.groups = groups.data();
     args.group_count = static_cast<int64_t>(groups.size());
-    args.low_b = matrix.data(plane);
+    args.low_b = weights.data(plane);
     args.panel_bytes = matrix.panel_bytes();
   } else {
     if (pixels) args.a = reinterpret_cast<const float*>(pixels->data());
     for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
     args.runs = runs.data();
     args.run_count = static_cast<int64_t>(runs.size());
-    args.b = reinterpret_cast<const float*>(matrix.data(plane));
+    args.b = reinterpret_cast<const float*>(weights.data(plane));
   }
   const int64_t panels = (args.n + run.kernels.nr - 1) / run.kernels.nr;
   const int64_t rows = round_up(std::max(kMinRows, (args.m * panels + kTasks - 1) / kTasks), kRowMultiple);

@@ -24,15 +24,18 @@ struct PixelFormat {
   int64_t channels, padded, group;
 };
 
-/// n×k weights in the panels of a kernel table. 64-byte aligned, zero-padded to whole panels.
+/// Writes the inner.size() floats of one output row, [taps_y][taps_x][channels]; with several planes the row
+/// of each, one after the other: as many matrices of one shape, made from the same stored row. Called from
+/// the pool's threads. It owns copies of what it reads from, as it may be called as long as the matrix lives.
+using FillRow = std::function<void(int64_t row, float* out)>;
+
+/// n×k weights in the panels of a kernel table. 64-byte aligned, zero-padded to whole panels. One that is
+/// streamed keeps no panels: it is read and packed when a layer needs it (Panels).
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  /// fill(row, out) writes the inner.size() floats of one output row, [taps_y][taps_x][channels]; called from
-  /// the pool's threads, each row once. With several planes it writes the row of each, one after the other:
-  /// as many matrices of one shape, made from the same stored row.
-  PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner,
-               const std::function<void(int64_t, float*)>& fill, int64_t planes = 1);
+  PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner, FillRow fill,
+               int64_t planes = 1);
 
   Compute compute() const { return compute_; }
   /// What its products really multiply: float32 where the table has nothing narrower.
@@ -45,7 +48,8 @@ class PackedMatrix {
   int64_t group() const { return group_; }             // channels with one scale
   int64_t groups_per_pixel() const { return (padded_ + group_ - 1) / group_; }
   int64_t panel_bytes() const { return panel_bytes_; }
-  const uint8_t* data(int64_t plane = 0) const { return data_.get() + plane * plane_bytes_; }
+  int64_t plane_bytes() const { return plane_bytes_; }
+  int64_t bytes() const { return planes_ * plane_bytes_; }
   PixelFormat format() const { return {low_, inner_.channels, padded_, group_}; }
   /// The inner dimension over an image whose rows are `row_pixels` pixels long.
   std::vector<KGroup> groups(int64_t row_pixels) const;
@@ -53,6 +57,10 @@ class PackedMatrix {
   const std::vector<KGroup>& static_groups() const { return groups_; }
 
  private:
+  friend class Panels;
+  /// Writes panel `panel` of every plane to its place in `to`.
+  void pack(int64_t panel, uint8_t* to) const;
+
   struct Free {
     Free() {}
     Free(void* own, size_t length) : pages(own), bytes(length) {}
@@ -62,10 +70,25 @@ class PackedMatrix {
   };
   Compute compute_ = Compute::f32;
   const LowMatrix* low_ = nullptr;
-  int64_t n_ = 0, padded_ = 0, group_ = 1, panel_bytes_ = 0, plane_bytes_ = 0;
+  const Kernels* kernels_ = nullptr;
+  int64_t n_ = 0, padded_ = 0, group_ = 1, panel_bytes_ = 0, plane_bytes_ = 0, planes_ = 1;
   Inner inner_;
   std::vector<KGroup> groups_;
   std::unique_ptr<uint8_t[], Free> data_;
+  FillRow fill_;  // of a streamed matrix
+};
+
+/// A matrix's panels for as long as one layer needs them: the matrix's own, or read into the run's memory.
+class Panels {
+ public:
+  Panels(Run& run, const PackedMatrix& matrix);
+  const PackedMatrix& matrix() const { return matrix_; }
+  const uint8_t* data(int64_t plane = 0) const { return data_ + plane * matrix_.plane_bytes(); }
+
+ private:
+  const PackedMatrix& matrix_;
+  Scratch<uint8_t> read_;
+  const uint8_t* data_;
 };
 
 /// Pixels (or tokens) as a matrix's kernels read them: float32 as they are, or narrowed with their scales.
@@ -87,10 +110,10 @@ class PixelBuffer {
   Scratch<float> scales_;
 };
 
-/// Computes args.m rows: `pixels` (or, for float32 only, args.a and args.lda where it is null) times
-/// `matrix`, over an image of `row_pixels` a row, with the weights' plane `plane`. Cut into tasks of the same
+/// Computes args.m rows: `pixels` (or, for float32 only, args.a and args.lda where it is null) times the
+/// weights, over an image of `row_pixels` a row, with the weights' plane `plane`. Cut into tasks of the same
 /// shape whatever the number of threads.
-void run_product(Run& run, const PackedMatrix& matrix, const PixelBuffer* pixels, int64_t row_pixels,
+void run_product(Run& run, const Panels& weights, const PixelBuffer* pixels, int64_t row_pixels,
                  LowGemmArgs args, int64_t plane = 0);
 
 }  // namespace nd

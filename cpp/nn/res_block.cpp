@@ -21,6 +21,7 @@ ResBlock::ResBlock(Loader& loader, const std::string& prefix, int64_t in, int64_
   if (time_width > 0) {
     LinearOptions sensitive;
     sensitive.sensitive = true;
+    const Rarely rarely(loader);  // the shifts of a timestep are kept
     time_ = Linear(loader, prefix + ".time_emb_proj", time_width, out, sensitive);
   }
 }

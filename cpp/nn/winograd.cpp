@@ -53,13 +53,16 @@ struct Winograd::Tiles {
   int64_t tiles_per_image, first_image;
 };
 
-bool Winograd::suits(const Kernels& kernels, Compute& compute, int64_t in, int64_t out, bool int8) {
+bool Winograd::suits(const Loader& loader, Compute& compute, int64_t in, int64_t out, bool int8) {
+  const Kernels& kernels = loader.kernels;
   if (!kernels.winograd_input || in < kFewestChannels || out < kFewestChannels) return false;
   Compute wanted = compute;
   if (compute == Compute::i8 &&
       !(int8 && kernels.i8->winograd_input && in >= kFewestChannelsI8 && out >= kFewestChannelsI8))
     wanted = Compute::bf16;
   if (wanted == Compute::bf16 && !(kernels.bf16 && kernels.bf16->winograd_input)) return false;
+  // A streamed layer pays with time for what it makes of its weights: int8 is quicker to make.
+  if (loader.streams() && compute == Compute::i8) return false;
   const auto bytes = [](Compute c) { return c == Compute::f32 ? 4 : c == Compute::bf16 ? 2 : 1; };
   const int64_t most = wanted == Compute::f32    ? kMostExtraBytesF32
                        : wanted == Compute::bf16 ? kMostExtraBytes
@@ -69,11 +72,10 @@ bool Winograd::suits(const Kernels& kernels, Compute& compute, int64_t in, int64
   return true;
 }
 
-Winograd::Winograd(Loader& loader, Compute compute, int64_t in, int64_t out,
-                   const std::function<void(int64_t, float*)>& read_kernel)
+Winograd::Winograd(Loader& loader, Compute compute, int64_t in, int64_t out, const FillRow& read_kernel)
     : weights_(
           loader, compute, out, Inner{1, 1, in},
-          [&](int64_t o, float* planes) {
+          [read_kernel, in](int64_t o, float* planes) {
             std::vector<float> kernel(static_cast<size_t>(9 * in));
             read_kernel(o, kernel.data());
             transform_kernel(kernel.data(), in, planes);
@@ -92,6 +94,7 @@ void Winograd::forward(Run& run, const Feature& x, const Feature& factors, const
   const int64_t most = images * rows / 2 * columns;
   const Scratch<int64_t> input(run, most), output(run, most);
   const Scratch<uint8_t> valid(run, most);
+  const Panels weights(run, weights_);
   if (run.measuring()) return;
 
   const int64_t padded = weights_.padded_channels();
@@ -121,14 +124,16 @@ void Winograd::forward(Run& run, const Feature& x, const Feature& factors, const
       const int64_t blocks = (tiles.tiles_per_image + block - 1) / block;
       run.parallel(images * blocks, [&](int64_t task, int) {
         const int64_t i = task / blocks, begin = task % blocks * block;
-        run_block(run, reinterpret_cast<const float*>(band.data()), tiles, i * tiles.tiles_per_image + begin,
-                  std::min(block, tiles.tiles_per_image - begin), bias, fuse, out);
+        run_block(run, weights, reinterpret_cast<const float*>(band.data()), tiles,
+                  i * tiles.tiles_per_image + begin, std::min(block, tiles.tiles_per_image - begin), bias,
+                  fuse, out);
       });
     }
 }
 
-void Winograd::run_block(Run& run, const float* band, const Tiles& tiles, int64_t first, int64_t count,
-                         const float* bias, const Fuse& fuse, const Feature& out) const {
+void Winograd::run_block(Run& run, const Panels& weights, const float* band, const Tiles& tiles,
+                         int64_t first, int64_t count, const float* bias, const Fuse& fuse,
+                         const Feature& out) const {
   const Kernels& kernels = run.kernels;
   const LowMatrix* low = weights_.low();
   const int64_t padded = weights_.padded_channels(), nr = kernels.nr, c = weights_.channels();
@@ -176,7 +181,7 @@ void Winograd::run_block(Run& run, const float* band, const Tiles& tiles, int64_
   const int64_t plane_bytes = count * padded * element_bytes(weights_);
   for (int64_t column = 0; column < out.c; column += nr) {
     for (int64_t plane = 0; plane < kPlanes; ++plane) {
-      const uint8_t* b = weights_.data(plane) + column / nr * weights_.panel_bytes();
+      const uint8_t* b = weights.data(plane) + column / nr * weights_.panel_bytes();
       product.c = products + plane * count * nr;
       if (low) {
         product.low_a = a + plane * plane_bytes;

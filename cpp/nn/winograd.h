@@ -15,10 +15,10 @@ class Winograd {
   /// What a layer of in × out channels is best computed in this way, if at all, and only where sixteen values
   /// for each kernel instead of nine cost little memory. int8 becomes bfloat16, no slower than direct int8
   /// and more accurate, unless `int8` says that its error (measured: 2.4 times direct int8's) does not show.
-  static bool suits(const Kernels& kernels, Compute& compute, int64_t in, int64_t out, bool int8);
+  static bool suits(const Loader& loader, Compute& compute, int64_t in, int64_t out, bool int8);
 
-  Winograd(Loader& loader, Compute compute, int64_t in, int64_t out,
-           const std::function<void(int64_t, float*)>& read_kernel /* (o, [3][3][in]) */);
+  /// read_kernel(o, [3][3][in])
+  Winograd(Loader& loader, Compute compute, int64_t in, int64_t out, const FillRow& read_kernel);
 
   /// x: [n][h][w][in] → [n][h][w][out], zero-padded by one pixel; factors as GroupNorm::affine or empty.
   /// `out` is made if it is not there yet; it may be the residual.
@@ -27,8 +27,8 @@ class Winograd {
 
  private:
   struct Tiles;
-  void run_block(Run& run, const float* band, const Tiles& tiles, int64_t first, int64_t count,
-                 const float* bias, const Fuse& fuse, const Feature& out) const;
+  void run_block(Run& run, const Panels& weights, const float* band, const Tiles& tiles, int64_t first,
+                 int64_t count, const float* bias, const Fuse& fuse, const Feature& out) const;
 
   PackedMatrix weights_;  // sixteen planes
 };

@@ -57,10 +57,12 @@ TextEncoder::TextEncoder(const TextEncoderConfig& config, Loader& loader)
 Feature TextEncoder::embed(Run& run, const int32_t* tokens, int64_t n, int64_t length) const {
   Feature x(run, n, 1, length, config_.width);
   run.parallel(n, [&](int64_t image, int) {
+    float* position = thread_scratch(static_cast<size_t>(config_.width));
     for (int64_t t = 0; t < length; ++t) {
-      const int64_t row = image * length + t;
-      run.kernels.add(token_embedding_.row(tokens[row]), position_embedding_.row(t), config_.width,
-                      x.data() + row * config_.width);
+      float* row = x.data() + (image * length + t) * config_.width;
+      token_embedding_.read(run.kernels, tokens[image * length + t], row);
+      position_embedding_.read(run.kernels, t, position);
+      run.kernels.add(row, position, config_.width, row);
     }
   });
   return x;

@@ -12,8 +12,11 @@ Codebook::Codebook(Loader& loader, const std::string& name, int64_t size, int64_
     : size_(size), width_(width) {
   const Embedding codes(loader, name, size, width);
   transposed_.resize(static_cast<size_t>(size * width));
+  std::vector<float> code(static_cast<size_t>(width));
   for (int64_t i = 0; i < size; ++i) {
-    for (int64_t j = 0; j < width; ++j) transposed_[static_cast<size_t>(j * size + i)] = codes.row(i)[j];
+    codes.read(loader.kernels, i, code.data());
+    for (int64_t j = 0; j < width; ++j)
+      transposed_[static_cast<size_t>(j * size + i)] = code[static_cast<size_t>(j)];
   }
 }
 

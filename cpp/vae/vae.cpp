@@ -24,7 +24,10 @@ Vae::Vae(const VaeConfig& config, Loader& loader) : config_(config), kernels_(lo
   config.check();
   // Eight bits show in flat areas of the image.
   loader.int8_allowed = false;
-  encoder_ = Encoder(loader, config);
+  {
+    const Rarely rarely(loader);  // only where a picture begins with one
+    encoder_ = Encoder(loader, config);
+  }
   decoder_ = Decoder(loader, config);
   if (config.vector_quantized()) {
     codebook_ = Codebook(loader, "quantize.embedding.weight", config.codebook_size, config.codebook_width);

@@ -39,6 +39,7 @@ export async function generate(
     const pipe = await engine.load(flags.model, {
       threads: flags.threads,
       precision: flags.precision,
+      lowMemory: flags.lowMemory,
       signal: terminal.signal,
     })
     try {

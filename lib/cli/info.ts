@@ -23,7 +23,8 @@ export async function info(
   const model = await engine.openModel(path)
   const components = await describeComponents(model)
   const memory =
-    flags.size && (await askMemory(path, { ...flags.size, batchSize: flags.batch ?? 1 }, terminal, engine))
+    flags.size &&
+    (await askMemory(path, { ...flags.size, batchSize: flags.batch ?? 1 }, flags.lowMemory, terminal, engine))
   const { architecture, format, imageSize, schedule } = model
   if (flags.json) {
     const tokenizer = model.tokenizer ? 'model' : 'built-in'
@@ -89,10 +90,11 @@ function formatCount(count: number): string {
 async function askMemory(
   path: string,
   request: { width: number; height: number; batchSize: number },
+  lowMemory: boolean | undefined,
   { signal }: Terminal,
   engine: Engine,
 ): Promise<MemoryNeeded> {
-  const pipe = await engine.load(path, { signal })
+  const pipe = await engine.load(path, { lowMemory, signal })
   try {
     return pipe.memoryNeeded(request)
   } finally {

@@ -26,6 +26,7 @@ export interface GenerateFlags {
   mask?: string
   strength?: number
   precision?: Precision
+  lowMemory?: boolean
   threads?: number
   preview?: string | true
   format?: 'png' | 'jpeg' | 'webp'
@@ -39,6 +40,7 @@ export interface GenerateFlags {
 export interface InfoFlags {
   size?: { width: number; height: number }
   batch?: number
+  lowMemory?: boolean
   json?: boolean
   verbose?: boolean
 }
@@ -126,6 +128,7 @@ export function createProgram(version: string, actions: Actions): Command {
         'of the arithmetic; auto: what the weights and the CPU suggest',
       ).choices(['auto', 'f32', 'bf16', 'int8'] satisfies Precision[]),
     )
+    .option('--low-memory', 'read the weights from the file in every step: slower, and none stay in memory')
     .option('--threads <n>', 'default: one for each physical core', positive)
     .optionsGroup('Faster, for a little of the picture (all off by default):')
     .option(
@@ -153,6 +156,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .argument('<model>', 'a .safetensors or .gguf file, or a diffusers folder')
     .option('-s, --size <WxH>', 'also load it and say how much memory an image of this size needs', size)
     .option('-b, --batch <n>', 'that many images at once', positive)
+    .option('--low-memory', 'with --size: of drawing with --low-memory')
     .option('--json', 'print one line of JSON')
     .option('-v, --verbose', 'print where an error came from')
     .action((model: string, flags: InfoFlags) => actions.info(model, flags))

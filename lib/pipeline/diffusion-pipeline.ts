@@ -23,7 +23,7 @@ import {
 } from '../weights/index.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { abandonable, joinSignals } from './component.js'
-import { workingMemory, type MemoryNeeded } from './memory-plan.js'
+import { chooseStreams, workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { run, type Parts } from './run.js'
 import type { StepEvent } from './step.js'
@@ -128,7 +128,7 @@ export class DiffusionPipeline {
 
   static async #load(
     path: string,
-    { threads, precision, tinyVae, signal }: LoadOptions,
+    { threads, precision, tinyVae, lowMemory, signal }: LoadOptions,
   ): Promise<DiffusionPipeline> {
     const description = await openModel(path)
     signal?.throwIfAborted()
@@ -141,6 +141,7 @@ export class DiffusionPipeline {
       )
     }
     for (const part of [unet, vae, textEncoder]) if (part && precision) part.source.precision = precision
+    chooseStreams({ unet, vae, textEncoder }, lowMemory)
     if (threads !== undefined) native().setThreads(threads)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {

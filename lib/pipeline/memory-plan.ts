@@ -1,9 +1,33 @@
+import type { ModelSource, Stream, TensorType } from '../native.js'
 import type { GenerateRequest } from '../options.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { isGuided } from './prompt.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { Unet } from './unet.js'
+
+const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']
+
+/**
+ * Says of each part which of its weights are read from its files when they are needed: `lowMemory` of LoadOptions. A
+ * picture takes a quantized model's UNet tens of passes and the rest one, and reading a matrix costs as much as a hundred
+ * rows multiplied with it: what the rest takes of memory shows more than what reading it takes of time.
+ */
+export function chooseStreams(
+  parts: {
+    textEncoder?: { source: ModelSource }
+    unet: { source: ModelSource }
+    vae: { source: ModelSource }
+  },
+  lowMemory: boolean | undefined,
+): void {
+  const { textEncoder, unet, vae } = parts
+  const quantized = unet.source.tensors.some(({ type }) => !FLOATS.includes(type))
+  const choose = (automatic: Stream): Stream =>
+    lowMemory === undefined ? automatic : lowMemory ? 'always' : 'never'
+  unet.source.stream = choose('rare')
+  for (const part of [vae, textEncoder]) if (part) part.source.stream = choose(quantized ? 'always' : 'rare')
+}
 
 /** Bytes that a run takes at its peak. */
 export interface MemoryNeeded {

@@ -205,7 +205,7 @@ struct Convolution {
     tensor.name = "conv";
     tensor.shape = {3, 64, 2, 3};
     tensor.channels_last = channels_last;
-    tensor.data = reinterpret_cast<const uint8_t*>(stored.data());
+    tensor.data = {std::shared_ptr<const uint8_t>(), reinterpret_cast<const uint8_t*>(stored.data())};
     tensor.bytes = stored.size() * 4;
   }
   std::vector<float> stored;
