@@ -79,6 +79,14 @@ void StoredTensor::read(const Kernels& kernels, int64_t begin, int64_t elements,
   }
 }
 
+const uint8_t* StoredTensor::blocks(int64_t begin, int64_t elements) const {
+  const TypeTraits& row = traits(type);
+  const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
+  if (data) return data.get() + first;
+  return file->read(offset + first, static_cast<size_t>(elements / row.block * row.block_bytes),
+                    offset + bytes);
+}
+
 int WeightTable::add_file(const std::string& path) {
   files_.push_back(std::make_shared<const WeightFile>(path));
   return static_cast<int>(files_.size()) - 1;

@@ -65,6 +65,9 @@ struct StoredTensor {
   /// Elements [begin, begin+count) in stored order as float32; both must be multiples of the type's block.
   /// Fast for neighbouring rows one after the other. Error io.
   void read(const Kernels& kernels, int64_t begin, int64_t count, float* out) const;
+  /// The same as they are stored: at most WeightFile::kBuffer bytes, valid until the calling thread reads
+  /// again.
+  const uint8_t* blocks(int64_t begin, int64_t count) const;
 };
 
 class WeightTable {

@@ -53,6 +53,9 @@ struct LowMatrix {
   /// (their weights are zero). Null where nothing is gained.
   void (*winograd_input)(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                          int64_t padded, int64_t group, void* out, float* scales);
+  /// int8 only: a panel of nibbles (nibbles.h) as pack_panel would lay it out; `offsets` as it was packed.
+  void (*expand)(const uint8_t* nibbles, bool offsets, const KGroup* groups, int64_t group_count,
+                 uint8_t* panel) = nullptr;
 };
 
 /// Attention whose two products multiply bfloat16; the softmax and all sums stay float32. Same contracts as

@@ -62,20 +62,27 @@ Conv2d::Conv2d(Loader& loader, const std::string& name, int64_t in, int64_t out,
     read_kernel(tensor, kernels, o, in, taps, kernel);
   };
   if (options.upsample) {
-    weights_ = PackedMatrix(
-        loader, compute, out, Inner{2, 2, in},
-        [read, in](int64_t o, float* planes) {
-          std::vector<float> kernel(static_cast<size_t>(9 * in));
-          read(o, kernel.data());
-          for (int parity = 0; parity < 4; ++parity)
-            fold_upsample(kernel.data(), in, parity / 2, parity % 2, planes + parity * 4 * in);
-        },
-        4);
+    weights_ = PackedMatrix(loader, compute, out, Inner{2, 2, in},
+                            RowSource{[read, in](int64_t o, float* planes) {
+                                        std::vector<float> kernel(static_cast<size_t>(9 * in));
+                                        read(o, kernel.data());
+                                        for (int parity = 0; parity < 4; ++parity)
+                                          fold_upsample(kernel.data(), in, parity / 2, parity % 2,
+                                                        planes + parity * 4 * in);
+                                      },
+                                      nullptr},
+                            4);
   } else if (options.kernel == 3 && options.stride == 1 && options.pad_before == 1 &&
-             options.pad_after == 1 && Winograd::suits(loader, compute, in, out, options.winograd_int8)) {
+             options.pad_after == 1 &&
+             Winograd::suits(loader, tensor.type, compute, in, out, options.winograd_int8)) {
     winograd_.emplace_back(loader, compute, in, out, read);
   } else {
-    weights_ = PackedMatrix(loader, compute, out, Inner{options.kernel, options.kernel, in}, read);
+    RowSource rows{read, nullptr};
+    if (tensor.channels_last)
+      rows.stored = [shared = std::make_shared<const StoredTensor>(tensor), size = in * taps](int64_t o) {
+        return StoredRow{shared.get(), o * size};
+      };
+    weights_ = PackedMatrix(loader, compute, out, Inner{options.kernel, options.kernel, in}, std::move(rows));
   }
   if (options.bias) bias_ = loader.vector(name + ".bias", out);
 }

@@ -29,11 +29,17 @@ Linear::Linear(Loader& loader, const std::vector<std::string>& names, int64_t in
     source[static_cast<size_t>(j)] = slot < half ? first / 2 + slot : n / 2 + first / 2 + slot - half;
   }
   const Compute compute = loader.compute_for(tensors.front().type, options.sensitive);
-  const auto fill = [tensors, source, in, out_each, &kernels = loader.kernels](int64_t j, float* out) {
+  RowSource rows;
+  const auto shared = std::make_shared<const std::vector<StoredTensor>>(std::move(tensors));
+  rows.stored = [shared, source, in, out_each](int64_t j) {
     const int64_t row = source[static_cast<size_t>(j)];
-    tensors[static_cast<size_t>(row / out_each)].read(kernels, row % out_each * in, in, out);
+    return StoredRow{&(*shared)[static_cast<size_t>(row / out_each)], row % out_each * in};
   };
-  weights_ = PackedMatrix(loader, compute, n, Inner{1, 1, in}, fill);
+  rows.fill = [stored = rows.stored, in, &kernels = loader.kernels](int64_t j, float* out) {
+    const StoredRow row = stored(j);
+    row.tensor->read(kernels, row.begin, in, out);
+  };
+  weights_ = PackedMatrix(loader, compute, n, Inner{1, 1, in}, std::move(rows));
 
   if (!options.bias) return;
   std::vector<float> plain;

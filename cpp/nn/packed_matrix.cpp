@@ -20,7 +20,8 @@ constexpr size_t kOwnPages = size_t{256} << 10;
 // than kMinRows: each streams a whole weight panel, which must pay.
 constexpr int64_t kTasks = 64;
 constexpr int64_t kMinRows = 192;
-constexpr int64_t kRowMultiple = 24;  // of every table's register tile
+constexpr int64_t kExpandedTasks = 32, kMinExpandedRows = 384;  // where a task also expands its panel
+constexpr int64_t kRowMultiple = 24;                            // of every table's register tile
 
 int64_t round_up(int64_t x, int64_t multiple) {
   return (x + multiple - 1) / multiple * multiple;
@@ -41,51 +42,93 @@ void PackedMatrix::Free::operator()(uint8_t* p) const {
     std::free(p);
 }
 
-PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner, FillRow fill,
+PackedMatrix::PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner, RowSource source,
                            int64_t planes)
     : compute_(compute),
       kernels_(&loader.kernels),
       n_(n),
       padded_(inner.channels),
       planes_(planes),
-      inner_(inner),
-      fill_(std::move(fill)) {
+      inner_(inner) {
   if (compute == Compute::bf16) low_ = loader.kernels.bf16;
   if (compute == Compute::i8) low_ = loader.kernels.i8;
   const int64_t nr = loader.kernels.nr, panels = (n + nr - 1) / nr;
+  const bool nibbles = finds_nibbles(loader, source);
   group_ = padded_;
   if (low_) {
     padded_ = round_up(inner.channels, low_->multiple);
-    group_ = piece_length(padded_, low_->longest_group, low_->multiple);
+    group_ = piece_length(padded_, low_->longest_group, nibbles ? kNibbleBlock : low_->multiple);
   }
   groups_ = groups(1);
   const int64_t group_count = static_cast<int64_t>(groups_.size());
   panel_bytes_ =
       low_ ? low_->panel_bytes(groups_.data(), group_count) : nr * k() * static_cast<int64_t>(sizeof(float));
   plane_bytes_ = panels * panel_bytes_;
-
+  fill_ = std::move(source.fill);
   if (loader.streams()) return;
-  const size_t bytes = static_cast<size_t>(this->bytes());
+
+  if (nibbles) {
+    nibble_bytes_ = nibble_panel_bytes(nr, nibbles_ == Nibbles::offset, groups_.data(), group_count);
+    allocate(static_cast<size_t>(panels * nibble_bytes_));
+    loader.packed_bytes += static_cast<size_t>(panels * nibble_bytes_);
+  } else {
+    allocate(static_cast<size_t>(bytes()));
+    loader.packed_bytes += static_cast<size_t>(bytes());
+  }
+  loader.pool.parallel_for(panels, loader.cancel, [&](int64_t panel, int) {
+    if (nibbles)
+      pack_nibbles(panel, source, data_.get() + panel * nibble_bytes_);
+    else
+      pack(panel, data_.get());
+  });
+  fill_ = nullptr;
+}
+
+void PackedMatrix::allocate(size_t bytes) {
   if (bytes < kOwnPages) {
     data_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
     if (!data_) throw std::bad_alloc();
-  } else {
-    // Large matrices are read front to back at every forward: huge pages spare the TLB.
-    const bool huge = bytes >= 2 * kHugePage;
-    const size_t mapped = bytes + (huge ? kHugePage : 0);
-    void* pages = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) throw std::bad_alloc();
-    uintptr_t start = reinterpret_cast<uintptr_t>(pages);
-    if (huge) start = (start + kHugePage - 1) / kHugePage * kHugePage;
-    data_ = {reinterpret_cast<uint8_t*>(start), Free{pages, mapped}};
-#ifdef MADV_HUGEPAGE
-    if (huge) madvise(data_.get(), bytes, MADV_HUGEPAGE);
-#endif
+    return;
   }
-  loader.packed_bytes += bytes;
+  // Large matrices are read front to back at every forward: huge pages spare the TLB.
+  const bool huge = bytes >= 2 * kHugePage;
+  const size_t mapped = bytes + (huge ? kHugePage : 0);
+  void* pages = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) throw std::bad_alloc();
+  uintptr_t start = reinterpret_cast<uintptr_t>(pages);
+  if (huge) start = (start + kHugePage - 1) / kHugePage * kHugePage;
+  data_ = {reinterpret_cast<uint8_t*>(start), Free{pages, mapped}};
+#ifdef MADV_HUGEPAGE
+  if (huge) madvise(data_.get(), bytes, MADV_HUGEPAGE);
+#endif
+}
 
-  loader.pool.parallel_for(panels, loader.cancel, [&](int64_t panel, int) { pack(panel, data_.get()); });
-  fill_ = nullptr;
+// Blocks run along the channels, and a group must hold whole ones.
+bool PackedMatrix::finds_nibbles(const Loader& loader, const RowSource& source) {
+  if (!low_ || !low_->expand || !source.stored || planes_ > 1 || loader.streams()) return false;
+  if (inner_.channels % kNibbleBlock != 0) return false;
+  const TensorType type = source.stored(0).tensor->type;
+  if (nibbles_of(type) == Nibbles::none || stored_bytes(type, inner_.size()) > int64_t{WeightFile::kBuffer})
+    return false;
+  for (int64_t row = 0; row < n_; ++row)
+    if (source.stored(row).tensor->type != type) return false;
+  nibbles_ = nibbles_of(type);
+  return true;
+}
+
+void PackedMatrix::pack_nibbles(int64_t panel, const RowSource& source, uint8_t* to) const {
+  const int64_t nr = kernels_->nr, first = panel * nr, count = std::min(nr, n_ - first), size = inner_.size();
+  const int64_t blocks = size / kNibbleBlock, row_floats = size / 4 + 2 * blocks;
+  float* memory = thread_scratch(static_cast<size_t>(count * row_floats), kPackSlot);
+  std::vector<NibbleRow> rows;
+  for (int64_t i = 0; i < count; ++i) {
+    const StoredRow row = source.stored(first + i);
+    float *scale = memory + i * row_floats, *offset = scale + blocks;
+    uint8_t* q = reinterpret_cast<uint8_t*>(offset + blocks);
+    unpack_nibbles(row.tensor->type, row.tensor->blocks(row.begin, size), size, q, scale, offset);
+    rows.push_back({q, scale, nibbles_ == Nibbles::offset ? offset : nullptr});
+  }
+  nd::pack_nibbles(rows.data(), count, nr, groups_.data(), static_cast<int64_t>(groups_.size()), to);
 }
 
 void PackedMatrix::pack(int64_t panel, uint8_t* to) const {
@@ -118,6 +161,15 @@ Panels::Panels(Run& run, const PackedMatrix& matrix)
   data_ = read_.data();
   run.parallel((matrix.n_ + run.kernels.nr - 1) / run.kernels.nr,
                [&](int64_t panel, int) { matrix.pack(panel, read_.data()); });
+}
+
+const uint8_t* Panels::expanded(int64_t panel) const {
+  const PackedMatrix& m = matrix_;
+  uint8_t* to = reinterpret_cast<uint8_t*>(
+      thread_scratch(static_cast<size_t>(m.panel_bytes_) / sizeof(float), kPackSlot));
+  m.low_->expand(m.data_.get() + panel * m.nibble_bytes_, m.nibbles_ == Nibbles::offset, m.groups_.data(),
+                 static_cast<int64_t>(m.groups_.size()), to);
+  return to;
 }
 
 std::vector<KGroup> PackedMatrix::groups(int64_t row_pixels) const {
@@ -189,15 +241,25 @@ void run_product(Run& run, const Panels& weights, const PixelBuffer* pixels, int
     args.b = reinterpret_cast<const float*>(weights.data(plane));
   }
   const int64_t panels = (args.n + run.kernels.nr - 1) / run.kernels.nr;
-  const int64_t rows = round_up(std::max(kMinRows, (args.m * panels + kTasks - 1) / kTasks), kRowMultiple);
-  const int64_t chunks = (args.m + rows - 1) / rows;
+  // Expanding a panel takes as long as multiplying ten rows with it.
+  const int64_t least = weights.expands() ? kMinExpandedRows : kMinRows;
+  const int64_t tasks = weights.expands() ? kExpandedTasks : kTasks;
+  const int64_t longest = std::max(least, (args.m * panels + tasks - 1) / tasks);
+  const int64_t rows = piece_length(args.m, longest, kRowMultiple), chunks = (args.m + rows - 1) / rows;
   run.parallel(chunks * panels, [&](int64_t task, int) {
     // Neighbouring tasks share a panel, so that it is fetched once for all threads.
     const int64_t panel = task / chunks, first = task % chunks * rows, last = std::min(args.m, first + rows);
-    if (low)
+    if (weights.expands()) {
+      // One panel, wherever the product looks for it.
+      LowGemmArgs one = args;
+      one.low_b = weights.expanded(panel);
+      one.panel_bytes = 0;
+      low->gemm(one, first, last, panel, panel + 1);
+    } else if (low) {
       low->gemm(args, first, last, panel, panel + 1);
-    else
+    } else {
       run.kernels.gemm(args, first, last, panel, panel + 1);
+    }
   });
 }
 

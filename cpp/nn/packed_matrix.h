@@ -8,6 +8,7 @@
 #include "core/weights.h"
 #include "kernels/low_matrix.h"
 #include "nn/run.h"
+#include "quant/nibbles.h"
 
 namespace nd {
 
@@ -29,12 +30,28 @@ struct PixelFormat {
 /// the pool's threads. It owns copies of what it reads from, as it may be called as long as the matrix lives.
 using FillRow = std::function<void(int64_t row, float* out)>;
 
-/// n×k weights in the panels of a kernel table. 64-byte aligned, zero-padded to whole panels. One that is
-/// streamed keeps no panels: it is read and packed when a layer needs it (Panels).
+/// A row as it is stored: elements of one tensor, one after the other.
+struct StoredRow {
+  const StoredTensor* tensor;
+  int64_t begin;
+};
+
+/// Where a matrix's rows come from.
+struct RowSource {
+  FillRow fill;
+  /// Where each row is stored; null where the stored order is another than the matrix's.
+  std::function<StoredRow(int64_t row)> stored;
+};
+
+/// n×k weights in the panels of a kernel table. 64-byte aligned, zero-padded to whole panels.
+///
+/// Two kinds are kept smaller than the kernels want them: four-bit weights as nibbles, of which each task of
+/// a product expands the panel that it works on; and streamed ones not at all, which are read and packed when
+/// a layer needs them (Panels).
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner, FillRow fill,
+  PackedMatrix(Loader& loader, Compute compute, int64_t n, const Inner& inner, RowSource source,
                int64_t planes = 1);
 
   Compute compute() const { return compute_; }
@@ -60,6 +77,11 @@ class PackedMatrix {
   friend class Panels;
   /// Writes panel `panel` of every plane to its place in `to`.
   void pack(int64_t panel, uint8_t* to) const;
+  /// Whether the rows of `source` can be kept as nibbles; then says which.
+  bool finds_nibbles(const Loader& loader, const RowSource& source);
+  /// Writes panel `panel` as nibbles to `to`.
+  void pack_nibbles(int64_t panel, const RowSource& source, uint8_t* to) const;
+  void allocate(size_t bytes);
 
   struct Free {
     Free() {}
@@ -75,7 +97,9 @@ class PackedMatrix {
   Inner inner_;
   std::vector<KGroup> groups_;
   std::unique_ptr<uint8_t[], Free> data_;
-  FillRow fill_;  // of a streamed matrix
+  Nibbles nibbles_ = Nibbles::none;
+  int64_t nibble_bytes_ = 0;  // of a panel
+  FillRow fill_;              // of a streamed matrix
 };
 
 /// A matrix's panels for as long as one layer needs them: the matrix's own, or read into the run's memory.
@@ -83,7 +107,11 @@ class Panels {
  public:
   Panels(Run& run, const PackedMatrix& matrix);
   const PackedMatrix& matrix() const { return matrix_; }
+  /// Null where each panel has to be expanded.
   const uint8_t* data(int64_t plane = 0) const { return data_ + plane * matrix_.plane_bytes(); }
+  bool expands() const { return matrix_.nibbles_ != Nibbles::none; }
+  /// The panel in memory of the calling thread, valid until its next call.
+  const uint8_t* expanded(int64_t panel) const;
 
  private:
   const PackedMatrix& matrix_;

@@ -53,7 +53,8 @@ struct Winograd::Tiles {
   int64_t tiles_per_image, first_image;
 };
 
-bool Winograd::suits(const Loader& loader, Compute& compute, int64_t in, int64_t out, bool int8) {
+bool Winograd::suits(const Loader& loader, TensorType type, Compute& compute, int64_t in, int64_t out,
+                     bool int8) {
   const Kernels& kernels = loader.kernels;
   if (!kernels.winograd_input || in < kFewestChannels || out < kFewestChannels) return false;
   Compute wanted = compute;
@@ -63,6 +64,8 @@ bool Winograd::suits(const Loader& loader, Compute& compute, int64_t in, int64_t
   if (wanted == Compute::bf16 && !(kernels.bf16 && kernels.bf16->winograd_input)) return false;
   // A streamed layer pays with time for what it makes of its weights: int8 is quicker to make.
   if (loader.streams() && compute == Compute::i8) return false;
+  // Sixteen values of one or two bytes in place of nine nibbles: memory that such models are made to save.
+  if (nibbles_of(type) != Nibbles::none && compute == Compute::i8) return false;
   const auto bytes = [](Compute c) { return c == Compute::f32 ? 4 : c == Compute::bf16 ? 2 : 1; };
   const int64_t most = wanted == Compute::f32    ? kMostExtraBytesF32
                        : wanted == Compute::bf16 ? kMostExtraBytes
@@ -73,14 +76,14 @@ bool Winograd::suits(const Loader& loader, Compute& compute, int64_t in, int64_t
 }
 
 Winograd::Winograd(Loader& loader, Compute compute, int64_t in, int64_t out, const FillRow& read_kernel)
-    : weights_(
-          loader, compute, out, Inner{1, 1, in},
-          [read_kernel, in](int64_t o, float* planes) {
-            std::vector<float> kernel(static_cast<size_t>(9 * in));
-            read_kernel(o, kernel.data());
-            transform_kernel(kernel.data(), in, planes);
-          },
-          kPlanes) {}
+    : weights_(loader, compute, out, Inner{1, 1, in},
+               RowSource{[read_kernel, in](int64_t o, float* planes) {
+                           std::vector<float> kernel(static_cast<size_t>(9 * in));
+                           read_kernel(o, kernel.data());
+                           transform_kernel(kernel.data(), in, planes);
+                         },
+                         nullptr},
+               kPlanes) {}
 
 void Winograd::forward(Run& run, const Feature& x, const Feature& factors, const float* bias,
                        const Fuse& fuse, Feature& out) const {

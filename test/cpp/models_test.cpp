@@ -258,7 +258,7 @@ void memory() {
       std::vector<PackedMatrix> matrices;
       for (int i = 0; i < 40; ++i) {
         matrices.emplace_back(loader, Compute::f32, 1024, Inner{1, 1, i % 2 ? 1024 : 256},
-                              [](int64_t, float* row) { std::fill_n(row, 256, 1.0f); });
+                              RowSource{[](int64_t, float* row) { std::fill_n(row, 256, 1.0f); }, nullptr});
         small.push_back(std::make_unique<char[]>(1000));
       }
       if (resident_bytes() - before < (50 << 20)) return std::string("there was nothing to free");

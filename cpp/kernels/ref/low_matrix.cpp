@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/nibbles.h"
 #include "kernels/ref/multiply.h"
 #include "kernels/tables.h"
 
@@ -159,6 +160,31 @@ void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_
   });
 }
 
+void i8_expand(const uint8_t* nibbles, bool offsets, const KGroup* groups, int64_t group_count,
+               uint8_t* panel) {
+  constexpr int64_t nr = kPanelColumns;
+  const auto word = [&](int64_t at) {
+    uint16_t value;
+    std::memcpy(&value, nibbles + 2 * at, sizeof value);
+    return value;
+  };
+  for (int64_t g = 0; g < group_count; ++g) {
+    std::memcpy(panel, nibbles, kScaleBytes);  // the sums are not needed
+    panel += kScaleBytes;
+    nibbles += nibble_header_bytes(nr);
+    for (int64_t first = 0; first < groups[g].length; first += kNibbleBlock) {
+      const uint8_t* bytes = nibbles + nr * (offsets ? 4 : 2);
+      for (int64_t k = 0; k < kNibbleBlock; ++k)
+        for (int64_t j = 0; j < nr; ++j) {
+          const int nibble = bytes[k / 8 * 4 * nr + 4 * j + k % 4] >> (k / 4 % 2 * 4) & 15;
+          const uint16_t offset = offsets ? word(nr + j) : static_cast<uint16_t>(128 - 8 * word(j));
+          *panel++ = static_cast<uint8_t>(static_cast<uint16_t>(nibble * word(j) + offset) >> 8);
+        }
+      nibbles += nibble_block_bytes(nr, offsets);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace nd::ref
 
@@ -166,5 +192,6 @@ namespace nd {
 using namespace ref;
 const LowMatrix ref_bf16 = {2,         2,      1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows,
                             bf16_gemm, nullptr};
-const LowMatrix ref_i8 = {1, 4, 512, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, nullptr};
+const LowMatrix ref_i8 = {1,       4,       512,      2, i8_panel_bytes, i8_pack_panel, i8_convert_rows,
+                          i8_gemm, nullptr, i8_expand};
 }  // namespace nd

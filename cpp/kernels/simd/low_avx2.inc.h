@@ -3,6 +3,7 @@
 // seven bits.
 #include <immintrin.h>
 
+#include "kernels/nibbles.h"
 #include "kernels/tables.h"
 
 #define ND_TILE_VECS 2
@@ -52,6 +53,7 @@ inline Words load_words(const uint8_t* p) {
 
 #include "kernels/simd/low_tiles.inc.h"
 #include "kernels/simd/low_rows.inc.h"
+#include "kernels/simd/nibbles.inc.h"
 
 void i8_gemm(const LowGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   low_gemm<I8Format<I8Dot>>(args, m0, m1, p0, p1);
@@ -68,7 +70,8 @@ static constexpr LowMatrix make_i8() {
           i8_pack_panel<4>,
           low_convert_rows<I8Rows<I8Dot>>,
           i8_gemm,
-          nullptr};
+          nullptr,
+          i8_expand<4>};
 }
 
 }  // namespace nd::ND_ISA

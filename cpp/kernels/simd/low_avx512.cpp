@@ -1,6 +1,7 @@
 // bfloat16 and int8 products for CPUs with AVX512-BF16 and AVX512-VNNI.
 #include <immintrin.h>
 
+#include "kernels/nibbles.h"
 #include "kernels/tables.h"
 
 #define ND_ISA avx512_low
@@ -161,6 +162,8 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
     first_k += length;
   }
 }
+
+#include "kernels/simd/nibbles_avx512.inc.h"
 
 // --- activations
 // -----------------------------------------------------------------------------------------------------
@@ -340,6 +343,8 @@ namespace nd {
 using namespace avx512_low;
 const LowMatrix avx512_bf16 = {
     2, 2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm, bf16_winograd_input};
-const LowMatrix avx512_i8 = {
-    1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, i8_winograd_input};
+const LowMatrix avx512_i8 = {1,       4,
+                             kPiece,  2,
+                             i8_panel_bytes, i8_pack_panel,
+                             i8_convert_rows, i8_gemm, i8_winograd_input, i8_expand};
 }  // namespace nd

@@ -3,6 +3,7 @@
 // which leaves too few registers for the accumulators.
 #include <arm_neon.h>
 
+#include "kernels/nibbles.h"
 #include "kernels/tables.h"
 
 #define ND_TILE_VECS 4
@@ -28,6 +29,7 @@ inline Words load_words(const uint8_t* p) {
 
 #include "kernels/simd/low_tiles.inc.h"
 #include "kernels/simd/low_rows.inc.h"
+#include "kernels/simd/nibbles.inc.h"
 
 }  // namespace
 }  // namespace nd::ND_ISA

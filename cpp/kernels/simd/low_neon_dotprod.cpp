@@ -37,5 +37,6 @@ const LowMatrix neon_i8 = {1,
                            i8_pack_panel<4>,
                            low_convert_rows<I8Rows<I8Dot>>,
                            i8_gemm,
-                           nullptr};
+                           nullptr,
+                           i8_expand<4>};
 }  // namespace nd

@@ -40,5 +40,6 @@ const LowMatrix neon_i8mm = {1,
                              i8_pack_panel<kDepthBytes>,
                              low_convert_rows<I8Rows<I8Matrix>>,
                              i8_gemm,
-                             nullptr};
+                             nullptr,
+                             i8_expand<kDepthBytes>};
 }  // namespace nd
