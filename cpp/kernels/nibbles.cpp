@@ -21,15 +21,15 @@ struct Block {
   const uint8_t* q;
   float scale, offset;  // offset: of q = 0
   bool symmetric;
-  int lowest = 15, highest = 0;  // nibbles that occur
+  uint8_t lowest = 15, highest = 0;  // nibbles that occur
 
   Block(const NibbleRow& row, int64_t first) : q(row.q + first), symmetric(!row.offset) {
     const int64_t block = first / kNibbleBlock;
     scale = row.scale[block];
     offset = symmetric ? -8.0f * scale : row.offset[block];
     for (int64_t i = 0; i < kNibbleBlock; ++i) {
-      lowest = std::min<int>(lowest, q[i]);
-      highest = std::max<int>(highest, q[i]);
+      lowest = std::min(lowest, q[i]);
+      highest = std::max(highest, q[i]);
     }
   }
   float weight(int nibble) const { return scale * static_cast<float>(nibble) + offset; }
@@ -51,8 +51,12 @@ struct Block {
   }
 };
 
-int32_t byte_of(uint8_t q, const Factors& factors) {
-  return static_cast<int16_t>(static_cast<uint16_t>(q * factors.factor + factors.offset)) >> 8;
+/// Σ of the bytes that the nibbles stand for.
+int32_t sum_of_bytes(const uint8_t* q, const Factors& factors) {
+  int32_t total = 0;
+  for (int64_t i = 0; i < kNibbleBlock; ++i)
+    total += static_cast<int16_t>(static_cast<uint16_t>(q[i] * factors.factor + factors.offset)) >> 8;
+  return total;
 }
 
 void put(uint8_t* to, uint16_t value) {
@@ -101,10 +105,11 @@ void pack_nibbles(const NibbleRow* rows, int64_t count, int64_t nr, const KGroup
         }
         put(at + 2 * j, factors.factor);
         if (offsets) put(at + 2 * (nr + j), factors.offset);
-        for (int64_t k = 0; k < kNibbleBlock && q; ++k) {
-          total += byte_of(q[k], factors);
-          nibbles[k / 8 * 4 * nr + k % 4] |= static_cast<uint8_t>(q[k] << (k / 4 % 2 * 4));
-        }
+        if (!q) continue;
+        total += sum_of_bytes(q, factors);
+        for (int64_t k = 0; k < kNibbleBlock; k += 8)
+          for (int64_t i = 0; i < 4; ++i)
+            nibbles[k / 2 * nr + i] = static_cast<uint8_t>(q[k + i] | q[k + 4 + i] << 4);
       }
       header[j] = most / 127.0f + check;
       header[nr + j] = header[j] * static_cast<float>(total);

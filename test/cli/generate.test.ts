@@ -139,6 +139,12 @@ t.test('--precision', async (t) => {
   t.match(stderr, /Allowed choices are auto, f32, bf16, int8/)
 })
 
+t.test('--low-memory', async (t) => {
+  inFolder(t)
+  t.equal((await call(['x', '--low-memory'])).calls.load[0][1].lowMemory, true)
+  t.equal((await call(['x'])).calls.load[0][1].lowMemory, undefined)
+})
+
 t.test('several images: seeds count on', async (t) => {
   const dir = inFolder(t)
   const { calls, stdout, stderr } = await call(['x', '-n', '5', '-b', '2', '--seed', '10'])

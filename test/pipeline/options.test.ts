@@ -267,6 +267,10 @@ t.test('load', async (t) => {
     message: /did you mean f32\?/,
   })
   t.throws(() => checkLoadOptions({ precision: 16 }), { name: 'TypeError' })
+  for (const lowMemory of [true, false, undefined])
+    t.equal(checkLoadOptions({ lowMemory }).lowMemory, lowMemory)
+  for (const lowMemory of ['yes', 1, null])
+    t.throws(() => checkLoadOptions({ lowMemory }), { name: 'TypeError' })
   t.throws(() => checkLoadOptions({ thread: 1 }), { message: /did you mean threads\?/ })
   t.throws(() => checkLoadOptions({ signal: 1 }), { name: 'TypeError' })
 })
