@@ -141,7 +141,7 @@ export class DiffusionPipeline {
       )
     }
     for (const part of [unet, vae, textEncoder]) if (part && precision) part.source.precision = precision
-    chooseStreams({ unet, vae, textEncoder }, lowMemory)
+    const { frugal } = chooseStreams({ unet, vae, textEncoder }, lowMemory)
     if (threads !== undefined) native().setThreads(threads)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
@@ -165,6 +165,7 @@ export class DiffusionPipeline {
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
+        frugal,
       }
       checkTinyVae(parts, tinyVae)
       signal?.throwIfAborted()

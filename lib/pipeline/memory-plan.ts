@@ -4,6 +4,7 @@ import type { AutoencoderKL } from './autoencoder.js'
 import { isGuided } from './prompt.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
+import type { TilingOption } from './tiling.js'
 import type { Unet } from './unet.js'
 
 const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']
@@ -12,6 +13,8 @@ const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']
  * Says of each part which of its weights are read from its files when they are needed: `lowMemory` of LoadOptions. A
  * picture takes a quantized model's UNet tens of passes and the rest one, and reading a matrix costs as much as a hundred
  * rows multiplied with it: what the rest takes of memory shows more than what reading it takes of time.
+ *
+ * @returns whether memory counts for more than time
  */
 export function chooseStreams(
   parts: {
@@ -20,13 +23,14 @@ export function chooseStreams(
     vae: { source: ModelSource }
   },
   lowMemory: boolean | undefined,
-): void {
+): { frugal: boolean } {
   const { textEncoder, unet, vae } = parts
   const quantized = unet.source.tensors.some(({ type }) => !FLOATS.includes(type))
   const choose = (automatic: Stream): Stream =>
     lowMemory === undefined ? automatic : lowMemory ? 'always' : 'never'
   unet.source.stream = choose('rare')
   for (const part of [vae, textEncoder]) if (part) part.source.stream = choose(quantized ? 'always' : 'rare')
+  return { frugal: lowMemory ?? quantized }
 }
 
 /** Bytes that a run takes at its peak. */
@@ -36,6 +40,16 @@ export interface MemoryNeeded {
   /** Working memory of the run, freed after it. */
   working: number
   total: number
+}
+
+/** What of a model is asked how much memory it takes. */
+interface Sized {
+  textEncoder?: TextEncoder
+  unet: Unet
+  vae: AutoencoderKL
+  tinyVae?: AutoencoderTiny
+  /** Weights give way to memory, see chooseStreams: so does the autoencoder's work. */
+  frugal: boolean
 }
 
 type Size = Pick<
@@ -56,20 +70,16 @@ type Size = Pick<
  * Peak memory of a run, computed without allocating anything: the UNet and the autoencoder work one after the other, and
  * each gives its memory back before the next begins.
  */
-export function workingMemory(
-  parts: { textEncoder?: TextEncoder; unet: Unet; vae: AutoencoderKL; tinyVae?: AutoencoderTiny },
-  request: Size,
-  contextLength: number,
-): MemoryNeeded {
+export function workingMemory(parts: Sized, request: Size, contextLength: number): MemoryNeeded {
   const { unet, vae, tinyVae, textEncoder } = parts
-  const { width, height, count, vaeTiling, tokenMerging, deepCache } = request
+  const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = isGuided(request as GenerateRequest) ? 2 * count : count
   const pixels = 3 * width * height
+  const vaeTiling = tilingOf(parts, request, contextLength)
   const tiny = tinyVae ? tinyVae.decodeBytes(h, w, vaeTiling) + 4 * pixels : 0
-  const predict = unet.workingBytes(batch, h, w, contextLength, { tokenMerging, depth: deepCache?.depth })
   // Previews are made between the UNet's calls, which keeps its memory.
-  const denoise = predict + tiny
+  const denoise = denoiseBytes(parts, request, contextLength) + tiny
   const encode = request.image === undefined ? 0 : vae.encodeBytes(h, w, vaeTiling) + 4 * pixels
   // One image at a time as floats, and all of them as bytes.
   const decode =
@@ -83,4 +93,22 @@ export function workingMemory(
   const weights =
     unet.weightBytes + vae.weightBytes + (textEncoder?.weightBytes ?? 0) + (tinyVae?.weightBytes ?? 0)
   return { weights, working, total: weights + working }
+}
+
+function denoiseBytes({ unet, vae }: Sized, request: Size, contextLength: number): number {
+  const { width, height, count, tokenMerging, deepCache } = request
+  const batch = isGuided(request as GenerateRequest) ? 2 * count : count
+  const [h, w] = [height / vae.factor, width / vae.factor]
+  return unet.workingBytes(batch, h, w, contextLength, { tokenMerging, depth: deepCache?.depth })
+}
+
+/**
+ * How the autoencoder works in a run that does not say it: where memory counts, in bands that need no more than denoising
+ * does.
+ */
+export function tilingOf(parts: Sized, request: Size, contextLength: number): TilingOption | undefined {
+  if (request.vaeTiling !== undefined || !parts.frugal) return request.vaeTiling
+  const { width, height, count } = request
+  const pictures = (4 + count) * 3 * width * height
+  return { bytes: Math.max(denoiseBytes(parts, request, contextLength) - pictures, 0) }
 }

@@ -12,7 +12,7 @@ import type { ScheduleDescription } from '../weights/model-description.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { DeepCache } from './deep-cache.js'
 import { guide } from './guidance.js'
-import { workingMemory } from './memory-plan.js'
+import { tilingOf, workingMemory } from './memory-plan.js'
 import { loadPicture } from './picture.js'
 import { contextFromEmbeds, encodePrompts, isGuided, tokenizePrompts } from './prompt.js'
 import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
@@ -37,6 +37,8 @@ export interface Parts {
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   imageSize: number
+  /** Weights and the autoencoder's work give way to memory. */
+  frugal: boolean
 }
 
 /** One run, step by step; returns the result. */
@@ -58,8 +60,9 @@ export async function* run(
     )
   // Before the picture is brought to that size; without one it has its own, known when it has been read.
   if (given.image === undefined || given.sizeGiven) require(given)
-  const { request, picture } = await loadPicture(given, vae.factor, signal)
-  if (picture) require(request)
+  const { request: sized, picture } = await loadPicture(given, vae.factor, signal)
+  if (picture) require(sized)
+  const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
   const warnings = warningsFor(parts, request)
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
