@@ -42,6 +42,7 @@ export interface LoadOptions {
    * true: weights are read from the model's files whenever a layer needs them, in every step, and none stay in memory.
    * false: all of them stay in memory, ready for use. Default: what works in every step stays; what works once a picture
    * is read for each picture (with a quantized model the text encoder and the autoencoder, else the image encoder alone).
+   * Where the model is quantized or this is true, the autoencoder takes no more working memory than the UNet.
    */
   lowMemory?: boolean
   /** Ends loading within 100 ms. */
@@ -106,7 +107,7 @@ export interface GenerateOptions extends AccelerationOptions {
   outputType?: 'image' | 'latents'
   /** Which autoencoder makes the pictures; 'tiny' is the one given to load() as `tinyVae`. Default: 'full'. */
   decoder?: 'full' | 'tiny'
-  /** Decode and encode in bands, to save memory. Default: where the whole image would take more than 700 MB. */
+  /** Decode and encode in bands, to save memory. Default: where the whole image would take more than 700 MB; see lowMemory. */
   vaeTiling?: TilingOption
   /** Ends the call within 100 ms; it rejects with the signal's reason. */
   signal?: AbortSignal
