@@ -12,11 +12,12 @@ namespace nd {
 
 class Winograd {
  public:
-  /// What a layer of in × out channels, its weights stored as `type`, is best computed in this way, if at all,
-  /// and only where sixteen values for each kernel instead of nine cost little memory. int8 becomes bfloat16, no
-  /// slower than direct int8 and more accurate, unless `int8` says that its error (measured: 2.4 times direct
-  /// int8's) does not show.
-  static bool suits(const Loader& loader, TensorType type, Compute& compute, int64_t in, int64_t out, bool int8);
+  /// What a layer of in × out channels, its weights stored as `type`, is best computed in this way, if at
+  /// all, and only where sixteen values for each kernel instead of nine cost little memory. int8 becomes
+  /// bfloat16, no slower than direct int8 and more accurate, unless `int8` says that its error (measured: 2.4
+  /// times direct int8's) does not show.
+  static bool suits(const Loader& loader, TensorType type, Compute& compute, int64_t in, int64_t out,
+                    bool int8);
 
   /// read_kernel(o, [3][3][in])
   Winograd(Loader& loader, Compute compute, int64_t in, int64_t out, const FillRow& read_kernel);

@@ -343,8 +343,6 @@ namespace nd {
 using namespace avx512_low;
 const LowMatrix avx512_bf16 = {
     2, 2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm, bf16_winograd_input};
-const LowMatrix avx512_i8 = {1,       4,
-                             kPiece,  2,
-                             i8_panel_bytes, i8_pack_panel,
-                             i8_convert_rows, i8_gemm, i8_winograd_input, i8_expand};
+const LowMatrix avx512_i8 = {
+    1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, i8_winograd_input, i8_expand};
 }  // namespace nd
