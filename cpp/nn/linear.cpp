@@ -7,6 +7,7 @@ namespace nd {
 namespace {
 constexpr int64_t kConvertRows = 64;    // tokens narrowed by one task
 constexpr int64_t kInPlaceRows = 8192;  // computed beside their input before they are written over it
+constexpr int64_t kThroughRows = 4096;  // of the wide activations between two layers
 }  // namespace
 
 Linear::Linear(Loader& loader, const std::string& name, int64_t in, int64_t out, LinearOptions options)
@@ -102,6 +103,27 @@ Feature Linear::forward_in_place(Run& run, Feature x) const {
   }
   x.c = columns;
   return x;
+}
+
+void Linear::add_through(Run& run, const Linear& first, const Linear& last, const Feature& normed,
+                         const Feature& x) {
+  const int64_t rows = x.rows(), width = last.weights_.channels(), piece = std::min(rows, kThroughRows);
+  const Scratch<float> hidden(run, piece * width);
+  const Panels first_weights(run, first.weights_), last_weights(run, last.weights_);
+  for (int64_t begin = 0; begin < rows; begin += piece) {
+    LowGemmArgs args;
+    args.m = std::min(piece, rows - begin);
+    args.c = hidden.data();
+    args.ldc = width;
+    args.activation = first.geglu_ ? Activation::geglu : Activation::none;
+    first.multiply(run, first_weights, normed.data() + begin * normed.c, args);
+    args.activation = Activation::none;
+    args.c = x.data() + begin * x.c;
+    args.ldc = args.ldr = x.c;
+    args.residual = args.c;
+    last.multiply(run, last_weights, hidden.data(), args);
+    if (run.measuring()) break;
+  }
 }
 
 }  // namespace nd

@@ -39,6 +39,9 @@ class Linear {
   Compute compute() const { return weights_.compute(); }
   /// The same, written over x (out ≤ in): for activations of which two copies would be too much.
   Feature forward_in_place(Run& run, Feature x) const;
+  /// x += last(first(normed)), some rows at a time, as what lies between the two is several times as wide.
+  static void add_through(Run& run, const Linear& first, const Linear& last, const Feature& normed,
+                          const Feature& x);
 
  private:
   void multiply(Run& run, const Panels& weights, const float* x, LowGemmArgs args) const;

@@ -58,12 +58,8 @@ Feature TransformerBlock::forward(Run& run, Feature x, const PackedContext& cont
     const Feature normed = norm2_.forward(run, x);
     x = cross_.forward(run, normed, context, &x);
   }
-  Feature normed = norm3_.forward(run, x);
-  const Feature hidden = gate_.forward(run, normed);
-  normed.release();
-  Fuse residual;
-  residual.residual = &x;
-  return out_.forward(run, hidden, residual);
+  Linear::add_through(run, gate_, out_, norm3_.forward(run, x), x);
+  return x;
 }
 
 SpatialTransformer::SpatialTransformer(Loader& loader, const std::string& prefix,
