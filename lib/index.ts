@@ -24,7 +24,14 @@ export { AutoencoderKL, type ImageModelOptions, type TiledCallOptions } from './
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { TextEncoder } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
-export { VqModel, vqLosses, type Codes, type VqEncoding, type VqLosses } from './pipeline/vq-model.js'
+export {
+  VqModel,
+  vqLosses,
+  vqModelInTheBox,
+  type Codes,
+  type VqEncoding,
+  type VqLosses,
+} from './pipeline/vq-model.js'
 export type { CallOptions } from './pipeline/component.js'
 export { DeepCache } from './pipeline/deep-cache.js'
 export { guide } from './pipeline/guidance.js'
@@ -38,6 +45,7 @@ export {
 export { randomFor, rngNames, type RngName } from './random/index.js'
 export { Tokenizer } from './tokenizer/tokenizer.js'
 export {
+  toTensor as imageToTensor,
   Image,
   type EncodeOptions,
   type FileOptions,

@@ -50,6 +50,8 @@ export interface ModelInfo {
   defaultScheduler: SchedulerName
   /** Sizes and element types as stored. */
   components: { textEncoder?: ComponentSummary; unet: ComponentSummary; vae: ComponentSummary }
+  /** Every word that the model was taught, of small models that say so. */
+  words?: readonly string[]
 }
 
 /**
@@ -109,6 +111,7 @@ export class DiffusionPipeline {
         unet: componentSummary(description.unet!.source),
         vae: componentSummary(description.vae!.source),
       },
+      ...(description.words && { words: description.words }),
     }
   }
 
@@ -166,6 +169,7 @@ export class DiffusionPipeline {
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
         frugal,
+        words: description.words && new Set(description.words),
       }
       checkTinyVae(parts, tinyVae)
       signal?.throwIfAborted()

@@ -3,6 +3,7 @@ import type { Image, ImageMetadata } from '../image/index.js'
 import type { GenerateRequest } from '../options.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
+import { untaughtWords } from './words.js'
 import type { Parts } from './run.js'
 
 /** Milliseconds that the parts of a run took, without waiting for its turn. */
@@ -96,6 +97,10 @@ export function warningsFor(parts: Parts, request: GenerateRequest): string[] {
     warnings.push(
       `This model's vocabulary cannot spell: ${unknown.slice(0, 10).join(', ')}. The prompt ends there`,
     )
+  }
+  const untaught = parts.words ? untaughtWords(parts.words, [...prompts, ...negativePrompts]) : []
+  if (untaught.length > 0) {
+    warnings.push(`This model was not taught ${untaught.slice(0, 10).join(', ')}: what it draws is a guess`)
   }
   if (!isGuided(request) && negativePrompts.some((text) => text !== '')) {
     warnings.push('negativePrompt has no effect without guidance (guidanceScale above 1)')

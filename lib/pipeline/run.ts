@@ -39,6 +39,8 @@ export interface Parts {
   imageSize: number
   /** Weights and the autoencoder's work give way to memory. */
   frugal: boolean
+  /** Every word that the model was taught, where that is known. */
+  words?: ReadonlySet<string>
 }
 
 /** One run, step by step; returns the result. */

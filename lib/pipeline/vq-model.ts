@@ -1,5 +1,7 @@
+import { join } from 'node:path'
 import { checkNumber, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
+import { packageRoot } from '../load-addon.js'
 import { native, type NativeVae } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
@@ -39,8 +41,8 @@ export class VqModel extends ImageModel {
     this.codebook = config.codebook!
   }
 
-  /** A model file or folder that holds a VQModel. */
-  static async load(path: string, options: ImageModelOptions = {}): Promise<VqModel> {
+  /** A model file or folder that holds a VQModel; without it, the small one in the box. */
+  static async load(path: string = vqModelInTheBox(), options: ImageModelOptions = {}): Promise<VqModel> {
     return abandonable(checkImageOptions(options).signal, VqModel.#load(path, options))
   }
 
@@ -92,6 +94,11 @@ export class VqModel extends ImageModel {
       from?.data instanceof Int32Array ? (from as Codes) : await this.quantize(from as Tensor, { signal })
     return this.decodeRows(await this.lookup(codes, { signal }), options)
   }
+}
+
+/** The VQ-VAE that comes with the package: 64×64 pictures of the same drawings as the model in the box, 16×16 codes of 1,024. */
+export function vqModelInTheBox(): string {
+  return join(packageRoot(), 'models', 'emoji-64-vq')
 }
 
 function checkCodes(codes: Codes, size: number): number[] {

@@ -86,10 +86,17 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
       'model_index.json names scheduler: expected the file scheduler/scheduler_config.json, found none',
     )
   }
+  const words = await readWords(join(folder, 'knowledge.json'))
   return {
     ...describe(folder, found, await tokenizerOf(folder, found)),
     schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
+    ...(words && { words }),
   }
+}
+
+/** What tools/train/export.py writes beside a model: among other things, the words of its captions. */
+async function readWords(path: string): Promise<string[] | undefined> {
+  return (await isFile(path)) ? (await ConfigReader.read(path)).strings('words', []) : undefined
 }
 
 async function describeComponent(folder: string, config: ConfigReader): Promise<ModelDescription> {

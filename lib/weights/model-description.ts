@@ -52,4 +52,6 @@ export interface ModelDescription {
   schedule: ScheduleDescription
   /** Pixels a side that the model was trained at. */
   imageSize: number
+  /** Every word of the captions it was trained on, in lower case, where that is known: of small models. */
+  words?: string[]
 }

@@ -22,11 +22,12 @@ export interface StoredConfig {
   textEncoder?: { config: TextEncoderConfig; skip: number }
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
+  words?: string[]
 }
 
 /** The text for CONFIG_KEY. */
 export function writeStoredConfig(model: ModelDescription): string {
-  const { architecture, imageSize, schedule, tokenizer, textEncoder, unet, vae } = model
+  const { architecture, imageSize, schedule, tokenizer, textEncoder, unet, vae, words } = model
   return JSON.stringify({
     version: VERSION,
     architecture,
@@ -36,6 +37,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ...(textEncoder && { textEncoder: { config: textEncoder.config, skip: textEncoder.skip } }),
     ...(unet && { unet: { config: unet.config } }),
     ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
+    ...(words && { words }),
   })
 }
 
@@ -60,6 +62,7 @@ export function readStoredConfig(path: string, metadata: Map<string, unknown>): 
   if (c.has('textEncoder')) stored.textEncoder = readText(c.child('textEncoder'))
   if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
+  if (c.has('words')) stored.words = c.strings('words', [])
   return stored
 }
 

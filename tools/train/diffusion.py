@@ -133,7 +133,7 @@ def main():
     taken = {id(p) for p in embeddings}
     others = [p for p in networks.parameters() if id(p) not in taken]
     optimizer = torch.optim.AdamW([{"params": embeddings, "weight_decay": 0.0}, {"params": others}], options.rate,
-                                  betas=(0.9, 0.99), weight_decay=0.01)
+                                  betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     average, start = Average(networks, 0.999), 0
     if state:
         networks.load_state_dict(state["model"])

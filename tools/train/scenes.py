@@ -6,7 +6,7 @@ from compose import SIZE, SUBJECT_COLOURS, BACKGROUND_COLOURS
 STYLES = ("flat", "noto")
 COUNTS = {2: "two", 3: "three", 4: "four"}
 # How often each kind of scene is drawn. Plain single subjects come first: every other kind is built from them.
-KINDS = {"single": 40, "background": 10, "colour": 17, "pair": 19, "count": 7, "size": 7}
+KINDS = {"single": 43, "background": 9, "colour": 18, "pair": 18, "count": 6, "size": 6}
 HELD_OUT_SHARE = 0.08
 
 
