@@ -57,7 +57,9 @@ t.test('files', async (t) => {
   ]) {
     t.ok(paths.includes(path), path)
   }
-  t.ok(paths.includes('models/emoji-64/unet/diffusion_pytorch_model.safetensors'))
+  for (const model of ['emoji-64/unet', 'emoji-64-vq'])
+    t.ok(paths.includes(`models/${model}/diffusion_pytorch_model.safetensors`), model)
+  t.ok(paths.includes('models/emoji-64/LICENSES.md'))
   t.notOk(
     paths.some((path) => /^(test|bench|tools|node_modules|build)\//.test(path)),
     'nothing of the workshop',

@@ -1,6 +1,6 @@
 """PSNR of the exported autoencoder and VQ-VAE, and how much of the codebook is in use.
 
-    python tools/evaluate/reconstruction.py MODEL_FOLDER [--count 1000]
+    python tools/evaluate/reconstruction.py MODELS_FOLDER [--count 1000]      # holds emoji-64 and emoji-64-vq
 
 Measured on scenes from a seed that training does not use, and on every plain drawing. `mean` is the mean of each picture's
 PSNR, `pooled` the PSNR of the mean squared error (the stricter of the two: hard pictures weigh more).
@@ -38,10 +38,10 @@ def main():
     plain = [compose(drawings, {"background": None, "items": [item(s, style)]})
              for s in range(len(drawings.subjects)) for style in range(len(drawings.styles))]
     sets = {"scenes": pictures(drawings, 2 * 10**6, options.count), "drawings": to_input(np.stack(plain))}
-    vae = AutoencoderKL.from_pretrained(options.model / "vae").float().eval()
+    vae = AutoencoderKL.from_pretrained(options.model / "emoji-64" / "vae").float().eval()
     result = {f"autoencoder, {name}": qualities(x, lambda x: vae.decode(vae.encode(x).latent_dist.mean).sample) for name, x in sets.items()}
-    if (options.model / "vqvae").exists():
-        vq = VQModel.from_pretrained(options.model / "vqvae").float().eval()
+    if (options.model / "emoji-64-vq").exists():
+        vq = VQModel.from_pretrained(options.model / "emoji-64-vq").float().eval()
         used = torch.zeros(vq.config.num_vq_embeddings, dtype=torch.long)
 
         def through(x):

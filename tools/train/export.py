@@ -1,6 +1,6 @@
-"""Writes the trained model as a diffusers folder in fp16, with the VQ-VAE, the licences and what the model knows beside it.
+"""Writes the trained models as diffusers folders in fp16, with the licences and what the model knows.
 
-    python tools/train/export.py [--out ~/nd-train/export]
+    python tools/train/export.py [--out ~/nd-train/export]      # OUT/emoji-64 and OUT/emoji-64-vq: what lies in models/
 """
 import json
 import shutil
@@ -25,6 +25,11 @@ INDEX = {
     "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
+
+VQ_CARD = """# The VQ-VAE in the box: emoji-64-vq
+A VQModel in diffusers' layout, fp16: 64×64 pixels ⇄ 16×16 codes out of 1,024 vectors of 4. Made with the model in
+`../emoji-64` from the same drawings; data, recipe, figures and licences are in that folder's `README.md`.
+"""
 
 
 def finite_half(model, name):
@@ -52,8 +57,9 @@ def main():
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     out = options.out or options.work / "export"
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    part_out = out.with_name(out.name + ".part")
+    shutil.rmtree(part_out, ignore_errors=True)
+    part, part_vq = part_out / "emoji-64", part_out / "emoji-64-vq"
     part.mkdir(parents=True)
 
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
@@ -72,7 +78,8 @@ def main():
     if vq_state:
         vq = VQModel(**VQ_CONFIG)
         vq.load_state_dict(vq_state["average"])
-        finite_half(vq, "vqvae").save_pretrained(part / "vqvae")
+        finite_half(vq, "vqvae").save_pretrained(part_vq)
+        (part_vq / "README.md").write_text(VQ_CARD)
     (part / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
     known = knowledge(Drawings(options.work / "data"))
     (part / "knowledge.json").write_text(json.dumps(known, ensure_ascii=False) + "\n")
@@ -84,7 +91,7 @@ def main():
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
-    part.rename(out)
+    part_out.rename(out)
     shutil.rmtree(old, ignore_errors=True)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"step {state['step']}: {size / 1e6:.1f} MB → {out}" + ("" if vq_state else " (no VQ-VAE yet)"))
