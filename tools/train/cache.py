@@ -2,8 +2,8 @@
 
     python tools/train/cache.py --shards 20
 
-Shard i is latents-i.npy (float16 [n, 4, 16, 16], unscaled means), tokens-i.npy (uint16 [n, 32]) and captions-i.txt. The
-trainer takes up new shards while it runs, so both may run at the same time.
+Shard i is latents-i.npy (float16 [n, 4, 16, 16], unscaled means), tokens-i.npy (uint16 [n, 32]), kinds-i.npy (uint8 [n],
+places in scenes.KINDS) and captions-i.txt. The trainer takes up new shards while it runs, so both may run at the same time.
 """
 import json
 import os
@@ -17,7 +17,7 @@ from transformers import CLIPTokenizer
 from autoencoder import CONFIG
 from compose import Drawings, compose
 from run import Threads, arguments, device, load_checkpoint, to_input
-from scenes import Scenes
+from scenes import KINDS, Scenes
 
 SHARD = 4096
 
@@ -57,15 +57,17 @@ def main():
             continue
         begin = time.time()
         scenes = Scenes(drawings.subjects, np.random.default_rng([2, number]))
-        latents, captions = [], []
+        latents, captions, kinds = [], [], []
         while len(captions) < SHARD:
-            batch = [scenes.next() for _ in range(options.batch)]
-            images = to_input(np.stack([compose(drawings, scene) for scene, _ in batch])).to(device())
+            batch = [(*scenes.next(), scenes.kind) for _ in range(options.batch)]
+            images = to_input(np.stack([compose(drawings, scene) for scene, _, _ in batch])).to(device())
             latents.append(vae.encode(images).latent_dist.mean.half().cpu().numpy())
-            captions += [caption for _, caption in batch]
+            captions += [caption for _, caption, _ in batch]
+            kinds += [list(KINDS).index(kind) for _, _, kind in batch]
         latents = np.concatenate(latents)
         tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length)
         save_array(tokens_path, np.array(tokens["input_ids"], np.uint16))
+        save_array(folder / f"kinds-{number:03}.npy", np.array(kinds, np.uint8))
         (folder / f"captions-{number:03}.txt").write_text("\n".join(captions) + "\n")
         if not (folder / "scale.json").exists():
             # Fixed by the first shard: later shards must not move the latents of the earlier ones.

@@ -12,6 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from run import Average, Run, arguments, bf16, device, load_checkpoint, save_checkpoint
+from scenes import KINDS
 
 WIDTH = 128  # of the text encoder and of the cross-attention
 UNET = dict(
@@ -26,6 +27,8 @@ SCHEDULE = dict(
     set_alpha_to_one=False, steps_offset=1,
 )
 CAPTION_DROPOUT = 0.1
+# How often each kind of cached scene is trained on. Plain single subjects teach the drawings that all others are made of.
+SHARES = {"single": 0.56, "background": 0.07, "colour": 0.17, "pair": 0.13, "count": 0.035, "size": 0.035}
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy"
 
 
@@ -83,21 +86,26 @@ class Cache:
     def __init__(self, folder, target):
         self.folder, self.target, self.shards, self.seen = folder, target, [], set()
         self.scale = None
+        self.rows = [[] for _ in KINDS]  # (shard, row) of each kind
 
     def look(self):
         for path in sorted(self.folder.glob("latents-*.npy")):
             if path.name not in self.seen:
                 self.seen.add(path.name)
-                tokens = path.with_name(path.name.replace("latents", "tokens"))
-                self.shards.append((np.load(path, mmap_mode="r"), np.load(tokens, mmap_mode="r")))
+                beside = lambda name: np.load(path.with_name(path.name.replace("latents", name)), mmap_mode="r")
+                kinds = beside("kinds")
+                for kind, rows in enumerate(self.rows):
+                    rows += [(len(self.shards), row) for row in np.flatnonzero(kinds == kind)]
+                self.shards.append((np.load(path, mmap_mode="r"), beside("tokens")))
         if self.scale is None and self.shards:
             self.scale = json.loads((self.folder / "scale.json").read_text())["scaling_factor"]
         return len(self.shards)
 
     def batch(self, random, count):
-        which, row = random.integers(len(self.shards), size=count), random.integers(len(self.shards[0][0]), size=count)
-        latents = np.stack([self.shards[s][0][r] for s, r in zip(which, row)]).astype(np.float32) * self.scale
-        tokens = np.stack([self.shards[s][1][r] for s, r in zip(which, row)]).astype(np.int64)
+        kinds = random.choice(len(KINDS), count, p=[SHARES[kind] for kind in KINDS])
+        picks = [self.rows[kind][random.integers(len(self.rows[kind]))] for kind in kinds]
+        latents = np.stack([self.shards[s][0][r] for s, r in picks]).astype(np.float32) * self.scale
+        tokens = np.stack([self.shards[s][1][r] for s, r in picks]).astype(np.int64)
         return torch.from_numpy(latents).to(self.target), torch.from_numpy(tokens).to(self.target)
 
 

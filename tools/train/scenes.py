@@ -57,10 +57,11 @@ class Scenes:
         self.subjects, self.random = subjects, random
         self.kinds = list(KINDS)
         self.shares = [KINDS[k] / sum(KINDS.values()) for k in self.kinds]
+        self.kind = None  # of the last scene
 
     def next(self):
         """(scene for compose.py, caption)."""
-        kind = str(self.random.choice(self.kinds, p=self.shares))
+        kind = self.kind = str(self.random.choice(self.kinds, p=self.shares))
         style = int(self.random.integers(len(STYLES)))
         # Most captions name the style; without it the model picks one.
         named = self.chance(0.7)
