@@ -8,7 +8,8 @@ export function untaughtWords(known: ReadonlySet<string>, texts: readonly string
   const found = texts.flatMap((text) => text.toLowerCase().match(WORDS) ?? [])
   const unknown = [...new Set(found)].filter((word) => !known.has(word))
   return unknown.map((word) => {
-    const near = closest(word, known)
+    // Any short word is near some other.
+    const near = word.length < 4 ? undefined : closest(word, known)
     return near === undefined ? `"${word}"` : `"${word}" (${near}?)`
   })
 }
