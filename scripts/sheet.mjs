@@ -8,7 +8,7 @@ import sharp from 'sharp'
 import { DiffusionPipeline } from '../dist/index.js'
 import { root } from './build-addon.mjs'
 
-const FIRST = 'a blue cat and a pizza'
+const FIRST = 'a blue apple'
 const SEED = 1
 const ROWS = [
   ['flat fox', 'noto fox', 'flat pizza', 'noto pizza', 'flat rocket', 'noto rocket', 'flat castle', 'noto castle'],
@@ -17,7 +17,7 @@ const ROWS = [
   ['a cat on a yellow background', 'a star on a black background', 'a fish on a blue background', 'small flat tree',
     'two apples', 'three noto stars', 'four flat cookies', 'two green apples'],
   ['a cat and a pizza', 'a dog left of a tree', 'a sun above a house', 'a key right of a heart', 'a lion below a cloud',
-    'a red car and a star', 'a frog next to a mushroom', FIRST],
+    'a red car and a star', 'a frog next to a mushroom', 'a blue cat and a pizza'],
 ] // prettier-ignore
 const GAP = 8
 
