@@ -27,7 +27,8 @@ SCHEDULE = dict(
     set_alpha_to_one=False, steps_offset=1,
 )
 CAPTION_DROPOUT = 0.1
-# How often each kind of cached scene is trained on. Plain single subjects teach the drawings that all others are made of.
+# How often each kind of cached scene is trained on. Plain single subjects teach the drawings that all others are made of;
+# when they are known, pairs are what is left to learn (--pairs).
 SHARES = {"single": 0.56, "background": 0.07, "colour": 0.17, "pair": 0.13, "count": 0.035, "size": 0.035}
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy"
 
@@ -101,8 +102,10 @@ class Cache:
             self.scale = json.loads((self.folder / "scale.json").read_text())["scaling_factor"]
         return len(self.shards)
 
-    def batch(self, random, count):
-        kinds = random.choice(len(KINDS), count, p=[SHARES[kind] for kind in KINDS])
+    def batch(self, random, count, pairs):
+        """Latents and tokens; `pairs`: share of pairs, the other kinds as SHARES has them to one another."""
+        rest = (1 - pairs) / (1 - SHARES["pair"])
+        kinds = random.choice(len(KINDS), count, p=[pairs if kind == "pair" else SHARES[kind] * rest for kind in KINDS])
         picks = [self.rows[kind][random.integers(len(self.rows[kind]))] for kind in kinds]
         latents = np.stack([self.shards[s][0][r] for s, r in picks]).astype(np.float32) * self.scale
         tokens = np.stack([self.shards[s][1][r] for s, r in picks]).astype(np.int64)
@@ -129,6 +132,7 @@ def v_loss(networks, scheduler, latents, tokens):
 def main():
     parser = arguments(__doc__.split("\n")[0], steps=12000, batch=32, rate=1e-3, minutes=600)
     parser.add_argument("--start", help="diffusers folder to begin with")
+    parser.add_argument("--pairs", type=float, default=SHARES["pair"], help="share of pictures of two subjects")
     options = parser.parse_args()
     target, path = device(), options.work / "checkpoints" / "diffusion.pt"
     tokenizer = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
@@ -165,7 +169,7 @@ def main():
     for step in run:
         if step % 100 == 0:
             cache.look()
-        latents, tokens = cache.batch(random, options.batch)
+        latents, tokens = cache.batch(random, options.batch, options.pairs)
         dropped = torch.rand(len(tokens), device=target) < CAPTION_DROPOUT
         tokens[dropped] = empty
         loss, plain = v_loss(networks, scheduler, latents, tokens)
