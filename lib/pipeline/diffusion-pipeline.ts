@@ -95,7 +95,7 @@ export class DiffusionPipeline {
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
       mostDepth: unet.mostDepth,
-      guidanceScale: description.path === modelInTheBox() ? 3 : undefined,
+      guidanceScale: description.guidanceScale,
       skippableLayers: textEncoder ? textEncoder.config.layers - 1 - description.textEncoder!.skip : -1,
     }
     this.model = {

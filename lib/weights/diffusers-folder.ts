@@ -86,17 +86,24 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
       'model_index.json names scheduler: expected the file scheduler/scheduler_config.json, found none',
     )
   }
-  const words = await readWords(join(folder, 'knowledge.json'))
+  const knowledge = await readKnowledge(join(folder, 'knowledge.json'))
   return {
     ...describe(folder, found, await tokenizerOf(folder, found)),
     schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
-    ...(words && { words }),
+    ...knowledge,
   }
 }
 
-/** What tools/train/export.py writes beside a model: among other things, the words of its captions. */
-async function readWords(path: string): Promise<string[] | undefined> {
-  return (await isFile(path)) ? (await ConfigReader.read(path)).strings('words', []) : undefined
+/** What tools/train/export.py writes beside a model: the words of its captions, and the guidance it draws best with. */
+async function readKnowledge(path: string): Promise<Pick<ModelDescription, 'words' | 'guidanceScale'>> {
+  if (!(await isFile(path))) return {}
+  const knowledge = await ConfigReader.read(path)
+  return {
+    ...(knowledge.has('words') && { words: knowledge.strings('words', []) }),
+    ...(knowledge.has('guidanceScale') && {
+      guidanceScale: knowledge.number('guidanceScale', undefined, 0, 100),
+    }),
+  }
 }
 
 async function describeComponent(folder: string, config: ConfigReader): Promise<ModelDescription> {

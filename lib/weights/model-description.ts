@@ -54,4 +54,6 @@ export interface ModelDescription {
   imageSize: number
   /** Every word of the captions it was trained on, in lower case, where that is known: of small models. */
   words?: string[]
+  /** What its makers draw with, where they say so. */
+  guidanceScale?: number
 }

@@ -75,8 +75,8 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   }
 
   if (stored) {
-    const { architecture, imageSize, schedule, tokenizer, words } = stored
-    return Object.assign(model, { architecture, imageSize, schedule, tokenizer }, words && { words })
+    const { textEncoder, unet, vae, ...facts } = stored
+    return Object.assign(model, facts)
   }
   model.architecture = architectureName(model)
   model.schedule = await guessSchedule(file, model.unet?.config)

@@ -23,11 +23,12 @@ export interface StoredConfig {
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
   words?: string[]
+  guidanceScale?: number
 }
 
 /** The text for CONFIG_KEY. */
 export function writeStoredConfig(model: ModelDescription): string {
-  const { architecture, imageSize, schedule, tokenizer, textEncoder, unet, vae, words } = model
+  const { architecture, imageSize, schedule, tokenizer, textEncoder, unet, vae, words, guidanceScale } = model
   return JSON.stringify({
     version: VERSION,
     architecture,
@@ -38,6 +39,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ...(unet && { unet: { config: unet.config } }),
     ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
     ...(words && { words }),
+    ...(guidanceScale !== undefined && { guidanceScale }),
   })
 }
 
@@ -63,6 +65,7 @@ export function readStoredConfig(path: string, metadata: Map<string, unknown>): 
   if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
   if (c.has('words')) stored.words = c.strings('words', [])
+  if (c.has('guidanceScale')) stored.guidanceScale = c.number('guidanceScale', undefined, 0, 100)
   return stored
 }
 

@@ -102,6 +102,18 @@ t.test('a pipeline', async (t) => {
   }, 'what the file leaves out is the default of its class')
 })
 
+t.test('what a model knows', async (t) => {
+  const folder = pipeline(freshPath(t, ''))
+  const path = join(folder, 'knowledge.json')
+  t.notOk('words' in (await openModel(folder)))
+  writeJson(path, { words: ['a', 'cat'], guidanceScale: 3, subjects: [] })
+  t.match(await openModel(folder), { words: ['a', 'cat'], guidanceScale: 3 })
+  writeJson(path, { words: 'a cat' })
+  await rejects(t, openModel(folder), 'MODEL_FORMAT', /list of strings for words/, 'words')
+  writeJson(path, { guidanceScale: -1 })
+  await rejects(t, openModel(folder), 'MODEL_FORMAT', /between 0 and 100 for guidanceScale/, 'guidance')
+})
+
 t.test('UNet configurations that mean a model of the same tensors', async (t) => {
   const cases: [Json, object][] = [
     [{ attention_head_dim: 4 }, { heads: [4, 4, 4] }],

@@ -26,6 +26,8 @@ INDEX = {
     "vae": ["diffusers", "AutoencoderKL"],
 }
 
+GUIDANCE = 3.0  # what its pictures are drawn with where nothing else is asked for
+
 VQ_CARD = """# The VQ-VAE in the box: emoji-64-vq
 A VQModel in diffusers' layout, fp16: 64×64 pixels ⇄ 16×16 codes out of 1,024 vectors of 4. Made with the model in
 `../emoji-64` from the same drawings; data, recipe, figures and licences are in that folder's `README.md`.
@@ -46,6 +48,7 @@ def knowledge(drawings):
     return {
         "styles": list(STYLES), "colours": list(SUBJECT_COLOURS), "backgrounds": list(BACKGROUND_COLOURS),
         "counts": list(COUNTS.values()), "sizes": ["small", "big"],
+        "guidanceScale": GUIDANCE,
         "relations": ["and", "left of", "right of", "next to", "above", "below"],
         "subjects": [{"names": s["names"], "keywords": s["keywords"]} for s in drawings.subjects],
         "words": words(texts(drawings)),
