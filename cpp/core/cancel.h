@@ -1,6 +1,8 @@
 // A flag that one thread sets and a computation reads between tasks.
 #pragma once
 #include <atomic>
+#include <cstdint>
+#include <limits>
 
 #include "core/error.h"
 
@@ -8,14 +10,25 @@ namespace nd {
 
 class CancelToken {
  public:
-  void cancel() { flag_.store(true, std::memory_order_relaxed); }
-  bool cancelled() const { return flag_.load(std::memory_order_relaxed); }
+  void cancel() { left_.store(0, std::memory_order_relaxed); }
+  bool cancelled() const {
+    if (left_.load(std::memory_order_relaxed) == kNever) return false;
+    // Below 0 it stays cancelled, whoever counts on.
+    return left_.fetch_sub(1, std::memory_order_relaxed) <= 1;
+  }
   void check() const {
     if (cancelled()) throw Cancelled{};
   }
 
+  /// For tests, which must not depend on time: from now on cancelled() is true at the `questions`th call (1
+  /// or more).
+  void cancel_at(int64_t questions) { left_.store(questions, std::memory_order_relaxed); }
+  /// Calls of cancelled() until it is true.
+  int64_t left() const { return left_.load(std::memory_order_relaxed); }
+
  private:
-  std::atomic<bool> flag_{false};
+  static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  mutable std::atomic<int64_t> left_{kNever};
 };
 
 }  // namespace nd

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/thread_pool.h"
 #include "core/weights.h"
 #include "harness.h"
 #include "unet/config.h"
@@ -46,6 +47,37 @@ void test(const std::string& name, Check check) {
   } catch (const std::exception& error) {
     report(name, std::string("threw ") + error.what());
   }
+}
+
+/// Runs `call(token)` with tokens that cancel it at the first time it asks them, at the last and between,
+/// each of which must throw Cancelled; what `after()` says is wrong then, or nothing. With one thread a call
+/// asks least often, so the places counted with one are reached with any number of threads.
+template <class Call, class After>
+std::string cancel_everywhere(int places, Call call, After after) {
+  constexpr int64_t kBeyond = int64_t{1} << 40;
+  ThreadPool& pool = ThreadPool::shared();
+  const int threads = pool.threads();
+  CancelToken counting;
+  counting.cancel_at(kBeyond);
+  pool.resize(1);
+  call(&counting);
+  pool.resize(threads);
+  const int64_t questions = kBeyond - counting.left();
+  if (questions < places) return "asked " + std::to_string(questions) + " times only";
+  for (int i = 0; i < places; ++i) {
+    CancelToken token;
+    const int64_t at = 1 + (questions - 1) * i / (places - 1);
+    const std::string where = " at question " + std::to_string(at) + " of " + std::to_string(questions);
+    token.cancel_at(at);
+    try {
+      call(&token);
+      return "not cancelled" + where;
+    } catch (const Cancelled&) {
+    }
+    const std::string why = after();
+    if (!why.empty()) return why + where;
+  }
+  return "";
 }
 
 }  // namespace nd::test

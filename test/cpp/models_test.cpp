@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -107,54 +106,25 @@ void life(const Subject<Model, Config>& subject) {
     std::vector<float> first, out;
     subject.call(*model, nullptr, first);
     for (float value : first)
-      if (!(value - value == 0.0f)) return "not finite";
-    const auto began = std::chrono::steady_clock::now();
+      if (!(value - value == 0.0f)) return std::string("not finite");
     subject.call(*model, nullptr, out);
-    if (!same(out, first)) return "a second call differs";
-    const auto whole = std::chrono::steady_clock::now() - began;
-    int cancelled = 0;
-    for (int round = 0; round < rounds; ++round) {
-      CancelToken token;
-      std::thread other([&] {
-        std::this_thread::sleep_for(whole * round / rounds);
-        token.cancel();
-      });
-      try {
-        subject.call(*model, &token, out);
-      } catch (const Cancelled&) {
-        ++cancelled;
-        model->trim();
-      }
-      other.join();
-      subject.call(*model, nullptr, out);
-      if (!same(out, first)) return "a call after a cancelled one differs";
-    }
-    if (cancelled == 0) return "nothing was cancelled";
+    if (!same(out, first)) return std::string("a second call differs");
+    bool trim = false;
+    const std::string why = cancel_everywhere(
+        rounds, [&](const CancelToken* token) { subject.call(*model, token, out); },
+        [&] {
+          if ((trim = !trim)) model->trim();
+          subject.call(*model, nullptr, out);
+          return std::string(same(out, first) ? "" : "differs after a call cancelled");
+        });
+    if (!why.empty()) return why;
     model = subject.load();
     subject.call(*model, nullptr, out);
-    return same(out, first) ? "" : "loaded anew it differs";
+    return std::string(same(out, first) ? "" : "loaded anew it differs");
   });
   test(name + " loading can be cancelled", [&] {
-    CancelToken token;
-    token.cancel();
-    try {
-      subject.load(&token);
-      return "no Cancelled";
-    } catch (const Cancelled&) {
-    }
-    for (int round = 0; round < rounds; ++round) {
-      CancelToken later;
-      std::thread other([&] {
-        std::this_thread::sleep_for(std::chrono::microseconds(100 * round));
-        later.cancel();
-      });
-      try {
-        subject.load(&later);
-      } catch (const Cancelled&) {
-      }
-      other.join();
-    }
-    return "";
+    return cancel_everywhere(
+        rounds, [&](const CancelToken* token) { subject.load(token); }, [] { return std::string(); });
   });
   test(name + " in several threads at once", [&] {
     std::vector<float> alone;

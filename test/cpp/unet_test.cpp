@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <thread>
 
 #include "core/error.h"
 #include "core/thread_pool.h"
@@ -104,23 +103,13 @@ void prepared() {
     const std::unique_ptr<Unet> unet = load(Precision::automatic);
     const Call call = calls()[6];
     const std::vector<float> expected = call(*unet);
-    int cancelled = 0;
-    for (int round = 0; round < (small() ? 5 : 60); ++round) {
-      unet->trim();
-      CancelToken token;
-      std::thread later([&] {
-        std::this_thread::sleep_for(std::chrono::microseconds(40 * round));
-        token.cancel();
-      });
-      try {
-        call(*unet, &token);
-      } catch (const Cancelled&) {
-        ++cancelled;
-      }
-      later.join();
-      if (!same(call(*unet), expected)) return "differs after round " + std::to_string(round);
-    }
-    return std::string(cancelled > 0 ? "" : "nothing was cancelled");
+    return cancel_everywhere(
+        small() ? 5 : 60,
+        [&](const CancelToken* token) {
+          unet->trim();
+          call(*unet, token);
+        },
+        [&] { return std::string(same(call(*unet), expected) ? "" : "differs after a call cancelled"); });
   });
   test("unet/ holds no more than it says it needs, and nothing after trim", [] {
     const std::unique_ptr<Unet> unet = load(Precision::f32);
