@@ -1,5 +1,4 @@
 /** Aborts, queues, disposal, threads and memory: what a server does to a pipeline. */
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { DiffusionPipeline } from '../../lib/index.js'
@@ -18,16 +17,18 @@ t.test('abort', async (t) => {
   await t.rejects(DiffusionPipeline.load(undefined, { signal: before }), reason)
 
   const controller = new AbortController()
-  let aborted = 0
+  let steps = 0
+  let atAbort = Infinity
   const running = pipe.generate({
     ...endless,
     width: 256,
     height: 256,
     signal: controller.signal,
     onStep({ step }) {
+      steps = step
       if (step === 2) {
         setTimeout(() => {
-          aborted = performance.now()
+          atAbort = steps
           controller.abort(reason)
         }, 5)
       }
@@ -38,8 +39,8 @@ t.test('abort', async (t) => {
   waiting.abort()
   await t.rejects(queued, { name: 'AbortError' }, 'whoever waits can leave at once')
   await t.rejects(running, reason)
-  // The limit is 100 ms; other processes share this machine's cores.
-  t.ok(performance.now() - aborted < 500, `within ${performance.now() - aborted} ms`)
+  // The step under way may have been done already; how long it takes is bench/'s matter.
+  t.ok(steps <= atAbort + 1, `step ${steps} after an abort at ${atAbort}`)
   t.equal((await pipe.generate(quick)).images.length, 1, 'and the pipeline goes on')
 
   await t.rejects(pipe.generate({ ...endless, signal: AbortSignal.timeout(50) }), { name: 'TimeoutError' })
@@ -160,12 +161,24 @@ t.test('components check what they get', async (t) => {
 t.test('the event loop stays free', async (t) => {
   await using pipe = await DiffusionPipeline.load()
   await pipe.generate(quick)
-  const histogram = monitorEventLoopDelay({ resolution: 5 })
-  histogram.enable()
-  await pipe.generate({ ...quick, width: 256, height: 256, steps: 4 })
-  histogram.disable()
-  // The aim is 20 ms; tests run beside each other, so only a real stall counts here (bench/ measures).
-  t.ok(histogram.percentile(99) / 1e6 < 100, `p99 ${(histogram.percentile(99) / 1e6).toFixed(1)} ms`)
+  const latents = { data: new Float32Array(4 * 64 * 64), shape: [1, 4, 64, 64] }
+  const context = { data: new Float32Array(24 * 128), shape: [1, 24, 128] }
+  // Work on this thread, or a wait for it, would let the loop turn no more than once.
+  for (const [name, call] of [
+    ['a UNet call', () => pipe.unet.predict({ latents, timestep: 1, context })],
+    ['decoding', () => pipe.vae.decode(latents)],
+  ] as const) {
+    let turns = 0
+    let working = true
+    const turn = () => {
+      turns++
+      if (working) setImmediate(turn)
+    }
+    turn()
+    await call()
+    working = false
+    t.ok(turns > 10, `${turns} turns during ${name}`)
+  }
 })
 
 t.test('worker threads', async (t) => {
