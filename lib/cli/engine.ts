@@ -4,7 +4,9 @@ import type { LoadOptions } from '../options.js'
 import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
 import type { ModelDescription } from '../weights/model-description.js'
 
-export type CliPipeline = Pick<DiffusionPipeline, 'generate' | 'memoryNeeded' | 'dispose'>
+export type CliPipeline = Pick<DiffusionPipeline, 'generate' | 'memoryNeeded' | 'dispose'> & {
+  readonly model: Pick<DiffusionPipeline['model'], 'factor'>
+}
 
 export interface Engine {
   load(path: string | undefined, options: LoadOptions): Promise<CliPipeline>

@@ -39,6 +39,7 @@ export async function generate(
     const pipe = await engine.load(flags.model, {
       threads: flags.threads,
       precision: flags.precision,
+      tinyVae: flags.tinyVae,
       lowMemory: flags.lowMemory,
       signal: terminal.signal,
     })
@@ -67,10 +68,15 @@ function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
   if (flags.mask && !flags.init) throw new UsageError('--mask needs --init, the image to paint in')
   if (flags.strength !== undefined && !flags.init)
     throw new UsageError('--strength needs --init, the image to start from')
+  if (flags.decoder === 'tiny' && flags.tinyVae === undefined)
+    throw new UsageError('--decoder tiny needs --tiny-vae, the autoencoder to decode with')
+  if (flags.tinyVae !== undefined && flags.decoder !== 'tiny' && flags.preview === undefined)
+    throw new UsageError('--tiny-vae needs --preview or --decoder tiny: what it is to be used for')
 }
 
 /** What can be mistyped and is known without a model: nobody should wait for one to be told. */
-async function checkNames({ scheduler, init, mask, preview }: GenerateFlags, engine: Engine): Promise<void> {
+async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
+  const { scheduler, init, mask, tinyVae, preview } = flags
   if (typeof preview === 'string') formatOf(preview)
   if (scheduler !== undefined) {
     const names = await engine.schedulerNames()
@@ -80,7 +86,7 @@ async function checkNames({ scheduler, init, mask, preview }: GenerateFlags, eng
       throw new UsageError(`there is no scheduler ${scheduler}; ${hint}`)
     }
   }
-  for (const file of [init, mask]) {
+  for (const file of [init, mask, tinyVae]) {
     if (file === undefined) continue
     await access(file, constants.R_OK).catch((cause: NodeJS.ErrnoException) => {
       const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message
@@ -120,7 +126,11 @@ class Run {
   ) {
     this.#count = flags.count ?? flags.batch ?? 1
     const { preview } = flags
-    if (preview !== undefined) this.#preview = new PreviewFile(preview === true ? 'preview.png' : preview)
+    if (preview !== undefined) {
+      // Without a tiny autoencoder a preview has a pixel for each latent.
+      const enlarged = flags.tinyVae === undefined ? pipe.model.factor : 1
+      this.#preview = new PreviewFile(preview === true ? 'preview.png' : preview, enlarged)
+    }
   }
 
   async all(): Promise<void> {
@@ -173,6 +183,7 @@ class Run {
       image: flags.init,
       mask: flags.mask,
       strength: flags.strength,
+      decoder: flags.decoder,
       signal: this.terminal.signal,
       onStep: (event) => {
         this.progress.step(event.step, event.steps, label)

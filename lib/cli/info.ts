@@ -5,7 +5,7 @@ import type { ModelDescription } from '../weights/model-description.js'
 import type { MemoryNeeded } from '../pipeline/memory-plan.js'
 import type { Engine } from './engine.js'
 import type { InfoFlags } from './program.js'
-import { jsonLine, write, type Terminal } from './terminal.js'
+import { jsonLine, UsageError, write, type Terminal } from './terminal.js'
 
 type Summary = ReturnType<typeof import('../weights/summary.js').componentSummary>
 
@@ -20,6 +20,10 @@ export async function info(
   terminal: Terminal,
   engine: Engine,
 ): Promise<void> {
+  if (flags.size === undefined) {
+    if (flags.batch !== undefined) throw new UsageError('--batch needs --size, that of the images')
+    if (flags.lowMemory) throw new UsageError('--low-memory needs --size: it says what drawing would take')
+  }
   const model = await engine.openModel(path)
   const components = await describeComponents(model)
   const memory =

@@ -2,19 +2,21 @@ import type { Image } from '../image/image.js'
 import { formatOf } from '../image/image.js'
 import { writeWholeFile } from '../image/write-file.js'
 
-/** Latents are an eighth of the image's size: enlarged so that a viewer shows something. */
-const ENLARGED = 8
-
 /** A file that always holds the newest preview. While one is being written, later ones are left out. */
 export class PreviewFile {
   readonly #path: string
+  readonly #enlarged: number
   #writing: Promise<void> | undefined
   #failure: unknown
 
-  /** @throws {RangeError} the extension means no format */
-  constructor(path: string) {
+  /**
+   * @param enlarged how often each pixel of a preview is repeated, so that the file has the image's size
+   * @throws {RangeError} the extension means no format
+   */
+  constructor(path: string, enlarged: number) {
     formatOf(path)
     this.#path = path
+    this.#enlarged = enlarged
   }
 
   offer(preview: Image): void {
@@ -33,8 +35,8 @@ export class PreviewFile {
   async #write({ data, width, height }: Image): Promise<void> {
     const { default: sharp } = await import('sharp')
     const enlarged = sharp(data, { raw: { width, height, channels: 3 } }).resize(
-      width * ENLARGED,
-      height * ENLARGED,
+      width * this.#enlarged,
+      height * this.#enlarged,
     )
     await writeWholeFile(this.#path, await enlarged.toFormat(formatOf(this.#path)).toBuffer())
   }

@@ -26,6 +26,8 @@ export interface GenerateFlags {
   mask?: string
   strength?: number
   precision?: Precision
+  tinyVae?: string
+  decoder?: 'full' | 'tiny'
   lowMemory?: boolean
   threads?: number
   preview?: string | true
@@ -142,6 +144,16 @@ export function createProgram(version: string, actions: Actions): Command {
       deepCache,
     )
     .option('--token-merging <0-0.75>', 'share of the tokens that attention leaves out, such as 0.5', number)
+    .option(
+      '--tiny-vae <path>',
+      'a tiny autoencoder (TAESD), a file or a folder: for --preview and --decoder',
+    )
+    .addOption(
+      new Option(
+        '--decoder <name>',
+        'what makes the image; tiny: the one of --tiny-vae (default: full)',
+      ).choices(['full', 'tiny']),
+    )
     .optionsGroup('Reports:')
     .option('--preview [file]', 'keep a rough image of each step in this file (default: preview.png)')
     .option('--json', 'print one line of JSON: files, seeds, timings')

@@ -33,7 +33,7 @@ import { Unet } from './unet.js'
 
 /** Options of generate() that its memory depends on. */
 const memoryKeys = [
-  'width', 'height', 'batchSize', 'guidanceScale', 'vaeTiling', 'deepCache', 'tokenMerging',
+  'width', 'height', 'batchSize', 'guidanceScale', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /** What a loaded model is. */
@@ -155,16 +155,17 @@ export class DiffusionPipeline {
       const tokenizer = await Tokenizer.create(description.tokenizer, textEncoder?.config.maxPositions)
       // One after the other: loading takes memory beyond the weights, and more threads would not make it faster.
       const parts: Parts = {
+        // First, as the quickest to find fault with.
+        tinyVae:
+          tinyVae === undefined
+            ? undefined
+            : keep(await AutoencoderTiny.load(tinyVae, { precision, signal })),
         name: basename(description.path).replace(/\.(safetensors|gguf)$/i, ''),
         tokenizer,
         textEncoder:
           textEncoder && keep(await TextEncoder.load(textEncoder, tokenizer.maxLength, { signal })),
         unet: keep(await Unet.load(unet, { signal })),
         vae: keep(await AutoencoderKL.from(vae, { signal })),
-        tinyVae:
-          tinyVae === undefined
-            ? undefined
-            : keep(await AutoencoderTiny.load(tinyVae, { precision, signal })),
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
@@ -296,7 +297,11 @@ export class DiffusionPipeline {
   }
 
   #trim(): void {
-    for (const part of [this.#textEncoder, this.unet, this.vae, this.tinyVae]) part?.trim()
+    for (const part of this.#components()) part?.trim()
+  }
+
+  #components() {
+    return [this.#textEncoder, this.unet, this.vae, this.tinyVae]
   }
 
   /**
@@ -308,7 +313,7 @@ export class DiffusionPipeline {
       const reason = new DiffusionError('DISPOSED', 'This pipeline was disposed of')
       this.#closing.abort(reason)
       await this.#line.close(reason)
-      await Promise.all([this.#textEncoder, this.unet, this.vae].map((part) => part?.dispose()))
+      await Promise.all(this.#components().map((part) => part?.dispose()))
     })()
     return this.#disposing
   }

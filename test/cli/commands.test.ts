@@ -46,6 +46,14 @@ t.test('info', async (t) => {
     memory: { total: 1.5 * 1024 ** 3 },
   })
   t.equal((await call(['info'])).code, 2)
+  for (const [flags, message] of [
+    [['--batch', '2'], /--batch needs --size/],
+    [['--low-memory'], /--low-memory needs --size/],
+  ] as const) {
+    const { code, stderr } = await call(['info', 'sd.gguf', ...flags])
+    t.equal(code, 2)
+    t.match(stderr, message)
+  }
 })
 
 t.test('time left', (t) => {

@@ -74,6 +74,7 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       calls.load.push([path, loadOptions])
       if (options.failLoad) throw options.failLoad
       return {
+        model: { factor: 8 },
         memoryNeeded: () => ({ weights: 1024 ** 3, working: 512 * 1024 ** 2, total: 1.5 * 1024 ** 3 }),
         dispose: async () => void calls.disposed++,
         generate: async (request) => {

@@ -139,6 +139,33 @@ t.test('--precision', async (t) => {
   t.match(stderr, /Allowed choices are auto, f32, bf16, int8/)
 })
 
+t.test('--tiny-vae and --decoder', async (t) => {
+  inFolder(t)
+  writeFileSync('taesd.safetensors', '')
+  const tiny = ['x', '-o', 'a.png', '--tiny-vae', 'taesd.safetensors']
+  const { code, calls } = await call([...tiny, '--decoder', 'tiny'])
+  t.equal(code, 0)
+  t.equal(calls.load[0][1].tinyVae, 'taesd.safetensors')
+  t.equal(calls.generate[0].decoder, 'tiny')
+  t.equal((await call([...tiny, '--decoder', 'full', '--preview'])).calls.generate[0].decoder, 'full')
+  const { width, height } = await sharp(readFileSync('preview.png')).metadata()
+  t.same([width, height], [4, 4], 'whole pictures are not enlarged')
+  for (const [args, message] of [
+    [['x', '--decoder', 'tiny'], /--decoder tiny needs --tiny-vae/],
+    [tiny, /--tiny-vae needs --preview or --decoder tiny/],
+    [[...tiny, '--decoder', 'full'], /--tiny-vae needs --preview or --decoder tiny/],
+    [[...tiny, '--decoder', 'small'], /Allowed choices are full, tiny/],
+  ] as const) {
+    const { code, stderr, calls } = await call([...args])
+    t.equal(code, 2, args.join(' '))
+    t.match(stderr, message)
+    t.equal(calls.load.length, 0)
+  }
+  const missing = await call(['x', '--tiny-vae', 'none', '--preview'])
+  t.same([missing.code, missing.calls.load.length], [1, 0])
+  t.equal(missing.stderr, 'error: Cannot read none: there is no such file\n')
+})
+
 t.test('--low-memory', async (t) => {
   inFolder(t)
   t.equal((await call(['x', '--low-memory'])).calls.load[0][1].lowMemory, true)

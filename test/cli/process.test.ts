@@ -78,6 +78,22 @@ t.test('--eta and --preview', async (t) => {
   t.match(useless.stderr, /Scheduler option eta has no effect on euler/)
 })
 
+t.test('--tiny-vae', async (t) => {
+  const dir = t.testdir()
+  const tiny = [
+    '--tiny-vae',
+    resolve('test/fixtures/tiny-vae/three-levels'),
+    '--decoder',
+    'tiny',
+    '--preview',
+  ]
+  const args = ['noto pizza', '--seed', '1', '--steps', '3', '-o', 'a.png', ...tiny]
+  const { code, stderr } = await start(args, dir).ended
+  t.equal(code, 0, stderr)
+  for (const file of ['a.png', 'preview.png'])
+    t.match(await sharp(join(dir, file)).metadata(), { width: 64, height: 64 }, file)
+})
+
 t.test('Ctrl-C: status 130, no file', async (t) => {
   const dir = t.testdir()
   const { child, ended } = start(['noto pizza', '--steps', '1000', '-o', 'a.png'], dir)
@@ -89,7 +105,9 @@ t.test('Ctrl-C: status 130, no file', async (t) => {
   t.same(readdirSync(dir), [])
 
   const reading = start(['-'], dir)
-  setTimeout(() => reading.child.kill('SIGINT'), 1000)
+  // More than a pipe holds: once it has been taken, the program is reading.
+  await new Promise((taken) => reading.child.stdin!.write('a'.repeat(4 << 20), taken))
+  reading.child.kill('SIGINT')
   t.equal((await reading.ended).code, 130, 'while it waits for a prompt')
 })
 

@@ -26,6 +26,15 @@ t.test('previews and pictures', async (t) => {
   t.notSame(full.images[0].data, images[0].data, 'by default the full decoder')
 })
 
+t.test('dispose', async (t) => {
+  const pipe = await DiffusionPipeline.load(undefined, { tinyVae: join(folder, 'three-levels') })
+  const tiny = pipe.tinyVae!
+  const latents = { data: new Float32Array(4 * 4 * 4), shape: [1, 4, 4, 4] }
+  t.same((await tiny.decode(latents)).shape, [1, 3, 16, 16])
+  await pipe.dispose()
+  await t.rejects(tiny.decode(latents), { code: 'DISPOSED' })
+})
+
 t.test('what cannot be', async (t) => {
   await using pipe = await DiffusionPipeline.load()
   await t.rejects(pipe.generate({ ...quick, decoder: 'tiny' }), { message: /loaded with tinyVae/ })
