@@ -42,7 +42,8 @@ export interface LoadOptions {
    * true: weights are read from the model's files whenever a layer needs them, in every step, and none stay in memory.
    * false: all of them stay in memory, ready for use. Default: what works in every step stays; what works once a picture
    * is read for each picture (with a quantized model the text encoder and the autoencoder, else the image encoder alone).
-   * Where the model is quantized or this is true, the autoencoder takes no more working memory than the UNet.
+   * Where the model is quantized or this is true, the autoencoder takes no more working memory than the UNet. With int8
+   * arithmetic the picture is another by rounding, as layers whose weights are streamed take another way there.
    */
   lowMemory?: boolean
   /** Ends loading within 100 ms. */
@@ -325,6 +326,8 @@ function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers 
       )
     }
   }
+  if (promptEmbeds && o.negativePrompt !== undefined)
+    throw new TypeError('Expected negativePromptEmbeds in place of negativePrompt, as promptEmbeds was given')
   const given = texts(
     o.negativePrompt === undefined ? defaults.negativePrompt : o.negativePrompt,
     'negativePrompt',

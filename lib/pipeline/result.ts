@@ -1,4 +1,4 @@
-import { accelerationSettings } from '../acceleration.js'
+import { accelerationSettings, inInterval } from '../acceleration.js'
 import type { Image, ImageMetadata } from '../image/index.js'
 import type { GenerateRequest } from '../options.js'
 import type { Scheduler, Tensor } from '../types.js'
@@ -87,7 +87,13 @@ function nameOf(scheduler: Scheduler): string {
 }
 
 /** Options that are allowed but most likely do not do what was meant. */
-export function warningsFor(parts: Parts, request: GenerateRequest): string[] {
+export function warningsFor(
+  parts: Parts,
+  request: GenerateRequest,
+  scheduler: Scheduler,
+  /** The first of its timesteps that is used. */
+  begin: number,
+): string[] {
   const warnings: string[] = []
   const { prompts, negativePrompts, width, height } = request
   const unknown = [
@@ -102,12 +108,7 @@ export function warningsFor(parts: Parts, request: GenerateRequest): string[] {
   if (untaught.length > 0) {
     warnings.push(`This model was not taught ${untaught.slice(0, 10).join(', ')}: what it draws is a guess`)
   }
-  if (!isGuided(request) && negativePrompts.some((text) => text !== '')) {
-    warnings.push('negativePrompt has no effect without guidance (guidanceScale above 1)')
-  }
-  if (!isGuided(request) && request.guidanceInterval) {
-    warnings.push('guidanceInterval has no effect without guidance (guidanceScale above 1)')
-  }
+  warnings.push(...ineffective(request), ...emptyRanges(request, scheduler, begin))
   const area = (width * height) / parts.imageSize ** 2
   if (area < 0.4 || area > 2.5) {
     warnings.push(
@@ -116,4 +117,38 @@ export function warningsFor(parts: Parts, request: GenerateRequest): string[] {
     )
   }
   return warnings
+}
+
+/** Options that others leave without effect. */
+function ineffective(request: GenerateRequest): string[] {
+  const { negativePrompts, negativePromptEmbeds, guidanceRescale, guidanceInterval } = request
+  const guidanceOnly = {
+    negativePrompt: negativePrompts.some((text) => text !== ''),
+    negativePromptEmbeds,
+    guidanceRescale: guidanceRescale > 0,
+    guidanceInterval,
+  }
+  const names = Object.entries(guidanceOnly).flatMap(([name, given]) => (given ? [name] : []))
+  return [
+    ...(isGuided(request) ? [] : names).map(
+      (name) => `${name} has no effect without guidance (guidanceScale above 1)`,
+    ),
+    ...(request.promptEmbeds && request.clipSkip > 0 ? ['clipSkip has no effect on promptEmbeds'] : []),
+    ...(request.outputType === 'latents' && request.decoder === 'tiny'
+      ? ["decoder has no effect with outputType 'latents'"]
+      : []),
+  ]
+}
+
+/** Ranges of steps that hold none. */
+function emptyRanges(request: GenerateRequest, scheduler: Scheduler, begin: number): string[] {
+  const { strength, steps, guidanceInterval } = request
+  const { timesteps, order = 1 } = scheduler
+  if (begin >= timesteps.length)
+    return [`strength ${strength} of ${steps} steps leaves none: the image stays what it is`]
+  if (!isGuided(request) || !guidanceInterval) return []
+  for (let i = begin; i < timesteps.length; i++) if (inInterval(guidanceInterval, i, scheduler)) return []
+  const [first, last] = [Math.floor(begin / order) + 1, Math.ceil(timesteps.length / order)]
+  const run = first === last ? `step ${first} is not in` : `none of steps ${first} to ${last} is in`
+  return [`${run} guidanceInterval [${guidanceInterval.join(', ')}]: there was no guidance`]
 }

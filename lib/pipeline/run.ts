@@ -65,7 +65,6 @@ export async function* run(
   const { request: sized, picture } = await loadPicture(given, vae.factor, signal)
   if (picture) require(sized)
   const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
-  const warnings = warningsFor(parts, request)
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
 
@@ -79,6 +78,7 @@ export async function* run(
   const start = await prepareStart({ request, scheduler, random, vae, masksItself, picture, signal })
   checkChannels(parts, request, start.extraChannels)
   scheduler.reset?.({ random, begin: start.begin })
+  const warnings = warningsFor(parts, request, scheduler, start.begin)
   vae.trim()
   watch.lap('start')
 

@@ -204,7 +204,23 @@ t.test('image to image', async (t) => {
 
 t.test('warnings', async (t) => {
   const warnings = async (options: object) => (await pipe.generate({ ...quick, ...options })).warnings.join()
-  t.match(await warnings({ negativePrompt: 'flat ghost', guidanceScale: 1 }), /no effect without guidance/)
+  for (const option of [
+    { negativePrompt: 'flat ghost' },
+    { guidanceRescale: 0.5 },
+    { guidanceInterval: [0, 0.5] },
+  ]) {
+    const text = `${Object.keys(option)[0]} has no effect without guidance`
+    t.match(await warnings({ ...option, guidanceScale: 1 }), text)
+    t.notMatch(await warnings(option), text)
+  }
+  t.match(
+    await warnings({ guidanceInterval: [0.6, 0.9] }),
+    /none of steps 1 to 2 is in guidanceInterval \[0.6, 0.9\]/,
+  )
+  const image = { data: new Float32Array(3 * 64 * 64), shape: [1, 3, 64, 64] }
+  const late = { image, strength: 0.5, guidanceInterval: [0, 0.5] }
+  t.match(await warnings(late), /step 2 is not in guidanceInterval \[0, 0.5\]: there was no guidance/)
+  t.match(await warnings({ image, strength: 0.4 }), /strength 0.4 of 2 steps leaves none/)
   t.match(await warnings({ width: 192, height: 192 }), /far from the 64×64/)
 })
 

@@ -187,6 +187,10 @@ t.test('texts of errors', async (t) => {
   )
   throws({ prompt: 'a', width: 12 }, 'Expected multiple of 8 for width but received 12 of type number')
   throws({ prompt: 'a', step: 5 }, /^Unknown option step, did you mean steps\?/)
+  throws(
+    { promptEmbeds: tensor(1, 77, 768), negativePrompt: 'b' },
+    /negativePromptEmbeds in place of negativePrompt/,
+  )
   throws({ prompt: 'a', negative_prompt: 'b' }, /did you mean negativePrompt\?/)
   throws({ prompt: 'a', xyzzy: 1 }, /^Unknown option xyzzy Known options: prompt, negativePrompt/)
   throws({ prompt: 'a', vaeTiling: { byte: 4 } }, /^Unknown option vaeTiling\.byte, did you mean bytes\?/)
