@@ -22,8 +22,7 @@ export class BuildError extends Error {}
 
 const installHint = {
   darwin: '  xcode-select --install && brew install cmake',
-  win32:
-    '  install CMake (https://cmake.org) and the "Desktop development with C++" workload of Visual Studio',
+  win32: '  Windows is not supported yet: use WSL',
   linux: `  Debian, Ubuntu:  sudo apt-get install cmake g++ make
   Fedora, RHEL:    sudo dnf install cmake gcc-c++ make
   Alpine:          apk add cmake g++ make linux-headers`,
