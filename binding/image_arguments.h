@@ -6,12 +6,12 @@
 
 namespace nd_binding {
 
-struct Sizes {
+struct ImageSizes {
   int64_t n, h, w, pixels;
 };
 
-inline Sizes read_sizes(const Napi::CallbackInfo& info, size_t first, int64_t least) {
-  Sizes sizes{};
+inline ImageSizes read_image_sizes(const Napi::CallbackInfo& info, size_t first, int64_t least) {
+  ImageSizes sizes{};
   sizes.n = to_integer(info[first], "n", 1, kMostBatch);
   sizes.h = to_integer(info[first + 1], "h", least, kMostSide);
   sizes.w = to_integer(info[first + 2], "w", least, kMostSide);
@@ -26,7 +26,7 @@ inline size_t read_most_bytes(Napi::Value value) {
 }
 
 /// The output of decoding has factor² as many pixels as its input.
-inline int64_t scaled_pixels(const Sizes& sizes, int64_t factor) {
+inline int64_t scaled_pixels(const ImageSizes& sizes, int64_t factor) {
   return batch_pixels(sizes.n, sizes.h * factor, sizes.w * factor);
 }
 

@@ -1,5 +1,6 @@
 // The models as JavaScript objects; their methods are those of lib/native.ts.
 #pragma once
+#include "image_coder_wrap.h"
 #include "model_wrap.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
@@ -34,36 +35,34 @@ class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {
   Napi::Value working_bytes(const Napi::CallbackInfo& info);
 };
 
-class VaeWrap : public ModelWrap<VaeWrap, nd::Vae> {
+class VaeWrap : public ImageCoderWrap<VaeWrap, nd::Vae> {
  public:
   static constexpr const char* kName = "NativeVae";
   static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6676616500000001};
+  static constexpr bool kRoundsUp = false;
+  static int64_t encoded_channels(const nd::VaeConfig& config) { return config.moment_channels(); }
+  static int64_t decoded_channels(const nd::VaeConfig& config) { return config.decoded_channels(); }
   static Napi::FunctionReference& constructor(Addon& addon) { return addon.vae; }
   static Napi::Function define(Napi::Env env);
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value encode(const Napi::CallbackInfo& info);
-  Napi::Value decode(const Napi::CallbackInfo& info);
-  Napi::Value encode_bytes(const Napi::CallbackInfo& info);
-  Napi::Value decode_bytes(const Napi::CallbackInfo& info);
+  using ImageCoderWrap::ImageCoderWrap;
   Napi::Value quantize(const Napi::CallbackInfo& info);
   Napi::Value lookup(const Napi::CallbackInfo& info);
 };
 
-class TinyVaeWrap : public ModelWrap<TinyVaeWrap, nd::TinyVae> {
+class TinyVaeWrap : public ImageCoderWrap<TinyVaeWrap, nd::TinyVae> {
  public:
   static constexpr const char* kName = "NativeTinyVae";
   static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6674696e79766101};
+  static constexpr bool kRoundsUp = true;
+  static int64_t encoded_channels(const nd::TinyVaeConfig& config) { return config.latent_channels; }
+  static int64_t decoded_channels(const nd::TinyVaeConfig& config) { return config.latent_channels; }
   static Napi::FunctionReference& constructor(Addon& addon) { return addon.tiny_vae; }
   static Napi::Function define(Napi::Env env);
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value encode(const Napi::CallbackInfo& info);
-  Napi::Value decode(const Napi::CallbackInfo& info);
-  Napi::Value encode_bytes(const Napi::CallbackInfo& info);
-  Napi::Value decode_bytes(const Napi::CallbackInfo& info);
+  using ImageCoderWrap::ImageCoderWrap;
 };
 
 }  // namespace nd_binding

@@ -29,73 +29,19 @@ nd::VaeConfig read_config(Napi::Value value) {
 }  // namespace
 
 Napi::Function VaeWrap::define(Napi::Env env) {
-  return DefineClass(
-      env, kName,
-      with_common({InstanceMethod("encode", &VaeWrap::encode), InstanceMethod("decode", &VaeWrap::decode),
-                   InstanceMethod("encodeBytes", &VaeWrap::encode_bytes),
-                   InstanceMethod("decodeBytes", &VaeWrap::decode_bytes),
-                   InstanceMethod("quantize", &VaeWrap::quantize),
-                   InstanceMethod("lookup", &VaeWrap::lookup)}));
+  return DefineClass(env, kName,
+                     with_coding({InstanceMethod("quantize", &VaeWrap::quantize),
+                                  InstanceMethod("lookup", &VaeWrap::lookup)}));
 }
 
 Napi::Value VaeWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return ModelWrap::load(info, read_config(info[0])); });
 }
 
-Napi::Value VaeWrap::encode(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const nd::VaeConfig& config = held()->model().config();
-    const int64_t f = config.factor();
-    const Sizes sizes = read_sizes(info, 1, f);
-    auto image =
-        std::make_shared<std::vector<float>>(to_floats(info[0], "image", sizes.pixels * config.in_channels));
-    const size_t most = read_most_bytes(info[4]);
-    return compute<float>(info, 5, sizes.n * (sizes.h / f) * (sizes.w / f) * config.moment_channels(),
-                          [=](nd::Vae& model, float* out, const nd::CancelToken& cancel) {
-                            model.encode(image->data(), sizes.n, sizes.h, sizes.w, most, out, &cancel);
-                          });
-  });
-}
-
-Napi::Value VaeWrap::decode(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const nd::VaeConfig& config = held()->model().config();
-    const Sizes sizes = read_sizes(info, 1, 1);
-    const int64_t pixels = scaled_pixels(sizes, config.factor());
-    auto latents = std::make_shared<std::vector<float>>(
-        to_floats(info[0], "latents", sizes.pixels * config.decoded_channels()));
-    const size_t most = read_most_bytes(info[4]);
-    return compute<float>(info, 5, pixels * config.out_channels,
-                          [=](nd::Vae& model, float* out, const nd::CancelToken& cancel) {
-                            model.decode(latents->data(), sizes.n, sizes.h, sizes.w, most, out, &cancel);
-                          });
-  });
-}
-
-// Working memory is that of one image, whatever n.
-Napi::Value VaeWrap::encode_bytes(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const nd::Vae& model = held()->model();
-    const Sizes sizes = read_sizes(info, 0, model.config().factor());
-    const size_t most = read_most_bytes(info[3]);
-    return Napi::Number::New(info.Env(), static_cast<double>(model.encode_bytes(sizes.h, sizes.w, most)));
-  });
-}
-
-Napi::Value VaeWrap::decode_bytes(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const nd::Vae& model = held()->model();
-    const Sizes sizes = read_sizes(info, 0, 1);
-    const size_t most = read_most_bytes(info[3]);
-    scaled_pixels(sizes, model.config().factor());
-    return Napi::Number::New(info.Env(), static_cast<double>(model.decode_bytes(sizes.h, sizes.w, most)));
-  });
-}
-
 Napi::Value VaeWrap::quantize(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const nd::VaeConfig& config = held()->model().config();
-    const Sizes sizes = read_sizes(info, 1, 1);
+    const ImageSizes sizes = read_image_sizes(info, 1, 1);
     auto latents = std::make_shared<std::vector<float>>(
         to_floats(info[0], "latents", sizes.pixels * config.decoded_channels()));
     return compute<int32_t>(info, 4, sizes.pixels,
@@ -108,7 +54,7 @@ Napi::Value VaeWrap::quantize(const Napi::CallbackInfo& info) {
 Napi::Value VaeWrap::lookup(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const nd::VaeConfig& config = held()->model().config();
-    const Sizes sizes = read_sizes(info, 1, 1);
+    const ImageSizes sizes = read_image_sizes(info, 1, 1);
     auto codes = std::make_shared<std::vector<int32_t>>(to_ints(info[0], "codes", sizes.pixels));
     return compute<float>(info, 4, sizes.pixels * config.decoded_channels(),
                           [=](nd::Vae& model, float* out, const nd::CancelToken&) {

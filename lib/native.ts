@@ -185,8 +185,8 @@ export interface NativeUnet extends NativeModel {
  * Images are processed one after the other. `most` is the working memory in bytes that a call may take, as far as that is
  * possible (the less, the longer it takes; the result differs by rounding alone); null: as much as the whole image takes.
  */
-export interface NativeVae extends NativeModel {
-  /** image [n, inChannels, h, w] → moments [n, 2·latentChannels, h/f, w/f]: mean, then log variance. VQModel: latents [n, codebook.width, …] before quantization. Sizes are rounded down. */
+export interface NativeImageCoder extends NativeModel {
+  /** image [n, inChannels, h, w] → latents [n, …, h/f, w/f]. */
   encode(
     image: Float32Array,
     n: number,
@@ -195,7 +195,7 @@ export interface NativeVae extends NativeModel {
     most: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
-  /** latents [n, latentChannels, h, w], unscaled → image [n, outChannels, f·h, f·w]. VQModel: quantized latents [n, codebook.width, h, w]. */
+  /** latents [n, …, h, w] → image [n, outChannels, f·h, f·w]. */
   decode(
     latents: Float32Array,
     n: number,
@@ -207,35 +207,25 @@ export interface NativeVae extends NativeModel {
   /** Bytes of working memory of such a call, whatever `n`. */
   encodeBytes(n: number, h: number, w: number, most: number | null): number
   decodeBytes(n: number, h: number, w: number, most: number | null): number
+}
+
+/**
+ * encode() gives moments [n, 2·latentChannels, h/f, w/f]: mean, then log variance; sizes are rounded down. decode() takes
+ * latents [n, latentChannels, h, w], unscaled. VQModel: both are latents [n, codebook.width, …]; encode's are not quantized
+ * yet, decode's are.
+ */
+export interface NativeVae extends NativeImageCoder {
   /** VQModel: latents [n, codebook.width, h, w] → nearest code of each pixel, [n, h, w]. */
   quantize(latents: Float32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Int32Array>
   /** VQModel: codes [n, h, w] → their vectors as latents [n, codebook.width, h, w]. */
   lookup(codes: Int32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Float32Array>
 }
 
-/** As NativeVae; latents are scaled as diffusion has them. Without an encoder, encode rejects. */
-export interface NativeTinyVae extends NativeModel {
-  /** image [n, inChannels, h, w] → latents [n, latentChannels, h/f, w/f]. Sizes are rounded up. */
-  encode(
-    image: Float32Array,
-    n: number,
-    h: number,
-    w: number,
-    most: number | null,
-    cancel?: CancelToken,
-  ): Promise<Float32Array>
-  /** latents [n, latentChannels, h, w] → image [n, outChannels, f·h, f·w]. */
-  decode(
-    latents: Float32Array,
-    n: number,
-    h: number,
-    w: number,
-    most: number | null,
-    cancel?: CancelToken,
-  ): Promise<Float32Array>
-  encodeBytes(n: number, h: number, w: number, most: number | null): number
-  decodeBytes(n: number, h: number, w: number, most: number | null): number
-}
+/**
+ * Latents [n, latentChannels, h/f, w/f] are scaled as diffusion has them; sizes are rounded up. Without an encoder, encode
+ * rejects.
+ */
+export interface NativeTinyVae extends NativeImageCoder {}
 
 /** Rows of a tensor in another type, and what that lost. */
 export interface ConvertedRows {

@@ -1,6 +1,6 @@
 import { checkObject, checkSignal, checkTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { native, type NativeVae, type VaeConfig } from '../native.js'
+import { native, type NativeImageCoder, type NativeVae, type VaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { checkPrecision, type LoadOptions } from '../options.js'
@@ -18,16 +18,19 @@ export interface TiledCallOptions extends CallOptions {
 /** How an autoencoder is opened alone. */
 export type ImageModelOptions = Pick<LoadOptions, 'precision' | 'signal'>
 
-/** What AutoencoderKL and VqModel share: images to latents and back, image by image. */
-export abstract class ImageModel extends Component<NativeVae> {
-  readonly config: Readonly<VaeConfig>
+/** What AutoencoderKL, VqModel and AutoencoderTiny share: images to latents and back, image by image. */
+export abstract class ImageModel<
+  Native extends NativeImageCoder = NativeVae,
+  Config extends { inChannels: number; outChannels: number } = VaeConfig,
+> extends Component<Native> {
+  readonly config: Readonly<Config>
   /** Pixels a side of one latent: 8 for Stable Diffusion. */
   readonly factor: number
 
-  protected constructor(model: NativeVae, config: VaeConfig, name: string) {
+  protected constructor(model: Native, config: Config, levels: number, name: string) {
     super(model, name)
     this.config = config
-    this.factor = 2 ** (config.blockChannels.length - 1)
+    this.factor = 2 ** (levels - 1)
   }
 
   /** Images [n, inChannels, h, w] to [n, c, h/factor, w/factor]. One image at a time, so memory does not grow with n. */
@@ -89,7 +92,7 @@ export class AutoencoderKL extends ImageModel {
   readonly scalingFactor: number
 
   private constructor(model: NativeVae, { config, scalingFactor }: NonNullable<ModelDescription['vae']>) {
-    super(model, config, 'autoencoder')
+    super(model, config, config.blockChannels.length, 'autoencoder')
     this.scalingFactor = scalingFactor
   }
 

@@ -37,7 +37,7 @@ export class VqModel extends ImageModel {
   readonly codebook: Readonly<{ size: number; width: number }>
 
   private constructor(model: NativeVae, { config }: NonNullable<ModelDescription['vae']>) {
-    super(model, config, 'VQ model')
+    super(model, config, config.blockChannels.length, 'VQ model')
     this.codebook = config.codebook!
   }
 

@@ -1,0 +1,89 @@
+// What the JavaScript objects of all autoencoders have in common: images ⇄ latents, and the memory it takes.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "image_arguments.h"
+#include "model_wrap.h"
+
+namespace nd_binding {
+
+/// Beyond what ModelWrap asks for, Self has
+///   kRoundsUp: whether a part of a pixel of the latents is encoded, too, or left out
+///   encoded_channels(config), decoded_channels(config): of what encode() writes and decode() reads.
+template <class Self, class Model>
+class ImageCoderWrap : public ModelWrap<Self, Model> {
+  using Wrap = ModelWrap<Self, Model>;
+
+ public:
+  using Wrap::Wrap;
+
+  Napi::Value encode(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto& config = this->held()->model().config();
+      const ImageSizes sizes = read_image_sizes(info, 1, least_side());
+      const int64_t f = config.factor(), more = Self::kRoundsUp ? f - 1 : 0;
+      const int64_t latents = sizes.n * ((sizes.h + more) / f) * ((sizes.w + more) / f);
+      auto image = std::make_shared<std::vector<float>>(
+          to_floats(info[0], "image", sizes.pixels * config.in_channels));
+      const size_t most = read_most_bytes(info[4]);
+      return this->template compute<float>(info, 5, latents * Self::encoded_channels(config),
+                                           [=](Model& model, float* out, const nd::CancelToken& cancel) {
+                                             model.encode(image->data(), sizes.n, sizes.h, sizes.w, most, out,
+                                                          &cancel);
+                                           });
+    });
+  }
+
+  Napi::Value decode(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto& config = this->held()->model().config();
+      const ImageSizes sizes = read_image_sizes(info, 1, 1);
+      const int64_t pixels = scaled_pixels(sizes, config.factor());
+      auto latents = std::make_shared<std::vector<float>>(
+          to_floats(info[0], "latents", sizes.pixels * Self::decoded_channels(config)));
+      const size_t most = read_most_bytes(info[4]);
+      return this->template compute<float>(info, 5, pixels * config.out_channels,
+                                           [=](Model& model, float* out, const nd::CancelToken& cancel) {
+                                             model.decode(latents->data(), sizes.n, sizes.h, sizes.w, most,
+                                                          out, &cancel);
+                                           });
+    });
+  }
+
+  // Working memory is that of one image, whatever n.
+  Napi::Value encode_bytes(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const ImageSizes sizes = read_image_sizes(info, 0, least_side());
+      const size_t bytes = this->held()->model().encode_bytes(sizes.h, sizes.w, read_most_bytes(info[3]));
+      return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+    });
+  }
+
+  Napi::Value decode_bytes(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const Model& model = this->held()->model();
+      const ImageSizes sizes = read_image_sizes(info, 0, 1);
+      scaled_pixels(sizes, model.config().factor());
+      const size_t bytes = model.decode_bytes(sizes.h, sizes.w, read_most_bytes(info[3]));
+      return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+    });
+  }
+
+ protected:
+  using Property = typename Wrap::Base::PropertyDescriptor;
+  static std::vector<Property> with_coding(std::initializer_list<Property> own) {
+    std::vector<Property> all = Wrap::with_common(own);
+    all.push_back(Wrap::InstanceMethod("encode", &Self::encode));
+    all.push_back(Wrap::InstanceMethod("decode", &Self::decode));
+    all.push_back(Wrap::InstanceMethod("encodeBytes", &Self::encode_bytes));
+    all.push_back(Wrap::InstanceMethod("decodeBytes", &Self::decode_bytes));
+    return all;
+  }
+
+ private:
+  /// Of an image: fewer pixels would be no latents.
+  int64_t least_side() const { return Self::kRoundsUp ? 1 : this->held()->model().config().factor(); }
+};
+
+}  // namespace nd_binding
