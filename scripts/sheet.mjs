@@ -8,7 +8,8 @@ import sharp from 'sharp'
 import { DiffusionPipeline } from '../dist/index.js'
 import { root } from './build-addon.mjs'
 
-const FIRST = 'a blue apple'
+const FIRST = 'a blue cat and a pizza'
+const FIRST_SEED = 3 // the README's command
 const SEED = 1
 const ROWS = [
   ['flat fox', 'noto fox', 'flat pizza', 'noto pizza', 'flat rocket', 'noto rocket', 'flat castle', 'noto castle'],
@@ -17,7 +18,7 @@ const ROWS = [
   ['a cat on a yellow background', 'a star on a black background', 'a fish on a blue background', 'small flat tree',
     'two apples', 'three noto stars', 'four flat cookies', 'two green apples'],
   ['a cat and a pizza', 'a dog left of a tree', 'a sun above a house', 'a key right of a heart', 'a lion below a cloud',
-    'a red car and a star', 'a frog next to a mushroom', 'a blue cat and a pizza'],
+    'a red car and a star', 'a frog next to a mushroom', FIRST],
 ] // prettier-ignore
 const GAP = 8
 
@@ -46,7 +47,7 @@ async function montage(rows, scale, file) {
 }
 
 const pipe = await DiffusionPipeline.load()
-const draw = async (prompt) => (await pipe.generate({ prompt, seed: SEED })).images[0]
+const draw = async (prompt, seed = SEED) => (await pipe.generate({ prompt, seed })).images[0]
 const drawAll = async (rows) => {
   const pictures = []
   for (const row of rows) {
@@ -59,7 +60,7 @@ const asked = process.argv.slice(2)
 if (asked.length > 0) {
   await montage(await drawAll([asked]), 2, 'sheet.png')
 } else {
-  await montage([[await draw(FIRST)]], 4, join(root, 'docs', 'first.png'))
+  await montage([[await draw(FIRST, FIRST_SEED)]], 4, join(root, 'docs', 'first.png'))
   await montage(await drawAll(ROWS), 1, join(root, 'docs', 'sheet.png'))
 }
 await pipe.dispose()
