@@ -10,10 +10,13 @@ namespace {
 
 constexpr int64_t kPlanes = 16;
 // The larger weights of one layer may cost this much more memory than nine values for each kernel would.
-// float32 models are the largest already. SD 1's 2560 × 1280 channels cost 23 MB in int8.
+// float32 models are the largest already. SD 1's 2560 × 1280 channels cost 23 MB in int8. Layers of int8
+// models that multiply bfloat16 instead are little quicker than direct int8, so they may cost little.
 constexpr int64_t kMostExtraBytes = 20 << 20, kMostExtraBytesF32 = 3 << 20, kMostExtraBytesI8 = 24 << 20;
+constexpr int64_t kMostExtraBytesI8ToBf16 = 8 << 20;
 constexpr int64_t kFewestChannels = 32;  // below, transforms cost more than they save
-constexpr int64_t kFewestChannelsI8 = 256;
+// In int8 every layer adds about as much error, whatever its size: only large ones are worth it.
+constexpr int64_t kFewestWeightsI8 = 1280 * 640;  // in · out
 // Transformed input of one block of tiles; it and the products of one panel should stay in L2.
 constexpr int64_t kBlockBytes = 768 << 10;
 constexpr int64_t kRowMultiple = 6, kMostTiles = 96;
@@ -58,8 +61,7 @@ bool Winograd::suits(const Loader& loader, TensorType type, Compute& compute, in
   const Kernels& kernels = loader.kernels;
   if (!kernels.winograd_input || in < kFewestChannels || out < kFewestChannels) return false;
   Compute wanted = compute;
-  if (compute == Compute::i8 &&
-      !(int8 && kernels.i8->winograd_input && in >= kFewestChannelsI8 && out >= kFewestChannelsI8))
+  if (compute == Compute::i8 && !(int8 && kernels.i8->winograd_input && in * out >= kFewestWeightsI8))
     wanted = Compute::bf16;
   if (wanted == Compute::bf16 && !(kernels.bf16 && kernels.bf16->winograd_input)) return false;
   // A streamed layer pays with time for what it makes of its weights: int8 is quicker to make.
@@ -67,9 +69,10 @@ bool Winograd::suits(const Loader& loader, TensorType type, Compute& compute, in
   // Sixteen values of one or two bytes in place of nine nibbles: memory that such models are made to save.
   if (nibbles_of(type) != Nibbles::none && compute == Compute::i8) return false;
   const auto bytes = [](Compute c) { return c == Compute::f32 ? 4 : c == Compute::bf16 ? 2 : 1; };
-  const int64_t most = wanted == Compute::f32    ? kMostExtraBytesF32
-                       : wanted == Compute::bf16 ? kMostExtraBytes
-                                                 : kMostExtraBytesI8;
+  const int64_t most = wanted == Compute::f32  ? kMostExtraBytesF32
+                       : wanted == Compute::i8 ? kMostExtraBytesI8
+                       : compute == wanted     ? kMostExtraBytes
+                                               : kMostExtraBytesI8ToBf16;
   if (in * out * (kPlanes * bytes(wanted) - 9 * bytes(compute)) > most) return false;
   compute = wanted;
   return true;

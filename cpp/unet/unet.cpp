@@ -32,7 +32,8 @@ Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t 
   layer.merges = level == config_.first_attending_level();
   time_channels_ += config_.block_channels[l];
   // Measured with SD 1.5: the error of Winograd in int8 shows at the finest level, as does that of the
-  // projections around its transformers; at the coarsest one few pixels share the larger weights.
+  // projections around the transformers of the two finest; at the coarsest one few pixels share the larger
+  // weights.
   const bool finest = level == 0, coarsest = level + 1 == config_.levels();
   Conv2dOptions convolution;
   convolution.winograd_int8 = !finest && !coarsest;
@@ -45,7 +46,7 @@ Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t 
     options.depth = depth;
     options.context_width = config_.context_width;
     options.norm_groups = config_.norm_groups;
-    options.sensitive_projections = finest;
+    options.sensitive_projections = level <= 1;
     layer.attention.emplace_back(loader, prefix + ".attentions." + number, options);
   }
   return layer;

@@ -1,0 +1,98 @@
+// Winograd layers of every table and precision against the convolution itself in double, and which layers
+// are made that way.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "fixture_models.h"
+#include "harness.h"
+#include "nn/winograd.h"
+#include "tables.h"
+
+namespace nd::test {
+namespace {
+
+struct Arithmetic {
+  const char* name;
+  Compute compute;
+  double most;  // relative L2 error
+};
+constexpr Arithmetic kArithmetics[] = {
+    {"f32", Compute::f32, 1e-6}, {"bf16", Compute::bf16, 0.008}, {"i8", Compute::i8, 0.02}};
+
+bool has(const Kernels& table, Compute compute) {
+  if (compute == Compute::f32) return table.winograd_input != nullptr;
+  const LowMatrix* low = compute == Compute::bf16 ? table.bf16 : table.i8;
+  return table.winograd_input && low && low->winograd_input;
+}
+
+/// Two images of 5 × 7 pixels: tiles reach beyond both edges. A last panel that is not full.
+std::string convolves(const Kernels& table, const Arithmetic& arithmetic) {
+  constexpr int64_t n = 2, h = 5, w = 7, in = 72, out = 80;
+  const std::vector<float> kernel = noise("winograd kernel", out * 9 * in),
+                           x = noise("winograd x", n * h * w * in);
+  const std::vector<float> bias = noise("winograd bias", out);
+  const WeightTable none;
+  Loader loader{none, table, ThreadPool::shared()};
+  const Winograd layer(loader, arithmetic.compute, in, out,
+                       [&](int64_t o, float* to) { std::copy_n(kernel.data() + o * 9 * in, 9 * in, to); });
+  std::vector<float> found(static_cast<size_t>(n * h * w * out));
+  Workspace workspace;
+  workspace.run(table, nullptr, [&](Run& run) {
+    const Feature input(run, n, h, w, in);
+    if (!run.measuring()) std::copy(x.begin(), x.end(), input.data());
+    Feature result;
+    layer.forward(run, input, Feature(), bias.data(), Fuse(), result);
+    if (!run.measuring()) std::copy_n(result.data(), result.size(), found.begin());
+  });
+  double difference = 0, norm = 0;
+  for (int64_t i = 0; i < n * h * w * out; ++i) {
+    const int64_t o = i % out, column = i / out % w, row = i / out / w % h, image = i / out / w / h;
+    double truth = bias[static_cast<size_t>(o)];
+    for (int64_t tap = 0; tap < 9; ++tap) {
+      const int64_t y = row + tap / 3 - 1, left = column + tap % 3 - 1;
+      if (y < 0 || y >= h || left < 0 || left >= w) continue;
+      for (int64_t c = 0; c < in; ++c)
+        truth += static_cast<double>(kernel[static_cast<size_t>((o * 9 + tap) * in + c)]) *
+                 x[static_cast<size_t>(((image * h + y) * w + left) * in + c)];
+    }
+    difference += std::pow(found[static_cast<size_t>(i)] - truth, 2);
+    norm += truth * truth;
+  }
+  const double error = std::sqrt(difference / norm);
+  return error <= arithmetic.most ? std::string() : "relative error " + text(error);
+}
+
+/// What a q8_0 convolution of `in` to `out` channels multiplies as Winograd, f32 standing for "not at all".
+Compute chosen(const Kernels& table, int64_t in, int64_t out, bool int8, Stream stream = Stream::never) {
+  const WeightTable none;
+  Loader loader{none, table, ThreadPool::shared()};
+  loader.stream = stream;
+  Compute compute = Compute::i8;
+  return Winograd::suits(loader, TensorType::q8_0, compute, in, out, int8) ? compute : Compute::f32;
+}
+
+std::string chooses(const Kernels& table) {
+  if (chosen(table, 1280, 1280, true) != Compute::i8) return "a large layer is not int8";
+  if (chosen(table, 640, 640, true) != Compute::f32)
+    return "a layer with little work pays with error or memory";
+  if (chosen(table, 320, 320, false) != Compute::bf16) return "a small layer is not bfloat16";
+  if (chosen(table, 1280, 1280, false) != Compute::f32) return "int8 where it is not allowed, or much memory";
+  if (chosen(table, 1280, 1280, true, Stream::always) != Compute::f32) return "a streamed layer";
+  return "";
+}
+
+const Register suite([] {
+  for (const Kernels* table : all_tables()) {
+    for (const Arithmetic& arithmetic : kArithmetics)
+      if (has(*table, arithmetic.compute))
+        test("winograd/layer " + std::string(table->name) + " " + arithmetic.name,
+             [&] { return convolves(*table, arithmetic); });
+    if (has(*table, Compute::i8) && has(*table, Compute::bf16))
+      test("winograd/choice " + std::string(table->name), [&] { return chooses(*table); });
+  }
+});
+
+}  // namespace
+}  // namespace nd::test
