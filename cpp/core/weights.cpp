@@ -8,6 +8,7 @@
 #endif
 
 #include "core/error.h"
+#include "quant/nibbles.h"
 #include "quant/traits.h"
 
 namespace nd {
@@ -173,7 +174,9 @@ Compute Loader::compute_for(TensorType type, bool sensitive) const {
   } else if (precision != Precision::f32) {
     compute = precision == Precision::bf16 ? Compute::bf16 : Compute::i8;
   }
-  if (compute == Compute::i8 && (sensitive || !int8_allowed || !kernels.i8)) compute = Compute::bf16;
+  // Of weights that have four bits, eight keep all there is, and sixteen would take four times the memory.
+  const bool narrow = !sensitive || nibbles_of(type) != Nibbles::none;
+  if (compute == Compute::i8 && (!narrow || !int8_allowed || !kernels.i8)) compute = Compute::bf16;
   if (compute == Compute::bf16 && !kernels.bf16) compute = Compute::f32;
   return compute;
 }
