@@ -14,6 +14,9 @@ constexpr int64_t kPlanes = 16;
 // models that multiply bfloat16 instead are little quicker than direct int8, so they may cost little.
 constexpr int64_t kMostExtraBytes = 20 << 20, kMostExtraBytesF32 = 3 << 20, kMostExtraBytesI8 = 24 << 20;
 constexpr int64_t kMostExtraBytesI8ToBf16 = 8 << 20;
+// Sixteen bytes in place of nine nibbles and their scales, in models that are made to save memory: where the
+// image is large and the kernels few.
+constexpr int64_t kMostExtraBytesNibbles = 7 << 20, kNibblesBytes = 5;
 constexpr int64_t kFewestChannels = 32;  // below, transforms cost more than they save
 // In int8 every layer adds about as much error, whatever its size: only large ones are worth it.
 constexpr int64_t kFewestWeightsI8 = 1280 * 640;  // in · out
@@ -61,13 +64,13 @@ bool Winograd::suits(const Loader& loader, TensorType type, Compute& compute, in
   const Kernels& kernels = loader.kernels;
   if (!kernels.winograd_input || in < kFewestChannels || out < kFewestChannels) return false;
   Compute wanted = compute;
-  if (compute == Compute::i8 && !(int8 && kernels.i8->winograd_input && in * out >= kFewestWeightsI8))
-    wanted = Compute::bf16;
+  const bool can_i8 = compute == Compute::i8 && int8 && kernels.i8->winograd_input;
+  if (compute == Compute::i8 && nibbles_of(type) != Nibbles::none)
+    return can_i8 && !loader.streams() && in * out * (kPlanes - kNibblesBytes) <= kMostExtraBytesNibbles;
+  if (compute == Compute::i8 && !(can_i8 && in * out >= kFewestWeightsI8)) wanted = Compute::bf16;
   if (wanted == Compute::bf16 && !(kernels.bf16 && kernels.bf16->winograd_input)) return false;
   // A streamed layer pays with time for what it makes of its weights: int8 is quicker to make.
   if (loader.streams() && compute == Compute::i8) return false;
-  // Sixteen values of one or two bytes in place of nine nibbles: memory that such models are made to save.
-  if (nibbles_of(type) != Nibbles::none && compute == Compute::i8) return false;
   const auto bytes = [](Compute c) { return c == Compute::f32 ? 4 : c == Compute::bf16 ? 2 : 1; };
   const int64_t most = wanted == Compute::f32  ? kMostExtraBytesF32
                        : wanted == Compute::i8 ? kMostExtraBytesI8
