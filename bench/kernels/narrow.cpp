@@ -68,9 +68,11 @@ void product(const Kernels& table, const char* kind, const LowMatrix& low, const
   if (!geglu) args.residual = residual.get();
   args.activation = c.activation;
   const int64_t at_once = 192, row_slices = (c.m + at_once - 1) / at_once;
-  // As run_product cuts: all rows of one panel after the other.
+  // As run_product cuts: all panels for some rows where the weights are small, else all rows for a panel.
+  const bool small = panels * args.panel_bytes < c.m * padded * low.element_bytes;
   const double time = best_time(row_slices * panels, [&](int64_t i, int) {
-    const int64_t panel = i / row_slices, m0 = i % row_slices * at_once;
+    const int64_t panel = small ? i % panels : i / row_slices;
+    const int64_t m0 = (small ? i / panels : i % row_slices) * at_once;
     low.gemm(args, m0, std::min(m0 + at_once, c.m), panel, panel + 1);
   });
   print(table.name, name, time, 2.0 * static_cast<double>(c.m * c.n * c.k), peak);

@@ -1,5 +1,7 @@
 #include "timing.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -56,8 +58,17 @@ double measure_peak(const std::function<int64_t(int64_t)>& loop) {
   return static_cast<double>(operations) * options.threads / time;
 }
 
-Buffer::Buffer(int64_t count)
-    : data_(static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>((count * 4 + 127) / 64 * 64)))) {
+// The engine's working memory and packed weights lie in huge pages, too (core/arena.cpp,
+// nn/packed_matrix.cpp).
+Buffer::Buffer(int64_t count) {
+  constexpr size_t kHugePage = 2 << 20;
+  size_t bytes = (static_cast<size_t>(count) * 4 + 127) / 64 * 64;
+  const bool huge = bytes >= kHugePage;
+  if (huge) bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  data_ = static_cast<float*>(std::aligned_alloc(huge ? kHugePage : 64, bytes));
+#ifdef MADV_HUGEPAGE
+  if (huge) madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
   uint32_t state = 12345;
   for (int64_t i = 0; i < count; ++i) {
     state = state * 1664525u + 1013904223u;

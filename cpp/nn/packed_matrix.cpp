@@ -17,7 +17,8 @@ constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kOwnPages = size_t{256} << 10;
 
 // A product is cut into about this many tasks, whatever the number of threads, but no task has fewer rows
-// than kMinRows: each streams a whole weight panel, which must pay.
+// than kMinRows: each streams a whole weight panel, which must pay. Where the weights are the smaller part,
+// every task has just so many rows, which stay in L2 while all panels pass.
 constexpr int64_t kTasks = 64;
 constexpr int64_t kMinRows = 192;
 constexpr int64_t kExpandedTasks = 32, kMinExpandedRows = 384;  // where a task also expands its panel
@@ -244,11 +245,16 @@ void run_product(Run& run, const Panels& weights, const PixelBuffer* pixels, int
   // Expanding a panel takes as long as multiplying ten rows with it.
   const int64_t least = weights.expands() ? kMinExpandedRows : kMinRows;
   const int64_t tasks = weights.expands() ? kExpandedTasks : kTasks;
-  const int64_t longest = std::max(least, (args.m * panels + tasks - 1) / tasks);
+  // float32 rows are too long for it.
+  const bool small = low && !weights.expands() &&
+                     panels * matrix.panel_bytes() < args.m * matrix.padded_channels() * low->element_bytes;
+  const int64_t longest = small ? least : std::max(least, (args.m * panels + tasks - 1) / tasks);
   const int64_t rows = piece_length(args.m, longest, kRowMultiple), chunks = (args.m + rows - 1) / rows;
   run.parallel(chunks * panels, [&](int64_t task, int) {
-    // Neighbouring tasks share a panel, so that it is fetched once for all threads.
-    const int64_t panel = task / chunks, first = task % chunks * rows, last = std::min(args.m, first + rows);
+    // Neighbouring tasks share what is fetched once for all threads: the rows of small weights, else a panel.
+    const int64_t panel = small ? task % panels : task / chunks;
+    const int64_t first = (small ? task / panels : task % chunks) * rows,
+                  last = std::min(args.m, first + rows);
     if (weights.expands()) {
       // One panel, wherever the product looks for it.
       LowGemmArgs one = args;

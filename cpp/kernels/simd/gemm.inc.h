@@ -92,9 +92,41 @@ inline void epilogue_vector(const float* sums, const float* bias, const float* i
   store_some<Partial>(out, x, n);
 }
 
+/// A whole panel's epilogue where no image has a bias of its own: the bias stays in registers.
+template <Activation F, bool Residual>
+void whole_epilogue(const GemmArgs& args, const PanelEpilogue& panel, int64_t row, int64_t rows,
+                    const float* sums) {
+  constexpr int kOutputs = F == Activation::geglu ? kTileVecs / 2 : kTileVecs;
+  Vec bias[kTileVecs];
+#pragma GCC unroll 8
+  for (int v = 0; v < kTileVecs; ++v) bias[v] = panel.bias ? load(panel.bias + v * kLanes) : zero();
+  const Vec scale = set1(args.scale);
+  for (int64_t i = row; i < row + rows; ++i, sums += kNr) {
+    float* out = args.c + (args.c_offset ? args.c_offset[i] : i * args.ldc) + panel.column;
+    const float* residual = nullptr;
+    if (Residual)
+      residual =
+          args.residual + (args.residual_offset ? args.residual_offset[i] : i * args.ldr) + panel.column;
+#pragma GCC unroll 8
+    for (int v = 0; v < kOutputs; ++v) {
+      Vec x = add(load(sums + v * kLanes), bias[v]);
+      if (F == Activation::geglu)
+        x = mul(x, gelu(add(load(sums + (kOutputs + v) * kLanes), bias[kTileVecs - kOutputs + v])));
+      else
+        x = activated<F>(x);
+      x = mul(x, scale);
+      if (Residual) x = add(x, load(residual + v * kLanes));
+      store(out + v * kLanes, x);
+    }
+  }
+}
+
 template <Activation F>
 void epilogue(const GemmArgs& args, const PanelEpilogue& panel, int64_t row, int64_t rows,
               const float* sums) {
+  if (panel.width == kNr && !args.image_bias)
+    return args.residual ? whole_epilogue<F, true>(args, panel, row, rows, sums)
+                         : whole_epilogue<F, false>(args, panel, row, rows, sums);
   const int64_t outputs = F == Activation::geglu ? panel.width / 2 : panel.width;
   const Vec scale = set1(args.scale);
   for (int64_t i = row; i < row + rows; ++i, sums += kNr) {

@@ -40,6 +40,9 @@ inline Vec quick_gelu(Vec x) {
   return div(x, add(set1(1.0f), exp(mul(set1(-1.702f), x))));
 }
 
+#ifdef ND_GELU_PIECES
+#include "kernels/simd/gelu_avx512.inc.h"
+#else
 /// x·Φ(x) = max(x, 0) − |x|·Φ(−|x|), where log₂Φ(−a) is a polynomial on [0, 5.75] fitted so that the
 /// product's absolute error is least: 5e-8. Beyond, the product is below 3e-8.
 inline Vec gelu(Vec x) {
@@ -53,6 +56,7 @@ inline Vec gelu(Vec x) {
   q = fma(q, a, set1(-0.999996126f));
   return fnma(a, exp2_negative(q), max(zero(), x));
 }
+#endif
 
 template <Activation F>
 inline Vec activated(Vec x) {

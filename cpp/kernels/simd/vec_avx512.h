@@ -5,6 +5,7 @@ constexpr int kLanes = 16;
 constexpr int kTileVecs = 4;   // a tile is kTileRows × kTileVecs accumulators: 24 of 32 registers
 constexpr int kKBlock = 1024;  // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
 constexpr int kGroupPanels = 1;
+#define ND_GELU_PIECES  // a register holds a coefficient of each piece
 
 // Some intrinsics appear in their zero-masking form with every lane on: GCC 12 warns of an uninitialised
 // operand inside the plain ones. The mask compiles to nothing.
