@@ -67,9 +67,9 @@ void product(const Kernels& table, const char* kind, const LowMatrix& low, const
   args.bias = bias.get();
   if (!geglu) args.residual = residual.get();
   args.activation = c.activation;
-  const int64_t at_once = 192, row_slices = (c.m + at_once - 1) / at_once;
-  // As run_product cuts: all panels for some rows where the weights are small, else all rows for a panel.
+  // As run_product cuts: all panels for few rows where the weights are small, else all rows for a panel.
   const bool small = panels * args.panel_bytes < c.m * padded * low.element_bytes;
+  const int64_t at_once = small ? 48 : 192, row_slices = (c.m + at_once - 1) / at_once;
   const double time = best_time(row_slices * panels, [&](int64_t i, int) {
     const int64_t panel = small ? i % panels : i / row_slices;
     const int64_t m0 = (small ? i / panels : i % row_slices) * at_once;

@@ -18,9 +18,9 @@ constexpr size_t kOwnPages = size_t{256} << 10;
 
 // A product is cut into about this many tasks, whatever the number of threads, but no task has fewer rows
 // than kMinRows: each streams a whole weight panel, which must pay. Where the weights are the smaller part,
-// every task has just so many rows, which stay in L2 while all panels pass.
+// a task has kFewRows, which stay in the caches with their results while all panels pass.
 constexpr int64_t kTasks = 64;
-constexpr int64_t kMinRows = 192;
+constexpr int64_t kMinRows = 192, kFewRows = 48;
 constexpr int64_t kExpandedTasks = 32, kMinExpandedRows = 384;  // where a task also expands its panel
 constexpr int64_t kRowMultiple = 24;                            // of every table's register tile
 
@@ -248,7 +248,7 @@ void run_product(Run& run, const Panels& weights, const PixelBuffer* pixels, int
   // float32 rows are too long for it.
   const bool small = low && !weights.expands() &&
                      panels * matrix.panel_bytes() < args.m * matrix.padded_channels() * low->element_bytes;
-  const int64_t longest = small ? least : std::max(least, (args.m * panels + tasks - 1) / tasks);
+  const int64_t longest = small ? kFewRows : std::max(least, (args.m * panels + tasks - 1) / tasks);
   const int64_t rows = piece_length(args.m, longest, kRowMultiple), chunks = (args.m + rows - 1) / rows;
   run.parallel(chunks * panels, [&](int64_t task, int) {
     // Neighbouring tasks share what is fetched once for all threads: the rows of small weights, else a panel.
