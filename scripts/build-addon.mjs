@@ -14,7 +14,7 @@ import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
-const build = join(root, 'build', 'cmake')
+export const objects = join(root, 'build', 'cmake')
 const require = createRequire(join(root, 'package.json'))
 
 /** Something the user has to install or to look into; the message says what. */
@@ -43,7 +43,7 @@ function cmakeJs(command, ...args) {
     throw new BuildError('the npm package cmake-js was not found.')
   }
   const program = join(dirname(manifest), require(manifest).bin['cmake-js'])
-  const places = ['--directory', root, '--out', build]
+  const places = ['--directory', root, '--out', objects]
   const { status, error } = spawnSync(
     process.execPath,
     [program, command, ...places, '--prefer-make', '--log-level', 'warn', ...args],
@@ -73,7 +73,7 @@ export function buildAddon({ tests = false } = {}) {
 Possible solutions:
 - Install CMake (3.18 or newer) and a C++17 compiler, then \`npm rebuild node-diffusion\`:
 ${installHint ?? '  see your system’s documentation'}
-- Read the compiler's messages above; remove ${build} and try again.
+- Read the compiler's messages above; remove ${objects} and try again.
 - Not this platform's fault? https://github.com/node-diffusion/node-diffusion/issues`)
   }
 }
