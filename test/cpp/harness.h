@@ -1,6 +1,7 @@
 // The smallest test harness that serves: named cases, a filter, one line for each failure, a count at the
 // end.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -59,6 +60,17 @@ class Floats {
   float* data_;
   int64_t count_;
 };
+
+/// ‖got − truth‖ / ‖truth‖, in double.
+template <class Truth>
+double relative_error(const std::vector<float>& got, const std::vector<Truth>& truth) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    difference += std::pow(static_cast<double>(got[i]) - truth[i], 2);
+    norm += std::pow(static_cast<double>(truth[i]), 2);
+  }
+  return std::sqrt(difference / norm);
+}
 
 inline bool same_bits(float a, float b) {
   return std::memcmp(&a, &b, sizeof a) == 0;

@@ -95,12 +95,7 @@ double loss(const TypeTraits& row, const std::vector<float>& x) {
   std::vector<float> y(x.size());
   row.encode(x.data(), static_cast<int64_t>(x.size()), data.data());
   row.decode(reference(), data.data(), static_cast<int64_t>(x.size()), y.data());
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    error += (double{y[i]} - x[i]) * (double{y[i]} - x[i]);
-    norm += double{x[i]} * x[i];
-  }
-  return std::sqrt(error / norm);
+  return relative_error(y, x);
 }
 
 std::vector<float> gaussian(const std::string& seed, size_t count, float scale) {

@@ -1,7 +1,5 @@
 // A whole UNet of the fixtures on every table of kernels that this CPU has, in every precision, against the
 // reference in float32: what each instruction set computes fits together, not only kernel by kernel.
-#include <cmath>
-
 #include "fixture_models.h"
 #include "harness.h"
 #include "tables.h"
@@ -18,15 +16,6 @@ std::vector<float> predict(const Kernels& table, Precision precision) {
   std::vector<float> out(latents.size());
   model->predict(latents.data(), 1, 16, 24, &timestep, context.data(), 9, out.data(), nullptr);
   return out;
-}
-
-double relative_error(const std::vector<float>& got, const std::vector<float>& truth) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < truth.size(); ++i) {
-    difference += std::pow(static_cast<double>(got[i]) - truth[i], 2);
-    norm += std::pow(static_cast<double>(truth[i]), 2);
-  }
-  return std::sqrt(difference / norm);
 }
 
 struct Bound {

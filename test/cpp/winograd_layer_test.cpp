@@ -1,7 +1,6 @@
 // Winograd layers of every table and precision against the convolution itself in double, and which layers
 // are made that way.
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <vector>
 
@@ -46,7 +45,7 @@ std::string convolves(const Kernels& table, const Arithmetic& arithmetic) {
     layer.forward(run, input, Feature(), bias.data(), Fuse(), result);
     if (!run.measuring()) std::copy_n(result.data(), result.size(), found.begin());
   });
-  double difference = 0, norm = 0;
+  std::vector<double> expected;
   for (int64_t i = 0; i < n * h * w * out; ++i) {
     const int64_t o = i % out, column = i / out % w, row = i / out / w % h, image = i / out / w / h;
     double truth = bias[static_cast<size_t>(o)];
@@ -57,10 +56,9 @@ std::string convolves(const Kernels& table, const Arithmetic& arithmetic) {
         truth += static_cast<double>(kernel[static_cast<size_t>((o * 9 + tap) * in + c)]) *
                  x[static_cast<size_t>(((image * h + y) * w + left) * in + c)];
     }
-    difference += std::pow(found[static_cast<size_t>(i)] - truth, 2);
-    norm += truth * truth;
+    expected.push_back(truth);
   }
-  const double error = std::sqrt(difference / norm);
+  const double error = relative_error(found, expected);
   return error <= arithmetic.most ? std::string() : "relative error " + text(error);
 }
 

@@ -73,6 +73,14 @@ struct PanelEpilogue {
   int64_t column;     // of c, where the panel's outputs begin
 };
 
+/// Where row i of a panel's outputs and of what is added to them begins.
+inline float* output_row(const GemmArgs& args, const PanelEpilogue& panel, int64_t i) {
+  return args.c + (args.c_offset ? args.c_offset[i] : i * args.ldc) + panel.column;
+}
+inline const float* residual_row(const GemmArgs& args, const PanelEpilogue& panel, int64_t i) {
+  return args.residual + (args.residual_offset ? args.residual_offset[i] : i * args.ldr) + panel.column;
+}
+
 /// One vector of outputs: `n` of them when Partial. Pointers are at this vector already, or null.
 template <Activation F, bool Partial>
 inline void epilogue_vector(const float* sums, const float* bias, const float* image_bias, int64_t gate,
@@ -102,11 +110,8 @@ void whole_epilogue(const GemmArgs& args, const PanelEpilogue& panel, int64_t ro
   for (int v = 0; v < kTileVecs; ++v) bias[v] = panel.bias ? load(panel.bias + v * kLanes) : zero();
   const Vec scale = set1(args.scale);
   for (int64_t i = row; i < row + rows; ++i, sums += kNr) {
-    float* out = args.c + (args.c_offset ? args.c_offset[i] : i * args.ldc) + panel.column;
-    const float* residual = nullptr;
-    if (Residual)
-      residual =
-          args.residual + (args.residual_offset ? args.residual_offset[i] : i * args.ldr) + panel.column;
+    float* out = output_row(args, panel, i);
+    const float* residual = Residual ? residual_row(args, panel, i) : nullptr;
 #pragma GCC unroll 8
     for (int v = 0; v < kOutputs; ++v) {
       Vec x = add(load(sums + v * kLanes), bias[v]);
@@ -130,11 +135,8 @@ void epilogue(const GemmArgs& args, const PanelEpilogue& panel, int64_t row, int
   const int64_t outputs = F == Activation::geglu ? panel.width / 2 : panel.width;
   const Vec scale = set1(args.scale);
   for (int64_t i = row; i < row + rows; ++i, sums += kNr) {
-    float* out = args.c + (args.c_offset ? args.c_offset[i] : i * args.ldc) + panel.column;
-    const float* residual = nullptr;
-    if (args.residual)
-      residual =
-          args.residual + (args.residual_offset ? args.residual_offset[i] : i * args.ldr) + panel.column;
+    float* out = output_row(args, panel, i);
+    const float* residual = args.residual ? residual_row(args, panel, i) : nullptr;
     const float* image_bias = nullptr;
     if (args.image_bias)
       image_bias = args.image_bias + i / args.rows_per_image * args.image_bias_stride + panel.column;
