@@ -114,8 +114,8 @@ std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t
 }
 
 int64_t batch_pixels(int64_t n, int64_t h, int64_t w) {
-  if (h > kMostPixels / w || h * w > kMostPixels / n) {
-    out_of_range("Expected at most " + std::to_string(kMostPixels) + " pixels but received " +
+  if (h > kMaxPixels / w || h * w > kMaxPixels / n) {
+    out_of_range("Expected at most " + std::to_string(kMaxPixels) + " pixels but received " +
                  std::to_string(n) + " images of " + std::to_string(h) + "x" + std::to_string(w));
   }
   return n * h * w;
@@ -123,9 +123,9 @@ int64_t batch_pixels(int64_t n, int64_t h, int64_t w) {
 
 std::vector<int64_t> Fields::integers(const char* key, int64_t least, int64_t most) const {
   const Napi::Array array = to_array(get(key), name(key));
-  constexpr uint32_t kMostElements = 64;
-  if (array.Length() > kMostElements) {
-    out_of_range("Expected at most " + std::to_string(kMostElements) + " elements in " + name(key) +
+  constexpr uint32_t kMaxElements = 64;
+  if (array.Length() > kMaxElements) {
+    out_of_range("Expected at most " + std::to_string(kMaxElements) + " elements in " + name(key) +
                  " but received " + std::to_string(array.Length()));
   }
   std::vector<int64_t> values;

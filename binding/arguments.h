@@ -11,10 +11,10 @@
 
 namespace nd_binding {
 
-constexpr int64_t kMostSide = int64_t{1} << 24;    // pixels along one side
-constexpr int64_t kMostPixels = int64_t{1} << 41;  // of a batch: byte counts of every layer stay below 2^63
-constexpr int64_t kMostWidth = int64_t{1} << 15;   // channels of any layer
-constexpr int64_t kMostBatch = int64_t{1} << 16;
+constexpr int64_t kMaxSide = int64_t{1} << 24;    // pixels along one side
+constexpr int64_t kMaxPixels = int64_t{1} << 41;  // of a batch: byte counts of every layer stay below 2^63
+constexpr int64_t kMaxWidth = int64_t{1} << 15;   // channels of any layer
+constexpr int64_t kMaxBatch = int64_t{1} << 16;
 
 /// Error texts: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
 int64_t to_integer(Napi::Value value, const std::string& name, int64_t least, int64_t most);
@@ -28,7 +28,7 @@ Napi::Array to_array(Napi::Value value, const std::string& name);
 std::vector<float> to_floats(Napi::Value value, const std::string& name, int64_t length);
 std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t length);
 
-/// Product of sizes of a batch of images; RangeError above kMostPixels.
+/// Product of sizes of a batch of images; RangeError above kMaxPixels.
 int64_t batch_pixels(int64_t n, int64_t h, int64_t w);
 
 /// An object's fields, named by their path in error texts.

@@ -12,9 +12,9 @@ struct ImageSizes {
 
 inline ImageSizes read_image_sizes(const Napi::CallbackInfo& info, size_t first, int64_t least) {
   ImageSizes sizes{};
-  sizes.n = to_integer(info[first], "n", 1, kMostBatch);
-  sizes.h = to_integer(info[first + 1], "h", least, kMostSide);
-  sizes.w = to_integer(info[first + 2], "w", least, kMostSide);
+  sizes.n = to_integer(info[first], "n", 1, kMaxBatch);
+  sizes.h = to_integer(info[first + 1], "h", least, kMaxSide);
+  sizes.w = to_integer(info[first + 2], "w", least, kMaxSide);
   sizes.pixels = batch_pixels(sizes.n, sizes.h, sizes.w);
   return sizes;
 }

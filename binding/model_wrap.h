@@ -11,7 +11,8 @@
 #include "arguments.h"
 #include "cancel_token.h"
 #include "core/error.h"
-#include "core/weights.h"
+#include "core/memory.h"
+#include "cpu/backend.h"
 #include "failure.h"
 #include "job.h"
 #include "source.h"
@@ -101,11 +102,10 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
         info.Env(), CancelTokenWrap::from(info[2], "cancel"),
         [config, source, loaded](const nd::CancelToken& cancel) {
           const nd::WeightTable table = source->build();
-          nd::Loader loader{table,   nd::best_kernels(), nd::ThreadPool::shared(),
-                            &cancel, source->precision,  source->stream};
+          nd::Loader loader(table, nd::cpu::CpuBackend::shared(), source->options, &cancel);
           auto model = std::make_unique<Model>(config, loader);
-          *loaded = std::make_shared<Held<Model>>(std::move(model), loader.packed_bytes);
-          nd::give_heap_back();
+          *loaded = std::make_shared<Held<Model>>(std::move(model), loader.packed_bytes());
+          nd::release_free_heap();
         },
         [loaded](Napi::Env env) -> Napi::Value {
           return Self::constructor(Addon::of(env)).New({Napi::External<Shared>::New(env, loaded.get())});

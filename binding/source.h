@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "core/weights.h"
+#include "nn/loader.h"
 #include "napi_all.h"
 
 namespace nd_binding {
@@ -19,8 +19,7 @@ struct Source {
     uint64_t offset = 0, bytes = 0;
   };
   std::vector<std::string> files;
-  nd::Precision precision = nd::Precision::automatic;
-  nd::Stream stream = nd::Stream::never;
+  nd::LoadOptions options;
   std::vector<Tensor> tensors;
 
   static Source read(Napi::Value value, const std::string& name);

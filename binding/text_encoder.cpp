@@ -4,15 +4,15 @@ namespace nd_binding {
 namespace {
 
 nd::TextEncoderConfig read_config(Napi::Value value) {
-  constexpr int64_t kMostTokens = int64_t{1} << 24;
+  constexpr int64_t kMaxTokens = int64_t{1} << 24;
   const Fields fields(value, "config");
   nd::TextEncoderConfig config;
-  config.vocab_size = fields.integer("vocabSize", 1, kMostTokens);
-  config.width = fields.integer("width", 1, kMostWidth);
+  config.vocab_size = fields.integer("vocabSize", 1, kMaxTokens);
+  config.width = fields.integer("width", 1, kMaxWidth);
   config.layers = fields.integer("layers", 0, 1000);
-  config.heads = fields.integer("heads", 1, kMostWidth);
-  config.intermediate = fields.integer("intermediate", 1, 8 * kMostWidth);
-  config.max_positions = fields.integer("maxPositions", 1, kMostTokens);
+  config.heads = fields.integer("heads", 1, kMaxWidth);
+  config.intermediate = fields.integer("intermediate", 1, 8 * kMaxWidth);
+  config.max_positions = fields.integer("maxPositions", 1, kMaxTokens);
   config.layer_norm_eps = static_cast<float>(fields.number("layerNormEps"));
   const std::string activation = fields.string("activation");
   if (activation != "quick_gelu" && activation != "gelu") {
@@ -37,7 +37,7 @@ Napi::Value TextEncoderWrap::load(const Napi::CallbackInfo& info) {
 Napi::Value TextEncoderWrap::encode(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const nd::TextEncoderConfig& config = held()->model().config();
-    const int64_t n = to_integer(info[1], "n", 1, kMostBatch);
+    const int64_t n = to_integer(info[1], "n", 1, kMaxBatch);
     const int64_t length = to_integer(info[2], "length", 1, config.max_positions);
     const int64_t skip = to_integer(info[3], "skip", 0, config.layers);
     const int64_t rows = batch_pixels(n, 1, length);

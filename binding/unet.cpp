@@ -4,25 +4,24 @@
 namespace nd_binding {
 namespace {
 
-constexpr int64_t kMostLayers = 100;
-constexpr int64_t kMostDepth = 1000;
-constexpr int64_t kMostTimesteps = 1 << 16;
+constexpr int64_t kMaxLayers = 100;
+constexpr int64_t kMaxDepth = 1000;
+constexpr int64_t kMaxTimesteps = 1 << 16;
 
 nd::UnetConfig read_config(Napi::Value value) {
   const Fields fields(value, "config");
   nd::UnetConfig config;
-  config.in_channels = fields.integer("inChannels", 1, kMostWidth);
-  config.out_channels = fields.integer("outChannels", 1, kMostWidth);
-  config.block_channels = fields.integers("blockChannels", 1, kMostWidth);
-  config.layers_per_block = fields.integers("layersPerBlock", 1, kMostLayers);
-  config.down_transformer_depth = fields.integers("downTransformerDepth", 0, kMostDepth);
-  config.up_transformer_depth = fields.integers("upTransformerDepth", 0, kMostDepth);
-  config.mid_transformer_depth = fields.integer("midTransformerDepth", -1, kMostDepth);
-  config.heads = fields.integers("heads", 1, kMostWidth);
-  config.context_width = fields.integer("contextWidth", 0, kMostWidth);
-  config.norm_groups = fields.integer("normGroups", 1, kMostWidth);
+  config.in_channels = fields.integer("inChannels", 1, kMaxWidth);
+  config.out_channels = fields.integer("outChannels", 1, kMaxWidth);
+  config.block_channels = fields.integers("blockChannels", 1, kMaxWidth);
+  config.layers_per_block = fields.integers("layersPerBlock", 1, kMaxLayers);
+  config.down_transformer_depth = fields.integers("downTransformerDepth", 0, kMaxDepth);
+  config.up_transformer_depth = fields.integers("upTransformerDepth", 0, kMaxDepth);
+  config.mid_transformer_depth = fields.integer("midTransformerDepth", -1, kMaxDepth);
+  config.heads = fields.integers("heads", 1, kMaxWidth);
+  config.context_width = fields.integer("contextWidth", 0, kMaxWidth);
+  config.norm_groups = fields.integer("normGroups", 1, kMaxWidth);
   config.norm_eps = static_cast<float>(fields.number("normEps"));
-  config.linear_projection = fields.boolean("linearProjection");
   config.flip_sin_to_cos = fields.boolean("flipSinToCos");
   config.freq_shift = static_cast<float>(fields.number("freqShift"));
   config.check();
@@ -36,10 +35,10 @@ struct Sizes {
 Sizes read_sizes(const Napi::CallbackInfo& info, const nd::UnetConfig& config, size_t first,
                  size_t length_index) {
   Sizes sizes{};
-  sizes.n = to_integer(info[first], "n", 1, kMostBatch);
-  sizes.h = to_integer(info[first + 1], "h", 1, kMostSide);
-  sizes.w = to_integer(info[first + 2], "w", 1, kMostSide);
-  sizes.length = to_integer(info[length_index], "length", config.has_attention() ? 1 : 0, kMostSide);
+  sizes.n = to_integer(info[first], "n", 1, kMaxBatch);
+  sizes.h = to_integer(info[first + 1], "h", 1, kMaxSide);
+  sizes.w = to_integer(info[first + 2], "w", 1, kMaxSide);
+  sizes.length = to_integer(info[length_index], "length", config.has_attention() ? 1 : 0, kMaxSide);
   batch_pixels(sizes.n, sizes.h, sizes.w);
   return sizes;
 }
@@ -55,7 +54,7 @@ CallOptions read_options(Napi::Value value) {
   if (value.IsUndefined() || value.IsNull()) return result;
   const Fields fields(value, "options");
   if (fields.has("tokenMerging")) result.options.token_merging = fields.number("tokenMerging");
-  if (fields.has("depth")) result.options.depth = fields.integer("depth", 0, kMostLayers * kMostDepth);
+  if (fields.has("depth")) result.options.depth = fields.integer("depth", 0, kMaxLayers * kMaxDepth);
   if (fields.has("reuse")) result.options.reuse = fields.boolean("reuse");
   if (fields.has("deep")) result.deep = DeepFeaturesWrap::from(fields.get("deep"), "options.deep");
   result.options.deep = result.deep.get();
@@ -89,18 +88,19 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
     input->context = to_floats(info[5], "context", sizes.n * sizes.length * config.context_width);
     const CallOptions call = read_options(info[7]);
     held()->model().check(call.options);
-    return compute<float>(info, 8, pixels * config.out_channels,
-                          [=](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
-                            model.predict(input->latents.data(), sizes.n, sizes.h, sizes.w,
-                                          input->timesteps.data(), input->context.data(), sizes.length, out,
-                                          &cancel, call.options);
-                          });
+    return compute<float>(
+        info, 8, pixels * config.out_channels,
+        [=](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
+          const nd::Conditioning conditioning{input->timesteps.data(), input->context.data(), sizes.length};
+          model.predict({input->latents.data(), sizes.n, sizes.h, sizes.w, conditioning}, out, &cancel,
+                        call.options);
+        });
   });
 }
 
 Napi::Value UnetWrap::prepare(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const int64_t n = to_integer(info[1], "n", 1, kMostTimesteps);
+    const int64_t n = to_integer(info[1], "n", 1, kMaxTimesteps);
     auto timesteps = std::make_shared<std::vector<float>>(to_floats(info[0], "timesteps", n));
     return call(info, 2, [=](nd::Unet& model, const nd::CancelToken& cancel) {
       model.prepare(timesteps->data(), n, &cancel);

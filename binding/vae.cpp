@@ -5,22 +5,22 @@ namespace nd_binding {
 namespace {
 
 nd::VaeConfig read_config(Napi::Value value) {
-  constexpr int64_t kMostCodes = int64_t{1} << 24;
+  constexpr int64_t kMaxCodes = int64_t{1} << 24;
   const Fields fields(value, "config");
   nd::VaeConfig config;
-  config.in_channels = fields.integer("inChannels", 1, kMostWidth);
-  config.out_channels = fields.integer("outChannels", 1, kMostWidth);
-  config.latent_channels = fields.integer("latentChannels", 1, kMostWidth);
-  config.block_channels = fields.integers("blockChannels", 1, kMostWidth);
+  config.in_channels = fields.integer("inChannels", 1, kMaxWidth);
+  config.out_channels = fields.integer("outChannels", 1, kMaxWidth);
+  config.latent_channels = fields.integer("latentChannels", 1, kMaxWidth);
+  config.block_channels = fields.integers("blockChannels", 1, kMaxWidth);
   config.layers_per_block = fields.integer("layersPerBlock", 1, 100);
-  config.norm_groups = fields.integer("normGroups", 1, kMostWidth);
+  config.norm_groups = fields.integer("normGroups", 1, kMaxWidth);
   config.mid_attention = fields.boolean("midAttention");
   config.quant_conv = fields.boolean("quantConv");
   config.post_quant_conv = fields.boolean("postQuantConv");
   if (fields.has("codebook")) {
     const Fields codebook(fields.get("codebook"), "config.codebook");
-    config.codebook_size = codebook.integer("size", 1, kMostCodes);
-    config.codebook_width = codebook.integer("width", 1, kMostWidth);
+    config.codebook_size = codebook.integer("size", 1, kMaxCodes);
+    config.codebook_width = codebook.integer("width", 1, kMaxWidth);
   }
   config.check();
   return config;

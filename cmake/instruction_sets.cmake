@@ -1,9 +1,9 @@
 # One translation unit for each instruction set, with its own flags; everything else is built for the baseline, so that
 # the library loads on any CPU of its architecture and dispatch.cpp chooses.
 function(nd_kernels source definition)
-  target_sources(engine PRIVATE cpp/kernels/simd/${source})
+  target_sources(engine PRIVATE cpp/cpu/kernels/simd/${source})
   target_compile_definitions(engine PUBLIC ${definition})
-  set_source_files_properties(cpp/kernels/simd/${source} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  set_source_files_properties(cpp/cpu/kernels/simd/${source} PROPERTIES COMPILE_OPTIONS "${ARGN}")
 endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")

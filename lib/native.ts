@@ -30,7 +30,7 @@ export type Precision = 'auto' | 'f32' | 'bf16' | 'int8'
  * Which matrices are read from their file and packed whenever a layer needs them, and take no memory meanwhile: none,
  * those that work once a picture or less often, or all.
  */
-export type Stream = 'never' | 'rare' | 'always'
+export type Residency = 'all' | 'per-step' | 'none'
 
 /** One tensor of a model under its canonical (diffusers) name; shape in torch order, outermost first. */
 export interface TensorEntry {
@@ -52,8 +52,8 @@ export interface ModelSource {
   tensors: TensorEntry[]
   /** How much precision the products may give up; 'auto' (the default) follows the stored weights and the CPU. */
   precision?: Precision
-  /** Default: 'never'. Calls of a model that streams reject with code IO where its file has changed or cannot be read. */
-  stream?: Stream
+  /** Default: 'all'. Calls of a model with streamed weights reject with code IO where its file has changed or cannot be read. */
+  residency?: Residency
 }
 
 /** CLIP text model. Tensor names: `embeddings.token_embedding.weight`, `encoder.layers.0.self_attn.q_proj.weight`, … */
@@ -84,7 +84,7 @@ export interface UnetConfig {
   normGroups: number
   normEps: number
   /** proj_in and proj_out are linear layers (SD 2) and not 1×1 convolutions; the numbers are the same. */
-  linearProjection: boolean
+  linearProjection?: boolean
   /** Order of the sinusoidal embedding, cosine first (SD) or sine first; and its frequency shift. */
   flipSinToCos: boolean
   freqShift: number

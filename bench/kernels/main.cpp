@@ -111,8 +111,8 @@ int main(int argc, char** argv) {
     // Tables that differ in their narrow products share the rest.
     if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
     for (const auto& c : cases::kGemms) gemm(table, c, peak);
-    const LowAttention plain = {table.attention_packed_floats, table.attention_pack,
-                                table.attention_scratch_floats, table.attention};
+    const AttentionKernel plain = {table.attention_packed_floats, table.attention_pack,
+                                   table.attention_scratch_floats, table.attention};
     for (const auto& c : cases::kAttentions) attention(table.name, "attention", plain, c, peak);
     bandwidth_bound(table);
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/low_matrix.h"
+#include "cpu/kernels/reduced_gemm.h"
 #include "peak.h"
 #include "timing.h"
 
@@ -15,7 +15,7 @@ int64_t round_up(int64_t x, int64_t multiple) {
   return (x + multiple - 1) / multiple * multiple;
 }
 
-void product(const Kernels& table, const char* kind, const LowMatrix& low, const cases::Gemm& c,
+void product(const Kernels& table, const char* kind, const ReducedGemm& low, const cases::Gemm& c,
              double peak) {
   const std::string name = std::string("gemm-") + kind + " " + c.layer + " " + std::to_string(c.m) + "x" +
                            std::to_string(c.n) + "x" + std::to_string(c.k);
@@ -41,7 +41,7 @@ void product(const Kernels& table, const char* kind, const LowMatrix& low, const
   const int64_t pixels = c.m + (c.runs - 1) * width + taps;
   Buffer floats(pixels * channels), weights(table.nr * k), a(pixels * padded * low.element_bytes / 4 + 16),
       scales(pixels * per_pixel * 2), out(c.m * columns), bias(c.n + 64), residual(c.m * columns);
-  LowGemmArgs args;
+  ReducedGemmArgs args;
   args.panel_bytes = low.panel_bytes(groups.data(), count);
   Buffer b(panels * args.panel_bytes / 4);
   std::vector<const float*> rows;
@@ -78,7 +78,7 @@ void product(const Kernels& table, const char* kind, const LowMatrix& low, const
   print(table.name, name, time, 2.0 * static_cast<double>(c.m * c.n * c.k), peak);
 }
 
-void conversion(const Kernels& table, const char* kind, const LowMatrix& low, bool normalise) {
+void conversion(const Kernels& table, const char* kind, const ReducedGemm& low, bool normalise) {
   const std::string name = std::string("convert-") + kind + (normalise ? " affine silu" : "") + " 4096x320";
   if (!wanted(name)) return;
   const int64_t rows = 4096, c = 320;
@@ -94,7 +94,7 @@ void conversion(const Kernels& table, const char* kind, const LowMatrix& low, bo
 
 }  // namespace
 
-void attention(const std::string& table, const std::string& kind, const LowAttention& kernel,
+void attention(const std::string& table, const std::string& kind, const AttentionKernel& kernel,
                const cases::Attention& c, double peak) {
   const std::string name = kind + " " + c.layer + " " + std::to_string(c.q_len) + "x" +
                            std::to_string(c.k_len) + "x" + std::to_string(c.head_dim) + " heads " +

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "cases.h"
-#include "kernels/low_matrix.h"
+#include "cpu/kernels/reduced_gemm.h"
 
 namespace nd::bench {
 
@@ -48,7 +48,7 @@ void print_peak(const std::string& table, const std::string& compute, double pea
 void print(const std::string& table, const std::string& name, double time, double operations, double peak);
 void print_bandwidth(const std::string& table, const std::string& name, double time, double bytes);
 
-void attention(const std::string& table, const std::string& kind, const LowAttention& kernel,
+void attention(const std::string& table, const std::string& kind, const AttentionKernel& kernel,
                const cases::Attention& c, double peak);
 /// Narrow matrix products and attention on the shapes of real layers, where the table has them.
 void narrow_products(const Kernels& table);

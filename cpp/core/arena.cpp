@@ -1,7 +1,5 @@
 #include "core/arena.h"
 
-#include <sys/mman.h>
-
 #include <limits>
 #include <string>
 
@@ -10,7 +8,7 @@
 namespace nd {
 
 namespace {
-// In measuring mode pointers are offsets from here, so that none is null.
+// In measuring mode addresses are offsets from here, so that none is null.
 constexpr uintptr_t kMeasuringBase = 1u << 20;
 constexpr size_t kOpenEnd = std::numeric_limits<size_t>::max() / 2;
 
@@ -42,26 +40,19 @@ void Arena::reserve(size_t bytes) {
   bytes = round_up(bytes);
   if (bytes <= capacity_) return;
   free();
-  void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (block == MAP_FAILED)
-    throw Error(ErrorCode::out_of_memory,
-                "Could not allocate " + std::to_string(bytes >> 20) + " MB of working memory");
-#ifdef MADV_HUGEPAGE
-  madvise(block, bytes, MADV_HUGEPAGE);
-#endif
-  base_ = static_cast<uint8_t*>(block);
+  base_ = memory_->allocate(bytes);
   capacity_ = bytes;
   reset();
 }
 
 void Arena::free() {
-  if (base_) munmap(base_, capacity_);
-  base_ = nullptr;
+  if (base_) memory_->release(base_, capacity_);
+  base_ = {};
   capacity_ = 0;
   reset();
 }
 
-void* Arena::allocate(size_t bytes) {
+Address Arena::allocate(size_t bytes) {
   bytes = round_up(bytes);
   auto best = gaps_.end();
   for (auto gap = gaps_.begin(); gap != gaps_.end(); ++gap)
@@ -73,15 +64,14 @@ void* Arena::allocate(size_t bytes) {
   if (length > bytes) gaps_[offset + bytes] = length - bytes;
   used_[offset] = bytes;
   if (offset + bytes > peak_) peak_ = offset + bytes;
-  if (measuring_) return reinterpret_cast<void*>(kMeasuringBase + offset);
+  if (measuring_) return {kMeasuringBase + offset};
   if (offset + bytes > capacity_)
     throw Error(ErrorCode::out_of_memory, "Working memory was planned too small: a defect of the engine");
   return base_ + offset;
 }
 
-void Arena::release(void* pointer) {
-  const size_t offset = measuring_ ? reinterpret_cast<uintptr_t>(pointer) - kMeasuringBase
-                                   : static_cast<size_t>(static_cast<uint8_t*>(pointer) - base_);
+void Arena::release(Address address) {
+  const size_t offset = measuring_ ? address.value - kMeasuringBase : address - base_;
   auto entry = used_.find(offset);
   if (entry == used_.end()) return;
   size_t begin = entry->first, length = entry->second;

@@ -8,6 +8,7 @@
 #pragma once
 #include <vector>
 
+#include "nn/backend.h"
 #include "vae/chain.h"
 
 namespace nd {
@@ -18,26 +19,14 @@ struct Plan {
   size_t first = 0, last = 0;
   std::vector<size_t> cuts;  // where segments end, ascending; the last one is `last`
   int64_t rows = 0;          // of output in one band
-  bool halves = false;       // whole images as halves (2⁻¹² of a value is lost), not as floats
+  bool fp16 = false;         // whole images in half precision (2⁻¹² of a value is lost)
 
   bool banded() const { return first < last; }
 };
 
-/// An image outside of the run's memory, [c][h][w], of which x · scale + shift is read.
-struct PlanarSource {
-  const float* data = nullptr;
-  Side side;
-  float scale = 1, shift = 0;
-};
-
-/// Links plan.first … plan.last of an image in `x`, or in `planes` where x is empty; the result goes to `out`
-/// ([c][h][w]), or is returned where out is null.
-Feature run_in_bands(Run& run, const Chain& chain, const Plan& plan, Feature x, const PlanarSource& planes,
-                     float* out);
-
-/// Rows [y, y + rows) of an image [c][h][w] → [1][rows][w][c].
-Feature read_planes(Run& run, const PlanarSource& planes, Rows rows);
-/// Rows of x, whose first one is row `first` of the image, to an image [c][h][w].
-void write_planes(Run& run, const Feature& x, int64_t first, Rows rows, int64_t height, float* out);
+/// Links plan.first … plan.last of an image in `x`, or in `source` where x is empty; the result goes to
+/// `target`, or is returned where that is null.
+Tensor run_in_bands(ForwardContext& ctx, const Chain& chain, const Plan& plan, Tensor x,
+                    const PlanarSource& source, const PlanarTarget* target);
 
 }  // namespace nd

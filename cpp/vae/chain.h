@@ -4,8 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "nn/conv2d.h"
-#include "nn/norm.h"
+#include "nn/backend.h"
 #include "nn/res_block.h"
 
 namespace nd {
@@ -23,22 +22,9 @@ struct Link {
   bool downsamples() const { return conv->options().stride == 2; }
 };
 
-/// Rows [begin, end) of an image.
-struct Rows {
-  int64_t begin = 0, end = 0;
-  int64_t count() const { return end - begin; }
-};
-
-/// Height, width and channels of an image.
-struct Side {
-  int64_t h = 0, w = 0, c = 0;
-  int64_t row() const { return w * c; }
-  int64_t size() const { return h * row(); }
-};
-
-/// What passes from one link to the next: x, and the residual that is open.
-struct Passage {
-  Feature x, residual;
+/// The activations between two links: x, and the residual that is open.
+struct Activations {
+  Tensor x, residual;
 };
 
 class Chain {
@@ -59,16 +45,17 @@ class Chain {
   bool normalises() const;
 
   /// Images before each link and after the last one.
-  std::vector<Side> sides(Side input) const;
+  std::vector<ImageShape> shapes(ImageShape input) const;
 
   /// Links [first, last). factors: what GroupNorm::affine gives, for each of all links, empty where there is
   /// no norm; null: the norms are those of what they get. keep_open: a residual that is open at the end is
   /// wanted.
-  Passage run(Run& run, Passage in, size_t first, size_t last, const Feature* factors, bool keep_open) const;
+  Activations run(ForwardContext& ctx, Activations in, size_t first, size_t last, const Tensor* factors,
+                  bool keep_open) const;
 
   /// Rows before link `first` that rows `out` behind link last − 1 depend on. A band begins at an even row:
   /// tiles of Winograd convolutions and halved rows lie in it as they do in the whole image.
-  Rows input_rows(const std::vector<Side>& sides, size_t first, size_t last, Rows out) const;
+  Rows input_rows(const std::vector<ImageShape>& shapes, size_t first, size_t last, Rows out) const;
   /// The row behind link last − 1 that a band's first one is, when `row` is the first one before link
   /// `first`.
   int64_t output_row(size_t first, size_t last, int64_t row) const;

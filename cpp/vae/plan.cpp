@@ -10,8 +10,8 @@ namespace {
 // Rows in one band: fewer need less memory and compute more rows twice, where bands meet.
 constexpr int64_t kRows[] = {64, 32, 16};
 
-/// What halves must save to be chosen: floats lose nothing.
-constexpr double kHalves = 1.05;
+/// What half precision must save to be chosen: float32 loses nothing.
+constexpr double kMinSaving = 1.05;
 
 /// How many levels, counted from the highest resolution, are run in each way; each number includes those
 /// before.
@@ -47,16 +47,16 @@ Plan make_plan(const Chain& chain, const Depths& depths, int64_t rows) {
 }
 
 /// Multiplications of links [first, last) for one band of output rows, or for the whole image.
-double work(const Chain& chain, const std::vector<Side>& sides, size_t first, size_t last,
+double work(const Chain& chain, const std::vector<ImageShape>& shapes, size_t first, size_t last,
             std::optional<Rows> out) {
   double sum = 0;
-  Rows in = out ? chain.input_rows(sides, first, last, *out) : Rows{0, sides[first].h};
+  Rows in = out ? chain.input_rows(shapes, first, last, *out) : Rows{0, shapes[first].h};
   int64_t rows = in.count();
   for (size_t i = first; i < last; ++i) {
     const Link& link = chain.links()[i];
     if (link.upsamples()) rows *= 2;
     if (link.downsamples()) rows /= 2;
-    const double pixels = static_cast<double>(rows * sides[i + 1].w);
+    const double pixels = static_cast<double>(rows * shapes[i + 1].w);
     const double each = static_cast<double>(link.conv->in() * link.conv->out());
     // Doubling is folded into four 2×2 convolutions; Winograd makes 4 multiplications of 9.
     sum += pixels * each * (link.downsamples() ? 9 : 4);
@@ -65,13 +65,13 @@ double work(const Chain& chain, const std::vector<Side>& sides, size_t first, si
   return sum;
 }
 
-double cost(const Chain& chain, const std::vector<Side>& sides, const Plan& plan) {
-  double sum = work(chain, sides, 0, plan.first, {});
-  sum += work(chain, sides, plan.last, chain.links().size(), {});
+double cost(const Chain& chain, const std::vector<ImageShape>& shapes, const Plan& plan) {
+  double sum = work(chain, shapes, 0, plan.first, {});
+  sum += work(chain, shapes, plan.last, chain.links().size(), {});
   const auto pass = [&](size_t first, size_t last) {
-    const int64_t height = sides[last].h, bands = (height + plan.rows - 1) / plan.rows, middle = bands / 2;
+    const int64_t height = shapes[last].h, bands = (height + plan.rows - 1) / plan.rows, middle = bands / 2;
     const Rows rows{middle * plan.rows, std::min(height, (middle + 1) * plan.rows)};
-    sum += work(chain, sides, first, last, rows) * static_cast<double>(height) /
+    sum += work(chain, shapes, first, last, rows) * static_cast<double>(height) /
            static_cast<double>(rows.count());
   };
   size_t first = plan.first;
@@ -102,9 +102,9 @@ std::vector<Depths> all_depths(const Chain& chain) {
 
 }  // namespace
 
-Plan choose_plan(const Chain& chain, const Side& input, size_t most,
+Plan choose_plan(const Chain& chain, const ImageShape& input, size_t most,
                  const std::function<size_t(const Plan&)>& bytes) {
-  const std::vector<Side> sides = chain.sides(input);
+  const std::vector<ImageShape> shapes = chain.shapes(input);
   struct Candidate {
     Plan plan;
     double cost;
@@ -113,11 +113,11 @@ Plan choose_plan(const Chain& chain, const Side& input, size_t most,
   for (const Depths& depths : all_depths(chain))
     for (const int64_t rows : kRows) {
       Plan plan = make_plan(chain, depths, rows);
-      const double time = cost(chain, sides, plan);
+      const double time = cost(chain, shapes, plan);
       candidates.push_back({plan, time});
       if (depths.banded == 0) break;
-      plan.halves = true;
-      candidates.push_back({std::move(plan), time * kHalves});
+      plan.fp16 = true;
+      candidates.push_back({std::move(plan), time * kMinSaving});
     }
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });

@@ -2,11 +2,11 @@
 // ReLU and no norms, that stand in for the KL autoencoder's at a hundredth of the work.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
-#include "core/cancel.h"
-#include "core/weights.h"
-#include "nn/run.h"
+#include "nn/loader.h"
+#include "nn/workspace.h"
 #include "vae/chain.h"
 #include "vae/plan.h"
 
@@ -55,16 +55,17 @@ class TinyVae {
   void trim() { workspace_.trim(); }
 
  private:
-  void forward(Run& run, const Chain& chain, const PlanarSource& source, const Plan& plan, float* out) const;
-  Plan plan(const Chain& chain, const Side& side, size_t most) const;
-  size_t bytes(const Chain& chain, const Side& side, const Plan& plan) const;
-  void convert(const Chain& chain, const float* in, int64_t n, const Side& side, size_t most, float* out,
-               const CancelToken* cancel);
+  void forward(ForwardContext& ctx, const Chain& chain, const PlanarSource& source, const Plan& plan,
+               const PlanarTarget& target) const;
+  Plan plan(const Chain& chain, const ImageShape& shape, size_t most) const;
+  size_t bytes(const Chain& chain, const ImageShape& shape, const Plan& plan) const;
+  void convert(const Chain& chain, const float* in, int64_t n, const ImageShape& shape, size_t most,
+               float* out, const CancelToken* cancel);
   const Chain& encoder() const;
 
   TinyVaeConfig config_;
-  const Kernels& kernels_;
-  std::vector<Conv2d> encoder_layers_, decoder_layers_;
+  Backend& backend_;
+  std::vector<std::unique_ptr<Conv2d>> encoder_layers_, decoder_layers_;
   Chain encoder_, decoder_;
   Workspace workspace_;
 };

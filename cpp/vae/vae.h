@@ -2,11 +2,10 @@
 // diffusers.
 #pragma once
 #include <cstdint>
+#include <memory>
 
-#include "core/cancel.h"
-#include "core/weights.h"
-#include "nn/run.h"
-#include "vae/codebook.h"
+#include "nn/loader.h"
+#include "nn/workspace.h"
 #include "vae/coder.h"
 #include "vae/config.h"
 
@@ -36,7 +35,7 @@ class Vae {
   size_t encode_bytes(int64_t h, int64_t w, size_t most) const;
   size_t decode_bytes(int64_t h, int64_t w, size_t most) const;
 
-  /// How such a call would be run.
+  /// How such a call would be ctx.
   Plan encode_plan(int64_t h, int64_t w, size_t most) const;
   Plan decode_plan(int64_t h, int64_t w, size_t most) const;
 
@@ -52,13 +51,13 @@ class Vae {
  private:
   const Codebook& codebook() const;
   template <class Coder>
-  size_t measure(const Coder& coder, const Side& side, const Plan& plan) const;
+  size_t measure(const Coder& coder, const ImageShape& shape, const Plan& plan) const;
 
   VaeConfig config_;
-  const Kernels& kernels_;
+  Backend& backend_;
   Encoder encoder_;
   Decoder decoder_;
-  Codebook codebook_;
+  std::unique_ptr<Codebook> codebook_;  // or null
   Workspace workspace_;
 };
 

@@ -1,4 +1,4 @@
-import type { ModelSource, Stream, TensorType } from '../native.js'
+import type { ModelSource, Residency, TensorType } from '../native.js'
 import type { GenerateRequest } from '../options.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { isGuided } from './prompt.js'
@@ -26,10 +26,10 @@ export function chooseStreams(
 ): { frugal: boolean } {
   const { textEncoder, unet, vae } = parts
   const quantized = unet.source.tensors.some(({ type }) => !FLOATS.includes(type))
-  const choose = (automatic: Stream): Stream =>
-    lowMemory === undefined ? automatic : lowMemory ? 'always' : 'never'
-  unet.source.stream = choose('rare')
-  for (const part of [vae, textEncoder]) if (part) part.source.stream = choose(quantized ? 'always' : 'rare')
+  const choose = (automatic: Residency): Residency =>
+    lowMemory === undefined ? automatic : lowMemory ? 'none' : 'all'
+  unet.source.residency = choose('per-step')
+  for (const part of [vae, textEncoder]) if (part) part.source.residency = choose(quantized ? 'none' : 'per-step')
   return { frugal: lowMemory ?? quantized }
 }
 

@@ -6,9 +6,10 @@
 #include "cases.h"
 #include "harness.h"
 #include "tables.h"
-#include "kernels/low_matrix.h"
+#include "cpu/kernels/reduced_gemm.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kEps = 0x1p-23;
@@ -16,7 +17,7 @@ constexpr double kEps = 0x1p-23;
 /// Every attention that this CPU can run; the last one is the reference.
 struct Variant {
   std::string name;
-  LowAttention kernel;
+  AttentionKernel kernel;
   bool narrow;  // its products multiply bfloat16
 };
 
@@ -90,7 +91,7 @@ struct Problem {
     return a;
   }
 
-  Floats run(const LowAttention& kernel, int64_t cut, std::string& why) {
+  Floats run(const AttentionKernel& kernel, int64_t cut, std::string& why) {
     Floats out(c.batch * c.q_len * ldo, 1);
     const AttentionArgs a = args(out.get());
     Floats packed(kernel.packed_floats(a)), scratch(kernel.scratch_floats(a));

@@ -84,7 +84,7 @@ std::string walk(Bytes bytes, MakePlan make_plan, Call call, int64_t c, int64_t 
     call(most, found);
     const std::vector<double> errors = row_errors(found, whole, c, h, w);
     const Plan plan = make_plan(most);
-    const double tolerance = plan.halves ? kHalves : kFloats;
+    const double tolerance = plan.fp16 ? kHalves : kFloats;
     for (size_t y = 0; y < errors.size(); ++y)
       if (!(errors[y] <= tolerance))
         return std::to_string(needed) + " bytes: row " + std::to_string(y) + " is off by " + text(errors[y]);

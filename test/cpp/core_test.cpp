@@ -6,8 +6,9 @@
 #include "core/arena.h"
 #include "core/error.h"
 #include "core/thread_pool.h"
+#include "cpu/context.h"
 #include "harness.h"
-#include "kernels/kernels.h"
+#include "cpu/kernels/kernels.h"
 
 namespace nd::test {
 namespace {
@@ -20,9 +21,9 @@ void test(const std::string& name, Check check) {
 /// The same pseudo-random sequence of allocations; returns offsets from the first pointer.
 std::vector<intptr_t> exercise(Arena& arena, const std::string& seed) {
   Random random(seed);
-  std::vector<void*> live;
+  std::vector<Address> live;
   std::vector<intptr_t> offsets;
-  char* first = nullptr;
+  Address first;
   for (int i = 0; i < 400; ++i) {
     if (live.size() > 3 && random.below(2)) {
       const size_t at = static_cast<size_t>(random.below(static_cast<int64_t>(live.size())));
@@ -30,12 +31,12 @@ std::vector<intptr_t> exercise(Arena& arena, const std::string& seed) {
       live.erase(live.begin() + static_cast<int64_t>(at));
       continue;
     }
-    char* p = static_cast<char*>(arena.allocate(static_cast<size_t>(1 + random.below(5000))));
+    const Address p = arena.allocate(static_cast<size_t>(1 + random.below(5000)));
     if (!first) first = p;
-    offsets.push_back(reinterpret_cast<intptr_t>(p) - reinterpret_cast<intptr_t>(first));
+    offsets.push_back(static_cast<intptr_t>(p.value) - static_cast<intptr_t>(first.value));
     live.push_back(p);
   }
-  for (void* p : live) arena.release(p);
+  for (const Address p : live) arena.release(p);
   return offsets;
 }
 
@@ -55,12 +56,11 @@ void arena() {
   test("core/arena aligns and reuses", [] {
     Arena arena;
     arena.reserve(1000);
-    void* a = arena.allocate(1);
-    void* b = arena.allocate(100);
-    if (reinterpret_cast<uintptr_t>(a) % 64 || reinterpret_cast<uintptr_t>(b) % 64)
-      return "not aligned to 64 bytes";
-    std::memset(a, 1, 1);
-    std::memset(b, 2, 100);
+    const Address a = arena.allocate(1);
+    const Address b = arena.allocate(100);
+    if (a.value % 64 || b.value % 64) return "not aligned to 64 bytes";
+    std::memset(cpu::pointer<void>(a), 1, 1);
+    std::memset(cpu::pointer<void>(b), 2, 100);
     arena.release(a);
     if (arena.allocate(64) != a) return "the gap was not reused";
     arena.release(b);
@@ -70,10 +70,10 @@ void arena() {
   test("core/arena neighbouring gaps join", [] {
     Arena arena;
     arena.begin_measuring();
-    void* a = arena.allocate(64);
-    void* b = arena.allocate(64);
-    void* c = arena.allocate(64);
-    void* d = arena.allocate(64);
+    const Address a = arena.allocate(64);
+    const Address b = arena.allocate(64);
+    const Address c = arena.allocate(64);
+    const Address d = arena.allocate(64);
     arena.release(a);
     arena.release(c);
     arena.release(b);
@@ -185,7 +185,7 @@ void thread_pool() {
 void tables() {
   test("core/kernels ref is last and names differ", [] {
     int count = 0;
-    const Kernels* const* list = available_kernels(&count);
+    const cpu::Kernels* const* list = cpu::available_kernels(&count);
     std::set<std::string> names;
     for (int i = 0; i < count; ++i) names.insert(list[i]->name);
     return count > 0 && names.size() == static_cast<size_t>(count) &&
@@ -198,7 +198,7 @@ void tables() {
     setenv("NODE_DIFFUSION_KERNELS", "sse9", 1);
     std::string why = "no error";
     try {
-      best_kernels();
+      cpu::best_kernels();
     } catch (const Error& error) {
       why = error.code() == ErrorCode::invalid_argument &&
                     std::string(error.what()).find("ref") != std::string::npos
@@ -206,7 +206,7 @@ void tables() {
                 : error.what();
     }
     setenv("NODE_DIFFUSION_KERNELS", "ref", 1);
-    if (why.empty() && std::string(best_kernels().name) != "ref") why = "the cap was ignored";
+    if (why.empty() && std::string(cpu::best_kernels().name) != "ref") why = "the cap was ignored";
     return why;
   });
 }

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <map>
 
 #include "core/error.h"
 #include "harness.h"
@@ -22,6 +23,13 @@ std::vector<int64_t> numbers_after(const std::string& text, const char* key, siz
 }
 
 }  // namespace
+
+Backend& backend_of(const cpu::Kernels* kernels) {
+  static std::map<const cpu::Kernels*, cpu::CpuBackend> backends;
+  int count = 0;
+  if (!kernels) kernels = cpu::available_kernels(&count)[0];
+  return backends.try_emplace(kernels, *kernels, ThreadPool::shared()).first->second;
+}
 
 void add_safetensors(WeightTable& table, const std::string& path) {
   std::ifstream file(path, std::ios::binary);

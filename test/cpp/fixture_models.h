@@ -7,14 +7,18 @@
 #include <vector>
 
 #include "core/thread_pool.h"
-#include "core/weights.h"
+#include "cpu/backend.h"
 #include "harness.h"
+#include "nn/loader.h"
 #include "unet/config.h"
 
 namespace nd::test {
 
 /// The table of a sound safetensors file as Python writes it; TypeScript has the parser for all others.
 void add_safetensors(WeightTable& table, const std::string& path);
+
+/// The CPU with these kernels, or with the best that it can run.
+Backend& backend_of(const cpu::Kernels* kernels = nullptr);
 
 /// Numbers in [−1, 1) that depend on `seed` alone.
 std::vector<float> noise(const std::string& seed, int64_t count);
@@ -26,12 +30,10 @@ UnetConfig unet_config();
 template <class Model, class Config>
 std::unique_ptr<Model> load_model(const char* file, const Config& config, const CancelToken* cancel = nullptr,
                                   Precision precision = Precision::automatic,
-                                  const Kernels* kernels = nullptr) {
+                                  const cpu::Kernels* kernels = nullptr) {
   WeightTable table;
   add_safetensors(table, std::string(ND_FIXTURES) + "/models/" + file);
-  int count = 0;
-  if (!kernels) kernels = available_kernels(&count)[0];
-  Loader loader{table, *kernels, ThreadPool::shared(), cancel, precision};
+  Loader loader(table, backend_of(kernels), {precision}, cancel);
   return std::make_unique<Model>(config, loader);
 }
 

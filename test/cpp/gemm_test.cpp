@@ -6,9 +6,10 @@
 #include "cases.h"
 #include "harness.h"
 #include "tables.h"
-#include "kernels/kernels.h"
+#include "cpu/kernels/kernels.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kEps = 0x1p-23;

@@ -3,9 +3,9 @@
 #ifdef ND_X86_KERNELS
 #define ND_ISA avx2_evex_vnni
 #define ND_VNNI "%{evex%}"
-#include "kernels/simd/low_avx2.inc.h"
+#include "cpu/kernels/simd/low_avx2.inc.h"
 
 namespace nd::test {
-const LowMatrix avx2_evex_vnni_i8 = avx2_evex_vnni::make_i8();
+const cpu::ReducedGemm avx2_evex_vnni_i8 = cpu::avx2_evex_vnni::make_i8();
 }  // namespace nd::test
 #endif

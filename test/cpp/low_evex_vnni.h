@@ -1,10 +1,10 @@
 // AVX-VNNI's table with AVX-512's encoding of the same instruction: most machines that run tests have only
 // that one.
 #pragma once
-#include "kernels/low_matrix.h"
+#include "cpu/kernels/reduced_gemm.h"
 
 namespace nd::test {
 #ifdef ND_X86_KERNELS
-extern const LowMatrix avx2_evex_vnni_i8;
+extern const cpu::ReducedGemm avx2_evex_vnni_i8;
 #endif
 }  // namespace nd::test

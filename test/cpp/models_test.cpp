@@ -12,12 +12,13 @@
 #include "core/error.h"
 #include "fixture_models.h"
 #include "harness.h"
-#include "nn/packed_matrix.h"
+#include "cpu/layers/packed_matrix.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 /// A model, its weights' file, and one call of it that fills `out`.
@@ -61,7 +62,7 @@ void call_unet(Unet& model, const CancelToken* cancel, std::vector<float>& out) 
                            context = noise("context", 2 * 9 * 20);
   const float timesteps[] = {981.0f, 17.5f};
   out.resize(latents.size());
-  model.predict(latents.data(), 2, 16, 24, timesteps, context.data(), 9, out.data(), cancel);
+  model.predict({latents.data(), 2, 16, 24, {timesteps, context.data(), 9}}, out.data(), cancel);
 }
 
 void call_vae(Vae& model, const CancelToken* cancel, std::vector<float>& out) {
@@ -163,9 +164,8 @@ std::string read_after(Change change) {
     WeightTable table;
     table.add("w", TensorType::f32, {64}, false, table.add_file(path), 0, 256);
     change(path);
-    int count = 0;
     std::vector<float> out(64);
-    table.find("w").read(*available_kernels(&count)[0], 0, 64, out.data());
+    table.find("w").read(scalar_decoders, 0, 64, out.data());
   } catch (const Error& error) {
     message = error.code() == ErrorCode::io ? error.what() : std::string("wrong code: ") + error.what();
   }
@@ -191,13 +191,12 @@ void files() {
     {
       WeightTable table;
       table.add("w", TensorType::f32, {100000}, false, table.add_file(path), 0, 400000);
-      int count = 0;
       Random random("order");
       std::vector<float> out(100000);
       for (int i = 0; i < 200 && why.empty(); ++i) {
         const int64_t begin = i == 0 ? 0 : random.below(100000);
         const int64_t length = i == 0 ? 100000 : 1 + random.below(100000 - begin) % (i % 2 ? 50 : 60000);
-        table.find("w").read(*available_kernels(&count)[0], begin, length, out.data());
+        table.find("w").read(scalar_decoders, begin, length, out.data());
         if (std::memcmp(out.data(), values.data() + begin, static_cast<size_t>(length) * 4) != 0)
           why = "wrong from " + std::to_string(begin);
       }
@@ -222,12 +221,12 @@ void memory() {
     std::free(std::malloc(30 << 20));
     std::vector<std::unique_ptr<char[]>> small;
     WeightTable none;
-    int count = 0;
-    Loader loader{none, *available_kernels(&count)[0], ThreadPool::shared()};
+    const Device& device = static_cast<CpuBackend&>(backend_of()).device();
+    Loader loader(none, backend_of());
     {
       std::vector<PackedMatrix> matrices;
       for (int i = 0; i < 40; ++i) {
-        matrices.emplace_back(loader, Compute::f32, 1024, Inner{1, 1, i % 2 ? 1024 : 256},
+        matrices.emplace_back(device, loader, Compute::f32, 1024, Inner{1, 1, i % 2 ? 1024 : 256},
                               RowSource{[](int64_t, float* row) { std::fill_n(row, 256, 1.0f); }, nullptr});
         small.push_back(std::make_unique<char[]>(1000));
       }

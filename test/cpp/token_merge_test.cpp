@@ -7,10 +7,12 @@
 #include "core/thread_pool.h"
 #include "fixture_models.h"
 #include "harness.h"
-#include "nn/attention.h"
-#include "nn/token_merge.h"
+#include "nn/workspace.h"
+#include "cpu/layers/attention.h"
+#include "cpu/layers/token_merge.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kTolerance = 1e-5;
@@ -94,31 +96,31 @@ struct Plain {
 };
 
 /// Runs as a model does: planned first.
-void run(const Kernels& kernels, const std::function<void(Run&)>& work) {
-  Workspace workspace;
-  workspace.run(kernels, nullptr, work);
+void run(const Kernels& kernels, const std::function<void(Context&)>& work) {
+  Workspace workspace(backend_of(&kernels));
+  workspace.run(nullptr, [&](ForwardContext& ctx) { work(Context::of(ctx)); });
 }
 
-Feature feature(Run& run, const std::vector<float>& values, int64_t n, int64_t h, int64_t w, int64_t c) {
-  Feature x(run, n, h, w, c);
-  if (!run.measuring()) std::copy(values.begin(), values.end(), x.data());
+Tensor feature(Context& ctx, const std::vector<float>& values, int64_t n, int64_t h, int64_t w, int64_t c) {
+  Tensor x(ctx, n, h, w, c);
+  if (!ctx.measuring()) std::copy(values.begin(), values.end(), data(x));
   return x;
 }
 
-std::vector<float> values_of(Run& run, const Feature& x) {
-  return run.measuring() ? std::vector<float>() : std::vector<float>(x.data(), x.data() + x.size());
+std::vector<float> values_of(Context& ctx, const Tensor& x) {
+  return ctx.measuring() ? std::vector<float>() : std::vector<float>(data(x), data(x) + x.size());
 }
 
 std::string against_plain(const Kernels& kernels, const Case& c) {
   const std::vector<float> values = noise("tokens " + c.name(), c.n * c.h * c.w * c.c);
   std::vector<float> means, back;
-  run(kernels, [&](Run& run) {
-    const Feature x = feature(run, values, c.n, c.h, c.w, c.c);
-    const TokenMerge merge(run, x, c.ratio);
-    const Feature fewer = merge.merge(run, x);
-    means = values_of(run, fewer);
-    merge.unmerge_onto(run, fewer, x);
-    back = values_of(run, x);
+  run(kernels, [&](Context& ctx) {
+    const Tensor x = feature(ctx, values, c.n, c.h, c.w, c.c);
+    const cpu::TokenMerge merge(ctx, x, c.ratio);
+    const Tensor fewer = merge.merge(ctx, x);
+    means = values_of(ctx, fewer);
+    merge.unmerge_onto(ctx, fewer, x);
+    back = values_of(ctx, x);
   });
   const auto size = static_cast<size_t>(c.h * c.w * c.c), width = static_cast<size_t>(c.c);
   size_t at = 0;
@@ -161,24 +163,24 @@ std::string lossless(const Kernels& kernels) {
     table.add(names[i], TensorType::f32, {c, c}, false, index, static_cast<uint64_t>(i * c * c * 4),
               c * c * 4);
   table.add("a.to_out.0.bias", TensorType::f32, {c}, false, index, 4 * c * c * 4, c * 4);
-  Loader loader{table, kernels, ThreadPool::shared()};
+  Loader loader(table, backend_of(&kernels));
   AttentionOptions options;
   options.width = c;
   options.heads = 2;
   options.head_dim = c / 2;
-  const Attention attention(loader, "a", options);
+  const auto attention = loader.attention("a", options);
   std::remove(path.c_str());
 
   std::vector<float> all, fewer;
-  run(kernels, [&](Run& run) {
-    const Feature x = feature(run, values, n, h, w, c);
-    all = values_of(run, attention.forward(run, x, &x));
+  run(kernels, [&](Context& ctx) {
+    const Tensor x = feature(ctx, values, n, h, w, c);
+    all = values_of(ctx, attention->forward(ctx, x, &x));
   });
-  run(kernels, [&](Run& run) {
-    const Feature x = feature(run, values, n, h, w, c);
-    const TokenMerge merge(run, x, 0.75);
-    merge.unmerge_onto(run, attention.forward(run, merge.merge(run, x), nullptr), x);
-    fewer = values_of(run, x);
+  run(kernels, [&](Context& ctx) {
+    const Tensor x = feature(ctx, values, n, h, w, c);
+    const cpu::TokenMerge merge(ctx, x, 0.75);
+    merge.unmerge_onto(ctx, attention->forward(ctx, merge.merge(ctx, x), nullptr), x);
+    fewer = values_of(ctx, x);
   });
   for (size_t i = 0; i < all.size(); ++i)
     if (!(std::abs(all[i] - fewer[i]) <= kTolerance)) return "element " + std::to_string(i) + " differs";
@@ -202,20 +204,21 @@ const Register suite([] {
     values[100] = std::nanf("");
     for (const float odd : {std::nanf(""), HUGE_VALF, 0.0f}) {
       std::fill_n(values.begin() + 40, 4, odd);
-      run(*tables[0], [&](Run& run) {
-        const Feature x = feature(run, values, 1, 6, 8, 4);
-        const TokenMerge merge(run, x, 0.6);
-        out = values_of(run, merge.merge(run, x));
+      run(*tables[0], [&](Context& ctx) {
+        const Tensor x = feature(ctx, values, 1, 6, 8, 4);
+        const cpu::TokenMerge merge(ctx, x, 0.6);
+        out = values_of(ctx, merge.merge(ctx, x));
       });
     }
     report(name, out.size() == (48 - 28) * 4 ? "" : "wrong size");
   }
   const std::string none = "token-merge/ counts";
   if (wanted(none)) {
-    const bool right = TokenMerge::merged(1, 100, 0.75) == 0 && TokenMerge::merged(64, 64, 0.5) == 2048 &&
-                       TokenMerge::merged(64, 64, 0) == 0 && TokenMerge::merged(2, 3, 0.75) == 4 &&
-                       TokenMerge::merged(5, 5, 0.999) == 21 &&
-                       TokenMerge::merged(int64_t{1} << 24, 2, 0.5) == 1 << 24;
+    const bool right = cpu::TokenMerge::merged(1, 100, 0.75) == 0 &&
+                       cpu::TokenMerge::merged(64, 64, 0.5) == 2048 &&
+                       cpu::TokenMerge::merged(64, 64, 0) == 0 && cpu::TokenMerge::merged(2, 3, 0.75) == 4 &&
+                       cpu::TokenMerge::merged(5, 5, 0.999) == 21 &&
+                       cpu::TokenMerge::merged(int64_t{1} << 24, 2, 0.5) == 1 << 24;
     report(none, right ? "" : "wrong");
   }
 });

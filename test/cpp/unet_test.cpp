@@ -15,8 +15,7 @@ namespace {
 std::unique_ptr<Unet> load(Precision precision) {
   WeightTable table;
   add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
-  int count = 0;
-  Loader loader{table, *available_kernels(&count)[0], ThreadPool::shared(), nullptr, precision};
+  Loader loader(table, backend_of(), {precision});
   return std::make_unique<Unet>(unet_config(), loader);
 }
 
@@ -36,7 +35,7 @@ struct Call {
       context.insert(context.end(), row.begin(), row.end());
     }
     std::vector<float> out(latents.size());
-    unet.predict(latents.data(), n, h, w, timesteps.data(), context.data(), length, out.data(), cancel,
+    unet.predict({latents.data(), n, h, w, {timesteps.data(), context.data(), length}}, out.data(), cancel,
                  options);
     return out;
   }
@@ -132,8 +131,8 @@ void deep_features() {
         "unet/ deep features, precision " + std::to_string(static_cast<int>(precision)) + " ";
     test(name + "of a call give that call again, at any depth", [&] {
       const std::unique_ptr<Unet> unet = load(precision);
-      if (unet->most_depth() != 11) return "depth " + std::to_string(unet->most_depth());
-      for (int64_t depth = 1; depth <= unet->most_depth(); depth += small() ? 5 : 1) {
+      if (unet->max_depth() != 11) return "depth " + std::to_string(unet->max_depth());
+      for (int64_t depth = 1; depth <= unet->max_depth(); depth += small() ? 5 : 1) {
         for (const Call& call : few_calls()) {
           DeepFeatures deep;
           const std::vector<float> expected = call(*unet);
@@ -178,7 +177,7 @@ void deep_features() {
   }
   test("unet/ deep features are part of the working memory", [] {
     const std::unique_ptr<Unet> unet = load(Precision::f32);
-    for (int64_t depth = 1; depth <= unet->most_depth(); ++depth) {
+    for (int64_t depth = 1; depth <= unet->max_depth(); ++depth) {
       DeepFeatures deep;
       const Call call = calls()[0];
       unet->trim();

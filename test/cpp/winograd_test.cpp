@@ -4,10 +4,11 @@
 #include <functional>
 
 #include "harness.h"
-#include "kernels/low_matrix.h"
+#include "cpu/kernels/reduced_gemm.h"
 #include "tables.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kInput[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}};  // Bᵀ
@@ -37,7 +38,7 @@ float widen(uint16_t x) {
 
 /// Tiles of c channels in rows of six pixels; output channels are padded to a multiple. low: null for
 /// float32.
-void input(const Kernels& table, const LowMatrix* low, int64_t c) {
+void input(const Kernels& table, const ReducedGemm* low, int64_t c) {
   const bool int8 = low && low->scale_floats > 0, narrow = low;
   const std::string name = std::string("winograd input/") + table.name +
                            (int8     ? "-i8"
@@ -155,7 +156,7 @@ const Register suite([] {
         for (bool relu : {false, true}) output(*table, c, addends, relu);
     }
     for (const Kernels* table : all_tables())
-      for (const LowMatrix* low : {table->bf16, table->i8})
+      for (const ReducedGemm* low : {table->bf16, table->i8})
         if (low && low->winograd_input) input(*table, low, c);
   }
 });

@@ -3,7 +3,7 @@ import { appendFileSync, copyFileSync, readFileSync, truncateSync, unlinkSync, u
 import { basename } from 'node:path'
 import t from 'tap'
 import { DiffusionPipeline, DiffusionError, quantizeModel } from '../../lib/index.js'
-import { native, type ModelSource, type Stream } from '../../lib/native.js'
+import { native, type ModelSource, type Residency } from '../../lib/native.js'
 import { openModel } from '../../lib/weights/index.js'
 import { largestDifference, quick } from '../pipeline/support.js'
 import { folder, relativeError } from '../quant/support.js'
@@ -18,11 +18,11 @@ t.teardown(() => native().setThreads(2))
 async function load(
   path: string,
   component: Case['component'],
-  stream: Stream,
+  residency: Residency,
   source: Partial<ModelSource> = {},
 ) {
   const { unet, vae, textEncoder } = await openModel(path)
-  const more = { ...source, stream }
+  const more = { ...source, residency }
   if (component === 'unet') return native().loadUnet(unet!.config, { ...unet!.source, ...more })
   if (component === 'vae') return native().loadVae(vae!.config, { ...vae!.source, ...more })
   return native().loadTextEncoder(textEncoder!.config, { ...textEncoder!.source, ...more })
@@ -39,17 +39,17 @@ t.test('every format, every thread count: the same numbers, and hardly any weigh
   for (const of of formCases) {
     for (const file of files(of)) {
       native().setThreads(2)
-      const resident = await load(forms.path(file), of.component, 'never')
+      const resident = await load(forms.path(file), of.component, 'all')
       const expected = await compute(resident, of)
-      for (const stream of ['rare', 'always'] as const) {
-        const model = await load(forms.path(file), of.component, stream)
-        t.ok(model.weightBytes <= resident.weightBytes, `${file}: ${stream} keeps no more`)
-        if (stream === 'always')
+      for (const residency of ['per-step', 'none'] as const) {
+        const model = await load(forms.path(file), of.component, residency)
+        t.ok(model.weightBytes <= resident.weightBytes, `${file}: ${residency} keeps no more`)
+        if (residency === 'none')
           t.ok(model.weightBytes < resident.weightBytes / 4, `${file}: keeps next to none`)
         for (const threads of [1, 2, 4]) {
           native().setThreads(threads)
           const found = await compute(model, of)
-          t.equal(largestDifference(found, expected), 0, `${file}: ${of.name}: ${stream}, ${threads} threads`)
+          t.equal(largestDifference(found, expected), 0, `${file}: ${of.name}: ${residency}, ${threads} threads`)
         }
         model.dispose()
       }
@@ -68,22 +68,22 @@ t.test(
     for (const type of ['q8_0', 'q5_0', 'q4_0', 'q4_1', 'q4_k'] as const) {
       const file = path(`${type}.gguf`)
       await quantizeModel(forms.path('folder'), file, { type, rules: `*=${type}` })
-      const exact = await load(file, 'unet', 'never', { precision: 'f32' })
+      const exact = await load(file, 'unet', 'all', { precision: 'f32' })
       const truth = (await compute(exact, of)) as Float32Array
       exact.dispose()
       const results: Float32Array[] = []
-      for (const stream of ['never', 'always'] as const) {
-        const model = await load(file, 'unet', stream)
+      for (const residency of ['all', 'none'] as const) {
+        const model = await load(file, 'unet', residency)
         native().setThreads(1)
         const found = (await compute(model, of)) as Float32Array
         const error = relativeError(found, truth)
-        t.ok(error <= bound, `${type}, ${stream}: ${error} ≤ ${bound}`)
+        t.ok(error <= bound, `${type}, ${residency}: ${error} ≤ ${bound}`)
         for (const threads of [2, 4]) {
           native().setThreads(threads)
           t.equal(
             largestDifference(await compute(model, of), found),
             0,
-            `${type}, ${stream}: ${threads} threads`,
+            `${type}, ${residency}: ${threads} threads`,
           )
         }
         results.push(found)
@@ -106,7 +106,7 @@ t.test('a file that has changed under a model: an error with its path, at once a
   for (const [name, change] of Object.entries(spoil)) {
     const file = path(`${name}.safetensors`)
     copyFileSync(forms.path('sd1.safetensors'), file)
-    const model = await load(file, 'unet', 'always')
+    const model = await load(file, 'unet', 'none')
     await compute(model, of)
     change(file)
     for (let i = 0; i < 2; i++) {
@@ -121,7 +121,7 @@ t.test('a file that has changed under a model: an error with its path, at once a
   // Deleted, it stays readable as long as it is open.
   const file = path('deleted.safetensors')
   copyFileSync(forms.path('sd1.safetensors'), file)
-  const model = await load(file, 'unet', 'always')
+  const model = await load(file, 'unet', 'none')
   const before = await compute(model, of)
   unlinkSync(file)
   t.equal(largestDifference(await compute(model, of), before), 0, 'deleted')

@@ -1,0 +1,158 @@
+// The table of every operation that the layers are made of, with its contract. Nothing here knows layers,
+// models or threads: each entry works on a range of rows or panels and is called from the thread pool's
+// tasks.
+//
+// Conventions: activations are float32, NHWC, row-major: a "row" is one pixel (or token) of `c` channels.
+// Pointers to activations are 64-byte aligned at the start of a tensor, not at the start of each row. No
+// entry allocates. Results never depend on how a range is cut: calling with [0,m) or with [0,j) and [j,m)
+// gives bitwise equal output. Buffers do not overlap unless an entry says so.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "nn/compute.h"
+#include "weights/tensor_type.h"
+
+namespace nd::cpu {
+
+struct ReducedGemm;
+struct AttentionKernel;
+
+/// One contiguous run of the inner dimension: `length` floats beginning `offset` floats after a row's start.
+/// A linear layer has one; a 3×3 convolution over a padded NHWC band has three (kx and c are contiguous).
+struct KRun {
+  int64_t offset;
+  int64_t length;
+};
+
+/// C = epilogue(A·Bᵀ). Row i of A is the concatenation of `runs` read from a + (row_offset ? row_offset[i] :
+/// i·lda). Column j of the product belongs to panel j / nr. Epilogue, in this order: + bias[j], +
+/// image_bias[image][j] where image = i / rows_per_image, activation, × scale, + residual. geglu: panels hold
+/// nr/2 value columns, then the nr/2 gate columns that belong to them; a last panel of only w = n − p·nr < nr
+/// columns holds w/2 and w/2 (n is even), so column j of the packed order is always slot j % nr of panel j /
+/// nr. The output has n/2 columns, value · gelu(gate); bias is permuted likewise, by the packer's caller;
+/// image_bias must be null then. gelu is the exact one (erf; |error| ≤ 2e-7·max(1,|x|)).
+struct GemmArgs {
+  const float* a = nullptr;
+  const int64_t* row_offset = nullptr;  // [m] or null
+  int64_t lda = 0;
+  const KRun* runs = nullptr;
+  int64_t run_count = 0;
+  const float* b = nullptr;  // ⌈n/nr⌉ panels of k·nr floats, see pack_panel
+  int64_t m = 0, n = 0, k = 0;
+  float* c = nullptr;
+  const int64_t* c_offset = nullptr;  // [m] start of each output row in c, or null: i·ldc
+  int64_t ldc = 0;
+  const float* bias = nullptr;        // [n] or null
+  const float* image_bias = nullptr;  // [images][image_bias_stride] or null
+  int64_t image_bias_stride = 0;
+  int64_t rows_per_image = 1;
+  const float* residual = nullptr;           // rows of n floats (n/2 for geglu) or null; may be c itself
+  const int64_t* residual_offset = nullptr;  // [m] or null: i·ldr
+  int64_t ldr = 0;
+  Activation activation = Activation::none;
+  float scale = 1.0f;
+};
+
+/// Attention of one batch over `heads` heads: out = softmax(scale·q·kᵀ)·v, never holding more than a block of
+/// scores. Row t of head h of batch b begins at q + (b·q_len + t)·ldq + h·head_dim (k, v with k_len; out like
+/// q). causal: query t sees keys 0…t. Any head_dim ≥ 1 (3, 40, 64, 80, 160 and 512 occur), any q_len, k_len
+/// ≥ 1.
+struct AttentionArgs {
+  const float *q = nullptr, *k = nullptr, *v = nullptr;
+  float* out = nullptr;
+  int64_t ldq = 0, ldk = 0, ldv = 0, ldo = 0;
+  int64_t batch = 1, heads = 1, head_dim = 0, q_len = 0, k_len = 0;
+  float scale = 1.0f;
+  bool causal = false;
+};
+
+/// The last step of a Winograd convolution: sums of products to 2×2 output pixels, + bias, + image_bias, +
+/// residual, and then, with `relu`, zero where that is negative.
+struct WinogradOutput {
+  const float* products = nullptr;  // [16][tiles][ld]
+  int64_t tiles = 0, ld = 0;
+  int64_t columns = 0;              // channels of this call (at most one panel)
+  const int64_t* offset = nullptr;  // [tiles] of the tile's top left pixel in c and residual
+  const uint8_t* valid = nullptr;   // [tiles] bit 2y+x: that pixel lies inside the image
+  int64_t pixel = 0, row = 0;       // floats from a pixel to its right and its lower neighbour
+  float* c = nullptr;
+  const float* residual = nullptr;    // as c, or null
+  const float* bias = nullptr;        // [columns] or null
+  const float* image_bias = nullptr;  // [columns] or null
+  bool relu = false;
+};
+
+struct Kernels {
+  const char* name;  // "ref", "avx2", "avx512", "neon"
+  int64_t nr;        // columns in one weight panel
+
+  // --- matrix products
+  // -------------------------------------------------------------------------------------------
+  /// Packs up to nr weight rows of k floats into one panel, [k][nr]; rows `count`…nr−1 become zeros.
+  void (*pack_panel)(const float* const* rows, int64_t count, int64_t k, float* panel);
+  /// Computes rows [m0,m1) × panels [p0,p1). NaN and infinity propagate as in IEEE arithmetic.
+  void (*gemm)(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
+
+  // --- attention
+  // ---------------------------------------------------------------------------------------------------
+  /// Floats that attention_pack writes for one (batch, head). `packed` and `scratch` are 64-byte aligned.
+  int64_t (*attention_packed_floats)(const AttentionArgs& args);
+  /// Packs keys and values of one (batch, head) into the layout that `attention` reads.
+  void (*attention_pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
+  /// Floats of scratch that one call of `attention` needs (independent of k_len).
+  int64_t (*attention_scratch_floats)(const AttentionArgs& args);
+  /// Queries [q0,q1) of one (batch, head).
+  void (*attention)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
+                    const float* packed, float* scratch);
+
+  // --- normalisation
+  // -----------------------------------------------------------------------------------------------
+  /// Per-channel mean and Σ(x−mean)² over `rows` rows, computed without cancellation (shifted by the first
+  /// row).
+  void (*channel_moments)(const float* x, int64_t rows, int64_t c, float* mean, float* m2);
+  /// out[r][j] = f(x[r][j]·scale[j] + shift[j]), f = SiLU when `silu`, else identity. scale and shift are
+  /// both null (1 and 0) or both given. out rows are c floats apart; out may be x.
+  void (*affine_rows)(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                      bool silu, float* out);
+  /// Layer normalisation over the last dimension, biased variance; out may be x.
+  void (*layer_norm)(const float* x, int64_t rows, int64_t c, const float* gamma, const float* beta,
+                     float eps, float* out);
+
+  // --- elementwise and layout
+  // ----------------------------------------------------------------------------------------
+  /// x[i] = f(x[i]) in place; every Activation but geglu.
+  void (*activate)(float* x, int64_t count, Activation f);
+  /// out = a + b; out may be a or b.
+  void (*add)(const float* a, const float* b, int64_t count, float* out);
+  /// [c][pixels] → [pixels][c] and back, for one image.
+  void (*planar_to_rows)(const float* x, int64_t c, int64_t pixels, float* out);
+  void (*rows_to_planar)(const float* x, int64_t c, int64_t pixels, float* out);
+  /// IEEE half and bfloat16 to float32, for loading weights.
+  FloatDecoders decoders;
+
+  // --- Winograd's F(2×2, 3×3) (Lavin & Gray 2016): sixteen products of a quarter of the rows
+  // -------------------------
+  /// BᵀdB of 4×4 tiles of c channels. Tile t begins at x + offset[t], its pixels are c floats apart, its rows
+  /// `row`. out: [16][tiles][padded] floats; channels from c to `padded` are left alone.
+  void (*winograd_input)(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
+                         int64_t padded, void* out) = nullptr;
+  void (*winograd_output)(const WinogradOutput& args) = nullptr;
+
+  // --- narrow matrix products (reduced_gemm.h), null where this CPU gains nothing from them
+  // --------------------------
+  const ReducedGemm* bf16 = nullptr;
+  const ReducedGemm* i8 = nullptr;
+  const AttentionKernel* bf16_attention = nullptr;
+};
+
+/// The implementations that this CPU can run, best first; the last one is always the scalar reference.
+/// `count` receives how many there are.
+const Kernels* const* available_kernels(int* count);
+
+/// The best available table, capped by the environment variable NODE_DIFFUSION_KERNELS (a table's name; an
+/// unknown or unsupported name is an nd::Error that lists the names that can be used). Chosen once per
+/// process.
+const Kernels& best_kernels();
+
+}  // namespace nd::cpu

@@ -1,0 +1,348 @@
+// bfloat16 and int8 products for CPUs with AVX512-BF16 and AVX512-VNNI.
+#include <immintrin.h>
+
+#include "cpu/kernels/int4.h"
+#include "cpu/kernels/tables.h"
+
+#define ND_ISA avx512_low
+#define ND_TILE_VECS 4
+namespace nd::cpu::ND_ISA {
+namespace {
+
+#include "cpu/kernels/simd/vec_avx512.h"
+#include "cpu/kernels/simd/math.inc.h"
+#include "cpu/kernels/simd/layout.inc.h"
+#include "cpu/kernels/simd/elementwise.inc.h"
+#include "cpu/kernels/simd/gemm.inc.h"
+#include "cpu/kernels/simd/low_gemm.inc.h"
+#include "cpu/kernels/simd/winograd.inc.h"
+
+// GCC 12 copies and spills the accumulators of the dot-product intrinsics; one instruction with its
+// accumulator as an operand that is read and written keeps them in registers.
+
+/// Pairs of bfloat16: acc += a₀·b₀ + a₁·b₁ in each lane.
+struct Bf16Dot {
+  using Acc = __m512;
+  static void dot(Acc& acc, __m512i a, __m512i b) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+  }
+};
+
+/// Quadruples of unsigned activations and signed weights.
+struct I8Dot {
+  using Acc = __m512i;
+  static Acc none() { return _mm512_setzero_si512(); }
+  static void dot(Acc& acc, __m512i a, __m512i b) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
+  static Vec to_float(Acc acc) { return _mm512_maskz_cvtepi32_ps(0xffff, acc); }
+};
+
+using Words = __m512i;
+inline Words broadcast_word(const uint8_t* p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return _mm512_set1_epi32(x);
+}
+inline Words load_words(const uint8_t* p) {
+  return _mm512_loadu_si512(p);
+}
+
+#include "cpu/kernels/simd/low_tiles.inc.h"
+
+// --- weights
+// ---------------------------------------------------------------------------------------------------------
+
+int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
+  int64_t bytes = 0;
+  for (int64_t g = 0; g < count; ++g) bytes += Bf16Format<Bf16Dot>::group_bytes(groups[g]);
+  return bytes;
+}
+
+/// Sixteen floats to bfloat16, to nearest, ties to even.
+inline __m256i narrow(Vec x) {
+  return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x));
+}
+
+/// Sixteen rows of sixteen 32-bit words (a dot product's pairs or quadruples) into a panel, `words` words
+/// deep.
+inline void transpose_words(const __m512i* rows, int64_t words, uint8_t* out) {
+  Vec block[kLanes];
+  for (int i = 0; i < kLanes; ++i) block[i] = _mm512_castsi512_ps(rows[i]);
+  transpose(block);
+  for (int i = 0; i < words; ++i) store(reinterpret_cast<float*>(out + i * kNr * 4), block[i]);
+}
+
+void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
+                     uint8_t* panel) {
+  int64_t k = 0;
+  for (int64_t g = 0; g < group_count; ++g) k += groups[g].length;
+  for (int64_t column = 0; column < kNr; column += kLanes)
+    for (int64_t i = 0; i < k; i += 2 * kLanes) {
+      __m512i words[kLanes];
+      const int64_t left = least(2 * kLanes, k - i);
+      for (int r = 0; r < kLanes; ++r) {
+        words[r] = _mm512_setzero_si512();
+        if (column + r >= count) continue;
+        const float* row = rows[column + r] + i;
+        const Vec low = load_n(row, least(left, kLanes));
+        const Vec high = left > kLanes ? load_n(row + kLanes, left - kLanes) : zero();
+        words[r] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(narrow(low)), narrow(high), 1);
+      }
+      transpose_words(words, left / 2, panel + i * 2 * kNr + column * 4);
+    }
+}
+
+int64_t i8_panel_bytes(const KGroup* groups, int64_t count) {
+  int64_t bytes = 0;
+  for (int64_t g = 0; g < count; ++g) bytes += I8Format<I8Dot>::group_bytes(groups[g]);
+  return bytes;
+}
+
+// GCC 12 warns of an uninitialised operand inside _mm512_reduce_max_ps.
+inline float highest_lane(Vec a) {
+  const __m256 half =
+      _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, a, 0), _mm512_maskz_extractf32x8_ps(0xff, a, 1));
+  __m128 quarter = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  quarter = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
+}
+
+inline float largest(const float* x, int64_t count) {
+  Vec most = zero(), check = zero();
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Vec v = load_n(x + i, least(kLanes, count - i));
+    most = max(abs(v), most);
+    check = fma(v, zero(), check);  // NaN where v is NaN or infinite
+  }
+  return highest_lane(most) + sum(check);
+}
+
+/// Sixty-four floats · inverse, rounded to nearest, as signed bytes; what lies beyond `count` is zero.
+inline __m512i narrow_bytes(const float* x, int64_t count, Vec inverse) {
+  __m128i part[4];
+  for (int i = 0; i < 4; ++i) {
+    const int64_t left = count - i * kLanes;
+    const Vec v = left > 0 ? load_n(x + i * kLanes, least(kLanes, left)) : zero();
+    part[i] = _mm512_maskz_cvtsepi32_epi8(0xffff, _mm512_maskz_cvtps_epi32(0xffff, mul(v, inverse)));
+  }
+  const __m256i low = _mm256_set_m128i(part[1], part[0]), high = _mm256_set_m128i(part[3], part[2]);
+  return _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
+}
+
+void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
+                   uint8_t* panel) {
+  int64_t first_k = 0;
+  for (int64_t g = 0; g < group_count; ++g) {
+    const int64_t length = groups[g].length;
+    float* scales = reinterpret_cast<float*>(panel);
+    float* weight_sums = scales + kNr;
+    uint8_t* bytes = panel + kNr * 8;
+    for (int64_t column = 0; column < kNr; column += kLanes) {
+      Vec inverse[kLanes];
+      __m512i totals[kLanes];
+      for (int r = 0; r < kLanes; ++r) {
+        const float most = column + r < count ? largest(rows[column + r] + first_k, length) : 0.0f;
+        scales[column + r] = most / 127.0f;
+        inverse[r] = set1(most > 0 ? 127.0f / most : 0.0f);
+        totals[r] = _mm512_setzero_si512();
+      }
+      for (int64_t i = 0; i < length; i += 64) {
+        __m512i words[kLanes];
+        const int64_t left = least(64, length - i);
+        for (int r = 0; r < kLanes; ++r) {
+          words[r] = column + r < count ? narrow_bytes(rows[column + r] + first_k + i, left, inverse[r])
+                                        : _mm512_setzero_si512();
+          I8Dot::dot(totals[r], _mm512_set1_epi8(1), words[r]);
+        }
+        transpose_words(words, left / 4, bytes + i * kNr + column * 4);
+      }
+      for (int r = 0; r < kLanes; ++r)
+        weight_sums[column + r] = scales[column + r] * sum(I8Dot::to_float(totals[r]));
+    }
+    panel += (8 + length) * kNr;
+    first_k += length;
+  }
+}
+
+#include "cpu/kernels/simd/int4_avx512.inc.h"
+
+// --- activations
+// -----------------------------------------------------------------------------------------------------
+
+constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1
+
+template <bool Affine, bool Silu>
+inline Vec prepared(const float* x, const float* scale, const float* shift, int64_t n) {
+  Vec v = load_n(x, n);
+  if (Affine) v = fma(v, load_n(scale, n), load_n(shift, n));
+  return Silu ? activated<Activation::silu>(v) : v;
+}
+
+template <bool Affine, bool Silu>
+void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                  int64_t padded, uint16_t* out) {
+  for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
+    for (int64_t j = 0; j < padded; j += kLanes) {
+      const int64_t n = least(kLanes, c - j) > 0 ? least(kLanes, c - j) : 0;
+      const __m256i bits = narrow(prepared<Affine, Silu>(x + j, scale + j, shift + j, n));
+      _mm256_mask_storeu_epi16(out + j, first(least(kLanes, padded - j)), bits);
+    }
+}
+
+/// Each group's lowest value and step; SiLU's outputs are far from symmetric, and a zero point halves their
+/// error.
+template <bool Affine, bool Silu>
+void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                int64_t padded, int64_t group, uint8_t* out, float* scales) {
+  alignas(64) float values[kPiece];
+  for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
+    for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
+      const int64_t stored = least(group, padded - begin), length = least(stored, c - begin);
+      Vec low = set1(__builtin_inff()), high = set1(-__builtin_inff()), check = zero();
+      for (int64_t j = 0; j < length; j += kLanes) {
+        const int64_t n = least(kLanes, length - j);
+        const Vec v = prepared<Affine, Silu>(x + begin + j, scale + begin + j, shift + begin + j, n);
+        store_n(values + j, v, n);
+        low = _mm512_mask_min_ps(low, first(n), v, low);
+        high = _mm512_mask_max_ps(high, first(n), v, high);
+        check = _mm512_mask3_fmadd_ps(v, zero(), check, first(n));  // NaN where v is NaN or infinite
+      }
+      const float lowest = -highest_lane(sub(zero(), low)), step = (highest_lane(high) - lowest) / 255.0f;
+      scales[0] = step + sum(check);
+      scales[1] = lowest;
+      const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);
+      for (int64_t j = 0; j < stored; j += kLanes) {
+        const int64_t n = least(kLanes, length - j);
+        const Vec v = mul(add(n > 0 ? load_n(values + j, n) : set1(lowest), minus_lowest), inverse);
+        const __m512i whole = _mm512_maskz_cvtps_epi32(0xffff, max(zero(), v));
+        _mm_mask_storeu_epi8(out + begin + j, first(least(kLanes, stored - j)),
+                             _mm512_maskz_cvtusepi32_epi8(0xffff, whole));
+      }
+    }
+}
+
+void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                       bool silu, int64_t padded, int64_t, void* out, float*) {
+  uint16_t* to = static_cast<uint16_t*>(out);
+  if (scale && silu) return bf16_convert<true, true>(x, rows, c, scale, shift, padded, to);
+  if (scale) return bf16_convert<true, false>(x, rows, c, scale, shift, padded, to);
+  if (silu) return bf16_convert<false, true>(x, rows, c, scale, shift, padded, to);
+  return bf16_convert<false, false>(x, rows, c, scale, shift, padded, to);
+}
+
+void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                     bool silu, int64_t padded, int64_t group, void* out, float* scales) {
+  uint8_t* to = static_cast<uint8_t*>(out);
+  if (scale && silu) return i8_convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
+  if (scale) return i8_convert<true, false>(x, rows, c, scale, shift, padded, group, to, scales);
+  if (silu) return i8_convert<false, true>(x, rows, c, scale, shift, padded, group, to, scales);
+  return i8_convert<false, false>(x, rows, c, scale, shift, padded, group, to, scales);
+}
+
+void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
+                         int64_t padded, int64_t, void* out, float*) {
+  uint16_t* to = static_cast<uint16_t*>(out);
+  for (int64_t t = 0; t < tiles; ++t)
+    for (int64_t j = 0; j < padded; j += kLanes) {
+      uint16_t* at = to + t * padded + j;
+      const int64_t n = least(kLanes, c - j) > 0 ? least(kLanes, c - j) : 0;
+      const __mmask16 lanes = first(least(kLanes, padded - j));
+      winograd_in_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
+        _mm256_mask_storeu_epi16(at + position * tiles * padded, lanes, narrow(v));
+      });
+    }
+}
+
+/// Sixty-four floats · scale + shift, from 0 to 255, to the nearest bytes.
+inline __m512i to_bytes(const float* x, Vec scale, Vec shift) {
+  __m512i whole[4];
+  for (int i = 0; i < 4; ++i)
+    whole[i] = _mm512_maskz_cvtps_epi32(0xffff, fma(load(x + i * kLanes), scale, shift));
+  const __m512i low = _mm512_packs_epi32(whole[0], whole[1]), high = _mm512_packs_epi32(whole[2], whole[3]);
+  // Packing works within quarters: put their words in order.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_maskz_permutexvar_epi32(0xffff, order, _mm512_packus_epi16(low, high));
+}
+
+/// The sixteen rows of a group of one tile's channels, between their passes through L1.
+struct TileGroup {
+  alignas(64) float values[16][kPiece];
+  alignas(64) float low[16][kLanes], high[16][kLanes];  // in each lane
+  alignas(64) float lowest[16], step[16], inverse[16];
+
+  void transform(const float* x, int64_t c, int64_t row, int64_t length) {
+    for (int i = 0; i < 16; ++i) {
+      store(low[i], set1(__builtin_inff()));
+      store(high[i], set1(-__builtin_inff()));
+    }
+    Vec check = zero();  // NaN where a pixel is NaN or infinite: the corners together read all sixteen
+    for (int64_t j = 0; j < length; j += kLanes) {
+      const int64_t n = least(kLanes, length - j);
+      winograd_in_tile(x + j, c, row, n, [&](int64_t i, Vec v) {
+        store(values[i] + j, v);
+        store(low[i], _mm512_mask_min_ps(load(low[i]), first(n), v, load(low[i])));
+        store(high[i], _mm512_mask_max_ps(load(high[i]), first(n), v, load(high[i])));
+        if (i == 0 || i == 3 || i == 12 || i == 15) check = fma(v, zero(), check);
+      });
+    }
+    Vec lows[kLanes], highs[kLanes];
+    for (int i = 0; i < 16; ++i) {
+      lows[i] = load(low[i]);
+      highs[i] = load(high[i]);
+    }
+    transpose(lows);
+    transpose(highs);
+    for (int i = 1; i < kLanes; ++i) {
+      lows[0] = min(lows[0], lows[i]);
+      highs[0] = max(highs[0], highs[i]);
+    }
+    const Vec steps = mul(sub(highs[0], lows[0]), set1(1.0f / 255.0f));
+    store(lowest, lows[0]);
+    store(step, add(steps, set1(sum(check))));
+    store(inverse, _mm512_maskz_div_ps(_mm512_cmp_ps_mask(steps, zero(), _CMP_GT_OQ), set1(1.0f), steps));
+  }
+
+  void narrow_row(int i, int64_t stored, uint8_t* out, float* scales) const {
+    scales[0] = step[i];
+    scales[1] = lowest[i];
+    const Vec scale = set1(inverse[i]), shift = set1(-lowest[i] * inverse[i]);
+    for (int64_t j = 0; j < stored; j += 64) {
+      const int64_t left = stored - j;
+      const __mmask64 bytes = left < 64 ? (__mmask64{1} << left) - 1 : ~__mmask64{0};
+      _mm512_mask_storeu_epi8(out + j, bytes, to_bytes(values[i] + j, scale, shift));
+    }
+  }
+};
+
+void i8_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
+                       int64_t padded, int64_t group, void* out, float* scales) {
+  static_assert(kPiece % 64 == 0, "whole vectors of bytes");
+  TileGroup tile;
+  const int64_t groups = (padded + group - 1) / group;
+  for (int64_t t = 0; t < tiles; ++t)
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t begin = g * group, stored = least(group, padded - begin);
+      tile.transform(x + offset[t] + begin, c, row, least(stored, c - begin));
+      for (int i = 0; i < 16; ++i)
+        tile.narrow_row(i, stored, static_cast<uint8_t*>(out) + (i * tiles + t) * padded + begin,
+                        scales + 2 * ((i * tiles + t) * groups + g));
+    }
+}
+
+void bf16_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  low_gemm<Bf16Format<Bf16Dot>>(args, m0, m1, p0, p1);
+}
+
+void i8_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  low_gemm<I8Format<I8Dot>>(args, m0, m1, p0, p1);
+}
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA
+
+namespace nd::cpu {
+using namespace avx512_low;
+const ReducedGemm avx512_bf16 = {
+    2, 2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm, bf16_winograd_input};
+const ReducedGemm avx512_i8 = {
+    1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, i8_winograd_input, i8_expand};
+}  // namespace nd::cpu

@@ -1,0 +1,74 @@
+// The loops around the narrow products' tiles: as in gemm.inc.h, but K is cut between groups.
+
+constexpr int64_t kLowKBlockBytes = 4096 * kNr;  // of weights, kept in L2 while a row block streams past
+
+/// The rows of one tile: where their activations and their scales begin.
+struct LowRows {
+  const uint8_t* a[kTileRows];
+  const float* scales[kTileRows];
+};
+
+using LowTileFunction = void (*)(const LowRows&, const KGroup*, int64_t, const uint8_t*, bool, float*);
+
+template <class Format, int NV>
+inline LowTileFunction low_tile_of_height(int64_t height) {
+  static constexpr LowTileFunction tiles[] = {
+      Format::template tile<1, NV>, Format::template tile<2, NV>, Format::template tile<3, NV>,
+      Format::template tile<4, NV>, Format::template tile<5, NV>, Format::template tile<6, NV>,
+  };
+  return tiles[height - 1];
+}
+
+template <class Format>
+inline LowTileFunction low_tile(int64_t vectors, int64_t height) {
+  switch (vectors) {
+    case 1:
+      return low_tile_of_height<Format, 1>(height);
+    case 2:
+      return low_tile_of_height<Format, 2>(height);
+#if ND_TILE_VECS == 4
+    case 3:
+      return low_tile_of_height<Format, 3>(height);
+#endif
+    default:
+      return low_tile_of_height<Format, kTileVecs>(height);
+  }
+}
+
+template <class Format>
+void low_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  alignas(64) float waiting[kRowBlock * kNr];
+  for (int64_t block = m0; block < m1; block += kRowBlock) {
+    const int64_t block_end = least(block + kRowBlock, m1);
+    for (int64_t p = p0; p < p1; ++p) {
+      const int64_t width = least(kNr, args.n - p * kNr), vectors = (width + kLanes - 1) / kLanes;
+      const int64_t column = args.activation == Activation::geglu ? p * kNr / 2 : p * kNr;
+      const PanelEpilogue panel = {args.bias ? args.bias + p * kNr : nullptr, width, column};
+      const uint8_t* b = args.low_b + p * args.panel_bytes;
+      for (int64_t g = 0; g < args.group_count;) {
+        int64_t bytes = 0, end = g;
+        while (end < args.group_count &&
+               (end == g || bytes + Format::group_bytes(args.groups[end]) <= kLowKBlockBytes))
+          bytes += Format::group_bytes(args.groups[end++]);
+        const bool begin = g == 0, last = end == args.group_count;
+        for (int64_t row = block; row < block_end; row += kTileRows) {
+          const int64_t height = least(kTileRows, block_end - row);
+          LowRows rows;
+          for (int64_t r = 0; r < height; ++r) {
+            const int64_t at = args.row_offset ? args.row_offset[row + r] : (row + r) * args.pixel_elements;
+            rows.a[r] = static_cast<const uint8_t*>(args.low_a) + at * Format::kElementBytes;
+            rows.scales[r] = Format::kScaled
+                                 ? args.a_scales + 2 * (at / args.pixel_elements * args.scales_per_pixel)
+                                 : nullptr;
+          }
+          // Sums that need not wait always use the same few lines of L1.
+          float* sums = begin && last ? waiting : waiting + (row - block) * kNr;
+          low_tile<Format>(vectors, height)(rows, args.groups + g, end - g, b, begin, sums);
+          if (last) finish_tile(args, panel, row, height, sums);
+        }
+        b += bytes;
+        g = end;
+      }
+    }
+  }
+}

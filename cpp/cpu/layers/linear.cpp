@@ -1,0 +1,132 @@
+#include "cpu/layers/linear.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+namespace nd::cpu {
+
+namespace {
+constexpr int64_t kConvertRows = 64;    // tokens narrowed by one task
+constexpr int64_t kInPlaceRows = 8192;  // computed beside their input before they are written over it
+constexpr int64_t kThroughRows = 4096;  // of the wide activations between two layers
+}  // namespace
+
+void set_epilogue(const Epilogue& epilogue, ReducedGemmArgs& args) {
+  if (epilogue.image_bias) {
+    args.image_bias = data(*epilogue.image_bias) + epilogue.image_bias_channel;
+    args.image_bias_stride = epilogue.image_bias->c;
+  }
+  args.residual = epilogue.residual ? data(*epilogue.residual) : nullptr;
+  args.activation = epilogue.activation;
+}
+
+Linear::Linear(const Device& device, Loader& loader, LinearWeights weights, const LinearOptions& options)
+    : geglu_(options.geglu) {
+  const int64_t nr = device.kernels.nr, n = weights.out(), in = weights.in, out_each = weights.out_each;
+  // Where each column of the product comes from; geglu wants values and their gates in one panel.
+  std::vector<int64_t> source(static_cast<size_t>(n));
+  for (int64_t j = 0; j < n; ++j) {
+    source[static_cast<size_t>(j)] = j;
+    if (!geglu_) continue;
+    const int64_t first = j / nr * nr, half = std::min(nr, n - first) / 2, slot = j - first;
+    source[static_cast<size_t>(j)] = slot < half ? first / 2 + slot : n / 2 + first / 2 + slot - half;
+  }
+  RowSource rows;
+  const auto shared = std::make_shared<const std::vector<StoredTensor>>(std::move(weights.matrices));
+  rows.stored = [shared, source, in, out_each](int64_t j) {
+    const int64_t row = source[static_cast<size_t>(j)];
+    return StoredRow{&(*shared)[static_cast<size_t>(row / out_each)], row % out_each * in};
+  };
+  rows.fill = [stored = rows.stored, in, &kernels = device.kernels](int64_t j, float* out) {
+    const StoredRow row = stored(j);
+    row.tensor->read(kernels.decoders, row.begin, in, out);
+  };
+  weights_ = PackedMatrix(device, loader, weights.compute, n, Inner{1, 1, in}, std::move(rows));
+  for (size_t j = 0; j < weights.bias.size(); ++j)
+    bias_.push_back(weights.bias[static_cast<size_t>(source[j])]);
+}
+
+/// args.m rows of x into args.c; x may be narrowed first.
+void Linear::multiply(Context& ctx, const Panels& weights, const float* x, ReducedGemmArgs args) const {
+  const Profiled layer(ctx.profile, geglu_ ? "linear, GEGLU" : "linear", weights_.multiplies());
+  const int64_t rows = args.m, channels = weights_.channels();
+  args.bias = bias_.empty() ? nullptr : bias_.data();
+  args.a = x;
+  args.lda = channels;
+  if (!weights_.low()) return run_product(ctx, weights, nullptr, 1, args);
+  const PixelBuffer narrow(ctx, weights_.format(), rows);
+  ctx.parallel((rows + kConvertRows - 1) / kConvertRows, [&](int64_t task, int) {
+    const int64_t first = task * kConvertRows;
+    narrow.write(first, x + first * channels, std::min(kConvertRows, rows - first), nullptr, nullptr, false);
+  });
+  run_product(ctx, weights, &narrow, 1, args);
+}
+
+Tensor Linear::forward(ForwardContext& base, const Tensor& x, const Epilogue& epilogue) const {
+  Context& ctx = Context::of(base);
+  Tensor out(ctx, x.n, x.h, x.w, geglu_ ? weights_.n() / 2 : weights_.n());
+  ReducedGemmArgs args;
+  args.m = x.rows();
+  args.c = data(out);
+  args.ldc = args.ldr = out.c;
+  args.rows_per_image = x.pixels();
+  set_epilogue(epilogue, args);
+  if (geglu_) args.activation = Activation::geglu;
+  multiply(ctx, Panels(ctx, weights_), data(x), args);
+  return out;
+}
+
+Tensor Linear::forward_in_place(ForwardContext& base, Tensor x) const {
+  Context& ctx = Context::of(base);
+  const int64_t rows = x.rows(), columns = weights_.n();
+  const int64_t piece = std::min(rows, kInPlaceRows);
+  const Scratch<float> product(ctx, piece * columns);
+  const Panels weights(ctx, weights_);
+  for (int64_t first = 0; first < rows; first += piece) {
+    ReducedGemmArgs args;
+    args.m = std::min(piece, rows - first);
+    args.c = product.data();
+    args.ldc = columns;
+    multiply(ctx, weights, data(x) + first * x.c, args);
+    // Rows before first + piece have been read: their memory is free for fewer columns of as many rows.
+    const int64_t tasks = (args.m + kConvertRows - 1) / kConvertRows;
+    ctx.parallel(tasks, [&](int64_t task, int) {
+      const int64_t begin = task * kConvertRows, count = std::min(kConvertRows, args.m - begin);
+      std::copy_n(product.data() + begin * columns, count * columns, data(x) + (first + begin) * columns);
+    });
+    if (ctx.measuring()) break;
+  }
+  x.c = columns;
+  return x;
+}
+
+FeedForward::FeedForward(const Device& device, Loader& loader, LinearWeights in, LinearWeights out) {
+  LinearOptions gated;
+  gated.geglu = true;
+  in_ = Linear(device, loader, std::move(in), gated);
+  out_ = Linear(device, loader, std::move(out), {});
+}
+
+void FeedForward::add_to(ForwardContext& base, const Tensor& normed, const Tensor& x) const {
+  Context& ctx = Context::of(base);
+  const int64_t rows = x.rows(), width = out_.weights_.channels(), piece = std::min(rows, kThroughRows);
+  const Scratch<float> hidden(ctx, piece * width);
+  const Panels in_weights(ctx, in_.weights_), out_weights(ctx, out_.weights_);
+  for (int64_t begin = 0; begin < rows; begin += piece) {
+    ReducedGemmArgs args;
+    args.m = std::min(piece, rows - begin);
+    args.c = hidden.data();
+    args.ldc = width;
+    args.activation = Activation::geglu;
+    in_.multiply(ctx, in_weights, data(normed) + begin * normed.c, args);
+    args.activation = Activation::none;
+    args.c = data(x) + begin * x.c;
+    args.ldc = args.ldr = x.c;
+    args.residual = args.c;
+    out_.multiply(ctx, out_weights, hidden.data(), args);
+    if (ctx.measuring()) break;
+  }
+}
+
+}  // namespace nd::cpu
