@@ -1,32 +1,10 @@
+#include "configs.h"
 #include "deep_features.h"
+#include "limits.h"
 #include "models.h"
 
 namespace nd_binding {
 namespace {
-
-constexpr int64_t kMaxLayers = 100;
-constexpr int64_t kMaxDepth = 1000;
-constexpr int64_t kMaxTimesteps = 1 << 16;
-
-nd::UnetConfig read_config(Napi::Value value) {
-  const Fields fields(value, "config");
-  nd::UnetConfig config;
-  config.in_channels = fields.integer("inChannels", 1, kMaxWidth);
-  config.out_channels = fields.integer("outChannels", 1, kMaxWidth);
-  config.block_channels = fields.integers("blockChannels", 1, kMaxWidth);
-  config.layers_per_block = fields.integers("layersPerBlock", 1, kMaxLayers);
-  config.down_transformer_depth = fields.integers("downTransformerDepth", 0, kMaxDepth);
-  config.up_transformer_depth = fields.integers("upTransformerDepth", 0, kMaxDepth);
-  config.mid_transformer_depth = fields.integer("midTransformerDepth", -1, kMaxDepth);
-  config.heads = fields.integers("heads", 1, kMaxWidth);
-  config.context_width = fields.integer("contextWidth", 0, kMaxWidth);
-  config.norm_groups = fields.integer("normGroups", 1, kMaxWidth);
-  config.norm_eps = static_cast<float>(fields.number("normEps"));
-  config.flip_sin_to_cos = fields.boolean("flipSinToCos");
-  config.freq_shift = static_cast<float>(fields.number("freqShift"));
-  config.check();
-  return config;
-}
 
 struct Sizes {
   int64_t n, h, w, length;
@@ -35,10 +13,10 @@ struct Sizes {
 Sizes read_sizes(const Napi::CallbackInfo& info, const nd::UnetConfig& config, size_t first,
                  size_t length_index) {
   Sizes sizes{};
-  sizes.n = to_integer(info[first], "n", 1, kMaxBatch);
-  sizes.h = to_integer(info[first + 1], "h", 1, kMaxSide);
-  sizes.w = to_integer(info[first + 2], "w", 1, kMaxSide);
-  sizes.length = to_integer(info[length_index], "length", config.has_attention() ? 1 : 0, kMaxSide);
+  sizes.n = to_integer(info[first], "n", 1, Limits::batch);
+  sizes.h = to_integer(info[first + 1], "h", 1, Limits::side);
+  sizes.w = to_integer(info[first + 2], "w", 1, Limits::side);
+  sizes.length = to_integer(info[length_index], "length", config.has_attention() ? 1 : 0, Limits::side);
   batch_pixels(sizes.n, sizes.h, sizes.w);
   return sizes;
 }
@@ -54,7 +32,8 @@ CallOptions read_options(Napi::Value value) {
   if (value.IsUndefined() || value.IsNull()) return result;
   const Fields fields(value, "options");
   if (fields.has("tokenMerging")) result.options.token_merging = fields.number("tokenMerging");
-  if (fields.has("depth")) result.options.depth = fields.integer("depth", 0, kMaxLayers * kMaxDepth);
+  if (fields.has("depth"))
+    result.options.depth = fields.integer("depth", 0, Limits::levels * (Limits::layers_per_level + 1));
   if (fields.has("reuse")) result.options.reuse = fields.boolean("reuse");
   if (fields.has("deep")) result.deep = DeepFeaturesWrap::from(fields.get("deep"), "options.deep");
   result.options.deep = result.deep.get();
@@ -71,7 +50,7 @@ Napi::Function UnetWrap::define(Napi::Env env) {
 }
 
 Napi::Value UnetWrap::load(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_config(info[0])); });
+  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_unet_config(info[0])); });
 }
 
 Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
@@ -100,7 +79,7 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
 
 Napi::Value UnetWrap::prepare(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const int64_t n = to_integer(info[1], "n", 1, kMaxTimesteps);
+    const int64_t n = to_integer(info[1], "n", 1, Limits::timesteps);
     auto timesteps = std::make_shared<std::vector<float>>(to_floats(info[0], "timesteps", n));
     return call(info, 2, [=](nd::Unet& model, const nd::CancelToken& cancel) {
       model.prepare(timesteps->data(), n, &cancel);

@@ -1,33 +1,9 @@
 #include "image_arguments.h"
+#include "configs.h"
+#include "limits.h"
 #include "models.h"
 
 namespace nd_binding {
-namespace {
-
-nd::VaeConfig read_config(Napi::Value value) {
-  constexpr int64_t kMaxCodes = int64_t{1} << 24;
-  const Fields fields(value, "config");
-  nd::VaeConfig config;
-  config.in_channels = fields.integer("inChannels", 1, kMaxWidth);
-  config.out_channels = fields.integer("outChannels", 1, kMaxWidth);
-  config.latent_channels = fields.integer("latentChannels", 1, kMaxWidth);
-  config.block_channels = fields.integers("blockChannels", 1, kMaxWidth);
-  config.layers_per_block = fields.integer("layersPerBlock", 1, 100);
-  config.norm_groups = fields.integer("normGroups", 1, kMaxWidth);
-  config.mid_attention = fields.boolean("midAttention");
-  config.quant_conv = fields.boolean("quantConv");
-  config.post_quant_conv = fields.boolean("postQuantConv");
-  if (fields.has("codebook")) {
-    const Fields codebook(fields.get("codebook"), "config.codebook");
-    config.codebook_size = codebook.integer("size", 1, kMaxCodes);
-    config.codebook_width = codebook.integer("width", 1, kMaxWidth);
-  }
-  config.check();
-  return config;
-}
-
-}  // namespace
-
 Napi::Function VaeWrap::define(Napi::Env env) {
   return DefineClass(env, kName,
                      with_coding({InstanceMethod("quantize", &VaeWrap::quantize),
@@ -35,7 +11,7 @@ Napi::Function VaeWrap::define(Napi::Env env) {
 }
 
 Napi::Value VaeWrap::load(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_config(info[0])); });
+  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_vae_config(info[0])); });
 }
 
 Napi::Value VaeWrap::quantize(const Napi::CallbackInfo& info) {

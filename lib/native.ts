@@ -83,8 +83,6 @@ export interface UnetConfig {
   contextWidth: number
   normGroups: number
   normEps: number
-  /** proj_in and proj_out are linear layers (SD 2) and not 1×1 convolutions; the numbers are the same. */
-  linearProjection?: boolean
   /** Order of the sinusoidal embedding, cosine first (SD) or sine first; and its frequency shift. */
   flipSinToCos: boolean
   freqShift: number
@@ -114,6 +112,40 @@ export interface TinyVaeConfig {
   width: number
   encoderBlocks: number[]
   decoderBlocks: number[]
+}
+
+/** The configurations by the kind of model that they describe. */
+export interface ModelConfigs {
+  textEncoder: TextEncoderConfig
+  unet: UnetConfig
+  vae: VaeConfig
+  tinyVae: TinyVaeConfig
+}
+
+/** A tensor that a model is made from; shape in torch order, outermost first. */
+export interface RequiredTensor {
+  name: string
+  shape: number[]
+}
+
+/** The largest values that the engine accepts in a configuration, and the largest number of threads. */
+export interface Limits {
+  /** Resolution levels. */
+  readonly levels: number
+  /** Residual blocks of one level. */
+  readonly layersPerLevel: number
+  /** Transformer blocks of one attention. */
+  readonly transformerDepth: number
+  readonly textLayers: number
+  /** Channels of any layer, and so heads and normalization groups. */
+  readonly channels: number
+  /** Hidden width of a text encoder's feed-forward layers. */
+  readonly feedForward: number
+  /** Tokens of a text encoder, codes of a codebook. */
+  readonly vocabulary: number
+  /** Tokens of one row. */
+  readonly positions: number
+  readonly threads: number
 }
 
 /** Sets a running call's cancellation flag: the call rejects with an error whose `cancelled` is true. */
@@ -263,8 +295,14 @@ export interface Native {
    * measured since the last call, largest time first. It costs nothing while it is off.
    */
   profile(on: boolean): ProfileRow[]
-  /** 1…256 threads for the whole process; waits for running work's current layer. */
+  /** 1…limits.threads threads for the whole process; waits for running work's current layer. */
   setThreads(threads: number): void
+  readonly limits: Limits
+  /**
+   * Every tensor that a model of this configuration is made from, found by a dry run of its constructor. Throws a
+   * RangeError where the configuration does not fit together.
+   */
+  requiredTensors<Kind extends keyof ModelConfigs>(kind: Kind, config: ModelConfigs[Kind]): RequiredTensor[]
   CancelToken: new () => CancelToken
   DeepFeatures: new () => DeepFeatures
   loadTextEncoder(
@@ -295,5 +333,8 @@ export interface Native {
  * promises, an Error with one of DiffusionErrorCode as `code`.
  */
 export function native(): Native {
-  return loadAddon() as Native
+  addon ??= loadAddon() as Native
+  return addon
 }
+
+let addon: Native | undefined

@@ -20,7 +20,7 @@ import {
   expectation,
 } from './check.js'
 import { Image } from './image/index.js'
-import type { Precision } from './native.js'
+import { native, type Precision } from './native.js'
 import { checkTiling, type TilingOption } from './pipeline/tiling.js'
 import type { StepEvent } from './pipeline/step.js'
 import { rngNames, type RngName } from './random/index.js'
@@ -199,7 +199,7 @@ export function checkLoadOptions(options: unknown): LoadOptions {
   const keys = ['threads', 'precision', 'tinyVae', 'lowMemory', 'signal'] as const
   const { threads, precision, tinyVae, lowMemory, signal } = checkObject(options, 'options', keys)
   return {
-    threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, 256),
+    threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),

@@ -29,7 +29,8 @@ export function chooseStreams(
   const choose = (automatic: Residency): Residency =>
     lowMemory === undefined ? automatic : lowMemory ? 'none' : 'all'
   unet.source.residency = choose('per-step')
-  for (const part of [vae, textEncoder]) if (part) part.source.residency = choose(quantized ? 'none' : 'per-step')
+  for (const part of [vae, textEncoder])
+    if (part) part.source.residency = choose(quantized ? 'none' : 'per-step')
   return { frugal: lowMemory ?? quantized }
 }
 

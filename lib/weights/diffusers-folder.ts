@@ -1,16 +1,18 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { matchLayout, type Tensors } from './component.js'
+import { matchTensors, type Tensors } from './component.js'
 import { ConfigReader } from './config-reader.js'
 import { textConfig, unetConfig, vaeConfig } from './diffusers-config.js'
 import { badFormat, quote, show, unsupported } from './fail.js'
-import { textLayout, unetLayout, vaeLayout } from './layout.js'
+import { MAX_SAMPLE_SIZE } from './limits.js'
+import type { RequiredTensor } from '../native.js'
 import type { ModelDescription, TokenizerDescription } from './model-description.js'
 import { renameClipText } from './names-text.js'
 import { renameVae } from './names-vae.js'
+import { requiredTensors } from './required-tensors.js'
 import { defaultSchedule, scheduleFromDiffusers } from './schedule.js'
 import { architectureName } from './single-file.js'
-import { renameTinyVae, tinyVaeConfig, tinyVaeLayout } from './tiny-vae.js'
+import { renameTinyVae, tinyVaeConfig } from './tiny-vae.js'
 import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
 import { readWeights } from './weight-files.js'
 
@@ -134,23 +136,31 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
   if (className === 'UNet2DConditionModel') {
     const parsed = unetConfig(config)
     const samples = sampleSize(config)
-    const { files, tensors } = await readWeights(folder)
-    found.unet = { config: parsed, source: matchLayout(folder, files, tensors, unetLayout(parsed), false) }
+    const source = await readSource(
+      folder,
+      (_, tensors) => tensors,
+      requiredTensors(config.path, 'unet', parsed),
+    )
+    found.unet = { config: parsed, source }
     if (samples !== undefined) found.unetSamples = samples
   } else if (className === 'AutoencoderKL' || className === 'VQModel') {
     if (found.vae) throw unsupported(folder, 'expected one of vae and vqvae, found both')
     const parsed = vaeConfig(config, className === 'VQModel')
     const samples = sampleSize(config)
-    const source = await renamedSource(folder, renameVae, vaeLayout(parsed.config))
+    const source = await readSource(folder, renameVae, requiredTensors(config.path, 'vae', parsed.config))
     found.vae = { ...parsed, source }
     if (samples !== undefined) found.vaeSamples = samples
   } else if (className === 'AutoencoderTiny') {
     const parsed = tinyVaeConfig(config)
-    const source = await renamedSource(folder, renameTinyVae, tinyVaeLayout(parsed))
+    const source = await readSource(folder, renameTinyVae, requiredTensors(config.path, 'tinyVae', parsed))
     found.tinyVae = { config: parsed, source }
   } else if (/^CLIP(TextModel|TextModelWithProjection|Model)$/.test(className)) {
     const parsed = textConfig(config)
-    const source = await renamedSource(folder, renameClipText, textLayout(parsed))
+    const source = await readSource(
+      folder,
+      renameClipText,
+      requiredTensors(config.path, 'textEncoder', parsed),
+    )
     found.textEncoder = { config: parsed, source, skip: 0 }
   } else {
     throw unsupported(
@@ -160,13 +170,13 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
   }
 }
 
-async function renamedSource(
+async function readSource(
   folder: string,
   rename: (paths: readonly string[], tensors: Tensors) => Tensors,
-  layout: Map<string, number[]>,
+  required: readonly RequiredTensor[],
 ) {
   const { files, tensors } = await readWeights(folder)
-  return matchLayout(folder, files, rename(files, tensors), layout, false)
+  return matchTensors(folder, files, rename(files, tensors), required, false)
 }
 
 /** diffusers names its class, transformers a list of one. */
@@ -179,8 +189,9 @@ function componentClass(config: ConfigReader): string {
 
 function sampleSize(config: ConfigReader): number | undefined {
   if (!config.has('sample_size')) return undefined
-  if (!Array.isArray(config.get('sample_size'))) return config.integer('sample_size', undefined, 1, 65_536)
-  return Math.max(...config.integers('sample_size', undefined, 1, 65_536, 2))
+  if (!Array.isArray(config.get('sample_size')))
+    return config.integer('sample_size', undefined, 1, MAX_SAMPLE_SIZE)
+  return Math.max(...config.integers('sample_size', undefined, 1, MAX_SAMPLE_SIZE, 2))
 }
 
 async function tokenizerOf(folder: string, found: Found): Promise<TokenizerDescription | null> {

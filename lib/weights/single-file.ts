@@ -1,18 +1,18 @@
-import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
-import { matchLayout, type Tensors } from './component.js'
+import type { ModelConfigs, TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import { matchTensors, type Tensors } from './component.js'
 import { deriveText, deriveUnet, deriveVae } from './derive.js'
 import { badFormat, quote } from './fail.js'
 import { refuseForeign } from './foreign.js'
-import { textLayout, unetLayout, vaeLayout } from './layout.js'
 import type { ModelDescription } from './model-description.js'
 import { isClipText, isOpenClip, renameClipText, renameOpenClip } from './names-text.js'
 import { isOriginalUnet, renameOriginalUnet } from './names-unet.js'
 import { isVae, renameVae } from './names-vae.js'
 import { guessSchedule } from './guess-schedule.js'
 import { CONFIG_KEY, readStoredConfig, type StoredConfig } from './stored-config.js'
+import { requiredTensors } from './required-tensors.js'
 import type { TensorFile } from './tensor-file.js'
 import { OPEN_CLIP_PAD } from './tokenizer-files.js'
-import { deriveTinyVae, isTinyVae, renameTinyVae, tinyVaeLayout } from './tiny-vae.js'
+import { deriveTinyVae, isTinyVae, renameTinyVae } from './tiny-vae.js'
 
 /**
  * A whole model, or one component, in one file: the original latent-diffusion names (as most checkpoints have them,
@@ -42,7 +42,15 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
   const stored = readStoredConfig(path, metadata)
   const parts = findParts(path, file.tensors)
-  const files = [path]
+  const source = <Kind extends keyof ModelConfigs>(
+    kind: Kind,
+    tensors: Tensors,
+    config: ModelConfigs[Kind],
+    derived: boolean,
+  ) => {
+    const where = derived ? path : `${path}: ${CONFIG_KEY}`
+    return matchTensors(path, [path], tensors, requiredTensors(where, kind, config), derived)
+  }
 
   const model: ModelDescription = {
     path,
@@ -55,23 +63,19 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   if (parts.unet) {
     const known = component(path, stored, 'unet')
     const config: UnetConfig = known?.config ?? deriveUnet(path, parts.unet)
-    model.unet = { config, source: matchLayout(path, files, parts.unet, unetLayout(config), !known) }
+    model.unet = { config, source: source('unet', parts.unet, config, !known) }
   }
   if (parts.vae) {
     const known = component(path, stored, 'vae')
     const config: VaeConfig = known?.config ?? deriveVae(path, parts.vae)
-    const source = matchLayout(path, files, parts.vae, vaeLayout(config), !known)
-    model.vae = { config, source, scalingFactor: known?.scalingFactor ?? 0.18215 }
+    const scalingFactor = known?.scalingFactor ?? 0.18215
+    model.vae = { config, source: source('vae', parts.vae, config, !known), scalingFactor }
   }
   if (parts.text) {
     const known = component(path, stored, 'textEncoder')
     const { config, skip }: { config: TextEncoderConfig; skip: number } =
       known ?? deriveText(path, parts.text, parts.openClip)
-    model.textEncoder = {
-      config,
-      skip,
-      source: matchLayout(path, files, parts.text, textLayout(config), !known),
-    }
+    model.textEncoder = { config, skip, source: source('textEncoder', parts.text, config, !known) }
   }
 
   if (stored) {
@@ -92,7 +96,7 @@ async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
   const { path, format } = file
   const tensors = renameTinyVae([path], file.tensors)
   const config = deriveTinyVae(path, tensors)
-  const source = matchLayout(path, [path], tensors, tinyVaeLayout(config), true)
+  const source = matchTensors(path, [path], tensors, requiredTensors(path, 'tinyVae', config), true)
   const schedule = await guessSchedule(file, undefined)
   const tinyVae = { config, source }
   return {
