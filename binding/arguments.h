@@ -41,6 +41,9 @@ class Fields {
   double number(const char* key) const { return to_number(get(key), name(key)); }
   bool boolean(const char* key) const { return to_boolean(get(key), name(key)); }
   std::string string(const char* key) const { return to_string(get(key), name(key)); }
+  std::vector<float> floats(const char* key, int64_t length) const {
+    return to_floats(get(key), name(key), length);
+  }
   /// At most `max_length` of them.
   std::vector<int64_t> integers(const char* key, int64_t min, int64_t max, int64_t max_length) const;
 

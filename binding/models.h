@@ -30,6 +30,7 @@ class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {
   static Napi::Value load(const Napi::CallbackInfo& info);
 
   using ModelWrap::ModelWrap;
+  Napi::Value max_depth(const Napi::CallbackInfo& info);
   Napi::Value predict(const Napi::CallbackInfo& info);
   Napi::Value prepare(const Napi::CallbackInfo& info);
   Napi::Value working_bytes(const Napi::CallbackInfo& info);

@@ -16,11 +16,12 @@ Napi::Value VaeWrap::load(const Napi::CallbackInfo& info) {
 
 Napi::Value VaeWrap::quantize(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const nd::VaeConfig& config = held()->model().config();
+    const Pointer shared = this->shared();
+    const nd::VaeConfig& config = shared->model().config();
     const ImageSizes sizes = read_image_sizes(info, 1, 1);
     auto latents = std::make_shared<std::vector<float>>(
         to_floats(info[0], "latents", sizes.pixels * config.decoded_channels()));
-    return compute<int32_t>(info, 4, sizes.pixels,
+    return compute<int32_t>(info.Env(), shared, info[4], sizes.pixels,
                             [=](nd::Vae& model, int32_t* out, const nd::CancelToken& cancel) {
                               model.quantize(latents->data(), sizes.n, sizes.h, sizes.w, out, &cancel);
                             });
@@ -29,10 +30,11 @@ Napi::Value VaeWrap::quantize(const Napi::CallbackInfo& info) {
 
 Napi::Value VaeWrap::lookup(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const nd::VaeConfig& config = held()->model().config();
+    const Pointer shared = this->shared();
+    const nd::VaeConfig& config = shared->model().config();
     const ImageSizes sizes = read_image_sizes(info, 1, 1);
     auto codes = std::make_shared<std::vector<int32_t>>(to_ints(info[0], "codes", sizes.pixels));
-    return compute<float>(info, 4, sizes.pixels * config.decoded_channels(),
+    return compute<float>(info.Env(), shared, info[4], sizes.pixels * config.decoded_channels(),
                           [=](nd::Vae& model, float* out, const nd::CancelToken&) {
                             model.lookup(codes->data(), sizes.n, sizes.h, sizes.w, out);
                           });

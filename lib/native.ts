@@ -191,26 +191,49 @@ export interface UnetCallOptions {
   reuse?: boolean
 }
 
+/** What a prediction is conditioned on besides the latents. */
+export interface NativeConditioning {
+  /** [n] */
+  timesteps: Float32Array
+  /** [n, contextLength, contextWidth] */
+  context: Float32Array
+  contextLength: number
+}
+
+/** A prediction: latents [n, inChannels, h, w] and what it is conditioned on. Arrays are copied before the call returns. */
+export interface UnetCall {
+  latents: Float32Array
+  n: number
+  h: number
+  w: number
+  conditioning: NativeConditioning
+  options?: UnetCallOptions
+}
+
+/** The sizes of a prediction. */
+export interface UnetSizes {
+  n: number
+  h: number
+  w: number
+  conditioning: Pick<NativeConditioning, 'contextLength'>
+  options?: UnetCallOptions
+}
+
 export interface NativeUnet extends NativeModel {
-  /** latents [n,c,h,w]; timesteps [n]; context [n, length, contextWidth] → prediction [n, outChannels, h, w]. */
-  predict(
-    latents: Float32Array,
-    n: number,
-    h: number,
-    w: number,
-    timesteps: Float32Array,
-    context: Float32Array,
-    length: number,
-    options?: UnetCallOptions | null,
-    cancel?: CancelToken,
-  ): Promise<Float32Array>
+  /** Largest `depth` of deep features: all layers of the decoder but one. */
+  readonly maxDepth: number
+  /** → [n, outChannels, h, w] */
+  predict(call: UnetCall, cancel?: CancelToken): Promise<Float32Array>
   /**
-   * Computes what depends on the timesteps [n] alone ahead, all at once; predict() would do it one by one. Of more than 64
-   * the first ones count: no more are kept.
+   * Computes ahead, all at once, what depends on the timesteps [n] alone; predict() would do it one by one. Of more than 64
+   * timesteps only the first 64 count, because no more are kept.
    */
-  prepare(timesteps: Float32Array, n: number, cancel?: CancelToken): Promise<void>
-  /** Bytes of working memory that such a call needs, computed without allocating it, with what is kept between calls (deep features, too). */
-  workingBytes(n: number, h: number, w: number, length: number, options?: UnetCallOptions | null): number
+  prepare(call: { timesteps: Float32Array; n: number }, cancel?: CancelToken): Promise<void>
+  /**
+   * Bytes of working memory that such a call needs, computed without allocating it. Includes what is kept between calls,
+   * deep features among it.
+   */
+  workingBytes(sizes: UnetSizes): number
 }
 
 /**

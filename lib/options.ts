@@ -125,7 +125,7 @@ export interface ModelFacts {
   latentChannels: number
   contextWidth: number
   /** Layers of the UNet's way up but one. */
-  mostDepth: number
+  maxDepth: number
   /** Default guidance, where the model wants another than Stable Diffusion's. */
   guidanceScale?: number
   /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
@@ -283,7 +283,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     ),
     decoder: checkDecoder(o.decoder, model),
     vaeTiling: checkTiling(o.vaeTiling),
-    ...checkAcceleration(o, model.mostDepth),
+    ...checkAcceleration(o, model.maxDepth),
     signal: checkSignal(o.signal),
     onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
   }

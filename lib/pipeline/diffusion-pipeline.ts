@@ -94,7 +94,7 @@ export class DiffusionPipeline {
       tinyVae: parts.tinyVae !== undefined,
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
-      mostDepth: unet.mostDepth,
+      maxDepth: unet.maxDepth,
       guidanceScale: description.guidanceScale,
       skippableLayers: textEncoder ? textEncoder.config.layers - 1 - description.textEncoder!.skip : -1,
     }

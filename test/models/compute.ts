@@ -56,7 +56,8 @@ export async function compute(
       const context = floats(of, 'context')
       const [n, , h, w] = latents.shape
       const timesteps = floats(of, 'timesteps').data
-      return (model as NativeUnet).predict(latents.data, n, h, w, timesteps, context.data, context.shape[1])
+      const conditioning = { timesteps, context: context.data, contextLength: context.shape[1] }
+      return (model as NativeUnet).predict({ latents: latents.data, n, h, w, conditioning })
     }
     case 'encode_text': {
       const { data, shape } = integers(of, 'tokens')

@@ -49,7 +49,11 @@ t.test('every format, every thread count: the same numbers, and hardly any weigh
         for (const threads of [1, 2, 4]) {
           native().setThreads(threads)
           const found = await compute(model, of)
-          t.equal(largestDifference(found, expected), 0, `${file}: ${of.name}: ${residency}, ${threads} threads`)
+          t.equal(
+            largestDifference(found, expected),
+            0,
+            `${file}: ${of.name}: ${residency}, ${threads} threads`,
+          )
         }
         model.dispose()
       }

@@ -8,7 +8,7 @@ const facts: ModelFacts = {
   factor: 8,
   latentChannels: 4,
   contextWidth: 768,
-  mostDepth: 11,
+  maxDepth: 11,
   skippableLayers: 11,
 }
 const check = (options: unknown, model = facts) => checkGenerateOptions(options, model)

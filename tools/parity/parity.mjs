@@ -70,7 +70,12 @@ const kinds = {
     load: ({ unet }) => native().loadUnet(unet.config, unet.source),
     call: (model, { latents, timesteps, context }) => {
       const [n, , h, w] = latents.shape
-      return model.predict(latents.data, n, h, w, timesteps.data, context.data, context.shape[1])
+      const conditioning = {
+        timesteps: timesteps.data,
+        context: context.data,
+        contextLength: context.shape[1],
+      }
+      return model.predict({ latents: latents.data, n, h, w, conditioning })
     },
   },
   encode: {
