@@ -128,8 +128,8 @@ export interface ModelFacts {
   maxDepth: number
   /** Default guidance, where the model wants another than Stable Diffusion's. */
   guidanceScale?: number
-  /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
-  skippableLayers: number
+  /** Layers that clipSkip can leave out; −1: the model has no text encoder. */
+  maxClipSkip: number
   /** A tiny autoencoder was loaded. */
   tinyVae?: boolean
 }
@@ -265,7 +265,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     rng: optional('rng', (v, path) => checkOneOf(v, path, rngNames), defaults.rng),
     scheduler,
     schedulerOptions: optional('schedulerOptions', checkSchedulerOptions, undefined),
-    clipSkip: optional('clipSkip', integer(0, Math.max(0, model.skippableLayers)), defaults.clipSkip),
+    clipSkip: optional('clipSkip', integer(0, Math.max(0, model.maxClipSkip)), defaults.clipSkip),
     weighting: optional('weighting', checkBoolean, defaults.weighting),
     image,
     strength: optional(
@@ -297,7 +297,7 @@ function checkDecoder(value: unknown, { tinyVae }: ModelFacts): 'full' | 'tiny' 
 }
 
 /** Prompts or embeddings, and as many negative ones; `rows` is their number. */
-function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers }: ModelFacts) {
+function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSkip }: ModelFacts) {
   const embeds = (key: 'promptEmbeds' | 'negativePromptEmbeds', shape: number[]) =>
     o[key] === undefined ? undefined : checkTensor(o[key], key, shape)
   const promptEmbeds = embeds('promptEmbeds', [-1, -1, contextWidth])
@@ -305,7 +305,7 @@ function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers 
     throw new TypeError('Expected either prompt or promptEmbeds but received both')
   }
   if (!promptEmbeds && o.prompt === undefined) throw new TypeError(expectation('string', 'prompt', o.prompt))
-  if (!promptEmbeds && skippableLayers < 0) {
+  if (!promptEmbeds && maxClipSkip < 0) {
     throw new TypeError('Expected promptEmbeds, as this model has no text encoder')
   }
   const prompts = promptEmbeds ? [] : texts(o.prompt, 'prompt')

@@ -20,6 +20,7 @@ import {
   type ComponentSummary,
   type ModelDescription,
   type ScheduleDescription,
+  type TextEncoderDescription,
 } from '../weights/index.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { abandonable, joinSignals } from './component.js'
@@ -49,7 +50,7 @@ export interface ModelInfo {
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   /** Sizes and element types as stored. */
-  components: { textEncoder?: ComponentSummary; unet: ComponentSummary; vae: ComponentSummary }
+  components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
   /** Every word that the model was taught, of small models that say so. */
   words?: readonly string[]
 }
@@ -68,12 +69,14 @@ export interface ModelInfo {
  */
 export class DiffusionPipeline {
   readonly model: ModelInfo
-  readonly tokenizer: Tokenizer
+  /** In the order in which the UNet's context joins their hidden states; empty where the model has none. */
+  readonly textEncoders: readonly TextEncoder[]
+  /** One for each text encoder; CLIP's own where the model has none. */
+  readonly tokenizers: readonly Tokenizer[]
   readonly unet: Unet
   readonly vae: AutoencoderKL
   /** The tiny autoencoder, where load() was given one. */
   readonly tinyVae?: AutoencoderTiny
-  readonly #textEncoder?: TextEncoder
   readonly #parts: Parts
   readonly #facts: ModelFacts
   readonly #line = new Line()
@@ -81,12 +84,12 @@ export class DiffusionPipeline {
   #disposing?: Promise<void>
 
   private constructor(description: ModelDescription, parts: Parts) {
-    const { textEncoder, unet, vae } = parts
-    this.tokenizer = parts.tokenizer
+    const { textEncoders, tokenizers, unet, vae } = parts
+    this.textEncoders = textEncoders
+    this.tokenizers = tokenizers
     this.unet = unet
     this.vae = vae
     this.tinyVae = parts.tinyVae
-    this.#textEncoder = textEncoder
     this.#parts = parts
     this.#facts = {
       imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
@@ -96,7 +99,7 @@ export class DiffusionPipeline {
       contextWidth: unet.config.contextWidth,
       maxDepth: unet.maxDepth,
       guidanceScale: description.guidanceScale,
-      skippableLayers: textEncoder ? textEncoder.config.layers - 1 - description.textEncoder!.skip : -1,
+      maxClipSkip: textEncoders.length > 0 ? Math.min(...textEncoders.map((e) => e.maxClipSkip)) : -1,
     }
     this.model = {
       path: description.path,
@@ -107,7 +110,7 @@ export class DiffusionPipeline {
       schedule: description.schedule,
       defaultScheduler: parts.defaultScheduler,
       components: {
-        textEncoder: description.textEncoder && componentSummary(description.textEncoder.source),
+        textEncoders: description.textEncoders.map(({ source }) => componentSummary(source)),
         unet: componentSummary(description.unet!.source),
         vae: componentSummary(description.vae!.source),
       },
@@ -135,7 +138,7 @@ export class DiffusionPipeline {
   ): Promise<DiffusionPipeline> {
     const description = await openModel(path)
     signal?.throwIfAborted()
-    const { unet, vae, textEncoder } = description
+    const { unet, vae, textEncoders } = description
     if (!unet || !vae) {
       const missing = unet ? 'an autoencoder' : 'a UNet'
       throw new DiffusionError(
@@ -143,8 +146,8 @@ export class DiffusionPipeline {
         `${path}: expected a whole model, but it has not ${missing}`,
       )
     }
-    for (const part of [unet, vae, textEncoder]) if (part && precision) part.source.precision = precision
-    const { frugal } = chooseStreams({ unet, vae, textEncoder }, lowMemory)
+    for (const part of [unet, vae, ...textEncoders]) if (precision) part.source.precision = precision
+    const { frugal } = chooseStreams({ unet, vae, textEncoders }, lowMemory)
     if (threads !== undefined) native().setThreads(threads)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
@@ -152,7 +155,7 @@ export class DiffusionPipeline {
       return part
     }
     try {
-      const tokenizer = await Tokenizer.create(description.tokenizer, textEncoder?.config.maxPositions)
+      const tokenizers = await loadTokenizers(textEncoders)
       // One after the other: loading takes memory beyond the weights, and more threads would not make it faster.
       const parts: Parts = {
         // First, as the quickest to find fault with.
@@ -161,9 +164,8 @@ export class DiffusionPipeline {
             ? undefined
             : keep(await AutoencoderTiny.load(tinyVae, { precision, signal })),
         name: basename(description.path).replace(/\.(safetensors|gguf)$/i, ''),
-        tokenizer,
-        textEncoder:
-          textEncoder && keep(await TextEncoder.load(textEncoder, tokenizer.maxLength, { signal })),
+        tokenizers,
+        textEncoders: await loadTextEncoders(textEncoders, tokenizers, signal, keep),
         unet: keep(await Unet.load(unet, { signal })),
         vae: keep(await AutoencoderKL.from(vae, { signal })),
         schedule: description.schedule,
@@ -182,13 +184,18 @@ export class DiffusionPipeline {
   }
 
   /**
-   * The text encoder.
+   * The first text encoder.
    *
    * @throws {DiffusionError} UNSUPPORTED_MODEL: this model has none
    */
   get textEncoder(): TextEncoder {
-    if (this.#textEncoder) return this.#textEncoder
+    if (this.textEncoders.length > 0) return this.textEncoders[0]
     throw new DiffusionError('UNSUPPORTED_MODEL', `${this.model.path} has no text encoder`)
+  }
+
+  /** The first text encoder's tokenizer. */
+  get tokenizer(): Tokenizer {
+    return this.tokenizers[0]
   }
 
   /** Whether dispose() was called. */
@@ -242,14 +249,15 @@ export class DiffusionPipeline {
     checkObject(options, 'options', memoryKeys)
     this.#closing.signal.throwIfAborted()
     const length = this.tokenizer.maxLength
-    const text = this.#textEncoder
-      ? { prompt: '' }
-      : {
-          promptEmbeds: {
-            data: new Float32Array(length * this.unet.config.contextWidth),
-            shape: [1, length, this.unet.config.contextWidth],
-          },
-        }
+    const text =
+      this.textEncoders.length > 0
+        ? { prompt: '' }
+        : {
+            promptEmbeds: {
+              data: new Float32Array(length * this.unet.config.contextWidth),
+              shape: [1, length, this.unet.config.contextWidth],
+            },
+          }
     return workingMemory(this.#parts, checkGenerateOptions({ ...text, ...options }, this.#facts), length)
   }
 
@@ -301,7 +309,7 @@ export class DiffusionPipeline {
   }
 
   #components() {
-    return [this.#textEncoder, this.unet, this.vae, this.tinyVae]
+    return [...this.textEncoders, this.unet, this.vae, this.tinyVae]
   }
 
   /**
@@ -321,6 +329,26 @@ export class DiffusionPipeline {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
+}
+
+/** A tokenizer for each text encoder. Without any, CLIP's own says how long a chunk of prompt embeddings is. */
+async function loadTokenizers(descriptions: readonly TextEncoderDescription[]): Promise<Tokenizer[]> {
+  const tokenizers: Tokenizer[] = []
+  for (const { tokenizer, config } of descriptions)
+    tokenizers.push(await Tokenizer.create(tokenizer, config.maxPositions))
+  return tokenizers.length > 0 ? tokenizers : [await Tokenizer.create(null)]
+}
+
+async function loadTextEncoders(
+  descriptions: readonly TextEncoderDescription[],
+  tokenizers: readonly Tokenizer[],
+  signal: AbortSignal | undefined,
+  keep: (loaded: TextEncoder) => TextEncoder,
+): Promise<TextEncoder[]> {
+  const textEncoders: TextEncoder[] = []
+  for (const [i, description] of descriptions.entries())
+    textEncoders.push(keep(await TextEncoder.load(description, tokenizers[i].maxLength, { signal })))
+  return textEncoders
 }
 
 /** The tiny autoencoder must read this model's latents. */

@@ -18,19 +18,18 @@ const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']
  */
 export function chooseStreams(
   parts: {
-    textEncoder?: { source: ModelSource }
+    textEncoders: readonly { source: ModelSource }[]
     unet: { source: ModelSource }
     vae: { source: ModelSource }
   },
   lowMemory: boolean | undefined,
 ): { frugal: boolean } {
-  const { textEncoder, unet, vae } = parts
+  const { textEncoders, unet, vae } = parts
   const quantized = unet.source.tensors.some(({ type }) => !FLOATS.includes(type))
   const choose = (automatic: Residency): Residency =>
     lowMemory === undefined ? automatic : lowMemory ? 'none' : 'all'
   unet.source.residency = choose('per-step')
-  for (const part of [vae, textEncoder])
-    if (part) part.source.residency = choose(quantized ? 'none' : 'per-step')
+  for (const part of [vae, ...textEncoders]) part.source.residency = choose(quantized ? 'none' : 'per-step')
   return { frugal: lowMemory ?? quantized }
 }
 
@@ -45,7 +44,7 @@ export interface MemoryNeeded {
 
 /** What of a model is asked how much memory it takes. */
 interface Sized {
-  textEncoder?: TextEncoder
+  textEncoders: readonly TextEncoder[]
   unet: Unet
   vae: AutoencoderKL
   tinyVae?: AutoencoderTiny
@@ -72,7 +71,7 @@ type Size = Pick<
  * each gives its memory back before the next begins.
  */
 export function workingMemory(parts: Sized, request: Size, contextLength: number): MemoryNeeded {
-  const { unet, vae, tinyVae, textEncoder } = parts
+  const { unet, vae, tinyVae, textEncoders } = parts
   const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = isGuided(request as GenerateRequest) ? 2 * count : count
@@ -91,8 +90,10 @@ export function workingMemory(parts: Sized, request: Size, contextLength: number
   const latents = 8 * batch * unet.config.inChannels * h * w * 4
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4
   const working = Math.max(denoise, encode, decode) + latents + context
-  const weights =
-    unet.weightBytes + vae.weightBytes + (textEncoder?.weightBytes ?? 0) + (tinyVae?.weightBytes ?? 0)
+  const weights = [unet, vae, tinyVae, ...textEncoders].reduce(
+    (sum, part) => sum + (part?.weightBytes ?? 0),
+    0,
+  )
   return { weights, working, total: weights + working }
 }
 

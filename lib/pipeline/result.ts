@@ -97,7 +97,11 @@ export function warningsFor(
   const warnings: string[] = []
   const { prompts, negativePrompts, width, height } = request
   const unknown = [
-    ...new Set([...prompts, ...negativePrompts].flatMap((text) => parts.tokenizer.unknownWords(text))),
+    ...new Set(
+      parts.tokenizers.flatMap((tokenizer) =>
+        [...prompts, ...negativePrompts].flatMap((text) => tokenizer.unknownWords(text)),
+      ),
+    ),
   ]
   if (unknown.length > 0) {
     warnings.push(

@@ -10,11 +10,18 @@ import { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { ScheduleDescription } from '../weights/model-description.js'
 import type { AutoencoderKL } from './autoencoder.js'
+import { conditioningRows, type Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 import { guide } from './guidance.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import { loadPicture } from './picture.js'
-import { contextFromEmbeds, encodePrompts, isGuided, tokenizePrompts } from './prompt.js'
+import {
+  conditioningFromEmbeds,
+  encodeEmptyPrompt,
+  encodePrompts,
+  isGuided,
+  tokenizePrompts,
+} from './prompt.js'
 import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
 import { keepOutsideMask, prepareStart } from './start.js'
 import { stepEvent, type StepEvent } from './step.js'
@@ -29,8 +36,9 @@ const TIMESTEPS_AHEAD = 64
 /** The parts of a model that a run works with. */
 export interface Parts {
   name: string
-  tokenizer: Tokenizer
-  textEncoder?: TextEncoder
+  textEncoders: readonly TextEncoder[]
+  /** One for each text encoder; CLIP's where there is none. */
+  tokenizers: readonly Tokenizer[]
   unet: Unet
   vae: AutoencoderKL
   tinyVae?: AutoencoderTiny
@@ -53,7 +61,7 @@ export async function* run(
 ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
   const { unet, vae } = parts
   const watch = new Stopwatch()
-  const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizer, given)
+  const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizers, given)
   const length = tokens?.length ?? given.promptEmbeds!.shape[1]
   const require = (asked: GenerateRequest) =>
     requireMemory(
@@ -68,10 +76,12 @@ export async function* run(
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
 
-  const context = tokens
-    ? await encodePrompts(parts.textEncoder!, tokens, request, { signal })
-    : contextFromEmbeds(request, await emptyPrompt(parts, length, signal))
-  parts.textEncoder?.trim()
+  const conditioning = tokens
+    ? await encodePrompts(parts.textEncoders, tokens, request, { signal })
+    : await conditioningFromEmbeds(request, () =>
+        encodeEmptyPrompt(parts.textEncoders, parts.tokenizers, length, { signal }),
+      )
+  for (const textEncoder of parts.textEncoders) textEncoder.trim()
   watch.lap('text')
 
   const masksItself = needsMask(parts)
@@ -85,7 +95,7 @@ export async function* run(
   let { latents } = start
   const { timesteps, sigmas } = scheduler
   const deepCache = request.deepCache && new DeepCache(request.deepCache)
-  const predict = denoiser(unet, request, context, deepCache, signal)
+  const predict = denoiser(unet, request, conditioning, deepCache, signal)
   try {
     for (let i = start.begin; i < timesteps.length; i++) {
       if ((i - start.begin) % TIMESTEPS_AHEAD === 0)
@@ -159,17 +169,17 @@ export async function* run(
 function denoiser(
   unet: Unet,
   request: GenerateRequest,
-  context: Tensor,
+  conditioning: Conditioning,
   deepCache: DeepCache | undefined,
   signal: AbortSignal,
 ) {
   const { count, guidanceScale, guidanceRescale, tokenMerging } = request
-  const conditional = isGuided(request) ? rows(context, count, 2 * count) : context
-  const call = (latents: Tensor, timestep: number, context: Tensor) =>
-    unet.predict({ latents, timestep, context, tokenMerging, deepCache }, { signal })
+  const conditional = isGuided(request) ? conditioningRows(conditioning, count, 2 * count) : conditioning
+  const call = (latents: Tensor, timestep: number, given: Conditioning) =>
+    unet.predict({ latents, timestep, ...given, tokenMerging, deepCache }, { signal })
   return async (latents: Tensor, timestep: number, guided: boolean): Promise<Tensor> =>
     guided && isGuided(request)
-      ? guide(await call(twice(latents), timestep, context), guidanceScale, guidanceRescale)
+      ? guide(await call(twice(latents), timestep, conditioning), guidanceScale, guidanceRescale)
       : call(latents, timestep, conditional)
 }
 
@@ -195,17 +205,6 @@ async function decodeTiny(
 function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: GenerateRequest): Scheduler {
   if (typeof scheduler === 'object') return scheduler
   return createScheduler(scheduler ?? parts.defaultScheduler, steps, parts.schedule, schedulerOptions)
-}
-
-/** The context of '' for embeddings that came without negative ones; none where it would not be as long. */
-async function emptyPrompt(parts: Parts, length: number, signal: AbortSignal): Promise<Tensor | undefined> {
-  const { textEncoder, tokenizer } = parts
-  if (!textEncoder || length % tokenizer.maxLength !== 0) return undefined
-  const one = await textEncoder.encode(tokenizer.encode(''), { signal })
-  const chunks = length / tokenizer.maxLength
-  const data = new Float32Array(one.data.length * chunks)
-  for (let i = 0; i < chunks; i++) data.set(one.data, i * one.data.length)
-  return { data, shape: [1, length, one.shape[2]] }
 }
 
 /** Inpainting UNets: latents, one mask channel, and the masked image's latents. */

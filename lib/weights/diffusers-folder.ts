@@ -6,7 +6,7 @@ import { textConfig, unetConfig, vaeConfig } from './diffusers-config.js'
 import { badFormat, quote, show, unsupported } from './fail.js'
 import { MAX_SAMPLE_SIZE } from './limits.js'
 import type { RequiredTensor } from '../native.js'
-import type { ModelDescription, TokenizerDescription } from './model-description.js'
+import type { ModelDescription, TextEncoderDescription, TokenizerDescription } from './model-description.js'
 import { renameClipText } from './names-text.js'
 import { renameVae } from './names-vae.js'
 import { requiredTensors } from './required-tensors.js'
@@ -27,7 +27,8 @@ const FOREIGN_PARTS = [
 ]
 
 /** Everything that differs between a component's folders, as they are collected. */
-type Found = Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder' | 'tinyVae'> & {
+type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'> & {
+  textEncoder?: Omit<TextEncoderDescription, 'tokenizer'>
   unetSamples?: number
   vaeSamples?: number
 }
@@ -90,7 +91,7 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
   }
   const knowledge = await readKnowledge(join(folder, 'knowledge.json'))
   return {
-    ...describe(folder, found, await tokenizerOf(folder, found)),
+    ...describe(folder, found, await readTokenizerOf(folder, found.textEncoder)),
     schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
     ...knowledge,
   }
@@ -111,7 +112,7 @@ async function readKnowledge(path: string): Promise<Pick<ModelDescription, 'word
 async function describeComponent(folder: string, config: ConfigReader): Promise<ModelDescription> {
   const found: Found = {}
   await readComponent(folder, config, found)
-  return describe(folder, found, builtInTokenizer(found))
+  return describe(folder, found, found.textEncoder ? builtInTokenizer(found.textEncoder) : null)
 }
 
 function describe(folder: string, found: Found, tokenizer: TokenizerDescription | null): ModelDescription {
@@ -121,11 +122,10 @@ function describe(folder: string, found: Found, tokenizer: TokenizerDescription 
     path: folder,
     format: 'diffusers',
     architecture: architectureName(found),
-    ...(textEncoder && { textEncoder }),
+    textEncoders: textEncoder ? [{ ...textEncoder, tokenizer }] : [],
     ...(unet && { unet }),
     ...(vae && { vae }),
     ...(tinyVae && { tinyVae }),
-    tokenizer,
     schedule: defaultSchedule(),
     imageSize: unet ? (unetSamples ?? 64) * factor : (vaeSamples ?? 512),
   }
@@ -194,22 +194,23 @@ function sampleSize(config: ConfigReader): number | undefined {
   return Math.max(...config.integers('sample_size', undefined, 1, MAX_SAMPLE_SIZE, 2))
 }
 
-async function tokenizerOf(folder: string, found: Found): Promise<TokenizerDescription | null> {
+async function readTokenizerOf(
+  folder: string,
+  textEncoder: Found['textEncoder'],
+): Promise<TokenizerDescription | null> {
+  if (!textEncoder) return null
+  const { vocabSize, maxPositions } = textEncoder.config
   const tokenizerFolder = join(folder, 'tokenizer')
-  if (await isFolder(tokenizerFolder)) {
-    return readTokenizer(tokenizerFolder, found.textEncoder?.config.maxPositions ?? 77)
-  }
-  const vocabulary = found.textEncoder?.config.vocabSize ?? CLIP_VOCABULARY
-  if (vocabulary !== CLIP_VOCABULARY) {
-    const own = `the text encoder has a vocabulary of its own (${vocabulary} tokens)`
+  if (await isFolder(tokenizerFolder)) return readTokenizer(tokenizerFolder, maxPositions)
+  if (vocabSize !== CLIP_VOCABULARY) {
+    const own = `the text encoder has a vocabulary of its own (${vocabSize} tokens)`
     throw badFormat(folder, `${own}: expected tokenizer/vocab.json and tokenizer/merges.txt, found none`)
   }
-  return builtInTokenizer(found)
+  return builtInTokenizer(textEncoder)
 }
 
-/** The built-in vocabulary; Stable Diffusion 2's text encoder wants it filled up with another token. */
-function builtInTokenizer({ textEncoder }: Found): TokenizerDescription | null {
-  if (textEncoder?.config.activation !== 'gelu' || textEncoder.config.vocabSize !== CLIP_VOCABULARY)
-    return null
-  return { maxLength: textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
+/** The built-in vocabulary. Stable Diffusion 2's text encoder was trained with another padding token. */
+function builtInTokenizer({ config }: NonNullable<Found['textEncoder']>): TokenizerDescription | null {
+  if (config.activation !== 'gelu' || config.vocabSize !== CLIP_VOCABULARY) return null
+  return { maxLength: config.maxPositions, padToken: OPEN_CLIP_PAD }
 }

@@ -29,7 +29,7 @@ export async function openModel(path: string): Promise<ModelDescription> {
   }
   const model = (await isFolderOrThrow(path)) ? await describeFolder(path) : await describeFile(path)
   // The weights may be loaded after the process has changed its working directory.
-  for (const part of [model.unet, model.vae, model.textEncoder, model.tinyVae]) {
+  for (const part of [model.unet, model.vae, ...model.textEncoders, model.tinyVae]) {
     if (part) part.source.files = part.source.files.map((file) => resolve(file))
   }
   return model

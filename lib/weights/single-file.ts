@@ -3,7 +3,7 @@ import { matchTensors, type Tensors } from './component.js'
 import { deriveText, deriveUnet, deriveVae } from './derive.js'
 import { badFormat, quote } from './fail.js'
 import { refuseForeign } from './foreign.js'
-import type { ModelDescription } from './model-description.js'
+import type { ModelDescription, TokenizerDescription } from './model-description.js'
 import { isClipText, isOpenClip, renameClipText, renameOpenClip } from './names-text.js'
 import { isOriginalUnet, renameOriginalUnet } from './names-unet.js'
 import { isVae, renameVae } from './names-vae.js'
@@ -56,40 +56,47 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
     path,
     format: file.format,
     architecture: '',
-    tokenizer: null,
+    textEncoders: [],
     schedule: await guessSchedule(file, undefined),
     imageSize: 512,
   }
   if (parts.unet) {
-    const known = component(path, stored, 'unet')
+    const known = component(path, stored, stored?.unet, 'unet')
     const config: UnetConfig = known?.config ?? deriveUnet(path, parts.unet)
     model.unet = { config, source: source('unet', parts.unet, config, !known) }
   }
   if (parts.vae) {
-    const known = component(path, stored, 'vae')
+    const known = component(path, stored, stored?.vae, 'vae')
     const config: VaeConfig = known?.config ?? deriveVae(path, parts.vae)
     const scalingFactor = known?.scalingFactor ?? 0.18215
     model.vae = { config, source: source('vae', parts.vae, config, !known), scalingFactor }
   }
   if (parts.text) {
-    const known = component(path, stored, 'textEncoder')
+    const known = component(path, stored, stored?.textEncoders[0], 'textEncoder')
     const { config, skip }: { config: TextEncoderConfig; skip: number } =
       known ?? deriveText(path, parts.text, parts.openClip)
-    model.textEncoder = { config, skip, source: source('textEncoder', parts.text, config, !known) }
+    const tokenizer = known ? known.tokenizer : derivedTokenizer(config)
+    model.textEncoders.push({
+      config,
+      skip,
+      tokenizer,
+      source: source('textEncoder', parts.text, config, !known),
+    })
   }
 
   if (stored) {
-    const { textEncoder, unet, vae, ...facts } = stored
+    const { textEncoders, unet, vae, ...facts } = stored
     return Object.assign(model, facts)
   }
   model.architecture = architectureName(model)
   model.schedule = await guessSchedule(file, model.unet?.config)
   model.imageSize = guessImageSize(file, model)
-  // OpenCLIP has CLIP's vocabulary, but fills up with another token.
-  if (model.textEncoder?.config.activation === 'gelu') {
-    model.tokenizer = { maxLength: model.textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
-  }
   return model
+}
+
+/** OpenCLIP has CLIP's vocabulary, but pads with another token. */
+function derivedTokenizer({ activation, maxPositions }: TextEncoderConfig): TokenizerDescription | null {
+  return activation === 'gelu' ? { maxLength: maxPositions, padToken: OPEN_CLIP_PAD } : null
 }
 
 async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
@@ -103,22 +110,23 @@ async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
     path,
     format,
     architecture: architectureName({ tinyVae }),
+    textEncoders: [],
     tinyVae,
-    tokenizer: null,
     schedule,
     imageSize: 512,
   }
 }
 
 /** The stored configuration of a component whose tensors are there; a file that has metadata must have it for all. */
-function component<K extends 'unet' | 'vae' | 'textEncoder'>(
+function component<Config>(
   path: string,
   stored: StoredConfig | undefined,
-  key: K,
-): StoredConfig[K] {
-  if (stored && !stored[key])
+  known: Config | undefined,
+  key: string,
+): Config | undefined {
+  if (stored && !known)
     throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are there`)
-  return stored?.[key]
+  return known
 }
 
 function findParts(path: string, tensors: Tensors): Parts {
@@ -162,9 +170,7 @@ function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefin
   return undefined
 }
 
-export function architectureName(
-  model: Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder' | 'tinyVae'>,
-): string {
+export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'>): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels } = model.unet.config
     const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''

@@ -2,7 +2,12 @@ import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
 import { ConfigReader } from './config-reader.js'
 import { badFormat, unsupported } from './fail.js'
 import { limits, MAX_SAMPLE_SIZE } from './limits.js'
-import type { ModelDescription, ScheduleDescription, TokenizerDescription } from './model-description.js'
+import type {
+  ModelDescription,
+  ScheduleDescription,
+  TextEncoderDescription,
+  TokenizerDescription,
+} from './model-description.js'
 import { BETA_SCHEDULES, PREDICTION_TYPES, readBetas, TIMESTEP_SPACINGS } from './schedule.js'
 
 /**
@@ -18,8 +23,7 @@ export interface StoredConfig {
   architecture: string
   imageSize: number
   schedule: ScheduleDescription
-  tokenizer: TokenizerDescription | null
-  textEncoder?: { config: TextEncoderConfig; skip: number }
+  textEncoders: Omit<TextEncoderDescription, 'source'>[]
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
   words?: string[]
@@ -28,14 +32,18 @@ export interface StoredConfig {
 
 /** The text for CONFIG_KEY. */
 export function writeStoredConfig(model: ModelDescription): string {
-  const { architecture, imageSize, schedule, tokenizer, textEncoder, unet, vae, words, guidanceScale } = model
+  const { architecture, imageSize, schedule, textEncoders, unet, vae, words, guidanceScale } = model
   return JSON.stringify({
     version: VERSION,
     architecture,
     imageSize,
     schedule,
-    tokenizer,
-    ...(textEncoder && { textEncoder: { config: textEncoder.config, skip: textEncoder.skip } }),
+    ...Object.fromEntries(
+      textEncoders.flatMap(({ config, skip, tokenizer }, i) => [
+        [numbered('textEncoder', i), { config, skip }],
+        [numbered('tokenizer', i), tokenizer],
+      ]),
+    ),
     ...(unet && { unet: { config: unet.config } }),
     ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
     ...(words && { words }),
@@ -59,14 +67,23 @@ export function readStoredConfig(path: string, metadata: Map<string, unknown>): 
     architecture: c.string('architecture'),
     imageSize: c.integer('imageSize', undefined, 1, MAX_SAMPLE_SIZE),
     schedule: readSchedule(c.child('schedule')),
-    tokenizer: c.has('tokenizer') ? readTokenizerTexts(c.child('tokenizer')) : null,
+    textEncoders: [],
   }
-  if (c.has('textEncoder')) stored.textEncoder = readText(c.child('textEncoder'))
+  for (let i = 0; c.has(numbered('textEncoder', i)); i++) {
+    const key = numbered('tokenizer', i)
+    const tokenizer = c.has(key) ? readTokenizerTexts(c.child(key)) : null
+    stored.textEncoders.push({ ...readText(c.child(numbered('textEncoder', i))), tokenizer })
+  }
   if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
   if (c.has('words')) stored.words = c.strings('words', [])
   if (c.has('guidanceScale')) stored.guidanceScale = c.number('guidanceScale', undefined, 0, 100)
   return stored
+}
+
+/** The first text encoder's key has no number, the second's has a 2: as diffusers names their folders. */
+function numbered(key: string, index: number): string {
+  return index === 0 ? key : `${key}${index + 1}`
 }
 
 function readUnet(c: ConfigReader): UnetConfig {

@@ -26,7 +26,8 @@ export async function load<K extends keyof Models>(
   precision: Precision = 'f32',
 ): Promise<Models[K] & { skip: number }> {
   const model: ModelDescription = await openModel(path)
-  const { unet, vae, textEncoder } = model
+  const { unet, vae, textEncoders } = model
+  const [textEncoder] = textEncoders
   for (const part of [unet, vae, textEncoder]) if (part) part.source.precision = precision
   const missing = () => new Error(`${path} has no ${component}`)
   let loaded: NativeUnet | NativeVae | NativeTextEncoder

@@ -21,11 +21,11 @@ async function load(
   residency: Residency,
   source: Partial<ModelSource> = {},
 ) {
-  const { unet, vae, textEncoder } = await openModel(path)
+  const { unet, vae, textEncoders } = await openModel(path)
   const more = { ...source, residency }
   if (component === 'unet') return native().loadUnet(unet!.config, { ...unet!.source, ...more })
   if (component === 'vae') return native().loadVae(vae!.config, { ...vae!.source, ...more })
-  return native().loadTextEncoder(textEncoder!.config, { ...textEncoder!.source, ...more })
+  return native().loadTextEncoder(textEncoders[0].config, { ...textEncoders[0].source, ...more })
 }
 
 const formCases = cases.filter((c) => c.model === 'forms')

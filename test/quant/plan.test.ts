@@ -29,14 +29,17 @@ const UNET = { ...TINY_UNET, blockChannels: [320, 640, 1280], contextWidth: 768 
 
 function model(type?: TensorType): ModelDescription {
   return {
-    textEncoder: {
-      config: TINY_TEXT,
-      skip: 0,
-      source: source(textShapes({ ...TINY_TEXT, width: 768, intermediate: 3072 }), type),
-    },
+    textEncoders: [
+      {
+        config: TINY_TEXT,
+        skip: 0,
+        tokenizer: null,
+        source: source(textShapes({ ...TINY_TEXT, width: 768, intermediate: 3072 }), type),
+      },
+    ],
     unet: { config: UNET, source: source(unetShapes(UNET), type) },
     vae: { config: TINY_VAE, scalingFactor: 1, source: source(vaeShapes(TINY_VAE), type) },
-  } as ModelDescription
+  } as Partial<ModelDescription> as ModelDescription
 }
 
 function types(type: TensorType, rules = '', from?: TensorType) {

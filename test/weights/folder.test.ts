@@ -99,9 +99,14 @@ t.test('a pipeline', async (t) => {
   t.same(model.unet!.config, TINY_UNET)
   t.same(model.vae!.config, TINY_VAE)
   t.equal(model.vae!.scalingFactor, 0.4)
-  t.same(model.textEncoder!.config, TINY_TEXT)
-  t.equal(model.textEncoder!.skip, 0)
-  t.same(model.tokenizer, { vocab: '{"a":0}', merges: '#version: 0.2\n', maxLength: 16, padToken: '<pad>' })
+  t.same(model.textEncoders[0].config, TINY_TEXT)
+  t.equal(model.textEncoders[0].skip, 0)
+  t.same(model.textEncoders[0].tokenizer, {
+    vocab: '{"a":0}',
+    merges: '#version: 0.2\n',
+    maxLength: 16,
+    padToken: '<pad>',
+  })
   // prettier-ignore
   t.same(model.schedule, {
     className: 'DDIMScheduler', trainTimesteps: 1000, betaStart: 0.001, betaEnd: 0.02, betaSchedule: 'linear',
@@ -338,14 +343,11 @@ t.test('files of weights', async (t) => {
 t.test('components alone, and folders without an index', async (t) => {
   const folder = pipeline(freshPath(t, ''))
   const unet = await openModel(join(folder, 'unet'))
-  t.same(
-    [unet.unet!.config, unet.vae, unet.textEncoder, unet.imageSize],
-    [TINY_UNET, undefined, undefined, 128],
-  )
+  t.same([unet.unet!.config, unet.vae, unet.textEncoders, unet.imageSize], [TINY_UNET, undefined, [], 128])
   const vae = await openModel(join(folder, 'vae'))
   t.match(vae, { architecture: 'KL autoencoder', imageSize: 40, unet: undefined })
   const text = await openModel(join(folder, 'text_encoder'))
-  t.match(text, { architecture: 'CLIP text encoder', tokenizer: null })
+  t.match(text, { architecture: 'CLIP text encoder', textEncoders: [{ tokenizer: null }] })
 
   const config = { ...TINY_VAE, latentChannels: 3, codebook: { size: 48, width: 5 } }
   const quantized = freshPath(t, '')
@@ -360,7 +362,7 @@ t.test('components alone, and folders without an index', async (t) => {
   for (const path of [quantized, join(quantized, 'vqvae')]) {
     const model = await openModel(path)
     t.same(model.vae!.config, config)
-    t.match(model, { architecture: 'VQ autoencoder', unet: undefined, textEncoder: undefined })
+    t.match(model, { architecture: 'VQ autoencoder', unet: undefined, textEncoders: [] })
   }
 })
 
@@ -404,7 +406,7 @@ t.test('tokenizers', async (t) => {
   for (const [main, special, expected] of cases) {
     writeJson(config, main)
     writeJson(join(folder, 'tokenizer/special_tokens_map.json'), special)
-    t.match((await openModel(folder)).tokenizer, expected, JSON.stringify([main, special]))
+    t.match((await openModel(folder)).textEncoders[0].tokenizer, expected, JSON.stringify([main, special]))
   }
   writeJson(config, { model_max_length: -1 })
   await rejects(t, openModel(folder), 'MODEL_FORMAT', /model_max_length but received -1/, 'length')

@@ -108,8 +108,9 @@ const OWN: ModelDescription = {
   architecture: 'pictures of cats',
   unet: { config: UNET, source: { files: [], tensors: [] } },
   vae: { config: VAE, scalingFactor: 0.5, source: { files: [], tensors: [] } },
-  textEncoder: { config: TEXT, skip: 1, source: { files: [], tensors: [] } },
-  tokenizer: { vocab: '{}', merges: '', maxLength: 16, padToken: '!' },
+  textEncoders: [
+    { config: TEXT, skip: 1, tokenizer: { vocab: '{}', merges: '', maxLength: 16, padToken: '!' }, source: { files: [], tensors: [] } },
+  ],
   schedule: {
     className: 'DDIMScheduler', trainTimesteps: 2, betaStart: 0.1, betaEnd: 0.2, betaSchedule: 'linear', trainedBetas: [0.1, 0.2],
     predictionType: 'v_prediction', timestepSpacing: 'trailing', stepsOffset: 0, setAlphaToOne: true, rescaleBetasZeroSnr: true,
@@ -126,14 +127,13 @@ const ownTensors = (type?: number): TestTensors => ({
 
 /** A description without what depends on the file. */
 function essence(model: ModelDescription) {
-  const { path: _path, format: _format, unet, vae, textEncoder, ...rest } = model
+  const { path: _path, format: _format, unet, vae, textEncoders, ...rest } = model
   return {
     ...rest,
     unet: unet?.config,
     vae: vae?.config,
     scale: vae?.scalingFactor,
-    text: textEncoder?.config,
-    skip: textEncoder?.skip,
+    textEncoders: textEncoders.map(({ source: _source, ...facts }) => facts),
   }
 }
 

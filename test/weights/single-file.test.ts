@@ -65,11 +65,11 @@ t.test('a Stable Diffusion 1 checkpoint', async (t) => {
     t.equal(model.format, 'safetensors')
     t.same(model.unet!.config, SD1)
     t.same(model.vae!.config, TINY_VAE)
-    t.same(model.textEncoder!.config, text)
-    t.equal(model.textEncoder!.skip, 0)
+    t.same(model.textEncoders[0].config, text)
+    t.equal(model.textEncoders[0].skip, 0)
     t.equal(model.vae!.scalingFactor, 0.18215)
     t.equal(model.imageSize, 256, '64 latents, three levels of the autoencoder')
-    t.equal(model.tokenizer, null)
+    t.equal(model.textEncoders[0].tokenizer, null)
     t.match(model.schedule, {
       predictionType: 'epsilon',
       betaSchedule: 'scaled_linear',
@@ -79,7 +79,7 @@ t.test('a Stable Diffusion 1 checkpoint', async (t) => {
     })
     sameShapes(t, model.unet!.source, unetShapes(SD1), 'unet')
     sameShapes(t, model.vae!.source, vaeShapes(TINY_VAE), 'vae')
-    sameShapes(t, model.textEncoder!.source, textShapes(text), 'text encoder')
+    sameShapes(t, model.textEncoders[0].source, textShapes(text), 'text encoder')
   }
 })
 
@@ -94,16 +94,16 @@ t.test('a Stable Diffusion 2 checkpoint', async (t) => {
   const model = await openModel(path)
   t.equal(model.architecture, 'Stable Diffusion 2.x')
   t.same(model.unet!.config, SD2)
-  t.same(model.textEncoder!.config, OPEN_CLIP_TEXT)
-  t.equal(model.textEncoder!.skip, 1)
+  t.same(model.textEncoders[0].config, OPEN_CLIP_TEXT)
+  t.equal(model.textEncoders[0].skip, 1)
   t.equal(model.vae, undefined)
-  t.same(model.tokenizer, { maxLength: 16, padToken: '!' })
+  t.same(model.textEncoders[0].tokenizer, { maxLength: 16, padToken: '!' })
   t.equal(model.schedule.predictionType, 'v_prediction')
   t.equal(model.imageSize, 768)
   sameShapes(t, model.unet!.source, unetShapes(SD2), 'unet')
-  sameShapes(t, model.textEncoder!.source, textShapes(OPEN_CLIP_TEXT), 'text encoder')
+  sameShapes(t, model.textEncoders[0].source, textShapes(OPEN_CLIP_TEXT), 'text encoder')
 
-  const table = new Map(model.textEncoder!.source.tensors.map((tensor) => [tensor.name, tensor]))
+  const table = new Map(model.textEncoders[0].source.tensors.map((tensor) => [tensor.name, tensor]))
   const [q, k, v] = ['q', 'k', 'v'].map((part) =>
     table.get(`encoder.layers.1.self_attn.${part}_proj.weight`)!,
   )
@@ -132,12 +132,12 @@ t.test('topologies of other sizes', async (t) => {
       own: tensorsOf(unetShapes(config), (n) => `unet.${n}`),
     }
     for (const [spelling, tensors] of Object.entries(spellings)) {
-      const { unet, vae, textEncoder } = await openModel(
+      const { unet, vae, textEncoders } = await openModel(
         writeSafetensors(freshPath(t, '.safetensors'), tensors),
       )
       t.same(unet!.config, config, `${name}, ${spelling}: configuration`)
       sameShapes(t, unet!.source, unetShapes(config), `${name}, ${spelling}: tensors`)
-      t.same([vae, textEncoder], [undefined, undefined])
+      t.same([vae, textEncoders], [undefined, []])
     }
   }
 })
@@ -180,8 +180,8 @@ t.test('autoencoders and text encoders alone', async (t) => {
     tensorsOf(text, (name) => `text_model.${name}`),
     openClip(text, ''),
   ]) {
-    const { textEncoder } = await openModel(writeSafetensors(freshPath(t, '.safetensors'), tensors))
-    sameShapes(t, textEncoder!.source, text, 'text encoder')
+    const { textEncoders } = await openModel(writeSafetensors(freshPath(t, '.safetensors'), tensors))
+    sameShapes(t, textEncoders[0].source, text, 'text encoder')
   }
 })
 

@@ -63,7 +63,7 @@ function readTensors(file) {
 /** How each kind of case is computed: which component loads, and the call. */
 const kinds = {
   text: {
-    load: ({ textEncoder }) => native().loadTextEncoder(textEncoder.config, textEncoder.source),
+    load: ({ textEncoders: [first] }) => native().loadTextEncoder(first.config, first.source),
     call: (model, { tokens: { data, shape } }) => model.encode(data, shape[0], shape[1], 0),
   },
   unet: {
