@@ -4,6 +4,8 @@
 #pragma once
 #include <cstdint>
 
+#include "unet/caches.h"
+
 namespace nd_binding {
 
 struct Limits {
@@ -44,6 +46,7 @@ constexpr NamedLimit kNamedLimits[] = {
     {"vocabulary", Limits::vocabulary},
     {"positions", Limits::positions},
     {"threads", Limits::threads},
+    {"preparedTimesteps", nd::TimestepCache::kMaxEntries},
 };
 
 }  // namespace nd_binding

@@ -45,7 +45,7 @@ export const accelerationKeys = [
 export const deepCacheDefaults: DeepCacheSetting = { interval: 3, depth: 1 }
 
 /** Three of four tokens: those that no window of 2×2 needs. */
-export const mostTokenMerging = 0.75
+export const maxTokenMerging = 0.75
 
 /** @param maxDepth layers of the UNet's way up but one */
 export function checkAcceleration(options: Record<string, unknown>, maxDepth: number): Acceleration {
@@ -57,7 +57,7 @@ export function checkAcceleration(options: Record<string, unknown>, maxDepth: nu
 }
 
 export function checkTokenMerging(value: unknown): number {
-  return value === undefined ? 0 : checkNumber(value, 'tokenMerging', 0, mostTokenMerging)
+  return value === undefined ? 0 : checkNumber(value, 'tokenMerging', 0, maxTokenMerging)
 }
 
 function checkGuidanceInterval(value: unknown): [number, number] | undefined {

@@ -146,6 +146,8 @@ export interface Limits {
   /** Tokens of one row. */
   readonly positions: number
   readonly threads: number
+  /** Timesteps of which prepare() keeps results. */
+  readonly preparedTimesteps: number
 }
 
 /** Sets a running call's cancellation flag: the call rejects with an error whose `cancelled` is true. */
@@ -225,8 +227,8 @@ export interface NativeUnet extends NativeModel {
   /** → [n, outChannels, h, w] */
   predict(call: UnetCall, cancel?: CancelToken): Promise<Float32Array>
   /**
-   * Computes ahead, all at once, what depends on the timesteps [n] alone; predict() would do it one by one. Of more than 64
-   * timesteps only the first 64 count, because no more are kept.
+   * Computes ahead, all at once, what depends on the timesteps [n] alone; predict() would do it one by one. Of more
+   * timesteps than limits.preparedTimesteps only the first ones count, because no more are kept.
    */
   prepare(call: { timesteps: Float32Array; n: number }, cancel?: CancelToken): Promise<void>
   /**
@@ -237,17 +239,17 @@ export interface NativeUnet extends NativeModel {
 }
 
 /**
- * Images are processed one after the other. `most` is the working memory in bytes that a call may take, as far as that is
+ * Images are processed one after the other. `maxBytes` is the working memory in bytes that a call may take, as far as that is
  * possible (the less, the longer it takes; the result differs by rounding alone); null: as much as the whole image takes.
  */
-export interface NativeImageCoder extends NativeModel {
+export interface NativeAutoencoder extends NativeModel {
   /** image [n, inChannels, h, w] → latents [n, …, h/f, w/f]. */
   encode(
     image: Float32Array,
     n: number,
     h: number,
     w: number,
-    most: number | null,
+    maxBytes: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
   /** latents [n, …, h, w] → image [n, outChannels, f·h, f·w]. */
@@ -256,12 +258,12 @@ export interface NativeImageCoder extends NativeModel {
     n: number,
     h: number,
     w: number,
-    most: number | null,
+    maxBytes: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
   /** Bytes of working memory of such a call, whatever `n`. */
-  encodeBytes(n: number, h: number, w: number, most: number | null): number
-  decodeBytes(n: number, h: number, w: number, most: number | null): number
+  encodeBytes(n: number, h: number, w: number, maxBytes: number | null): number
+  decodeBytes(n: number, h: number, w: number, maxBytes: number | null): number
 }
 
 /**
@@ -269,7 +271,7 @@ export interface NativeImageCoder extends NativeModel {
  * latents [n, latentChannels, h, w], unscaled. VQModel: both are latents [n, codebook.width, …]; encode's are not quantized
  * yet, decode's are.
  */
-export interface NativeVae extends NativeImageCoder {
+export interface NativeVae extends NativeAutoencoder {
   /** VQModel: latents [n, codebook.width, h, w] → nearest code of each pixel, [n, h, w]. */
   quantize(latents: Float32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Int32Array>
   /** VQModel: codes [n, h, w] → their vectors as latents [n, codebook.width, h, w]. */
@@ -280,7 +282,7 @@ export interface NativeVae extends NativeImageCoder {
  * Latents [n, latentChannels, h/f, w/f] are scaled as diffusion has them; sizes are rounded up. Without an encoder, encode
  * rejects.
  */
-export interface NativeTinyVae extends NativeImageCoder {}
+export interface NativeTinyVae extends NativeAutoencoder {}
 
 /** Rows of a tensor in another type, and what that lost. */
 export interface ConvertedRows {

@@ -175,10 +175,10 @@ const generateKeys = [
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /** The longest side in pixels: what fits into memory is asked separately, and says how much that would be. */
-export const largestSide = 2 ** 20
+export const maxSide = 2 ** 20
 
 /** Characters of one prompt: tens of chunks of 75 tokens. */
-export const longestPrompt = 8192
+export const maxPromptLength = 8192
 
 /** What generate() uses where nothing is said. */
 export const defaults = {
@@ -355,12 +355,14 @@ function texts(value: unknown, path: string): string[] {
 /** Tokenizing is synchronous: a whole book would block the event loop. */
 function checkText(value: unknown, path: string): string {
   const text = checkString(value, path)
-  if (text.length <= longestPrompt) return text
-  throw new RangeError(`Expected at most ${longestPrompt} characters for ${path} but received ${text.length}`)
+  if (text.length <= maxPromptLength) return text
+  throw new RangeError(
+    `Expected at most ${maxPromptLength} characters for ${path} but received ${text.length}`,
+  )
 }
 
 function checkSide(value: unknown, path: string, factor: number): number {
-  const side = checkInteger(value, path, factor, largestSide)
+  const side = checkInteger(value, path, factor, maxSide)
   if (side % factor !== 0) throw new RangeError(expectation(`multiple of ${factor}`, path, value))
   return side
 }

@@ -10,7 +10,7 @@ export const prompts = [
   'noto strawberry', 'flat tent', 'noto cactus', 'flat ghost', 'flat pizza', 'noto rocket',
 ] // prettier-ignore
 
-/** The model in the box's own default, which a quantized copy of it does not carry. */
+/** The model in the bundled's own default, which a quantized copy of it does not carry. */
 const GUIDANCE = 3
 
 /** dB between two pictures of bytes; equal ones: infinity. */
@@ -32,13 +32,13 @@ async function draw(path, options, steps) {
   return pictures
 }
 
-/** The model in the box: the final picture of 20 prompts against float32's, after 20 steps. */
+/** The bundled model: the final picture of 20 prompts against float32's, after 20 steps. */
 export async function pictures({ steps = 20 }) {
-  const { modelInTheBox, quantizeModel } = await library()
-  const box = modelInTheBox()
+  const { bundledModelPath, quantizeModel } = await library()
+  const bundled = bundledModelPath()
   const folder = await mkdtemp(join(tmpdir(), 'node-diffusion-bench-'))
   try {
-    const truth = await draw(box, { precision: 'f32' }, steps)
+    const truth = await draw(bundled, { precision: 'f32' }, steps)
     const quality = []
     const compare = async (name, path, options) => {
       const all = (await draw(path, options, steps)).map((picture, i) => psnr(picture, truth[i]))
@@ -47,11 +47,11 @@ export async function pictures({ steps = 20 }) {
       const mean = finite.reduce((sum, x) => sum + x, 0) / finite.length
       quality.push({ name, psnrMean: mean, psnrWorst: Math.min(...finite) })
     }
-    await compare('bf16', box, { precision: 'bf16' })
-    await compare('int8 of the stored weights', box, { precision: 'int8' })
+    await compare('bf16', bundled, { precision: 'bf16' })
+    await compare('int8 of the stored weights', bundled, { precision: 'int8' })
     for (const type of ['q8_0', 'q4_0', 'q4_k']) {
       const output = join(folder, `${type}.gguf`)
-      await quantizeModel(box, output, { type })
+      await quantizeModel(bundled, output, { type })
       await compare(type, output, {})
     }
     return { quality }

@@ -1,5 +1,5 @@
 import { DiffusionError, type DiffusionErrorCode } from '../errors.js'
-import { Line } from '../queue.js'
+import { FairLock } from '../fair-lock.js'
 import { native, type CancelToken } from '../native.js'
 
 /** What every computing call of a component takes. */
@@ -51,7 +51,7 @@ export async function cancellable<T>(
  * What `loading` resolves to. After an abort it rejects at once and does not wait for what has been loaded so far to be
  * freed: of gigabytes, that takes longer than an abort may. Should loading succeed all the same, its result is disposed of.
  */
-export async function abandonable<T extends { dispose(): Promise<void> }>(
+export async function raceAbort<T extends { dispose(): Promise<void> }>(
   signal: AbortSignal | undefined,
   loading: Promise<T>,
 ): Promise<T> {
@@ -82,7 +82,7 @@ export abstract class Component<Model extends NativeModel> {
   /** Bytes of the weights in memory. */
   readonly weightBytes: number
   readonly #model: Model
-  readonly #line = new Line()
+  readonly #lock = new FairLock()
   readonly #closing = new AbortController()
   #disposing?: Promise<void>
 
@@ -112,11 +112,11 @@ export abstract class Component<Model extends NativeModel> {
   ): Promise<T> {
     const either = joinSignals(signal, this.#closing.signal)
     try {
-      const end = await this.#line.turn(either.signal)
+      const release = await this.#lock.acquire(either.signal)
       try {
         return await cancellable(either.signal, (cancel) => start(this.#model, cancel))
       } finally {
-        end()
+        release()
       }
     } finally {
       either.release()
@@ -133,7 +133,7 @@ export abstract class Component<Model extends NativeModel> {
     this.#disposing ??= (async () => {
       const reason = new DiffusionError('DISPOSED', `This ${this.name} was disposed of`)
       this.#closing.abort(reason)
-      await this.#line.close(reason)
+      await this.#lock.close(reason)
       this.#model.dispose()
     })()
     return this.#disposing

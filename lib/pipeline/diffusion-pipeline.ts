@@ -11,7 +11,7 @@ import {
   type LoadOptions,
   type ModelFacts,
 } from '../options.js'
-import { Line } from '../queue.js'
+import { FairLock } from '../fair-lock.js'
 import { defaultSchedulerName, type SchedulerName } from '../schedulers/index.js'
 import { Tokenizer } from '../tokenizer/tokenizer.js'
 import {
@@ -23,10 +23,11 @@ import {
   type TextEncoderDescription,
 } from '../weights/index.js'
 import { AutoencoderKL } from './autoencoder.js'
-import { abandonable, joinSignals } from './component.js'
-import { chooseStreams, workingMemory, type MemoryNeeded } from './memory-plan.js'
+import { raceAbort, joinSignals } from './component.js'
+import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
-import { run, type Parts } from './run.js'
+import { generate } from './generate.js'
+import type { Parts } from './parts.js'
 import type { StepEvent } from './step.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { TextEncoder } from './text-encoder.js'
@@ -51,8 +52,8 @@ export interface ModelInfo {
   defaultScheduler: SchedulerName
   /** Sizes and element types as stored. */
   components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
-  /** Every word that the model was taught, of small models that say so. */
-  words?: readonly string[]
+  /** Every word of the captions that the model was trained on; only small models list them. */
+  trainedWords?: readonly string[]
 }
 
 /**
@@ -79,7 +80,7 @@ export class DiffusionPipeline {
   readonly tinyVae?: AutoencoderTiny
   readonly #parts: Parts
   readonly #facts: ModelFacts
-  readonly #line = new Line()
+  readonly #lock = new FairLock()
   readonly #closing = new AbortController()
   #disposing?: Promise<void>
 
@@ -114,7 +115,7 @@ export class DiffusionPipeline {
         unet: componentSummary(description.unet!.source),
         vae: componentSummary(description.vae!.source),
       },
-      ...(description.words && { words: description.words }),
+      ...(description.trainedWords && { trainedWords: description.trainedWords }),
     }
   }
 
@@ -125,11 +126,14 @@ export class DiffusionPipeline {
    * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO, or
    *   NATIVE_UNAVAILABLE
    */
-  static async load(path: string = modelInTheBox(), options: LoadOptions = {}): Promise<DiffusionPipeline> {
+  static async load(
+    path: string = bundledModelPath(),
+    options: LoadOptions = {},
+  ): Promise<DiffusionPipeline> {
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     const checked = checkLoadOptions(options)
     checked.signal?.throwIfAborted()
-    return abandonable(checked.signal, DiffusionPipeline.#load(path, checked))
+    return raceAbort(checked.signal, DiffusionPipeline.#load(path, checked))
   }
 
   static async #load(
@@ -147,7 +151,7 @@ export class DiffusionPipeline {
       )
     }
     for (const part of [unet, vae, ...textEncoders]) if (precision) part.source.precision = precision
-    const { frugal } = chooseStreams({ unet, vae, textEncoders }, lowMemory)
+    const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, lowMemory)
     if (threads !== undefined) native().setThreads(threads)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
@@ -171,8 +175,8 @@ export class DiffusionPipeline {
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
-        frugal,
-        words: description.words && new Set(description.words),
+        savesMemory,
+        trainedWords: description.trainedWords && new Set(description.trainedWords),
       }
       checkTinyVae(parts, tinyVae)
       signal?.throwIfAborted()
@@ -205,7 +209,7 @@ export class DiffusionPipeline {
 
   /** Calls that wait for their turn. */
   get waiting(): number {
-    return this.#line.length
+    return this.#lock.waiting
   }
 
   /**
@@ -268,12 +272,12 @@ export class DiffusionPipeline {
   ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
     const either = joinSignals(request.signal, this.#closing.signal)
     const { signal } = either
-    let end: (() => void) | undefined
+    let release: (() => void) | undefined
     let finished = false
-    let steps: ReturnType<typeof run> | undefined
+    let steps: ReturnType<typeof generate> | undefined
     try {
-      end = await this.#line.turn(signal)
-      steps = run(this.#parts, request, signal, sharing || request.onStep !== undefined)
+      release = await this.#lock.acquire(signal)
+      steps = generate(this.#parts, request, signal, sharing || request.onStep !== undefined)
       for (;;) {
         const next = await steps.next()
         if (next.done) {
@@ -283,10 +287,10 @@ export class DiffusionPipeline {
         }
         await unlessAborted(request.onStep?.(next.value), signal)
         if (!sharing) continue
-        end()
-        end = undefined
+        release()
+        release = undefined
         yield next.value
-        end = await this.#line.turn(signal)
+        release = await this.#lock.acquire(signal)
       }
     } catch (error) {
       throw signal.aborted ? signal.reason : error
@@ -299,7 +303,7 @@ export class DiffusionPipeline {
           this.#trim()
         }
       } finally {
-        end?.()
+        release?.()
       }
     }
   }
@@ -320,7 +324,7 @@ export class DiffusionPipeline {
     this.#disposing ??= (async () => {
       const reason = new DiffusionError('DISPOSED', 'This pipeline was disposed of')
       this.#closing.abort(reason)
-      await this.#line.close(reason)
+      await this.#lock.close(reason)
       await Promise.all(this.#components().map((part) => part?.dispose()))
     })()
     return this.#disposing
@@ -365,7 +369,7 @@ function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
 }
 
 /** Folder of the model that the package brings along. */
-export function modelInTheBox(): string {
+export function bundledModelPath(): string {
   return join(packageRoot(), 'models', 'emoji-64')
 }
 

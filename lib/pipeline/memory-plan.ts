@@ -16,21 +16,21 @@ const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']
  *
  * @returns whether memory counts for more than time
  */
-export function chooseStreams(
+export function chooseResidency(
   parts: {
     textEncoders: readonly { source: ModelSource }[]
     unet: { source: ModelSource }
     vae: { source: ModelSource }
   },
   lowMemory: boolean | undefined,
-): { frugal: boolean } {
+): { savesMemory: boolean } {
   const { textEncoders, unet, vae } = parts
   const quantized = unet.source.tensors.some(({ type }) => !FLOATS.includes(type))
   const choose = (automatic: Residency): Residency =>
     lowMemory === undefined ? automatic : lowMemory ? 'none' : 'all'
   unet.source.residency = choose('per-step')
   for (const part of [vae, ...textEncoders]) part.source.residency = choose(quantized ? 'none' : 'per-step')
-  return { frugal: lowMemory ?? quantized }
+  return { savesMemory: lowMemory ?? quantized }
 }
 
 /** Bytes that a run takes at its peak. */
@@ -43,13 +43,13 @@ export interface MemoryNeeded {
 }
 
 /** What of a model is asked how much memory it takes. */
-interface Sized {
+interface SizedParts {
   textEncoders: readonly TextEncoder[]
   unet: Unet
   vae: AutoencoderKL
   tinyVae?: AutoencoderTiny
-  /** Weights give way to memory, see chooseStreams: so does the autoencoder's work. */
-  frugal: boolean
+  /** Weights give way to memory, see chooseResidency: so does the autoencoder's work. */
+  savesMemory: boolean
 }
 
 type Size = Pick<
@@ -70,7 +70,7 @@ type Size = Pick<
  * Peak memory of a run, computed without allocating anything: the UNet and the autoencoder work one after the other, and
  * each gives its memory back before the next begins.
  */
-export function workingMemory(parts: Sized, request: Size, contextLength: number): MemoryNeeded {
+export function workingMemory(parts: SizedParts, request: Size, contextLength: number): MemoryNeeded {
   const { unet, vae, tinyVae, textEncoders } = parts
   const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
@@ -97,7 +97,7 @@ export function workingMemory(parts: Sized, request: Size, contextLength: number
   return { weights, working, total: weights + working }
 }
 
-function denoiseBytes({ unet, vae }: Sized, request: Size, contextLength: number): number {
+function denoiseBytes({ unet, vae }: SizedParts, request: Size, contextLength: number): number {
   const { width, height, count, tokenMerging, deepCache } = request
   const batch = isGuided(request as GenerateRequest) ? 2 * count : count
   const [h, w] = [height / vae.factor, width / vae.factor]
@@ -108,8 +108,8 @@ function denoiseBytes({ unet, vae }: Sized, request: Size, contextLength: number
  * How the autoencoder works in a run that does not say it: where memory counts, in bands that need no more than denoising
  * does.
  */
-export function tilingOf(parts: Sized, request: Size, contextLength: number): TilingOption | undefined {
-  if (request.vaeTiling !== undefined || !parts.frugal) return request.vaeTiling
+export function tilingOf(parts: SizedParts, request: Size, contextLength: number): TilingOption | undefined {
+  if (request.vaeTiling !== undefined || !parts.savesMemory) return request.vaeTiling
   const { width, height, count } = request
   const pictures = (4 + count) * 3 * width * height
   return { bytes: Math.max(denoiseBytes(parts, request, contextLength) - pictures, 0) }

@@ -5,18 +5,18 @@ import type { Tensor } from '../types.js'
 import { openModel } from '../weights/index.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import {
-  checkImageOptions,
-  ImageModel,
-  type ImageModelOptions,
+  checkAutoencoderOptions,
+  Autoencoder,
+  type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { abandonable, cancellable } from './component.js'
+import { raceAbort, cancellable } from './component.js'
 
 /**
  * A tiny autoencoder (TAESD): it stands in for the large one at a fraction of its time, with a little less detail. Its
  * latents are scaled as diffusion has them: no scaling factor comes between.
  */
-export class AutoencoderTiny extends ImageModel<NativeTinyVae, TinyVaeConfig> {
+export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
   private constructor(model: NativeTinyVae, config: TinyVaeConfig) {
     super(model, config, config.decoderBlocks.length, 'tiny autoencoder')
   }
@@ -28,12 +28,12 @@ export class AutoencoderTiny extends ImageModel<NativeTinyVae, TinyVaeConfig> {
    *   decoder may be alone
    * @throws {DiffusionError} as DiffusionPipeline.load
    */
-  static async load(path: string, options: ImageModelOptions = {}): Promise<AutoencoderTiny> {
-    return abandonable(checkImageOptions(options).signal, AutoencoderTiny.#load(path, options))
+  static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderTiny> {
+    return raceAbort(checkAutoencoderOptions(options).signal, AutoencoderTiny.#load(path, options))
   }
 
-  static async #load(path: string, options: ImageModelOptions): Promise<AutoencoderTiny> {
-    const { precision, signal } = checkImageOptions(options)
+  static async #load(path: string, options: AutoencoderOptions): Promise<AutoencoderTiny> {
+    const { precision, signal } = checkAutoencoderOptions(options)
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     signal?.throwIfAborted()
     const { tinyVae, architecture }: ModelDescription = await openModel(path)

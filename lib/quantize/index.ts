@@ -85,7 +85,7 @@ export async function quantizeModel(
         onProgress?.({ done, total, tensor: tensor.name })
         // The disk takes one piece while the next is computed.
         const [rows] = await Promise.all([convert(tensor, first, count, signal), writing])
-        checkHeld(tensor, rows)
+        checkRepresentable(tensor, rows)
         // Vectors stay as they are, and norms are so large that they would hide what the matrices lose.
         if (tensor.shape.length > 1) losses.add(tensor.group, rows)
         writing = writer.write(rows.bytes)
@@ -117,8 +117,8 @@ export async function quantizeModel(
 
 /** First row and number of rows of each piece. */
 function* pieces({ rows, elements }: PlannedTensor): Generator<[first: number, count: number]> {
-  const most = Math.max(1, Math.floor(PIECE / Math.max(1, elements / rows)))
-  for (let first = 0; first < rows; first += most) yield [first, Math.min(most, rows - first)]
+  const count = Math.max(1, Math.floor(PIECE / Math.max(1, elements / rows)))
+  for (let first = 0; first < rows; first += count) yield [first, Math.min(count, rows - first)]
 }
 
 function convert(
@@ -132,7 +132,7 @@ function convert(
 }
 
 /** float32 takes anything; the other types have a largest number, and blocks no NaN. */
-function checkHeld({ name, type, source, entry }: PlannedTensor, rows: ConvertedRows): void {
+function checkRepresentable({ name, type, source, entry }: PlannedTensor, rows: ConvertedRows): void {
   if (type === 'f32' || Number.isFinite(rows.squaredError)) return
   throw new DiffusionError(
     'MODEL_FORMAT',

@@ -21,7 +21,7 @@ const CLIP_VOCABULARY = 49_408
 
 /** Parts of other pipelines that take part in making the image: without them it would be another model. */
 // prettier-ignore
-const FOREIGN_PARTS = [
+const UNSUPPORTED_PARTS = [
   'transformer', 'text_encoder_2', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
   'adapter', 'super_res_first', 'low_res_scheduler',
 ]
@@ -58,7 +58,7 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
     return Array.isArray(value) && value.length > 0 && typeof value.at(-1) === 'string'
   }
   const pipeline = index?.has('_class_name') ? ` (${show(index.get('_class_name'))})` : ''
-  for (const part of FOREIGN_PARTS) {
+  for (const part of UNSUPPORTED_PARTS) {
     if (listed(part))
       throw unsupported(index!.path, `the pipeline${pipeline} has a part ${part}, which is not supported`)
   }
@@ -98,11 +98,13 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
 }
 
 /** What tools/train/export.py writes beside a model: the words of its captions, and the guidance it draws best with. */
-async function readKnowledge(path: string): Promise<Pick<ModelDescription, 'words' | 'guidanceScale'>> {
+async function readKnowledge(
+  path: string,
+): Promise<Pick<ModelDescription, 'trainedWords' | 'guidanceScale'>> {
   if (!(await isFile(path))) return {}
   const knowledge = await ConfigReader.read(path)
   return {
-    ...(knowledge.has('words') && { words: knowledge.strings('words', []) }),
+    ...(knowledge.has('words') && { trainedWords: knowledge.strings('words', []) }),
     ...(knowledge.has('guidanceScale') && {
       guidanceScale: knowledge.number('guidanceScale', undefined, 0, 100),
     }),

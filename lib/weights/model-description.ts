@@ -59,8 +59,8 @@ export interface ModelDescription {
   schedule: ScheduleDescription
   /** Pixels a side that the model was trained at. */
   imageSize: number
-  /** Every word of the captions it was trained on, in lower case, where that is known: of small models. */
-  words?: string[]
+  /** Every word of the captions that the model was trained on, in lower case; only small models list them. */
+  trainedWords?: string[]
   /** What its makers draw with, where they say so. */
   guidanceScale?: number
 }

@@ -2,7 +2,7 @@ import type { ModelConfigs, TextEncoderConfig, UnetConfig, VaeConfig } from '../
 import { matchTensors, type Tensors } from './component.js'
 import { deriveText, deriveUnet, deriveVae } from './derive.js'
 import { badFormat, quote } from './fail.js'
-import { refuseForeign } from './foreign.js'
+import { refuseUnsupportedModels } from './unsupported-models.js'
 import type { ModelDescription, TokenizerDescription } from './model-description.js'
 import { isClipText, isOpenClip, renameClipText, renameOpenClip } from './names-text.js'
 import { isOriginalUnet, renameOriginalUnet } from './names-unet.js'
@@ -38,7 +38,7 @@ const PREFIXES = {
 
 export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
   const { path, metadata } = file
-  refuseForeign(path, file.tensors)
+  refuseUnsupportedModels(path, file.tensors)
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
   const stored = readStoredConfig(path, metadata)
   const parts = findParts(path, file.tensors)

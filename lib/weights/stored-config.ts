@@ -26,13 +26,13 @@ export interface StoredConfig {
   textEncoders: Omit<TextEncoderDescription, 'source'>[]
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
-  words?: string[]
+  trainedWords?: string[]
   guidanceScale?: number
 }
 
 /** The text for CONFIG_KEY. */
 export function writeStoredConfig(model: ModelDescription): string {
-  const { architecture, imageSize, schedule, textEncoders, unet, vae, words, guidanceScale } = model
+  const { architecture, imageSize, schedule, textEncoders, unet, vae, trainedWords, guidanceScale } = model
   return JSON.stringify({
     version: VERSION,
     architecture,
@@ -46,7 +46,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ),
     ...(unet && { unet: { config: unet.config } }),
     ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
-    ...(words && { words }),
+    ...(trainedWords && { trainedWords }),
     ...(guidanceScale !== undefined && { guidanceScale }),
   })
 }
@@ -76,7 +76,7 @@ export function readStoredConfig(path: string, metadata: Map<string, unknown>): 
   }
   if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
-  if (c.has('words')) stored.words = c.strings('words', [])
+  if (c.has('trainedWords')) stored.trainedWords = c.strings('trainedWords', [])
   if (c.has('guidanceScale')) stored.guidanceScale = c.number('guidanceScale', undefined, 0, 100)
   return stored
 }

@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { modelInTheBox } from '../../lib/index.js'
+import { bundledModelPath } from '../../lib/index.js'
 import type { TensorType } from '../../lib/native.js'
 import { quantizeModel, type QuantizeOptions } from '../../lib/quantize/index.js'
 import { openModel } from '../../lib/weights/index.js'
@@ -76,10 +76,10 @@ t.test('everything but the weights stays: configuration, schedule, tokenizer', a
 
 t.test('what a model knows stays, too', async (t) => {
   const path = folder(t).path('box.gguf')
-  await quantizeModel(modelInTheBox(), path, { type: 'q8_0' })
-  const [before, after] = [await openModel(modelInTheBox()), await openModel(path)]
-  t.ok(before.words!.length > 500)
-  t.same([after.words, after.guidanceScale], [before.words, 3])
+  await quantizeModel(bundledModelPath(), path, { type: 'q8_0' })
+  const [before, after] = [await openModel(bundledModelPath()), await openModel(path)]
+  t.ok(before.trainedWords!.length > 500)
+  t.same([after.trainedWords, after.guidanceScale], [before.trainedWords, 3])
 })
 
 t.test('a quantized file can be quantized again, onto itself', async (t) => {

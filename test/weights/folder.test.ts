@@ -118,9 +118,9 @@ t.test('a pipeline', async (t) => {
 t.test('what a model knows', async (t) => {
   const folder = pipeline(freshPath(t, ''))
   const path = join(folder, 'knowledge.json')
-  t.notOk('words' in (await openModel(folder)))
+  t.notOk('trainedWords' in (await openModel(folder)))
   writeJson(path, { words: ['a', 'cat'], guidanceScale: 3, subjects: [] })
-  t.match(await openModel(folder), { words: ['a', 'cat'], guidanceScale: 3 })
+  t.match(await openModel(folder), { trainedWords: ['a', 'cat'], guidanceScale: 3 })
   writeJson(path, { words: 'a cat' })
   await rejects(t, openModel(folder), 'MODEL_FORMAT', /list of strings for words/, 'words')
   writeJson(path, { guidanceScale: -1 })

@@ -12,7 +12,7 @@ namespace nd_binding {
 ///   kRoundsUp: whether a part of a pixel of the latents is encoded, too, or left out
 ///   encoded_channels(config), decoded_channels(config): of what encode() writes and decode() reads.
 template <class Self, class Model>
-class ImageCoderWrap : public ModelWrap<Self, Model> {
+class AutoencoderWrap : public ModelWrap<Self, Model> {
   using Wrap = ModelWrap<Self, Model>;
 
  public:

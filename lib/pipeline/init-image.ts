@@ -1,15 +1,15 @@
 import { expectation } from '../check.js'
 import { loadMask, toTensor } from '../image/index.js'
-import { largestSide, type GenerateRequest, type ImageInput } from '../options.js'
+import { maxSide, type GenerateRequest, type ImageInput } from '../options.js'
 import type { Tensor } from '../types.js'
-import type { Picture } from './start.js'
+import type { Picture } from './initial-latents.js'
 import { broadcastRows } from './tensors.js'
 
 /**
  * Reads the image and the mask of a request, if it has them. Without width and height the picture keeps its own size, cut
  * to a multiple of the autoencoder's factor; with them it is resized.
  */
-export async function loadPicture(
+export async function loadInitImage(
   request: GenerateRequest,
   factor: number,
   signal: AbortSignal,
@@ -37,7 +37,7 @@ export async function loadPicture(
 }
 
 function fit(side: number, factor: number): number {
-  return Math.min(Math.max(Math.floor(side / factor), 1) * factor, largestSide - (largestSide % factor))
+  return Math.min(Math.max(Math.floor(side / factor), 1) * factor, maxSide - (maxSide % factor))
 }
 
 function isTensor(input: ImageInput): input is Tensor {

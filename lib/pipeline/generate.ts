@@ -3,18 +3,18 @@ import { inInterval } from '../acceleration.js'
 import { checkTensor } from '../check.js'
 import { Image } from '../image/index.js'
 import { requireMemory } from '../memory.js'
+import { native } from '../native.js'
 import type { GenerateRequest } from '../options.js'
 import { randomForBatch } from '../random/index.js'
-import { createScheduler, type SchedulerName } from '../schedulers/index.js'
-import { Tokenizer } from '../tokenizer/tokenizer.js'
+import { createScheduler } from '../schedulers/index.js'
 import type { Scheduler, Tensor } from '../types.js'
-import type { ScheduleDescription } from '../weights/model-description.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { conditioningRows, type Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 import { guide } from './guidance.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
-import { loadPicture } from './picture.js'
+import type { Parts } from './parts.js'
+import { loadInitImage } from './init-image.js'
 import {
   conditioningFromEmbeds,
   encodeEmptyPrompt,
@@ -23,41 +23,19 @@ import {
   tokenizePrompts,
 } from './prompt.js'
 import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
-import { keepOutsideMask, prepareStart } from './start.js'
+import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { stepEvent, type StepEvent } from './step.js'
 import { concatChannels, rows, scale, twice } from './tensors.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
-import type { TextEncoder } from './text-encoder.js'
 import type { Unet } from './unet.js'
 
-/** Timesteps that the UNet is told of ahead: as many as it keeps. */
-const TIMESTEPS_AHEAD = 64
-
-/** The parts of a model that a run works with. */
-export interface Parts {
-  name: string
-  textEncoders: readonly TextEncoder[]
-  /** One for each text encoder; CLIP's where there is none. */
-  tokenizers: readonly Tokenizer[]
-  unet: Unet
-  vae: AutoencoderKL
-  tinyVae?: AutoencoderTiny
-  schedule: ScheduleDescription
-  defaultScheduler: SchedulerName
-  imageSize: number
-  /** Weights and the autoencoder's work give way to memory. */
-  frugal: boolean
-  /** Every word that the model was taught, where that is known. */
-  words?: ReadonlySet<string>
-}
-
 /** One run, step by step; returns the result. */
-export async function* run(
+export async function* generate(
   parts: Parts,
   given: GenerateRequest,
   signal: AbortSignal,
-  /** Somebody looks at the steps. */
-  watched: boolean,
+  /** Whether anyone is given the steps: previews by the tiny autoencoder are made for them alone. */
+  observed: boolean,
 ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
   const { unet, vae } = parts
   const watch = new Stopwatch()
@@ -70,7 +48,7 @@ export async function* run(
     )
   // Before the picture is brought to that size; without one it has its own, known when it has been read.
   if (given.image === undefined || given.sizeGiven) require(given)
-  const { request: sized, picture } = await loadPicture(given, vae.factor, signal)
+  const { request: sized, picture } = await loadInitImage(given, vae.factor, signal)
   if (picture) require(sized)
   const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
   const scheduler = makeScheduler(parts, request)
@@ -85,7 +63,7 @@ export async function* run(
   watch.lap('text')
 
   const masksItself = needsMask(parts)
-  const start = await prepareStart({ request, scheduler, random, vae, masksItself, picture, signal })
+  const start = await prepareLatents({ request, scheduler, random, vae, masksItself, picture, signal })
   checkChannels(parts, request, start.extraChannels)
   scheduler.reset?.({ random, begin: start.begin })
   const warnings = warningsFor(parts, request, scheduler, start.begin)
@@ -96,10 +74,12 @@ export async function* run(
   const { timesteps, sigmas } = scheduler
   const deepCache = request.deepCache && new DeepCache(request.deepCache)
   const predict = denoiser(unet, request, conditioning, deepCache, signal)
+  // Timesteps that the UNet prepares at once: as many as it keeps.
+  const { preparedTimesteps } = native().limits
   try {
     for (let i = start.begin; i < timesteps.length; i++) {
-      if ((i - start.begin) % TIMESTEPS_AHEAD === 0)
-        await unet.prepare(Array.prototype.slice.call(timesteps, i, i + TIMESTEPS_AHEAD), { signal })
+      if ((i - start.begin) % preparedTimesteps === 0)
+        await unet.prepare(Array.prototype.slice.call(timesteps, i, i + preparedTimesteps), { signal })
       const timestep = timesteps[i]
       const { shape } = latents
       const scaled = checkTensor(
@@ -124,7 +104,7 @@ export async function* run(
       }
       const denoised = scheduler.denoised ?? latents
       const preview =
-        parts.tinyVae && watched
+        parts.tinyVae && observed
           ? await decodeTiny(parts.tinyVae, rows(denoised, 0), request, signal)
           : undefined
       yield stepEvent(facts, denoised, vae.scalingFactor, preview)

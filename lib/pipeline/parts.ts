@@ -1,0 +1,26 @@
+import type { SchedulerName } from '../schedulers/index.js'
+import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import type { ScheduleDescription } from '../weights/model-description.js'
+import type { AutoencoderKL } from './autoencoder.js'
+import type { TextEncoder } from './text-encoder.js'
+import type { AutoencoderTiny } from './tiny-autoencoder.js'
+import type { Unet } from './unet.js'
+
+/** The parts of a model that a run works with. */
+export interface Parts {
+  name: string
+  textEncoders: readonly TextEncoder[]
+  /** One for each text encoder; CLIP's where the model has none. */
+  tokenizers: readonly Tokenizer[]
+  unet: Unet
+  vae: AutoencoderKL
+  tinyVae?: AutoencoderTiny
+  schedule: ScheduleDescription
+  defaultScheduler: SchedulerName
+  /** Pixels along one side that the model was trained at. */
+  imageSize: number
+  /** Whether memory counts for more than time, see chooseResidency(). */
+  savesMemory: boolean
+  /** Every word of the captions that the model was trained on, where that is known. */
+  trainedWords?: ReadonlySet<string>
+}
