@@ -1,3 +1,5 @@
+import { abortReason, onAbort } from './abort.js'
+
 /**
  * A mutual exclusion lock that serves its callers in the order in which they came. `await lock.acquire(signal)` resolves
  * to the function that releases it.
@@ -13,22 +15,19 @@ export class FairLock {
     return this.#waiting.length
   }
 
-  /** Waits for the lock; rejects with `signal.reason` after an abort, or with the reason that close() was given. */
+  /** Waits for the lock; rejects with the signal's reason after an abort, or with the reason that close() was given. */
   acquire(signal?: AbortSignal): Promise<() => void> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(this.#closed.reason)
-      if (signal?.aborted) return reject(signal.reason)
-      const onAbort = () => {
-        this.#waiting.splice(this.#waiting.indexOf(entry), 1)
-        reject(signal!.reason)
-      }
+      if (signal?.aborted) return reject(abortReason(signal))
+      let unsubscribe = () => {}
       const entry = {
         enter: () => {
-          signal?.removeEventListener('abort', onAbort)
+          unsubscribe()
           resolve(this.#releaser())
         },
         reject: (reason: unknown) => {
-          signal?.removeEventListener('abort', onAbort)
+          unsubscribe()
           reject(reason)
         },
       }
@@ -36,8 +35,11 @@ export class FairLock {
         this.#held = true
         return entry.enter()
       }
-      signal?.addEventListener('abort', onAbort, { once: true })
       this.#waiting.push(entry)
+      unsubscribe = onAbort(signal, () => {
+        this.#waiting.splice(this.#waiting.indexOf(entry), 1)
+        reject(abortReason(signal!))
+      })
     })
   }
 

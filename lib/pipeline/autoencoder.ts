@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../abort.js'
 import { checkObject, checkSignal, checkTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
@@ -5,7 +6,7 @@ import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { checkPrecision, type LoadOptions } from '../options.js'
 import { openModel } from '../weights/index.js'
-import { raceAbort, cancellable, Component, type CallOptions } from './component.js'
+import { loadUnlessAborted, cancellable, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
 import { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'
 
@@ -99,7 +100,7 @@ export class AutoencoderKL extends Autoencoder {
   /** A model file or folder that holds an autoencoder, alone or with the rest. */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderKL> {
     const load = async () => AutoencoderKL.from(await describeVae(path, options), options)
-    return raceAbort(checkAutoencoderOptions(options).signal, load())
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
   }
 
   /** @internal */
@@ -154,7 +155,7 @@ export async function describeVae(
 ): Promise<NonNullable<ModelDescription['vae']>> {
   const { precision, signal } = checkAutoencoderOptions(options)
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const { vae } = await openModel(path)
   if (!vae) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: no autoencoder found`)
   if (precision) vae.source.precision = precision

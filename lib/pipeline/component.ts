@@ -1,3 +1,4 @@
+import { joinSignals, onAbort, raceAbort, throwIfAborted } from '../abort.js'
 import { DiffusionError, type DiffusionErrorCode } from '../errors.js'
 import { FairLock } from '../fair-lock.js'
 import { native, type CancelToken } from '../native.js'
@@ -32,45 +33,36 @@ export async function cancellable<T>(
   signal: AbortSignal | undefined,
   start: (cancel: CancelToken) => Promise<T>,
 ): Promise<T> {
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const token = new (native().CancelToken)()
-  const onAbort = () => token.cancel()
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const unsubscribe = onAbort(signal, () => token.cancel())
   try {
     return await start(token)
   } catch (error) {
     // Whatever the call failed with after the abort, the abort is why.
-    if (signal?.aborted) throw signal.reason
+    throwIfAborted(signal)
     throw toDiffusionError(error)
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    unsubscribe()
   }
 }
 
 /**
- * What `loading` resolves to. After an abort it rejects at once and does not wait for what has been loaded so far to be
- * freed: of gigabytes, that takes longer than an abort may. Should loading succeed all the same, its result is disposed of.
+ * What `loading` resolves to. After an abort it rejects at once and does not wait until what has been loaded so far is
+ * freed: gigabytes take longer than an abort may. If loading succeeds all the same, the result is disposed.
  */
-export async function raceAbort<T extends { dispose(): Promise<void> }>(
+export async function loadUnlessAborted<T extends { dispose(): Promise<void> }>(
   signal: AbortSignal | undefined,
   loading: Promise<T>,
 ): Promise<T> {
-  if (!signal) return loading
-  let onAbort!: () => void
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
   try {
-    return await Promise.race([loading, aborted])
+    return await raceAbort(signal, loading)
   } catch (error) {
     loading.then(
       (late) => late.dispose(),
       () => {},
     )
     throw error
-  } finally {
-    signal.removeEventListener('abort', onAbort)
   }
 }
 
@@ -101,7 +93,7 @@ export abstract class Component<Model extends NativeModel> {
 
   /** The native model, for questions that are answered at once. */
   protected get model(): Model {
-    this.#closing.signal.throwIfAborted()
+    throwIfAborted(this.#closing.signal)
     return this.#model
   }
 
@@ -141,32 +133,5 @@ export abstract class Component<Model extends NativeModel> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
-  }
-}
-
-/**
- * A signal that follows either of two; `release` lets go of both. (AbortSignal.any has no way to let go, and would keep
- * every call's listeners on a signal that lives as long as the server.)
- */
-export function joinSignals(
-  a: AbortSignal | undefined,
-  b: AbortSignal,
-): { signal: AbortSignal; abort: (reason: unknown) => void; release: () => void } {
-  const controller = new AbortController()
-  const onA = () => controller.abort(a!.reason)
-  const onB = () => controller.abort(b.reason)
-  if (b.aborted) onB()
-  else if (a?.aborted) onA()
-  else {
-    a?.addEventListener('abort', onA, { once: true })
-    b.addEventListener('abort', onB, { once: true })
-  }
-  return {
-    signal: controller.signal,
-    abort: (reason) => controller.abort(reason),
-    release: () => {
-      a?.removeEventListener('abort', onA)
-      b.removeEventListener('abort', onB)
-    },
   }
 }

@@ -1,4 +1,5 @@
 import { basename, join } from 'node:path'
+import { abortReason, joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { packageRoot } from '../load-addon.js'
@@ -23,7 +24,7 @@ import {
   type TextEncoderDescription,
 } from '../weights/index.js'
 import { AutoencoderKL } from './autoencoder.js'
-import { raceAbort, joinSignals } from './component.js'
+import { loadUnlessAborted } from './component.js'
 import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { generate } from './generate.js'
@@ -132,8 +133,8 @@ export class DiffusionPipeline {
   ): Promise<DiffusionPipeline> {
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     const checked = checkLoadOptions(options)
-    checked.signal?.throwIfAborted()
-    return raceAbort(checked.signal, DiffusionPipeline.#load(path, checked))
+    throwIfAborted(checked.signal)
+    return loadUnlessAborted(checked.signal, DiffusionPipeline.#load(path, checked))
   }
 
   static async #load(
@@ -141,7 +142,7 @@ export class DiffusionPipeline {
     { threads, precision, tinyVae, lowMemory, signal }: LoadOptions,
   ): Promise<DiffusionPipeline> {
     const description = await openModel(path)
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const { unet, vae, textEncoders } = description
     if (!unet || !vae) {
       const missing = unet ? 'an autoencoder' : 'a UNet'
@@ -179,7 +180,7 @@ export class DiffusionPipeline {
         trainedWords: description.trainedWords && new Set(description.trainedWords),
       }
       checkTinyVae(parts, tinyVae)
-      signal?.throwIfAborted()
+      throwIfAborted(signal)
       return new DiffusionPipeline(description, parts)
     } catch (error) {
       await Promise.all(loaded.map((part) => part.dispose()))
@@ -251,7 +252,7 @@ export class DiffusionPipeline {
   /** Bytes that such a run takes; nothing is allocated. A prompt of one chunk is assumed. */
   memoryNeeded(options: Pick<GenerateOptions, (typeof memoryKeys)[number]> = {}): MemoryNeeded {
     checkObject(options, 'options', memoryKeys)
-    this.#closing.signal.throwIfAborted()
+    throwIfAborted(this.#closing.signal)
     const length = this.tokenizer.maxLength
     const text =
       this.textEncoders.length > 0
@@ -285,7 +286,7 @@ export class DiffusionPipeline {
           onResult?.(next.value)
           return next.value
         }
-        await unlessAborted(request.onStep?.(next.value), signal)
+        await raceAbort(signal, request.onStep?.(next.value))
         if (!sharing) continue
         release()
         release = undefined
@@ -293,7 +294,7 @@ export class DiffusionPipeline {
         release = await this.#lock.acquire(signal)
       }
     } catch (error) {
-      throw signal.aborted ? signal.reason : error
+      throw signal.aborted ? abortReason(signal) : error
     } finally {
       // Whatever happens in here, the next caller must get its turn.
       try {
@@ -371,22 +372,4 @@ function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
 /** Folder of the model that the package brings along. */
 export function bundledModelPath(): string {
   return join(packageRoot(), 'models', 'emoji-64')
-}
-
-/** Waits for what a callback returned, but not beyond an abort. */
-async function unlessAborted(value: unknown, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  if (typeof (value as PromiseLike<unknown> | undefined)?.then !== 'function') return
-  let onAbort: (() => void) | undefined
-  try {
-    await Promise.race([
-      value,
-      new Promise((_, reject) => {
-        onAbort = () => reject(signal.reason)
-        signal.addEventListener('abort', onAbort, { once: true })
-      }),
-    ])
-  } finally {
-    signal.removeEventListener('abort', onAbort!)
-  }
 }

@@ -1,4 +1,5 @@
 /** The method itself: prompt → context, noise → latents, the denoising loop, latents → images. */
+import { throwIfAborted } from '../abort.js'
 import { inInterval } from '../acceleration.js'
 import { checkTensor } from '../check.js'
 import { Image } from '../image/index.js'
@@ -108,7 +109,7 @@ export async function* generate(
           ? await decodeTiny(parts.tinyVae, rows(denoised, 0), request, signal)
           : undefined
       yield stepEvent(facts, denoised, vae.scalingFactor, preview)
-      signal.throwIfAborted()
+      throwIfAborted(signal)
     }
   } finally {
     deepCache?.dispose()

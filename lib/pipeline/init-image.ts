@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../abort.js'
 import { expectation } from '../check.js'
 import { loadMask, toTensor } from '../image/index.js'
 import { maxSide, type GenerateRequest, type ImageInput } from '../options.js'
@@ -18,7 +19,7 @@ export async function loadInitImage(
   if (request.image === undefined) return { request }
   const asked = request.sizeGiven ? { width: request.width, height: request.height } : undefined
   let image = isTensor(request.image) ? request.image : await toTensor(request.image, asked)
-  signal.throwIfAborted()
+  throwIfAborted(signal)
   checkRows(image, request.count, 3, 'image')
   const [, , h, w] = image.shape
   const size = asked ?? { width: fit(w, factor), height: fit(h, factor) }

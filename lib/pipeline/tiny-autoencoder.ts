@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../abort.js'
 import { checkTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
@@ -10,7 +11,7 @@ import {
   type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { raceAbort, cancellable } from './component.js'
+import { loadUnlessAborted, cancellable } from './component.js'
 
 /**
  * A tiny autoencoder (TAESD): it stands in for the large one at a fraction of its time, with a little less detail. Its
@@ -29,13 +30,13 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
    * @throws {DiffusionError} as DiffusionPipeline.load
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderTiny> {
-    return raceAbort(checkAutoencoderOptions(options).signal, AutoencoderTiny.#load(path, options))
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, AutoencoderTiny.#load(path, options))
   }
 
   static async #load(path: string, options: AutoencoderOptions): Promise<AutoencoderTiny> {
     const { precision, signal } = checkAutoencoderOptions(options)
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const { tinyVae, architecture }: ModelDescription = await openModel(path)
     if (!tinyVae) {
       throw new DiffusionError(

@@ -12,7 +12,7 @@ import {
   type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { raceAbort, cancellable, type CallOptions } from './component.js'
+import { loadUnlessAborted, cancellable, type CallOptions } from './component.js'
 
 /** Codes of a batch of images: one for each latent, row by row. */
 export interface Codes {
@@ -43,7 +43,7 @@ export class VqModel extends Autoencoder {
 
   /** A model file or folder that holds a VQModel; without it, the small one in the box. */
   static async load(path: string = bundledVqModelPath(), options: AutoencoderOptions = {}): Promise<VqModel> {
-    return raceAbort(checkAutoencoderOptions(options).signal, VqModel.#load(path, options))
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, VqModel.#load(path, options))
   }
 
   static async #load(path: string, options: AutoencoderOptions): Promise<VqModel> {

@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../abort.js'
 import { checkFunction, checkObject, checkSignal, checkString } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { native, type ConvertedRows, type TensorType } from '../native.js'
@@ -64,7 +65,7 @@ export async function quantizeModel(
     given.onProgress === undefined
       ? undefined
       : checkFunction<NonNullable<QuantizeOptions['onProgress']>>(given.onProgress, 'onProgress')
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
 
   const model = await openModel(input)
   const plan = planTensors(model, type, rules)
@@ -95,7 +96,7 @@ export async function quantizeModel(
       }
     }
     await writing
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     onProgress?.({ done, total, tensor: '' })
     await writer.finish()
   } catch (error) {
