@@ -5,6 +5,7 @@ import { native, type ConvertedRows, type TensorType } from '../native.js'
 import { cancellable } from '../pipeline/component.js'
 import { GgufWriter } from '../weights/gguf-writer.js'
 import { CONFIG_KEY, openModel, writeStoredConfig } from '../weights/index.js'
+import { checkOutput } from './output.js'
 import { planTensors, type PlannedTensor } from './plan.js'
 import { describeFallbacks, describeGroups, Losses, totals, type QuantizeReport } from './report.js'
 import { checkTensorType, parseRules } from './rules.js'
@@ -68,6 +69,7 @@ export async function quantizeModel(
   throwIfAborted(signal)
 
   const model = await openModel(input)
+  await checkOutput(model, output)
   const plan = planTensors(model, type, rules)
   const losses = new Losses()
   const metadata = {
