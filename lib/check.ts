@@ -2,25 +2,13 @@
  * What all options are checked with. A wrong type is a TypeError, a wrong value a RangeError, and the text says what was
  * expected, for which option, and what came: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
  */
+import { printable, received, shorten } from './quote.js'
 import { closest } from './spelling.js'
 import type { Tensor } from './types.js'
 
-/** A value as it appears in an error: short, and never the content of something large. */
-export function shown(value: unknown): string {
-  const type = value === null ? 'null' : typeof value
-  if (typeof value === 'string')
-    return `${JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)} of type string`
-  if (typeof value === 'bigint') return `${value}n of type bigint`
-  if (typeof value === 'function') return `${value.name || 'anonymous'} of type function`
-  if (typeof value === 'object' && value !== null) {
-    return `${Array.isArray(value) ? `an array of ${value.length}` : `an instance of ${value.constructor?.name ?? 'Object'}`}`
-  }
-  return type === 'undefined' || type === 'null' ? type : `${String(value)} of type ${type}`
-}
-
 /** The error's text; `expected` reads after "Expected". */
 export function expectation(expected: string, path: string, value: unknown): string {
-  return `Expected ${expected} for ${path} but received ${shown(value)}`
+  return `Expected ${expected} for ${path} but received ${received(value)}`
 }
 
 /** A plain object with no keys but these; returns it. */
@@ -31,10 +19,9 @@ export function checkObject(value: unknown, path: string, keys: readonly string[
   for (const key of Object.keys(value)) {
     if (keys.includes(key)) continue
     const likely = closest(key, keys)
-    const name = path === 'options' ? key : `${path}.${key}`
-    throw new TypeError(
-      `Unknown option ${name}${likely ? `, did you mean ${likely}?` : ''} Known options: ${keys.join(', ')}`,
-    )
+    const name = (path === 'options' ? '' : `${path}.`) + printable(shorten(key))
+    const hint = likely ? `, did you mean ${likely}?` : '.'
+    throw new TypeError(`Unknown option ${name}${hint} Known options: ${keys.join(', ')}`)
   }
   return value as Record<string, unknown>
 }

@@ -1,8 +1,12 @@
+/** Longer words are no misspelt names; the time to compare two grows with the product of their lengths. */
+const MAX_LENGTH = 60
+
 /**
  * The candidate that a mistyped word most likely meant, or undefined where none is near: at most one edit for every
  * three letters (insertion, deletion, substitution or a swap of neighbours; Damerau 1964).
  */
 export function closest(word: string, candidates: Iterable<string>): string | undefined {
+  if (word.length > MAX_LENGTH) return undefined
   let best: string | undefined
   let bestDistance = Infinity
   for (const candidate of candidates) {

@@ -8,6 +8,7 @@ import { formatOf, type Image } from '../image/image.js'
 import type { GenerateOptions } from '../options.js'
 import type { Timings } from '../pipeline/result.js'
 import type { SchedulerName } from '../schedulers/index.js'
+import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
 import { outputPath, planOutput, type OutputPlan } from './output.js'
@@ -84,7 +85,7 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
     if (!names.includes(scheduler)) {
       const near = closest(scheduler, names)
       const hint = near ? `did you mean ${near}?` : 'see: node-diffusion schedulers'
-      throw new UsageError(`there is no scheduler ${scheduler}; ${hint}`)
+      throw new UsageError(`there is no scheduler ${printable(shorten(scheduler))}; ${hint}`)
     }
   }
   for (const file of [init, mask, tinyVae]) {

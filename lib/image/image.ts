@@ -1,6 +1,7 @@
 import { extname } from 'node:path'
 import type { Sharp } from 'sharp'
 import { throwIfAborted } from '../abort.js'
+import { expectation } from '../check.js'
 import type { Tensor } from '../types.js'
 import { withUserComment } from './exif.js'
 import { formatParameters, type ImageMetadata } from './parameters.js'
@@ -111,7 +112,7 @@ export class Image {
         return encode(raw, text, (image) => image.webp(settings))
       }
       default:
-        throw new RangeError(`Expected one of png, jpeg, webp for format but received ${String(format)}`)
+        throw new RangeError(expectation('one of png, jpeg, webp', 'format', format))
     }
   }
 
@@ -151,7 +152,5 @@ function quality(options: EncodeOptions): number {
 
 function inRange(name: string, value: number, low: number, high: number): number {
   if (Number.isInteger(value) && value >= low && value <= high) return value
-  throw new RangeError(
-    `Expected integer between ${low} and ${high} for ${name} but received ${String(value)} of type ${typeof value}`,
-  )
+  throw new RangeError(expectation(`integer between ${low} and ${high}`, name, value))
 }

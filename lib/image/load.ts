@@ -1,5 +1,6 @@
 /** Pictures that a user brings, as tensors. */
 import { stat } from 'node:fs/promises'
+import { expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import type { Tensor } from '../types.js'
 import { Image } from './image.js'
@@ -85,9 +86,7 @@ async function readPixels(
   { background, grey }: { background: string; grey: boolean },
 ): Promise<{ data: Uint8Array; width: number; height: number }> {
   if (!(typeof input === 'string' || input instanceof Uint8Array || input instanceof Image)) {
-    throw new TypeError(
-      `Expected a path, a Buffer or an Image but received ${String(input)} of type ${typeof input}`,
-    )
+    throw new TypeError(expectation('path, encoded image (Uint8Array) or Image', 'image', input))
   }
   if (typeof input === 'string') await requireFile(input)
   const { default: sharp } = await import('sharp')

@@ -1,6 +1,7 @@
 import { accelerationSettings, inInterval } from '../acceleration.js'
 import type { Image, ImageMetadata } from '../image/index.js'
 import type { GenerateRequest } from '../options.js'
+import { printable, shorten } from '../quote.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
 import { unknownWords } from './unknown-words.js'
@@ -86,7 +87,10 @@ function nameOf(scheduler: Scheduler): string {
   return !name || name === 'Object' ? 'custom' : name
 }
 
-/** Options that are allowed but most likely do not do what was meant. */
+/** Words that one warning lists. */
+const MAX_LISTED_WORDS = 10
+
+/** Options that are allowed but probably not what was meant. */
 export function warningsFor(
   parts: Parts,
   request: GenerateRequest,
@@ -96,23 +100,17 @@ export function warningsFor(
 ): string[] {
   const warnings: string[] = []
   const { prompts, negativePrompts, width, height } = request
-  const unknown = [
-    ...new Set(
-      parts.tokenizers.flatMap((tokenizer) =>
-        [...prompts, ...negativePrompts].flatMap((text) => tokenizer.unknownWords(text)),
-      ),
-    ),
-  ]
-  if (unknown.length > 0) {
-    warnings.push(
-      `This model's vocabulary cannot spell: ${unknown.slice(0, 10).join(', ')}. The prompt ends there`,
-    )
+  const texts = [...prompts, ...negativePrompts]
+  const unspellable = new Set(
+    parts.tokenizers.flatMap((tokenizer) => texts.flatMap((text) => tokenizer.unknownWords(text))),
+  )
+  if (unspellable.size > 0) {
+    const words = [...unspellable].slice(0, MAX_LISTED_WORDS).map((word) => printable(shorten(word)))
+    warnings.push(`This model's vocabulary cannot spell: ${words.join(', ')}. The prompt ends there`)
   }
-  const untaught = parts.trainedWords
-    ? unknownWords(parts.trainedWords, [...prompts, ...negativePrompts])
-    : []
-  if (untaught.length > 0) {
-    warnings.push(`This model was not taught ${untaught.slice(0, 10).join(', ')}: what it draws is a guess`)
+  const unknown = parts.trainedWords ? unknownWords(parts.trainedWords, texts, MAX_LISTED_WORDS) : []
+  if (unknown.length > 0) {
+    warnings.push(`This model was not trained on ${unknown.join(', ')}: what it draws is a guess`)
   }
   warnings.push(...optionsWithoutEffect(request), ...emptyRanges(request, scheduler, begin))
   const area = (width * height) / parts.imageSize ** 2

@@ -1,6 +1,6 @@
+import { quote } from '../quote.js'
 import { realpath, stat } from 'node:fs/promises'
 import { sep } from 'node:path'
-import { quote } from '../weights/fail.js'
 import type { ModelDescription } from '../weights/model-description.js'
 
 /**

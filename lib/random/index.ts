@@ -1,4 +1,5 @@
 /** Sources of noise: the same seed gives the same latents as torch on a CPU, or as the GPU webui. */
+import { received } from '../quote.js'
 import type { Random, Tensor } from '../types.js'
 import { PhiloxRandom } from './philox.js'
 import { elementCount } from './shape.js'
@@ -21,7 +22,7 @@ export const rngNames: readonly RngName[] = ['torch', 'philox']
 export function randomFor(rng: RngName, seed: number | bigint): Random {
   if (rng === 'torch') return new TorchRandom(seed)
   if (rng === 'philox') return new PhiloxRandom(seed)
-  throw new TypeError(`Expected one of ${rngNames.join(', ')} for rng but received ${String(rng)}`)
+  throw new TypeError(`Expected one of ${rngNames.join(', ')} for rng but received ${received(rng)}`)
 }
 
 /**

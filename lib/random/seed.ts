@@ -1,3 +1,5 @@
+import { received } from '../quote.js'
+
 const LOWEST = -(2n ** 63n)
 const HIGHEST = 2n ** 64n - 1n
 
@@ -9,7 +11,7 @@ const HIGHEST = 2n ** 64n - 1n
 export function seedBits(seed: number | bigint): bigint {
   if (typeof seed !== 'bigint') {
     if (typeof seed !== 'number' || !Number.isInteger(seed)) {
-      throw new TypeError(`Expected integer for seed but received ${String(seed)} of type ${typeof seed}`)
+      throw new TypeError(`Expected integer for seed but received ${received(seed)}`)
     }
     if (!Number.isSafeInteger(seed)) {
       throw new RangeError(`Expected seed to be exact, but ${seed} is beyond 2^53: pass it as a bigint`)
@@ -17,7 +19,7 @@ export function seedBits(seed: number | bigint): bigint {
   }
   const value = BigInt(seed)
   if (value < LOWEST || value > HIGHEST) {
-    throw new RangeError(`Expected integer between -2^63 and 2^64-1 for seed but received ${value}`)
+    throw new RangeError(`Expected integer between -2^63 and 2^64-1 for seed but received ${received(value)}`)
   }
   return BigInt.asUintN(64, value)
 }

@@ -1,3 +1,4 @@
+import { received } from '../quote.js'
 import type { Random, Scheduler, Tensor } from '../types.js'
 import { combine } from './tensors.js'
 
@@ -27,7 +28,7 @@ export abstract class SchedulerBase implements Scheduler {
    */
   reset({ random, begin }: { random: Random; begin: number }): void {
     if (typeof begin !== 'number' || !Number.isInteger(begin)) {
-      throw new TypeError(`Expected integer for begin but received ${String(begin)} of type ${typeof begin}`)
+      throw new TypeError(`Expected integer for begin but received ${received(begin)}`)
     }
     const end = this.timesteps.length
     if (begin < 0 || begin > end) {

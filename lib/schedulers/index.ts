@@ -1,4 +1,5 @@
 /** Sampling methods by name. */
+import { printable, received, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { Scheduler } from '../types.js'
 import type { ScheduleDescription } from '../weights/model-description.js'
@@ -166,12 +167,14 @@ export function createScheduler(
 
 function parseName(name: unknown): { base: keyof typeof methods; suffix: SigmaSpacing | undefined } {
   if (typeof name !== 'string') {
-    throw new TypeError(`Expected a scheduler's name but received ${String(name)} of type ${typeof name}`)
+    throw new TypeError(`Expected a scheduler's name but received ${received(name)}`)
   }
   if (!(schedulerNames as readonly string[]).includes(name)) {
     const near = closest(name, schedulerNames)
-    const hint = near ? `did you mean ${near}? ` : ''
-    throw new TypeError(`Unknown scheduler ${name} (${hint}Known are ${schedulerNames.join(', ')})`)
+    const hint = near ? `, did you mean ${near}?` : '.'
+    throw new TypeError(
+      `Unknown scheduler ${printable(shorten(name))}${hint} Known schedulers: ${schedulerNames.join(', ')}`,
+    )
   }
   const suffix = sigmaSpacings.find((kind) => name.endsWith(`-${kind}`))
   return { base: (suffix ? name.slice(0, -suffix.length - 1) : name) as keyof typeof methods, suffix }

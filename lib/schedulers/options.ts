@@ -1,4 +1,6 @@
 /** The options of sampling methods: their types, bounds and what is said when they are wrong. */
+import { expectation } from '../check.js'
+import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { PredictionType } from '../types.js'
 import { type SigmaSpacing, type Spacing, sigmaSpacings, spacings } from './sigmas.js'
@@ -55,18 +57,13 @@ const number =
     const wanted = `${integer ? 'integer' : 'number'} between ${from} and ${to}`
     if (typeof value !== 'number') throw expected(wanted, value, path)
     if (!(value >= from && value <= to) || (integer && !Number.isInteger(value))) {
-      throw new RangeError(`Expected ${wanted} for ${path} but received ${value} of type number`)
+      throw new RangeError(expectation(wanted, path, value))
     }
   }
 
 function expected(wanted: string, value: unknown, path: string, near?: string): TypeError {
-  const hint = near === undefined ? '' : ` (did you mean ${near}?)`
-  const shown = typeof value === 'string' ? value : describe(value)
-  return new TypeError(`Expected ${wanted} for ${path} but received ${shown} of type ${typeof value}${hint}`)
-}
-
-function describe(value: unknown): string {
-  return Array.isArray(value) ? 'an array' : String(value)
+  const hint = near === undefined ? '' : `, did you mean ${near}?`
+  return new TypeError(expectation(wanted, path, value) + hint)
 }
 
 /** Bounds that hold for every method; a method narrows `order` and `solverType` down. */
@@ -112,8 +109,10 @@ export function checkSchedulerOptions(
     const option = key as SchedulerOption
     if (!known.includes(option)) {
       const near = closest(key, known)
-      const hint = near ? `did you mean ${near}?` : `known are ${known.join(', ')}`
-      throw new TypeError(`Unknown scheduler option ${key} (${hint})`)
+      const hint = near ? `, did you mean ${near}?` : '.'
+      throw new TypeError(
+        `Unknown scheduler option ${printable(shorten(key))}${hint} Known options: ${known.join(', ')}`,
+      )
     }
     if (value === undefined) continue
     if (!accepted.options.includes(option)) {

@@ -1,5 +1,6 @@
 import type { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
 import { DiffusionError } from '../errors.js'
+import { received } from '../quote.js'
 import type { TokenizerDescription } from '../weights/model-description.js'
 import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
 import { clipTokenizerJson } from './tokenizer-json.js'
@@ -58,9 +59,7 @@ export class Tokenizer {
   static async create(description: TokenizerDescription | null, maxLength?: number): Promise<Tokenizer> {
     const length = maxLength ?? description?.maxLength ?? CLIP_LENGTH
     if (!Number.isInteger(length) || length < 3) {
-      throw new RangeError(
-        `Expected integer of at least 3 for maxLength but received ${length} of type ${typeof length}`,
-      )
+      throw new RangeError(`Expected integer of at least 3 for maxLength but received ${received(length)}`)
     }
     const json = clipTokenizerJson(await readVocabulary(description))
     const { Tokenizer: Bpe } = await import('@huggingface/tokenizers')

@@ -1,6 +1,7 @@
 import { DiffusionError } from '../errors.js'
 import type { ModelSource, RequiredTensor, TensorEntry, TensorType } from '../native.js'
-import { badFormat, quote, unsupported } from './fail.js'
+import { quote } from '../quote.js'
+import { badFormat, unsupported } from './fail.js'
 import type { StoredTensor } from './tensor-file.js'
 
 const TENSOR_TYPES: readonly TensorType[] =

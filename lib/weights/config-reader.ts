@@ -1,5 +1,6 @@
+import { printable, show } from '../quote.js'
 import { readExactly, withFile } from './tensor-file.js'
-import { badFormat, printable, show, unsupported } from './fail.js'
+import { badFormat, unsupported } from './fail.js'
 
 /** Reads a text file of at most `limit` bytes. */
 export function readText(path: string, limit: number): Promise<string> {

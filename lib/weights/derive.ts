@@ -1,6 +1,7 @@
 import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import { quote } from '../quote.js'
 import type { Tensors } from './component.js'
-import { badFormat, quote, unsupported } from './fail.js'
+import { badFormat, unsupported } from './fail.js'
 import { limits } from './limits.js'
 import { CONFIG_KEY } from './stored-config.js'
 

@@ -1,6 +1,7 @@
 import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import { show } from '../quote.js'
 import type { ConfigReader } from './config-reader.js'
-import { show, unsupported } from './fail.js'
+import { unsupported } from './fail.js'
 import { limits } from './limits.js'
 
 /**

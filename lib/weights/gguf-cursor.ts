@@ -1,4 +1,5 @@
-import { badFormat, quote } from './fail.js'
+import { quote } from '../quote.js'
+import { badFormat } from './fail.js'
 
 /** Thrown where the bytes read so far end inside the header. */
 export class NeedMore extends Error {}

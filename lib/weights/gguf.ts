@@ -1,4 +1,5 @@
-import { badFormat, quote, show, unsupported } from './fail.js'
+import { quote, show } from '../quote.js'
+import { badFormat, unsupported } from './fail.js'
 import {
   checkOffsets,
   countElements,

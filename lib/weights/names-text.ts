@@ -1,5 +1,6 @@
+import { quote } from '../quote.js'
 import { addTensor, renameTensors, type Tensors } from './component.js'
-import { badFormat, quote } from './fail.js'
+import { badFormat } from './fail.js'
 import type { StoredTensor } from './tensor-file.js'
 
 /** The text encoder's names: transformers' with and without `text_model.`, and OpenCLIP's → transformers 5's. */

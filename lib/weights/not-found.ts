@@ -1,7 +1,7 @@
+import { quote } from '../quote.js'
 import { readdir } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { DiffusionError } from '../errors.js'
-import { quote } from './fail.js'
 
 /** Nothing lies at `path`: says so, and what lies near it under a similar name. */
 export async function notFound(path: string): Promise<DiffusionError> {

@@ -1,4 +1,5 @@
-import { badFormat, printable, quote, show } from './fail.js'
+import { printable, quote, show } from '../quote.js'
+import { badFormat } from './fail.js'
 import {
   checkOffsets,
   countElements,

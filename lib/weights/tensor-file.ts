@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { DiffusionError } from '../errors.js'
-import { badFormat, quote } from './fail.js'
+import { quote } from '../quote.js'
+import { badFormat } from './fail.js'
 
 /** A tensor as its file names it; nothing interpreted yet except shape order and place. */
 export interface StoredTensor {

@@ -1,4 +1,5 @@
-import { quote, unsupported } from './fail.js'
+import { quote } from '../quote.js'
+import { unsupported } from './fail.js'
 import type { Tensors } from './component.js'
 
 /**

@@ -39,7 +39,7 @@ t.test('words that it does not know are named', async (t) => {
   t.equal(await draw('A Noto (pizza:1.3) on a Yellow background'), '')
   t.match(
     await draw('flat pizzza, xylophones 3 🦖'),
-    /not taught "pizzza" \(pizza\?\), "xylophones" \(saxophones\?\), "3", "🦖"/,
+    /not trained on "pizzza" \(pizza\?\), "xylophones" \(saxophones\?\), "3", "🦖"/,
   )
   t.match((await pipe.generate({ ...quick, negativePrompt: 'blurry' })).warnings.join(), /"blurry"/)
   t.ok(pipe.model.trainedWords!.length > 500)

@@ -192,7 +192,7 @@ t.test('texts of errors', async (t) => {
     /negativePromptEmbeds in place of negativePrompt/,
   )
   throws({ prompt: 'a', negative_prompt: 'b' }, /did you mean negativePrompt\?/)
-  throws({ prompt: 'a', xyzzy: 1 }, /^Unknown option xyzzy Known options: prompt, negativePrompt/)
+  throws({ prompt: 'a', xyzzy: 1 }, /^Unknown option xyzzy\. Known options: prompt, negativePrompt/)
   throws({ prompt: 'a', vaeTiling: { byte: 4 } }, /^Unknown option vaeTiling\.byte, did you mean bytes\?/)
   throws(
     { prompt: 'a', deepCache: { intervall: 3 } },
@@ -213,6 +213,18 @@ t.test('texts of errors', async (t) => {
     { prompt: 'a', rng: 'pilox' },
     /one of torch, philox for rng but received "pilox" of type string, did you mean philox\?/,
   )
+  // Longer names and values are neither compared nor quoted whole.
+  const long = 'x'.repeat(10_000_000)
+  throws({ prompt: 'a', [long]: 1 }, new RegExp(`^Unknown option x{60}…\\. Known options: prompt, .{1,600}$`))
+  throws(
+    { prompt: 'a', rng: long },
+    /^Expected one of torch, philox for rng but received "x{60}…" of type string$/,
+  )
+  throws({ prompt: 'a', scheduler: long }, /but received "x{60}…" of type string$/)
+  throws({ prompt: 'a', '\u001b[2J': 1 }, /^Unknown option \\u001b\[2J\. Known/)
+  throws({ prompt: 'a', rng: '\u001b[2J' }, /received "\\u001b\[2J" of type string$/)
+  throws({ prompt: 'a', seed: 10n ** 100_000n }, /received a huge number of type bigint$/)
+  throws({ prompt: 'a', steps: Symbol('s'.repeat(1000)) }, /received Symbol\(s{53}… of type symbol$/)
   throws({ prompt: 'a', mask: 'm.png' }, /Expected image, as mask was given/)
   throws({ prompt: 'a', strength: 0.5 }, /Expected image, as strength was given/)
   throws({ prompt: 'a', promptEmbeds: tensor(1, 77, 768) }, /either prompt or promptEmbeds/)

@@ -120,7 +120,7 @@ t.test('seeds, names and shapes are checked', (t) => {
   t.throws(() => new TorchRandom(2 ** 60), { name: 'RangeError', message: /bigint/ })
   t.throws(() => new PhiloxRandom(2n ** 64n), { name: 'RangeError', message: /2\^64-1/ })
   t.throws(() => new PhiloxRandom(-(2n ** 63n) - 1n), RangeError)
-  t.throws(() => randomFor('cuda' as never, 1), /one of torch, philox for rng but received cuda/)
+  t.throws(() => randomFor('cuda' as never, 1), /one of torch, philox for rng but received "cuda"/)
   t.throws(() => new TorchRandom(1).normal([1, -1]), TypeError)
   t.throws(() => new TorchRandom(1).normal([0.5]), TypeError)
   t.equal(new TorchRandom(1).normal([0]).data.length, 0)

@@ -10,5 +10,12 @@ t.test('the likely spelling', (t) => {
   t.equal(closest('guidance', words), undefined, 'nothing near')
   t.equal(closest('', words), undefined)
   t.equal(closest('seed', []), undefined)
+  const began = performance.now()
+  t.equal(
+    closest('x'.repeat(10_000_000), ['x'.repeat(20_000_000)]),
+    undefined,
+    'nobody mistypes a name so long',
+  )
+  t.ok(performance.now() - began < 100)
   t.end()
 })
