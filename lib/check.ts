@@ -130,3 +130,9 @@ export function checkTensor(value: unknown, path: string, shape?: readonly numbe
   }
   return tensor
 }
+
+/** checkTensor(), then a copy: what the caller does to its arrays later changes nothing. */
+export function copyTensor(value: unknown, path: string, shape?: readonly number[]): Tensor {
+  const tensor = checkTensor(value, path, shape)
+  return { data: new Float32Array(tensor.data), shape: [...tensor.shape] }
+}

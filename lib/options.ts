@@ -16,7 +16,7 @@ import {
   checkSeed,
   checkSignal,
   checkString,
-  checkTensor,
+  copyTensor,
   expectation,
 } from './check.js'
 import { Image } from './image/index.js'
@@ -207,7 +207,10 @@ export function checkLoadOptions(options: unknown): LoadOptions {
   }
 }
 
-/** Defaults → validate → interpret. Nothing large is allocated before everything has been checked. */
+/**
+ * Validates the options and fills in the defaults. Tensors and images are copied, because a request may wait in the queue
+ * while its caller goes on.
+ */
 export function checkGenerateOptions(options: unknown, model: ModelFacts): GenerateRequest {
   const o = checkObject(options, 'options', generateKeys)
   const optional = <T>(
@@ -231,8 +234,8 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
       `Expected at most 256 images but received ${text.rows} prompts × batchSize ${batchSize}`,
     )
   }
-  const image = optional('image', checkImage, undefined)
-  const mask = optional('mask', checkImage, undefined)
+  const image = optional('image', copyImage, undefined)
+  const mask = optional('mask', copyImage, undefined)
   if (mask !== undefined && image === undefined) throw new TypeError('Expected image, as mask was given')
   if (o.strength !== undefined && image === undefined)
     throw new TypeError('Expected image, as strength was given')
@@ -240,7 +243,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     throw new TypeError('Expected either image or latents but received both')
   }
   const latentShape = [-1, model.latentChannels, -1, -1]
-  const latents = optional('latents', (v, path) => checkTensor(v, path, latentShape), undefined)
+  const latents = optional('latents', (v, path) => copyTensor(v, path, latentShape), undefined)
   const scheduler = optional('scheduler', checkScheduler, undefined)
   const steps = optional(
     'steps',
@@ -274,7 +277,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
       mask === undefined ? defaults.strength : defaults.inpaintStrength,
     ),
     mask,
-    extraChannels: optional('extraChannels', (v, path) => checkTensor(v, path, [-1, -1, -1, -1]), undefined),
+    extraChannels: optional('extraChannels', (v, path) => copyTensor(v, path, [-1, -1, -1, -1]), undefined),
     latents,
     outputType: optional(
       'outputType',
@@ -299,7 +302,7 @@ function checkDecoder(value: unknown, { tinyVae }: ModelFacts): 'full' | 'tiny' 
 /** Prompts or embeddings, and as many negative ones; `rows` is their number. */
 function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSkip }: ModelFacts) {
   const embeds = (key: 'promptEmbeds' | 'negativePromptEmbeds', shape: number[]) =>
-    o[key] === undefined ? undefined : checkTensor(o[key], key, shape)
+    o[key] === undefined ? undefined : copyTensor(o[key], key, shape)
   const promptEmbeds = embeds('promptEmbeds', [-1, -1, contextWidth])
   if (promptEmbeds && o.prompt !== undefined) {
     throw new TypeError('Expected either prompt or promptEmbeds but received both')
@@ -367,10 +370,12 @@ function checkSide(value: unknown, path: string, factor: number): number {
   return side
 }
 
-function checkImage(value: unknown, path: string): ImageInput {
-  if (typeof value === 'string' || value instanceof Uint8Array || value instanceof Image) return value
+function copyImage(value: unknown, path: string): ImageInput {
+  if (typeof value === 'string') return value
+  if (value instanceof Uint8Array) return new Uint8Array(value)
+  if (value instanceof Image) return new Image(value.width, value.height, new Uint8Array(value.data))
   if (typeof value === 'object' && value !== null && 'shape' in value)
-    return checkTensor(value, path, [-1, -1, -1, -1])
+    return copyTensor(value, path, [-1, -1, -1, -1])
   throw new TypeError(expectation('path, encoded image (Uint8Array), Image or tensor', path, value))
 }
 
@@ -406,7 +411,7 @@ function checkSchedulerOptions(value: unknown, path: string): SchedulerOptions {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new TypeError(expectation('object', path, value))
   }
-  return value
+  return { ...value }
 }
 
 /** 32 bits, as people like to type them. */

@@ -88,13 +88,16 @@ async function readPixels(
   if (!(typeof input === 'string' || input instanceof Uint8Array || input instanceof Image)) {
     throw new TypeError(expectation('path, encoded image (Uint8Array) or Image', 'image', input))
   }
+  // Copied before the first await: what the caller does to its bytes later changes nothing.
+  const bytes =
+    typeof input === 'string' ? input : new Uint8Array(input instanceof Image ? input.data : input)
   if (typeof input === 'string') await requireFile(input)
   const { default: sharp } = await import('sharp')
   try {
     const source =
       input instanceof Image
-        ? sharp(input.data, { raw: { width: input.width, height: input.height, channels: 3 } })
-        : sharp(input, { autoOrient: true })
+        ? sharp(bytes, { raw: { width: input.width, height: input.height, channels: 3 } })
+        : sharp(bytes, { autoOrient: true })
     let image = source.flatten({ background }).toColourspace(grey ? 'b-w' : 'srgb')
     if (size) image = image.resize(size.width, size.height, { fit: 'cover' })
     const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })

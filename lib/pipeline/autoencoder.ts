@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../abort.js'
-import { checkObject, checkSignal, checkTensor } from '../check.js'
+import { checkObject, checkSignal, copyTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
@@ -40,7 +40,8 @@ export abstract class Autoencoder<
     const signal = checkSignal(options.signal)
     const option = checkTiling(options.tiling, 'tiling')
     const f = this.factor
-    const [n, , h, w] = checkTensor(image, 'image', [-1, this.config.inChannels, -1, -1]).shape
+    const pixels = copyTensor(image, 'image', [-1, this.config.inChannels, -1, -1])
+    const [n, , h, w] = pixels.shape
     for (const [i, side] of [h, w].entries()) {
       if (side % f !== 0) {
         throw new RangeError(`Expected a multiple of ${f} for image.shape[${i + 2}] but received ${side}`)
@@ -50,7 +51,7 @@ export abstract class Autoencoder<
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
       const data = await this.call(signal, (model, cancel) =>
-        model.encode(rows(image, i).data, 1, h, w, maxBytes, cancel),
+        model.encode(rows(pixels, i).data, 1, h, w, maxBytes, cancel),
       )
       const plane = (h / f) * (w / f)
       parts.push({ data, shape: [1, data.length / plane, h / f, w / f] })
@@ -58,11 +59,12 @@ export abstract class Autoencoder<
     return stack(parts)
   }
 
-  /** Latents [n, c, h, w] to images [n, outChannels, factor·h, factor·w]. */
-  protected async decodeRows(latents: Tensor, options: TiledCallOptions): Promise<Tensor> {
+  /** Latents [n, channels, h, w] to images [n, outChannels, factor·h, factor·w]. */
+  protected async decodeRows(given: Tensor, channels: number, options: TiledCallOptions): Promise<Tensor> {
     checkObject(options, 'options', ['signal', 'tiling'])
     const signal = checkSignal(options.signal)
     const option = checkTiling(options.tiling, 'tiling')
+    const latents = copyTensor(given, 'latents', [-1, channels, -1, -1])
     const [n, , h, w] = latents.shape
     const maxBytes = bytesAllowed(option, h * w * this.factor ** 2)
     const parts: Tensor[] = []
@@ -137,8 +139,7 @@ export class AutoencoderKL extends Autoencoder {
 
   /** Latents [n, 4, h, w], unscaled as for diffusers' vae.decode, to images [n, 3, 8h, 8w] (about −1…1, not clamped). */
   async decode(latents: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
-    checkTensor(latents, 'latents', [-1, this.config.latentChannels, -1, -1])
-    return this.decodeRows(latents, options)
+    return this.decodeRows(latents, this.config.latentChannels, options)
   }
 }
 

@@ -52,8 +52,9 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     if (wrong !== undefined)
       throw new RangeError(expectation(`ids between 0 and ${vocabSize - 1}`, 'tokens', wrong))
     const n = tokens.length / this.length
+    const ids = new Int32Array(tokens)
     const data = await this.call(signal, (model, cancel) =>
-      model.encode(tokens, n, this.length, this.#skip + clipSkip, cancel),
+      model.encode(ids, n, this.length, this.#skip + clipSkip, cancel),
     )
     return { data, shape: [n, this.length, width] }
   }

@@ -1,5 +1,4 @@
 import { throwIfAborted } from '../abort.js'
-import { checkTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
@@ -62,7 +61,6 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
 
   /** Latents [n, 4, h, w], scaled as diffusion has them, to images [n, 3, 8h, 8w] (about −1…1, not clamped). */
   async decode(latents: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
-    checkTensor(latents, 'latents', [-1, this.config.latentChannels, -1, -1])
-    return this.decodeRows(latents, options)
+    return this.decodeRows(latents, this.config.latentChannels, options)
   }
 }

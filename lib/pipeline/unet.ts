@@ -1,5 +1,5 @@
 import { checkTokenMerging } from '../acceleration.js'
-import { checkInteger, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
+import { checkInteger, checkObject, checkSignal, copyTensor, expectation } from '../check.js'
 import { native, type NativeUnet, type UnetConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
@@ -45,9 +45,9 @@ export class Unet extends Component<NativeUnet> {
     checkObject(options, 'options', ['signal'])
     const signal = checkSignal(options.signal)
     const { inChannels, outChannels, contextWidth } = this.config
-    const latents = checkTensor(input.latents, 'latents', [-1, inChannels, -1, -1])
+    const latents = copyTensor(input.latents, 'latents', [-1, inChannels, -1, -1])
     const [n, , h, w] = latents.shape
-    const context = checkTensor(input.context, 'context', [n, -1, contextWidth])
+    const context = copyTensor(input.context, 'context', [n, -1, contextWidth])
     const timesteps = toTimesteps(input.timestep, n)
     const tokenMerging = checkTokenMerging(input.tokenMerging)
     const deepCache = this.#checkDeepCache(input.deepCache)

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { checkNumber, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
+import { checkNumber, checkObject, checkSignal, checkTensor, copyTensor, expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { packageRoot } from '../load-addon.js'
 import { native, type NativeVae } from '../native.js'
@@ -69,9 +69,10 @@ export class VqModel extends Autoencoder {
   /** The codebook's nearest vector (Euclidean) to each latent. */
   async quantize(latents: Tensor, options: CallOptions = {}): Promise<Codes> {
     checkObject(options, 'options', ['signal'])
-    const [n, , h, w] = checkTensor(latents, 'latents', [-1, this.codebook.width, -1, -1]).shape
+    const { data: vectors, shape } = copyTensor(latents, 'latents', [-1, this.codebook.width, -1, -1])
+    const [n, , h, w] = shape
     const data = await this.call(checkSignal(options.signal), (model, cancel) =>
-      model.quantize(latents.data, n, h, w, cancel),
+      model.quantize(vectors, n, h, w, cancel),
     )
     return { data, shape: [n, h, w] }
   }
@@ -81,8 +82,9 @@ export class VqModel extends Autoencoder {
     checkObject(options, 'options', ['signal'])
     const { size, width } = this.codebook
     const [n, h, w] = checkCodes(codes, size)
+    const indices = new Int32Array(codes.data)
     const data = await this.call(checkSignal(options.signal), (model, cancel) =>
-      model.lookup(codes.data, n, h, w, cancel),
+      model.lookup(indices, n, h, w, cancel),
     )
     return { data, shape: [n, width, h, w] }
   }
@@ -92,7 +94,7 @@ export class VqModel extends Autoencoder {
     const signal = options.signal
     const codes =
       from?.data instanceof Int32Array ? (from as Codes) : await this.quantize(from as Tensor, { signal })
-    return this.decodeRows(await this.lookup(codes, { signal }), options)
+    return this.decodeRows(await this.lookup(codes, { signal }), this.codebook.width, options)
   }
 }
 
