@@ -1,4 +1,4 @@
-// The export table: what lib/native.ts calls Native.
+// The exports of the addon: the interface Native of lib/native.ts.
 #include "addon.h"
 
 #include "arguments.h"
@@ -56,7 +56,7 @@ Napi::Object limits(Napi::Env env) {
 
 constexpr const char* kComputeNames[] = {"f32", "bf16", "int8"};
 
-/// true: forwards from now on are profiled. false: no more of them; what they took is returned.
+/// true profiles all forward passes from now on, false stops that. Returns the measurements.
 Napi::Value profile(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     nd::Profile::enable(to_boolean(info[0], "profile"));
@@ -74,8 +74,8 @@ Napi::Value profile(const Napi::CallbackInfo& info) {
   });
 }
 
-// Node waits for running work when an environment ends. A call that nobody can wait for any more should not
-// keep process.exit() waiting for a minute. Cleanup hooks would come too late: they run after that wait.
+// Node waits for running work when an environment ends. process.exit() should not wait a minute for a call
+// whose result nobody will use. Cleanup hooks are too late, because they run after that wait.
 void cancel_on_exit(Napi::Env env, std::shared_ptr<RunningCalls> running) {
   const Napi::Value process = env.Global().Get("process");
   if (!process.IsObject()) return;

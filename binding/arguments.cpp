@@ -50,7 +50,7 @@ template <class Element>
 std::vector<Element> copy(Napi::Value value, napi_typedarray_type type, const char* type_text,
                           const std::string& name, int64_t length) {
   if (!value.IsTypedArray()) wrong_type(type_text, name, value);
-  // The length comes from here and not from the TypedArray object: a detached array has none left.
+  // The length comes from here and not from the TypedArray object, because the array may be detached.
   napi_typedarray_type actual_type;
   size_t actual = 0;
   void* data = nullptr;
@@ -70,7 +70,7 @@ std::vector<Element> copy(Napi::Value value, napi_typedarray_type type, const ch
 int64_t to_integer(Napi::Value value, const std::string& name, int64_t min, int64_t max) {
   if (!value.IsNumber()) wrong_type("integer", name, value);
   const double number = value.As<Napi::Number>().DoubleValue();
-  // NaN fails every comparison, so it ends here too.
+  // NaN fails every comparison, so it is refused, too.
   if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max)) ||
       number != std::floor(number)) {
     out_of_range("Expected integer between " + std::to_string(min) + " and " + std::to_string(max) + " for " +

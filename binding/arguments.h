@@ -1,5 +1,5 @@
-// Reading what JavaScript passed: types are checked (TypeError), numbers are bounded (RangeError), arrays are
-// copied, so that nobody can change or detach them while a worker reads.
+// Reads arguments from JavaScript. Types are checked (TypeError), numbers are bounded (RangeError), and
+// arrays are copied, so that JavaScript cannot change or detach them while a worker thread reads them.
 #pragma once
 #include <cstdint>
 #include <initializer_list>
@@ -11,7 +11,7 @@
 
 namespace nd_binding {
 
-/// Error texts: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
+/// Error messages: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
 int64_t to_integer(Napi::Value value, const std::string& name, int64_t min, int64_t max);
 double to_number(Napi::Value value, const std::string& name);
 bool to_boolean(Napi::Value value, const std::string& name);
@@ -19,14 +19,14 @@ std::string to_string(Napi::Value value, const std::string& name);
 Napi::Object to_object(Napi::Value value, const std::string& name);
 Napi::Array to_array(Napi::Value value, const std::string& name);
 
-/// Copies of typed arrays; RangeError unless they have `length` elements.
+/// Copies of typed arrays. RangeError unless they have `length` elements.
 std::vector<float> to_floats(Napi::Value value, const std::string& name, int64_t length);
 std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t length);
 
-/// Product of sizes of a batch of images; RangeError above Limits::pixels.
+/// Number of pixels of a batch of images. RangeError above Limits::pixels.
 int64_t batch_pixels(int64_t n, int64_t h, int64_t w);
 
-/// An object's fields, named by their path in error texts.
+/// The fields of an object. Error messages have their path.
 class Fields {
  public:
   Fields(Napi::Value value, std::string path) : object_(to_object(value, path)), path_(std::move(path)) {}
@@ -44,7 +44,7 @@ class Fields {
   std::vector<float> floats(const char* key, int64_t length) const {
     return to_floats(get(key), name(key), length);
   }
-  /// At most `max_length` of them.
+  /// A list of at most `max_length` integers.
   std::vector<int64_t> integers(const char* key, int64_t min, int64_t max, int64_t max_length) const;
 
  private:

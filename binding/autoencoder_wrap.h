@@ -1,4 +1,4 @@
-// What the JavaScript objects of all autoencoders have in common: images ⇄ latents, and the memory it takes.
+// The common part of the JavaScript objects of all autoencoders: encoding, decoding, and their memory.
 #pragma once
 #include <memory>
 #include <vector>
@@ -8,9 +8,9 @@
 
 namespace nd_binding {
 
-/// Beyond what ModelWrap asks for, Self has
-///   kRoundsUp: whether a part of a pixel of the latents is encoded, too, or left out
-///   encoded_channels(config), decoded_channels(config): of what encode() writes and decode() reads.
+/// In addition to what ModelWrap requires, Self has
+///   kRoundsUp: whether sizes that are not multiples of the factor are rounded up or down
+///   encoded_channels(config), decoded_channels(config): channels of encode()'s output and decode()'s input.
 template <class Self, class Model>
 class AutoencoderWrap : public ModelWrap<Self, Model> {
   using Wrap = ModelWrap<Self, Model>;
@@ -53,7 +53,7 @@ class AutoencoderWrap : public ModelWrap<Self, Model> {
     });
   }
 
-  // Working memory is that of one image, whatever n.
+  // Images are processed one after the other, so the working memory does not depend on n.
   Napi::Value encode_bytes(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const auto shared = this->shared();
@@ -86,7 +86,7 @@ class AutoencoderWrap : public ModelWrap<Self, Model> {
   }
 
  private:
-  /// Of an image: a smaller one has no latents.
+  /// The smallest side of an image that has latents.
   template <class Config>
   static int64_t min_side(const Config& config) {
     return Self::kRoundsUp ? 1 : config.factor();

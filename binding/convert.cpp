@@ -14,7 +14,7 @@
 namespace nd_binding {
 namespace {
 
-/// Bytes of the result, from what JavaScript says about the tensor; build() checks that against the file.
+/// Bytes of the result, by the description of the tensor; build() checks that against the file.
 int64_t result_bytes(const Source::Tensor& entry, nd::TensorType type, bool channels_last, int64_t first,
                      int64_t count) {
   nd::StoredTensor tensor;
@@ -49,7 +49,7 @@ Napi::Value convert_rows(const Napi::CallbackInfo& info) {
     return run_async(
         info.Env(), std::move(token),
         [=](const nd::CancelToken& cancel) {
-          // Opened for this call alone, so that nothing has to be disposed of.
+          // The file is opened for this call only, so that nothing has to be disposed.
           const nd::WeightTable table = source->build();
           *error = nd::convert_rows(table.find(source->tensors[0].name), type, channels_last, first, count,
                                     nd::cpu::CpuBackend::shared().decoders(), nd::ThreadPool::shared(),

@@ -1,4 +1,4 @@
-// The instruction sets of this CPU that matter to the engine, as `cpuInfo().features` lists them.
+// The instruction sets of this CPU that the engine can use, as in `cpuInfo().features`.
 #pragma once
 #include <string>
 #include <vector>

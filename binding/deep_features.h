@@ -1,4 +1,4 @@
-// DeepFeatures of lib/native.ts.
+// The class DeepFeatures of lib/native.ts.
 #pragma once
 #include <memory>
 #include <string>
@@ -11,7 +11,7 @@ namespace nd_binding {
 class DeepFeaturesWrap : public Napi::ObjectWrap<DeepFeaturesWrap> {
  public:
   static Napi::Function define(Napi::Env env);
-  /// The features behind an argument; TypeFailure for anything else.
+  /// The features of an argument. TypeFailure for other values.
   static std::shared_ptr<nd::DeepFeatures> from(Napi::Value value, const std::string& name);
 
   explicit DeepFeaturesWrap(const Napi::CallbackInfo& info);

@@ -42,7 +42,7 @@ Failure describe() {
     return {Kind::coded, code_name(error.code()), error.what()};
   } catch (const std::bad_alloc&) {
     return {Kind::coded, "OUT_OF_MEMORY", "Not enough memory"};
-  } catch (const std::length_error&) {  // a container asked for more than can exist
+  } catch (const std::length_error&) {  // a container that is larger than any memory
     return {Kind::coded, "OUT_OF_MEMORY", "Not enough memory"};
   } catch (const std::exception& error) {
     return {Kind::other, "", error.what()};
@@ -56,7 +56,7 @@ Failure describe() {
 Failure Failure::current() noexcept {
   try {
     return describe();
-  } catch (...) {  // no memory for the message: short strings need none
+  } catch (...) {  // there is no memory for the message; short strings need none
     Failure failure;
     failure.kind = Kind::other;
     failure.message = "Out of memory";

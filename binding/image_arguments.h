@@ -1,4 +1,4 @@
-// Arguments that the autoencoders' methods share.
+// Arguments that the methods of all autoencoders have.
 #pragma once
 #include <limits>
 
@@ -26,7 +26,7 @@ inline size_t read_max_bytes(Napi::Value value) {
   return static_cast<size_t>(to_integer(value, "bytes", 0, Limits::bytes));
 }
 
-/// The output of decoding has factor² as many pixels as its input.
+/// Number of pixels of a decoded image: factor² for each pixel of the latents.
 inline int64_t scaled_pixels(const ImageSizes& sizes, int64_t factor) {
   return batch_pixels(sizes.n, sizes.h * factor, sizes.w * factor);
 }

@@ -45,8 +45,8 @@ class Job {
     }
   }
 
-  // Also called while the environment shuts down; then every call into JavaScript fails, and nobody waits for
-  // it.
+  // Also called while the environment shuts down. Then every call into JavaScript fails, which does not
+  // matter.
   static void on_complete(napi_env raw, napi_status status, void* data) {
     const std::unique_ptr<Job> job(static_cast<Job*>(data));
     const Napi::Env env(raw);

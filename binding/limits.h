@@ -1,6 +1,6 @@
-// Bounds of what JavaScript may ask of the engine, in one table for both languages: lib/ reads it as
-// `native().limits`. They lie far above any published model, and keep a hostile file from asking for millions
-// of layers and every product of sizes below 2^63.
+// All limits of what JavaScript may pass to the engine. lib/ reads them as `native().limits`, so that each
+// limit is defined once. They are far above any published model. They prevent a manipulated file from
+// requesting millions of layers, and keep all products of sizes below 2^63.
 #pragma once
 #include <cstdint>
 
@@ -31,7 +31,7 @@ struct Limits {
   static constexpr int64_t bytes = int64_t{1} << 53;  // what a JavaScript number holds exactly
 };
 
-/// Those that lib/ reads, under the names that they have there.
+/// The limits that lib/ reads, with their names there.
 struct NamedLimit {
   const char* name;
   int64_t value;

@@ -1,4 +1,4 @@
-// What the three models' JavaScript objects have in common: shared ownership, one call at a time, trim,
+// The common part of the JavaScript objects of all models: shared ownership, one call at a time, trim,
 // dispose.
 #pragma once
 #include <atomic>
@@ -19,8 +19,8 @@
 
 namespace nd_binding {
 
-/// A model and the lock that gives its workspace to one call at a time. The JavaScript object and every
-/// running call share it, so dispose() in the middle of a call frees it when the call ends.
+/// A model and the mutex that protects its workspace. The JavaScript object and every running call share the
+/// model, so that dispose() during a call frees it when the call ends.
 template <class Model>
 class SharedModel {
  public:
@@ -30,7 +30,7 @@ class SharedModel {
   size_t weight_bytes() const { return weight_bytes_; }
   const Model& model() const { return *model_; }
 
-  /// On a worker thread. A call that does not end well gives the working memory back.
+  /// Called on a worker thread. If the call fails, the working memory is released.
   template <class Call>
   void use(Call&& call) {
     {
@@ -44,7 +44,7 @@ class SharedModel {
     }
     trim_if_asked();
   }
-  /// On the JavaScript thread, which must not wait: a running call trims when it ends.
+  /// Called on the JavaScript thread, which must not wait: a running call trims when it ends.
   void trim() {
     trim_asked_ = true;
     trim_if_asked();
@@ -62,7 +62,7 @@ class SharedModel {
   std::atomic<bool> trim_asked_{false};
 };
 
-/// Self has static napi_type_tag kTag, static const char* kName, static Napi::FunctionReference&
+/// Self has static napi_type_tag kTag, static const char* kName and static Napi::FunctionReference&
 /// constructor(Addon&).
 template <class Self, class Model>
 class ModelWrap : public Napi::ObjectWrap<Self> {
@@ -70,7 +70,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
   using Base = Napi::ObjectWrap<Self>;
   using Pointer = std::shared_ptr<SharedModel<Model>>;
 
-  /// Objects are made by load(); JavaScript cannot make the External that `new` wants.
+  /// Only load() creates objects: JavaScript cannot create the External that the constructor requires.
   explicit ModelWrap(const Napi::CallbackInfo& info) : Base(info) {
     if (info.Length() != 1 || !info[0].IsExternal()) {
       throw Napi::TypeError::New(info.Env(), std::string(Self::kName) + " cannot be constructed");
@@ -80,7 +80,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
     account(info.Env(), +1);
   }
 
-  // Hides ObjectWrap's, which would take any wrapped object for one of this class.
+  // Hides ObjectWrap's Unwrap, which accepts any wrapped object.
   static Self* Unwrap(Napi::Object object) {
     if (!object.IsObject() || !object.CheckTypeTag(&Self::kTag)) {
       throw Napi::TypeError::New(object.Env(), std::string("Expected `this` to be a ") + Self::kName);
@@ -93,7 +93,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
     shared_.reset();
   }
 
-  /// The promise of a Self around the model that `config` and `source` describe.
+  /// Loads the model of `config` and `source` and promises an object of Self.
   template <class Config>
   static Napi::Value load(const Napi::CallbackInfo& info, Config config) {
     auto source = std::make_shared<Source>(Source::read(info[1], "source"));
@@ -168,7 +168,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
   }
 
  private:
-  /// Tells the garbage collector what this small object really holds.
+  /// Tells the garbage collector the size of the model behind this small object.
   void account(Napi::BasicEnv env, int64_t sign) {
     if (shared_)
       Napi::MemoryManagement::AdjustExternalMemory(env, sign * static_cast<int64_t>(shared_->weight_bytes()));

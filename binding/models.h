@@ -1,4 +1,4 @@
-// The models as JavaScript objects; their methods are those of lib/native.ts.
+// The JavaScript classes of the models. Their methods are those of lib/native.ts.
 #pragma once
 #include "autoencoder_wrap.h"
 #include "model_wrap.h"

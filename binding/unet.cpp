@@ -6,7 +6,7 @@
 namespace nd_binding {
 namespace {
 
-/// Latents of a call, without their values.
+/// The size of the latents of a call.
 struct LatentSizes {
   int64_t n, h, w, pixels;
 };
@@ -28,7 +28,7 @@ int64_t read_context_length(const Fields& conditioning, const nd::UnetConfig& co
   return conditioning.integer("contextLength", config.has_attention() ? 1 : 0, Limits::side);
 }
 
-/// UnetOptions and what they refer to, kept alive. The model checks the values.
+/// UnetOptions, and the features that they refer to. The model checks the values.
 struct CallOptions {
   nd::UnetOptions options;
   std::shared_ptr<nd::DeepFeatures> deep;
@@ -47,8 +47,7 @@ CallOptions read_options(const Fields& call) {
   return result;
 }
 
-/// What a prediction reads, copied from the call: JavaScript may change its arrays as soon as the call
-/// returns.
+/// A copy of the input of a prediction, because JavaScript may change its arrays as soon as the call returns.
 struct UnetCall {
   LatentSizes sizes;
   std::vector<float> latents, timesteps, context;

@@ -1,24 +1,25 @@
 /**
  * A server that keeps one model in memory: `node examples/server.mjs`, then http://localhost:3000/?prompt=noto+pizza
- * Callers are served in order; whoever hangs up is taken out of the line, or stops the run that was theirs.
+ *
+ * Requests are served in order. A client that disconnects leaves the queue, or aborts its run.
  */
 import { createServer } from 'node:http'
 import { DiffusionPipeline } from 'node-diffusion'
 
 const pipe = await DiffusionPipeline.load(process.argv[2])
-const longestLine = 20
+const maxWaiting = 20
 
 const server = createServer(async (request, response) => {
-  const prompt = new URL(request.url, 'http://localhost').searchParams.get('prompt')
-  if (!prompt) return response.writeHead(400).end('prompt is missing\n')
-  if (pipe.waiting >= longestLine) return response.writeHead(503, { 'retry-after': '30' }).end()
-  const hungUp = new AbortController()
-  response.on('close', () => hungUp.abort())
+  const disconnected = new AbortController()
+  response.on('close', () => disconnected.abort())
   try {
-    const { images } = await pipe.generate({ prompt, signal: hungUp.signal })
+    const prompt = new URL(`http://localhost${request.url}`).searchParams.get('prompt')
+    if (!prompt) return response.writeHead(400).end('prompt is missing\n')
+    if (pipe.waiting >= maxWaiting) return response.writeHead(503, { 'retry-after': '30' }).end()
+    const { images } = await pipe.generate({ prompt, signal: disconnected.signal })
     response.writeHead(200, { 'content-type': 'image/png' }).end(await images[0].toBuffer('png'))
   } catch (error) {
-    if (!hungUp.signal.aborted) response.writeHead(500).end(`${error.message}\n`)
+    if (!disconnected.signal.aborted) response.writeHead(500).end(`${error.message}\n`)
   }
 })
 server.listen(3000, () => console.log('http://localhost:3000/?prompt=noto+pizza'))

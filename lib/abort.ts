@@ -3,7 +3,7 @@
  * listener methods are relied on, which is what checkSignal() asks for.
  */
 
-/** Why the signal was aborted; signals from before `reason` existed have none. */
+/** Why the signal was aborted. Some implementations have no `reason`. */
 export function abortReason(signal: AbortSignal): unknown {
   return signal.reason ?? new DOMException('This operation was aborted', 'AbortError')
 }
@@ -12,7 +12,7 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw abortReason(signal)
 }
 
-/** The one listener that this package has on a signal, and the callbacks that wait for it. */
+/** The listener of this package on a signal, and the callbacks that it calls. */
 interface Subscription {
   listener: () => void
   callbacks: Set<{ run: () => void }>
@@ -21,8 +21,8 @@ interface Subscription {
 const subscriptions = new WeakMap<AbortSignal, Subscription>()
 
 /**
- * Calls `callback` when the signal is aborted; the function that it returns takes that back. However many calls share a
- * signal, it gets a single listener: Node warns of a leak from the eleventh on.
+ * Calls `callback` when the signal is aborted, unless the function that is returned has been called before. Calls that
+ * share a signal also share its listener, because Node warns of a leak from the eleventh listener on.
  */
 export function onAbort(signal: AbortSignal | undefined, callback: () => void): () => void {
   if (!signal) return () => {}
@@ -52,7 +52,7 @@ function subscribe(signal: AbortSignal): Subscription {
 /** `promise`, or a rejection with the signal's reason as soon as it is aborted. */
 export async function raceAbort<T>(signal: AbortSignal | undefined, promise: PromiseLike<T> | T): Promise<T> {
   if (signal?.aborted) {
-    // Nobody waits for it any more: its failure must not count as unhandled.
+    // The promise is not awaited any more, and its failure must not count as unhandled.
     Promise.resolve(promise).catch(() => {})
     throw abortReason(signal)
   }
@@ -68,8 +68,8 @@ export async function raceAbort<T>(signal: AbortSignal | undefined, promise: Pro
 }
 
 /**
- * A signal that follows either of two; `release` stops that. (AbortSignal.any cannot be released, and would keep every
- * call's listeners on a signal that lives as long as the server.)
+ * A signal that is aborted when either of two signals is, until `release` is called. AbortSignal.any cannot be
+ * released: a signal that lives as long as the server would keep the listeners of every call.
  */
 export function joinSignals(
   a: AbortSignal | undefined,

@@ -1,8 +1,8 @@
 import { abortReason, onAbort } from './abort.js'
 
 /**
- * A mutual exclusion lock that serves its callers in the order in which they came. `await lock.acquire(signal)` resolves
- * to the function that releases it.
+ * A mutual exclusion lock that serves its callers in the order in which they came. `await lock.acquire(signal)`
+ * resolves to the function that releases it.
  */
 export class FairLock {
   #waiting: { enter: () => void; reject: (reason: unknown) => void }[] = []

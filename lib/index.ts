@@ -70,7 +70,7 @@ import { native, type CpuInfo } from './native.js'
 
 export type { CpuInfo, Precision, TextEncoderConfig, TinyVaeConfig, UnetConfig, VaeConfig } from './native.js'
 
-/** The CPU as the engine sees it: instruction sets, kernels in use, threads. */
+/** The CPU as the engine sees it: instruction sets, available kernels, threads. */
 export function cpuInfo(): CpuInfo {
   return native().cpu()
 }

@@ -1,9 +1,9 @@
-/** Text and values that came from outside, made safe and short enough for messages. */
+/** Makes text and values from files and callers safe and short enough for messages. */
 
-/** Longest text that messages quote. */
+/** Maximum number of characters of a quoted text. */
 export const MAX_QUOTED = 60
 
-/** Escapes what moves a terminal's cursor or reverses its text. */
+/** Escapes control characters and characters that change the direction of text. */
 export function printable(text: string): string {
   return text.replace(
     /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
@@ -11,17 +11,17 @@ export function printable(text: string): string {
   )
 }
 
-/** Cuts text that is longer, and marks the cut. */
+/** Truncates text that is longer than `limit`. */
 export function shorten(text: string, limit = MAX_QUOTED): string {
   return text.length > limit ? `${text.slice(0, limit)}…` : text
 }
 
-/** Text in quotes. */
+/** Text in quotes, truncated and escaped. */
 export function quote(text: string, limit = 120): string {
   return printable(JSON.stringify(shorten(text, limit)))
 }
 
-/** Any value from a file, however deep and long it is. */
+/** A value from a file as JSON, abridged. */
 export function show(value: unknown, depth = 2): string {
   if (typeof value === 'string') return quote(value, MAX_QUOTED)
   if (typeof value !== 'object' || value === null) return String(value)
@@ -35,13 +35,13 @@ export function show(value: unknown, depth = 2): string {
   return Array.isArray(value) ? `[${list}]` : `{${list}}`
 }
 
-/** A value that a caller passed, with its type: `0 of type number`. Objects are named, not shown. */
+/** A value that a caller passed, with its type: `0 of type number`. Of objects, only the class is named. */
 export function received(value: unknown): string {
   switch (typeof value) {
     case 'string':
       return `${quote(value, MAX_QUOTED)} of type string`
     case 'bigint':
-      return `${value < 2n ** 128n && value > -(2n ** 128n) ? `${value}n` : 'a huge number'} of type bigint`
+      return `${value < 2n ** 128n && value > -(2n ** 128n) ? `${value}n` : 'a huge integer'} of type bigint`
     case 'function':
       return `${printable(shorten(String(value.name))) || 'anonymous'} of type function`
     case 'symbol':

@@ -21,14 +21,20 @@ export async function info(
   engine: Engine,
 ): Promise<void> {
   if (flags.size === undefined) {
-    if (flags.batch !== undefined) throw new UsageError('--batch needs --size, that of the images')
-    if (flags.lowMemory) throw new UsageError('--low-memory needs --size: it says what drawing would take')
+    if (flags.batch !== undefined) throw new UsageError('--batch needs --size, the size of the images')
+    if (flags.lowMemory) throw new UsageError('--low-memory needs --size, the size of the image')
   }
   const model = await engine.openModel(path)
   const components = await describeComponents(model)
   const memory =
     flags.size &&
-    (await askMemory(path, { ...flags.size, batchSize: flags.batch ?? 1 }, flags.lowMemory, terminal, engine))
+    (await estimateMemory(
+      path,
+      { ...flags.size, batchSize: flags.batch ?? 1 },
+      flags.lowMemory,
+      terminal,
+      engine,
+    ))
   const { architecture, format, imageSize, schedule } = model
   const ownTokenizer = model.textEncoders.some(
     ({ tokenizer }) => tokenizer?.vocab ?? tokenizer?.tokenizerJson,
@@ -92,14 +98,14 @@ function describe({ parameters, bytes, types }: ComponentInfo): string {
   return `${formatCount(parameters)} parameters, ${formatBytes(bytes)}, ${kinds.join(', ')}`
 }
 
-/** 859.5 M */
+/** 859.5 million */
 function formatCount(count: number): string {
   if (count >= 1e9) return `${(count / 1e9).toFixed(2)} billion`
   if (count >= 1e6) return `${(count / 1e6).toFixed(1)} million`
   return String(count)
 }
 
-async function askMemory(
+async function estimateMemory(
   path: string,
   request: { width: number; height: number; batchSize: number },
   lowMemory: boolean | undefined,

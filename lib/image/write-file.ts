@@ -3,9 +3,9 @@ import { throwIfAborted } from '../abort.js'
 import { temporaryName, writeError } from '../write-error.js'
 
 /**
- * Writes a file as a whole or not at all: under a temporary name beside it, then renamed over it.
+ * Writes a file completely or not at all: under a temporary name in the same folder, which is then renamed.
  *
- * @throws {DiffusionError} IO: it cannot be written there; nothing is left behind
+ * @throws {DiffusionError} IO: the file cannot be written; no partial file is left behind
  */
 export async function writeWholeFile(path: string, data: Uint8Array, signal?: AbortSignal): Promise<void> {
   const temporary = temporaryName(path)

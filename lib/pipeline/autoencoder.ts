@@ -10,22 +10,22 @@ import { loadUnlessAborted, cancellable, Component, type CallOptions } from './c
 import { rows, stack } from './tensors.js'
 import { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'
 
-/** A call that can work band by band. */
+/** Options of calls that can process an image in bands of rows. */
 export interface TiledCallOptions extends CallOptions {
-  /** Default: in bands only where the whole image would take much memory. */
+  /** Default: in bands only if the whole image would take much memory. */
   tiling?: TilingOption
 }
 
-/** How an autoencoder is opened alone. */
+/** Options of loading an autoencoder by itself. */
 export type AutoencoderOptions = Pick<LoadOptions, 'precision' | 'signal'>
 
-/** What AutoencoderKL, VqModel and AutoencoderTiny share: images to latents and back, image by image. */
+/** The common part of AutoencoderKL, VqModel and AutoencoderTiny: images to latents and back, one image at a time. */
 export abstract class Autoencoder<
   Native extends NativeAutoencoder = NativeVae,
   Config extends { inChannels: number; outChannels: number } = VaeConfig,
 > extends Component<Native> {
   readonly config: Readonly<Config>
-  /** Pixels a side of one latent: 8 for Stable Diffusion. */
+  /** Pixels along one side for each latent: 8 for Stable Diffusion. */
   readonly factor: number
 
   protected constructor(model: Native, config: Config, levels: number, name: string) {
@@ -34,7 +34,7 @@ export abstract class Autoencoder<
     this.factor = 2 ** (levels - 1)
   }
 
-  /** Images [n, inChannels, h, w] to [n, c, h/factor, w/factor]. One image at a time, so memory does not grow with n. */
+  /** Images [n, inChannels, h, w] to [n, c, h/factor, w/factor], one at a time, so that memory does not grow with n. */
   protected async encodeRows(image: Tensor, options: TiledCallOptions): Promise<Tensor> {
     checkObject(options, 'options', ['signal', 'tiling'])
     const signal = checkSignal(options.signal)
@@ -77,21 +77,21 @@ export abstract class Autoencoder<
     return stack(parts)
   }
 
-  /** Bytes of working memory that decoding latents of h × w takes. */
+  /** Bytes of working memory for decoding latents of h × w. */
   decodeBytes(h: number, w: number, option?: TilingOption): number {
     return this.model.decodeBytes(1, h, w, bytesAllowed(option, h * w * this.factor ** 2))
   }
 
-  /** Bytes of working memory that encoding an image to latents of h × w takes. */
+  /** Bytes of working memory for encoding an image to latents of h × w. */
   encodeBytes(h: number, w: number, option?: TilingOption): number {
     const [y, x] = [h * this.factor, w * this.factor]
     return this.model.encodeBytes(1, y, x, bytesAllowed(option, y * x))
   }
 }
 
-/** The variational autoencoder of latent diffusion: images in −1…1 ⇄ latents. */
+/** The variational autoencoder of latent diffusion (Rombach et al. 2022): images in −1…1 to latents and back. */
 export class AutoencoderKL extends Autoencoder {
-  /** Latents are multiplied with this before they enter diffusion, and divided by it before decoding. */
+  /** Latents are multiplied by this factor for diffusion, and divided by it before they are decoded. */
   readonly scalingFactor: number
 
   private constructor(model: NativeVae, { config, scalingFactor }: NonNullable<ModelDescription['vae']>) {
@@ -99,7 +99,12 @@ export class AutoencoderKL extends Autoencoder {
     this.scalingFactor = scalingFactor
   }
 
-  /** A model file or folder that holds an autoencoder, alone or with the rest. */
+  /**
+   * Loads an autoencoder.
+   *
+   * @param path a model file or folder that contains an autoencoder, by itself or among other components
+   * @throws {DiffusionError} as DiffusionPipeline.load()
+   */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderKL> {
     const load = async () => AutoencoderKL.from(await describeVae(path, options), options)
     return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
@@ -122,7 +127,11 @@ export class AutoencoderKL extends Autoencoder {
     return new AutoencoderKL(model, description)
   }
 
-  /** Images [n, 3, h, w] in −1…1 to the distribution of their latents, unscaled: two tensors [n, 4, h/8, w/8]. */
+  /**
+   * Images [n, 3, h, w] in −1…1 to the normal distribution of their unscaled latents, two tensors [n, 4, h/8, w/8].
+   *
+   * @throws {RangeError} a side is not a multiple of `factor`
+   */
   async encode(image: Tensor, options: TiledCallOptions = {}): Promise<{ mean: Tensor; logvar: Tensor }> {
     const moments = await this.encodeRows(image, options)
     const [n, c2, h, w] = moments.shape
@@ -137,19 +146,21 @@ export class AutoencoderKL extends Autoencoder {
     return { mean: part(0), logvar: part(1) }
   }
 
-  /** Latents [n, 4, h, w], unscaled as for diffusers' vae.decode, to images [n, 3, 8h, 8w] (about −1…1, not clamped). */
+  /**
+   * Unscaled latents [n, 4, h, w], as for diffusers' vae.decode(), to images [n, 3, 8h, 8w] in about −1…1, not clamped.
+   */
   async decode(latents: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     return this.decodeRows(latents, this.config.latentChannels, options)
   }
 }
 
-/** The options, checked. */
+/** Checks the options. */
 export function checkAutoencoderOptions(options: unknown): AutoencoderOptions {
   const { precision, signal } = checkObject(options, 'options', ['precision', 'signal'])
   return { precision: checkPrecision(precision), signal: checkSignal(signal) }
 }
 
-/** The autoencoder in a file or folder. */
+/** Opens the autoencoder in a file or folder. */
 export async function describeVae(
   path: string,
   options: AutoencoderOptions,

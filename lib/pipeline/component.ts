@@ -1,34 +1,32 @@
 import { joinSignals, onAbort, raceAbort, throwIfAborted } from '../abort.js'
-import { DiffusionError, type DiffusionErrorCode } from '../errors.js'
+import { DiffusionError, errorCodes } from '../errors.js'
 import { FairLock } from '../fair-lock.js'
 import { native, type CancelToken } from '../native.js'
 
-/** What every computing call of a component takes. */
+/** Options of every call that computes. */
 export interface CallOptions {
-  /** Ends the call within 100 ms: it rejects with the signal's reason. */
+  /** Aborts the call within 100 ms; it rejects with the signal's reason. */
   signal?: AbortSignal
 }
 
-/** What all native models have. */
+/** The common part of all native models. */
 interface NativeModel {
   readonly weightBytes: number
   trim(): void
   dispose(): void
 }
 
-const codes: readonly string[] = [
-  'MODEL_NOT_FOUND', 'MODEL_FORMAT', 'MODEL_SHAPE', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY', 'DISPOSED', 'IO',
-  'NATIVE_UNAVAILABLE',
-] satisfies DiffusionErrorCode[] // prettier-ignore
-
-/** The engine's errors carry a code: they become ours. TypeError and RangeError stay what they are. */
+/**
+ * Turns an error of the engine that has a code into a DiffusionError. TypeErrors and RangeErrors stay what they are.
+ */
 function toDiffusionError(error: unknown): unknown {
-  const { code, message } = (error ?? {}) as { code?: string; message?: string }
-  if (error instanceof DiffusionError || typeof code !== 'string' || !codes.includes(code)) return error
-  return new DiffusionError(code as DiffusionErrorCode, message ?? code, { cause: error })
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: string }
+  const known = errorCodes.find((name) => name === code)
+  if (error instanceof DiffusionError || known === undefined) return error
+  return new DiffusionError(known, message ?? known, { cause: error })
 }
 
-/** Runs one native call that a signal can cancel. */
+/** Runs a native call that a signal can cancel. */
 export async function cancellable<T>(
   signal: AbortSignal | undefined,
   start: (cancel: CancelToken) => Promise<T>,
@@ -39,7 +37,7 @@ export async function cancellable<T>(
   try {
     return await start(token)
   } catch (error) {
-    // Whatever the call failed with after the abort, the abort is why.
+    // After an abort, the abort is the reason, whatever error the call failed with.
     throwIfAborted(signal)
     throw toDiffusionError(error)
   } finally {
@@ -48,8 +46,8 @@ export async function cancellable<T>(
 }
 
 /**
- * What `loading` resolves to. After an abort it rejects at once and does not wait until what has been loaded so far is
- * freed: gigabytes take longer than an abort may. If loading succeeds all the same, the result is disposed.
+ * Waits for `loading`. After an abort it rejects at once and does not wait until the weights that have been loaded are
+ * freed: for gigabytes that takes longer than an abort may. If loading succeeds all the same, the result is disposed.
  */
 export async function loadUnlessAborted<T extends { dispose(): Promise<void> }>(
   signal: AbortSignal | undefined,
@@ -67,8 +65,8 @@ export async function loadUnlessAborted<T extends { dispose(): Promise<void> }>(
 }
 
 /**
- * A part of a model in the engine: weights, and one call at a time, in the order of the callers. (Waiting here and not in
- * the engine keeps libuv's few threads free for the rest of the program.)
+ * A component of a model in the engine. Calls are served one at a time, in the order in which they came. They wait here
+ * and not in the engine, which keeps libuv's few threads free for the rest of the program.
  */
 export abstract class Component<Model extends NativeModel> {
   /** Bytes of the weights in memory. */
@@ -91,39 +89,39 @@ export abstract class Component<Model extends NativeModel> {
     return this.#closing.signal.aborted
   }
 
-  /** The native model, for questions that are answered at once. */
+  /** The native model, for synchronous calls. */
   protected get model(): Model {
     throwIfAborted(this.#closing.signal)
     return this.#model
   }
 
-  /** Waits for its turn, then runs `start` until it is done, aborted or this is disposed. */
+  /** Waits for the lock, then runs `start`. An abort and dispose() end both. */
   protected async call<T>(
     signal: AbortSignal | undefined,
     start: (model: Model, cancel: CancelToken) => Promise<T>,
   ): Promise<T> {
-    const either = joinSignals(signal, this.#closing.signal)
+    const joined = joinSignals(signal, this.#closing.signal)
     try {
-      const release = await this.#lock.acquire(either.signal)
+      const release = await this.#lock.acquire(joined.signal)
       try {
-        return await cancellable(either.signal, (cancel) => start(this.#model, cancel))
+        return await cancellable(joined.signal, (cancel) => start(this.#model, cancel))
       } finally {
         release()
       }
     } finally {
-      either.release()
+      joined.release()
     }
   }
 
-  /** Gives working memory back to the system; the next call takes it again. */
+  /** Releases working memory; the next call allocates it again. */
   trim(): void {
     if (!this.disposed) this.#model.trim()
   }
 
-  /** Frees everything. Calls under way and those that wait reject with a DiffusionError of code DISPOSED. */
+  /** Frees the component. Running and waiting calls reject with a DiffusionError of code DISPOSED. */
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
-      const reason = new DiffusionError('DISPOSED', `This ${this.name} was disposed of`)
+      const reason = new DiffusionError('DISPOSED', `This ${this.name} has been disposed`)
       this.#closing.abort(reason)
       await this.#lock.close(reason)
       this.#model.dispose()

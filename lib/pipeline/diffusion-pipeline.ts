@@ -34,20 +34,20 @@ import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
 
-/** Options of generate() that its memory depends on. */
+/** The options of generate() that its memory depends on. */
 const memoryKeys = [
   'width', 'height', 'batchSize', 'guidanceScale', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
-/** What a loaded model is. */
+/** A description of a loaded model. */
 export interface ModelInfo {
   path: string
   format: ModelDescription['format']
   /** 'Stable Diffusion 1.x', … */
   architecture: string
-  /** Pixels a side that it was trained at. */
+  /** Width and height in pixels that it was trained at. */
   imageSize: number
-  /** Pixels a side of one latent: width and height are multiples of it. */
+  /** Pixels along one side for each latent: width and height are multiples of it. */
   factor: number
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
@@ -58,7 +58,7 @@ export interface ModelInfo {
 }
 
 /**
- * A latent diffusion model in memory, ready to draw.
+ * A latent diffusion model in memory.
  *
  * ```ts
  * await using pipe = await DiffusionPipeline.load()
@@ -66,18 +66,18 @@ export interface ModelInfo {
  * await images[0].toFile('pizza.png')
  * ```
  *
- * Calls are served one after the other in the order in which they came, whole runs at a time: a run has the working memory
- * and the CPU to itself, a caller's picture does not depend on who else calls, and who waits holds no memory.
+ * Runs are served one after the other, in the order in which they were started. A run has the working memory and the
+ * CPU to itself, waiting runs hold no memory, and an image does not depend on other callers.
  */
 export class DiffusionPipeline {
   readonly model: ModelInfo
-  /** In the order in which the UNet's context joins their hidden states; empty where the model has none. */
+  /** In the order in which the UNet's context joins their hidden states; empty if the model has none. */
   readonly textEncoders: readonly TextEncoder[]
-  /** One for each text encoder; CLIP's own where the model has none. */
+  /** One for each text encoder; CLIP's own tokenizer if the model has none. */
   readonly tokenizers: readonly Tokenizer[]
   readonly unet: Unet
   readonly vae: AutoencoderKL
-  /** The tiny autoencoder, where load() was given one. */
+  /** The tiny autoencoder, if load() was given one. */
   readonly tinyVae?: AutoencoderTiny
   readonly #parts: Parts
   readonly #facts: ModelFacts
@@ -123,9 +123,12 @@ export class DiffusionPipeline {
   /**
    * Loads a model.
    *
-   * @param path a .safetensors or .gguf file, or a diffusers folder; without it, the small model in the box
+   * @param path a .safetensors or .gguf file, or a diffusers folder. Default: the small bundled model
+   * @throws {TypeError} an option of the wrong type, or one that does not exist
+   * @throws {RangeError} an option out of bounds
    * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO, or
    *   NATIVE_UNAVAILABLE
+   * @throws the signal's reason after an abort, within 100 ms
    */
   static async load(
     path: string = bundledModelPath(),
@@ -145,10 +148,10 @@ export class DiffusionPipeline {
     throwIfAborted(signal)
     const { unet, vae, textEncoders } = description
     if (!unet || !vae) {
-      const missing = unet ? 'an autoencoder' : 'a UNet'
+      const missing = unet ? 'autoencoder' : 'UNet'
       throw new DiffusionError(
         'UNSUPPORTED_MODEL',
-        `${path}: expected a whole model, but it has not ${missing}`,
+        `${path}: expected a whole model, but it has no ${missing}`,
       )
     }
     for (const part of [unet, vae, ...textEncoders]) if (precision) part.source.precision = precision
@@ -161,9 +164,9 @@ export class DiffusionPipeline {
     }
     try {
       const tokenizers = await loadTokenizers(textEncoders)
-      // One after the other: loading takes memory beyond the weights, and more threads would not make it faster.
+      // One after the other, because loading takes more memory than the weights, and is no faster in parallel.
       const parts: Parts = {
-        // First, as the quickest to find fault with.
+        // First, because it is the quickest to fail.
         tinyVae:
           tinyVae === undefined
             ? undefined
@@ -208,17 +211,17 @@ export class DiffusionPipeline {
     return this.#closing.signal.aborted
   }
 
-  /** Calls that wait for their turn. */
+  /** Number of runs that wait for their turn. */
   get waiting(): number {
     return this.#lock.waiting
   }
 
   /**
-   * Draws.
+   * Generates images.
    *
    * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an option out of bounds
-   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO for an image that cannot be read
+   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED, or IO if an image cannot be read
    * @throws the signal's reason after an abort, within 100 ms
    */
   async generate(options: GenerateOptions): Promise<GenerateResult> {
@@ -230,7 +233,7 @@ export class DiffusionPipeline {
   }
 
   /**
-   * The same, step by step; the generator returns the result.
+   * Generates images step by step; the generator returns the result.
    *
    * ```ts
    * const steps = pipe.steps({ prompt })
@@ -239,8 +242,10 @@ export class DiffusionPipeline {
    * const { images } = next.value
    * ```
    *
-   * `for await (const event of steps)` gives the events alone; `onResult` gets the result then. While the caller holds a
-   * step, others may have their turn. Leaving the loop ends the run.
+   * `for await (const event of steps)` yields the events but not the result, which `onResult` receives. Between two
+   * steps other runs may have their turn. Leaving the loop ends the run.
+   *
+   * @throws as generate()
    */
   steps(
     options: GenerateOptions,
@@ -249,7 +254,11 @@ export class DiffusionPipeline {
     return this.#run(checkGenerateOptions(options, this.#facts), true, onResult)
   }
 
-  /** Bytes that such a run takes; nothing is allocated. A prompt of one chunk is assumed. */
+  /**
+   * Estimates the memory of a run with these options, without allocating it. A prompt of one chunk is assumed.
+   *
+   * @throws as generate()
+   */
   memoryNeeded(options: Pick<GenerateOptions, (typeof memoryKeys)[number]> = {}): MemoryNeeded {
     checkObject(options, 'options', memoryKeys)
     throwIfAborted(this.#closing.signal)
@@ -268,17 +277,18 @@ export class DiffusionPipeline {
 
   async *#run(
     request: GenerateRequest,
-    sharing: boolean,
+    /** Whether other runs may have their turn between two steps. */
+    yields: boolean,
     onResult?: (result: GenerateResult) => void,
   ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
-    const either = joinSignals(request.signal, this.#closing.signal)
-    const { signal } = either
+    const joined = joinSignals(request.signal, this.#closing.signal)
+    const { signal } = joined
     let release: (() => void) | undefined
     let finished = false
     let steps: ReturnType<typeof generate> | undefined
     try {
       release = await this.#lock.acquire(signal)
-      steps = generate(this.#parts, request, signal, sharing || request.onStep !== undefined)
+      steps = generate(this.#parts, request, signal, yields || request.onStep !== undefined)
       for (;;) {
         const next = await steps.next()
         if (next.done) {
@@ -287,7 +297,7 @@ export class DiffusionPipeline {
           return next.value
         }
         await raceAbort(signal, request.onStep?.(next.value))
-        if (!sharing) continue
+        if (!yields) continue
         release()
         release = undefined
         yield next.value
@@ -296,9 +306,9 @@ export class DiffusionPipeline {
     } catch (error) {
       throw signal.aborted ? abortReason(signal) : error
     } finally {
-      // Whatever happens in here, the next caller must get its turn.
+      // Whatever fails here, the next run must get its turn.
       try {
-        either.release()
+        joined.release()
         if (!finished) {
           void steps?.return(undefined as never)
           this.#trim()
@@ -318,12 +328,12 @@ export class DiffusionPipeline {
   }
 
   /**
-   * Frees the model. Runs under way and those that wait reject with a DiffusionError of code DISPOSED; resolves when all
-   * memory has been given back. May be called at any time, and more than once.
+   * Frees the model. Running and waiting runs reject with a DiffusionError of code DISPOSED. Resolves when all memory
+   * has been freed. Can be called at any time, also repeatedly.
    */
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
-      const reason = new DiffusionError('DISPOSED', 'This pipeline was disposed of')
+      const reason = new DiffusionError('DISPOSED', 'This pipeline has been disposed')
       this.#closing.abort(reason)
       await this.#lock.close(reason)
       await Promise.all(this.#components().map((part) => part?.dispose()))
@@ -336,7 +346,7 @@ export class DiffusionPipeline {
   }
 }
 
-/** A tokenizer for each text encoder. Without any, CLIP's own says how long a chunk of prompt embeddings is. */
+/** A tokenizer for each text encoder. If there is none, CLIP's tokenizer defines the length of a chunk. */
 async function loadTokenizers(descriptions: readonly TextEncoderDescription[]): Promise<Tokenizer[]> {
   const tokenizers: Tokenizer[] = []
   for (const { tokenizer, config } of descriptions)
@@ -356,7 +366,7 @@ async function loadTextEncoders(
   return textEncoders
 }
 
-/** The tiny autoencoder must read this model's latents. */
+/** Checks that the tiny autoencoder has the same latents as the model. */
 function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
   if (!tinyVae) return
   const [wanted, found] = [vae, tinyVae].map(
@@ -369,7 +379,7 @@ function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
     )
 }
 
-/** Folder of the model that the package brings along. */
+/** The folder of the bundled model. */
 export function bundledModelPath(): string {
   return join(packageRoot(), 'models', 'emoji-64')
 }

@@ -1,4 +1,4 @@
-/** The method itself: prompt → context, noise → latents, the denoising loop, latents → images. */
+/** The denoising run: prompt → context, noise → latents, the denoising loop, latents → images. */
 import { throwIfAborted } from '../abort.js'
 import { inInterval } from '../acceleration.js'
 import { checkTensor } from '../check.js'
@@ -13,9 +13,10 @@ import type { AutoencoderKL } from './autoencoder.js'
 import { conditioningRows, type Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 import { guide } from './guidance.js'
+import { loadInitImage } from './init-image.js'
+import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
-import { loadInitImage } from './init-image.js'
 import {
   conditioningFromEmbeds,
   encodeEmptyPrompt,
@@ -24,22 +25,21 @@ import {
   tokenizePrompts,
 } from './prompt.js'
 import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
-import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { stepEvent, type StepEvent } from './step.js'
 import { concatChannels, rows, scale, twice } from './tensors.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { Unet } from './unet.js'
 
-/** One run, step by step; returns the result. */
+/** Runs the steps one by one; the generator returns the result. */
 export async function* generate(
   parts: Parts,
   given: GenerateRequest,
   signal: AbortSignal,
-  /** Whether anyone is given the steps: previews by the tiny autoencoder are made for them alone. */
+  /** Whether steps are observed. Only then does the tiny autoencoder decode previews. */
   observed: boolean,
 ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
   const { unet, vae } = parts
-  const watch = new Stopwatch()
+  const stopwatch = new Stopwatch()
   const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizers, given)
   const length = tokens?.length ?? given.promptEmbeds!.shape[1]
   const require = (asked: GenerateRequest) =>
@@ -47,10 +47,10 @@ export async function* generate(
       workingMemory(parts, asked, length).total,
       `${asked.count} × ${asked.width}×${asked.height}`,
     )
-  // Before the picture is brought to that size; without one it has its own, known when it has been read.
+  // Checked before the image is resized. Its own size is only known after it has been read.
   if (given.image === undefined || given.sizeGiven) require(given)
-  const { request: sized, picture } = await loadInitImage(given, vae.factor, signal)
-  if (picture) require(sized)
+  const { request: sized, initImage } = await loadInitImage(given, vae.factor, signal)
+  if (initImage) require(sized)
   const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
@@ -61,15 +61,15 @@ export async function* generate(
         encodeEmptyPrompt(parts.textEncoders, parts.tokenizers, length, { signal }),
       )
   for (const textEncoder of parts.textEncoders) textEncoder.trim()
-  watch.lap('text')
+  stopwatch.lap('text')
 
-  const masksItself = needsMask(parts)
-  const start = await prepareLatents({ request, scheduler, random, vae, masksItself, picture, signal })
+  const takesMask = hasMaskChannels(parts)
+  const start = await prepareLatents({ request, scheduler, random, vae, takesMask, initImage, signal })
   checkChannels(parts, request, start.extraChannels)
   scheduler.reset?.({ random, begin: start.begin })
   const warnings = warningsFor(parts, request, scheduler, start.begin)
   vae.trim()
-  watch.lap('start')
+  stopwatch.lap('start')
 
   let { latents } = start
   const { timesteps, sigmas } = scheduler
@@ -115,7 +115,7 @@ export async function* generate(
     deepCache?.dispose()
   }
   unet.trim()
-  watch.lap('denoise')
+  stopwatch.lap('denoise')
 
   const images: Image[] = []
   const metadata = imageMetadata(parts, request, scheduler)
@@ -130,23 +130,25 @@ export async function* generate(
   }
   vae.trim()
   parts.tinyVae?.trim()
-  watch.lap('decode')
+  stopwatch.lap('decode')
   if (latents.data.some((x) => !Number.isFinite(x))) {
     warnings.push(
-      'The latents are not finite numbers: this scheduler, guidanceScale or model does not work together',
+      'The latents are not finite numbers: the scheduler, guidanceScale and model do not work together',
     )
   }
   return {
     images,
     seeds: request.seeds,
     parameters: Array.from({ length: request.count }, (_, i) => metadata(i)),
-    timings: watch.finish(),
+    timings: stopwatch.finish(),
     warnings,
     ...(request.outputType === 'latents' ? { latents } : {}),
   }
 }
 
-/** What the loop asks the UNet: with guidance both halves as one batch, outside of its interval the conditional one. */
+/**
+ * Predicts with guidance, both halves as one batch, or outside the guidance interval with the conditional half alone.
+ */
 function denoiser(
   unet: Unet,
   request: GenerateRequest,
@@ -188,8 +190,8 @@ function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: Gen
   return createScheduler(scheduler ?? parts.defaultScheduler, steps, parts.schedule, schedulerOptions)
 }
 
-/** Inpainting UNets: latents, one mask channel, and the masked image's latents. */
-function needsMask({ unet, vae }: Parts): boolean {
+/** Whether the UNet is made for inpainting: its input has latents, a mask channel and the masked image's latents. */
+function hasMaskChannels({ unet, vae }: Pick<Parts, 'unet' | 'vae'>): boolean {
   return unet.config.inChannels === 2 * vae.config.latentChannels + 1
 }
 
@@ -203,7 +205,7 @@ function checkChannels(
   if (has !== inChannels) {
     const missing = inChannels - vae.config.latentChannels
     const hint =
-      missing === 0 ? 'none' : needsMask({ unet, vae } as Parts) ? 'image and mask' : `${missing} channels`
+      missing === 0 ? 'none' : hasMaskChannels({ unet, vae }) ? 'image and mask' : `${missing} channels`
     throw new RangeError(
       `Expected ${hint} for extraChannels, as this model's UNet takes ${inChannels} channels, but received ${has - vae.config.latentChannels}`,
     )

@@ -3,26 +3,28 @@ import { expectation } from '../check.js'
 import { loadMask, toTensor } from '../image/index.js'
 import { maxSide, type GenerateRequest, type ImageInput } from '../options.js'
 import type { Tensor } from '../types.js'
-import type { Picture } from './initial-latents.js'
+import type { InitImage } from './initial-latents.js'
 import { broadcastRows } from './tensors.js'
 
 /**
- * Reads the image and the mask of a request, if it has them. Without width and height the picture keeps its own size, cut
- * to a multiple of the autoencoder's factor; with them it is resized.
+ * Reads the image and the mask that a request starts from, if it has them. With width and height the image is resized;
+ * without them it keeps its own size, cropped to multiples of the autoencoder's factor.
+ *
+ * @returns the request with the image's size
  */
 export async function loadInitImage(
   request: GenerateRequest,
   factor: number,
   signal: AbortSignal,
-): Promise<{ request: GenerateRequest; picture?: Picture }> {
+): Promise<{ request: GenerateRequest; initImage?: InitImage }> {
   if (request.latents) checkLatents(request, factor)
   if (request.image === undefined) return { request }
-  const asked = request.sizeGiven ? { width: request.width, height: request.height } : undefined
-  let image = isTensor(request.image) ? request.image : await toTensor(request.image, asked)
+  const given = request.sizeGiven ? { width: request.width, height: request.height } : undefined
+  let image = isTensor(request.image) ? request.image : await toTensor(request.image, given)
   throwIfAborted(signal)
   checkRows(image, request.count, 3, 'image')
   const [, , h, w] = image.shape
-  const size = asked ?? { width: fit(w, factor), height: fit(h, factor) }
+  const size = given ?? { width: fit(w, factor), height: fit(h, factor) }
   if (size.width !== w || size.height !== h) {
     if (isTensor(request.image)) {
       throw new RangeError(`Expected ${size.width}×${size.height} pixels for image but received ${w}×${h}`)
@@ -31,10 +33,10 @@ export async function loadInitImage(
   }
   const sized = { ...request, ...size }
   if (sized.latents) checkLatents(sized, factor)
-  if (request.mask === undefined) return { request: sized, picture: { image } }
+  if (request.mask === undefined) return { request: sized, initImage: { image } }
   const mask = binary(await readMask(request.mask, size, factor, request.count))
-  // Masks of several pictures painted into one image.
-  return { request: sized, picture: { image: broadcastRows(image, mask.shape[0]), mask } }
+  // Several masks can share one image.
+  return { request: sized, initImage: { image: broadcastRows(image, mask.shape[0]), mask } }
 }
 
 function fit(side: number, factor: number): number {
@@ -76,7 +78,7 @@ async function readMask(
   return input
 }
 
-/** Kept or painted anew: nothing between, as in diffusers. */
+/** Binarizes a mask, as diffusers does. */
 function binary({ data, shape }: Tensor): Tensor {
   return { data: data.map((x) => (x >= 0.5 ? 1 : 0)), shape }
 }

@@ -1,22 +1,24 @@
-/** Where a run starts: from pure noise, from an image with noise on it, or from an image of which a part is painted anew. */
+/**
+ * The latents that a run starts from: pure noise, or those of an image with noise added; with a mask, for inpainting.
+ */
 import type { GenerateRequest } from '../options.js'
 import type { Random, Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { blend, broadcastRows, scale, zeros } from './tensors.js'
 
-/** A run's first latents and what goes with them. */
-export interface Start {
+/** The latents that the denoising loop starts from, and what belongs to them. */
+export interface InitialLatents {
   latents: Tensor
-  /** Index of the first timestep to be used. */
+  /** Index of the first timestep. */
   begin: number
-  /** Inpainting with a UNet that knows no masks: what keeps the rest of the image as it is. */
+  /** For inpainting with a UNet that has no mask channels: the image outside the mask is restored from these. */
   kept?: { image: Tensor; noise: Tensor; mask: Tensor }
-  /** Further input channels for the UNet, not scaled by the scheduler. */
+  /** Additional input channels of the UNet, which the scheduler does not scale. */
   extraChannels: Tensor[]
 }
 
-/** Pixels of the image and mask that a run starts from: [n, 3, h, w] in −1…1, [n, 1, h, w] of 0 and 1. */
-export interface Picture {
+/** An image to start from, [n, 3, h, w] in −1…1, and a mask [n, 1, h, w] of 0 and 1. */
+export interface InitImage {
   image: Tensor
   mask?: Tensor
 }
@@ -26,36 +28,39 @@ export interface LatentsInput {
   scheduler: Scheduler
   random: Random
   vae: AutoencoderKL
-  /** The UNet has channels for a mask and the masked image. */
-  masksItself: boolean
-  picture?: Picture
+  /** Whether the UNet has input channels for a mask and the masked image. */
+  takesMask: boolean
+  initImage?: InitImage
   signal: AbortSignal
 }
 
-/** Steps that image-to-image leaves out: as diffusers' get_timesteps. Methods of order 2 have two timesteps a step. */
+/**
+ * Index of the timestep at which image to image starts, as in diffusers' get_timesteps(). A second-order step has two
+ * timesteps.
+ */
 export function firstTimestep(scheduler: Scheduler, steps: number, strength: number): number {
   return (steps - Math.min(Math.floor(steps * strength), steps)) * (scheduler.order ?? 1)
 }
 
 /**
- * The latents that the loop begins with. Random numbers are drawn in diffusers' order, so that a seed gives its picture:
- * sample of the image's latents, noise, sample of the masked image's latents.
+ * The latents that the loop starts from. Random numbers are drawn in diffusers' order, so that a seed gives the same
+ * image: first for the image's latents, then for the initial noise, then for the masked image's latents.
  */
-export async function prepareLatents(input: LatentsInput): Promise<Start> {
-  const { request, scheduler, random, vae, picture, masksItself } = input
+export async function prepareLatents(input: LatentsInput): Promise<InitialLatents> {
+  const { request, scheduler, random, vae, initImage, takesMask } = input
   const { count, width, height } = request
   const shape = [count, vae.config.latentChannels, height / vae.factor, width / vae.factor]
   const extraChannels = request.extraChannels ? [request.extraChannels] : []
   const fromNoise = (noise: Tensor) => scale(noise, scheduler.initNoiseSigma)
   const givenNoise = request.latents && broadcastRows(request.latents, count)
 
-  if (!picture) return { latents: fromNoise(givenNoise ?? random.normal(shape)), begin: 0, extraChannels }
+  if (!initImage) return { latents: fromNoise(givenNoise ?? random.normal(shape)), begin: 0, extraChannels }
 
-  const { image, mask } = picture
+  const { image, mask } = initImage
   const begin = firstTimestep(scheduler, request.steps, request.strength)
   const untouched = begin >= scheduler.timesteps.length
   const pureNoise = mask !== undefined && (request.strength === 1 || givenNoise !== undefined)
-  const needsImage = !pureNoise || !masksItself || untouched
+  const needsImage = !pureNoise || !takesMask || untouched
   const clean = needsImage ? await sampleLatents(input, image, shape) : undefined
   const noise = givenNoise ?? random.normal(shape)
 
@@ -67,13 +72,13 @@ export async function prepareLatents(input: LatentsInput): Promise<Start> {
   if (mask) {
     const small = shrinkMask(mask, vae.factor)
     const hidden = await sampleLatents(input, hide(image, mask), shape)
-    if (masksItself) extraChannels.unshift(small, hidden)
+    if (takesMask) extraChannels.unshift(small, hidden)
     else return { latents, begin, extraChannels, kept: { image: clean!, noise, mask: small } }
   }
   return { latents, begin, extraChannels }
 }
 
-/** scaling · (mean + deviation · noise): a sample of the encoder's distribution for each image of the batch. */
+/** scalingFactor · (mean + deviation · noise): a sample of the encoder's distribution for each image of the batch. */
 async function sampleLatents({ vae, random, request, signal }: LatentsInput, image: Tensor, shape: number[]) {
   const { mean, logvar } = await vae.encode(image, { signal, tiling: request.vaeTiling })
   const [m, v] = [broadcastRows(mean, shape[0]).data, broadcastRows(logvar, shape[0]).data]
@@ -86,12 +91,12 @@ async function sampleLatents({ vae, random, request, signal }: LatentsInput, ima
   return latents
 }
 
-/** The image with the mask's part grey (0). */
+/** The image with the masked part grey (0). */
 function hide(image: Tensor, mask: Tensor): Tensor {
   return blend(image, zeros(image.shape), mask)
 }
 
-/** One mask value for each latent: the upper left pixel's, as torch's nearest interpolation. */
+/** One mask value for each latent: that of its upper left pixel, as in torch's nearest interpolation. */
 function shrinkMask(mask: Tensor, factor: number): Tensor {
   const [n, , h, w] = mask.shape
   const out = zeros([n, 1, h / factor, w / factor])
@@ -104,9 +109,9 @@ function shrinkMask(mask: Tensor, factor: number): Tensor {
   return out
 }
 
-/** After a step at `index`: outside the mask, the image with as much noise as the latents have now. */
+/** The latents after the step at `index`, with the image at the same noise level outside the mask. */
 export function keepOutsideMask(
-  { image, noise, mask }: NonNullable<Start['kept']>,
+  { image, noise, mask }: NonNullable<InitialLatents['kept']>,
   latents: Tensor,
   scheduler: Scheduler,
   index: number,

@@ -6,11 +6,11 @@ import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { Unet } from './unet.js'
 
-/** The parts of a model that a run works with. */
+/** The components of a model and what a run must know about it. */
 export interface Parts {
   name: string
   textEncoders: readonly TextEncoder[]
-  /** One for each text encoder; CLIP's where the model has none. */
+  /** One for each text encoder; CLIP's tokenizer if the model has none. */
   tokenizers: readonly Tokenizer[]
   unet: Unet
   vae: AutoencoderKL

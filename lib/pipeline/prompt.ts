@@ -7,7 +7,10 @@ import { broadcastRows, concatWidths, repeatRows, rows, stack, zeros } from './t
 import type { TextEncoder } from './text-encoder.js'
 import type { GenerateRequest } from '../options.js'
 
-/** Prompts as the tokens of one text encoder. All prompts of a run have the same number of chunks, as they share a batch. */
+/**
+ * Prompts as the tokens of one text encoder. All prompts of a run have the same number of chunks, because they share a
+ * batch.
+ */
 export interface TokenizedPrompts {
   prompts: PromptChunks[]
   negativePrompts: PromptChunks[]
@@ -42,13 +45,13 @@ export function tokenizePrompts(tokenizers: readonly Tokenizer[], request: Gener
 }
 
 /** Guidance needs the unconditional prediction only above 1 (Ho & Salimans 2022). */
-export function isGuided({ guidanceScale }: GenerateRequest): boolean {
+export function isGuided({ guidanceScale }: Pick<GenerateRequest, 'guidanceScale'>): boolean {
   return guidanceScale > 1
 }
 
 /**
- * The conditioning of `count` images, or with guidance of 2·count, the unconditional half first. Its context joins the
- * hidden states of all text encoders along their width.
+ * The conditioning of all images of a run. With guidance its batch has twice as many rows, the unconditional half
+ * first. The context joins the hidden states of all text encoders along their width.
  *
  * As in diffusers, clipSkip does not apply to the negative prompt.
  */
@@ -69,7 +72,7 @@ export async function encodePrompts(
   return { context: concatWidths(contexts) }
 }
 
-/** [n, length, width]; a text that occurs several times is encoded once. */
+/** Hidden states [n, length, width]. A text that occurs several times is encoded once. */
 async function encodeAll(
   textEncoder: TextEncoder,
   list: PromptChunks[],
@@ -86,8 +89,8 @@ async function encodeAll(
 }
 
 /**
- * The same from ready-made embeddings. Without negative ones the empty prompt takes their place, and zeros where there is
- * none of that length.
+ * The conditioning from prompt embeddings. Without negative ones, the empty prompt takes their place, or zeros if there
+ * is no empty prompt of that length.
  */
 export async function conditioningFromEmbeds(
   request: GenerateRequest,
@@ -102,7 +105,9 @@ export async function conditioningFromEmbeds(
   return { context: stack([unconditional, conditional]) }
 }
 
-/** The context of '' [1, length, width]; undefined without text encoders, or where `length` is no multiple of a chunk. */
+/**
+ * The context of '' [1, length, width]; undefined without text encoders, or if `length` is not a multiple of a chunk.
+ */
 export async function encodeEmptyPrompt(
   textEncoders: readonly TextEncoder[],
   tokenizers: readonly Tokenizer[],

@@ -1,26 +1,26 @@
 import { latentPreview, STABLE_DIFFUSION_FACTORS, type Image } from '../image/index.js'
 import type { Tensor } from '../types.js'
 
-/** What is known after each step of the loop. */
+/** An event after each step of the denoising loop. */
 export interface StepEvent {
-  /** Steps done, 1…steps. */
+  /** Number of finished steps, 1…steps. */
   readonly step: number
-  /** UNet calls that this run makes (methods of second order make two for each of `options.steps`). */
+  /** Number of UNet calls of this run; second-order methods make two for each of `options.steps`. */
   readonly steps: number
-  /** The timestep that was denoised. */
+  /** The timestep of the UNet call. */
   readonly timestep: number
-  /** Noise level before the step, where the scheduler knows it. */
+  /** Noise level before the step, if the scheduler has `sigmas`. */
   readonly sigma: number | undefined
-  /** The latents after the step, [n, c, h/8, w/8]: a copy is not made, so do not change them. */
+  /** The latents after the step, [n, c, h/8, w/8]. They are not a copy, so do not change them. */
   readonly latents: Tensor
   /**
-   * A picture of where the first image is going: by the tiny autoencoder where one is loaded, else a rough one with a pixel
-   * for each latent, made when it is asked for.
+   * A preview of the first image: decoded by the tiny autoencoder if one is loaded, otherwise a rough image with one
+   * pixel for each latent, which is computed when it is read.
    */
   readonly preview: Image
 }
 
-/** Makes the event; `denoised` is the scheduler's guess at the finished latents. */
+/** Creates the event; `denoised` is the scheduler's estimate of the finished latents. */
 export function stepEvent(
   facts: Omit<StepEvent, 'preview'>,
   denoised: Tensor,
@@ -38,7 +38,7 @@ export function stepEvent(
   }
 }
 
-/** The known colours of latents are those of Stable Diffusion's autoencoder, which its scaling factor tells. */
+/** The colours of latents are known for Stable Diffusion's autoencoder, which is recognized by its scaling factor. */
 function isStableDiffusion(scalingFactor: number): boolean {
   return Math.abs(scalingFactor - 0.18215) < 1e-4
 }

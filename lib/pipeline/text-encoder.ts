@@ -4,12 +4,12 @@ import type { Tensor } from '../types.js'
 import type { TextEncoderDescription } from '../weights/model-description.js'
 import { cancellable, Component, type CallOptions } from './component.js'
 
-/** CLIP's text model: token ids → the hidden states that the UNet attends to. */
+/** The CLIP text model (Radford et al. 2021): token ids to the hidden states that the UNet attends to. */
 export class TextEncoder extends Component<NativeTextEncoder> {
   readonly config: Readonly<TextEncoderConfig>
-  /** Ids in one row: the tokenizer's chunk length. */
+  /** Number of ids in one row: the tokenizer's chunk length. */
   readonly length: number
-  /** Last layers that `clipSkip` can leave out, beyond those that the model itself leaves out. */
+  /** Largest `clipSkip`: the number of layers that can be skipped, beyond those that the model always skips. */
   readonly maxClipSkip: number
   readonly #skip: number
 
@@ -36,8 +36,10 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   /**
    * Token ids, n rows of `length` (77), to hidden states [n, length, width] after the final norm.
    *
-   * @param options.clipSkip leaves out so many last layers (as diffusers' clip_skip), beyond those that the model itself
-   *   leaves out
+   * @param options.clipSkip number of last layers to skip (as diffusers' clip_skip), beyond those that the model always
+   *   skips; 0…maxClipSkip
+   * @throws {RangeError} ids outside the vocabulary, or a number of ids that is not a multiple of `length`
+   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO if weights are streamed and their file has changed
    */
   async encode(tokens: Int32Array, options: CallOptions & { clipSkip?: number } = {}): Promise<Tensor> {
     checkObject(options, 'options', ['signal', 'clipSkip'])

@@ -13,8 +13,8 @@ import {
 import { loadUnlessAborted, cancellable } from './component.js'
 
 /**
- * A tiny autoencoder (TAESD): it stands in for the large one at a fraction of its time, with a little less detail. Its
- * latents are scaled as diffusion has them: no scaling factor comes between.
+ * A tiny autoencoder (TAESD, github.com/madebyollin/taesd). It replaces AutoencoderKL at a fraction of the time, with a
+ * little less detail. Its latents are scaled as in diffusion, without a scaling factor.
  */
 export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
   private constructor(model: NativeTinyVae, config: TinyVaeConfig) {
@@ -22,11 +22,11 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
   }
 
   /**
-   * Loads one.
+   * Loads a tiny autoencoder.
    *
-   * @param path a diffusers folder, or a .safetensors or .gguf file with diffusers' names or the original ones; the
-   *   decoder may be alone
-   * @throws {DiffusionError} as DiffusionPipeline.load
+   * @param path a diffusers folder, or a .safetensors or .gguf file with diffusers' or the original tensor names; it
+   *   may contain the decoder only
+   * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderTiny> {
     return loadUnlessAborted(checkAutoencoderOptions(options).signal, AutoencoderTiny.#load(path, options))
@@ -53,13 +53,13 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
   /**
    * Images [n, 3, h, w] in −1…1 to latents [n, 4, h/8, w/8].
    *
-   * @throws {DiffusionError} UNSUPPORTED_MODEL: only the decoder was in the file
+   * @throws {DiffusionError} UNSUPPORTED_MODEL: the file contains the decoder only
    */
   async encode(image: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     return this.encodeRows(image, options)
   }
 
-  /** Latents [n, 4, h, w], scaled as diffusion has them, to images [n, 3, 8h, 8w] (about −1…1, not clamped). */
+  /** Latents [n, 4, h, w], scaled as in diffusion, to images [n, 3, 8h, 8w] in about −1…1, not clamped. */
   async decode(latents: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     return this.decodeRows(latents, this.config.latentChannels, options)
   }

@@ -7,19 +7,21 @@ import { cancellable, Component, type CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 
-/** What the UNet is asked. */
+/** The input of a prediction. */
 export interface UnetInput extends Conditioning {
-  /** [n, inChannels, h, w], scaled as the scheduler wants it. */
+  /** [n, inChannels, h, w], as scaled by scheduler.scaleModelInput(). */
   latents: Tensor
-  /** One timestep for all rows, or one for each: 0…999, fractions allowed. */
+  /** One timestep for all rows, or one for each row: 0…999, fractions allowed. */
   timestep: number | ArrayLike<number>
-  /** Share of the tokens that self-attention leaves out where the resolution is highest, 0…0.75. Default: 0. */
+  /** Fraction of the tokens, 0…0.75, that are merged before self-attention at the highest resolution. Default: 0. */
   tokenMerging?: number
-  /** Lets calls use deep features of earlier ones again. Default: all is computed. */
+  /** Reuses deep features of earlier calls. Default: everything is computed. */
   deepCache?: DeepCache
 }
 
-/** UNet2DConditionModel: noisy latents, timestep and context → the prediction (noise, velocity or sample). */
+/**
+ * UNet2DConditionModel of diffusers: noisy latents, timestep and context to the prediction (noise, velocity or sample).
+ */
 export class Unet extends Component<NativeUnet> {
   readonly config: Readonly<UnetConfig>
   /** Largest `depth` of a DeepCache: all layers of the decoder but one. */
@@ -39,7 +41,13 @@ export class Unet extends Component<NativeUnet> {
     return new Unet(await cancellable(signal, (cancel) => native().loadUnet(config, source, cancel)), config)
   }
 
-  /** → [n, outChannels, h, w] */
+  /**
+   * Predicts the noise (or the velocity or sample, whatever the model was trained for), [n, outChannels, h, w].
+   *
+   * @throws {TypeError} a wrong type
+   * @throws {RangeError} a wrong shape, or a value out of bounds
+   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO if weights are streamed and their file has changed
+   */
   async predict(input: UnetInput, options: CallOptions = {}): Promise<Tensor> {
     checkObject(input, 'input', ['latents', 'timestep', 'context', 'tokenMerging', 'deepCache'])
     checkObject(options, 'options', ['signal'])
@@ -60,8 +68,8 @@ export class Unet extends Component<NativeUnet> {
   }
 
   /**
-   * Computes what depends on the timesteps alone ahead, all at once: predict() does it one by one, reading the same weights
-   * each time. What predict() returns is the same. At most 64 timesteps are kept, until trim().
+   * Computes ahead, all at once, what depends on the timesteps alone. Without it, predict() does that for each timestep
+   * and reads the same weights every time; the results are the same. At most 64 timesteps are kept, until trim().
    */
   async prepare(timesteps: ArrayLike<number>, options: CallOptions = {}): Promise<void> {
     checkObject(options, 'options', ['signal'])
@@ -75,8 +83,8 @@ export class Unet extends Component<NativeUnet> {
   }
 
   /**
-   * Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`; with `depth` the
-   * features of a DeepCache are part of it.
+   * Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`. With `depth`, the
+   * features of a DeepCache are included.
    */
   workingBytes(
     n: number,

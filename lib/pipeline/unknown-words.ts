@@ -1,7 +1,7 @@
 import { shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 
-/** Words, numbers and pictographs; weights such as `:1.3` are no words. */
+/** Words, numbers and pictographs, but not weights such as `:1.3`. */
 const WORDS = /\p{L}+|(?<![:.\d])\p{N}+(?![.\d])|\p{Extended_Pictographic}/gu
 
 /**
@@ -17,7 +17,7 @@ export function unknownWords(known: ReadonlySet<string>, texts: readonly string[
     }
   }
   return [...unknown].map((word) => {
-    // Any short word is near some other.
+    // Short words are always close to some other word.
     const near = word.length < 4 ? undefined : closest(word, known)
     return `"${shorten(word)}"` + (near === undefined ? '' : ` (${near}?)`)
   })

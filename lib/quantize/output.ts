@@ -4,8 +4,8 @@ import { sep } from 'node:path'
 import type { ModelDescription } from '../weights/model-description.js'
 
 /**
- * Refuses an output that would replace a file of the model that is read: by name, through a link, or inside the model's
- * folder. New files in the folder are fine, and so are GGUF files, which are never part of one.
+ * Refuses an output that would replace a file of the input model: the file itself, a link to it, or a file in the
+ * model's folder. New files and GGUF files in the folder are allowed; a diffusers model has no GGUF files.
  *
  * @throws RangeError
  */
@@ -24,6 +24,6 @@ export async function checkOutput(model: ModelDescription, output: string): Prom
 
 function replaces({ path }: ModelDescription, output: string): RangeError {
   return new RangeError(
-    `Expected an output that is no file of the model ${quote(path)} but received ${quote(output)}`,
+    `Expected an output that is not a file of the model ${quote(path)} but received ${quote(output)}`,
   )
 }

@@ -8,10 +8,10 @@ const TENSOR_TYPES: readonly TensorType[] =
   // prettier-ignore
   ['f32', 'f16', 'bf16', 'q8_0', 'q5_0', 'q5_1', 'q4_0', 'q4_1', 'q6_k', 'q5_k', 'q4_k', 'q3_k', 'q2_k']
 
-/** Stored tensors of one component under their canonical names. */
+/** Stored tensors of one component by their canonical names. */
 export type Tensors = Map<string, StoredTensor>
 
-/** Renames; two stored tensors of one canonical name are refused. `rename` gives undefined for a tensor to leave out. */
+/** Renames tensors and refuses two of the same canonical name. `rename` returns undefined for a tensor to drop. */
 export function renameTensors(
   paths: readonly string[],
   tensors: Tensors,
@@ -40,9 +40,9 @@ export function addTensor(
 }
 
 /**
- * The table for the engine: exactly the `required` tensors, each with the shape expected there. `strict` refuses
- * tensors that are left over, for configurations that were derived from the tensors themselves: an unknown tensor then
- * means an unknown part of the model. `where` is the file or folder that messages name for a missing tensor.
+ * The source for the engine: exactly the required tensors, with the shapes that are expected. `strict` refuses all
+ * others, for configurations that were derived from the tensors: then an unknown tensor means an unknown part of the
+ * model. `where` is the file or folder that messages name for a missing tensor.
  */
 export function matchTensors(
   where: string,
@@ -63,7 +63,7 @@ export function matchTensors(
       if (known.has(name)) continue
       throw unsupported(
         files[tensor.file]!,
-        `tensor ${quote(tensor.name)} is of a part that node-diffusion does not know`,
+        `tensor ${quote(tensor.name)} belongs to a part that node-diffusion does not support`,
       )
     }
   }
@@ -72,7 +72,7 @@ export function matchTensors(
 
 function entry(path: string, name: string, shape: number[], tensor: StoredTensor): TensorEntry {
   const stored = tensor.name === name ? name : `${name} (stored as ${quote(tensor.name)})`
-  // Trailing ones don't count: a 1×1 convolution is a linear layer.
+  // Trailing ones do not count: a 1×1 convolution is a linear layer.
   if (trimOnes(tensor.shape) !== trimOnes(shape)) {
     throw new DiffusionError(
       'MODEL_SHAPE',
@@ -87,7 +87,7 @@ function entry(path: string, name: string, shape: number[], tensor: StoredTensor
     )
   }
   const { file, offset, bytes } = tensor
-  // A 1×1 kernel is stored the same way in both orders.
+  // Both orders of a 1×1 kernel are the same.
   const channelsLast = tensor.channelsLast === true && shape.length === 4 && shape[2]! * shape[3]! > 1
   return { name, type, shape, file, offset, bytes, ...(channelsLast ? { channelsLast } : {}) }
 }

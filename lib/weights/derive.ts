@@ -5,10 +5,12 @@ import { badFormat, unsupported } from './fail.js'
 import { limits } from './limits.js'
 import { CONFIG_KEY } from './stored-config.js'
 
-/** Configurations of files that carry none, from canonical names and shapes. What neither tells is the family's custom. */
+/**
+ * Derives configurations from the canonical names and shapes of tensors. What they do not tell is as usual in the
+ * family.
+ */
 
-/** How the messages call the way out. */
-const HINT = `the file's tensors do not tell; give the model as a diffusers folder, or as a file with ${CONFIG_KEY} metadata`
+const HINT = `the tensors do not tell; use the model as a diffusers folder, or as a file with ${CONFIG_KEY} metadata`
 
 class Probe {
   constructor(
@@ -20,7 +22,7 @@ class Probe {
     return this.tensors.has(name)
   }
 
-  /** One dimension of a tensor that must be there with `rank` dimensions (trailing ones may be missing). */
+  /** The size of one dimension of a tensor with at most `rank` dimensions; missing ones are 1. */
   size(name: string, dimension: number, min: number, max: number, rank: number): number {
     const tensor = this.tensors.get(name)
     if (!tensor) throw badFormat(this.path, `tensor ${name} is missing`)
@@ -36,7 +38,7 @@ class Probe {
     return this.size(name, dimension, 1, limits().channels, 4)
   }
 
-  /** How many of `name(0)`, `name(1)`, … there are. */
+  /** The number of tensors `name(0)`, `name(1)`, … */
   count(limit: number, name: (i: number) => string): number {
     let count = 0
     while (this.has(name(count))) {
@@ -80,7 +82,7 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   }
 }
 
-/** Transformer blocks of each attention of a level, which must be the same in all its layers. */
+/** The number of transformer blocks in each attention of a level, which must be the same in all of its layers. */
 function levelDepth(probe: Probe, prefix: string, layers: number): number {
   const depths = [...Array(layers).keys()].map((layer) =>
     probe.count(
@@ -97,18 +99,18 @@ function levelDepth(probe: Probe, prefix: string, layers: number): number {
   return depths[0]!
 }
 
-/** Stable Diffusion 2 has heads of 64 channels, version 1 eight heads at each level; others are taken for the latter. */
+/** Stable Diffusion 2 has heads of 64 channels. Version 1 has eight heads at each level, and others are assumed to. */
 function guessHeads(path: string, channels: number, contextWidth: number): number {
   const heads = contextWidth === 1024 ? channels / 64 : 8
   if (Number.isInteger(heads) && channels % heads === 0) return heads
-  throw unsupported(path, `cannot know the number of attention heads of ${channels} channels: ${HINT}`)
+  throw unsupported(path, `the number of attention heads of ${channels} channels is unknown: ${HINT}`)
 }
 
 function guessGroups(path: string, blockChannels: number[]): number {
   if (blockChannels.every((channels) => channels % 32 === 0)) return 32
   throw unsupported(
     path,
-    `cannot know the number of normalization groups of [${blockChannels}] channels: ${HINT}`,
+    `the number of normalization groups of [${blockChannels}] channels is unknown: ${HINT}`,
   )
 }
 
@@ -138,7 +140,7 @@ export function deriveVae(path: string, tensors: Tensors): VaeConfig {
     const size = probe.size('quantize.embedding.weight', 0, 1, limits().vocabulary, 2)
     config.codebook = { size, width: probe.channels('quantize.embedding.weight', 1) }
   } else if (latentChannels === 16) {
-    // Their latents are shifted too, by a number that is not in the file.
+    // Their latents are also shifted, by a number that is not in the file.
     throw unsupported(
       path,
       'this is the autoencoder of Stable Diffusion 3 or Flux (16 latent channels), which is not supported',
@@ -147,7 +149,7 @@ export function deriveVae(path: string, tensors: Tensors): VaeConfig {
   return config
 }
 
-/** `openClip`: stored under OpenCLIP's names. */
+/** @param openClip whether the tensors have OpenCLIP's names */
 export function deriveText(
   path: string,
   tensors: Tensors,
@@ -158,8 +160,9 @@ export function deriveText(
   const layers = probe.count(limits().textLayers, (i) => `encoder.layers.${i}.mlp.fc1.weight`)
   if (layers === 0) throw badFormat(path, 'tensor encoder.layers.0.mlp.fc1.weight is missing')
   if (width % 64 !== 0)
-    throw unsupported(path, `cannot know the number of attention heads of a width of ${width}: ${HINT}`)
-  // Stable Diffusion 2 takes the output of the last layer but one; files in transformers' form may have left the last out.
+    throw unsupported(path, `the number of attention heads of a width of ${width} is unknown: ${HINT}`)
+  // Stable Diffusion 2 uses the output of the penultimate layer. Files with transformers' names may lack the last
+  // layer.
   const gelu = openClip || width === 1024
   const skip = openClip || (width === 1024 && layers === 24) ? 1 : 0
   const config: TextEncoderConfig = {

@@ -5,8 +5,9 @@ import { unsupported } from './fail.js'
 import { limits } from './limits.js'
 
 /**
- * From the config.json files of diffusers and transformers to the engine's structs. Defaults are those of the classes'
- * constructors; keys that change the result and that the engine does not have are refused; all others are ignored.
+ * Converts the config.json files of diffusers and transformers to the engine's configurations. Defaults are those of
+ * the classes' constructors. Keys that change the result and that the engine does not support are refused; others are
+ * ignored.
  */
 
 /** Fields of UNet2DConditionModel that must have one of these values (or be absent). */
@@ -46,10 +47,7 @@ function requireFixed(c: ConfigReader, table: typeof UNET_FIXED): void {
 
 export function unetConfig(c: ConfigReader): UnetConfig {
   if (c.get('addition_embed_type') === 'text_time') {
-    throw c.refuse(
-      'addition_embed_type',
-      'null (this is the UNet of Stable Diffusion XL, which is not supported:)',
-    )
+    throw c.refuse('addition_embed_type', 'null (Stable Diffusion XL is not supported)')
   }
   requireFixed(c, UNET_FIXED)
   const blockChannels = c.integers('block_out_channels', [320, 640, 1280, 1280], 1, limits().channels)
@@ -86,7 +84,7 @@ export function unetConfig(c: ConfigReader): UnetConfig {
   }
 }
 
-/** Which blocks of a side have cross-attention, in the order of the list. */
+/** Which blocks of the encoder or decoder have cross-attention, in the order of the list. */
 function attends(c: ConfigReader, key: string, side: 'Down' | 'Up', levels: number): boolean[] {
   const plain = `${side}Block2D`
   const crossed = `CrossAttn${plain}`
@@ -103,7 +101,7 @@ function attends(c: ConfigReader, key: string, side: 'Down' | 'Up', levels: numb
   })
 }
 
-/** As in the engine's config: −1 without a middle, 0 for one without attention. */
+/** As in UnetConfig: −1 without a middle block, 0 for one without attention. */
 function middleDepth(c: ConfigReader, crossed: number): number {
   if (c.get('mid_block_type') === null) return -1
   const attending = 'UNetMidBlock2DCrossAttn'
@@ -116,14 +114,14 @@ function refuseOnlyCrossAttention(c: ConfigReader): void {
   if (values.some((v) => v !== undefined && v !== false)) throw c.refuse('only_cross_attention', 'false')
 }
 
-/** Transformer blocks of an attention, highest resolution first on both sides. */
+/** Transformer blocks of each attention in the encoder and decoder, highest resolution first. */
 function transformerDepths(c: ConfigReader, levels: number): { down: number[]; up: number[] } {
   const down = depthList(c, 'transformer_layers_per_block', levels)
   const reversed = 'reverse_transformer_layers_per_block'
   return { down, up: c.has(reversed) ? depthList(c, reversed, levels).reverse() : down }
 }
 
-/** One number, one for each level, or for each level a list that repeats one number. */
+/** One number for all levels, one for each level, or for each level a list that repeats one number. */
 function depthList(c: ConfigReader, key: string, levels: number): number[] {
   const value = c.get(key)
   if (!Array.isArray(value) || !value.some(Array.isArray)) {
@@ -143,8 +141,8 @@ function depthList(c: ConfigReader, key: string, levels: number): number[] {
 }
 
 /**
- * diffusers' `attention_head_dim` is the number of heads unless `num_attention_heads` is given: a misnomer that its
- * authors kept because of the published configurations (https://github.com/huggingface/diffusers/issues/2011).
+ * The number of heads. diffusers' `attention_head_dim` is the number of heads unless `num_attention_heads` is given: a
+ * misnomer that its authors kept for published configurations (https://github.com/huggingface/diffusers/issues/2011).
  */
 function headsPerLevel(c: ConfigReader, levels: number): number[] {
   const key = c.has('num_attention_heads') ? 'num_attention_heads' : 'attention_head_dim'
@@ -166,7 +164,7 @@ const VAE_FIXED: typeof UNET_FIXED = [
   ['shift_factor', null, 0],
 ]
 
-/** AutoencoderKL, or VQModel where `quantized`. */
+/** @param quantized VQModel, otherwise AutoencoderKL */
 export function vaeConfig(c: ConfigReader, quantized: boolean): { config: VaeConfig; scalingFactor: number } {
   requireFixed(c, VAE_FIXED)
   const blockChannels = c.integers('block_out_channels', [64], 1, limits().channels)
@@ -201,7 +199,7 @@ export function vaeConfig(c: ConfigReader, quantized: boolean): { config: VaeCon
   return { config, scalingFactor }
 }
 
-/** transformers' CLIPTextConfig, or the text half of a CLIPConfig. */
+/** transformers' CLIPTextConfig, or the `text_config` of a CLIPConfig. */
 export function textConfig(outer: ConfigReader): TextEncoderConfig {
   const c = outer.has('text_config') ? outer.child('text_config') : outer
   if (c.has('model_type')) c.choice('model_type', ['clip_text_model', 'clip'])

@@ -17,24 +17,24 @@ import { renameTinyVae, tinyVaeConfig } from './tiny-vae.js'
 import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
 import { readWeights } from './weight-files.js'
 
-/** Tokens of CLIP's vocabulary, which is built in. */
+/** Number of tokens of the built-in CLIP vocabulary. */
 const CLIP_VOCABULARY = 49_408
 
-/** Parts of other pipelines that take part in making the image: without them it would be another model. */
+/** Components of other pipelines without which the model would give other images. */
 // prettier-ignore
 const UNSUPPORTED_PARTS = [
   'transformer', 'text_encoder_2', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
   'adapter', 'super_res_first', 'low_res_scheduler',
 ]
 
-/** Everything that differs between a component's folders, as they are collected. */
+/** The components that have been found. */
 type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'> & {
   textEncoder?: Omit<TextEncoderDescription, 'tokenizer'>
   unetSamples?: number
   vaeSamples?: number
 }
 
-/** A folder as diffusers' save_pretrained writes it: a pipeline, or one of its components. */
+/** Describes a folder as diffusers' save_pretrained() writes it: a pipeline, or one of its components. */
 export async function describeFolder(folder: string): Promise<ModelDescription> {
   const configPath = join(folder, 'config.json')
   const indexPath = join(folder, 'model_index.json')
@@ -52,7 +52,7 @@ export async function describeFolder(folder: string): Promise<ModelDescription> 
   )
 }
 
-/** index: model_index.json; undefined where there is none and the folders' names tell. */
+/** @param index model_index.json; without it, the names of the folders tell the components */
 async function describePipeline(folder: string, index: ConfigReader | undefined): Promise<ModelDescription> {
   const listed = (part: string) => {
     const value = index?.get(part)
@@ -98,7 +98,7 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
   }
 }
 
-/** What tools/train/export.py writes beside a model: the words of its captions, and the guidance it draws best with. */
+/** Reads what tools/train/export.py writes for a model: the words of its captions, and its best guidance scale. */
 async function readKnowledge(
   path: string,
 ): Promise<Pick<ModelDescription, 'trainedWords' | 'guidanceScale'>> {
@@ -182,7 +182,7 @@ async function readSource(
   return matchTensors(folder, files, rename(files, tensors), required, false)
 }
 
-/** diffusers names its class, transformers a list of one. */
+/** The class name: `_class_name` in diffusers, the only element of `architectures` in transformers. */
 function componentClass(config: ConfigReader): string {
   if (config.has('_class_name')) return config.string('_class_name')
   const [name] = config.strings('architectures', [])

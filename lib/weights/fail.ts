@@ -1,6 +1,6 @@
 import { DiffusionError } from '../errors.js'
 
-/** The file breaks its format's rules, or lacks something that it must have. */
+/** An error for a file that breaks the rules of its format or lacks something. */
 export function badFormat(path: string, message: string, cause?: unknown): DiffusionError {
   return new DiffusionError(
     'MODEL_FORMAT',
@@ -9,7 +9,7 @@ export function badFormat(path: string, message: string, cause?: unknown): Diffu
   )
 }
 
-/** A sound file of a model that this engine cannot run. */
+/** An error for a valid file of a model that the engine cannot run. */
 export function unsupported(path: string, message: string): DiffusionError {
   return new DiffusionError('UNSUPPORTED_MODEL', `${path}: ${message}`)
 }

@@ -16,8 +16,9 @@ import { OPEN_CLIP_PAD } from './tokenizer-files.js'
 import { deriveTinyVae, isTinyVae, renameTinyVae } from './tiny-vae.js'
 
 /**
- * A whole model, or one component, in one file: the original latent-diffusion names (as most checkpoints have them,
- * and stable-diffusion.cpp's GGUF files), diffusers' names behind a component's prefix, or those of one component alone.
+ * Describes a whole model or one component in one file. Tensors have the original latent-diffusion names (as in most
+ * checkpoints and stable-diffusion.cpp's GGUF files), diffusers' names with a prefix for each component, or the names
+ * of a single component without a prefix.
  */
 
 interface Parts {
@@ -118,7 +119,7 @@ async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
   }
 }
 
-/** The stored configuration of a component whose tensors are there; a file that has metadata must have it for all. */
+/** The stored configuration of a component. A file with metadata must have it for all components that it contains. */
 function component<Config>(
   path: string,
   stored: StoredConfig | undefined,
@@ -126,7 +127,7 @@ function component<Config>(
   key: string,
 ): Config | undefined {
   if (stored && !known)
-    throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are there`)
+    throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are in the file`)
   return known
 }
 
@@ -160,7 +161,7 @@ function findParts(path: string, tensors: Tensors): Parts {
   return parts
 }
 
-/** Tensors behind the first of `prefixes` that any has. */
+/** The tensors with the first of `prefixes` that occurs, without the prefix. */
 function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefined {
   for (const prefix of prefixes) {
     const found: Tensors = new Map()
@@ -184,7 +185,9 @@ export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 
   return 'CLIP text encoder'
 }
 
-/** Pixels a side: what the file says, 64×64 latents otherwise, 96×96 for Stable Diffusion 2's v-prediction. */
+/**
+ * Image size in pixels: from the metadata, otherwise 64×64 latents, or 96×96 for Stable Diffusion 2 with v-prediction.
+ */
 function guessImageSize(file: TensorFile, model: ModelDescription): number {
   const resolution = file.metadata.get('modelspec.resolution')
   const match = typeof resolution === 'string' ? /^(\d{2,4})x(\d{2,4})$/.exec(resolution) : null

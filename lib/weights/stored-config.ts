@@ -11,10 +11,10 @@ import type {
 import { BETA_SCHEDULES, PREDICTION_TYPES, readBetas, TIMESTEP_SPACINGS } from './schedule.js'
 
 /**
- * node-diffusion's own single files say what no tensor can: this metadata key (a string; in safetensors under
- * `__metadata__`) holds JSON of a ModelDescription without path, format and sources. Its tensors are named canonically
- * behind `unet.`, `vae.` or `text_encoder.`; any other naming that this package reads works too. A component is there
- * when its tensors are; one that only one of the two mentions is an error or not read.
+ * node-diffusion's own single files store what the tensors do not tell. This metadata key (in safetensors under
+ * `__metadata__`) is a string with the JSON of a ModelDescription without path, format and sources. Tensors have
+ * canonical names with the prefixes `unet.`, `vae.` and `text_encoder.`, but other names work as well. The tensors
+ * decide which components the file contains.
  */
 export const CONFIG_KEY = 'node_diffusion.config'
 const VERSION = 1
@@ -51,7 +51,7 @@ export function writeStoredConfig(model: ModelDescription): string {
   })
 }
 
-/** Every field checked: the file may come from anywhere. undefined: the file has no such metadata. */
+/** Reads and checks the metadata; undefined if the file has none. */
 export function readStoredConfig(path: string, metadata: Map<string, unknown>): StoredConfig | undefined {
   const text = metadata.get(CONFIG_KEY)
   if (text === undefined) return undefined
@@ -81,7 +81,7 @@ export function readStoredConfig(path: string, metadata: Map<string, unknown>): 
   return stored
 }
 
-/** The first text encoder's key has no number, the second's has a 2: as diffusers names their folders. */
+/** The key of the first text encoder has no number and that of the second ends in 2, as in diffusers' folders. */
 function numbered(key: string, index: number): string {
   return index === 0 ? key : `${key}${index + 1}`
 }

@@ -5,9 +5,10 @@ import { badFormat, unsupported } from './fail.js'
 import { limits } from './limits.js'
 
 /**
- * Tiny autoencoders (TAESD): configuration and names. diffusers numbers the layers of each half as in its nn.Sequential
- * (`decoder.layers.2.conv.0.weight`); the original files say `decoder.3.conv.0.weight` or, one half to a file, just
- * `3.conv.0.weight`: their decoder begins with the clamp, which has no weights, so its numbers are one higher.
+ * Configurations and names of tiny autoencoders (TAESD). diffusers numbers the layers of the encoder and of the decoder
+ * as in its nn.Sequential (`decoder.layers.2.conv.0.weight`). The original files have `decoder.3.conv.0.weight`, or
+ * `3.conv.0.weight` with the encoder and decoder in separate files. Their decoder begins with a clamp, which has no
+ * weights, so its numbers are one higher.
  */
 
 const FIXED: readonly (readonly [key: string, value: unknown])[] = [
@@ -51,7 +52,7 @@ export function tinyVaeConfig(c: ConfigReader): TinyVaeConfig {
 
 const LAYER = /^(?:(encoder|decoder)\.)?(layers\.)?(\d{1,3})\.((?:conv\.\d\.)?(?:weight|bias))$/
 
-/** All names are those of numbered layers, and one is that of a block. */
+/** Whether all names are those of numbered layers, with at least one residual block. */
 export function isTinyVae(tensors: Tensors): boolean {
   const names = [...tensors.keys()]
   return (
@@ -59,9 +60,9 @@ export function isTinyVae(tensors: Tensors): boolean {
   )
 }
 
-/** Canonical: diffusers' names. */
+/** Renames tensors to diffusers' names. */
 export function renameTinyVae(paths: readonly string[], tensors: Tensors): Tensors {
-  // One half alone: only the encoder has a layer 0.
+  // In a file with one of the two, only the encoder has a layer 0.
   const half = tensors.has('0.weight') ? 'encoder' : 'decoder'
   return renameTensors(paths, tensors, (name) => {
     const match = LAYER.exec(name)
@@ -72,7 +73,7 @@ export function renameTinyVae(paths: readonly string[], tensors: Tensors): Tenso
   })
 }
 
-/** The configuration of a file that has none: blocks are counted, and convolutions without a bias change the resolution. */
+/** Derives the configuration from the tensors. Convolutions without a bias change the resolution. */
 export function deriveTinyVae(path: string, tensors: Tensors): TinyVaeConfig {
   const shape = (name: string) => {
     const tensor = tensors.get(name)
@@ -107,7 +108,7 @@ function countBlocks(path: string, tensors: Tensors, side: 'encoder' | 'decoder'
       if (blocks.length <= limits().levels) return { blocks, last: layer }
       break
     } else if (has(layer, 'weight')) blocks.push(0)
-    // The decoder's doubling has a number and no weights.
+    // The decoder's upsampling has a number but no weights.
     else if (side === 'encoder' || !has(layer + 1, 'weight')) break
   }
   throw unsupported(path, `expected the ${side} of a tiny autoencoder to end with a convolution, found none`)

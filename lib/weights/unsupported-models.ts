@@ -3,19 +3,19 @@ import { unsupported } from './fail.js'
 import type { Tensors } from './component.js'
 
 /**
- * Models of other families, told by names that only they have, so that the message can say what the file is. Most
- * specific first.
+ * Models of other families by tensor names that only they have, so that messages can say what a file is. The most
+ * specific patterns come first.
  */
 const UNSUPPORTED_MODELS: readonly (readonly [RegExp, string])[] = [
   [
     /^(lora_(unet|te)|lora_te\d)_|\.lora_(up|down|A|B)\.|\.lora\.(up|down)\./,
-    'a LoRA, which adds to a model and is none itself',
+    'a LoRA, which modifies a model and is not one itself',
   ],
   [/\bmotion_modules\./, 'an AnimateDiff motion module'],
   [/^(control_model\.|controlnet_cond_embedding\.|controlnet_|input_hint_block\.)/, 'a ControlNet'],
   [/^conditioner\.embedders\./, 'Stable Diffusion XL'],
   [/(^|\.)joint_blocks\.\d+\./, 'Stable Diffusion 3'],
-  [/(^|\.)(double_blocks|single_blocks)\.\d+\./, 'Flux or a relative of it'],
+  [/(^|\.)(double_blocks|single_blocks)\.\d+\./, 'Flux or a related model'],
   [/^text_encoders\.(clip_l|clip_g|t5xxl)\./, 'Stable Diffusion 3 or Flux'],
   [/(^|\.)(double_layers|single_layers)\.\d+\./, 'AuraFlow'],
   [/(^|\.)add_embedding\.linear_1\./, 'the UNet of Stable Diffusion XL'],
@@ -33,7 +33,7 @@ const UNSUPPORTED_MODELS: readonly (readonly [RegExp, string])[] = [
   [/^blk\.\d+\.(attn|ffn)_|^token_embd\.|^model\.layers\.\d+\.self_attn\./, 'a language model'],
 ]
 
-/** Throws UNSUPPORTED_MODEL where the names are those of a known other family. */
+/** Throws UNSUPPORTED_MODEL if the tensor names are those of another family. */
 export function refuseUnsupportedModels(path: string, tensors: Tensors): void {
   for (const [pattern, what] of UNSUPPORTED_MODELS) {
     for (const name of tensors.keys()) {

@@ -1,4 +1,4 @@
-/** A stand-in for the library: records what it is asked for and draws grey squares. */
+/** A replacement for the library that records calls and generates grey squares. */
 import { PassThrough, Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { run } from '../../lib/cli/run.js'

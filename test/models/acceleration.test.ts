@@ -1,4 +1,4 @@
-/** Deep features and merged tokens against diffusers with both put in from outside (tools/fixtures/acceleration.py). */
+/** Deep features and merged tokens compared with diffusers, patched to do the same (tools/fixtures/acceleration.py). */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -47,7 +47,7 @@ for (const model of new Set(cases.map((c) => c.model))) {
   })
 }
 
-t.test('what the addon refuses', async (t) => {
+t.test('options that the addon refuses', async (t) => {
   const unet = await load(join(models, 'sd1', 'unet'), 'unet')
   t.teardown(() => unet.dispose())
   const predict = async (options: unknown) =>

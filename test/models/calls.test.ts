@@ -1,4 +1,4 @@
-/** What the addon's UNet reads from a call: every field by its path, once, and copied. */
+/** How the addon's UNet reads the fields of a call: errors have their path, and arrays are copied. */
 import { join } from 'node:path'
 import t from 'tap'
 import type { NativeUnet, UnetCall } from '../../lib/native.js'
@@ -89,7 +89,7 @@ t.test('a field whose getter disposes the model', async (t) => {
   t.throws(() => whole.maxDepth, { code: 'DISPOSED' })
 })
 
-t.test('arrays that change after the call has returned', async (t) => {
+t.test('arrays that change after a call has returned', async (t) => {
   const unet: NativeUnet = await load(path, 'unet')
   t.teardown(() => unet.dispose())
   const expected = await unet.predict(sample())

@@ -1,4 +1,4 @@
-/** The model in the box: what it draws, what it says of words it does not know, and the VQ-VAE beside it. */
+/** The bundled model: its images, its warnings about unknown words, and the bundled VQ-VAE. */
 import { readFileSync, statSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -22,7 +22,7 @@ const hashOf = async (image: Sharp) =>
   perceptualHash(await image.removeAlpha().resize(32, 32).greyscale().raw().toBuffer())
 const drawn = ({ data, width, height }: Image) => sharp(data, { raw: { width, height, channels: 3 } })
 
-t.test('a fixed prompt and seed draw the stored picture', async (t) => {
+t.test('a fixed prompt and seed give the stored image', async (t) => {
   const options = { prompt: 'a blue cat and a pizza', steps: 20, seed: 7 }
   const stored = await hashOf(sharp(join(fixtures, 'box.png')))
   const { images, warnings } = await pipe.generate(options)
@@ -34,7 +34,7 @@ t.test('a fixed prompt and seed draw the stored picture', async (t) => {
   t.ok(apart >= 16, `another prompt is ${apart} bits away`)
 })
 
-t.test('words that it does not know are named', async (t) => {
+t.test('warnings name unknown words', async (t) => {
   const draw = async (prompt: string) => (await pipe.generate({ ...quick, prompt })).warnings.join()
   t.equal(await draw('A Noto (pizza:1.3) on a Yellow background'), '')
   t.match(
@@ -45,7 +45,7 @@ t.test('words that it does not know are named', async (t) => {
   t.ok(pipe.model.trainedWords!.length > 500)
 })
 
-t.test('every subject of the card is made of words that it knows', async (t) => {
+t.test('the model was trained on every word of the subjects in its card', async (t) => {
   const knowledge = JSON.parse(readFileSync(join(bundledModelPath(), 'knowledge.json'), 'utf8')) as {
     words: string[]
     subjects: { names: string[]; keywords: string[] }[]
@@ -70,7 +70,7 @@ t.test('both models are small', async (t) => {
   t.ok(bytes <= 24e6, `${bytes} bytes`)
 })
 
-t.test('VQ-VAE in the box', async (t) => {
+t.test('the bundled VQ-VAE', async (t) => {
   await using vq = await VqModel.load()
   t.same(vq.codebook, { size: 1024, width: 4 })
   const files = cases()
@@ -90,6 +90,6 @@ t.test('VQ-VAE in the box', async (t) => {
     count += restored.data.length
   }
   const decibels = -10 * Math.log10(squares / count)
-  t.ok(decibels >= 20, `${decibels} dB on drawn pictures`)
-  t.ok(used.size >= 50, `${used.size} codes in these few pictures`)
+  t.ok(decibels >= 20, `${decibels} dB for generated images`)
+  t.ok(used.size >= 50, `${used.size} codes are in use`)
 })

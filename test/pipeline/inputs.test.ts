@@ -1,4 +1,4 @@
-/** What callers do to their arrays after a call has returned changes nothing, even while the call waits in a queue. */
+/** Inputs are copied: a call that waits in the queue does not see later changes of its arrays. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -26,7 +26,7 @@ const wave = (...shape: number[]): Tensor => ({
   shape,
 })
 
-/** Zeros everything that can be written to. */
+/** Overwrites all arrays of a value. */
 function spoil(value: unknown): void {
   if (ArrayBuffer.isView(value)) (value as Arrays).fill(0)
   else if (Array.isArray(value)) value.fill(1)
@@ -77,7 +77,7 @@ t.test('components', async (t) => {
   }
   for (const [name, [make, call]] of Object.entries(calls)) {
     const expected = (await call(make() as never)) as Tensor
-    // The first call is under way, the second waits for it.
+    // The first call is running, the second waits for it.
     const inputs = [make(), make()]
     const running = inputs.map((input) => call(input as never))
     inputs.forEach(spoil)

@@ -1,4 +1,4 @@
-/** From prompts to what the UNet is conditioned on: one text encoder or several, guidance, ready-made embeddings. */
+/** Prompt encoding: one or several text encoders, guidance, prompt embeddings. */
 import t from 'tap'
 import { DiffusionPipeline, type Tensor } from '../../lib/index.js'
 import { checkGenerateOptions, type ModelFacts } from '../../lib/options.js'
@@ -25,7 +25,7 @@ const facts: ModelFacts = {
 const request = (options: object) =>
   checkGenerateOptions({ prompt: 'noto pizza', guidanceScale: 3, ...options }, facts)
 
-/** The columns that encoder `index` of `count` gave. */
+/** The columns of encoder `index` of `count`. */
 function columns({ data, shape }: Tensor, index: number, count: number): Float32Array {
   const [n, length, width] = shape
   const own = width / count
@@ -35,7 +35,7 @@ function columns({ data, shape }: Tensor, index: number, count: number): Float32
   return Float32Array.from(out)
 }
 
-t.test('the pipeline has its text encoders and tokenizers as lists', async (t) => {
+t.test('a pipeline has lists of text encoders and tokenizers', async (t) => {
   t.equal(pipe.textEncoders.length, 1)
   t.equal(pipe.tokenizers.length, 1)
   t.equal(pipe.textEncoder, pipe.textEncoders[0])
@@ -43,7 +43,7 @@ t.test('the pipeline has its text encoders and tokenizers as lists', async (t) =
   t.equal(pipe.model.components.textEncoders.length, 1)
 })
 
-t.test('the contexts of several text encoders are joined along their width', async (t) => {
+t.test('contexts of several text encoders are concatenated along their width', async (t) => {
   const asked = request({
     prompt: ['noto pizza', 'blue cat'],
     negativePrompt: 'flat ghost',
@@ -75,7 +75,7 @@ t.test('embeddings without negative ones', async (t) => {
   const three = (await empty(3 * maxLength))!
   t.same(three.shape, [1, 3 * maxLength, 128])
   t.equal(largestDifference(three.data.subarray(2 * one.data.length), one.data), 0)
-  t.equal(await empty(maxLength + 1), undefined, 'no whole number of chunks')
+  t.equal(await empty(maxLength + 1), undefined, 'not a multiple of a chunk')
   t.equal(await empty(maxLength, []), undefined, 'no text encoder')
 
   const promptEmbeds = { data: new Float32Array(maxLength * 128).fill(1), shape: [1, maxLength, 128] }
@@ -91,7 +91,7 @@ t.test('embeddings without negative ones', async (t) => {
   t.same((await context({ guidanceScale: 1 })).shape, [1, maxLength, 128])
 })
 
-t.test('joining widths', async (t) => {
+t.test('concatWidths()', async (t) => {
   const a = { data: Float32Array.of(1, 2, 3, 4), shape: [1, 2, 2] }
   const b = { data: Float32Array.of(5, 6), shape: [1, 2, 1] }
   t.same(concatWidths([a, b]), { data: Float32Array.of(1, 2, 5, 3, 4, 6), shape: [1, 2, 3] })

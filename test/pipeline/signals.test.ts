@@ -1,4 +1,4 @@
-/** Abort signals as they come: shared by many calls, from libraries that know `aborted` and events alone, without a reason. */
+/** Abort signals that are shared by many calls, or come from libraries without `reason` and `throwIfAborted`. */
 import t from 'tap'
 import { abortReason, joinSignals, onAbort, raceAbort } from '../../lib/abort.js'
 import {
@@ -12,7 +12,7 @@ import {
 } from '../../lib/index.js'
 import { quick } from './support.js'
 
-/** What libraries from before `reason` and `throwIfAborted` have for a signal. */
+/** A signal without `reason` and `throwIfAborted`. */
 function plainSignal(aborted = false): AbortSignal & { abort(): void; listeners: number } {
   const target = new EventTarget()
   const signal = {
@@ -55,7 +55,7 @@ t.test('a signal without throwIfAborted and reason', async (t) => {
   await using vq = await VqModel.load(undefined, { signal })
   await using pipe = await DiffusionPipeline.load(undefined, { signal })
   t.equal((await pipe.generate({ ...quick, signal })).images.length, 1)
-  t.equal(signal.listeners, 0, 'none is left behind')
+  t.equal(signal.listeners, 0, 'no listener is left')
   const running = pipe.generate({ ...quick, steps: 1000, signal, onStep: () => signal.abort() })
   await t.rejects(running, { name: 'AbortError' })
   await t.rejects(vq.encode({ data: new Float32Array(3 * 64 * 64), shape: [1, 3, 64, 64] }, { signal }), {
@@ -63,7 +63,7 @@ t.test('a signal without throwIfAborted and reason', async (t) => {
   })
 })
 
-t.test('many calls at once share a signal without a warning', async (t) => {
+t.test('many concurrent calls share a signal without a warning', async (t) => {
   const warnings: string[] = []
   const listen = (warning: Error) => void warnings.push(warning.name)
   process.on('warning', listen)
@@ -83,11 +83,11 @@ t.test('many calls at once share a signal without a warning', async (t) => {
   t.same(warnings, [])
 })
 
-t.test('subscriptions', async (t) => {
+t.test('onAbort(), joinSignals() and raceAbort()', async (t) => {
   const signal = plainSignal()
   const calls: number[] = []
   const ends = [1, 2, 3].map((i) => onAbort(signal, () => calls.push(i)))
-  t.equal(signal.listeners, 1, 'one listener for all')
+  t.equal(signal.listeners, 1, 'one listener for all callbacks')
   ends[1]()
   ends[1]()
   signal.abort()
@@ -103,6 +103,6 @@ t.test('subscriptions', async (t) => {
   controller.abort('why')
   t.equal(other.signal.reason, 'why')
   const late = raceAbort(controller.signal, Promise.reject(new Error('late')))
-  t.equal(await late.catch((error: unknown) => error), 'why', 'the abort comes first')
+  t.equal(await late.catch((error: unknown) => error), 'why', 'the abort takes precedence')
   t.equal(await raceAbort(undefined, 5), 5)
 })

@@ -1,4 +1,7 @@
-/** The objective of VQ-VAE by hand, and what the standalone autoencoders refuse. */
+/**
+ * The training objective of VQ-VAE compared with values by hand, and errors of autoencoders that are loaded by
+ * themselves.
+ */
 import t from 'tap'
 import { AutoencoderKL, bundledModelPath, VqModel, vqLosses, type Tensor } from '../../lib/index.js'
 
@@ -21,7 +24,7 @@ t.test('losses', async (t) => {
   t.throws(() => vqLosses({ ...terms, beta: 1 } as never), { message: /Unknown option/ })
 })
 
-t.test('autoencoder alone', async (t) => {
+t.test('an autoencoder loaded by itself', async (t) => {
   await using vae = await AutoencoderKL.load(bundledModelPath())
   t.equal(vae.factor, 4)
   const image = { data: new Float32Array(3 * 32 * 32), shape: [1, 3, 32, 32] }

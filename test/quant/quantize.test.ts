@@ -1,4 +1,4 @@
-/** Whole models: quantized, opened and used again. */
+/** Whole models that are quantized, opened again and used. */
 import {
   copyFileSync,
   cpSync,
@@ -23,7 +23,7 @@ import { folder, relativeError } from './support.js'
 const forms = unpackForms()
 t.teardown(() => forms.remove())
 
-/** Relative error of the model's predictions against the golden ones. */
+/** Relative error of the model's predictions, compared with the golden ones. */
 async function predictionError(path: string): Promise<number> {
   const of = cases.find(({ model, kind }) => model === 'sd1' && kind === 'predict')!
   const unet = await load(path, 'unet')
@@ -35,7 +35,7 @@ async function predictionError(path: string): Promise<number> {
   return error
 }
 
-t.test('a UNet in each type predicts what it did before', async (t) => {
+t.test('the predictions of a UNet in each type', async (t) => {
   const dir = folder(t)
   const most: Partial<Record<TensorType, number>> = {
     f32: 1e-5,
@@ -59,7 +59,7 @@ t.test('a UNet in each type predicts what it did before', async (t) => {
   }
 })
 
-t.test('everything but the weights stays: configuration, schedule, tokenizer', async (t) => {
+t.test('configuration, schedule and tokenizer do not change', async (t) => {
   const dir = folder(t)
   for (const name of ['folder', 'sd1.safetensors', 'sd1-bf16.gguf', 'sd2.safetensors']) {
     const path = dir.path('model.gguf')
@@ -83,7 +83,7 @@ t.test('everything but the weights stays: configuration, schedule, tokenizer', a
   }
 })
 
-t.test('what a model knows stays, too', async (t) => {
+t.test('trained words and guidance scale do not change', async (t) => {
   const path = folder(t).path('box.gguf')
   await quantizeModel(bundledModelPath(), path, { type: 'q8_0' })
   const [before, after] = [await openModel(bundledModelPath()), await openModel(path)]
@@ -96,7 +96,7 @@ t.test('a quantized file can be quantized again', async (t) => {
   const [first, second, third] = ['a.gguf', 'b.gguf', 'c.gguf'].map(dir.path)
   await quantizeModel(join(fixtures, 'sd1', 'unet'), first, { type: 'q8_0' })
   const report = await quantizeModel(first, second, { type: 'q8_0' })
-  t.equal(report.error < 1e-4, true, 'blocks are found again')
+  t.equal(report.error < 1e-4, true, 'the same blocks are found again')
   t.equal(readFileSync(second).length, readFileSync(first).length)
   await quantizeModel(second, third, { type: 'q4_0' })
   t.ok(readFileSync(third).length < readFileSync(first).length)
@@ -110,7 +110,7 @@ t.test('a model is never written over itself', async (t) => {
   linkSync(path, hard)
   symlinkSync('a.gguf', soft)
   const before = readFileSync(path)
-  const refused = { name: 'RangeError', message: /^Expected an output that is no file of the model "/ }
+  const refused = { name: 'RangeError', message: /^Expected an output that is not a file of the model "/ }
   for (const [input, output] of [
     [path, path],
     [path, `${dir.path('.')}/../${basename(dir.path('.'))}/a.gguf`],
@@ -138,10 +138,10 @@ t.test('a model is never written over itself', async (t) => {
 
   await quantizeModel(join(model, 'unet'), join(model, 'q8_0.gguf'), { type: 'q8_0' })
   await quantizeModel(join(model, 'unet'), join(model, 'q8_0.gguf'), { type: 'q8_0' })
-  t.ok(existsSync(join(model, 'q8_0.gguf')), 'a new file beside it, twice')
+  t.ok(existsSync(join(model, 'q8_0.gguf')), 'new and existing GGUF files are allowed')
 })
 
-t.test('progress, and an abort that leaves nothing behind', async (t) => {
+t.test('progress, and an abort that leaves no partial file', async (t) => {
   const dir = folder(t)
   const input = join(fixtures, 'sd1', 'unet')
   const seen: number[] = []
@@ -176,11 +176,11 @@ t.test('progress, and an abort that leaves nothing behind', async (t) => {
     reason,
   )
   const failing = { type: 'q8_0' as const, onProgress: () => { throw reason } } // prettier-ignore
-  await t.rejects(quantizeModel(input, dir.path('c.gguf'), failing), reason, 'a throwing listener')
+  await t.rejects(quantizeModel(input, dir.path('c.gguf'), failing), reason, 'a listener that throws')
   t.same(dir.files(), ['a.gguf', `aborted-${seen.length - 1}.gguf`])
 })
 
-t.test('weights that a type cannot hold are refused by name', async (t) => {
+t.test('weights that a type cannot represent are refused by name', async (t) => {
   const dir = folder(t)
   const copy = join(copyModel('sd1'), 'unet')
   const file = join(copy, 'diffusion_pytorch_model.safetensors')
@@ -217,14 +217,14 @@ t.test('damaged quantized files', async (t) => {
     code: 'MODEL_FORMAT',
     message: /expected it to end within the file's \d+ bytes/,
   })
-  // Cut short after it was opened: the engine looks again.
+  // The file is truncated after it has been opened: the engine checks it again.
   await t.rejects(quantizeModel(path, dir.path('b.gguf'), { type: 'q8_0' }), { code: 'MODEL_FORMAT' })
   const { native } = await import('../../lib/native.js')
   await t.rejects(native().loadUnet(model.unet!.config, model.unet!.source), {
     code: 'MODEL_FORMAT',
     message: /ends at byte/,
   })
-  // Garbage in the blocks is no error, and no crash.
+  // Random bytes in the blocks give neither an error nor a crash.
   const noise = Buffer.from(bytes)
   for (let i = bytes.length >> 1; i < bytes.length; i++) noise[i] = (i * 2654435761) >>> 24
   writeFileSync(path, noise)

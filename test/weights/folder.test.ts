@@ -14,7 +14,7 @@ import {
 
 type Json = Record<string, unknown>
 
-/** config.json of the tiny models, without what is default in diffusers. */
+/** config.json of the small models, without the defaults of diffusers. */
 const UNET: Json = {
   _class_name: 'UNet2DConditionModel',
   block_out_channels: [32, 64, 64],
@@ -57,7 +57,7 @@ const SCHEDULER: Json = {
 const unetTensors = tensorsOf(unetShapes(TINY_UNET))
 const vaeTensors = tensorsOf(vaeShapes(TINY_VAE))
 
-/** A whole pipeline; each argument replaces fields of one configuration. */
+/** Writes a whole pipeline. `change` replaces fields of its configurations. */
 function pipeline(
   folder: string,
   change: { unet?: Json; vae?: Json; text?: Json; scheduler?: Json; index?: Json } = {},
@@ -112,10 +112,10 @@ t.test('a pipeline', async (t) => {
     className: 'DDIMScheduler', trainTimesteps: 1000, betaStart: 0.001, betaEnd: 0.02, betaSchedule: 'linear',
     predictionType: 'v_prediction', timestepSpacing: 'trailing', stepsOffset: 0, setAlphaToOne: true,
     rescaleBetasZeroSnr: false, clipSample: true,
-  }, 'what the file leaves out is the default of its class')
+  }, 'missing fields have the defaults of the class')
 })
 
-t.test('what a model knows', async (t) => {
+t.test('trained words and guidance scale', async (t) => {
   const folder = pipeline(freshPath(t, ''))
   const path = join(folder, 'knowledge.json')
   t.notOk('trainedWords' in (await openModel(folder)))
@@ -127,7 +127,7 @@ t.test('what a model knows', async (t) => {
   await rejects(t, openModel(folder), 'MODEL_FORMAT', /between 0 and 100 for guidanceScale/, 'guidance')
 })
 
-t.test('UNet configurations that mean a model of the same tensors', async (t) => {
+t.test('UNet configurations with the same tensors', async (t) => {
   const cases: [Json, object][] = [
     [{ attention_head_dim: 4 }, { heads: [4, 4, 4] }],
     [{ attention_head_dim: [2, 4, 8] }, { heads: [2, 4, 8] }],
@@ -160,7 +160,7 @@ t.test('UNet configurations that mean a model of the same tensors', async (t) =>
   }
 })
 
-t.test('configurations that the engine does not have', async (t) => {
+t.test('configurations that the engine does not support', async (t) => {
   // prettier-ignore
   const unet: [Json, RegExp][] = [
     [{ class_embed_type: 'timestep' }, /null for class_embed_type but received "timestep"/],
@@ -225,7 +225,7 @@ t.test('configurations that the engine does not have', async (t) => {
   }
 })
 
-t.test('configurations that are wrong', async (t) => {
+t.test('invalid configurations', async (t) => {
   // prettier-ignore
   const cases: [Parameters<typeof pipeline>[1], RegExp][] = [
     [{ unet: { block_out_channels: [32, '64', 64] } }, /list of one or more integers between 1 and 32768 for block_out_channels but received \[32,"64",64\]/],
@@ -261,7 +261,7 @@ t.test('configurations that are wrong', async (t) => {
   await rejects(t, openModel(folder), 'MODEL_FORMAT', /expected a JSON object, found \[\]/, 'no object')
 })
 
-/** A UNet's folder with `tensors` split over files named by `names`, and an index. */
+/** Writes a UNet's folder with its tensors distributed over files `names`, and an index. */
 function shards(folder: string, names: string[], rename = (name: unknown) => name): string {
   const entries = Object.entries(unetTensors)
   const map: Json = {}
@@ -275,7 +275,7 @@ function shards(folder: string, names: string[], rename = (name: unknown) => nam
   return folder
 }
 
-t.test('files of weights', async (t) => {
+t.test('weight files', async (t) => {
   const names = [
     'diffusion_pytorch_model-00001-of-00002.safetensors',
     'diffusion_pytorch_model-00002-of-00002.safetensors',
@@ -340,7 +340,7 @@ t.test('files of weights', async (t) => {
   )
 })
 
-t.test('components alone, and folders without an index', async (t) => {
+t.test('single components, and folders without an index', async (t) => {
   const folder = pipeline(freshPath(t, ''))
   const unet = await openModel(join(folder, 'unet'))
   t.same([unet.unet!.config, unet.vae, unet.textEncoders, unet.imageSize], [TINY_UNET, undefined, [], 128])
@@ -366,7 +366,7 @@ t.test('components alone, and folders without an index', async (t) => {
   }
 })
 
-t.test('parts that are missing', async (t) => {
+t.test('missing components', async (t) => {
   const folder = freshPath(t, '')
   writeJson(join(folder, 'model_index.json'), { unet: ['diffusers', 'UNet2DConditionModel'] })
   await rejects(

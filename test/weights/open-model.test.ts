@@ -22,7 +22,7 @@ import {
   vaeShapes,
 } from './models.js'
 
-t.test('paths that lead nowhere', async (t) => {
+t.test('paths that do not exist', async (t) => {
   const path = writeSafetensors(join(freshPath(t, ''), 'dreamshaper-v8.safetensors'), {})
   const near = (name: string) => openModel(join(dirname(path), name))
   await rejects(
@@ -39,7 +39,7 @@ t.test('paths that lead nowhere', async (t) => {
     /holds "dreamshaper-v8.safetensors"/,
     'another name',
   )
-  await rejects(t, near('none/at/all'), 'MODEL_NOT_FOUND', /nor is there a folder/, 'no folder')
+  await rejects(t, near('none/at/all'), 'MODEL_NOT_FOUND', /there is no folder .* either/, 'no folder')
   await rejects(t, openModel(join(path, 'x')), 'MODEL_NOT_FOUND', /no such file/, 'inside a file')
   for (const wrong of ['', 'a\0b', 7, undefined, null, {}])
     await t.rejects(openModel(wrong as string), TypeError)
@@ -69,7 +69,7 @@ t.test('files of other formats', async (t) => {
   }
 })
 
-t.test('the content decides, not the extension; links are followed', async (t) => {
+t.test('the content determines the format, and links are followed', async (t) => {
   const tensors = tensorsOf(unetShapes(TINY_UNET))
   const path = writeGguf(
     freshPath(t, '.safetensors'),
@@ -80,7 +80,7 @@ t.test('the content decides, not the extension; links are followed', async (t) =
   t.equal((await openModel(other)).format, 'safetensors')
   const near = await openModel(relative('.', other))
   t.equal(near.path, relative('.', other))
-  t.same(near.unet!.source.files, [other], 'absolute, for later')
+  t.same(near.unet!.source.files, [other], 'paths are absolute')
   const folder = freshPath(t, '')
   mkdirSync(folder)
   symlinkSync(other, join(folder, 'link.safetensors'))
@@ -90,12 +90,12 @@ t.test('the content decides, not the extension; links are followed', async (t) =
     t,
     openModel(join(folder, 'broken.safetensors')),
     'MODEL_NOT_FOUND',
-    /a link to something that is not there/,
+    /a link whose target does not exist/,
     'broken link',
   )
 })
 
-/** A model that no rule of thumb fits. */
+/** A model whose configuration cannot be derived from its tensors. */
 // prettier-ignore
 const UNET = { ...TINY_UNET, blockChannels: [48, 48], layersPerBlock: [1, 1], downTransformerDepth: [0, 1], upTransformerDepth: [0, 1], heads: [1, 3], normGroups: 12, freqShift: 1 }
 const VAE = { ...TINY_VAE, blockChannels: [24, 48], normGroups: 8, codebook: { size: 9, width: 4 } }
@@ -125,7 +125,7 @@ const ownTensors = (type?: number): TestTensors => ({
   ...tensorsOf(textShapes(TEXT), (name) => `text_encoder.${name}`, type),
 })
 
-/** A description without what depends on the file. */
+/** The part of a description that does not depend on the file. */
 function essence(model: ModelDescription) {
   const { path: _path, format: _format, unet, vae, textEncoders, ...rest } = model
   return {
@@ -137,7 +137,7 @@ function essence(model: ModelDescription) {
   }
 }
 
-t.test('our own files say everything', async (t) => {
+t.test("node-diffusion's own files contain the whole configuration", async (t) => {
   const config = writeStoredConfig(OWN)
   const safetensors = await openModel(
     writeSafetensors(freshPath(t, '.safetensors'), ownTensors(), { [CONFIG_KEY]: config }),
@@ -163,7 +163,7 @@ t.test('our own files say everything', async (t) => {
   })
 })
 
-t.test('our own files with a configuration that is wrong', async (t) => {
+t.test("node-diffusion's own files with an invalid configuration", async (t) => {
   const sound = JSON.parse(writeStoredConfig(OWN)) as Record<string, never>
   const change = (edit: (config: Record<string, any>) => void) => {
     const config = structuredClone(sound)
@@ -182,7 +182,7 @@ t.test('our own files with a configuration that is wrong', async (t) => {
     ['heads that do not divide', change((c) => (c.unet.config.heads = [1, 5])), 'MODEL_FORMAT', /node_diffusion.config: expected UNet heads\[1\] to divide its 48 channels but received 5/],
     ['text for a number', change((c) => (c.vae.config.normGroups = '8')), 'MODEL_FORMAT', /normGroups but received "8"/],
     ['an unknown activation', change((c) => (c.textEncoder.config.activation = 'relu')), 'UNSUPPORTED_MODEL', /activation but received "relu"/],
-    ['a component left out', change((c) => delete c.vae), 'MODEL_FORMAT', /node_diffusion.config to describe vae, whose tensors are there/],
+    ['a component left out', change((c) => delete c.vae), 'MODEL_FORMAT', /node_diffusion.config to describe vae, whose tensors are in the file/],
     ['another model', change((c) => (c.unet.config.inChannels = 5)), 'MODEL_SHAPE', /conv_in.weight.*expected shape \[48,5,3,3\]/],
     ['betas of another length', change((c) => (c.schedule.trainedBetas = [0.1])), 'MODEL_FORMAT', /list of 2 numbers/],
     ['a tokenizer that is a number', change((c) => (c.tokenizer = 5)), 'MODEL_FORMAT', /JSON object for node_diffusion.config.tokenizer, found 5/],

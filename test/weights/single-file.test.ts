@@ -35,7 +35,7 @@ function sameShapes(t: Test, source: ModelSource | undefined, layout: Shapes, na
   t.same(source && shapes(source), layout, name)
 }
 
-// Widths as published, sizes cut down: the files are sparse.
+// The published widths with fewer layers. The files are sparse.
 // prettier-ignore
 const SD1: UnetConfig = { ...TINY_UNET, blockChannels: [320, 640], layersPerBlock: [2, 2], downTransformerDepth: [1, 0], upTransformerDepth: [1, 0], heads: [8, 8], contextWidth: 768 }
 const SD2: UnetConfig = { ...SD1, heads: [5, 10], contextWidth: 1024 }
@@ -112,7 +112,7 @@ t.test('a Stable Diffusion 2 checkpoint', async (t) => {
   t.equal(v!.offset, k!.offset + k!.bytes)
 })
 
-t.test('topologies of other sizes', async (t) => {
+t.test('other topologies', async (t) => {
   // prettier-ignore
   const configs: Record<string, UnetConfig> = {
     tiny: TINY_UNET,
@@ -142,7 +142,7 @@ t.test('topologies of other sizes', async (t) => {
   }
 })
 
-t.test('autoencoders and text encoders alone', async (t) => {
+t.test('single autoencoders and text encoders', async (t) => {
   const layout = vaeShapes(TINY_VAE)
   const old = (name: string) =>
     name
@@ -185,7 +185,7 @@ t.test('autoencoders and text encoders alone', async (t) => {
   }
 })
 
-t.test('what a UNet predicts', async (t) => {
+t.test('the prediction type of a UNet', async (t) => {
   const marks: [string, TestTensors, Record<string, string>, object][] = [
     [
       'v_pred',
@@ -240,7 +240,7 @@ t.test('what a UNet predicts', async (t) => {
   t.equal(sized.imageSize, 768)
 })
 
-t.test('files that lack something, hold too much or contradict themselves', async (t) => {
+t.test('incomplete, unknown and contradictory tensors', async (t) => {
   const unet = originalUnet(TINY_UNET)
   const without = (name: string) => Object.fromEntries(Object.entries(unet).filter(([key]) => key !== name))
   const prefix = 'model.diffusion_model.'
@@ -258,21 +258,21 @@ t.test('files that lack something, hold too much or contradict themselves', asyn
     ['scale-shift normalization', reshape('input_blocks.1.0.emb_layers.1.weight', [64, 128]), 'MODEL_SHAPE', /time_emb_proj/],
     ['an integer weight', { ...unet, [`${prefix}out.0.bias`]: { shape: [32], type: 'I32' } }, 'UNSUPPORTED_MODEL', /conv_norm_out.bias.*found i32/],
     ['an 8-bit float weight', { ...unet, [`${prefix}out.0.bias`]: { shape: [32], type: 'F8_E4M3' } }, 'UNSUPPORTED_MODEL', /found f8_e4m3/],
-    ['an unknown part', { ...unet, [`${prefix}extra.weight`]: { shape: [1] } }, 'UNSUPPORTED_MODEL', /"model.diffusion_model.extra.weight" is of a part that node-diffusion does not know/],
+    ['an unknown part', { ...unet, [`${prefix}extra.weight`]: { shape: [1] } }, 'UNSUPPORTED_MODEL', /"model.diffusion_model.extra.weight" belongs to a part that node-diffusion does not support/],
     ['two spellings of one tensor', { ...unet, [`${prefix}conv_in.weight`]: { shape: [32, 4, 3, 3] } }, 'MODEL_FORMAT', /are both conv_in.weight/],
     ['a decoder without encoder', tensorsOf(new Map([...vaeShapes(TINY_VAE)].filter(([name]) => name.startsWith('decoder')))), 'MODEL_FORMAT', /encoder.down_blocks.0.* is missing/],
     ['attention inside a level', { ...originalVae(vaeShapes(TINY_VAE), 3, ''), 'encoder.down.1.attn.0.q.weight': { shape: [64, 64, 1, 1] } }, 'UNSUPPORTED_MODEL', /encoder.down.1.attn.0.q.weight/],
-    ['groups that cannot be known', tensorsOf(vaeShapes({ ...TINY_VAE, blockChannels: [48, 64], normGroups: 16 })), 'UNSUPPORTED_MODEL', /number of normalization groups of \[48,64\]/],
+    ['groups that cannot be known', tensorsOf(vaeShapes({ ...TINY_VAE, blockChannels: [48, 64], normGroups: 16 })), 'UNSUPPORTED_MODEL', /number of normalization groups of \[48,64\] channels is unknown/],
     ['a width without heads', tensorsOf(textShapes({ ...TINY_TEXT, width: 96 })), 'UNSUPPORTED_MODEL', /attention heads of a width of 96/],
     ['16 latent channels', tensorsOf(vaeShapes({ ...TINY_VAE, latentChannels: 16, quantConv: false, postQuantConv: false })), 'UNSUPPORTED_MODEL', /Stable Diffusion 3 or Flux/],
-    ['fused attention of odd rows', { ...openClip(textShapes(TINY_TEXT)), 'cond_stage_model.model.transformer.resblocks.0.attn.in_proj_bias': { shape: [190] } }, 'MODEL_FORMAT', /query, key and value below each other, found f16 of shape \[190\]/],
+    ['fused attention of odd rows', { ...openClip(textShapes(TINY_TEXT)), 'cond_stage_model.model.transformer.resblocks.0.attn.in_proj_bias': { shape: [190] } }, 'MODEL_FORMAT', /expected fused query, key and value, found f16 of shape \[190\]/],
   ]
   for (const [name, tensors, code, message] of cases) {
     await rejects(t, openModel(writeSafetensors(freshPath(t, '.safetensors'), tensors)), code, message, name)
   }
 })
 
-t.test('models of other families are called by their names', async (t) => {
+t.test('models of other families are named', async (t) => {
   const cases: [string, RegExp][] = [
     ['conditioner.embedders.0.transformer.text_model.embeddings.position_ids', /Stable Diffusion XL/],
     ['model.diffusion_model.label_emb.0.0.weight', /class embeddings/],

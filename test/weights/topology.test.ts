@@ -1,6 +1,6 @@
 /**
- * The tensors that the engine requires for a configuration lead back to that configuration: reading a file that has
- * tensors alone cannot drift away from the engine's topology.
+ * Deriving a configuration from the tensors that the engine requires for it gives the same configuration. So derive.ts
+ * cannot drift away from the engine's topology.
  */
 import {
   native,
@@ -24,7 +24,7 @@ function stored(shapes: Shapes): Tensors {
 const derivedUnet = (config: UnetConfig, change = (shapes: Shapes) => shapes) =>
   deriveUnet('file', stored(change(shapesOf('unet', config))))
 
-/** As published, where the widths alone tell heads and normalization groups. */
+/** Configurations whose heads and normalization groups follow from the widths. */
 // prettier-ignore
 const UNETS: Record<string, Partial<UnetConfig>> = {
   'Stable Diffusion 1': { blockChannels: [320, 640, 1280, 1280], layersPerBlock: [2, 2, 2, 2], downTransformerDepth: [1, 1, 1, 0], upTransformerDepth: [1, 1, 1, 0], heads: [8, 8, 8, 8], contextWidth: 768 },
@@ -32,14 +32,14 @@ const UNETS: Record<string, Partial<UnetConfig>> = {
   'inpainting': { inChannels: 9 },
   'image-conditioned': { inChannels: 8 },
   'depths of Stable Diffusion XL': { blockChannels: [320, 640, 1280], downTransformerDepth: [0, 2, 10], upTransformerDepth: [0, 2, 10], midTransformerDepth: 10, contextWidth: 2048 },
-  'the SSD-1B depths': { blockChannels: [320, 640, 1280], downTransformerDepth: [0, 2, 4], upTransformerDepth: [0, 2, 4], midTransformerDepth: -1, contextWidth: 2048 },
+  'depths of SSD-1B': { blockChannels: [320, 640, 1280], downTransformerDepth: [0, 2, 4], upTransformerDepth: [0, 2, 4], midTransformerDepth: -1, contextWidth: 2048 },
   'one level': { blockChannels: [64], layersPerBlock: [1], downTransformerDepth: [1], upTransformerDepth: [1], heads: [8] },
   'layers differ': { layersPerBlock: [1, 3, 2] },
   'attention in the decoder alone': { downTransformerDepth: [0, 0, 0], upTransformerDepth: [0, 1, 3], midTransformerDepth: -1 },
   'attention in the encoder alone': { downTransformerDepth: [2, 0, 1], upTransformerDepth: [0, 0, 0] },
   'a middle block without attention': { midTransformerDepth: 0 },
   'no middle block': { midTransformerDepth: -1 },
-  'as many channels everywhere': { blockChannels: [64, 64, 64] },
+  'the same number of channels at all levels': { blockChannels: [64, 64, 64] },
 }
 
 t.test('UNets', async (t) => {
@@ -128,7 +128,7 @@ t.test('text encoders', async (t) => {
 t.test('the list of required tensors', async (t) => {
   const { requiredTensors, limits } = native()
   const tensors = requiredTensors('unet', TINY_UNET)
-  t.same(new Set(tensors.map(({ name }) => name)).size, tensors.length, 'each once')
+  t.same(new Set(tensors.map(({ name }) => name)).size, tensors.length, 'each tensor once')
   t.match(
     tensors.find(({ name }) => name === 'down_blocks.1.resnets.0.conv_shortcut.weight'),
     { shape: [64, 32, 1, 1] },
@@ -156,7 +156,7 @@ t.test('the list of required tensors', async (t) => {
   })
 })
 
-t.test('the limits stand in one place', async (t) => {
+t.test('TypeScript and the engine have the same limits', async (t) => {
   const { limits, requiredTensors } = native()
   t.ok(Object.isFrozen(limits))
   const widest = { ...TINY_UNET, blockChannels: [limits.channels], layersPerBlock: [1], downTransformerDepth: [1], upTransformerDepth: [1], heads: [1] } // prettier-ignore
