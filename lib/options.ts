@@ -361,7 +361,8 @@ function texts(value: unknown, path: string): string[] {
   if (value.length < 1 || value.length > 256) {
     throw new RangeError(expectation('between 1 and 256 strings', path, value))
   }
-  return value.map((text, i) => checkText(text, `${path}[${i}]`))
+  // Unlike map(), Array.from() does not skip the holes of a sparse array.
+  return Array.from(value, (text, i) => checkText(text, `${path}[${i}]`))
 }
 
 /** Tokenizing is synchronous, so a very long text would block the event loop. */

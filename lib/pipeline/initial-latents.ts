@@ -1,6 +1,7 @@
 /**
  * The latents that a run starts from: pure noise, or those of an image with noise added; with a mask, for inpainting.
  */
+import { checkTensor } from '../check.js'
 import type { GenerateRequest } from '../options.js'
 import type { Random, Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
@@ -67,7 +68,7 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
   let latents: Tensor
   if (untouched) latents = clean!
   else if (pureNoise) latents = fromNoise(noise)
-  else latents = scheduler.addNoise(clean!, noise, scheduler.timesteps[begin])
+  else latents = addNoise(scheduler, clean!, noise, scheduler.timesteps[begin])
 
   if (mask) {
     const small = shrinkMask(mask, vae.factor)
@@ -76,6 +77,12 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
     else return { latents, begin, extraChannels, kept: { image: clean!, noise, mask: small } }
   }
   return { latents, begin, extraChannels }
+}
+
+/** scheduler.addNoise() with a check of its result, because anyone can write a scheduler. */
+function addNoise(scheduler: Scheduler, latents: Tensor, noise: Tensor, timestep: number): Tensor {
+  const noised = scheduler.addNoise(latents, noise, timestep)
+  return checkTensor(noised, 'the result of scheduler.addNoise', latents.shape)
 }
 
 /** scalingFactor · (mean + deviation · noise): a sample of the encoder's distribution for each image of the batch. */
@@ -117,6 +124,6 @@ export function keepOutsideMask(
   index: number,
 ): Tensor {
   const last = index + 1 >= scheduler.timesteps.length
-  const outside = last ? image : scheduler.addNoise(image, noise, scheduler.timesteps[index + 1])
+  const outside = last ? image : addNoise(scheduler, image, noise, scheduler.timesteps[index + 1])
   return blend(outside, latents, mask)
 }

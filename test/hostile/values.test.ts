@@ -69,6 +69,18 @@ t.test('schedulers that break the contract', async (t) => {
   ]
   for (const [change, error] of cases)
     await t.rejects(pipe.generate({ ...once, scheduler: make(change) }), error)
+  const image = { data: new Float32Array(3 * 32 * 32), shape: [1, 3, 32, 32] }
+  const mask = { data: new Float32Array(32 * 32), shape: [1, 1, 32, 32] }
+  for (const more of [{ image }, { image, mask, strength: 0.9 }]) {
+    const scheduler = make({
+      timesteps: [999, 500],
+      addNoise: () => ({ data: new Float32Array(1), shape: [1] }),
+    })
+    await t.rejects(pipe.generate({ ...once, ...more, scheduler, steps: 2 }), {
+      name: 'RangeError',
+      message: /Expected shape \[1, 4, 8, 8\] for the result of scheduler\.addNoise/,
+    })
+  }
   t.equal((await pipe.generate({ ...once, scheduler: make({}) })).images.length, 1)
 })
 

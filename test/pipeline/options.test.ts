@@ -225,6 +225,7 @@ t.test('error messages', async (t) => {
   throws({ prompt: 'a', rng: '\u001b[2J' }, /received "\\u001b\[2J" of type string$/)
   throws({ prompt: 'a', seed: 10n ** 100_000n }, /received a huge integer of type bigint$/)
   throws({ prompt: 'a', steps: Symbol('s'.repeat(1000)) }, /received Symbol\(s{53}… of type symbol$/)
+  throws({ prompt: new Array(3) }, /^Expected string for prompt\[0\] but received undefined$/)
   throws({ prompt: 'a', mask: 'm.png' }, /Expected image, as mask was given/)
   throws({ prompt: 'a', strength: 0.5 }, /Expected image, as strength was given/)
   throws({ prompt: 'a', promptEmbeds: tensor(1, 77, 768) }, /either prompt or promptEmbeds/)
