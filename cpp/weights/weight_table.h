@@ -38,6 +38,7 @@ class WeightTable {
   void add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last, int file,
            uint64_t offset, uint64_t bytes);
 
+  size_t size() const { return tensors_.size(); }
   bool has(const std::string& name) const;
   /// Error model_shape if it is missing or its shape is another (trailing ones don't count: a 1×1 convolution
   /// is a linear layer).

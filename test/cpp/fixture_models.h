@@ -16,6 +16,8 @@ namespace nd::test {
 
 /// The table of a sound safetensors file as Python writes it; TypeScript has the parser for all others.
 void add_safetensors(WeightTable& table, const std::string& path);
+/// The same for a file that may be stored as two shards.
+void add_component(WeightTable& table, const std::string& path);
 
 /// The CPU with these kernels, or with the best that it can run.
 Backend& backend_of(const cpu::Kernels* kernels = nullptr);
@@ -26,15 +28,24 @@ std::vector<float> noise(const std::string& seed, int64_t count);
 /// Of the fixture "sd1".
 UnetConfig unet_config();
 
-/// The component in `file` (below test/fixtures/models), for these kernels, else the best that this CPU has.
+/// The component in `file` (below test/fixtures/models) on any backend.
+template <class Model, class Config>
+std::unique_ptr<Model> load_model(Backend& backend, const std::string& file, const Config& config,
+                                  const CancelToken* cancel = nullptr,
+                                  Precision precision = Precision::automatic) {
+  WeightTable table;
+  add_component(table, std::string(ND_FIXTURES) + "/models/" + file);
+  Loader loader(table, backend, {precision}, cancel);
+  return std::make_unique<Model>(config, loader);
+}
+
+/// The component in `file` (below test/fixtures/models) on the CPU, for these kernels, else the best that
+/// this CPU has.
 template <class Model, class Config>
 std::unique_ptr<Model> load_model(const char* file, const Config& config, const CancelToken* cancel = nullptr,
                                   Precision precision = Precision::automatic,
                                   const cpu::Kernels* kernels = nullptr) {
-  WeightTable table;
-  add_safetensors(table, std::string(ND_FIXTURES) + "/models/" + file);
-  Loader loader(table, backend_of(kernels), {precision}, cancel);
-  return std::make_unique<Model>(config, loader);
+  return load_model<Model>(backend_of(kernels), file, config, cancel, precision);
 }
 
 /// Working memory without bounds.
