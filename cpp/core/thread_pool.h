@@ -35,9 +35,10 @@ class ThreadPool {
   std::unique_ptr<State> state_;
 };
 
-/// At least `floats` floats that belong to the calling thread, 64-byte aligned, valid until its next call.
-/// Grows once and is kept: for what a task needs beside the arena, whose size must not depend on the number
-/// of threads. Each slot is memory of its own, for callers that hold theirs while they call others.
+/// Memory of the calling thread for at least `floats` floats, 64-byte aligned, valid until its next call with
+/// the same slot. It grows as needed and is kept. Tasks use it for what must not lie in the arena, whose size
+/// must not depend on the number of threads. Each slot has memory of its own, for callers that call others
+/// meanwhile.
 float* thread_scratch(size_t floats, int slot = 0);
 constexpr int kPackSlot = 1;  // a matrix that is being packed
 

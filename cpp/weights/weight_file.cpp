@@ -15,7 +15,7 @@ namespace nd {
 
 namespace {
 
-/// The bytes that a thread read last.
+/// The bytes that a thread has read last.
 struct ReadAhead {
   uint64_t file = 0, offset = 0;
   size_t bytes = 0;
@@ -53,7 +53,7 @@ WeightFile::~WeightFile() {
   ::close(file_);
 }
 
-// A model whose weights are read while it works would else draw with half of another one's.
+// A model whose weights are streamed would otherwise mix those of two files.
 void WeightFile::check_unchanged() const {
   struct stat status;
   if (fstat(file_, &status) != 0)

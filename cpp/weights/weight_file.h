@@ -16,7 +16,7 @@ class WeightFile {
   WeightFile(const WeightFile&) = delete;
   WeightFile& operator=(const WeightFile&) = delete;
 
-  /// When it was opened.
+  /// The size when it was opened.
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
   /// `bytes` bytes from `offset`, at most kBuffer, in memory of the calling thread: valid until its next
