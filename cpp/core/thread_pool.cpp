@@ -4,8 +4,10 @@
 #include <exception>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <set>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -122,10 +124,16 @@ struct ThreadPool::State {
     }
   }
 
+  /// Starts up to threads − 1 workers: fewer where the system refuses to start more.
   void start(int threads) {
     stopping = false;
     const uint64_t seen = generation.load();
-    for (int i = 1; i < threads; ++i) workers.emplace_back([this, i, seen] { work(i, seen); });
+    try {
+      workers.reserve(static_cast<size_t>(threads));
+      for (int i = 1; i < threads; ++i) workers.emplace_back([this, i, seen] { work(i, seen); });
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
   }
 
   void stop_workers() {
@@ -164,6 +172,10 @@ void ThreadPool::resize(int threads) {
   if (threads == static_cast<int>(state_->workers.size()) + 1) return;
   state_->stop_workers();
   state_->start(threads);
+  const int started = static_cast<int>(state_->workers.size()) + 1;
+  if (started < threads)
+    throw Error(ErrorCode::out_of_memory, "Could start only " + std::to_string(started) + " of " +
+                                              std::to_string(threads) + " threads");
 }
 
 void ThreadPool::parallel_for(int64_t count, const CancelToken* cancel,

@@ -16,13 +16,15 @@ class ThreadPool {
   /// run on).
   static ThreadPool& shared();
 
+  /// With fewer threads where the system does not start as many.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const;
-  /// Waits for the running work, then changes the number of threads (1…256).
+  /// Waits for the running work, then changes the number of threads (1…256). Error out_of_memory where the
+  /// system starts fewer; the pool then works with those.
   void resize(int threads);
 
   /// Calls task(index, thread) for every index in [0, count), thread in [0, threads()). Blocks until all are

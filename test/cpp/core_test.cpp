@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "cpu/context.h"
+#include "failing_threads.h"
 #include "harness.h"
 #include "cpu/kernels/kernels.h"
 
@@ -92,6 +93,27 @@ void arena() {
 }
 
 void thread_pool() {
+#ifdef ND_TEST_FAILING_THREADS
+  test("core/pool works with the threads that the system starts", [] {
+    failing_threads::after(2);
+    ThreadPool pool(6);
+    if (pool.threads() != 3) return "the pool has " + std::to_string(pool.threads()) + " threads";
+    std::atomic<int> done{0};
+    pool.parallel_for(100, nullptr, [&](int64_t, int) { ++done; });
+    failing_threads::after(0);
+    std::string message;
+    try {
+      pool.resize(4);
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    pool.parallel_for(100, nullptr, [&](int64_t, int) { ++done; });
+    failing_threads::after(-1);
+    if (message != "Could start only 1 of 4 threads") return "message: " + message;
+    pool.resize(4);
+    return done == 200 && pool.threads() == 4 ? std::string() : std::string("work is missing");
+  });
+#endif
   for (int threads : {1, 2, 5}) {
     const std::string n = " threads=" + std::to_string(threads);
     test("core/pool every index once" + n, [=] {
