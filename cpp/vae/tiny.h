@@ -23,7 +23,7 @@ struct TinyVaeConfig {
 
   /// Pixels of the image for each pixel of the latents, along one side.
   int64_t factor() const { return int64_t{1} << (decoder_blocks.size() - 1); }
-  /// Error invalid_argument names the field that cannot be.
+  /// Error invalid_argument names the invalid field.
   void check() const;
 };
 
