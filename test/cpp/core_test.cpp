@@ -42,7 +42,7 @@ std::vector<intptr_t> exercise(Arena& arena, const std::string& seed) {
 }
 
 void arena() {
-  test("core/arena measured and real runs agree", [] {
+  test("core/arena a measured run and a real run use the same offsets", [] {
     Arena arena;
     for (const char* seed : {"a", "b", "c"}) {
       arena.begin_measuring();
@@ -68,7 +68,7 @@ void arena() {
     if (arena.allocate(128) != b) return "the second gap was not reused";
     return "";
   });
-  test("core/arena neighbouring gaps join", [] {
+  test("core/arena neighboring gaps are merged", [] {
     Arena arena;
     arena.begin_measuring();
     const Address a = arena.allocate(64);
@@ -131,7 +131,7 @@ void thread_pool() {
       }
       return std::string();
     });
-    test("core/pool rethrows the exception and goes on" + n, [=] {
+    test("core/pool rethrows an exception and stays usable" + n, [=] {
       ThreadPool pool(threads);
       for (int round = 0; round < 20; ++round) {
         try {
@@ -160,7 +160,7 @@ void thread_pool() {
         return "no Cancelled";
       } catch (const Cancelled&) {
       }
-      if (ran > 90000) return "tasks went on after cancellation";
+      if (ran > 90000) return "tasks ran after cancellation";
       try {
         pool.parallel_for(1, &token, [&](int64_t, int) { ran = -1; });
       } catch (const Cancelled&) {
@@ -180,7 +180,7 @@ void thread_pool() {
           }
         });
       for (auto& caller : callers) caller.join();
-      return total == 4 * 50 * 190 ? "" : "work was lost or done twice";
+      return total == 4 * 50 * 190 ? "" : "tasks were lost or ran twice";
     });
   }
   test("core/pool resize", [] {
@@ -205,7 +205,7 @@ void thread_pool() {
 }
 
 void tables() {
-  test("core/kernels ref is last and names differ", [] {
+  test("core/kernels the reference is last and names are unique", [] {
     int count = 0;
     const cpu::Kernels* const* list = cpu::available_kernels(&count);
     std::set<std::string> names;
@@ -215,7 +215,7 @@ void tables() {
                ? ""
                : "wrong list";
   });
-  test("core/kernels unknown name", [] {
+  test("core/kernels an unknown name is refused", [] {
     // The choice is remembered only once it succeeds, so a refused name can be tried before.
     setenv("NODE_DIFFUSION_KERNELS", "sse9", 1);
     std::string why = "no error";

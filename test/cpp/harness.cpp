@@ -13,7 +13,7 @@ std::string filter;
 bool small_set = false;
 int passed = 0, failed = 0;
 
-// A NaN with a payload that no arithmetic gives: a canary that also poisons whatever reads it.
+// A NaN with a payload that no arithmetic produces: a canary that also poisons every result computed from it.
 constexpr uint32_t kCanary = 0x7fc0dead;
 float canary() {
   float x;

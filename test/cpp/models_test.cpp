@@ -1,5 +1,5 @@
-// Whole models of the fixtures through what a server does to them: load, run, cancel, trim, several at once.
-// Their numbers are compared in test/models; this is about memory and threads, for the sanitizers above all.
+// Whole models as a server uses them: load, run, cancel, trim, several at once. The golden tests compare
+// their results; these tests are about memory and threads, above all under the sanitizers.
 #include <unistd.h>
 
 #include <algorithm>
@@ -102,7 +102,7 @@ template <class Model, class Config>
 void life(const Subject<Model, Config>& subject) {
   const std::string name = std::string("models/") + subject.name;
   const int rounds = small() ? 3 : 20;
-  test(name + " gives the same after trim, cancellation and loading anew", [&] {
+  test(name + " gives the same after trim, cancellation and reloading", [&] {
     std::unique_ptr<Model> model = subject.load();
     std::vector<float> first, out;
     subject.call(*model, nullptr, first);
@@ -116,12 +116,12 @@ void life(const Subject<Model, Config>& subject) {
         [&] {
           if ((trim = !trim)) model->trim();
           subject.call(*model, nullptr, out);
-          return std::string(same(out, first) ? "" : "differs after a call cancelled");
+          return std::string(same(out, first) ? "" : "differs after a cancelled call");
         });
     if (!why.empty()) return why;
     model = subject.load();
     subject.call(*model, nullptr, out);
-    return std::string(same(out, first) ? "" : "loaded anew it differs");
+    return std::string(same(out, first) ? "" : "differs after reloading");
   });
   test(name + " loading can be cancelled", [&] {
     return cancel_everywhere(
@@ -140,7 +140,7 @@ void life(const Subject<Model, Config>& subject) {
     }
     for (std::thread& thread : threads) thread.join();
     for (const std::vector<float>& out : outs)
-      if (!same(out, alone)) return "it differs from what it is alone";
+      if (!same(out, alone)) return "differs from a single call";
     return "";
   });
   test(name + " in every precision", [&] {
@@ -154,7 +154,8 @@ void life(const Subject<Model, Config>& subject) {
   });
 }
 
-/// Runs `change` on a file of 64 floats after it was opened, then reads it; the error's text, or ''.
+/// Applies `change` to a file of 64 floats after it was opened, then reads it. Returns the error's text, or
+/// ''.
 template <class Change>
 std::string read_after(Change change) {
   const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
@@ -174,7 +175,7 @@ std::string read_after(Change change) {
 }
 
 void files() {
-  // Of a mapping, the same is a SIGBUS, and the end of the process.
+  // With a mapped file the process would die of SIGBUS.
   test("weights/ a file that shrinks after it was opened", [] {
     const std::string message = read_after([](const std::string& path) {
       if (truncate(path.c_str(), 100) != 0) std::abort();
@@ -183,7 +184,7 @@ void files() {
   });
   test("weights/ a file that is deleted after it was opened",
        [] { return read_after([](const std::string& path) { std::remove(path.c_str()); }); });
-  test("weights/ reads what is there, in pieces and in any order", [] {
+  test("weights/ reads in pieces and in any order", [] {
     const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
     const std::vector<float> values = noise("values", 100000);
     std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(values.data()), 400000);
@@ -214,10 +215,10 @@ int64_t resident_bytes() {
 }
 
 void memory() {
-  test("models/ freed weights go back to the system", [] {
+  test("models/ freed weights return to the system", [] {
     const int64_t before = resident_bytes();
-    // glibc keeps blocks of up to the size of the largest one that was freed, behind anything small that
-    // still lives.
+    // glibc keeps freed blocks that are no larger than the largest one freed before, as long as a small block
+    // after them is in use.
     std::free(std::malloc(30 << 20));
     std::vector<std::unique_ptr<char[]>> small;
     WeightTable none;
