@@ -79,6 +79,7 @@ struct ThreadPool::State {
   std::mutex mutex;
   std::condition_variable wake, finished;
   std::vector<std::thread> workers;
+  std::atomic<int> wanted{1};  // threads, from the next parallel_for on
   std::atomic<uint64_t> generation{0};
   bool stopping = false;
   int busy = 0;
@@ -136,6 +137,17 @@ struct ThreadPool::State {
     }
   }
 
+  /// Changes the number of threads to the one wanted, by a caller whose turn it is.
+  void apply_wanted() {
+    const int threads = wanted.load(std::memory_order_relaxed);
+    if (threads == static_cast<int>(workers.size()) + 1) return;
+    stop_workers();
+    start(threads);
+    // Where fewer were started, those are what is wanted: not every call is to try again.
+    int expected = threads;
+    wanted.compare_exchange_strong(expected, static_cast<int>(workers.size()) + 1);
+  }
+
   void stop_workers() {
     {
       std::lock_guard<std::mutex> lock(mutex);
@@ -154,7 +166,8 @@ ThreadPool& ThreadPool::shared() {
 }
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
-  state_->start(threads < 1 ? 1 : threads);
+  state_->wanted = threads < 1 ? 1 : threads;
+  state_->apply_wanted();
 }
 
 ThreadPool::~ThreadPool() {
@@ -162,20 +175,12 @@ ThreadPool::~ThreadPool() {
 }
 
 int ThreadPool::threads() const {
-  std::lock_guard<std::mutex> lock(state_->turn);
-  return static_cast<int>(state_->workers.size()) + 1;
+  return state_->wanted.load(std::memory_order_relaxed);
 }
 
 void ThreadPool::resize(int threads) {
   if (threads < 1 || threads > 256) throw Error(ErrorCode::invalid_argument, "Expected 1 to 256 threads");
-  std::lock_guard<std::mutex> lock(state_->turn);
-  if (threads == static_cast<int>(state_->workers.size()) + 1) return;
-  state_->stop_workers();
-  state_->start(threads);
-  const int started = static_cast<int>(state_->workers.size()) + 1;
-  if (started < threads)
-    throw Error(ErrorCode::out_of_memory, "Could start only " + std::to_string(started) + " of " +
-                                              std::to_string(threads) + " threads");
+  state_->wanted.store(threads, std::memory_order_relaxed);
 }
 
 void ThreadPool::parallel_for(int64_t count, const CancelToken* cancel,
@@ -184,6 +189,7 @@ void ThreadPool::parallel_for(int64_t count, const CancelToken* cancel,
   if (cancel) cancel->check();
   if (count <= 0) return;
   std::lock_guard<std::mutex> turn(s.turn);
+  s.apply_wanted();
   s.task = &task;
   s.cancel = cancel;
   s.count = count;

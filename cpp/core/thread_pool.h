@@ -22,9 +22,10 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
+  /// Threads that compute the next parallel_for. Never waits.
   int threads() const;
-  /// Waits for the running work, then changes the number of threads (1…256). Error out_of_memory where the
-  /// system starts fewer; the pool then works with those.
+  /// Changes the number of threads (1…256) from the next parallel_for on. Never waits. Where the system does
+  /// not start as many, the pool works with fewer.
   void resize(int threads);
 
   /// Calls task(index, thread) for every index in [0, count), thread in [0, threads()). Blocks until all are

@@ -5,6 +5,7 @@
 
 #include "core/arena.h"
 #include "core/error.h"
+#include "core/executor.h"
 #include "core/thread_pool.h"
 #include "cpu/context.h"
 #include "failing_threads.h"
@@ -101,17 +102,14 @@ void thread_pool() {
     std::atomic<int> done{0};
     pool.parallel_for(100, nullptr, [&](int64_t, int) { ++done; });
     failing_threads::after(0);
-    std::string message;
-    try {
-      pool.resize(4);
-    } catch (const Error& error) {
-      message = error.what();
-    }
+    pool.resize(4);
     pool.parallel_for(100, nullptr, [&](int64_t, int) { ++done; });
     failing_threads::after(-1);
-    if (message != "Could start only 1 of 4 threads") return "message: " + message;
+    if (pool.threads() != 1)
+      return "without workers the pool has " + std::to_string(pool.threads()) + " threads";
     pool.resize(4);
-    return done == 200 && pool.threads() == 4 ? std::string() : std::string("work is missing");
+    pool.parallel_for(100, nullptr, [&](int64_t, int) { ++done; });
+    return done == 300 && pool.threads() == 4 ? std::string() : std::string("work is missing");
   });
 #endif
   for (int threads : {1, 2, 5}) {
@@ -183,6 +181,22 @@ void thread_pool() {
       return total == 4 * 50 * 190 ? "" : "tasks were lost or ran twice";
     });
   }
+  test("core/pool threads() and resize() do not wait for running work", [] {
+    ThreadPool pool(2);
+    std::atomic<bool> running{false}, asked{false};
+    std::thread caller([&] {
+      pool.parallel_for(2, nullptr, [&](int64_t, int) {
+        running = true;
+        while (!asked) std::this_thread::yield();
+      });
+    });
+    while (!running) std::this_thread::yield();
+    pool.resize(3);  // would wait for ever
+    const int threads = pool.threads();
+    asked = true;
+    caller.join();
+    return threads == 3 ? "" : "threads() does not say what was set";
+  });
   test("core/pool resize", [] {
     ThreadPool pool(1);
     for (int threads : {3, 1, 2, 4}) {
@@ -233,7 +247,54 @@ void tables() {
   });
 }
 
+void executor() {
+  test("core/executor runs calls beside each other, up to its limit", [] {
+    Executor executor(3);
+    std::atomic<int> running{0}, most{0}, done{0};
+    for (int i = 0; i < 20; ++i)
+      executor.submit([&] {
+        const int now = ++running;
+        int seen = most;
+        while (now > seen && !most.compare_exchange_weak(seen, now)) {
+        }
+        // The first three wait for each other: they must run at once.
+        while (done + running < 3) std::this_thread::yield();
+        --running, ++done;
+      });
+    while (done < 20) std::this_thread::yield();
+    if (executor.threads() > 3) return "it has " + std::to_string(executor.threads()) + " threads";
+    return most > 3 ? std::string("more than three at once") : std::string();
+  });
+  test("core/executor finishes its calls before it goes", [] {
+    std::atomic<int> done{0};
+    {
+      Executor executor(2);
+      for (int i = 0; i < 50; ++i) executor.submit([&] { ++done; });
+    }
+    return done == 50 ? "" : "calls were lost";
+  });
+#ifdef ND_TEST_FAILING_THREADS
+  test("core/executor says so where no thread can be started, and works with one", [] {
+    Executor executor(4);
+    std::atomic<int> done{0};
+    failing_threads::after(0);
+    bool refused = false;
+    try {
+      executor.submit([&] { ++done; });
+    } catch (const Error& error) {
+      refused = error.code() == ErrorCode::out_of_memory;
+    }
+    failing_threads::after(1);
+    for (int i = 0; i < 10; ++i) executor.submit([&] { ++done; });
+    failing_threads::after(-1);
+    while (done < 10) std::this_thread::yield();
+    return !refused ? "no error" : executor.threads() == 1 ? "" : "more threads than the system started";
+  });
+#endif
+}
+
 const Register suite([] {
+  executor();
   arena();
   thread_pool();
   tables();
