@@ -297,11 +297,11 @@ export class DiffusionPipeline {
   }
 
   #trim(): void {
-    for (const part of this.#components()) part?.trim()
+    for (const part of this.#components()) part.trim()
   }
 
   #components() {
-    return [this.#textEncoder, this.unet, this.vae, this.tinyVae]
+    return [this.#textEncoder, this.unet, this.vae, this.tinyVae].filter((part) => part !== undefined)
   }
 
   /**
@@ -313,7 +313,7 @@ export class DiffusionPipeline {
       const reason = new DiffusionError('DISPOSED', 'This pipeline was disposed of')
       this.#closing.abort(reason)
       await this.#line.close(reason)
-      await Promise.all(this.#components().map((part) => part?.dispose()))
+      await Promise.all(this.#components().map((part) => part.dispose()))
     })()
     return this.#disposing
   }
