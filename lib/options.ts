@@ -379,7 +379,7 @@ function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler
   }
   const scheduler = value as Scheduler
   for (const method of ['scaleModelInput', 'step', 'addNoise'] as const) {
-    checkFunction(scheduler[method], `${path}.${method}`)
+    checkFunction((value as Record<string, unknown>)[method], `${path}.${method}`)
   }
   checkNumber(scheduler.initNoiseSigma, `${path}.initNoiseSigma`, 0, Number.MAX_VALUE)
   if (scheduler.order !== undefined) checkInteger(scheduler.order, `${path}.order`, 1, 1000)
