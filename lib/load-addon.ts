@@ -9,7 +9,10 @@ export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   for (;;) {
     const file = join(folder, 'package.json')
-    if (existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).name === 'node-diffusion') return folder
+    if (existsSync(file)) {
+      const { name } = JSON.parse(readFileSync(file, 'utf8')) as { name?: unknown }
+      if (name === 'node-diffusion') return folder
+    }
     const parent = dirname(folder)
     if (parent === folder) throw new Error(`no package.json of node-diffusion above ${import.meta.url}`)
     folder = parent
