@@ -373,7 +373,7 @@ function checkImage(value: unknown, path: string): ImageInput {
 }
 
 function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler {
-  if (typeof value === 'string') return checkOneOf(value, path, schedulerNames as readonly SchedulerName[])
+  if (typeof value === 'string') return checkOneOf(value, path, schedulerNames)
   if (typeof value !== 'object' || value === null) {
     throw new TypeError(expectation(`one of ${schedulerNames.join(', ')}, or a Scheduler`, path, value))
   }

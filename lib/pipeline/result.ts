@@ -67,7 +67,7 @@ export function imageMetadata(
       scheduler: name,
       guidanceScale: request.guidanceScale,
       // A bigint is written in full; the field's type says number for those who read it.
-      seed: request.seeds[i] as number,
+      seed: request.seeds[i],
       width: request.width,
       height: request.height,
       model: parts.name,

@@ -127,7 +127,7 @@ function convert(
   count: number,
   signal: AbortSignal | undefined,
 ): Promise<ConvertedRows> {
-  const one = { files: [source.files[entry.file]!], tensors: [{ ...entry, file: 0 }] }
+  const one = { files: [source.files[entry.file]], tensors: [{ ...entry, file: 0 }] }
   return cancellable(signal, (cancel) => native().convertRows(one, type, channelsLast, first, count, cancel))
 }
 
