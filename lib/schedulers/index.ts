@@ -31,8 +31,8 @@ export type { SchedulerOptions } from './options.js'
 export type { SigmaSpacing, Spacing } from './sigmas.js'
 export { trainingSchedule, type TrainingSchedule } from './training-schedule.js'
 
-type TimestepMethod = 'ddpm' | 'ddim' | 'plms' | 'pndm' | 'lcm'
-type SigmaMethod =
+export type TimestepMethod = 'ddpm' | 'ddim' | 'plms' | 'pndm' | 'lcm'
+export type SigmaMethod =
   | 'euler'
   | 'euler-a'
   | 'heun'
