@@ -12,7 +12,7 @@ export interface UnetInput {
   latents: Tensor
   /** One timestep for all rows, or one for each: 0…999, fractions allowed. */
   timestep: number | ArrayLike<number>
-  /** [n, length, contextWidth]: what the cross-attention looks at. */
+  /** What the cross-attention looks at: [n, length, contextWidth]. */
   context: Tensor
   /** Share of the tokens that self-attention leaves out where the resolution is highest, 0…0.75. Default: 0. */
   tokenMerging?: number
