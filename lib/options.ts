@@ -19,7 +19,7 @@ import {
   checkTensor,
   expectation,
 } from './check.js'
-import { Image } from './image/index.js'
+import { Image, type ImageSource } from './image/index.js'
 import type { Precision } from './native.js'
 import { checkTiling, type TilingOption } from './pipeline/tiling.js'
 import type { StepEvent } from './pipeline/step.js'
@@ -59,7 +59,7 @@ export function checkPrecision(value: unknown): Precision | undefined {
 }
 
 /** An image as generate() takes it: a path, an encoded file's bytes, an Image, or a tensor [n, 3, h, w] in −1…1. */
-export type ImageInput = string | Uint8Array | Image | Tensor
+export type ImageInput = ImageSource | Tensor
 
 /** What to draw and how. Only `prompt` (or `promptEmbeds`) is needed. */
 export interface GenerateOptions extends AccelerationOptions {
