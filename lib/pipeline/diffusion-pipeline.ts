@@ -1,7 +1,7 @@
 import { basename, join } from 'node:path'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { packageRoot } from '../load-addon.js'
+import { packageRoot } from '../package-root.js'
 import { native } from '../native.js'
 import {
   checkGenerateOptions,

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { checkNumber, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { packageRoot } from '../load-addon.js'
+import { packageRoot } from '../package-root.js'
 import { native, type NativeVae } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
