@@ -1,7 +1,6 @@
 /** Sampling methods by name. */
 import { closest } from '../spelling.js'
-import type { Scheduler } from '../types.js'
-import type { ScheduleDescription } from '../weights/model-description.js'
+import type { ScheduleDescription, Scheduler } from '../types.js'
 import type { SchedulerBase } from './base.js'
 import { DdimScheduler } from './ddim.js'
 import { DdpmScheduler } from './ddpm.js'

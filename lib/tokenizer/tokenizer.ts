@@ -1,5 +1,5 @@
 import { DiffusionError } from '../errors.js'
-import type { TokenizerDescription } from '../weights/model-description.js'
+import type { TokenizerDescription } from '../types.js'
 import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
 import { clipTokenizerJson } from './tokenizer-json.js'
 
