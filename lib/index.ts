@@ -14,11 +14,11 @@
  */
 export { DiffusionPipeline, modelInTheBox, type ModelInfo } from './pipeline/diffusion-pipeline.js'
 export type { GenerateResult, Timings } from './pipeline/result.js'
-export type { StepEvent } from './pipeline/step.js'
+export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
 export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
 export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
-export type { TilingOption } from './pipeline/tiling.js'
+export type { TilingOption } from './tiling.js'
 
 export { AutoencoderKL, type ImageModelOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'

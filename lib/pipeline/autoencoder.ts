@@ -8,7 +8,7 @@ import { checkPrecision, type LoadOptions } from '../options.js'
 import { openModel } from '../weights/index.js'
 import { abandonable, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
-import { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'
+import { bytesAllowed, checkTiling, type TilingOption } from '../tiling.js'
 
 /** A call that can work band by band. */
 export interface TiledCallOptions extends CallOptions {

@@ -27,7 +27,7 @@ import { chooseStreams, workingMemory, type MemoryNeeded } from './memory-plan.j
 import type { GenerateResult } from './result.js'
 import type { Parts } from './parts.js'
 import { run } from './run.js'
-import type { StepEvent } from './step.js'
+import type { StepEvent } from '../step-event.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
