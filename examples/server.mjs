@@ -8,22 +8,25 @@ import { DiffusionPipeline } from 'node-diffusion'
 const pipe = await DiffusionPipeline.load(process.argv[2])
 const longestLine = 20
 
-const server = createServer(async (request, response) => {
+async function answer(request, response) {
   const prompt = new URL(request.url, 'http://localhost').searchParams.get('prompt')
   if (!prompt) return response.writeHead(400).end('prompt is missing\n')
   if (pipe.waiting >= longestLine) return response.writeHead(503, { 'retry-after': '30' }).end()
   const hungUp = new AbortController()
   response.on('close', () => hungUp.abort())
-  try {
-    const { images } = await pipe.generate({ prompt, signal: hungUp.signal })
-    response.writeHead(200, { 'content-type': 'image/png' }).end(await images[0].toBuffer('png'))
-  } catch (error) {
-    if (!hungUp.signal.aborted) response.writeHead(500).end(`${error.message}\n`)
-  }
+  const { images } = await pipe.generate({ prompt, signal: hungUp.signal })
+  const png = await images[0].toBuffer('png')
+  response.writeHead(200, { 'content-type': 'image/png' }).end(png)
+}
+
+const server = createServer((request, response) => {
+  answer(request, response).catch((error) => {
+    if (!response.destroyed) response.writeHead(500).end(`${error.message}\n`)
+  })
 })
 server.listen(3000, () => console.log('http://localhost:3000/?prompt=noto+pizza'))
 
-process.once('SIGTERM', async () => {
+process.once('SIGTERM', () => {
   server.close()
-  await pipe.dispose()
+  void pipe.dispose()
 })

@@ -3,7 +3,7 @@
  * it is the caller's turn, to the function that ends it. Whoever waits can leave (`signal`), and close() sends all away.
  */
 export class Line {
-  #waiting: { serve: () => void; leave: (reason: unknown) => void }[] = []
+  readonly #waiting: { serve: () => void; leave: (reason: unknown) => void }[] = []
   #busy = false
   #closed?: { reason: unknown }
   #idle?: () => void

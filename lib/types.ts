@@ -12,6 +12,35 @@ export interface Random {
 
 export type PredictionType = 'epsilon' | 'v_prediction' | 'sample'
 
+/** The training schedule, and how the model's authors sample from it (fields of diffusers' scheduler_config.json). */
+export interface ScheduleDescription {
+  /** diffusers' class name, where the model names one: 'PNDMScheduler', … */
+  className?: string
+  trainTimesteps: number
+  betaStart: number
+  betaEnd: number
+  betaSchedule: 'linear' | 'scaled_linear' | 'squaredcos_cap_v2'
+  trainedBetas?: number[]
+  predictionType: PredictionType
+  timestepSpacing?: 'leading' | 'linspace' | 'trailing'
+  stepsOffset: number
+  setAlphaToOne: boolean
+  rescaleBetasZeroSnr: boolean
+  clipSample: boolean
+}
+
+/** A tokenizer; where it has no texts, and where there is null in its place, the built-in CLIP vocabulary is meant. */
+export interface TokenizerDescription {
+  /** vocab.json and merges.txt, or a whole tokenizer.json. */
+  vocab?: string
+  merges?: string
+  tokenizerJson?: string
+  /** Length of one chunk, with begin and end tokens (77). */
+  maxLength: number
+  /** Token that fills a chunk up: '<|endoftext|>' (SD 1), '!' (SD 2). */
+  padToken: string
+}
+
 /**
  * What a denoising loop asks of a sampling method. The built-in ones live in `schedulers/`, one file each; any object
  * of this form can be passed as `scheduler`. A scheduler is made for one run (one number of steps) and may keep state

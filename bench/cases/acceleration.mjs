@@ -94,7 +94,11 @@ export async function forwards({ model, precision, repeat, size }) {
 export async function pictures() {
   const { DiffusionPipeline } = await library()
   const pipe = await DiffusionPipeline.load()
-  const acceleration = Object.keys(settings).map((name) => ({ name, denoise: 0, psnr: [] }))
+  const acceleration = Object.keys(settings).map((name) => ({
+    name,
+    denoise: 0,
+    psnr: /** @type {number[]} */ ([]),
+  }))
   let off = 0
   // All options of a prompt in turn, for the same reason.
   for (const [i, prompt] of prompts.entries()) {

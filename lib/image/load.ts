@@ -5,7 +5,7 @@ import type { Tensor } from '../types.js'
 import { Image } from './image.js'
 
 /** A path, the bytes of a file in any format that sharp reads, or a picture in memory. */
-export type ImageInput = string | Uint8Array | Image
+export type ImageSource = string | Uint8Array | Image
 
 /** Size to bring a picture to; without it, its own. */
 export interface ImageSize {
@@ -19,7 +19,7 @@ export interface ImageSize {
  *
  * @throws {DiffusionError} IO: it cannot be read
  */
-export async function toTensor(input: ImageInput, size?: ImageSize): Promise<Tensor> {
+export async function toTensor(input: ImageSource, size?: ImageSize): Promise<Tensor> {
   const { data, width, height } = await readPixels(input, size, { background: '#ffffff', grey: false })
   const plane = width * height
   const tensor = new Float32Array(plane * 3)
@@ -58,7 +58,7 @@ export interface Mask {
  * @throws {DiffusionError} IO: it cannot be read
  * @throws {RangeError} the size is not a multiple of `factor`
  */
-export async function loadMask(input: ImageInput, size: ImageSize, factor = 8): Promise<Mask> {
+export async function loadMask(input: ImageSource, size: ImageSize, factor = 8): Promise<Mask> {
   if (size.width % factor !== 0 || size.height % factor !== 0) {
     throw new RangeError(
       `Expected a mask whose sides are multiples of ${factor} but received ${size.width}×${size.height}`,
@@ -80,7 +80,7 @@ export async function loadMask(input: ImageInput, size: ImageSize, factor = 8): 
 }
 
 async function readPixels(
-  input: ImageInput,
+  input: ImageSource,
   size: ImageSize | undefined,
   { background, grey }: { background: string; grey: boolean },
 ): Promise<{ data: Uint8Array; width: number; height: number }> {

@@ -1,13 +1,14 @@
 import { checkObject, checkSignal, checkTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
+import { cancellable } from '../native-call.js'
 import { native, type NativeImageCoder, type NativeVae, type VaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { checkPrecision, type LoadOptions } from '../options.js'
 import { openModel } from '../weights/index.js'
-import { abandonable, cancellable, Component, type CallOptions } from './component.js'
+import { abandonable, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
-import { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'
+import { bytesAllowed, checkTiling, type TilingOption } from '../tiling.js'
 
 /** A call that can work band by band. */
 export interface TiledCallOptions extends CallOptions {

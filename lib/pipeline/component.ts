@@ -1,6 +1,7 @@
-import { DiffusionError, type DiffusionErrorCode } from '../errors.js'
+import { DiffusionError } from '../errors.js'
+import { cancellable } from '../native-call.js'
+import type { CancelToken } from '../native.js'
 import { Line } from '../queue.js'
-import { native, type CancelToken } from '../native.js'
 
 /** What every computing call of a component takes. */
 export interface CallOptions {
@@ -13,38 +14,6 @@ interface NativeModel {
   readonly weightBytes: number
   trim(): void
   dispose(): void
-}
-
-const codes: readonly string[] = [
-  'MODEL_NOT_FOUND', 'MODEL_FORMAT', 'MODEL_SHAPE', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY', 'DISPOSED', 'IO',
-  'NATIVE_UNAVAILABLE',
-] satisfies DiffusionErrorCode[] // prettier-ignore
-
-/** The engine's errors carry a code: they become ours. TypeError and RangeError stay what they are. */
-function toDiffusionError(error: unknown): unknown {
-  const { code, message } = (error ?? {}) as { code?: string; message?: string }
-  if (error instanceof DiffusionError || typeof code !== 'string' || !codes.includes(code)) return error
-  return new DiffusionError(code as DiffusionErrorCode, message ?? code, { cause: error })
-}
-
-/** Runs one native call that a signal can cancel. */
-export async function cancellable<T>(
-  signal: AbortSignal | undefined,
-  start: (cancel: CancelToken) => Promise<T>,
-): Promise<T> {
-  signal?.throwIfAborted()
-  const token = new (native().CancelToken)()
-  const onAbort = () => token.cancel()
-  signal?.addEventListener('abort', onAbort, { once: true })
-  try {
-    return await start(token)
-  } catch (error) {
-    // Whatever the call failed with after the abort, the abort is why.
-    if (signal?.aborted) throw signal.reason
-    throw toDiffusionError(error)
-  } finally {
-    signal?.removeEventListener('abort', onAbort)
-  }
 }
 
 /**

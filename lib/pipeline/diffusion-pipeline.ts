@@ -1,7 +1,7 @@
 import { basename, join } from 'node:path'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { packageRoot } from '../load-addon.js'
+import { packageRoot } from '../package-root.js'
 import { native } from '../native.js'
 import {
   checkGenerateOptions,
@@ -25,8 +25,9 @@ import { AutoencoderKL } from './autoencoder.js'
 import { abandonable, joinSignals } from './component.js'
 import { chooseStreams, workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
-import { run, type Parts } from './run.js'
-import type { StepEvent } from './step.js'
+import type { Parts } from './parts.js'
+import { run } from './run.js'
+import type { StepEvent } from '../step-event.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
@@ -297,11 +298,11 @@ export class DiffusionPipeline {
   }
 
   #trim(): void {
-    for (const part of this.#components()) part?.trim()
+    for (const part of this.#components()) part.trim()
   }
 
   #components() {
-    return [this.#textEncoder, this.unet, this.vae, this.tinyVae]
+    return [this.#textEncoder, this.unet, this.vae, this.tinyVae].filter((part) => part !== undefined)
   }
 
   /**
@@ -313,7 +314,7 @@ export class DiffusionPipeline {
       const reason = new DiffusionError('DISPOSED', 'This pipeline was disposed of')
       this.#closing.abort(reason)
       await this.#line.close(reason)
-      await Promise.all(this.#components().map((part) => part?.dispose()))
+      await Promise.all(this.#components().map((part) => part.dispose()))
     })()
     return this.#disposing
   }

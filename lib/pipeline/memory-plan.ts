@@ -4,7 +4,7 @@ import type { AutoencoderKL } from './autoencoder.js'
 import { isGuided } from './prompt.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
-import type { TilingOption } from './tiling.js'
+import type { TilingOption } from '../tiling.js'
 import type { Unet } from './unet.js'
 
 const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']

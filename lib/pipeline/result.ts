@@ -4,7 +4,7 @@ import type { GenerateRequest } from '../options.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
 import { untaughtWords } from './words.js'
-import type { Parts } from './run.js'
+import type { Parts } from './parts.js'
 
 /** Milliseconds that the parts of a run took, without waiting for its turn. */
 export interface Timings {
@@ -67,7 +67,7 @@ export function imageMetadata(
       scheduler: name,
       guidanceScale: request.guidanceScale,
       // A bigint is written in full; the field's type says number for those who read it.
-      seed: request.seeds[i] as number,
+      seed: request.seeds[i],
       width: request.width,
       height: request.height,
       model: parts.name,

@@ -5,43 +5,25 @@ import { Image } from '../image/index.js'
 import { requireMemory } from '../memory.js'
 import type { GenerateRequest } from '../options.js'
 import { randomForBatch } from '../random/index.js'
-import { createScheduler, type SchedulerName } from '../schedulers/index.js'
-import { Tokenizer } from '../tokenizer/tokenizer.js'
+import { createScheduler } from '../schedulers/index.js'
+import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
-import type { ScheduleDescription } from '../weights/model-description.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { DeepCache } from './deep-cache.js'
 import { guide } from './guidance.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
+import type { Parts } from './parts.js'
 import { loadPicture } from './picture.js'
 import { contextFromEmbeds, encodePrompts, isGuided, tokenizePrompts } from './prompt.js'
 import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
 import { keepOutsideMask, prepareStart } from './start.js'
-import { stepEvent, type StepEvent } from './step.js'
+import { stepEvent } from './step.js'
 import { concatChannels, rows, scale, twice } from './tensors.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
-import type { TextEncoder } from './text-encoder.js'
 import type { Unet } from './unet.js'
 
 /** Timesteps that the UNet is told of ahead: as many as it keeps. */
 const TIMESTEPS_AHEAD = 64
-
-/** The parts of a model that a run works with. */
-export interface Parts {
-  name: string
-  tokenizer: Tokenizer
-  textEncoder?: TextEncoder
-  unet: Unet
-  vae: AutoencoderKL
-  tinyVae?: AutoencoderTiny
-  schedule: ScheduleDescription
-  defaultScheduler: SchedulerName
-  imageSize: number
-  /** Weights and the autoencoder's work give way to memory. */
-  frugal: boolean
-  /** Every word that the model was taught, where that is known. */
-  words?: ReadonlySet<string>
-}
 
 /** One run, step by step; returns the result. */
 export async function* run(

@@ -1,8 +1,9 @@
 import { checkInteger, checkObject, checkSignal, expectation } from '../check.js'
+import { cancellable } from '../native-call.js'
 import { native, type NativeTextEncoder, type TextEncoderConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
-import { cancellable, Component, type CallOptions } from './component.js'
+import { Component, type CallOptions } from './component.js'
 
 type Description = NonNullable<ModelDescription['textEncoder']>
 

@@ -1,5 +1,6 @@
 import { checkTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
+import { cancellable } from '../native-call.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import { openModel } from '../weights/index.js'
@@ -10,7 +11,7 @@ import {
   type ImageModelOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { abandonable, cancellable } from './component.js'
+import { abandonable } from './component.js'
 
 /**
  * A tiny autoencoder (TAESD): it stands in for the large one at a fraction of its time, with a little less detail. Its

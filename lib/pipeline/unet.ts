@@ -1,9 +1,10 @@
 import { checkTokenMerging } from '../acceleration.js'
 import { checkInteger, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
+import { cancellable } from '../native-call.js'
 import { native, type NativeUnet, type UnetConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
-import { cancellable, Component, type CallOptions } from './component.js'
+import { Component, type CallOptions } from './component.js'
 import { DeepCache } from './deep-cache.js'
 
 /** What the UNet is asked. */
@@ -12,7 +13,7 @@ export interface UnetInput {
   latents: Tensor
   /** One timestep for all rows, or one for each: 0…999, fractions allowed. */
   timestep: number | ArrayLike<number>
-  /** [n, length, contextWidth]: what the cross-attention looks at. */
+  /** What the cross-attention looks at: [n, length, contextWidth]. */
   context: Tensor
   /** Share of the tokens that self-attention leaves out where the resolution is highest, 0…0.75. Default: 0. */
   tokenMerging?: number

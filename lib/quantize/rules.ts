@@ -7,7 +7,7 @@ export interface Rule {
   /** As it was written, for reports. */
   readonly text: string
   readonly type: TensorType
-  matches(name: string): boolean
+  matches: (name: string) => boolean
 }
 
 export const TENSOR_TYPES = Object.keys(GGML_TYPES) as TensorType[]

@@ -34,7 +34,7 @@ export function addTensor(
   const other = tensors.get(canonical)
   if (other) {
     const names = `tensors ${quote(other.name)} and ${quote(tensor.name)}`
-    throw badFormat(paths[tensor.file]!, `${names} are both ${canonical}: expected one of them`)
+    throw badFormat(paths[tensor.file], `${names} are both ${canonical}: expected one of them`)
   }
   tensors.set(canonical, tensor)
 }
@@ -55,13 +55,13 @@ export function matchLayout(
   for (const [name, shape] of layout) {
     const tensor = tensors.get(name)
     if (!tensor) throw badFormat(where, `tensor ${name} of shape [${shape}] is missing`)
-    entries.push(entry(files[tensor.file]!, name, shape, tensor))
+    entries.push(entry(files[tensor.file], name, shape, tensor))
   }
   if (strict) {
     for (const [name, tensor] of tensors) {
       if (layout.has(name)) continue
       throw unsupported(
-        files[tensor.file]!,
+        files[tensor.file],
         `tensor ${quote(tensor.name)} is of a part that node-diffusion does not know`,
       )
     }
@@ -87,7 +87,7 @@ function entry(path: string, name: string, shape: number[], tensor: StoredTensor
   }
   const { file, offset, bytes } = tensor
   // A 1×1 kernel is stored the same way in both orders.
-  const channelsLast = tensor.channelsLast === true && shape.length === 4 && shape[2]! * shape[3]! > 1
+  const channelsLast = tensor.channelsLast === true && shape.length === 4 && shape[2] * shape[3] > 1
   return { name, type, shape, file, offset, bytes, ...(channelsLast ? { channelsLast } : {}) }
 }
 

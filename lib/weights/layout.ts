@@ -9,7 +9,7 @@ class Builder {
   /** A linear layer or convolution: shape of the weight, then a bias of its first dimension. */
   affine(name: string, shape: number[], bias = true): void {
     this.layout.set(`${name}.weight`, shape)
-    if (bias) this.layout.set(`${name}.bias`, [shape[0]!])
+    if (bias) this.layout.set(`${name}.bias`, [shape[0]])
   }
 
   norm(name: string, channels: number): void {
@@ -40,22 +40,22 @@ export function unetLayout(config: UnetConfig): Layout {
   const b = new Builder()
   const channels = config.blockChannels
   const levels = channels.length
-  const time = 4 * channels[0]!
+  const time = 4 * channels[0]
 
-  b.conv('conv_in', config.inChannels, channels[0]!)
-  b.linear('time_embedding.linear_1', channels[0]!, time)
+  b.conv('conv_in', config.inChannels, channels[0])
+  b.linear('time_embedding.linear_1', channels[0], time)
   b.linear('time_embedding.linear_2', time, time)
 
   // Channels that the way down leaves for the way up, which takes them from the back.
-  const skips = [channels[0]!]
-  let width = channels[0]!
+  const skips = [channels[0]]
+  let width = channels[0]
   for (let level = 0; level < levels; level++) {
     const prefix = `down_blocks.${level}`
-    for (let i = 0; i < config.layersPerBlock[level]!; i++) {
-      b.resnet(`${prefix}.resnets.${i}`, width, channels[level]!, time)
+    for (let i = 0; i < config.layersPerBlock[level]; i++) {
+      b.resnet(`${prefix}.resnets.${i}`, width, channels[level], time)
       width = channels[level]!
       skips.push(width)
-      attention(b, `${prefix}.attentions.${i}`, width, config.downTransformerDepth[level]!, config)
+      attention(b, `${prefix}.attentions.${i}`, width, config.downTransformerDepth[level], config)
     }
     if (level + 1 < levels) {
       b.conv(`${prefix}.downsamplers.0.conv`, width, width)
@@ -73,10 +73,10 @@ export function unetLayout(config: UnetConfig): Layout {
   for (let block = 0; block < levels; block++) {
     const level = levels - 1 - block
     const prefix = `up_blocks.${block}`
-    for (let i = 0; i <= config.layersPerBlock[level]!; i++) {
-      b.resnet(`${prefix}.resnets.${i}`, width + skips.pop()!, channels[level]!, time)
+    for (let i = 0; i <= config.layersPerBlock[level]; i++) {
+      b.resnet(`${prefix}.resnets.${i}`, width + skips.pop()!, channels[level], time)
       width = channels[level]!
-      attention(b, `${prefix}.attentions.${i}`, width, config.upTransformerDepth[level]!, config)
+      attention(b, `${prefix}.attentions.${i}`, width, config.upTransformerDepth[level], config)
     }
     if (level > 0) b.conv(`${prefix}.upsamplers.0.conv`, width, width)
   }
@@ -119,7 +119,7 @@ export function vaeLayout(config: VaeConfig): Layout {
   const { latentChannels: latent, codebook } = config
 
   const middle = (side: string) => {
-    const width = channels[last]!
+    const width = channels[last]
     b.resnet(`${side}.mid_block.resnets.0`, width, width)
     b.resnet(`${side}.mid_block.resnets.1`, width, width)
     if (!config.midAttention) return
@@ -129,12 +129,12 @@ export function vaeLayout(config: VaeConfig): Layout {
     }
   }
 
-  b.conv('encoder.conv_in', config.inChannels, channels[0]!)
-  let width = channels[0]!
+  b.conv('encoder.conv_in', config.inChannels, channels[0])
+  let width = channels[0]
   for (let level = 0; level <= last; level++) {
     const prefix = `encoder.down_blocks.${level}`
     for (let i = 0; i < config.layersPerBlock; i++) {
-      b.resnet(`${prefix}.resnets.${i}`, width, channels[level]!)
+      b.resnet(`${prefix}.resnets.${i}`, width, channels[level])
       width = channels[level]!
     }
     if (level < last) b.conv(`${prefix}.downsamplers.0.conv`, width, width)
@@ -156,7 +156,7 @@ export function vaeLayout(config: VaeConfig): Layout {
     const level = last - block
     const prefix = `decoder.up_blocks.${block}`
     for (let i = 0; i <= config.layersPerBlock; i++) {
-      b.resnet(`${prefix}.resnets.${i}`, width, channels[level]!)
+      b.resnet(`${prefix}.resnets.${i}`, width, channels[level])
       width = channels[level]!
     }
     if (level > 0) b.conv(`${prefix}.upsamplers.0.conv`, width, width)

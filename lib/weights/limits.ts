@@ -22,8 +22,8 @@ export function unetMismatch(c: UnetConfig): string | undefined {
     }
     const last = i === c.blockChannels.length - 1
     const attends =
-      c.downTransformerDepth[i]! > 0 || c.upTransformerDepth[i]! > 0 || (last && c.midTransformerDepth > 0)
-    if (attends && channels % c.heads[i]! !== 0) {
+      c.downTransformerDepth[i] > 0 || c.upTransformerDepth[i] > 0 || (last && c.midTransformerDepth > 0)
+    if (attends && channels % c.heads[i] !== 0) {
       return `expected ${c.heads[i]} heads to divide the ${channels} channels of level ${i}`
     }
   }

@@ -1,39 +1,12 @@
 import type { ModelSource, TextEncoderConfig, TinyVaeConfig, UnetConfig, VaeConfig } from '../native.js'
-import type { PredictionType } from '../types.js'
+import type { ScheduleDescription, TokenizerDescription } from '../types.js'
+
+export type { ScheduleDescription, TokenizerDescription }
 
 /** What a stored component is and where its weights lie. */
 export interface ComponentDescription<Config> {
   config: Config
   source: ModelSource
-}
-
-/** The training schedule, and how the model's authors sample from it (fields of diffusers' scheduler_config.json). */
-export interface ScheduleDescription {
-  /** diffusers' class name, where the model names one: 'PNDMScheduler', … */
-  className?: string
-  trainTimesteps: number
-  betaStart: number
-  betaEnd: number
-  betaSchedule: 'linear' | 'scaled_linear' | 'squaredcos_cap_v2'
-  trainedBetas?: number[]
-  predictionType: PredictionType
-  timestepSpacing?: 'leading' | 'linspace' | 'trailing'
-  stepsOffset: number
-  setAlphaToOne: boolean
-  rescaleBetasZeroSnr: boolean
-  clipSample: boolean
-}
-
-/** A tokenizer; where it has no texts, and where there is null in its place, the built-in CLIP vocabulary is meant. */
-export interface TokenizerDescription {
-  /** vocab.json and merges.txt, or a whole tokenizer.json. */
-  vocab?: string
-  merges?: string
-  tokenizerJson?: string
-  /** Length of one chunk, with begin and end tokens (77). */
-  maxLength: number
-  /** Token that fills a chunk up: '<|endoftext|>' (SD 1), '!' (SD 2). */
-  padToken: string
 }
 
 /** Everything that a model's files say, before any weight is read. */

@@ -100,8 +100,9 @@ for (const [file, content] of [
     JSON.stringify({ size: SIZE, styles: SETS.map(({ style }) => style), subjects }, null, 1),
   ],
 ]) {
-  writeFileSync(join(out, `${file}.tmp`), content)
-  renameSync(join(out, `${file}.tmp`), join(out, file))
+  const target = join(out, String(file))
+  writeFileSync(`${target}.tmp`, content)
+  renameSync(`${target}.tmp`, target)
 }
 console.log(
   `${subjects.length} subjects × ${SETS.length} styles, ${subjects.filter((s) => s.keywords.length).length} with keywords → ${out}`,

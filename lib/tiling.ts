@@ -1,4 +1,4 @@
-import { checkInteger, checkObject } from '../check.js'
+import { checkInteger, checkObject } from './check.js'
 
 /** Working memory that decoding or encoding may take before it goes band by band on its own accord. */
 const COMFORTABLE_BYTES = 700e6
