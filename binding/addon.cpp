@@ -7,7 +7,7 @@
 #include "core/thread_pool.h"
 #include "deep_features.h"
 #include "failure.h"
-#include "cpu/kernels/kernels.h"
+#include "cpu/cpu_info.h"
 #include "models.h"
 #include "nn/profile.h"
 
@@ -41,14 +41,11 @@ std::vector<const char*> cpu_features() {
 
 Napi::Value cpu(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    int count = 0;
-    const nd::cpu::Kernels* const* tables = nd::cpu::available_kernels(&count);
-    std::vector<const char*> names;
-    for (int i = 0; i < count; ++i) names.push_back(tables[i]->name);
+    const nd::cpu::CpuInfo cpu = nd::cpu::cpu_info();
     Napi::Object result = Napi::Object::New(info.Env());
     result.Set("features", to_array(info.Env(), cpu_features()));
-    result.Set("kernels", to_array(info.Env(), names));
-    result.Set("kernel", nd::cpu::best_kernels().name);
+    result.Set("kernels", to_array(info.Env(), cpu.kernels));
+    result.Set("kernel", cpu.kernel);
     result.Set("threads", nd::ThreadPool::shared().threads());
     result.Set("physicalCores", nd::physical_cores());
     return result;

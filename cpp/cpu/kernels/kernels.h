@@ -10,8 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/float_decoders.h"
 #include "nn/compute.h"
-#include "weights/tensor_type.h"
 
 namespace nd::cpu {
 

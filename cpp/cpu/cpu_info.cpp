@@ -1,0 +1,16 @@
+#include "cpu/cpu_info.h"
+
+#include "cpu/kernels/kernels.h"
+
+namespace nd::cpu {
+
+CpuInfo cpu_info() {
+  CpuInfo info;
+  int count = 0;
+  const Kernels* const* tables = available_kernels(&count);
+  for (int i = 0; i < count; ++i) info.kernels.push_back(tables[i]->name);
+  info.kernel = best_kernels().name;
+  return info;
+}
+
+}  // namespace nd::cpu
