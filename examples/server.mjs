@@ -1,6 +1,6 @@
 /**
  * A server that keeps one model in memory: `node examples/server.mjs`, then http://localhost:3000/?prompt=noto+pizza
- * Callers are served in order; whoever hangs up is taken out of the line, or stops the run that was theirs.
+ * Requests are served in order. A client that hangs up leaves the queue, or stops its run.
  */
 import { createServer } from 'node:http'
 import { DiffusionPipeline } from 'node-diffusion'

@@ -1,7 +1,7 @@
 /**
- * A picture as 256 whole numbers and back: `node examples/vq-codes.mjs "a red apple"`.
+ * Turns a picture into 256 whole numbers and back: `node examples/vq-codes.mjs "a red apple"`.
  *
- * The VQ-VAE in the box cuts 64×64 pixels into 16×16 places and gives each the nearest of 1,024 learned vectors.
+ * The bundled VQ-VAE encodes 64×64 pixels as 16×16 vectors, and replaces each by the nearest of 1,024 learned ones.
  */
 import sharp from 'sharp'
 import { DiffusionPipeline, Image, imageToTensor, VqModel } from 'node-diffusion'
@@ -19,5 +19,5 @@ await sharp(await images[0].toBuffer('png'))
   .extend({ right: restored.width })
   .composite([{ input: await restored.toBuffer('png'), left: images[0].width, top: 0 }])
   .toFile('vq-codes.png')
-console.log('vq-codes.png: the picture, and what is left of it after 320 bytes of codes')
+console.log('vq-codes.png: the picture, and what the VQ-VAE restores from 320 bytes of codes')
 await Promise.all([pipe.dispose(), vq.dispose()])
