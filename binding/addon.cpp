@@ -79,16 +79,15 @@ Napi::Value profile(const Napi::CallbackInfo& info) {
   });
 }
 
-// Node waits for running work when an environment ends. A call that nobody can wait for any more should not
-// keep process.exit() waiting for a minute. Cleanup hooks would come too late: they run after that wait.
-void cancel_on_exit(Napi::Env env, std::shared_ptr<RunningCalls> running) {
+// process.exit() ends the process without ending the main thread's environment, and so without waiting for
+// its calls: they are told to stop all the same, so that they do not compete with what the process still
+// does.
+void cancel_on_exit(Napi::Env env, const std::shared_ptr<Calls>& calls) {
   const Napi::Value process = env.Global().Get("process");
   if (!process.IsObject()) return;
   const Napi::Value once = process.As<Napi::Object>().Get("once");
   if (!once.IsFunction()) return;
-  const auto listener = Napi::Function::New(env, [running](const Napi::CallbackInfo&) {
-    for (const auto& token : *running) token->cancel();
-  });
+  const auto listener = Napi::Function::New(env, [calls](const Napi::CallbackInfo&) { calls->cancel_all(); });
   once.As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), listener});
 }
 
@@ -106,7 +105,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(env.Global().Get("Float32Array").As<Napi::Function>(), addon->float32_array);
   define(env.Global().Get("Int32Array").As<Napi::Function>(), addon->int32_array);
   define(env.Global().Get("Uint8Array").As<Napi::Function>(), addon->uint8_array);
-  cancel_on_exit(env, addon->running);
+  addon->calls = Calls::create(env);
+  cancel_on_exit(env, addon->calls);
 
   exports.Set("CancelToken", define(CancelTokenWrap::define(env), addon->cancel_token));
   exports.Set("DeepFeatures", define(DeepFeaturesWrap::define(env), addon->deep_features));

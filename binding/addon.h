@@ -2,22 +2,18 @@
 // globals: the process shares the engine's thread pool and nothing else.
 #pragma once
 #include <memory>
-#include <unordered_set>
 
-#include "core/cancel.h"
+#include "calls.h"
 #include "napi_all.h"
 
 namespace nd_binding {
-
-/// The cancellation flags of calls that have not settled. Used on the environment's own thread only.
-using RunningCalls = std::unordered_set<std::shared_ptr<nd::CancelToken>>;
 
 struct Addon {
   Napi::FunctionReference cancel_token, deep_features, text_encoder, unet, vae, tiny_vae;
   /// JavaScript's own constructors, taken before anybody could replace them. They throw where memory is
   /// short; N-API's own functions abort.
   Napi::FunctionReference float32_array, int32_array, uint8_array;
-  std::shared_ptr<RunningCalls> running = std::make_shared<RunningCalls>();
+  std::shared_ptr<Calls> calls;
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 };

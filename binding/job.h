@@ -1,4 +1,4 @@
-// The one asynchronous call: work on a thread of libuv's pool, then a settled promise.
+// The one asynchronous call: work on one of the engine's threads, then a settled promise.
 #pragma once
 #include <functional>
 #include <memory>
@@ -9,9 +9,9 @@
 
 namespace nd_binding {
 
-/// Starts `execute` on a worker thread and returns the promise of what `result` makes of it on the JavaScript
-/// thread. `execute` must not touch JavaScript; what it throws rejects the promise. Both are destroyed on the
-/// JavaScript thread, so they may own references.
+/// Starts `execute` on another thread and returns the promise of what `result` then makes of it on the
+/// JavaScript thread. `execute` must not touch JavaScript; an exception rejects the promise. Both are
+/// destroyed on the JavaScript thread, so they may own references.
 Napi::Promise run_async(Napi::Env env, std::shared_ptr<nd::CancelToken> cancel,
                         std::function<void(const nd::CancelToken&)> execute,
                         std::function<Napi::Value(Napi::Env)> result);

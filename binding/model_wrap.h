@@ -11,6 +11,7 @@
 #include "arguments.h"
 #include "cancel_token.h"
 #include "core/error.h"
+#include "core/executor.h"
 #include "core/memory.h"
 #include "cpu/backend.h"
 #include "failure.h"
@@ -90,7 +91,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
 
   void Finalize(Napi::BasicEnv env) override {
     account(env, -1);
-    held_.reset();
+    release();
   }
 
   /// The promise of a Self around the model that `config` and `source` describe.
@@ -163,11 +164,20 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
   }
   Napi::Value dispose(const Napi::CallbackInfo& info) {
     account(info.Env(), -1);
-    held_.reset();
+    release();
     return info.Env().Undefined();
   }
 
  private:
+  /// Frees the model on another thread, as returning gigabytes to the system takes a while.
+  void release() {
+    if (!held_) return;
+    try {
+      nd::Executor::shared().submit([held = std::exchange(held_, nullptr)]() mutable { held.reset(); });
+    } catch (...) {
+      // Without a thread or memory for that: it was freed here.
+    }
+  }
   /// Tells the garbage collector what this small object really holds.
   void account(Napi::BasicEnv env, int64_t sign) {
     if (held_)
