@@ -4,6 +4,7 @@
 #include "arguments.h"
 #include "cancel_token.h"
 #include "convert.h"
+#include "core/cpu_count.h"
 #include "core/thread_pool.h"
 #include "deep_features.h"
 #include "failure.h"

@@ -2,19 +2,14 @@
 
 #include <condition_variable>
 #include <exception>
-#include <fstream>
 #include <mutex>
 #include <new>
-#include <set>
-#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#ifdef __linux__
-#include <sched.h>
-#endif
+#include "core/cpu_count.h"
 
 namespace nd {
 
@@ -31,35 +26,7 @@ inline void relax() {
 #endif
 }
 
-#ifdef __linux__
-int read_number(const std::string& path) {
-  std::ifstream file(path);
-  int value = -1;
-  file >> value;
-  return file ? value : -1;
-}
-#endif
 }  // namespace
-
-int physical_cores() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    std::set<std::pair<int, int>> cores;
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(cpu, &set)) continue;
-      const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-      const int core = read_number(topology + "core_id");
-      // Where the kernel tells no topology, every logical CPU counts as a core of its own.
-      cores.insert(core < 0 ? std::make_pair(-1, cpu)
-                            : std::make_pair(read_number(topology + "physical_package_id"), core));
-    }
-    if (!cores.empty()) return static_cast<int>(cores.size());
-  }
-#endif
-  const unsigned n = std::thread::hardware_concurrency();
-  return n ? static_cast<int>(n) : 1;
-}
 
 float* thread_scratch(size_t floats, int slot) {
   static thread_local std::vector<float> slots[2];

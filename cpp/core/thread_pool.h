@@ -45,7 +45,4 @@ class ThreadPool {
 float* thread_scratch(size_t floats, int slot = 0);
 constexpr int kPackSlot = 1;  // a matrix that is being packed
 
-/// Physical cores that this process may use, at least 1.
-int physical_cores();
-
 }  // namespace nd

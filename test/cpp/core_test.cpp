@@ -1,9 +1,14 @@
 // Arena and thread pool.
+#include <unistd.h>
+
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <thread>
 
 #include "core/arena.h"
+#include "core/cpu_count.h"
 #include "core/error.h"
 #include "core/executor.h"
 #include "core/thread_pool.h"
@@ -247,6 +252,27 @@ void tables() {
   });
 }
 
+void cpu_count() {
+  test("core/cpu_count reads the quota of a container", [] {
+    const std::string root = "/tmp/node-diffusion-cgroup-" + std::to_string(getpid());
+    const auto with = [&](const char* file, const char* content) {
+      std::filesystem::create_directories(root + "/cpu");
+      std::ofstream(root + file) << content;
+      const double quota = cgroup_quota(root);
+      std::filesystem::remove_all(root);
+      return quota;
+    };
+    if (with("/cpu.max", "150000 100000\n") != 1.5) return "a quota of 1.5 CPUs";
+    if (with("/cpu.max", "max 100000\n") != 0) return "no quota";
+    if (with("/cpu.max", "") != 0) return "an empty file";
+    std::filesystem::create_directories(root + "/cpu");
+    std::ofstream(root + "/cpu/cpu.cfs_period_us") << "50000";
+    if (with("/cpu/cpu.cfs_quota_us", "100000") != 2) return "version 1";
+    if (with("/cpu/cpu.cfs_quota_us", "-1") != 0) return "version 1 without a limit";
+    return cgroup_quota("/nowhere") == 0 && physical_cores() >= 1 ? "" : "no control groups";
+  });
+}
+
 void executor() {
   test("core/executor runs calls beside each other, up to its limit", [] {
     Executor executor(3);
@@ -294,6 +320,7 @@ void executor() {
 }
 
 const Register suite([] {
+  cpu_count();
   executor();
   arena();
   thread_pool();
