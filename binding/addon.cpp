@@ -3,41 +3,26 @@
 
 #include "arguments.h"
 #include "cancel_token.h"
+#include "configs.h"
 #include "convert.h"
 #include "core/cpu_count.h"
 #include "core/thread_pool.h"
+#include "cpu_features.h"
 #include "deep_features.h"
 #include "failure.h"
 #include "cpu/cpu_info.h"
+#include "limits.h"
 #include "models.h"
 #include "nn/profile.h"
 
 namespace nd_binding {
 namespace {
 
-Napi::Array to_array(Napi::Env env, const std::vector<const char*>& strings) {
+template <class Strings>
+Napi::Array to_array(Napi::Env env, const Strings& strings) {
   Napi::Array array = Napi::Array::New(env, strings.size());
   for (uint32_t i = 0; i < strings.size(); ++i) array.Set(i, strings[i]);
   return array;
-}
-
-std::vector<const char*> cpu_features() {
-  std::vector<const char*> names;
-#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("sse4.2")) names.push_back("sse4.2");
-  if (__builtin_cpu_supports("avx")) names.push_back("avx");
-  if (__builtin_cpu_supports("fma")) names.push_back("fma");
-  if (__builtin_cpu_supports("avx2")) names.push_back("avx2");
-  if (__builtin_cpu_supports("avx512f")) names.push_back("avx512f");
-  if (__builtin_cpu_supports("avx512bw")) names.push_back("avx512bw");
-  if (__builtin_cpu_supports("avx512vl")) names.push_back("avx512vl");
-  if (__builtin_cpu_supports("avx512dq")) names.push_back("avx512dq");
-  if (__builtin_cpu_supports("avx512vnni")) names.push_back("avx512vnni");
-#elif defined(__aarch64__)
-  names.push_back("neon");
-#endif
-  return names;
 }
 
 Napi::Value cpu(const Napi::CallbackInfo& info) {
@@ -55,9 +40,16 @@ Napi::Value cpu(const Napi::CallbackInfo& info) {
 
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    nd::ThreadPool::shared().resize(static_cast<int>(to_integer(info[0], "threads", 1, 256)));
+    nd::ThreadPool::shared().resize(static_cast<int>(to_integer(info[0], "threads", 1, Limits::threads)));
     return info.Env().Undefined();
   });
+}
+
+Napi::Object limits(Napi::Env env) {
+  Napi::Object result = Napi::Object::New(env);
+  for (const NamedLimit& limit : kNamedLimits) result.Set(limit.name, static_cast<double>(limit.value));
+  result.Freeze();
+  return result;
 }
 
 constexpr const char* kComputeNames[] = {"f32", "bf16", "int8"};
@@ -114,6 +106,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("cpu", Napi::Function::New(env, cpu, "cpu"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("profile", Napi::Function::New(env, profile, "profile"));
+  exports.Set("limits", limits(env));
+  exports.Set("requiredTensors", Napi::Function::New(env, required_tensors, "requiredTensors"));
   exports.Set("loadTextEncoder", Napi::Function::New(env, TextEncoderWrap::load, "loadTextEncoder"));
   exports.Set("loadUnet", Napi::Function::New(env, UnetWrap::load, "loadUnet"));
   exports.Set("loadVae", Napi::Function::New(env, VaeWrap::load, "loadVae"));

@@ -6,14 +6,13 @@
 #include "core/thread_pool.h"
 #include "failure.h"
 #include "job.h"
+#include "limits.h"
 #include "cpu/backend.h"
 #include "weights/convert.h"
 #include "source.h"
 
 namespace nd_binding {
 namespace {
-
-constexpr int64_t kMaxRows = int64_t{1} << 31;
 
 /// Bytes of the result, from what JavaScript says about the tensor; build() checks that against the file.
 int64_t result_bytes(const Source::Tensor& entry, nd::TensorType type, bool channels_last, int64_t first,
@@ -41,8 +40,8 @@ Napi::Value convert_rows(const Napi::CallbackInfo& info) {
     }
     const nd::TensorType type = nd::tensor_type(to_string(info[1], "type"));
     const bool channels_last = to_boolean(info[2], "channelsLast");
-    const int64_t first = to_integer(info[3], "first", 0, kMaxRows);
-    const int64_t count = to_integer(info[4], "count", 1, kMaxRows);
+    const int64_t first = to_integer(info[3], "first", 0, Limits::dimension);
+    const int64_t count = to_integer(info[4], "count", 1, Limits::dimension);
     auto token = CancelTokenWrap::from(info[5], "cancel");
     const Output<uint8_t> bytes(info.Env(),
                                 result_bytes(source->tensors[0], type, channels_last, first, count));

@@ -17,8 +17,8 @@ Napi::Function DeepFeaturesWrap::define(Napi::Env env) {
   return DefineClass(env, "DeepFeatures", {InstanceMethod("dispose", &DeepFeaturesWrap::dispose)});
 }
 
-std::shared_ptr<nd::DeepFeatures> DeepFeaturesWrap::from(Napi::Value value, const char* name) {
-  if (!is_features(value)) throw TypeFailure{std::string("Expected DeepFeatures for ") + name};
+std::shared_ptr<nd::DeepFeatures> DeepFeaturesWrap::from(Napi::Value value, const std::string& name) {
+  if (!is_features(value)) throw TypeFailure{"Expected DeepFeatures for " + name};
   return Unwrap(value.As<Napi::Object>())->features_;
 }
 

@@ -2,13 +2,10 @@
 
 #include "arguments.h"
 #include "core/error.h"
+#include "limits.h"
 
 namespace nd_binding {
 namespace {
-
-constexpr int64_t kMaxBytes = int64_t{1} << 53;  // what a JavaScript number holds exactly
-constexpr int64_t kMaxDimension = int64_t{1} << 31;
-constexpr int64_t kMaxElements = int64_t{1} << 48;
 
 nd::Precision precision_of(const std::string& text, const std::string& name) {
   if (text == "auto") return nd::Precision::automatic;
@@ -51,17 +48,17 @@ Source Source::read(Napi::Value value, const std::string& name) {
     Tensor tensor;
     tensor.name = entry.string("name");
     tensor.type = entry.string("type");
-    tensor.shape = entry.integers("shape", 0, kMaxDimension);
+    tensor.shape = entry.integers("shape", 0, Limits::dimension, Limits::rank);
     int64_t elements = 1;
     for (int64_t dimension : tensor.shape) {
-      if (dimension > 0 && elements > kMaxElements / dimension) {
+      if (dimension > 0 && elements > Limits::elements / dimension) {
         throw nd::Error(nd::ErrorCode::model_format, "Expected fewer elements in tensor " + tensor.name);
       }
       elements *= dimension;
     }
     tensor.file = static_cast<int>(entry.integer("file", 0, static_cast<int64_t>(source.files.size()) - 1));
-    tensor.offset = static_cast<uint64_t>(entry.integer("offset", 0, kMaxBytes));
-    tensor.bytes = static_cast<uint64_t>(entry.integer("bytes", 0, kMaxBytes));
+    tensor.offset = static_cast<uint64_t>(entry.integer("offset", 0, Limits::bytes));
+    tensor.bytes = static_cast<uint64_t>(entry.integer("bytes", 0, Limits::bytes));
     tensor.channels_last = entry.has("channelsLast") && entry.boolean("channelsLast");
     source.tensors.push_back(std::move(tensor));
   }

@@ -45,19 +45,19 @@ export const accelerationKeys = [
 export const deepCacheDefaults: DeepCacheSetting = { interval: 3, depth: 1 }
 
 /** Three of four tokens: those that no window of 2×2 needs. */
-export const mostTokenMerging = 0.75
+export const maxTokenMerging = 0.75
 
-/** @param mostDepth layers of the UNet's way up but one */
-export function checkAcceleration(options: Record<string, unknown>, mostDepth: number): Acceleration {
+/** @param maxDepth layers of the UNet's way up but one */
+export function checkAcceleration(options: Record<string, unknown>, maxDepth: number): Acceleration {
   return {
     guidanceInterval: checkGuidanceInterval(options.guidanceInterval),
-    deepCache: checkDeepCache(options.deepCache, mostDepth),
+    deepCache: checkDeepCache(options.deepCache, maxDepth),
     tokenMerging: checkTokenMerging(options.tokenMerging),
   }
 }
 
 export function checkTokenMerging(value: unknown): number {
-  return value === undefined ? 0 : checkNumber(value, 'tokenMerging', 0, mostTokenMerging)
+  return value === undefined ? 0 : checkNumber(value, 'tokenMerging', 0, maxTokenMerging)
 }
 
 function checkGuidanceInterval(value: unknown): [number, number] | undefined {
@@ -71,7 +71,7 @@ function checkGuidanceInterval(value: unknown): [number, number] | undefined {
 }
 
 /** Undefined where it is off: an interval of 1 is. */
-function checkDeepCache(value: unknown, mostDepth: number): DeepCacheSetting | undefined {
+function checkDeepCache(value: unknown, maxDepth: number): DeepCacheSetting | undefined {
   if (value === undefined || value === false) return undefined
   const path = 'deepCache'
   if (value !== true && typeof value !== 'object')
@@ -80,7 +80,7 @@ function checkDeepCache(value: unknown, mostDepth: number): DeepCacheSetting | u
     value === true ? {} : checkObject(value, path, ['interval', 'depth'])
   const setting = {
     interval: checkInteger(interval, `${path}.interval`, 1, 1000),
-    depth: checkInteger(depth, `${path}.depth`, 1, mostDepth),
+    depth: checkInteger(depth, `${path}.depth`, 1, maxDepth),
   }
   return setting.interval === 1 ? undefined : setting
 }

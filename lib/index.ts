@@ -12,7 +12,7 @@
  *
  * @packageDocumentation
  */
-export { DiffusionPipeline, modelInTheBox, type ModelInfo } from './pipeline/diffusion-pipeline.js'
+export { DiffusionPipeline, bundledModelPath, type ModelInfo } from './pipeline/diffusion-pipeline.js'
 export type { GenerateResult, Timings } from './pipeline/result.js'
 export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
@@ -20,14 +20,14 @@ export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
 export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
 export type { TilingOption } from './tiling.js'
 
-export { AutoencoderKL, type ImageModelOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
+export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { TextEncoder } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
 export {
   VqModel,
   vqLosses,
-  vqModelInTheBox,
+  bundledVqModelPath,
   type Codes,
   type VqEncoding,
   type VqLosses,

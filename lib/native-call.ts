@@ -1,3 +1,4 @@
+import { onAbort, throwIfAborted } from './abort.js'
 import { DiffusionError, type DiffusionErrorCode } from './errors.js'
 import { native, type CancelToken } from './native.js'
 
@@ -18,17 +19,16 @@ export async function cancellable<T>(
   signal: AbortSignal | undefined,
   start: (cancel: CancelToken) => Promise<T>,
 ): Promise<T> {
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const token = new (native().CancelToken)()
-  const onAbort = () => token.cancel()
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const unsubscribe = onAbort(signal, () => token.cancel())
   try {
     return await start(token)
   } catch (error) {
     // Whatever the call failed with after the abort, the abort is why.
-    if (signal?.aborted) throw signal.reason
+    throwIfAborted(signal)
     throw toDiffusionError(error)
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    unsubscribe()
   }
 }

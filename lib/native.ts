@@ -83,8 +83,6 @@ export interface UnetConfig {
   contextWidth: number
   normGroups: number
   normEps: number
-  /** proj_in and proj_out are linear layers (SD 2) and not 1×1 convolutions; the numbers are the same. */
-  linearProjection?: boolean
   /** Order of the sinusoidal embedding, cosine first (SD) or sine first; and its frequency shift. */
   flipSinToCos: boolean
   freqShift: number
@@ -114,6 +112,42 @@ export interface TinyVaeConfig {
   width: number
   encoderBlocks: number[]
   decoderBlocks: number[]
+}
+
+/** The configurations by the kind of model that they describe. */
+export interface ModelConfigs {
+  textEncoder: TextEncoderConfig
+  unet: UnetConfig
+  vae: VaeConfig
+  tinyVae: TinyVaeConfig
+}
+
+/** A tensor that a model is made from; shape in torch order, outermost first. */
+export interface RequiredTensor {
+  name: string
+  shape: number[]
+}
+
+/** The largest values that the engine accepts in a configuration, and the largest number of threads. */
+export interface Limits {
+  /** Resolution levels. */
+  readonly levels: number
+  /** Residual blocks of one level. */
+  readonly layersPerLevel: number
+  /** Transformer blocks of one attention. */
+  readonly transformerDepth: number
+  readonly textLayers: number
+  /** Channels of any layer, and so heads and normalization groups. */
+  readonly channels: number
+  /** Hidden width of a text encoder's feed-forward layers. */
+  readonly feedForward: number
+  /** Tokens of a text encoder, codes of a codebook. */
+  readonly vocabulary: number
+  /** Tokens of one row. */
+  readonly positions: number
+  readonly threads: number
+  /** Timesteps of which prepare() keeps results. */
+  readonly preparedTimesteps: number
 }
 
 /** Sets a running call's cancellation flag: the call rejects with an error whose `cancelled` is true. */
@@ -159,40 +193,63 @@ export interface UnetCallOptions {
   reuse?: boolean
 }
 
+/** What a prediction is conditioned on besides the latents. */
+export interface NativeConditioning {
+  /** [n] */
+  timesteps: Float32Array
+  /** [n, contextLength, contextWidth] */
+  context: Float32Array
+  contextLength: number
+}
+
+/** A prediction: latents [n, inChannels, h, w] and what it is conditioned on. Arrays are copied before the call returns. */
+export interface UnetCall {
+  latents: Float32Array
+  n: number
+  h: number
+  w: number
+  conditioning: NativeConditioning
+  options?: UnetCallOptions
+}
+
+/** The sizes of a prediction. */
+export interface UnetSizes {
+  n: number
+  h: number
+  w: number
+  conditioning: Pick<NativeConditioning, 'contextLength'>
+  options?: UnetCallOptions
+}
+
 export interface NativeUnet extends NativeModel {
-  /** latents [n,c,h,w]; timesteps [n]; context [n, length, contextWidth] → prediction [n, outChannels, h, w]. */
-  predict(
-    latents: Float32Array,
-    n: number,
-    h: number,
-    w: number,
-    timesteps: Float32Array,
-    context: Float32Array,
-    length: number,
-    options?: UnetCallOptions | null,
-    cancel?: CancelToken,
-  ): Promise<Float32Array>
+  /** Largest `depth` of deep features: all layers of the decoder but one. */
+  readonly maxDepth: number
+  /** → [n, outChannels, h, w] */
+  predict(call: UnetCall, cancel?: CancelToken): Promise<Float32Array>
   /**
-   * Computes what depends on the timesteps [n] alone ahead, all at once; predict() would do it one by one. Of more than 64
-   * the first ones count: no more are kept.
+   * Computes ahead, all at once, what depends on the timesteps [n] alone; predict() would do it one by one. Of more
+   * timesteps than limits.preparedTimesteps only the first ones count, because no more are kept.
    */
-  prepare(timesteps: Float32Array, n: number, cancel?: CancelToken): Promise<void>
-  /** Bytes of working memory that such a call needs, computed without allocating it, with what is kept between calls (deep features, too). */
-  workingBytes(n: number, h: number, w: number, length: number, options?: UnetCallOptions | null): number
+  prepare(call: { timesteps: Float32Array; n: number }, cancel?: CancelToken): Promise<void>
+  /**
+   * Bytes of working memory that such a call needs, computed without allocating it. Includes what is kept between calls,
+   * deep features among it.
+   */
+  workingBytes(sizes: UnetSizes): number
 }
 
 /**
- * Images are processed one after the other. `most` is the working memory in bytes that a call may take, as far as that is
+ * Images are processed one after the other. `maxBytes` is the working memory in bytes that a call may take, as far as that is
  * possible (the less, the longer it takes; the result differs by rounding alone); null: as much as the whole image takes.
  */
-export interface NativeImageCoder extends NativeModel {
+export interface NativeAutoencoder extends NativeModel {
   /** image [n, inChannels, h, w] → latents [n, …, h/f, w/f]. */
   encode(
     image: Float32Array,
     n: number,
     h: number,
     w: number,
-    most: number | null,
+    maxBytes: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
   /** latents [n, …, h, w] → image [n, outChannels, f·h, f·w]. */
@@ -201,12 +258,12 @@ export interface NativeImageCoder extends NativeModel {
     n: number,
     h: number,
     w: number,
-    most: number | null,
+    maxBytes: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
   /** Bytes of working memory of such a call, whatever `n`. */
-  encodeBytes(n: number, h: number, w: number, most: number | null): number
-  decodeBytes(n: number, h: number, w: number, most: number | null): number
+  encodeBytes(n: number, h: number, w: number, maxBytes: number | null): number
+  decodeBytes(n: number, h: number, w: number, maxBytes: number | null): number
 }
 
 /**
@@ -214,7 +271,7 @@ export interface NativeImageCoder extends NativeModel {
  * latents [n, latentChannels, h, w], unscaled. VQModel: both are latents [n, codebook.width, …]; encode's are not quantized
  * yet, decode's are.
  */
-export interface NativeVae extends NativeImageCoder {
+export interface NativeVae extends NativeAutoencoder {
   /** VQModel: latents [n, codebook.width, h, w] → nearest code of each pixel, [n, h, w]. */
   quantize(latents: Float32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Int32Array>
   /** VQModel: codes [n, h, w] → their vectors as latents [n, codebook.width, h, w]. */
@@ -225,7 +282,7 @@ export interface NativeVae extends NativeImageCoder {
  * Latents [n, latentChannels, h/f, w/f] are scaled as diffusion has them; sizes are rounded up. Without an encoder, encode
  * rejects.
  */
-export interface NativeTinyVae extends NativeImageCoder {}
+export interface NativeTinyVae extends NativeAutoencoder {}
 
 /** Rows of a tensor in another type, and what that lost. */
 export interface ConvertedRows {
@@ -263,8 +320,14 @@ export interface Native {
    * measured since the last call, largest time first. It costs nothing while it is off.
    */
   profile(on: boolean): ProfileRow[]
-  /** 1…256 threads for the whole process; waits for running work's current layer. */
+  /** 1…limits.threads threads for the whole process; waits for running work's current layer. */
   setThreads(threads: number): void
+  readonly limits: Limits
+  /**
+   * Every tensor that a model of this configuration is made from, found by a dry run of its constructor. Throws a
+   * RangeError where the configuration does not fit together.
+   */
+  requiredTensors<Kind extends keyof ModelConfigs>(kind: Kind, config: ModelConfigs[Kind]): RequiredTensor[]
   CancelToken: new () => CancelToken
   DeepFeatures: new () => DeepFeatures
   loadTextEncoder(
@@ -295,5 +358,8 @@ export interface Native {
  * promises, an Error with one of DiffusionErrorCode as `code`.
  */
 export function native(): Native {
-  return loadAddon() as Native
+  addon ??= loadAddon() as Native
+  return addon
 }
+
+let addon: Native | undefined

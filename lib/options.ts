@@ -20,9 +20,9 @@ import {
   expectation,
 } from './check.js'
 import { Image, type ImageSource } from './image/index.js'
-import type { Precision } from './native.js'
-import { checkTiling, type TilingOption } from './tiling.js'
+import { native, type Precision } from './native.js'
 import type { StepEvent } from './step-event.js'
+import { checkTiling, type TilingOption } from './tiling.js'
 import { rngNames, type RngName } from './random/index.js'
 import { schedulerNames, type SchedulerName, type SchedulerOptions } from './schedulers/index.js'
 import type { Scheduler, Tensor } from './types.js'
@@ -125,11 +125,11 @@ export interface ModelFacts {
   latentChannels: number
   contextWidth: number
   /** Layers of the UNet's way up but one. */
-  mostDepth: number
+  maxDepth: number
   /** Default guidance, where the model wants another than Stable Diffusion's. */
   guidanceScale?: number
-  /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
-  skippableLayers: number
+  /** Layers that clipSkip can leave out; −1: the model has no text encoder. */
+  maxClipSkip: number
   /** A tiny autoencoder was loaded. */
   tinyVae?: boolean
 }
@@ -175,10 +175,10 @@ const generateKeys = [
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /** The longest side in pixels: what fits into memory is asked separately, and says how much that would be. */
-export const largestSide = 2 ** 20
+export const maxSide = 2 ** 20
 
 /** Characters of one prompt: tens of chunks of 75 tokens. */
-export const longestPrompt = 8192
+export const maxPromptLength = 8192
 
 /** What generate() uses where nothing is said. */
 export const defaults = {
@@ -199,7 +199,7 @@ export function checkLoadOptions(options: unknown): LoadOptions {
   const keys = ['threads', 'precision', 'tinyVae', 'lowMemory', 'signal'] as const
   const { threads, precision, tinyVae, lowMemory, signal } = checkObject(options, 'options', keys)
   return {
-    threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, 256),
+    threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),
@@ -265,7 +265,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     rng: optional('rng', (v, path) => checkOneOf(v, path, rngNames), defaults.rng),
     scheduler,
     schedulerOptions: optional('schedulerOptions', checkSchedulerOptions, undefined),
-    clipSkip: optional('clipSkip', integer(0, Math.max(0, model.skippableLayers)), defaults.clipSkip),
+    clipSkip: optional('clipSkip', integer(0, Math.max(0, model.maxClipSkip)), defaults.clipSkip),
     weighting: optional('weighting', checkBoolean, defaults.weighting),
     image,
     strength: optional(
@@ -283,7 +283,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     ),
     decoder: checkDecoder(o.decoder, model),
     vaeTiling: checkTiling(o.vaeTiling),
-    ...checkAcceleration(o, model.mostDepth),
+    ...checkAcceleration(o, model.maxDepth),
     signal: checkSignal(o.signal),
     onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
   }
@@ -297,7 +297,7 @@ function checkDecoder(value: unknown, { tinyVae }: ModelFacts): 'full' | 'tiny' 
 }
 
 /** Prompts or embeddings, and as many negative ones; `rows` is their number. */
-function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers }: ModelFacts) {
+function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSkip }: ModelFacts) {
   const embeds = (key: 'promptEmbeds' | 'negativePromptEmbeds', shape: number[]) =>
     o[key] === undefined ? undefined : checkTensor(o[key], key, shape)
   const promptEmbeds = embeds('promptEmbeds', [-1, -1, contextWidth])
@@ -305,7 +305,7 @@ function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers 
     throw new TypeError('Expected either prompt or promptEmbeds but received both')
   }
   if (!promptEmbeds && o.prompt === undefined) throw new TypeError(expectation('string', 'prompt', o.prompt))
-  if (!promptEmbeds && skippableLayers < 0) {
+  if (!promptEmbeds && maxClipSkip < 0) {
     throw new TypeError('Expected promptEmbeds, as this model has no text encoder')
   }
   const prompts = promptEmbeds ? [] : texts(o.prompt, 'prompt')
@@ -355,12 +355,14 @@ function texts(value: unknown, path: string): string[] {
 /** Tokenizing is synchronous: a whole book would block the event loop. */
 function checkText(value: unknown, path: string): string {
   const text = checkString(value, path)
-  if (text.length <= longestPrompt) return text
-  throw new RangeError(`Expected at most ${longestPrompt} characters for ${path} but received ${text.length}`)
+  if (text.length <= maxPromptLength) return text
+  throw new RangeError(
+    `Expected at most ${maxPromptLength} characters for ${path} but received ${text.length}`,
+  )
 }
 
 function checkSide(value: unknown, path: string, factor: number): number {
-  const side = checkInteger(value, path, factor, largestSide)
+  const side = checkInteger(value, path, factor, maxSide)
   if (side % factor !== 0) throw new RangeError(expectation(`multiple of ${factor}`, path, value))
   return side
 }

@@ -1,9 +1,9 @@
 import { checkInteger, checkObject } from './check.js'
 
 /** Working memory that decoding or encoding may take before it goes band by band on its own accord. */
-const COMFORTABLE_BYTES = 700e6
+const DEFAULT_MAX_BYTES = 700e6
 /** The same for each pixel of an image so large that less would cost much time. */
-const COMFORTABLE_BYTES_PER_PIXEL = 300
+const DEFAULT_MAX_BYTES_PER_PIXEL = 300
 
 /**
  * How the autoencoder works through an image. true: in bands of rows, with as little memory as can be; false: the whole
@@ -23,5 +23,5 @@ export function checkTiling(value: unknown, path = 'vaeTiling'): TilingOption | 
 export function bytesAllowed(option: TilingOption | undefined, pixels: number): number | null {
   if (option === false) return null
   if (option === true) return 0
-  return option?.bytes ?? Math.max(COMFORTABLE_BYTES, COMFORTABLE_BYTES_PER_PIXEL * pixels)
+  return option?.bytes ?? Math.max(DEFAULT_MAX_BYTES, DEFAULT_MAX_BYTES_PER_PIXEL * pixels)
 }

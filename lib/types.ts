@@ -29,7 +29,7 @@ export interface ScheduleDescription {
   clipSample: boolean
 }
 
-/** A tokenizer; where it has no texts, and where there is null in its place, the built-in CLIP vocabulary is meant. */
+/** A tokenizer. Without texts it has the built-in CLIP vocabulary. */
 export interface TokenizerDescription {
   /** vocab.json and merges.txt, or a whole tokenizer.json. */
   vocab?: string

@@ -62,10 +62,18 @@ export async function forwards({ model, precision, repeat, size }) {
   const context = noise(2 * 77 * config.contextWidth)
   const deep = new (native().DeepFeatures)()
   const predict = ({ n, tokenMerging, depth }, reuse) =>
-    part.predict(
-      latents.subarray(0, (latents.length / 2) * n), n, side, side, new Float32Array(n).fill(500),
-      context.subarray(0, (context.length / 2) * n), 77, depth ? { tokenMerging, deep, depth, reuse } : { tokenMerging },
-    ) // prettier-ignore
+    part.predict({
+      latents: latents.subarray(0, (latents.length / 2) * n),
+      n,
+      h: side,
+      w: side,
+      conditioning: {
+        timesteps: new Float32Array(n).fill(500),
+        context: context.subarray(0, (context.length / 2) * n),
+        contextLength: 77,
+      },
+      options: depth ? { tokenMerging, deep, depth, reuse } : { tokenMerging },
+    })
   const all = { off: {}, ...settings }
   const kinds = new Map(
     Object.values(all)

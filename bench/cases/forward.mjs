@@ -20,10 +20,12 @@ async function openUnet({ model, precision, batch, size }) {
   const latents = noise(batch * config.inChannels * side * side)
   const context = noise(batch * 77 * config.contextWidth)
   const timesteps = new Float32Array(batch).fill(500)
+  const sizes = { n: batch, h: side, w: side }
   return {
     part,
-    predict: () => part.predict(latents, batch, side, side, timesteps, context, 77),
-    workingBytes: part.workingBytes(batch, side, side, 77),
+    predict: () =>
+      part.predict({ latents, ...sizes, conditioning: { timesteps, context, contextLength: 77 } }),
+    workingBytes: part.workingBytes({ ...sizes, conditioning: { contextLength: 77 } }),
     operations: unetOperations(config, { height: side, width: side, batch }).total,
   }
 }

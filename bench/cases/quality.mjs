@@ -34,8 +34,8 @@ async function draw(path, options, steps) {
 
 /** The bundled model: pictures of 20 prompts after 20 steps, compared with those in float32. */
 export async function pictures({ steps = 20 }) {
-  const { modelInTheBox, quantizeModel } = await library()
-  const bundled = modelInTheBox()
+  const { bundledModelPath, quantizeModel } = await library()
+  const bundled = bundledModelPath()
   const folder = await mkdtemp(join(tmpdir(), 'node-diffusion-bench-'))
   try {
     const reference = await draw(bundled, { precision: 'f32' }, steps)
@@ -79,10 +79,17 @@ export async function prediction({ models, size }) {
   const side = Math.ceil(size / 8)
   const predict = async (path, precision) => {
     const { part, config } = await component(path, 'unet', precision)
-    const output = await part.predict(
-      normals(config.inChannels * side * side, 1), 1, side, side, Float32Array.of(500),
-      normals(77 * config.contextWidth, 2), 77,
-    ) // prettier-ignore
+    const output = await part.predict({
+      latents: normals(config.inChannels * side * side, 1),
+      n: 1,
+      h: side,
+      w: side,
+      conditioning: {
+        timesteps: Float32Array.of(500),
+        context: normals(77 * config.contextWidth, 2),
+        contextLength: 77,
+      },
+    })
     part.dispose()
     return output
   }

@@ -34,14 +34,18 @@ export const loaders = {
 }
 
 export async function component(path, name, precision) {
-  const model = await openModel(path)
-  if (!model[name]) throw new Error(`${path} has no ${name}`)
-  return { part: await loaders[name](model[name], precision), config: model[name].config }
+  const described = partOf(await openModel(path), name)
+  if (!described) throw new Error(`${path} has no ${name}`)
+  return { part: await loaders[name](described, precision), config: described.config }
+}
+
+function partOf(model, name) {
+  return name === 'textEncoder' ? model.textEncoders[0] : model[name]
 }
 
 /** Reads the model's files once, so that they are in the page cache. */
 export async function warmPages(model) {
-  const files = new Set(Object.keys(loaders).flatMap((name) => model[name]?.source.files ?? []))
+  const files = new Set(Object.keys(loaders).flatMap((name) => partOf(model, name)?.source.files ?? []))
   for (const file of files)
     for await (const chunk of createReadStream(file, { highWaterMark: 1 << 22 })) void chunk
 }

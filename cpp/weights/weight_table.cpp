@@ -93,7 +93,7 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
   if (offset > from.size() || bytes > from.size() - offset)
     throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " ends at byte " +
                                              std::to_string(offset + bytes) + " but the file has " +
-                                             std::to_string(from.size()));
+                                             std::to_string(from.size()) + " bytes");
   StoredTensor tensor;
   tensor.name = name;
   tensor.type = type;

@@ -2,6 +2,7 @@
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { text as readText } from 'node:stream/consumers'
+import { raceAbort } from '../abort.js'
 import { DiffusionError } from '../errors.js'
 import { formatOf, type Image } from '../image/image.js'
 import type { GenerateOptions } from '../options.js'
@@ -97,11 +98,7 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
 }
 
 async function readPrompt({ stdin, signal }: Terminal): Promise<string> {
-  signal.throwIfAborted()
-  const interrupted = new Promise<never>((_, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
-  })
-  const prompt = (await Promise.race([readText(stdin), interrupted])).trim()
+  const prompt = (await raceAbort(signal, readText(stdin))).trim()
   if (prompt === '') throw new UsageError('standard input is empty where a prompt was expected')
   return prompt
 }

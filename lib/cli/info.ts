@@ -31,8 +31,11 @@ export async function info(
     flags.size &&
     (await askMemory(path, { ...flags.size, batchSize: flags.batch ?? 1 }, flags.lowMemory, terminal, engine))
   const { architecture, format, imageSize, schedule } = model
+  const ownTokenizer = model.textEncoders.some(
+    ({ tokenizer }) => tokenizer?.vocab ?? tokenizer?.tokenizerJson,
+  )
   if (flags.json) {
-    const tokenizer = model.tokenizer ? 'model' : 'built-in'
+    const tokenizer = ownTokenizer ? 'model' : 'built-in'
     const asked = memory && { size: flags.size, batchSize: flags.batch ?? 1, memory }
     await write(
       terminal.stdout,
@@ -47,7 +50,9 @@ export async function info(
     ['image size', `${imageSize}×${imageSize}`],
     ['predicts', schedule.predictionType.replace('_', '-')],
     ...components.map((c) => [c.name, describe(c)]),
-    ['tokenizer', model.tokenizer ? "the model's own" : 'built-in CLIP vocabulary'],
+    ...(model.textEncoders.length > 0
+      ? [['tokenizer', ownTokenizer ? "the model's own" : 'built-in CLIP vocabulary']]
+      : []),
     ...(memory ? memoryLines(memory, `${flags.size!.width}×${flags.size!.height}`, flags.batch ?? 1) : []),
   ]
   const width = Math.max(...lines.map(([name]) => name.length))
@@ -69,7 +74,10 @@ export async function schedulers(
 async function describeComponents(model: ModelDescription): Promise<ComponentInfo[]> {
   const { componentSummary } = await import('../weights/summary.js')
   const named: [string, { config: object; source: ModelSource } | undefined][] = [
-    ['text encoder', model.textEncoder],
+    ...model.textEncoders.map((encoder, i): [string, typeof encoder] => [
+      i === 0 ? 'text encoder' : `text encoder ${i + 1}`,
+      encoder,
+    ]),
     ['unet', model.unet],
     ['vae', model.vae],
     ['tiny vae', model.tinyVae],

@@ -1,5 +1,6 @@
 import { extname } from 'node:path'
 import type { Sharp } from 'sharp'
+import { throwIfAborted } from '../abort.js'
 import type { Tensor } from '../types.js'
 import { withUserComment } from './exif.js'
 import { formatParameters, type ImageMetadata } from './parameters.js'
@@ -122,7 +123,7 @@ export class Image {
    */
   async toFile(path: string, options: FileOptions = {}): Promise<void> {
     const bytes = await this.toBuffer(options.format ?? formatOf(path), options)
-    options.signal?.throwIfAborted()
+    throwIfAborted(options.signal)
     await writeWholeFile(path, bytes, options.signal)
   }
 }

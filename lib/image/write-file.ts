@@ -1,4 +1,5 @@
 import { rename, rm, writeFile } from 'node:fs/promises'
+import { throwIfAborted } from '../abort.js'
 import { temporaryName, writeError } from '../write-error.js'
 
 /**
@@ -10,11 +11,11 @@ export async function writeWholeFile(path: string, data: Uint8Array, signal?: Ab
   const temporary = temporaryName(path)
   try {
     await writeFile(temporary, data, { signal, flag: 'wx' })
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     await rename(temporary, path)
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {})
-    if (signal?.aborted) throw signal.reason
+    throwIfAborted(signal)
     throw writeError(path, cause)
   }
 }

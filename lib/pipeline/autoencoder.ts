@@ -1,12 +1,13 @@
+import { throwIfAborted } from '../abort.js'
 import { checkObject, checkSignal, checkTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { cancellable } from '../native-call.js'
-import { native, type NativeImageCoder, type NativeVae, type VaeConfig } from '../native.js'
+import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { checkPrecision, type LoadOptions } from '../options.js'
 import { openModel } from '../weights/index.js'
-import { abandonable, Component, type CallOptions } from './component.js'
+import { loadUnlessAborted, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
 import { bytesAllowed, checkTiling, type TilingOption } from '../tiling.js'
 
@@ -17,11 +18,11 @@ export interface TiledCallOptions extends CallOptions {
 }
 
 /** How an autoencoder is opened alone. */
-export type ImageModelOptions = Pick<LoadOptions, 'precision' | 'signal'>
+export type AutoencoderOptions = Pick<LoadOptions, 'precision' | 'signal'>
 
 /** What AutoencoderKL, VqModel and AutoencoderTiny share: images to latents and back, image by image. */
-export abstract class ImageModel<
-  Native extends NativeImageCoder = NativeVae,
+export abstract class Autoencoder<
+  Native extends NativeAutoencoder = NativeVae,
   Config extends { inChannels: number; outChannels: number } = VaeConfig,
 > extends Component<Native> {
   readonly config: Readonly<Config>
@@ -46,11 +47,11 @@ export abstract class ImageModel<
         throw new RangeError(`Expected a multiple of ${f} for image.shape[${i + 2}] but received ${side}`)
       }
     }
-    const most = bytesAllowed(option, h * w)
+    const maxBytes = bytesAllowed(option, h * w)
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
       const data = await this.call(signal, (model, cancel) =>
-        model.encode(rows(image, i).data, 1, h, w, most, cancel),
+        model.encode(rows(image, i).data, 1, h, w, maxBytes, cancel),
       )
       const plane = (h / f) * (w / f)
       parts.push({ data, shape: [1, data.length / plane, h / f, w / f] })
@@ -64,11 +65,11 @@ export abstract class ImageModel<
     const signal = checkSignal(options.signal)
     const option = checkTiling(options.tiling, 'tiling')
     const [n, , h, w] = latents.shape
-    const most = bytesAllowed(option, h * w * this.factor ** 2)
+    const maxBytes = bytesAllowed(option, h * w * this.factor ** 2)
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
       const data = await this.call(signal, (model, cancel) =>
-        model.decode(rows(latents, i).data, 1, h, w, most, cancel),
+        model.decode(rows(latents, i).data, 1, h, w, maxBytes, cancel),
       )
       parts.push({ data, shape: [1, this.config.outChannels, h * this.factor, w * this.factor] })
     }
@@ -88,7 +89,7 @@ export abstract class ImageModel<
 }
 
 /** The variational autoencoder of latent diffusion: images in −1…1 ⇄ latents. */
-export class AutoencoderKL extends ImageModel {
+export class AutoencoderKL extends Autoencoder {
   /** Latents are multiplied with this before they enter diffusion, and divided by it before decoding. */
   readonly scalingFactor: number
 
@@ -98,9 +99,9 @@ export class AutoencoderKL extends ImageModel {
   }
 
   /** A model file or folder that holds an autoencoder, alone or with the rest. */
-  static async load(path: string, options: ImageModelOptions = {}): Promise<AutoencoderKL> {
+  static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderKL> {
     const load = async () => AutoencoderKL.from(await describeVae(path, options), options)
-    return abandonable(checkImageOptions(options).signal, load())
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
   }
 
   /** @internal */
@@ -143,7 +144,7 @@ export class AutoencoderKL extends ImageModel {
 }
 
 /** The options, checked. */
-export function checkImageOptions(options: unknown): ImageModelOptions {
+export function checkAutoencoderOptions(options: unknown): AutoencoderOptions {
   const { precision, signal } = checkObject(options, 'options', ['precision', 'signal'])
   return { precision: checkPrecision(precision), signal: checkSignal(signal) }
 }
@@ -151,11 +152,11 @@ export function checkImageOptions(options: unknown): ImageModelOptions {
 /** The autoencoder in a file or folder. */
 export async function describeVae(
   path: string,
-  options: ImageModelOptions,
+  options: AutoencoderOptions,
 ): Promise<NonNullable<ModelDescription['vae']>> {
-  const { precision, signal } = checkImageOptions(options)
+  const { precision, signal } = checkAutoencoderOptions(options)
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const { vae } = await openModel(path)
   if (!vae) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: no autoencoder found`)
   if (precision) vae.source.precision = precision

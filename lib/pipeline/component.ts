@@ -1,7 +1,8 @@
+import { joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
+import { FairLock } from '../fair-lock.js'
 import { cancellable } from '../native-call.js'
 import type { CancelToken } from '../native.js'
-import { Line } from '../queue.js'
 
 /** What every computing call of a component takes. */
 export interface CallOptions {
@@ -17,29 +18,21 @@ interface NativeModel {
 }
 
 /**
- * What `loading` resolves to. After an abort it rejects at once and does not wait for what has been loaded so far to be
- * freed: of gigabytes, that takes longer than an abort may. Should loading succeed all the same, its result is disposed of.
+ * What `loading` resolves to. After an abort it rejects at once and does not wait until what has been loaded so far is
+ * freed: gigabytes take longer than an abort may. If loading succeeds all the same, the result is disposed.
  */
-export async function abandonable<T extends { dispose(): Promise<void> }>(
+export async function loadUnlessAborted<T extends { dispose(): Promise<void> }>(
   signal: AbortSignal | undefined,
   loading: Promise<T>,
 ): Promise<T> {
-  if (!signal) return loading
-  let onAbort!: () => void
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
   try {
-    return await Promise.race([loading, aborted])
+    return await raceAbort(signal, loading)
   } catch (error) {
     loading.then(
       (late) => late.dispose(),
       () => {},
     )
     throw error
-  } finally {
-    signal.removeEventListener('abort', onAbort)
   }
 }
 
@@ -51,7 +44,7 @@ export abstract class Component<Model extends NativeModel> {
   /** Bytes of the weights in memory. */
   readonly weightBytes: number
   readonly #model: Model
-  readonly #line = new Line()
+  readonly #lock = new FairLock()
   readonly #closing = new AbortController()
   #disposing?: Promise<void>
 
@@ -70,7 +63,7 @@ export abstract class Component<Model extends NativeModel> {
 
   /** The native model, for questions that are answered at once. */
   protected get model(): Model {
-    this.#closing.signal.throwIfAborted()
+    throwIfAborted(this.#closing.signal)
     return this.#model
   }
 
@@ -81,11 +74,11 @@ export abstract class Component<Model extends NativeModel> {
   ): Promise<T> {
     const either = joinSignals(signal, this.#closing.signal)
     try {
-      const end = await this.#line.turn(either.signal)
+      const release = await this.#lock.acquire(either.signal)
       try {
         return await cancellable(either.signal, (cancel) => start(this.#model, cancel))
       } finally {
-        end()
+        release()
       }
     } finally {
       either.release()
@@ -102,7 +95,7 @@ export abstract class Component<Model extends NativeModel> {
     this.#disposing ??= (async () => {
       const reason = new DiffusionError('DISPOSED', `This ${this.name} was disposed of`)
       this.#closing.abort(reason)
-      await this.#line.close(reason)
+      await this.#lock.close(reason)
       this.#model.dispose()
     })()
     return this.#disposing
@@ -110,32 +103,5 @@ export abstract class Component<Model extends NativeModel> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
-  }
-}
-
-/**
- * A signal that follows either of two; `release` lets go of both. (AbortSignal.any has no way to let go, and would keep
- * every call's listeners on a signal that lives as long as the server.)
- */
-export function joinSignals(
-  a: AbortSignal | undefined,
-  b: AbortSignal,
-): { signal: AbortSignal; abort: (reason: unknown) => void; release: () => void } {
-  const controller = new AbortController()
-  const onA = () => controller.abort(a!.reason)
-  const onB = () => controller.abort(b.reason)
-  if (b.aborted) onB()
-  else if (a?.aborted) onA()
-  else {
-    a?.addEventListener('abort', onA, { once: true })
-    b.addEventListener('abort', onB, { once: true })
-  }
-  return {
-    signal: controller.signal,
-    abort: (reason) => controller.abort(reason),
-    release: () => {
-      a?.removeEventListener('abort', onA)
-      b.removeEventListener('abort', onB)
-    },
   }
 }

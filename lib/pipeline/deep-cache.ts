@@ -23,7 +23,8 @@ export class DeepCache {
   constructor(options: DeepCacheSetting) {
     const { interval, depth } = checkObject(options, 'options', ['interval', 'depth'])
     this.interval = checkInteger(interval, 'interval', 1, 1000)
-    this.depth = checkInteger(depth, 'depth', 1, 2 ** 16)
+    const { levels, layersPerLevel } = native().limits
+    this.depth = checkInteger(depth, 'depth', 1, levels * (layersPerLevel + 1) - 1)
   }
 
   /** @internal What the next call for latents of this shape is to do. It must be made. */

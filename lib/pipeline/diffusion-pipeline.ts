@@ -1,4 +1,5 @@
 import { basename, join } from 'node:path'
+import { abortReason, joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
@@ -11,7 +12,7 @@ import {
   type LoadOptions,
   type ModelFacts,
 } from '../options.js'
-import { Line } from '../queue.js'
+import { FairLock } from '../fair-lock.js'
 import { defaultSchedulerName, type SchedulerName } from '../schedulers/index.js'
 import { Tokenizer } from '../tokenizer/tokenizer.js'
 import {
@@ -20,13 +21,14 @@ import {
   type ComponentSummary,
   type ModelDescription,
   type ScheduleDescription,
+  type TextEncoderDescription,
 } from '../weights/index.js'
 import { AutoencoderKL } from './autoencoder.js'
-import { abandonable, joinSignals } from './component.js'
-import { chooseStreams, workingMemory, type MemoryNeeded } from './memory-plan.js'
+import { loadUnlessAborted } from './component.js'
+import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
+import { generate } from './generate.js'
 import type { Parts } from './parts.js'
-import { run } from './run.js'
 import type { StepEvent } from '../step-event.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { TextEncoder } from './text-encoder.js'
@@ -50,9 +52,9 @@ export interface ModelInfo {
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   /** Sizes and element types as stored. */
-  components: { textEncoder?: ComponentSummary; unet: ComponentSummary; vae: ComponentSummary }
-  /** Every word that the model was taught, of small models that say so. */
-  words?: readonly string[]
+  components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
+  /** Every word of the captions that the model was trained on; only small models list them. */
+  trainedWords?: readonly string[]
 }
 
 /**
@@ -69,25 +71,27 @@ export interface ModelInfo {
  */
 export class DiffusionPipeline {
   readonly model: ModelInfo
-  readonly tokenizer: Tokenizer
+  /** In the order in which the UNet's context joins their hidden states; empty where the model has none. */
+  readonly textEncoders: readonly TextEncoder[]
+  /** One for each text encoder; CLIP's own where the model has none. */
+  readonly tokenizers: readonly Tokenizer[]
   readonly unet: Unet
   readonly vae: AutoencoderKL
   /** The tiny autoencoder, where load() was given one. */
   readonly tinyVae?: AutoencoderTiny
-  readonly #textEncoder?: TextEncoder
   readonly #parts: Parts
   readonly #facts: ModelFacts
-  readonly #line = new Line()
+  readonly #lock = new FairLock()
   readonly #closing = new AbortController()
   #disposing?: Promise<void>
 
   private constructor(description: ModelDescription, parts: Parts) {
-    const { textEncoder, unet, vae } = parts
-    this.tokenizer = parts.tokenizer
+    const { textEncoders, tokenizers, unet, vae } = parts
+    this.textEncoders = textEncoders
+    this.tokenizers = tokenizers
     this.unet = unet
     this.vae = vae
     this.tinyVae = parts.tinyVae
-    this.#textEncoder = textEncoder
     this.#parts = parts
     this.#facts = {
       imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
@@ -95,9 +99,9 @@ export class DiffusionPipeline {
       tinyVae: parts.tinyVae !== undefined,
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
-      mostDepth: unet.mostDepth,
+      maxDepth: unet.maxDepth,
       guidanceScale: description.guidanceScale,
-      skippableLayers: textEncoder ? textEncoder.config.layers - 1 - description.textEncoder!.skip : -1,
+      maxClipSkip: textEncoders.length > 0 ? Math.min(...textEncoders.map((e) => e.maxClipSkip)) : -1,
     }
     this.model = {
       path: description.path,
@@ -108,11 +112,11 @@ export class DiffusionPipeline {
       schedule: description.schedule,
       defaultScheduler: parts.defaultScheduler,
       components: {
-        textEncoder: description.textEncoder && componentSummary(description.textEncoder.source),
+        textEncoders: description.textEncoders.map(({ source }) => componentSummary(source)),
         unet: componentSummary(description.unet!.source),
         vae: componentSummary(description.vae!.source),
       },
-      ...(description.words && { words: description.words }),
+      ...(description.trainedWords && { trainedWords: description.trainedWords }),
     }
   }
 
@@ -123,11 +127,14 @@ export class DiffusionPipeline {
    * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO, or
    *   NATIVE_UNAVAILABLE
    */
-  static async load(path: string = modelInTheBox(), options: LoadOptions = {}): Promise<DiffusionPipeline> {
+  static async load(
+    path: string = bundledModelPath(),
+    options: LoadOptions = {},
+  ): Promise<DiffusionPipeline> {
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     const checked = checkLoadOptions(options)
-    checked.signal?.throwIfAborted()
-    return abandonable(checked.signal, DiffusionPipeline.#load(path, checked))
+    throwIfAborted(checked.signal)
+    return loadUnlessAborted(checked.signal, DiffusionPipeline.#load(path, checked))
   }
 
   static async #load(
@@ -135,8 +142,8 @@ export class DiffusionPipeline {
     { threads, precision, tinyVae, lowMemory, signal }: LoadOptions,
   ): Promise<DiffusionPipeline> {
     const description = await openModel(path)
-    signal?.throwIfAborted()
-    const { unet, vae, textEncoder } = description
+    throwIfAborted(signal)
+    const { unet, vae, textEncoders } = description
     if (!unet || !vae) {
       const missing = unet ? 'an autoencoder' : 'a UNet'
       throw new DiffusionError(
@@ -144,8 +151,8 @@ export class DiffusionPipeline {
         `${path}: expected a whole model, but it has not ${missing}`,
       )
     }
-    for (const part of [unet, vae, textEncoder]) if (part && precision) part.source.precision = precision
-    const { frugal } = chooseStreams({ unet, vae, textEncoder }, lowMemory)
+    for (const part of [unet, vae, ...textEncoders]) if (precision) part.source.precision = precision
+    const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, lowMemory)
     if (threads !== undefined) native().setThreads(threads)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
@@ -153,7 +160,7 @@ export class DiffusionPipeline {
       return part
     }
     try {
-      const tokenizer = await Tokenizer.create(description.tokenizer, textEncoder?.config.maxPositions)
+      const tokenizers = await loadTokenizers(textEncoders)
       // One after the other: loading takes memory beyond the weights, and more threads would not make it faster.
       const parts: Parts = {
         // First, as the quickest to find fault with.
@@ -162,19 +169,18 @@ export class DiffusionPipeline {
             ? undefined
             : keep(await AutoencoderTiny.load(tinyVae, { precision, signal })),
         name: basename(description.path).replace(/\.(safetensors|gguf)$/i, ''),
-        tokenizer,
-        textEncoder:
-          textEncoder && keep(await TextEncoder.load(textEncoder, tokenizer.maxLength, { signal })),
+        tokenizers,
+        textEncoders: await loadTextEncoders(textEncoders, tokenizers, signal, keep),
         unet: keep(await Unet.load(unet, { signal })),
         vae: keep(await AutoencoderKL.from(vae, { signal })),
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
-        frugal,
-        words: description.words && new Set(description.words),
+        savesMemory,
+        trainedWords: description.trainedWords && new Set(description.trainedWords),
       }
       checkTinyVae(parts, tinyVae)
-      signal?.throwIfAborted()
+      throwIfAborted(signal)
       return new DiffusionPipeline(description, parts)
     } catch (error) {
       await Promise.all(loaded.map((part) => part.dispose()))
@@ -183,13 +189,18 @@ export class DiffusionPipeline {
   }
 
   /**
-   * The text encoder.
+   * The first text encoder.
    *
    * @throws {DiffusionError} UNSUPPORTED_MODEL: this model has none
    */
   get textEncoder(): TextEncoder {
-    if (this.#textEncoder) return this.#textEncoder
+    if (this.textEncoders.length > 0) return this.textEncoders[0]
     throw new DiffusionError('UNSUPPORTED_MODEL', `${this.model.path} has no text encoder`)
+  }
+
+  /** The first text encoder's tokenizer. */
+  get tokenizer(): Tokenizer {
+    return this.tokenizers[0]
   }
 
   /** Whether dispose() was called. */
@@ -199,7 +210,7 @@ export class DiffusionPipeline {
 
   /** Calls that wait for their turn. */
   get waiting(): number {
-    return this.#line.length
+    return this.#lock.waiting
   }
 
   /**
@@ -241,16 +252,17 @@ export class DiffusionPipeline {
   /** Bytes that such a run takes; nothing is allocated. A prompt of one chunk is assumed. */
   memoryNeeded(options: Pick<GenerateOptions, (typeof memoryKeys)[number]> = {}): MemoryNeeded {
     checkObject(options, 'options', memoryKeys)
-    this.#closing.signal.throwIfAborted()
+    throwIfAborted(this.#closing.signal)
     const length = this.tokenizer.maxLength
-    const text = this.#textEncoder
-      ? { prompt: '' }
-      : {
-          promptEmbeds: {
-            data: new Float32Array(length * this.unet.config.contextWidth),
-            shape: [1, length, this.unet.config.contextWidth],
-          },
-        }
+    const text =
+      this.textEncoders.length > 0
+        ? { prompt: '' }
+        : {
+            promptEmbeds: {
+              data: new Float32Array(length * this.unet.config.contextWidth),
+              shape: [1, length, this.unet.config.contextWidth],
+            },
+          }
     return workingMemory(this.#parts, checkGenerateOptions({ ...text, ...options }, this.#facts), length)
   }
 
@@ -261,12 +273,12 @@ export class DiffusionPipeline {
   ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
     const either = joinSignals(request.signal, this.#closing.signal)
     const { signal } = either
-    let end: (() => void) | undefined
+    let release: (() => void) | undefined
     let finished = false
-    let steps: ReturnType<typeof run> | undefined
+    let steps: ReturnType<typeof generate> | undefined
     try {
-      end = await this.#line.turn(signal)
-      steps = run(this.#parts, request, signal, sharing || request.onStep !== undefined)
+      release = await this.#lock.acquire(signal)
+      steps = generate(this.#parts, request, signal, sharing || request.onStep !== undefined)
       for (;;) {
         const next = await steps.next()
         if (next.done) {
@@ -274,15 +286,15 @@ export class DiffusionPipeline {
           onResult?.(next.value)
           return next.value
         }
-        await unlessAborted(request.onStep?.(next.value), signal)
+        await raceAbort(signal, request.onStep?.(next.value))
         if (!sharing) continue
-        end()
-        end = undefined
+        release()
+        release = undefined
         yield next.value
-        end = await this.#line.turn(signal)
+        release = await this.#lock.acquire(signal)
       }
     } catch (error) {
-      throw signal.aborted ? signal.reason : error
+      throw signal.aborted ? abortReason(signal) : error
     } finally {
       // Whatever happens in here, the next caller must get its turn.
       try {
@@ -292,7 +304,7 @@ export class DiffusionPipeline {
           this.#trim()
         }
       } finally {
-        end?.()
+        release?.()
       }
     }
   }
@@ -302,7 +314,7 @@ export class DiffusionPipeline {
   }
 
   #components() {
-    return [this.#textEncoder, this.unet, this.vae, this.tinyVae].filter((part) => part !== undefined)
+    return [...this.textEncoders, this.unet, this.vae, this.tinyVae].filter((part) => part !== undefined)
   }
 
   /**
@@ -313,7 +325,7 @@ export class DiffusionPipeline {
     this.#disposing ??= (async () => {
       const reason = new DiffusionError('DISPOSED', 'This pipeline was disposed of')
       this.#closing.abort(reason)
-      await this.#line.close(reason)
+      await this.#lock.close(reason)
       await Promise.all(this.#components().map((part) => part.dispose()))
     })()
     return this.#disposing
@@ -322,6 +334,26 @@ export class DiffusionPipeline {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
+}
+
+/** A tokenizer for each text encoder. Without any, CLIP's own says how long a chunk of prompt embeddings is. */
+async function loadTokenizers(descriptions: readonly TextEncoderDescription[]): Promise<Tokenizer[]> {
+  const tokenizers: Tokenizer[] = []
+  for (const { tokenizer, config } of descriptions)
+    tokenizers.push(await Tokenizer.create(tokenizer, config.maxPositions))
+  return tokenizers.length > 0 ? tokenizers : [await Tokenizer.create(null)]
+}
+
+async function loadTextEncoders(
+  descriptions: readonly TextEncoderDescription[],
+  tokenizers: readonly Tokenizer[],
+  signal: AbortSignal | undefined,
+  keep: (loaded: TextEncoder) => TextEncoder,
+): Promise<TextEncoder[]> {
+  const textEncoders: TextEncoder[] = []
+  for (const [i, description] of descriptions.entries())
+    textEncoders.push(keep(await TextEncoder.load(description, tokenizers[i].maxLength, { signal })))
+  return textEncoders
 }
 
 /** The tiny autoencoder must read this model's latents. */
@@ -338,24 +370,6 @@ function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
 }
 
 /** Folder of the model that the package brings along. */
-export function modelInTheBox(): string {
+export function bundledModelPath(): string {
   return join(packageRoot(), 'models', 'emoji-64')
-}
-
-/** Waits for what a callback returned, but not beyond an abort. */
-async function unlessAborted(value: unknown, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  if (typeof (value as PromiseLike<unknown> | undefined)?.then !== 'function') return
-  let onAbort: (() => void) | undefined
-  try {
-    await Promise.race([
-      value,
-      new Promise((_, reject) => {
-        onAbort = () => reject(signal.reason)
-        signal.addEventListener('abort', onAbort, { once: true })
-      }),
-    ])
-  } finally {
-    signal.removeEventListener('abort', onAbort!)
-  }
 }

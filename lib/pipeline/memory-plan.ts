@@ -16,21 +16,21 @@ const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']
  *
  * @returns whether memory counts for more than time
  */
-export function chooseStreams(
+export function chooseResidency(
   parts: {
-    textEncoder?: { source: ModelSource }
+    textEncoders: readonly { source: ModelSource }[]
     unet: { source: ModelSource }
     vae: { source: ModelSource }
   },
   lowMemory: boolean | undefined,
-): { frugal: boolean } {
-  const { textEncoder, unet, vae } = parts
+): { savesMemory: boolean } {
+  const { textEncoders, unet, vae } = parts
   const quantized = unet.source.tensors.some(({ type }) => !FLOATS.includes(type))
   const choose = (automatic: Residency): Residency =>
     lowMemory === undefined ? automatic : lowMemory ? 'none' : 'all'
   unet.source.residency = choose('per-step')
-  for (const part of [vae, textEncoder]) if (part) part.source.residency = choose(quantized ? 'none' : 'per-step')
-  return { frugal: lowMemory ?? quantized }
+  for (const part of [vae, ...textEncoders]) part.source.residency = choose(quantized ? 'none' : 'per-step')
+  return { savesMemory: lowMemory ?? quantized }
 }
 
 /** Bytes that a run takes at its peak. */
@@ -43,13 +43,13 @@ export interface MemoryNeeded {
 }
 
 /** What of a model is asked how much memory it takes. */
-interface Sized {
-  textEncoder?: TextEncoder
+interface SizedParts {
+  textEncoders: readonly TextEncoder[]
   unet: Unet
   vae: AutoencoderKL
   tinyVae?: AutoencoderTiny
-  /** Weights give way to memory, see chooseStreams: so does the autoencoder's work. */
-  frugal: boolean
+  /** Weights give way to memory, see chooseResidency: so does the autoencoder's work. */
+  savesMemory: boolean
 }
 
 type Size = Pick<
@@ -70,8 +70,8 @@ type Size = Pick<
  * Peak memory of a run, computed without allocating anything: the UNet and the autoencoder work one after the other, and
  * each gives its memory back before the next begins.
  */
-export function workingMemory(parts: Sized, request: Size, contextLength: number): MemoryNeeded {
-  const { unet, vae, tinyVae, textEncoder } = parts
+export function workingMemory(parts: SizedParts, request: Size, contextLength: number): MemoryNeeded {
+  const { unet, vae, tinyVae, textEncoders } = parts
   const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = isGuided(request as GenerateRequest) ? 2 * count : count
@@ -90,12 +90,14 @@ export function workingMemory(parts: Sized, request: Size, contextLength: number
   const latents = 8 * batch * unet.config.inChannels * h * w * 4
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4
   const working = Math.max(denoise, encode, decode) + latents + context
-  const weights =
-    unet.weightBytes + vae.weightBytes + (textEncoder?.weightBytes ?? 0) + (tinyVae?.weightBytes ?? 0)
+  const weights = [unet, vae, tinyVae, ...textEncoders].reduce(
+    (sum, part) => sum + (part?.weightBytes ?? 0),
+    0,
+  )
   return { weights, working, total: weights + working }
 }
 
-function denoiseBytes({ unet, vae }: Sized, request: Size, contextLength: number): number {
+function denoiseBytes({ unet, vae }: SizedParts, request: Size, contextLength: number): number {
   const { width, height, count, tokenMerging, deepCache } = request
   const batch = isGuided(request as GenerateRequest) ? 2 * count : count
   const [h, w] = [height / vae.factor, width / vae.factor]
@@ -106,8 +108,8 @@ function denoiseBytes({ unet, vae }: Sized, request: Size, contextLength: number
  * How the autoencoder works in a run that does not say it: where memory counts, in bands that need no more than denoising
  * does.
  */
-export function tilingOf(parts: Sized, request: Size, contextLength: number): TilingOption | undefined {
-  if (request.vaeTiling !== undefined || !parts.frugal) return request.vaeTiling
+export function tilingOf(parts: SizedParts, request: Size, contextLength: number): TilingOption | undefined {
+  if (request.vaeTiling !== undefined || !parts.savesMemory) return request.vaeTiling
   const { width, height, count } = request
   const pictures = (4 + count) * 3 * width * height
   return { bytes: Math.max(denoiseBytes(parts, request, contextLength) - pictures, 0) }

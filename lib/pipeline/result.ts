@@ -3,7 +3,7 @@ import type { Image, ImageMetadata } from '../image/index.js'
 import type { GenerateRequest } from '../options.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
-import { untaughtWords } from './words.js'
+import { unknownWords } from './unknown-words.js'
 import type { Parts } from './parts.js'
 
 /** Milliseconds that the parts of a run took, without waiting for its turn. */
@@ -97,18 +97,24 @@ export function warningsFor(
   const warnings: string[] = []
   const { prompts, negativePrompts, width, height } = request
   const unknown = [
-    ...new Set([...prompts, ...negativePrompts].flatMap((text) => parts.tokenizer.unknownWords(text))),
+    ...new Set(
+      parts.tokenizers.flatMap((tokenizer) =>
+        [...prompts, ...negativePrompts].flatMap((text) => tokenizer.unknownWords(text)),
+      ),
+    ),
   ]
   if (unknown.length > 0) {
     warnings.push(
       `This model's vocabulary cannot spell: ${unknown.slice(0, 10).join(', ')}. The prompt ends there`,
     )
   }
-  const untaught = parts.words ? untaughtWords(parts.words, [...prompts, ...negativePrompts]) : []
+  const untaught = parts.trainedWords
+    ? unknownWords(parts.trainedWords, [...prompts, ...negativePrompts])
+    : []
   if (untaught.length > 0) {
     warnings.push(`This model was not taught ${untaught.slice(0, 10).join(', ')}: what it draws is a guess`)
   }
-  warnings.push(...ineffective(request), ...emptyRanges(request, scheduler, begin))
+  warnings.push(...optionsWithoutEffect(request), ...emptyRanges(request, scheduler, begin))
   const area = (width * height) / parts.imageSize ** 2
   if (area < 0.4 || area > 2.5) {
     warnings.push(
@@ -120,7 +126,7 @@ export function warningsFor(
 }
 
 /** Options that others leave without effect. */
-function ineffective(request: GenerateRequest): string[] {
+function optionsWithoutEffect(request: GenerateRequest): string[] {
   const { negativePrompts, negativePromptEmbeds, guidanceRescale, guidanceInterval } = request
   const guidanceOnly = {
     negativePrompt: negativePrompts.some((text) => text !== ''),

@@ -46,6 +46,21 @@ export function broadcastRows(tensor: Tensor, n: number): Tensor {
   return tensor.shape[0] === 1 ? repeatRows(tensor, n) : tensor
 }
 
+/** Tensors [n, length, width] side by side along their width. */
+export function concatWidths(tensors: readonly Tensor[]): Tensor {
+  if (tensors.length === 1) return tensors[0]
+  const [n, length] = tensors[0].shape
+  const width = tensors.reduce((sum, { shape }) => sum + shape[2], 0)
+  const out = zeros([n, length, width])
+  for (let row = 0, at = 0; row < n * length; row++) {
+    for (const { data, shape } of tensors) {
+      out.data.set(data.subarray(row * shape[2], (row + 1) * shape[2]), at)
+      at += shape[2]
+    }
+  }
+  return out
+}
+
 /** NCHW tensors side by side along the channels; those with a batch of 1 serve every row. */
 export function concatChannels(tensors: readonly Tensor[]): Tensor {
   if (tensors.length === 1) return tensors[0]

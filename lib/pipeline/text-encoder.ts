@@ -2,28 +2,29 @@ import { checkInteger, checkObject, checkSignal, expectation } from '../check.js
 import { cancellable } from '../native-call.js'
 import { native, type NativeTextEncoder, type TextEncoderConfig } from '../native.js'
 import type { Tensor } from '../types.js'
-import type { ModelDescription } from '../weights/model-description.js'
+import type { TextEncoderDescription } from '../weights/model-description.js'
 import { Component, type CallOptions } from './component.js'
-
-type Description = NonNullable<ModelDescription['textEncoder']>
 
 /** CLIP's text model: token ids → the hidden states that the UNet attends to. */
 export class TextEncoder extends Component<NativeTextEncoder> {
   readonly config: Readonly<TextEncoderConfig>
   /** Ids in one row: the tokenizer's chunk length. */
   readonly length: number
+  /** Last layers that `clipSkip` can leave out, beyond those that the model itself leaves out. */
+  readonly maxClipSkip: number
   readonly #skip: number
 
-  private constructor(model: NativeTextEncoder, { config, skip }: Description, length: number) {
+  private constructor(model: NativeTextEncoder, { config, skip }: TextEncoderDescription, length: number) {
     super(model, 'text encoder')
     this.config = config
     this.length = length
     this.#skip = skip
+    this.maxClipSkip = config.layers - 1 - skip
   }
 
   /** @internal */
   static async load(
-    description: Description,
+    description: TextEncoderDescription,
     length: number,
     { signal }: CallOptions = {},
   ): Promise<TextEncoder> {
@@ -42,8 +43,8 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   async encode(tokens: Int32Array, options: CallOptions & { clipSkip?: number } = {}): Promise<Tensor> {
     checkObject(options, 'options', ['signal', 'clipSkip'])
     const signal = checkSignal(options.signal)
-    const { layers, vocabSize, width } = this.config
-    const clipSkip = checkInteger(options.clipSkip ?? 0, 'clipSkip', 0, layers - 1 - this.#skip)
+    const { vocabSize, width } = this.config
+    const clipSkip = checkInteger(options.clipSkip ?? 0, 'clipSkip', 0, this.maxClipSkip)
     if (!(tokens instanceof Int32Array)) throw new TypeError(expectation('Int32Array', 'tokens', tokens))
     if (tokens.length === 0 || tokens.length % this.length !== 0) {
       throw new RangeError(`Expected a multiple of ${this.length} tokens but received ${tokens.length}`)

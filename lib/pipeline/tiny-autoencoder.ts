@@ -1,3 +1,4 @@
+import { throwIfAborted } from '../abort.js'
 import { checkTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { cancellable } from '../native-call.js'
@@ -6,18 +7,18 @@ import type { Tensor } from '../types.js'
 import { openModel } from '../weights/index.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import {
-  checkImageOptions,
-  ImageModel,
-  type ImageModelOptions,
+  checkAutoencoderOptions,
+  Autoencoder,
+  type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { abandonable } from './component.js'
+import { loadUnlessAborted } from './component.js'
 
 /**
  * A tiny autoencoder (TAESD): it stands in for the large one at a fraction of its time, with a little less detail. Its
  * latents are scaled as diffusion has them: no scaling factor comes between.
  */
-export class AutoencoderTiny extends ImageModel<NativeTinyVae, TinyVaeConfig> {
+export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
   private constructor(model: NativeTinyVae, config: TinyVaeConfig) {
     super(model, config, config.decoderBlocks.length, 'tiny autoencoder')
   }
@@ -29,14 +30,14 @@ export class AutoencoderTiny extends ImageModel<NativeTinyVae, TinyVaeConfig> {
    *   decoder may be alone
    * @throws {DiffusionError} as DiffusionPipeline.load
    */
-  static async load(path: string, options: ImageModelOptions = {}): Promise<AutoencoderTiny> {
-    return abandonable(checkImageOptions(options).signal, AutoencoderTiny.#load(path, options))
+  static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderTiny> {
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, AutoencoderTiny.#load(path, options))
   }
 
-  static async #load(path: string, options: ImageModelOptions): Promise<AutoencoderTiny> {
-    const { precision, signal } = checkImageOptions(options)
+  static async #load(path: string, options: AutoencoderOptions): Promise<AutoencoderTiny> {
+    const { precision, signal } = checkAutoencoderOptions(options)
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const { tinyVae, architecture }: ModelDescription = await openModel(path)
     if (!tinyVae) {
       throw new DiffusionError(

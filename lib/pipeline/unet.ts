@@ -5,16 +5,15 @@ import { native, type NativeUnet, type UnetConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { Component, type CallOptions } from './component.js'
+import type { Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 
 /** What the UNet is asked. */
-export interface UnetInput {
+export interface UnetInput extends Conditioning {
   /** [n, inChannels, h, w], scaled as the scheduler wants it. */
   latents: Tensor
   /** One timestep for all rows, or one for each: 0…999, fractions allowed. */
   timestep: number | ArrayLike<number>
-  /** What the cross-attention looks at: [n, length, contextWidth]. */
-  context: Tensor
   /** Share of the tokens that self-attention leaves out where the resolution is highest, 0…0.75. Default: 0. */
   tokenMerging?: number
   /** Lets calls use deep features of earlier ones again. Default: all is computed. */
@@ -24,10 +23,13 @@ export interface UnetInput {
 /** UNet2DConditionModel: noisy latents, timestep and context → the prediction (noise, velocity or sample). */
 export class Unet extends Component<NativeUnet> {
   readonly config: Readonly<UnetConfig>
+  /** Largest `depth` of a DeepCache: all layers of the decoder but one. */
+  readonly maxDepth: number
 
   private constructor(model: NativeUnet, config: UnetConfig) {
     super(model, 'UNet')
     this.config = config
+    this.maxDepth = model.maxDepth
   }
 
   /** @internal */
@@ -51,8 +53,9 @@ export class Unet extends Component<NativeUnet> {
     const tokenMerging = checkTokenMerging(input.tokenMerging)
     const deepCache = this.#checkDeepCache(input.deepCache)
     const data = await this.call(signal, (model, cancel) => {
+      const conditioning = { timesteps, context: context.data, contextLength: context.shape[1] }
       const options = { tokenMerging, ...deepCache?.next(latents.shape) }
-      return model.predict(latents.data, n, h, w, timesteps, context.data, context.shape[1], options, cancel)
+      return model.predict({ latents: latents.data, n, h, w, conditioning, options }, cancel)
     })
     return { data, shape: [n, outChannels, h, w] }
   }
@@ -69,12 +72,7 @@ export class Unet extends Component<NativeUnet> {
     }
     const list = toTimesteps(timesteps, timesteps.length)
     if (list.length === 0) return
-    await this.call(signal, (model, cancel) => model.prepare(list, list.length, cancel))
-  }
-
-  /** The greatest `depth` of a DeepCache: layers of the way up but one. */
-  get mostDepth(): number {
-    return this.config.layersPerBlock.reduce((sum, layers) => sum + layers + 1, -1)
+    await this.call(signal, (model, cancel) => model.prepare({ timesteps: list, n: list.length }, cancel))
   }
 
   /**
@@ -88,13 +86,23 @@ export class Unet extends Component<NativeUnet> {
     length: number,
     options: { tokenMerging?: number; depth?: number } = {},
   ): number {
-    return this.model.workingBytes(n, h, w, length, options)
+    checkObject(options, 'options', ['tokenMerging', 'depth'])
+    const { depth, ...rest } = options
+    const tokenMerging = checkTokenMerging(rest.tokenMerging)
+    const deep = depth === undefined ? {} : { depth: checkInteger(depth, 'depth', 0, this.maxDepth) }
+    return this.model.workingBytes({
+      n,
+      h,
+      w,
+      conditioning: { contextLength: length },
+      options: { tokenMerging, ...deep },
+    })
   }
 
   #checkDeepCache(value: unknown): DeepCache | undefined {
     if (value === undefined) return undefined
     if (!(value instanceof DeepCache)) throw new TypeError(expectation('DeepCache', 'deepCache', value))
-    checkInteger(value.depth, 'deepCache.depth', 1, this.mostDepth)
+    checkInteger(value.depth, 'deepCache.depth', 1, this.maxDepth)
     return value
   }
 }

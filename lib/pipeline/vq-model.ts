@@ -7,13 +7,13 @@ import { native, type NativeVae } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import {
-  checkImageOptions,
+  checkAutoencoderOptions,
   describeVae,
-  ImageModel,
-  type ImageModelOptions,
+  Autoencoder,
+  type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { abandonable, type CallOptions } from './component.js'
+import { loadUnlessAborted, type CallOptions } from './component.js'
 
 /** Codes of a batch of images: one for each latent, row by row. */
 export interface Codes {
@@ -33,7 +33,7 @@ export interface VqEncoding {
 }
 
 /** VQ-VAE (van den Oord et al. 2017): an autoencoder whose latents are drawn from a codebook. */
-export class VqModel extends ImageModel {
+export class VqModel extends Autoencoder {
   /** Number of codes and their width. */
   readonly codebook: Readonly<{ size: number; width: number }>
 
@@ -43,11 +43,11 @@ export class VqModel extends ImageModel {
   }
 
   /** A model file or folder that holds a VQModel; without it, the small one in the box. */
-  static async load(path: string = vqModelInTheBox(), options: ImageModelOptions = {}): Promise<VqModel> {
-    return abandonable(checkImageOptions(options).signal, VqModel.#load(path, options))
+  static async load(path: string = bundledVqModelPath(), options: AutoencoderOptions = {}): Promise<VqModel> {
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, VqModel.#load(path, options))
   }
 
-  static async #load(path: string, options: ImageModelOptions): Promise<VqModel> {
+  static async #load(path: string, options: AutoencoderOptions): Promise<VqModel> {
     const description = await describeVae(path, options)
     const { signal } = options
     if (!description.config.codebook) {
@@ -98,7 +98,7 @@ export class VqModel extends ImageModel {
 }
 
 /** The VQ-VAE that comes with the package: 64×64 pictures of the same drawings as the model in the box, 16×16 codes of 1,024. */
-export function vqModelInTheBox(): string {
+export function bundledVqModelPath(): string {
   return join(packageRoot(), 'models', 'emoji-64-vq')
 }
 

@@ -1,9 +1,11 @@
+import { throwIfAborted } from '../abort.js'
 import { checkFunction, checkObject, checkSignal, checkString } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { native, type ConvertedRows, type TensorType } from '../native.js'
 import { cancellable } from '../native-call.js'
 import { GgufWriter } from '../weights/gguf-writer.js'
 import { CONFIG_KEY, openModel, writeStoredConfig } from '../weights/index.js'
+import { checkOutput } from './output.js'
 import { planTensors, type PlannedTensor } from './plan.js'
 import { describeFallbacks, describeGroups, Losses, totals, type QuantizeReport } from './report.js'
 import { checkTensorType, parseRules } from './rules.js'
@@ -64,9 +66,10 @@ export async function quantizeModel(
     given.onProgress === undefined
       ? undefined
       : checkFunction<NonNullable<QuantizeOptions['onProgress']>>(given.onProgress, 'onProgress')
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
 
   const model = await openModel(input)
+  await checkOutput(model, output)
   const plan = planTensors(model, type, rules)
   const losses = new Losses()
   const metadata = {
@@ -85,7 +88,7 @@ export async function quantizeModel(
         onProgress?.({ done, total, tensor: tensor.name })
         // The disk takes one piece while the next is computed.
         const [rows] = await Promise.all([convert(tensor, first, count, signal), writing])
-        checkHeld(tensor, rows)
+        checkRepresentable(tensor, rows)
         // Vectors stay as they are, and norms are so large that they would hide what the matrices lose.
         if (tensor.shape.length > 1) losses.add(tensor.group, rows)
         writing = writer.write(rows.bytes)
@@ -95,7 +98,7 @@ export async function quantizeModel(
       }
     }
     await writing
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     onProgress?.({ done, total, tensor: '' })
     await writer.finish()
   } catch (error) {
@@ -117,8 +120,8 @@ export async function quantizeModel(
 
 /** First row and number of rows of each piece. */
 function* pieces({ rows, elements }: PlannedTensor): Generator<[first: number, count: number]> {
-  const most = Math.max(1, Math.floor(PIECE / Math.max(1, elements / rows)))
-  for (let first = 0; first < rows; first += most) yield [first, Math.min(most, rows - first)]
+  const count = Math.max(1, Math.floor(PIECE / Math.max(1, elements / rows)))
+  for (let first = 0; first < rows; first += count) yield [first, Math.min(count, rows - first)]
 }
 
 function convert(
@@ -132,7 +135,7 @@ function convert(
 }
 
 /** float32 takes anything; the other types have a largest number, and blocks no NaN. */
-function checkHeld({ name, type, source, entry }: PlannedTensor, rows: ConvertedRows): void {
+function checkRepresentable({ name, type, source, entry }: PlannedTensor, rows: ConvertedRows): void {
   if (type === 'f32' || Number.isFinite(rows.squaredError)) return
   throw new DiffusionError(
     'MODEL_FORMAT',

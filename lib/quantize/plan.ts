@@ -51,7 +51,9 @@ export function planTensors(model: ModelDescription, type: TensorType, rules: re
   const defaults = defaultRules(type, model.unet?.config.blockChannels.length ?? 0)
   const tensors: PlannedTensor[] = []
   const components = [
-    ['text_encoder', model.textEncoder?.source],
+    ...model.textEncoders.map(
+      ({ source }, i) => [i === 0 ? 'text_encoder' : `text_encoder_${i + 1}`, source] as const,
+    ),
     ['unet', model.unet?.source],
     ['vae', model.vae?.source],
   ] as const

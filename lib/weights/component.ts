@@ -1,7 +1,6 @@
 import { DiffusionError } from '../errors.js'
-import type { ModelSource, TensorEntry, TensorType } from '../native.js'
+import type { ModelSource, RequiredTensor, TensorEntry, TensorType } from '../native.js'
 import { badFormat, quote, unsupported } from './fail.js'
-import type { Layout } from './layout.js'
 import type { StoredTensor } from './tensor-file.js'
 
 const TENSOR_TYPES: readonly TensorType[] =
@@ -40,26 +39,27 @@ export function addTensor(
 }
 
 /**
- * The table for the engine: exactly the tensors of `layout`, each with the shape expected there. `strict` refuses what
- * is left over, for configurations that were derived from the tensors themselves: an unknown tensor then means an
- * unknown part of the model. `where` is what to name for a tensor that is in no file.
+ * The table for the engine: exactly the `required` tensors, each with the shape expected there. `strict` refuses
+ * tensors that are left over, for configurations that were derived from the tensors themselves: an unknown tensor then
+ * means an unknown part of the model. `where` is the file or folder that messages name for a missing tensor.
  */
-export function matchLayout(
+export function matchTensors(
   where: string,
   files: string[],
   tensors: Tensors,
-  layout: Layout,
+  required: readonly RequiredTensor[],
   strict: boolean,
 ): ModelSource {
   const entries: TensorEntry[] = []
-  for (const [name, shape] of layout) {
+  for (const { name, shape } of required) {
     const tensor = tensors.get(name)
     if (!tensor) throw badFormat(where, `tensor ${name} of shape [${shape}] is missing`)
     entries.push(entry(files[tensor.file], name, shape, tensor))
   }
   if (strict) {
+    const known = new Set(required.map(({ name }) => name))
     for (const [name, tensor] of tensors) {
-      if (layout.has(name)) continue
+      if (known.has(name)) continue
       throw unsupported(
         files[tensor.file],
         `tensor ${quote(tensor.name)} is of a part that node-diffusion does not know`,

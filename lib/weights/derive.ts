@@ -1,7 +1,7 @@
 import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
 import type { Tensors } from './component.js'
 import { badFormat, quote, unsupported } from './fail.js'
-import { LIMITS } from './limits.js'
+import { limits } from './limits.js'
 import { CONFIG_KEY } from './stored-config.js'
 
 /** Configurations of files that carry none, from canonical names and shapes. What neither tells is the family's custom. */
@@ -32,7 +32,7 @@ class Probe {
   }
 
   channels(name: string, dimension: number): number {
-    return this.size(name, dimension, 1, LIMITS.channels, 4)
+    return this.size(name, dimension, 1, limits().channels, 4)
   }
 
   /** How many of `name(0)`, `name(1)`, … there are. */
@@ -47,11 +47,11 @@ class Probe {
 
 export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   const probe = new Probe(path, tensors)
-  const levels = probe.count(LIMITS.levels, (i) => `down_blocks.${i}.resnets.0.conv1.weight`)
+  const levels = probe.count(limits().levels, (i) => `down_blocks.${i}.resnets.0.conv1.weight`)
   if (levels === 0) throw badFormat(path, 'tensor down_blocks.0.resnets.0.conv1.weight is missing')
   const all = [...Array(levels).keys()]
   const layersPerBlock = all.map((i) =>
-    probe.count(LIMITS.layers, (j) => `down_blocks.${i}.resnets.${j}.conv1.weight`),
+    probe.count(limits().layersPerLevel, (j) => `down_blocks.${i}.resnets.${j}.conv1.weight`),
   )
   const blockChannels = all.map((i) => probe.channels(`down_blocks.${i}.resnets.0.conv1.weight`, 0))
   const attention = [...tensors.keys()].find((name) =>
@@ -59,7 +59,6 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   )
   if (attention === undefined) throw unsupported(path, 'expected a UNet with cross-attention, found none')
   const contextWidth = probe.channels(attention, 1)
-  const projection = attention.replace('transformer_blocks.0.attn2.to_k', 'proj_in')
   const hasMiddle = probe.has('mid_block.resnets.0.conv1.weight')
   return {
     inChannels: probe.channels('conv_in.weight', 1),
@@ -75,7 +74,6 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
     contextWidth,
     normGroups: guessGroups(path, blockChannels),
     normEps: 1e-5,
-    linearProjection: tensors.get(projection)?.shape.length === 2,
     flipSinToCos: true,
     freqShift: 0,
   }
@@ -85,7 +83,7 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
 function levelDepth(probe: Probe, prefix: string, layers: number): number {
   const depths = [...Array(layers).keys()].map((layer) =>
     probe.count(
-      LIMITS.transformerDepth,
+      limits().transformerDepth,
       (i) => `${prefix}.attentions.${layer}.transformer_blocks.${i}.attn1.to_q.weight`,
     ),
   )
@@ -115,7 +113,7 @@ function guessGroups(path: string, blockChannels: number[]): number {
 
 export function deriveVae(path: string, tensors: Tensors): VaeConfig {
   const probe = new Probe(path, tensors)
-  const levels = probe.count(LIMITS.levels, (i) => `encoder.down_blocks.${i}.resnets.0.conv1.weight`)
+  const levels = probe.count(limits().levels, (i) => `encoder.down_blocks.${i}.resnets.0.conv1.weight`)
   if (levels === 0) throw badFormat(path, 'tensor encoder.down_blocks.0.resnets.0.conv1.weight is missing')
   const blockChannels = [...Array(levels).keys()].map((i) =>
     probe.channels(`encoder.down_blocks.${i}.resnets.0.conv1.weight`, 0),
@@ -126,14 +124,17 @@ export function deriveVae(path: string, tensors: Tensors): VaeConfig {
     outChannels: probe.channels('decoder.conv_out.weight', 0),
     latentChannels,
     blockChannels,
-    layersPerBlock: probe.count(LIMITS.layers, (j) => `encoder.down_blocks.0.resnets.${j}.conv1.weight`),
+    layersPerBlock: probe.count(
+      limits().layersPerLevel,
+      (j) => `encoder.down_blocks.0.resnets.${j}.conv1.weight`,
+    ),
     normGroups: guessGroups(path, blockChannels),
     midAttention: probe.has('decoder.mid_block.attentions.0.to_q.weight'),
     quantConv: probe.has('quant_conv.weight'),
     postQuantConv: probe.has('post_quant_conv.weight'),
   }
   if (probe.has('quantize.embedding.weight')) {
-    const size = probe.size('quantize.embedding.weight', 0, 1, LIMITS.vocabulary, 2)
+    const size = probe.size('quantize.embedding.weight', 0, 1, limits().vocabulary, 2)
     config.codebook = { size, width: probe.channels('quantize.embedding.weight', 1) }
   } else if (latentChannels === 16) {
     // Their latents are shifted too, by a number that is not in the file.
@@ -153,7 +154,7 @@ export function deriveText(
 ): { config: TextEncoderConfig; skip: number } {
   const probe = new Probe(path, tensors)
   const width = probe.channels('embeddings.token_embedding.weight', 1)
-  const layers = probe.count(LIMITS.textLayers, (i) => `encoder.layers.${i}.mlp.fc1.weight`)
+  const layers = probe.count(limits().textLayers, (i) => `encoder.layers.${i}.mlp.fc1.weight`)
   if (layers === 0) throw badFormat(path, 'tensor encoder.layers.0.mlp.fc1.weight is missing')
   if (width % 64 !== 0)
     throw unsupported(path, `cannot know the number of attention heads of a width of ${width}: ${HINT}`)
@@ -161,12 +162,12 @@ export function deriveText(
   const gelu = openClip || width === 1024
   const skip = openClip || (width === 1024 && layers === 24) ? 1 : 0
   const config: TextEncoderConfig = {
-    vocabSize: probe.size('embeddings.token_embedding.weight', 0, 1, LIMITS.vocabulary, 2),
+    vocabSize: probe.size('embeddings.token_embedding.weight', 0, 1, limits().vocabulary, 2),
     width,
     layers,
     heads: width / 64,
-    intermediate: probe.channels('encoder.layers.0.mlp.fc1.weight', 0),
-    maxPositions: probe.size('embeddings.position_embedding.weight', 0, 1, LIMITS.positions, 2),
+    intermediate: probe.size('encoder.layers.0.mlp.fc1.weight', 0, 1, limits().feedForward, 2),
+    maxPositions: probe.size('embeddings.position_embedding.weight', 0, 1, limits().positions, 2),
     activation: gelu ? 'gelu' : 'quick_gelu',
     layerNormEps: 1e-5,
   }

@@ -1,6 +1,6 @@
 import { badFormat, quote, show, unsupported } from './fail.js'
 import {
-  checkLayout,
+  checkOffsets,
   countElements,
   readExactly,
   withFile,
@@ -100,7 +100,7 @@ function parse(path: string, bytes: Buffer, size: number, file: number): TensorF
       )
     }
   }
-  checkLayout(path, tensors.values(), dataStart, alignment - 1)
+  checkOffsets(path, tensors.values(), dataStart, alignment - 1)
   markChannelsLast(path, tensors, metadata)
   return { path, format: 'gguf', tensors, metadata }
 }

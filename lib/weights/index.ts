@@ -19,7 +19,7 @@ export { CONFIG_KEY, writeStoredConfig } from './stored-config.js'
  *
  * @param path a .safetensors or .gguf file, a diffusers folder, or a folder of one component
  * @throws DiffusionError MODEL_NOT_FOUND, MODEL_FORMAT (damaged or incomplete), MODEL_SHAPE (a tensor of another size
- * than its configuration says), UNSUPPORTED_MODEL, IO; TypeError if path is no string
+ * than its configuration says), UNSUPPORTED_MODEL, IO, NATIVE_UNAVAILABLE; TypeError if path is no string
  */
 export async function openModel(path: string): Promise<ModelDescription> {
   if (typeof path !== 'string' || path === '' || path.includes('\0')) {
@@ -29,7 +29,7 @@ export async function openModel(path: string): Promise<ModelDescription> {
   }
   const model = (await isFolderOrThrow(path)) ? await describeFolder(path) : await describeFile(path)
   // The weights may be loaded after the process has changed its working directory.
-  for (const part of [model.unet, model.vae, model.textEncoder, model.tinyVae]) {
+  for (const part of [model.unet, model.vae, ...model.textEncoders, model.tinyVae]) {
     if (part) part.source.files = part.source.files.map((file) => resolve(file))
   }
   return model

@@ -35,7 +35,7 @@ export function renameOriginalUnet(paths: readonly string[], tensors: Tensors): 
     if (Object.hasOwn(OUTER, stem)) return OUTER[stem] + leaf
     const match = /^(?:(?:input|output)_blocks\.\d+\.\d+(?:\.op|\.conv)?|middle_block\.\d+)(?=\.)/.exec(name)
     const place = match && blocks.get(match[0])
-    // What has no place keeps its name; the layout decides whether that is an error.
+    // What has no place keeps its name; the engine's list decides whether that is an error.
     if (!place) return name
     const rest = name.slice(match[0].length)
     if (!place.includes('resnets')) return place + rest

@@ -1,6 +1,6 @@
 import { badFormat, printable, quote, show } from './fail.js'
 import {
-  checkLayout,
+  checkOffsets,
   countElements,
   readExactly,
   withFile,
@@ -99,7 +99,7 @@ function readEntries(
     if (name === '__metadata__') readMetadata(path, entry, metadata)
     else tensors.set(name, readEntry(path, name, entry, dataStart, size, file))
   }
-  const end = checkLayout(path, tensors.values(), dataStart, 0)
+  const end = checkOffsets(path, tensors.values(), dataStart, 0)
   if (end !== size) {
     throw badFormat(path, `expected the tensors to end at byte ${size}, the end of the file, found ${end}`)
   }

@@ -1,18 +1,18 @@
-import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
-import { matchLayout, type Tensors } from './component.js'
+import type { ModelConfigs, TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import { matchTensors, type Tensors } from './component.js'
 import { deriveText, deriveUnet, deriveVae } from './derive.js'
 import { badFormat, quote } from './fail.js'
-import { refuseForeign } from './foreign.js'
-import { textLayout, unetLayout, vaeLayout } from './layout.js'
-import type { ModelDescription } from './model-description.js'
+import { refuseUnsupportedModels } from './unsupported-models.js'
+import type { ModelDescription, TokenizerDescription } from './model-description.js'
 import { isClipText, isOpenClip, renameClipText, renameOpenClip } from './names-text.js'
 import { isOriginalUnet, renameOriginalUnet } from './names-unet.js'
 import { isVae, renameVae } from './names-vae.js'
 import { guessSchedule } from './guess-schedule.js'
 import { CONFIG_KEY, readStoredConfig, type StoredConfig } from './stored-config.js'
+import { requiredTensors } from './required-tensors.js'
 import type { TensorFile } from './tensor-file.js'
 import { OPEN_CLIP_PAD } from './tokenizer-files.js'
-import { deriveTinyVae, isTinyVae, renameTinyVae, tinyVaeLayout } from './tiny-vae.js'
+import { deriveTinyVae, isTinyVae, renameTinyVae } from './tiny-vae.js'
 
 /**
  * A whole model, or one component, in one file: the original latent-diffusion names (as most checkpoints have them,
@@ -38,83 +38,95 @@ const PREFIXES = {
 
 export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
   const { path, metadata } = file
-  refuseForeign(path, file.tensors)
+  refuseUnsupportedModels(path, file.tensors)
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
   const stored = readStoredConfig(path, metadata)
   const parts = findParts(path, file.tensors)
-  const files = [path]
+  const source = <Kind extends keyof ModelConfigs>(
+    kind: Kind,
+    tensors: Tensors,
+    config: ModelConfigs[Kind],
+    derived: boolean,
+  ) => {
+    const where = derived ? path : `${path}: ${CONFIG_KEY}`
+    return matchTensors(path, [path], tensors, requiredTensors(where, kind, config), derived)
+  }
 
   const model: ModelDescription = {
     path,
     format: file.format,
     architecture: '',
-    tokenizer: null,
+    textEncoders: [],
     schedule: await guessSchedule(file, undefined),
     imageSize: 512,
   }
   if (parts.unet) {
-    const known = component(path, stored, 'unet')
+    const known = component(path, stored, stored?.unet, 'unet')
     const config: UnetConfig = known?.config ?? deriveUnet(path, parts.unet)
-    model.unet = { config, source: matchLayout(path, files, parts.unet, unetLayout(config), !known) }
+    model.unet = { config, source: source('unet', parts.unet, config, !known) }
   }
   if (parts.vae) {
-    const known = component(path, stored, 'vae')
+    const known = component(path, stored, stored?.vae, 'vae')
     const config: VaeConfig = known?.config ?? deriveVae(path, parts.vae)
-    const source = matchLayout(path, files, parts.vae, vaeLayout(config), !known)
-    model.vae = { config, source, scalingFactor: known?.scalingFactor ?? 0.18215 }
+    const scalingFactor = known?.scalingFactor ?? 0.18215
+    model.vae = { config, source: source('vae', parts.vae, config, !known), scalingFactor }
   }
   if (parts.text) {
-    const known = component(path, stored, 'textEncoder')
+    const known = component(path, stored, stored?.textEncoders[0], 'textEncoder')
     const { config, skip }: { config: TextEncoderConfig; skip: number } =
       known ?? deriveText(path, parts.text, parts.openClip)
-    model.textEncoder = {
+    const tokenizer = known ? known.tokenizer : derivedTokenizer(config)
+    model.textEncoders.push({
       config,
       skip,
-      source: matchLayout(path, files, parts.text, textLayout(config), !known),
-    }
+      tokenizer,
+      source: source('textEncoder', parts.text, config, !known),
+    })
   }
 
   if (stored) {
-    const { textEncoder, unet, vae, ...facts } = stored
+    const { textEncoders, unet, vae, ...facts } = stored
     return Object.assign(model, facts)
   }
   model.architecture = architectureName(model)
   model.schedule = await guessSchedule(file, model.unet?.config)
   model.imageSize = guessImageSize(file, model)
-  // OpenCLIP has CLIP's vocabulary, but fills up with another token.
-  if (model.textEncoder?.config.activation === 'gelu') {
-    model.tokenizer = { maxLength: model.textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
-  }
   return model
+}
+
+/** OpenCLIP has CLIP's vocabulary, but pads with another token. */
+function derivedTokenizer({ activation, maxPositions }: TextEncoderConfig): TokenizerDescription | null {
+  return activation === 'gelu' ? { maxLength: maxPositions, padToken: OPEN_CLIP_PAD } : null
 }
 
 async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
   const { path, format } = file
   const tensors = renameTinyVae([path], file.tensors)
   const config = deriveTinyVae(path, tensors)
-  const source = matchLayout(path, [path], tensors, tinyVaeLayout(config), true)
+  const source = matchTensors(path, [path], tensors, requiredTensors(path, 'tinyVae', config), true)
   const schedule = await guessSchedule(file, undefined)
   const tinyVae = { config, source }
   return {
     path,
     format,
     architecture: architectureName({ tinyVae }),
+    textEncoders: [],
     tinyVae,
-    tokenizer: null,
     schedule,
     imageSize: 512,
   }
 }
 
 /** The stored configuration of a component whose tensors are there; a file that has metadata must have it for all. */
-function component<K extends 'unet' | 'vae' | 'textEncoder'>(
+function component<Config>(
   path: string,
   stored: StoredConfig | undefined,
-  key: K,
-): StoredConfig[K] {
-  if (stored && !stored[key])
+  known: Config | undefined,
+  key: string,
+): Config | undefined {
+  if (stored && !known)
     throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are there`)
-  return stored?.[key]
+  return known
 }
 
 function findParts(path: string, tensors: Tensors): Parts {
@@ -158,9 +170,7 @@ function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefin
   return undefined
 }
 
-export function architectureName(
-  model: Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder' | 'tinyVae'>,
-): string {
+export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'>): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels } = model.unet.config
     const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''

@@ -91,7 +91,7 @@ export function countElements(shape: readonly number[]): number | undefined {
  * Refuses tensors that share bytes, and gaps of more than `slack` bytes between them (room for alignment): both mean
  * that the header describes another file. Returns the end of the last tensor.
  */
-export function checkLayout(
+export function checkOffsets(
   path: string,
   tensors: Iterable<StoredTensor>,
   start: number,

@@ -28,7 +28,7 @@ export const description = {
   format: 'gguf',
   architecture: 'Stable Diffusion 1.x',
   imageSize: 512,
-  tokenizer: null,
+  textEncoders: [],
   schedule: { trainTimesteps: 1000, predictionType: 'v_prediction' },
   unet: {
     config: { inChannels: 4 },

@@ -4,7 +4,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, truncateSync, writeFi
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { AutoencoderKL, DiffusionPipeline, modelInTheBox } from '../../lib/index.js'
+import { AutoencoderKL, DiffusionPipeline, bundledModelPath } from '../../lib/index.js'
 import { native } from '../../lib/native.js'
 import { openModel } from '../../lib/weights/index.js'
 import { quick } from '../pipeline/support.js'
@@ -18,7 +18,7 @@ function folder(t: Test): string {
 /** A copy of the model in the box, opened; its UNet's file to spoil, and what loading says then. */
 async function opened(t: Test) {
   const path = join(folder(t), 'model')
-  cpSync(modelInTheBox(), path, { recursive: true })
+  cpSync(bundledModelPath(), path, { recursive: true })
   const { unet } = await openModel(path)
   const { config, source } = unet!
   return { file: source.files[0], load: () => native().loadUnet(config, source) }

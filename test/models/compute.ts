@@ -26,7 +26,8 @@ export async function load<K extends keyof Models>(
   precision: Precision = 'f32',
 ): Promise<Models[K] & { skip: number }> {
   const model: ModelDescription = await openModel(path)
-  const { unet, vae, textEncoder } = model
+  const { unet, vae, textEncoders } = model
+  const [textEncoder] = textEncoders
   for (const part of [unet, vae, textEncoder]) if (part) part.source.precision = precision
   const missing = () => new Error(`${path} has no ${component}`)
   let loaded: NativeUnet | NativeVae | NativeTextEncoder
@@ -56,7 +57,8 @@ export async function compute(
       const context = floats(of, 'context')
       const [n, , h, w] = latents.shape
       const timesteps = floats(of, 'timesteps').data
-      return (model as NativeUnet).predict(latents.data, n, h, w, timesteps, context.data, context.shape[1])
+      const conditioning = { timesteps, context: context.data, contextLength: context.shape[1] }
+      return (model as NativeUnet).predict({ latents: latents.data, n, h, w, conditioning })
     }
     case 'encode_text': {
       const { data, shape } = integers(of, 'tokens')

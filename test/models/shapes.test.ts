@@ -26,8 +26,8 @@ const describe: Record<string, () => Promise<[ModelSource, Loader]>> = {
     return [vae!.source, (source) => native().loadVae(vae!.config, source)]
   },
   async text_encoder() {
-    const { textEncoder } = await openModel(join(fixtures, 'clip', 'text_encoder'))
-    return [textEncoder!.source, (source) => native().loadTextEncoder(textEncoder!.config, source)]
+    const [textEncoder] = (await openModel(join(fixtures, 'clip', 'text_encoder'))).textEncoders
+    return [textEncoder.source, (source) => native().loadTextEncoder(textEncoder.config, source)]
   },
 }
 

@@ -21,11 +21,11 @@ async function load(
   residency: Residency,
   source: Partial<ModelSource> = {},
 ) {
-  const { unet, vae, textEncoder } = await openModel(path)
+  const { unet, vae, textEncoders } = await openModel(path)
   const more = { ...source, residency }
   if (component === 'unet') return native().loadUnet(unet!.config, { ...unet!.source, ...more })
   if (component === 'vae') return native().loadVae(vae!.config, { ...vae!.source, ...more })
-  return native().loadTextEncoder(textEncoder!.config, { ...textEncoder!.source, ...more })
+  return native().loadTextEncoder(textEncoders[0].config, { ...textEncoders[0].source, ...more })
 }
 
 const formCases = cases.filter((c) => c.model === 'forms')
@@ -49,7 +49,11 @@ t.test('every format, every thread count: the same numbers, and hardly any weigh
         for (const threads of [1, 2, 4]) {
           native().setThreads(threads)
           const found = await compute(model, of)
-          t.equal(largestDifference(found, expected), 0, `${file}: ${of.name}: ${residency}, ${threads} threads`)
+          t.equal(
+            largestDifference(found, expected),
+            0,
+            `${file}: ${of.name}: ${residency}, ${threads} threads`,
+          )
         }
         model.dispose()
       }

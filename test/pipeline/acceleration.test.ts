@@ -202,7 +202,7 @@ t.test('unet.predict with them', async (t) => {
   }
   const later = { ...input, latents: noise(1.7, 1, 4, 16, 16), timestep: 961 }
   const whole = await unet.predict(input)
-  for (let depth = 1; depth <= unet.mostDepth; depth++) {
+  for (let depth = 1; depth <= unet.maxDepth; depth++) {
     const deepCache = new DeepCache({ interval: 2, depth })
     for (let i = 0; i < 4; i++) {
       const { data } = await unet.predict({ ...input, deepCache })
@@ -220,7 +220,7 @@ t.test('unet.predict with them', async (t) => {
   const merged = await unet.predict({ ...input, tokenMerging: 0.5 })
   t.ok(largestDifference(merged.data, whole.data) > 0)
 
-  const deepCache = new DeepCache({ interval: 3, depth: unet.mostDepth + 1 })
+  const deepCache = new DeepCache({ interval: 3, depth: unet.maxDepth + 1 })
   const bad: [object, { name?: string; message: RegExp }][] = [
     [{ deepCache }, { name: 'RangeError', message: /deepCache\.depth/ }],
     [{ deepCache: {} }, { name: 'TypeError', message: /DeepCache for deepCache/ }],
@@ -240,7 +240,7 @@ t.test('memory and parameters', async (t) => {
   const bytes = (options?: object) => pipe.unet.workingBytes(2, 32, 32, 24, options)
   t.ok(bytes({ depth: 2 }) >= bytes() + 2 * 32 * 32 * 64 * 4, 'kept features are counted')
   t.ok(bytes({ tokenMerging: 0.5 }) > 0)
-  t.throws(() => bytes({ depth: pipe.unet.mostDepth + 1 }), { message: /depth/ })
+  t.throws(() => bytes({ depth: pipe.unet.maxDepth + 1 }), { message: /depth/ })
   const asked = { width: 512, height: 512, deepCache: true, tokenMerging: 0.5 }
   t.ok(pipe.memoryNeeded(asked).working >= pipe.memoryNeeded({ width: 512, height: 512 }).working)
   t.throws(() => pipe.memoryNeeded({ deepCache: { depth: 1000 } }), { name: 'RangeError' })

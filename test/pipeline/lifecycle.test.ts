@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { DiffusionPipeline } from '../../lib/index.js'
-import { Line } from '../../lib/queue.js'
+import { FairLock } from '../../lib/fair-lock.js'
 import { largestDifference, quick } from './support.js'
 
 const endless = { ...quick, steps: 1000 }
@@ -233,27 +233,27 @@ t.test('memory stays flat', async (t) => {
   t.ok(process.memoryUsage.rss() - loaded < 60e6, 'loading and disposing leaves nothing')
 })
 
-t.test('Line', async (t) => {
-  const line = new Line()
+t.test('FairLock', async (t) => {
+  const lock = new FairLock()
   const order: number[] = []
-  const end = await line.turn()
-  const [b, c, d] = [1, 2, 3].map((i) => line.turn().then((end) => (order.push(i), end)))
+  const release = await lock.acquire()
+  const [b, c, d] = [1, 2, 3].map((i) => lock.acquire().then((release) => (order.push(i), release)))
   const controller = new AbortController()
-  const leaving = line.turn(controller.signal)
-  t.equal(line.length, 4)
+  const leaving = lock.acquire(controller.signal)
+  t.equal(lock.waiting, 4)
   controller.abort()
   await t.rejects(leaving, { name: 'AbortError' })
-  t.equal(line.length, 3)
-  end()
-  end()
-  const endB = await b
-  t.same(order, [1], 'ending twice serves one')
-  endB()
-  const endC = await c
+  t.equal(lock.waiting, 3)
+  release()
+  release()
+  const releaseB = await b
+  t.same(order, [1], 'releasing twice lets one caller in')
+  releaseB()
+  const releaseC = await c
   const refused = t.rejects(d, { message: 'closed' })
-  const closed = line.close(new Error('closed'))
+  const closed = lock.close(new Error('closed'))
   await refused
-  await t.rejects(line.turn(), { message: 'closed' })
-  endC()
+  await t.rejects(lock.acquire(), { message: 'closed' })
+  releaseC()
   await closed
 })

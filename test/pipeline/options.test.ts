@@ -8,8 +8,8 @@ const facts: ModelFacts = {
   factor: 8,
   latentChannels: 4,
   contextWidth: 768,
-  mostDepth: 11,
-  skippableLayers: 11,
+  maxDepth: 11,
+  maxClipSkip: 11,
 }
 const check = (options: unknown, model = facts) => checkGenerateOptions(options, model)
 const tensor = (...shape: number[]): Tensor => ({
@@ -252,7 +252,7 @@ t.test('defaults', async (t) => {
 })
 
 t.test('a model without text encoder', async (t) => {
-  const model = { ...facts, skippableLayers: -1 }
+  const model = { ...facts, maxClipSkip: -1 }
   t.throws(() => check({ prompt: 'a' }, model), {
     message: /promptEmbeds, as this model has no text encoder/,
   })

@@ -1,6 +1,6 @@
 /** The objective of VQ-VAE by hand, and what the standalone autoencoders refuse. */
 import t from 'tap'
-import { AutoencoderKL, modelInTheBox, VqModel, vqLosses, type Tensor } from '../../lib/index.js'
+import { AutoencoderKL, bundledModelPath, VqModel, vqLosses, type Tensor } from '../../lib/index.js'
 
 const tensor = (...data: number[]): Tensor => ({
   data: Float32Array.from(data),
@@ -22,12 +22,12 @@ t.test('losses', async (t) => {
 })
 
 t.test('autoencoder alone', async (t) => {
-  await using vae = await AutoencoderKL.load(modelInTheBox())
+  await using vae = await AutoencoderKL.load(bundledModelPath())
   t.equal(vae.factor, 4)
   const image = { data: new Float32Array(3 * 32 * 32), shape: [1, 3, 32, 32] }
   const { mean } = await vae.encode(image)
   t.same(mean.shape, [1, 4, 8, 8])
   t.same((await vae.decode(mean)).shape, [1, 3, 32, 32])
-  await t.rejects(VqModel.load(modelInTheBox()), { code: 'UNSUPPORTED_MODEL' })
+  await t.rejects(VqModel.load(bundledModelPath()), { code: 'UNSUPPORTED_MODEL' })
   await t.rejects(AutoencoderKL.load('/no/such/model'), { code: 'MODEL_NOT_FOUND' })
 })

@@ -1,6 +1,6 @@
 /** Pictures of the model in the box from every kind of file and precision, on any number of threads. */
 import t from 'tap'
-import { DiffusionPipeline, modelInTheBox, type LoadOptions } from '../../lib/index.js'
+import { DiffusionPipeline, bundledModelPath, type LoadOptions } from '../../lib/index.js'
 import { native, type TensorType } from '../../lib/native.js'
 import { quantizeModel } from '../../lib/quantize/index.js'
 import { folder, QUANTIZED } from './support.js'
@@ -27,12 +27,12 @@ function psnr(a: Uint8Array, b: Uint8Array): number {
 
 async function quantized(type: TensorType): Promise<string> {
   const path = dir.path(`${type}.gguf`)
-  await quantizeModel(modelInTheBox(), path, { type })
+  await quantizeModel(bundledModelPath(), path, { type })
   return path
 }
 
 t.test('every quantized type draws the same picture, as nearly as its bits allow', async (t) => {
-  const truth = await draw(modelInTheBox(), { precision: 'f32' })
+  const truth = await draw(bundledModelPath(), { precision: 'f32' })
   // dB; another seed's picture is at 13.
   // prettier-ignore
   const least: Partial<Record<TensorType, number>> = {
@@ -47,9 +47,9 @@ t.test('every quantized type draws the same picture, as nearly as its bits allow
 
 t.test('1, 2 and 4 threads give the same bytes', async (t) => {
   const subjects: [string, string, LoadOptions][] = [
-    ['f32', modelInTheBox(), { precision: 'f32' }],
-    ['bf16', modelInTheBox(), { precision: 'bf16' }],
-    ['int8', modelInTheBox(), { precision: 'int8' }],
+    ['f32', bundledModelPath(), { precision: 'f32' }],
+    ['bf16', bundledModelPath(), { precision: 'bf16' }],
+    ['int8', bundledModelPath(), { precision: 'int8' }],
   ]
   for (const type of ['q8_0', 'q5_1', 'q4_0', 'q4_k', 'q2_k'] as const)
     subjects.push([type, await quantized(type), {}])

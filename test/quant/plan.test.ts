@@ -5,11 +5,18 @@ import { groupOf, GROUPS } from '../../lib/quantize/groups.js'
 import { planTensors } from '../../lib/quantize/plan.js'
 import { parseRules } from '../../lib/quantize/rules.js'
 import { ggmlBytes } from '../../lib/weights/gguf-types.js'
-import { textLayout, unetLayout, vaeLayout, type Layout } from '../../lib/weights/layout.js'
 import type { ModelDescription } from '../../lib/weights/model-description.js'
-import { TINY_TEXT, TINY_UNET, TINY_VAE } from '../weights/models.js'
+import {
+  type Shapes,
+  textShapes,
+  TINY_TEXT,
+  TINY_UNET,
+  TINY_VAE,
+  unetShapes,
+  vaeShapes,
+} from '../weights/models.js'
 
-function source(layout: Layout, type: TensorType = 'f32'): ModelSource {
+function source(layout: Shapes, type: TensorType = 'f32'): ModelSource {
   const tensors = [...layout].map(([name, shape]) => {
     const bytes = ggmlBytes(type, shape.reduce((a, b) => a * b, 1)) // prettier-ignore
     return { name, type, shape, file: 0, offset: 0, bytes }
@@ -22,14 +29,17 @@ const UNET = { ...TINY_UNET, blockChannels: [320, 640, 1280], contextWidth: 768 
 
 function model(type?: TensorType): ModelDescription {
   return {
-    textEncoder: {
-      config: TINY_TEXT,
-      skip: 0,
-      source: source(textLayout({ ...TINY_TEXT, width: 768, intermediate: 3072 }), type),
-    },
-    unet: { config: UNET, source: source(unetLayout(UNET), type) },
-    vae: { config: TINY_VAE, scalingFactor: 1, source: source(vaeLayout(TINY_VAE), type) },
-  } as ModelDescription
+    textEncoders: [
+      {
+        config: TINY_TEXT,
+        skip: 0,
+        tokenizer: null,
+        source: source(textShapes({ ...TINY_TEXT, width: 768, intermediate: 3072 }), type),
+      },
+    ],
+    unet: { config: UNET, source: source(unetShapes(UNET), type) },
+    vae: { config: TINY_VAE, scalingFactor: 1, source: source(vaeShapes(TINY_VAE), type) },
+  } as Partial<ModelDescription> as ModelDescription
 }
 
 function types(type: TensorType, rules = '', from?: TensorType) {

@@ -1,8 +1,17 @@
 /** Whole models: quantized, opened and used again. */
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  linkSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { basename, join } from 'node:path'
 import t from 'tap'
-import { modelInTheBox } from '../../lib/index.js'
+import { bundledModelPath } from '../../lib/index.js'
 import type { TensorType } from '../../lib/native.js'
 import { quantizeModel, type QuantizeOptions } from '../../lib/quantize/index.js'
 import { openModel } from '../../lib/weights/index.js'
@@ -56,18 +65,18 @@ t.test('everything but the weights stays: configuration, schedule, tokenizer', a
     const path = dir.path('model.gguf')
     await quantizeModel(forms.path(name), path, { type: 'Q8_0' as TensorType })
     const [before, after] = [await openModel(forms.path(name)), await openModel(path)]
+    const parts = ({ unet, vae, textEncoders: [textEncoder] }: typeof before) => ({ unet, vae, textEncoder })
     for (const part of ['unet', 'vae', 'textEncoder'] as const) {
-      const [old, now] = [before[part], after[part]]
+      const [old, now] = [parts(before)[part], parts(after)[part]]
       t.equal(now === undefined, old === undefined, `${name}: ${part}`)
       if (!old || !now) continue
       t.same({ ...now, source: 0 }, { ...old, source: 0 }, `${name}: ${part}`)
       t.same(now.source.tensors.map(({ name, shape }) => [name, shape]), old.source.tensors.map(({ name, shape }) => [name, shape])) // prettier-ignore
     }
-    const rest = ({ architecture, imageSize, schedule, tokenizer }: typeof before) => ({
+    const rest = ({ architecture, imageSize, schedule }: typeof before) => ({
       architecture,
       imageSize,
       schedule,
-      tokenizer,
     })
     t.same(rest(after), rest(before), name)
     t.equal(after.format, 'gguf')
@@ -76,24 +85,60 @@ t.test('everything but the weights stays: configuration, schedule, tokenizer', a
 
 t.test('what a model knows stays, too', async (t) => {
   const path = folder(t).path('box.gguf')
-  await quantizeModel(modelInTheBox(), path, { type: 'q8_0' })
-  const [before, after] = [await openModel(modelInTheBox()), await openModel(path)]
-  t.ok(before.words!.length > 500)
-  t.same([after.words, after.guidanceScale], [before.words, 3])
+  await quantizeModel(bundledModelPath(), path, { type: 'q8_0' })
+  const [before, after] = [await openModel(bundledModelPath()), await openModel(path)]
+  t.ok(before.trainedWords!.length > 500)
+  t.same([after.trainedWords, after.guidanceScale], [before.trainedWords, 3])
 })
 
-t.test('a quantized file can be quantized again, onto itself', async (t) => {
+t.test('a quantized file can be quantized again', async (t) => {
   const dir = folder(t)
-  const path = dir.path('a.gguf')
-  await quantizeModel(join(fixtures, 'sd1', 'unet'), path, { type: 'q8_0' })
-  const first = readFileSync(path)
-  const report = await quantizeModel(path, path, { type: 'q8_0' })
+  const [first, second, third] = ['a.gguf', 'b.gguf', 'c.gguf'].map(dir.path)
+  await quantizeModel(join(fixtures, 'sd1', 'unet'), first, { type: 'q8_0' })
+  const report = await quantizeModel(first, second, { type: 'q8_0' })
   t.equal(report.error < 1e-4, true, 'blocks are found again')
-  t.equal(readFileSync(path).length, first.length)
-  await quantizeModel(path, path, { type: 'q4_0' })
-  t.ok(readFileSync(path).length < first.length)
-  t.ok((await predictionError(path)) < 0.35)
-  t.same(dir.files(), ['a.gguf'])
+  t.equal(readFileSync(second).length, readFileSync(first).length)
+  await quantizeModel(second, third, { type: 'q4_0' })
+  t.ok(readFileSync(third).length < readFileSync(first).length)
+  t.ok((await predictionError(third)) < 0.35)
+})
+
+t.test('a model is never written over itself', async (t) => {
+  const dir = folder(t)
+  const [path, hard, soft] = ['a.gguf', 'hard.gguf', 'soft.gguf'].map(dir.path)
+  await quantizeModel(join(fixtures, 'sd1', 'unet'), path, { type: 'q8_0' })
+  linkSync(path, hard)
+  symlinkSync('a.gguf', soft)
+  const before = readFileSync(path)
+  const refused = { name: 'RangeError', message: /^Expected an output that is no file of the model "/ }
+  for (const [input, output] of [
+    [path, path],
+    [path, `${dir.path('.')}/../${basename(dir.path('.'))}/a.gguf`],
+    [path, hard],
+    [path, soft],
+    [soft, path],
+    [hard, path],
+  ])
+    await t.rejects(quantizeModel(input, output, { type: 'q4_0' }), refused, `${input} → ${output}`)
+  t.ok(readFileSync(path).equals(before))
+
+  const model = dir.path('model')
+  cpSync(join(fixtures, 'sd1'), model, { recursive: true })
+  symlinkSync(model, dir.path('link'))
+  const weights = 'unet/diffusion_pytorch_model.safetensors'
+  for (const [input, output] of [
+    [model, join(model, weights)],
+    [join(model, 'unet'), join(model, weights)],
+    [model, join(model, 'unet/config.json')],
+    [dir.path('link'), join(model, 'unet/config.json')],
+    [model, join(dir.path('link'), weights)],
+  ])
+    await t.rejects(quantizeModel(input, output, { type: 'q4_0' }), refused, `${input} → ${output}`)
+  t.same(readdirSync(join(model, 'unet')).sort(), readdirSync(join(fixtures, 'sd1', 'unet')).sort())
+
+  await quantizeModel(join(model, 'unet'), join(model, 'q8_0.gguf'), { type: 'q8_0' })
+  await quantizeModel(join(model, 'unet'), join(model, 'q8_0.gguf'), { type: 'q8_0' })
+  t.ok(existsSync(join(model, 'q8_0.gguf')), 'a new file beside it, twice')
 })
 
 t.test('progress, and an abort that leaves nothing behind', async (t) => {

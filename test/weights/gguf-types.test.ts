@@ -2,7 +2,6 @@
 import { truncateSync } from 'node:fs'
 import { openModel } from '../../lib/weights/index.js'
 import { readGguf } from '../../lib/weights/gguf.js'
-import { vaeLayout } from '../../lib/weights/layout.js'
 import {
   freshPath,
   GGML_BLOCKS,
@@ -13,7 +12,7 @@ import {
   writeGguf,
   type TestTensor,
 } from './helpers.js'
-import { TINY_VAE } from './models.js'
+import { TINY_VAE, vaeShapes } from './models.js'
 
 const CHANNELS_LAST = 'node_diffusion.channels_last'
 const F16 = 1
@@ -103,7 +102,7 @@ t.test('a tensor that claims to be of another type', async (t) => {
 })
 
 t.test('channels-last metadata that does not fit the model', async (t) => {
-  const layout = [...vaeLayout(TINY_VAE)].map(([name, shape]): [string, TestTensor] => [
+  const layout = [...vaeShapes(TINY_VAE)].map(([name, shape]): [string, TestTensor] => [
     name,
     { shape, type: F16 },
   ])

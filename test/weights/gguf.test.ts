@@ -1,12 +1,11 @@
 import { readGguf } from '../../lib/weights/gguf.js'
 import { openModel } from '../../lib/weights/index.js'
-import { vaeLayout } from '../../lib/weights/layout.js'
 // prettier-ignore
 import {
   freshPath, fuzz, GGML_BLOCKS, ggufBytes, pair, rejects, stringPair, stringsPair, t, text, u32, u64, u8, writeGguf, writeSparse,
   type GgufOptions, type TestTensor,
 } from './helpers.js'
-import { TINY_VAE } from './models.js'
+import { TINY_VAE, vaeShapes } from './models.js'
 
 const CHANNELS_LAST = 'node_diffusion.channels_last'
 
@@ -187,7 +186,7 @@ t.test('damaged bytes never cause another error', async (t) => {
 })
 
 t.test('a damaged header of a whole model never causes another error', async (t) => {
-  const layout = [...vaeLayout(TINY_VAE)].map(([name, shape]) => [name, { shape }])
+  const layout = [...vaeShapes(TINY_VAE)].map(([name, shape]) => [name, { shape }])
   const { head, dataBytes } = ggufBytes(Object.fromEntries(layout) as Record<string, TestTensor>)
   await fuzz(t, head, dataBytes, 300, freshPath(t, '.gguf'), openModel)
 })

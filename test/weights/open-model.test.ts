@@ -1,7 +1,6 @@
 import { symlinkSync, mkdirSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { CONFIG_KEY, openModel, writeStoredConfig, type ModelDescription } from '../../lib/weights/index.js'
-import { textLayout, unetLayout, vaeLayout } from '../../lib/weights/layout.js'
 import {
   freshPath,
   rejects,
@@ -12,7 +11,16 @@ import {
   writeSafetensors,
   writeSparse,
 } from './helpers.js'
-import { tensorsOf, TINY_TEXT, TINY_UNET, TINY_VAE, type TestTensors } from './models.js'
+import {
+  tensorsOf,
+  type TestTensors,
+  textShapes,
+  TINY_TEXT,
+  TINY_UNET,
+  TINY_VAE,
+  unetShapes,
+  vaeShapes,
+} from './models.js'
 
 t.test('paths that lead nowhere', async (t) => {
   const path = writeSafetensors(join(freshPath(t, ''), 'dreamshaper-v8.safetensors'), {})
@@ -62,10 +70,10 @@ t.test('files of other formats', async (t) => {
 })
 
 t.test('the content decides, not the extension; links are followed', async (t) => {
-  const tensors = tensorsOf(unetLayout(TINY_UNET))
+  const tensors = tensorsOf(unetShapes(TINY_UNET))
   const path = writeGguf(
     freshPath(t, '.safetensors'),
-    tensorsOf(unetLayout(TINY_UNET), (n) => n, 1),
+    tensorsOf(unetShapes(TINY_UNET), (n) => n, 1),
   )
   t.equal((await openModel(path)).format, 'gguf')
   const other = writeSafetensors(freshPath(t, '.bin'), tensors)
@@ -100,8 +108,9 @@ const OWN: ModelDescription = {
   architecture: 'pictures of cats',
   unet: { config: UNET, source: { files: [], tensors: [] } },
   vae: { config: VAE, scalingFactor: 0.5, source: { files: [], tensors: [] } },
-  textEncoder: { config: TEXT, skip: 1, source: { files: [], tensors: [] } },
-  tokenizer: { vocab: '{}', merges: '', maxLength: 16, padToken: '!' },
+  textEncoders: [
+    { config: TEXT, skip: 1, tokenizer: { vocab: '{}', merges: '', maxLength: 16, padToken: '!' }, source: { files: [], tensors: [] } },
+  ],
   schedule: {
     className: 'DDIMScheduler', trainTimesteps: 2, betaStart: 0.1, betaEnd: 0.2, betaSchedule: 'linear', trainedBetas: [0.1, 0.2],
     predictionType: 'v_prediction', timestepSpacing: 'trailing', stepsOffset: 0, setAlphaToOne: true, rescaleBetasZeroSnr: true,
@@ -111,21 +120,20 @@ const OWN: ModelDescription = {
 }
 
 const ownTensors = (type?: number): TestTensors => ({
-  ...tensorsOf(unetLayout(UNET), (name) => `unet.${name}`, type),
-  ...tensorsOf(vaeLayout(VAE), (name) => `vae.${name}`, type),
-  ...tensorsOf(textLayout(TEXT), (name) => `text_encoder.${name}`, type),
+  ...tensorsOf(unetShapes(UNET), (name) => `unet.${name}`, type),
+  ...tensorsOf(vaeShapes(VAE), (name) => `vae.${name}`, type),
+  ...tensorsOf(textShapes(TEXT), (name) => `text_encoder.${name}`, type),
 })
 
 /** A description without what depends on the file. */
 function essence(model: ModelDescription) {
-  const { path: _path, format: _format, unet, vae, textEncoder, ...rest } = model
+  const { path: _path, format: _format, unet, vae, textEncoders, ...rest } = model
   return {
     ...rest,
     unet: unet?.config,
     vae: vae?.config,
     scale: vae?.scalingFactor,
-    text: textEncoder?.config,
-    skip: textEncoder?.skip,
+    textEncoders: textEncoders.map(({ source: _source, ...facts }) => facts),
   }
 }
 
@@ -171,7 +179,7 @@ t.test('our own files with a configuration that is wrong', async (t) => {
     ['no schedule', change((c) => delete c.schedule), 'MODEL_FORMAT', /node_diffusion.config.schedule/],
     ['millions of layers', change((c) => (c.unet.config.layersPerBlock = [1e9, 1])), 'MODEL_FORMAT', /node_diffusion.config.unet.config.layersPerBlock/],
     ['levels that differ', change((c) => (c.unet.config.heads = [1])), 'MODEL_FORMAT', /list of 2 integers.*heads/],
-    ['heads that do not divide', change((c) => (c.unet.config.heads = [1, 5])), 'MODEL_FORMAT', /5 heads to divide/],
+    ['heads that do not divide', change((c) => (c.unet.config.heads = [1, 5])), 'MODEL_FORMAT', /node_diffusion.config: expected UNet heads\[1\] to divide its 48 channels but received 5/],
     ['text for a number', change((c) => (c.vae.config.normGroups = '8')), 'MODEL_FORMAT', /normGroups but received "8"/],
     ['an unknown activation', change((c) => (c.textEncoder.config.activation = 'relu')), 'UNSUPPORTED_MODEL', /activation but received "relu"/],
     ['a component left out', change((c) => delete c.vae), 'MODEL_FORMAT', /node_diffusion.config to describe vae, whose tensors are there/],

@@ -63,14 +63,19 @@ function readTensors(file) {
 /** How each kind of case is computed: the component to load, and the call. */
 const kinds = {
   text: {
-    load: ({ textEncoder }) => native().loadTextEncoder(textEncoder.config, textEncoder.source),
+    load: ({ textEncoders: [first] }) => native().loadTextEncoder(first.config, first.source),
     call: (model, { tokens: { data, shape } }) => model.encode(data, shape[0], shape[1], 0),
   },
   unet: {
     load: ({ unet }) => native().loadUnet(unet.config, unet.source),
     call: (model, { latents, timesteps, context }) => {
       const [n, , h, w] = latents.shape
-      return model.predict(latents.data, n, h, w, timesteps.data, context.data, context.shape[1])
+      const conditioning = {
+        timesteps: timesteps.data,
+        context: context.data,
+        contextLength: context.shape[1],
+      }
+      return model.predict({ latents: latents.data, n, h, w, conditioning })
     },
   },
   encode: {

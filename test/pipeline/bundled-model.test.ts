@@ -8,9 +8,9 @@ import {
   DiffusionPipeline,
   type Image,
   imageToTensor,
-  modelInTheBox,
+  bundledModelPath,
   VqModel,
-  vqModelInTheBox,
+  bundledVqModelPath,
 } from '../../lib/index.js'
 import { hashDistance, perceptualHash } from './perceptual-hash.js'
 import { cases, fixtures, quick } from './support.js'
@@ -42,11 +42,11 @@ t.test('words that it does not know are named', async (t) => {
     /not taught "pizzza" \(pizza\?\), "xylophones" \(saxophones\?\), "3", "🦖"/,
   )
   t.match((await pipe.generate({ ...quick, negativePrompt: 'blurry' })).warnings.join(), /"blurry"/)
-  t.ok(pipe.model.words!.length > 500)
+  t.ok(pipe.model.trainedWords!.length > 500)
 })
 
 t.test('every subject of the card is made of words that it knows', async (t) => {
-  const knowledge = JSON.parse(readFileSync(join(modelInTheBox(), 'knowledge.json'), 'utf8')) as {
+  const knowledge = JSON.parse(readFileSync(join(bundledModelPath(), 'knowledge.json'), 'utf8')) as {
     words: string[]
     subjects: { names: string[]; keywords: string[] }[]
   }
@@ -66,7 +66,7 @@ t.test('both models are small', async (t) => {
       .filter((entry) => entry.isFile())
       .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)
   }
-  const bytes = (await size(modelInTheBox())) + (await size(vqModelInTheBox()))
+  const bytes = (await size(bundledModelPath())) + (await size(bundledVqModelPath()))
   t.ok(bytes <= 24e6, `${bytes} bytes`)
 })
 

@@ -1,15 +1,16 @@
+import { throwIfAborted } from '../abort.js'
 import { expectation } from '../check.js'
 import { loadMask, toTensor } from '../image/index.js'
-import { largestSide, type GenerateRequest, type ImageInput } from '../options.js'
+import { maxSide, type GenerateRequest, type ImageInput } from '../options.js'
 import type { Tensor } from '../types.js'
-import type { Picture } from './start.js'
+import type { Picture } from './initial-latents.js'
 import { broadcastRows } from './tensors.js'
 
 /**
  * Reads the image and the mask of a request, if it has them. Without width and height the picture keeps its own size, cut
  * to a multiple of the autoencoder's factor; with them it is resized.
  */
-export async function loadPicture(
+export async function loadInitImage(
   request: GenerateRequest,
   factor: number,
   signal: AbortSignal,
@@ -18,7 +19,7 @@ export async function loadPicture(
   if (request.image === undefined) return { request }
   const asked = request.sizeGiven ? { width: request.width, height: request.height } : undefined
   let image = isTensor(request.image) ? request.image : await toTensor(request.image, asked)
-  signal.throwIfAborted()
+  throwIfAborted(signal)
   checkRows(image, request.count, 3, 'image')
   const [, , h, w] = image.shape
   const size = asked ?? { width: fit(w, factor), height: fit(h, factor) }
@@ -37,7 +38,7 @@ export async function loadPicture(
 }
 
 function fit(side: number, factor: number): number {
-  return Math.min(Math.max(Math.floor(side / factor), 1) * factor, largestSide - (largestSide % factor))
+  return Math.min(Math.max(Math.floor(side / factor), 1) * factor, maxSide - (maxSide % factor))
 }
 
 function isTensor(input: ImageInput): input is Tensor {

@@ -12,7 +12,7 @@ namespace nd_binding {
 ///   kRoundsUp: whether a part of a pixel of the latents is encoded, too, or left out
 ///   encoded_channels(config), decoded_channels(config): of what encode() writes and decode() reads.
 template <class Self, class Model>
-class ImageCoderWrap : public ModelWrap<Self, Model> {
+class AutoencoderWrap : public ModelWrap<Self, Model> {
   using Wrap = ModelWrap<Self, Model>;
 
  public:
@@ -20,33 +20,35 @@ class ImageCoderWrap : public ModelWrap<Self, Model> {
 
   Napi::Value encode(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const auto& config = this->held()->model().config();
-      const ImageSizes sizes = read_image_sizes(info, 1, least_side());
+      const auto shared = this->shared();
+      const auto& config = shared->model().config();
+      const ImageSizes sizes = read_image_sizes(info, 1, min_side(config));
       const int64_t f = config.factor(), more = Self::kRoundsUp ? f - 1 : 0;
       const int64_t latents = sizes.n * ((sizes.h + more) / f) * ((sizes.w + more) / f);
       auto image = std::make_shared<std::vector<float>>(
           to_floats(info[0], "image", sizes.pixels * config.in_channels));
-      const size_t most = read_most_bytes(info[4]);
-      return this->template compute<float>(info, 5, latents * Self::encoded_channels(config),
-                                           [=](Model& model, float* out, const nd::CancelToken& cancel) {
-                                             model.encode(image->data(), sizes.n, sizes.h, sizes.w, most, out,
-                                                          &cancel);
-                                           });
+      const size_t max_bytes = read_max_bytes(info[4]);
+      return this->template compute<float>(
+          info.Env(), shared, info[5], latents * Self::encoded_channels(config),
+          [=](Model& model, float* out, const nd::CancelToken& cancel) {
+            model.encode(image->data(), sizes.n, sizes.h, sizes.w, max_bytes, out, &cancel);
+          });
     });
   }
 
   Napi::Value decode(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const auto& config = this->held()->model().config();
+      const auto shared = this->shared();
+      const auto& config = shared->model().config();
       const ImageSizes sizes = read_image_sizes(info, 1, 1);
       const int64_t pixels = scaled_pixels(sizes, config.factor());
       auto latents = std::make_shared<std::vector<float>>(
           to_floats(info[0], "latents", sizes.pixels * Self::decoded_channels(config)));
-      const size_t most = read_most_bytes(info[4]);
-      return this->template compute<float>(info, 5, pixels * config.out_channels,
+      const size_t max_bytes = read_max_bytes(info[4]);
+      return this->template compute<float>(info.Env(), shared, info[5], pixels * config.out_channels,
                                            [=](Model& model, float* out, const nd::CancelToken& cancel) {
-                                             model.decode(latents->data(), sizes.n, sizes.h, sizes.w, most,
-                                                          out, &cancel);
+                                             model.decode(latents->data(), sizes.n, sizes.h, sizes.w,
+                                                          max_bytes, out, &cancel);
                                            });
     });
   }
@@ -54,18 +56,20 @@ class ImageCoderWrap : public ModelWrap<Self, Model> {
   // Working memory is that of one image, whatever n.
   Napi::Value encode_bytes(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
-      const ImageSizes sizes = read_image_sizes(info, 0, least_side());
-      const size_t bytes = this->held()->model().encode_bytes(sizes.h, sizes.w, read_most_bytes(info[3]));
+      const auto shared = this->shared();
+      const ImageSizes sizes = read_image_sizes(info, 0, min_side(shared->model().config()));
+      const size_t bytes = shared->model().encode_bytes(sizes.h, sizes.w, read_max_bytes(info[3]));
       return Napi::Number::New(info.Env(), static_cast<double>(bytes));
     });
   }
 
   Napi::Value decode_bytes(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
-      const Model& model = this->held()->model();
+      const auto shared = this->shared();
+      const Model& model = shared->model();
       const ImageSizes sizes = read_image_sizes(info, 0, 1);
       scaled_pixels(sizes, model.config().factor());
-      const size_t bytes = model.decode_bytes(sizes.h, sizes.w, read_most_bytes(info[3]));
+      const size_t bytes = model.decode_bytes(sizes.h, sizes.w, read_max_bytes(info[3]));
       return Napi::Number::New(info.Env(), static_cast<double>(bytes));
     });
   }
@@ -82,8 +86,11 @@ class ImageCoderWrap : public ModelWrap<Self, Model> {
   }
 
  private:
-  /// Of an image: fewer pixels would be no latents.
-  int64_t least_side() const { return Self::kRoundsUp ? 1 : this->held()->model().config().factor(); }
+  /// Of an image: a smaller one has no latents.
+  template <class Config>
+  static int64_t min_side(const Config& config) {
+    return Self::kRoundsUp ? 1 : config.factor();
+  }
 };
 
 }  // namespace nd_binding

@@ -21,7 +21,7 @@ export interface Picture {
   mask?: Tensor
 }
 
-export interface StartInput {
+export interface LatentsInput {
   request: GenerateRequest
   scheduler: Scheduler
   random: Random
@@ -41,7 +41,7 @@ export function firstTimestep(scheduler: Scheduler, steps: number, strength: num
  * The latents that the loop begins with. Random numbers are drawn in diffusers' order, so that a seed gives its picture:
  * sample of the image's latents, noise, sample of the masked image's latents.
  */
-export async function prepareStart(input: StartInput): Promise<Start> {
+export async function prepareLatents(input: LatentsInput): Promise<Start> {
   const { request, scheduler, random, vae, picture, masksItself } = input
   const { count, width, height } = request
   const shape = [count, vae.config.latentChannels, height / vae.factor, width / vae.factor]
@@ -74,7 +74,7 @@ export async function prepareStart(input: StartInput): Promise<Start> {
 }
 
 /** scaling · (mean + deviation · noise): a sample of the encoder's distribution for each image of the batch. */
-async function sampleLatents({ vae, random, request, signal }: StartInput, image: Tensor, shape: number[]) {
+async function sampleLatents({ vae, random, request, signal }: LatentsInput, image: Tensor, shape: number[]) {
   const { mean, logvar } = await vae.encode(image, { signal, tiling: request.vaeTiling })
   const [m, v] = [broadcastRows(mean, shape[0]).data, broadcastRows(logvar, shape[0]).data]
   const latents = random.normal(shape)

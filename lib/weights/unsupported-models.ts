@@ -5,7 +5,7 @@ import type { Tensors } from './component.js'
  * Models of other families, told by names that only they have, so that the message can say what the file is. Most
  * specific first.
  */
-const FOREIGN: readonly (readonly [RegExp, string])[] = [
+const UNSUPPORTED_MODELS: readonly (readonly [RegExp, string])[] = [
   [
     /^(lora_(unet|te)|lora_te\d)_|\.lora_(up|down|A|B)\.|\.lora\.(up|down)\./,
     'a LoRA, which adds to a model and is none itself',
@@ -33,8 +33,8 @@ const FOREIGN: readonly (readonly [RegExp, string])[] = [
 ]
 
 /** Throws UNSUPPORTED_MODEL where the names are those of a known other family. */
-export function refuseForeign(path: string, tensors: Tensors): void {
-  for (const [pattern, what] of FOREIGN) {
+export function refuseUnsupportedModels(path: string, tensors: Tensors): void {
+  for (const [pattern, what] of UNSUPPORTED_MODELS) {
     for (const name of tensors.keys()) {
       if (!pattern.test(name)) continue
       throw unsupported(path, `this is ${what}, which is not supported (tensor ${quote(name)})`)

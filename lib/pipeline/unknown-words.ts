@@ -4,7 +4,7 @@ import { closest } from '../spelling.js'
 const WORDS = /\p{L}+|(?<![:.\d])\p{N}+(?![.\d])|\p{Extended_Pictographic}/gu
 
 /** The words of `texts` that are not in `known`, each once, quoted, with the likely spelling where there is one. */
-export function untaughtWords(known: ReadonlySet<string>, texts: readonly string[]): string[] {
+export function unknownWords(known: ReadonlySet<string>, texts: readonly string[]): string[] {
   const found = texts.flatMap((text) => text.toLowerCase().match(WORDS) ?? [])
   const unknown = [...new Set(found)].filter((word) => !known.has(word))
   return unknown.map((word) => {

@@ -1,41 +1,47 @@
 /** The method itself: prompt → context, noise → latents, the denoising loop, latents → images. */
+import { throwIfAborted } from '../abort.js'
 import { inInterval } from '../acceleration.js'
 import { checkTensor } from '../check.js'
 import { Image } from '../image/index.js'
 import { requireMemory } from '../memory.js'
+import { native } from '../native.js'
 import type { GenerateRequest } from '../options.js'
 import { randomForBatch } from '../random/index.js'
 import { createScheduler } from '../schedulers/index.js'
 import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
+import { conditioningRows, type Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 import { guide } from './guidance.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
-import { loadPicture } from './picture.js'
-import { contextFromEmbeds, encodePrompts, isGuided, tokenizePrompts } from './prompt.js'
+import { loadInitImage } from './init-image.js'
+import {
+  conditioningFromEmbeds,
+  encodeEmptyPrompt,
+  encodePrompts,
+  isGuided,
+  tokenizePrompts,
+} from './prompt.js'
 import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
-import { keepOutsideMask, prepareStart } from './start.js'
+import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { stepEvent } from './step.js'
 import { concatChannels, rows, scale, twice } from './tensors.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { Unet } from './unet.js'
 
-/** Timesteps that the UNet is told of ahead: as many as it keeps. */
-const TIMESTEPS_AHEAD = 64
-
 /** One run, step by step; returns the result. */
-export async function* run(
+export async function* generate(
   parts: Parts,
   given: GenerateRequest,
   signal: AbortSignal,
-  /** Somebody looks at the steps. */
-  watched: boolean,
+  /** Whether anyone is given the steps: previews by the tiny autoencoder are made for them alone. */
+  observed: boolean,
 ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
   const { unet, vae } = parts
   const watch = new Stopwatch()
-  const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizer, given)
+  const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizers, given)
   const length = tokens?.length ?? given.promptEmbeds!.shape[1]
   const require = (asked: GenerateRequest) =>
     requireMemory(
@@ -44,20 +50,22 @@ export async function* run(
     )
   // Before the picture is brought to that size; without one it has its own, known when it has been read.
   if (given.image === undefined || given.sizeGiven) require(given)
-  const { request: sized, picture } = await loadPicture(given, vae.factor, signal)
+  const { request: sized, picture } = await loadInitImage(given, vae.factor, signal)
   if (picture) require(sized)
   const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
 
-  const context = tokens
-    ? await encodePrompts(parts.textEncoder!, tokens, request, { signal })
-    : contextFromEmbeds(request, await emptyPrompt(parts, length, signal))
-  parts.textEncoder?.trim()
+  const conditioning = tokens
+    ? await encodePrompts(parts.textEncoders, tokens, request, { signal })
+    : await conditioningFromEmbeds(request, () =>
+        encodeEmptyPrompt(parts.textEncoders, parts.tokenizers, length, { signal }),
+      )
+  for (const textEncoder of parts.textEncoders) textEncoder.trim()
   watch.lap('text')
 
   const masksItself = needsMask(parts)
-  const start = await prepareStart({ request, scheduler, random, vae, masksItself, picture, signal })
+  const start = await prepareLatents({ request, scheduler, random, vae, masksItself, picture, signal })
   checkChannels(parts, request, start.extraChannels)
   scheduler.reset?.({ random, begin: start.begin })
   const warnings = warningsFor(parts, request, scheduler, start.begin)
@@ -67,11 +75,13 @@ export async function* run(
   let { latents } = start
   const { timesteps, sigmas } = scheduler
   const deepCache = request.deepCache && new DeepCache(request.deepCache)
-  const predict = denoiser(unet, request, context, deepCache, signal)
+  const predict = denoiser(unet, request, conditioning, deepCache, signal)
+  // Timesteps that the UNet prepares at once: as many as it keeps.
+  const { preparedTimesteps } = native().limits
   try {
     for (let i = start.begin; i < timesteps.length; i++) {
-      if ((i - start.begin) % TIMESTEPS_AHEAD === 0)
-        await unet.prepare(Array.prototype.slice.call(timesteps, i, i + TIMESTEPS_AHEAD), { signal })
+      if ((i - start.begin) % preparedTimesteps === 0)
+        await unet.prepare(Array.prototype.slice.call(timesteps, i, i + preparedTimesteps), { signal })
       const timestep = timesteps[i]
       const { shape } = latents
       const scaled = checkTensor(
@@ -96,11 +106,11 @@ export async function* run(
       }
       const denoised = scheduler.denoised ?? latents
       const preview =
-        parts.tinyVae && watched
+        parts.tinyVae && observed
           ? await decodeTiny(parts.tinyVae, rows(denoised, 0), request, signal)
           : undefined
       yield stepEvent(facts, denoised, vae.scalingFactor, preview)
-      signal.throwIfAborted()
+      throwIfAborted(signal)
     }
   } finally {
     deepCache?.dispose()
@@ -141,17 +151,17 @@ export async function* run(
 function denoiser(
   unet: Unet,
   request: GenerateRequest,
-  context: Tensor,
+  conditioning: Conditioning,
   deepCache: DeepCache | undefined,
   signal: AbortSignal,
 ) {
   const { count, guidanceScale, guidanceRescale, tokenMerging } = request
-  const conditional = isGuided(request) ? rows(context, count, 2 * count) : context
-  const call = (latents: Tensor, timestep: number, context: Tensor) =>
-    unet.predict({ latents, timestep, context, tokenMerging, deepCache }, { signal })
+  const conditional = isGuided(request) ? conditioningRows(conditioning, count, 2 * count) : conditioning
+  const call = (latents: Tensor, timestep: number, given: Conditioning) =>
+    unet.predict({ latents, timestep, ...given, tokenMerging, deepCache }, { signal })
   return async (latents: Tensor, timestep: number, guided: boolean): Promise<Tensor> =>
     guided && isGuided(request)
-      ? guide(await call(twice(latents), timestep, context), guidanceScale, guidanceRescale)
+      ? guide(await call(twice(latents), timestep, conditioning), guidanceScale, guidanceRescale)
       : call(latents, timestep, conditional)
 }
 
@@ -177,17 +187,6 @@ async function decodeTiny(
 function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: GenerateRequest): Scheduler {
   if (typeof scheduler === 'object') return scheduler
   return createScheduler(scheduler ?? parts.defaultScheduler, steps, parts.schedule, schedulerOptions)
-}
-
-/** The context of '' for embeddings that came without negative ones; none where it would not be as long. */
-async function emptyPrompt(parts: Parts, length: number, signal: AbortSignal): Promise<Tensor | undefined> {
-  const { textEncoder, tokenizer } = parts
-  if (!textEncoder || length % tokenizer.maxLength !== 0) return undefined
-  const one = await textEncoder.encode(tokenizer.encode(''), { signal })
-  const chunks = length / tokenizer.maxLength
-  const data = new Float32Array(one.data.length * chunks)
-  for (let i = 0; i < chunks; i++) data.set(one.data, i * one.data.length)
-  return { data, shape: [1, length, one.shape[2]] }
 }
 
 /** Inpainting UNets: latents, one mask channel, and the masked image's latents. */

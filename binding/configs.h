@@ -1,0 +1,20 @@
+// The models' configurations, read from plain JavaScript objects and checked: TypeFailure for a wrong type,
+// Error invalid_argument for a value out of bounds or for fields that do not fit together.
+#pragma once
+#include "napi_all.h"
+#include "text/text_encoder.h"
+#include "unet/config.h"
+#include "vae/config.h"
+#include "vae/tiny.h"
+
+namespace nd_binding {
+
+nd::TextEncoderConfig read_text_encoder_config(Napi::Value value);
+nd::UnetConfig read_unet_config(Napi::Value value);
+nd::VaeConfig read_vae_config(Napi::Value value);
+nd::TinyVaeConfig read_tiny_vae_config(Napi::Value value);
+
+/// requiredTensors of lib/native.ts: every tensor that a model of a kind and configuration is made from.
+Napi::Value required_tensors(const Napi::CallbackInfo& info);
+
+}  // namespace nd_binding
