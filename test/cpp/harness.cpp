@@ -11,7 +11,7 @@ std::vector<Suite>& suites() {
 }
 std::string filter;
 bool small_set = false;
-int passed = 0, failed = 0;
+int matched = 0, passed = 0, failed = 0;
 
 // A NaN with a payload that no arithmetic gives: a canary that also poisons whatever reads it.
 constexpr uint32_t kCanary = 0x7fc0dead;
@@ -27,7 +27,9 @@ Register::Register(Suite suite) {
 }
 
 bool wanted(const std::string& name) {
-  return name.find(filter) != std::string::npos;
+  const bool found = name.find(filter) != std::string::npos;
+  if (found) ++matched;
+  return found;
 }
 bool small() {
   return small_set;
@@ -57,6 +59,7 @@ int run(int argc, char** argv) {
       filter = arg;
   }
   for (Suite suite : suites()) suite();
+  if (matched == 0) fail(filter, "no test has this in its name");
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }
