@@ -195,7 +195,8 @@ void tables() {
   });
   test("core/kernels unknown name", [] {
     // The choice is remembered only once it succeeds, so a refused name can be tried before.
-    setenv("NODE_DIFFUSION_KERNELS", "sse9", 1);
+    // No other thread reads the environment.
+    setenv("NODE_DIFFUSION_KERNELS", "sse9", 1);  // NOLINT(concurrency-mt-unsafe)
     std::string why = "no error";
     try {
       best_kernels();
@@ -205,7 +206,7 @@ void tables() {
                 ? ""
                 : error.what();
     }
-    setenv("NODE_DIFFUSION_KERNELS", "ref", 1);
+    setenv("NODE_DIFFUSION_KERNELS", "ref", 1);  // NOLINT(concurrency-mt-unsafe)
     if (why.empty() && std::string(best_kernels().name) != "ref") why = "the cap was ignored";
     return why;
   });

@@ -64,7 +64,7 @@ int run(int argc, char** argv) {
   return failed ? 1 : 0;
 }
 
-Random::Random(const std::string& seed) : state_(14695981039346656037u) {  // FNV-1a
+Random::Random(const std::string& seed) {
   for (unsigned char c : seed) state_ = (state_ ^ c) * 1099511628211u;
 }
 
@@ -86,7 +86,7 @@ Floats::Floats(int64_t count, int64_t skew)
 }
 
 bool Floats::untouched(int64_t i) const {
-  return std::memcmp(data_ + i, &kCanary, sizeof kCanary) == 0;
+  return bits(data_[i]) == kCanary;
 }
 
 std::string Floats::guards() const {
