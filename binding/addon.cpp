@@ -84,7 +84,7 @@ Napi::Value profile(const Napi::CallbackInfo& info) {
 
 // Node waits for running work when an environment ends. A call that nobody can wait for any more should not
 // keep process.exit() waiting for a minute. Cleanup hooks would come too late: they run after that wait.
-void cancel_on_exit(Napi::Env env, std::shared_ptr<RunningCalls> running) {
+void cancel_on_exit(Napi::Env env, const std::shared_ptr<RunningCalls>& running) {
   const Napi::Value process = env.Global().Get("process");
   if (!process.IsObject()) return;
   const Napi::Value once = process.As<Napi::Object>().Get("once");

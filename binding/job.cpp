@@ -30,7 +30,7 @@ class Job {
       napi_delete_async_work(env, job->work_);
       throw Napi::Error::New(env);
     }
-    job.release();  // on_complete deletes it
+    (void)job.release();  // on_complete deletes it
     return promise;
   }
 
