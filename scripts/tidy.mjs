@@ -5,7 +5,7 @@
  */
 import { execFile, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { jobs, root } from './build-addon.mjs'
@@ -59,10 +59,19 @@ const all = units(filters)
 if (all.length === 0)
   throw new Error(`No file of the compile database has ${filters.join(' or ')} in its name`)
 
-const settings = version + readFileSync(join(root, '.clang-tidy'), 'utf8')
+/** What clang-tidy is told for a file: the settings of its folders. */
+function settingsOf(name) {
+  const folders = name.split('/').map((_, i, parts) => join(root, ...parts.slice(0, i)))
+  const files = folders.map((folder) => join(folder, '.clang-tidy')).filter((file) => existsSync(file))
+  return files.map((file) => readFileSync(file, 'utf8')).join('')
+}
+
 const contents = new Map()
 for (const unit of all) {
-  const hash = createHash('sha256').update(settings).update(unit.command.replaceAll(root, ''))
+  const hash = createHash('sha256')
+    .update(version)
+    .update(settingsOf(unit.name))
+    .update(unit.command.replaceAll(root, ''))
   for (const file of unit.includes) {
     if (!contents.has(file)) contents.set(file, readFileSync(join(root, file)))
     hash.update(file).update(contents.get(file))
