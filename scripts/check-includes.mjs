@@ -3,9 +3,10 @@
  * cycles (of files and of layers), arrows that the table below does not allow, and text that a layer must not contain.
  * `--root DIR` checks another tree.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, posix, resolve } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { includesOf, sourceFiles, withoutComments } from './includes.mjs'
 
 /**
  * What each layer may include besides itself: other layers, or single files of them. A file belongs to the layer with the
@@ -38,9 +39,6 @@ const layers = [
   { name: 'bench', folder: 'bench/kernels', may: '*' },
 ]
 
-/** Where an include's path may begin, besides the folder of the file that has it: as in CMakeLists.txt. */
-const includeRoots = ['cpp', 'test/cpp']
-
 /** What the code of a layer (comments left out) must not contain. */
 const forbiddenText = [
   {
@@ -54,25 +52,6 @@ const forbiddenText = [
     why: 'only binding/ knows Node-API',
   },
 ]
-
-/** The code without its comments; line breaks stay, so that line numbers hold. */
-function withoutComments(text) {
-  return text.replace(/"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])'|\/\/[^\n]*|\/\*[\s\S]*?\*\//g, (found) =>
-    found.startsWith('/') ? found.replace(/[^\n]+/g, ' ') : found,
-  )
-}
-
-const sources = /\.(c|cc|cpp|cu|cuh|h|hpp)$/
-
-function sourceFiles(root) {
-  const tops = new Set(layers.map(({ folder }) => folder.split('/')[0]))
-  return [...tops]
-    .filter((top) => existsSync(join(root, top)))
-    .flatMap((top) => readdirSync(join(root, top), { recursive: true }).map((name) => join(top, name)))
-    .map((name) => name.replaceAll('\\', '/'))
-    .filter((name) => sources.test(name) && !name.includes('/fixtures/'))
-    .sort()
-}
 
 function layerOf(file) {
   return layers
@@ -107,7 +86,7 @@ function arrow(graph, from, to, place) {
 /** What is wrong with the includes below `root`, a line for each finding, and how much was looked at. */
 function check(root) {
   const problems = []
-  const files = sourceFiles(root)
+  const files = sourceFiles(root, [...new Set(layers.map(({ folder }) => folder.split('/')[0]))])
   const known = new Set(files)
   const ofFiles = new Map()
   const ofLayers = new Map()
@@ -119,18 +98,15 @@ function check(root) {
       problems.push(`${file}: no layer has this folder: give it a line in scripts/check-includes.mjs`)
       continue
     }
-    const lines = withoutComments(readFileSync(join(root, file), 'utf8')).split('\n')
-    for (const [i, line] of lines.entries()) {
-      const place = `${file}:${i + 1}`
+    const code = withoutComments(readFileSync(join(root, file), 'utf8'))
+    for (const [i, line] of code.split('\n').entries())
       for (const { in: where, pattern, why } of forbiddenText)
         if (where.includes(from.name) && pattern.test(line))
-          problems.push(`${place}: ${line.trim()} (${why})`)
+          problems.push(`${file}:${i + 1}: ${line.trim()} (${why})`)
 
-      const included = /^\s*#\s*include\s*"([^"]+)"/.exec(line)?.[1]
-      if (included === undefined) continue
+    for (const { line, included, target, candidates } of includesOf(file, code, known)) {
+      const place = `${file}:${line}`
       includes++
-      const candidates = [dirname(file), ...includeRoots].map((folder) => posix.join(folder, included))
-      const target = candidates.find((candidate) => known.has(candidate))
       if (!target) {
         problems.push(`${place}: "${included}" was not found in ${candidates.map(dirname).join(', ')}`)
         continue

@@ -91,9 +91,9 @@ int main(int argc, char** argv) {
     if (arg == "--table" && i + 1 < argc)
       options.table = argv[++i];
     else if (arg == "--threads" && i + 1 < argc)
-      options.threads = std::max(1, std::atoi(argv[++i]));
+      options.threads = std::max(1, std::stoi(argv[++i]));
     else if (arg == "--seconds" && i + 1 < argc)
-      options.seconds = std::atof(argv[++i]);
+      options.seconds = std::stod(argv[++i]);
     else if (arg == "--json")
       options.json = true;
     else

@@ -113,12 +113,12 @@ const Register suite([] {
         const auto vae = load_model<Vae>(subject.file, config, nullptr, Precision::f32);
         const std::vector<float> latents = noise("latents", config.latent_channels * h * w);
         int plans = 0;
-        const std::string why = walk([&](size_t limit) { return vae->decode_bytes(h, w, limit); },
-                                     [&](size_t limit) { return vae->decode_plan(h, w, limit); },
-                                     [&](size_t limit, std::vector<float>& out) {
-                                       vae->decode(latents.data(), 1, h, w, limit, out.data(), nullptr);
-                                     },
-                                     config.out_channels, f * h, f * w, &plans);
+        std::string why = walk([&](size_t limit) { return vae->decode_bytes(h, w, limit); },
+                               [&](size_t limit) { return vae->decode_plan(h, w, limit); },
+                               [&](size_t limit, std::vector<float>& out) {
+                                 vae->decode(latents.data(), 1, h, w, limit, out.data(), nullptr);
+                               },
+                               config.out_channels, f * h, f * w, &plans);
         if (why.empty() && h > 100 && plans < 3) return "only " + std::to_string(plans) + " plans";
         return why;
       });

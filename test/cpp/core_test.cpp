@@ -236,7 +236,8 @@ void tables() {
   });
   test("core/kernels an unknown name is refused", [] {
     // The choice is remembered only once it succeeds, so a refused name can be tried before.
-    setenv("NODE_DIFFUSION_KERNELS", "sse9", 1);
+    // No other thread reads the environment.
+    setenv("NODE_DIFFUSION_KERNELS", "sse9", 1);  // NOLINT(concurrency-mt-unsafe)
     std::string why = "no error";
     try {
       cpu::best_kernels();
@@ -246,7 +247,7 @@ void tables() {
                 ? ""
                 : error.what();
     }
-    setenv("NODE_DIFFUSION_KERNELS", "ref", 1);
+    setenv("NODE_DIFFUSION_KERNELS", "ref", 1);  // NOLINT(concurrency-mt-unsafe)
     if (why.empty() && std::string(cpu::best_kernels().name) != "ref") why = "the cap was ignored";
     return why;
   });

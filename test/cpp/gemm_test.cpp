@@ -240,7 +240,7 @@ void sizes() {
   for (int64_t m : kSizes)
     for (int64_t n : kSizes)
       for (int whole = 0; whole < 2; ++whole) {
-        Case c;
+        Case c{};
         c.m = m;
         c.n = n;
         c.k = kSizes[random.below(21)];

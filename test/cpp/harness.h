@@ -34,7 +34,7 @@ class Random {
   float whole() { return static_cast<float>(below(7) - 3); }
 
  private:
-  uint64_t state_;
+  uint64_t state_ = 14695981039346656037u;  // FNV-1a
 };
 
 std::string text(double x);
@@ -42,7 +42,7 @@ std::string text(double x);
 /// Floats at a 64-byte boundary plus `skew` floats, filled with a canary and with guards around them.
 class Floats {
  public:
-  Floats(int64_t count, int64_t skew = 0);
+  explicit Floats(int64_t count, int64_t skew = 0);
   float* get() { return data_; }
   float& operator[](int64_t i) { return data_[i]; }
   const float& operator[](int64_t i) const { return data_[i]; }
@@ -70,8 +70,13 @@ double relative_error(const std::vector<float>& got, const std::vector<Truth>& t
   return std::sqrt(difference / norm);
 }
 
+inline uint32_t bits(float x) {
+  uint32_t value;
+  std::memcpy(&value, &x, sizeof value);
+  return value;
+}
 inline bool same_bits(float a, float b) {
-  return std::memcmp(&a, &b, sizeof a) == 0;
+  return bits(a) == bits(b);
 }
 
 }  // namespace nd::test

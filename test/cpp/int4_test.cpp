@@ -58,7 +58,7 @@ struct Rows {
 
 struct Expanded {
   std::vector<uint8_t> panels;
-  int64_t panel_bytes;
+  int64_t panel_bytes = 0;
 };
 
 Expanded expand(const Kernels& table, const Rows& all, const std::vector<KGroup>& groups, std::string& why) {

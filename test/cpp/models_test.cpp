@@ -111,7 +111,7 @@ void life(const Subject<Model, Config>& subject) {
     subject.call(*model, nullptr, out);
     if (!same(out, first)) return std::string("a second call differs");
     bool trim = false;
-    const std::string why = cancel_everywhere(
+    std::string why = cancel_everywhere(
         rounds, [&](const CancelToken* token) { subject.call(*model, token, out); },
         [&] {
           if ((trim = !trim)) model->trim();

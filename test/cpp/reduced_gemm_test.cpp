@@ -286,7 +286,7 @@ struct Problem {
     return total + kEps * 4 * (largest(column) + 2);
   }
 
-  std::string compare(const Format& format, const Floats& got, const Floats& truth) {
+  std::string compare(const Format& format, const Floats& got, const Floats& truth) const {
     for (int64_t i = 0; i < c.m; ++i)
       for (int64_t j = 0; j < c.outputs(); ++j) {
         const int64_t at = (c.flags & kOffsets ? (i + 1) % c.m : i) * ldc + j;
@@ -327,7 +327,7 @@ void sizes() {
   int index = 0;
   for (int64_t m : kSizes)
     for (int64_t n : kSizes) {
-      Case c;
+      Case c{};
       c.m = m;
       c.n = n;
       c.c = kSizes[random.below(21)];
