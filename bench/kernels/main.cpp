@@ -12,10 +12,8 @@
 #include "peak.h"
 #include "timing.h"
 
+namespace nd::cpu::bench {
 namespace {
-
-using namespace nd;
-using namespace nd::bench;
 
 void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   const std::string name = std::string("gemm ") + c.layer + " " + std::to_string(c.m) + "x" +
@@ -80,25 +78,12 @@ void bandwidth_bound(const Kernels& table) {
             [&] { table.rows_to_planar(x.get(), c, rows, out.get()); });
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(y.get());
   bandwidth(table, "half_to_float 1310720", 6.0 * count,
-            [&] { table.half_to_float(halves, count, out.get()); });
+            [&] { table.decoders.half_to_float(halves, count, out.get()); });
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string arg = argv[i];
-    if (arg == "--table" && i + 1 < argc)
-      options.table = argv[++i];
-    else if (arg == "--threads" && i + 1 < argc)
-      options.threads = std::max(1, std::atoi(argv[++i]));
-    else if (arg == "--seconds" && i + 1 < argc)
-      options.seconds = std::atof(argv[++i]);
-    else if (arg == "--json")
-      options.json = true;
-    else
-      options.filter = arg;
-  }
+void run_tables() {
   int count = 0;
   const Kernels* const* tables = available_kernels(&count);
   for (int i = 0; i < count; ++i) {
@@ -116,4 +101,24 @@ int main(int argc, char** argv) {
     for (const auto& c : cases::kAttentions) attention(table.name, "attention", plain, c, peak);
     bandwidth_bound(table);
   }
+}
+
+}  // namespace nd::cpu::bench
+
+int main(int argc, char** argv) {
+  using namespace nd::cpu::bench;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--table" && i + 1 < argc)
+      options.table = argv[++i];
+    else if (arg == "--threads" && i + 1 < argc)
+      options.threads = std::max(1, std::atoi(argv[++i]));
+    else if (arg == "--seconds" && i + 1 < argc)
+      options.seconds = std::atof(argv[++i]);
+    else if (arg == "--json")
+      options.json = true;
+    else
+      options.filter = arg;
+  }
+  run_tables();
 }

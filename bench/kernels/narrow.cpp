@@ -7,7 +7,7 @@
 #include "peak.h"
 #include "timing.h"
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 namespace {
 
@@ -153,4 +153,4 @@ void narrow_products(const Kernels& table) {
       attention(table.name, "attention-bf16", *table.bf16_attention, c, peak);
 }
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

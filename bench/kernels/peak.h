@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 /// Runs `rounds` rounds with the named table's instruction set; returns how many operations (2 per lane and
 /// FMA) they were. 0 for a set without such a loop.
@@ -12,4 +12,4 @@ int64_t multiply_add(const char* table, int64_t rounds);
 int64_t dot_i8(const char* table, int64_t rounds);
 int64_t dot_bf16(const char* table, int64_t rounds);
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench
