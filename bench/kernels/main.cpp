@@ -28,20 +28,16 @@ void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   std::vector<KRun> runs;
   for (int64_t r = 0; r < c.runs; ++r) runs.push_back({r * width * pixel, length});
   GemmArgs args;
-  args.a = a.get();
-  args.lda = pixel;
-  args.runs = runs.data();
-  args.run_count = c.runs;
-  args.b = b.get();
   args.m = c.m;
   args.n = c.n;
   args.k = c.k;
-  args.c = out.get();
-  args.ldc = columns;
-  args.bias = bias.get();
-  if (!geglu) args.residual = residual.get();
-  args.ldr = columns;
-  args.activation = c.activation;
+  args.lhs = {a.get(), nullptr, pixel, runs.data(), c.runs};
+  args.rhs.panels = b.get();
+  args.epilogue.c = out.get();
+  args.epilogue.ldc = args.epilogue.ldr = columns;
+  args.epilogue.bias = bias.get();
+  if (!geglu) args.epilogue.residual = residual.get();
+  args.epilogue.activation = c.activation;
   const int64_t panels = (c.n + table.nr - 1) / table.nr;
   // In the kernel's own order: row blocks outside, panels (64 columns) inside.
   const int64_t rows = 192, group = std::max<int64_t>(1, 64 / table.nr);

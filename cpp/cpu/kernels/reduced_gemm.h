@@ -16,16 +16,30 @@ struct KGroup {
   int64_t scale;
 };
 
-/// GemmArgs whose a, lda, runs and b are replaced by these; row_offset counts elements of `low_a`.
-struct ReducedGemmArgs : GemmArgs {
-  const void* low_a = nullptr;      // rows as convert_rows wrote them
-  const float* a_scales = nullptr;  // int8: [pixels of a][scales_per_pixel][2]
-  int64_t pixel_elements = 0;       // padded channels of one pixel (or token) of a
+/// The left operand: pixels (or tokens) as convert_rows wrote them. Row i is the concatenation of the groups,
+/// each read from data + (row_offset ? row_offset[i] : i·pixel_elements), in elements.
+struct ReducedLhs {
+  const void* data = nullptr;
+  const int64_t* row_offset = nullptr;  // [m] or null
+  int64_t pixel_elements = 0;           // padded channels of one pixel
+  const float* scales = nullptr;        // int8: [pixels][scales_per_pixel][2]
   int64_t scales_per_pixel = 0;
+};
+
+/// The right operand: ⌈n/nr⌉ panels of panel_bytes as pack_panel writes them.
+struct ReducedRhs {
+  const uint8_t* panels = nullptr;
+  int64_t panel_bytes = 0;
+};
+
+/// GemmArgs of reduced precision; the groups are its inner dimension.
+struct ReducedGemmArgs {
+  int64_t m = 0, n = 0;
   const KGroup* groups = nullptr;
   int64_t group_count = 0;
-  const uint8_t* low_b = nullptr;  // ⌈n/nr⌉ panels of panel_bytes
-  int64_t panel_bytes = 0;
+  ReducedLhs lhs;
+  ReducedRhs rhs;
+  GemmEpilogue epilogue;
 };
 
 struct ReducedGemm {

@@ -37,14 +37,14 @@ inline LowTileFunction low_tile(int64_t vectors, int64_t height) {
 
 template <class Format>
 void low_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  const ReducedLhs& lhs = args.lhs;
   alignas(64) float waiting[kRowBlock * kNr];
   for (int64_t block = m0; block < m1; block += kRowBlock) {
     const int64_t block_end = least(block + kRowBlock, m1);
     for (int64_t p = p0; p < p1; ++p) {
-      const int64_t width = least(kNr, args.n - p * kNr), vectors = (width + kLanes - 1) / kLanes;
-      const int64_t column = args.activation == Activation::geglu ? p * kNr / 2 : p * kNr;
-      const PanelEpilogue panel = {args.bias ? args.bias + p * kNr : nullptr, width, column};
-      const uint8_t* b = args.low_b + p * args.panel_bytes;
+      const PanelStart panel = panel_start(args.epilogue, args.n, p);
+      const int64_t vectors = (panel.width + kLanes - 1) / kLanes;
+      const uint8_t* b = args.rhs.panels + p * args.rhs.panel_bytes;
       for (int64_t g = 0; g < args.group_count;) {
         int64_t bytes = 0, end = g;
         while (end < args.group_count &&
@@ -55,16 +55,15 @@ void low_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, i
           const int64_t height = least(kTileRows, block_end - row);
           LowRows rows;
           for (int64_t r = 0; r < height; ++r) {
-            const int64_t at = args.row_offset ? args.row_offset[row + r] : (row + r) * args.pixel_elements;
-            rows.a[r] = static_cast<const uint8_t*>(args.low_a) + at * Format::kElementBytes;
-            rows.scales[r] = Format::kScaled
-                                 ? args.a_scales + 2 * (at / args.pixel_elements * args.scales_per_pixel)
-                                 : nullptr;
+            const int64_t at = lhs.row_offset ? lhs.row_offset[row + r] : (row + r) * lhs.pixel_elements;
+            rows.a[r] = static_cast<const uint8_t*>(lhs.data) + at * Format::kElementBytes;
+            rows.scales[r] =
+                Format::kScaled ? lhs.scales + 2 * (at / lhs.pixel_elements * lhs.scales_per_pixel) : nullptr;
           }
           // Sums that need not wait always use the same few lines of L1.
           float* sums = begin && last ? waiting : waiting + (row - block) * kNr;
           low_tile<Format>(vectors, height)(rows, args.groups + g, end - g, b, begin, sums);
-          if (last) finish_tile(args, panel, row, height, sums);
+          if (last) finish_tile(args.epilogue, panel, row, height, sums);
         }
         b += bytes;
         g = end;
