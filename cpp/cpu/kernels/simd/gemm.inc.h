@@ -103,8 +103,7 @@ inline void epilogue_vector(const float* sums, const float* bias, const float* i
   } else {
     x = activated<F>(x);
   }
-  x = mul(x, scale);
-  if (residual) x = add(x, load_some<Partial>(residual, n));
+  x = residual ? fma(x, scale, load_some<Partial>(residual, n)) : mul(x, scale);
   store_some<Partial>(out, x, n);
 }
 
@@ -127,8 +126,7 @@ void apply_to_whole_panel(const GemmEpilogue& epilogue, const PanelStart& panel,
         x = mul(x, gelu(add(load(sums + (kOutputs + v) * kLanes), bias[kTileVecs - kOutputs + v])));
       else
         x = activated<F>(x);
-      x = mul(x, scale);
-      if (Residual) x = add(x, load(residual + v * kLanes));
+      x = Residual ? fma(x, scale, load(residual + v * kLanes)) : mul(x, scale);
       store(out + v * kLanes, x);
     }
   }
