@@ -92,9 +92,7 @@ void run_tables() {
     // Tables that differ in their narrow products share the rest.
     if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
     for (const auto& c : cases::kGemms) gemm(table, c, peak);
-    const AttentionKernel plain = {table.attention_packed_floats, table.attention_pack,
-                                   table.attention_scratch_floats, table.attention};
-    for (const auto& c : cases::kAttentions) attention(table.name, "attention", plain, c, peak);
+    for (const auto& c : cases::kAttentions) attention(table.name, "attention", table.attention, c, peak);
     bandwidth_bound(table);
   }
 }

@@ -118,8 +118,8 @@ void attention(const std::string& table, const std::string& kind, const Attentio
   const int64_t rows = 64, chunks = (c.q_len + rows - 1) / rows;
   const double time = best_time(c.heads * chunks, [&](int64_t i, int thread) {
     const int64_t head = i / chunks, q0 = i % chunks * rows;
-    kernel.attention(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
-                     scratch.get() + thread * scratch_floats);
+    kernel.run(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
+               scratch.get() + thread * scratch_floats);
   });
   const double packing = best_time(
       c.heads, [&](int64_t head, int) { kernel.pack(args, 0, head, packed.get() + head * packed_floats); });

@@ -7,7 +7,7 @@
 
 #include "harness.h"
 #include "cpu/kernels/reduced_gemm.h"
-#include "low_evex_vnni.h"
+#include "gemm_int8_evex.h"
 #include "tables.h"
 
 namespace nd::test {

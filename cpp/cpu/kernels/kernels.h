@@ -16,7 +16,6 @@
 namespace nd::cpu {
 
 struct ReducedGemm;
-struct AttentionKernel;
 
 /// One contiguous run of the inner dimension: `length` floats beginning `offset` floats after a row's start.
 /// A linear layer has one; a 3×3 convolution over a padded NHWC band has three (kx and c are contiguous).
@@ -84,6 +83,20 @@ struct AttentionArgs {
   bool causal = false;
 };
 
+/// One (batch, head) at a time: its keys and values are packed once, then read by blocks of queries. `packed`
+/// and `scratch` are 64-byte aligned.
+struct AttentionKernel {
+  /// Floats that `pack` writes.
+  int64_t (*packed_floats)(const AttentionArgs& args);
+  /// Packs keys and values into the layout that `run` reads.
+  void (*pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
+  /// Floats of scratch that one call of `run` needs (independent of k_len).
+  int64_t (*scratch_floats)(const AttentionArgs& args);
+  /// Queries [q0, q1).
+  void (*run)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
+              const float* packed, float* scratch);
+};
+
 /// The last step of a Winograd convolution: sums of products to 2×2 output pixels, + bias, + image_bias, +
 /// residual, and then, with `relu`, zero where that is negative.
 struct WinogradOutput {
@@ -111,17 +124,7 @@ struct Kernels {
   /// Computes rows [m0,m1) × panels [p0,p1). NaN and infinity propagate as in IEEE arithmetic.
   void (*gemm)(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 
-  // --- attention
-  // ---------------------------------------------------------------------------------------------------
-  /// Floats that attention_pack writes for one (batch, head). `packed` and `scratch` are 64-byte aligned.
-  int64_t (*attention_packed_floats)(const AttentionArgs& args);
-  /// Packs keys and values of one (batch, head) into the layout that `attention` reads.
-  void (*attention_pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
-  /// Floats of scratch that one call of `attention` needs (independent of k_len).
-  int64_t (*attention_scratch_floats)(const AttentionArgs& args);
-  /// Queries [q0,q1) of one (batch, head).
-  void (*attention)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
-                    const float* packed, float* scratch);
+  AttentionKernel attention;
 
   // --- normalisation
   // -----------------------------------------------------------------------------------------------

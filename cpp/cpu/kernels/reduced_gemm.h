@@ -72,14 +72,4 @@ struct ReducedGemm {
                  uint8_t* panel) = nullptr;
 };
 
-/// Attention whose two products multiply bfloat16; the softmax and all sums stay float32. Same contracts as
-/// Kernels' attention_packed_floats, attention_pack, attention_scratch_floats and attention.
-struct AttentionKernel {
-  int64_t (*packed_floats)(const AttentionArgs& args);
-  void (*pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
-  int64_t (*scratch_floats)(const AttentionArgs& args);
-  void (*attention)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
-                    const float* packed, float* scratch);
-};
-
 }  // namespace nd::cpu

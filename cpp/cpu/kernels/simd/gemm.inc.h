@@ -2,6 +2,8 @@
 // of the group's weights stays in L2 while the row block streams past it; sums wait on the stack between K
 // blocks. Storing a sum and loading it again changes no bit, and every sum takes its terms in order of k:
 // cutting a range, or meeting a narrower tile at an edge, cannot change a result.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 constexpr int64_t kRowBlock = 192;  // × 64 sums × 4 bytes: 48 KB of stack
 // 1 KB ahead in the panel. Measured on Zen 4: weights that stream from memory (256×1280×11520 on a busy
@@ -20,7 +22,7 @@ void gemm_tile(const float* const* rows, const KRun* run, int64_t skip, int64_t 
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) acc[r][v] = begin ? zero() : load(sums + r * kNr + v * kLanes);
   while (steps > 0) {
-    const int64_t length = least(run->length - skip, steps);
+    const int64_t length = min(run->length - skip, steps);
     const float* a[MR];
 #pragma GCC unroll 8
     for (int r = 0; r < MR; ++r) a[r] = rows[r] + run->offset + skip;
@@ -76,7 +78,7 @@ struct PanelStart {
 /// Panel p of a product of n columns.
 inline PanelStart panel_start(const GemmEpilogue& epilogue, int64_t n, int64_t p) {
   const int64_t first = p * kNr;
-  return {epilogue.bias ? epilogue.bias + first : nullptr, least(kNr, n - first),
+  return {epilogue.bias ? epilogue.bias + first : nullptr, min(kNr, n - first),
           epilogue.activation == Activation::geglu ? first / 2 : first};
 }
 
@@ -182,17 +184,17 @@ void gemm(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) 
   const GemmLhs& a = args.lhs;
   alignas(64) float waiting[kRowBlock * kNr * kGroupPanels];
   for (int64_t block = m0; block < m1; block += kRowBlock) {
-    const int64_t block_end = least(block + kRowBlock, m1);
+    const int64_t block_end = min(block + kRowBlock, m1);
     for (int64_t group = p0; group < p1; group += kGroupPanels) {
-      const int64_t group_end = least(group + kGroupPanels, p1);
+      const int64_t group_end = min(group + kGroupPanels, p1);
       const KRun* run = a.runs;
       int64_t skip = 0;
       int64_t k = 0;
       do {  // at least once: with k = 0 the epilogue still runs
-        const int64_t steps = least(kKBlock, args.k - k);
+        const int64_t steps = min(kKBlock, args.k - k);
         const bool begin = k == 0, end = k + steps == args.k;
         for (int64_t row = block; row < block_end; row += kTileRows) {
-          const int64_t height = least(kTileRows, block_end - row);
+          const int64_t height = min(kTileRows, block_end - row);
           const float* rows[kTileRows];
           for (int64_t r = 0; r < height; ++r)
             rows[r] = a.data + (a.row_offset ? a.row_offset[row + r] : (row + r) * a.ld);
@@ -213,3 +215,6 @@ void gemm(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) 
     }
   }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA
