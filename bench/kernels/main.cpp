@@ -12,10 +12,8 @@
 #include "peak.h"
 #include "timing.h"
 
+namespace nd::cpu::bench {
 namespace {
-
-using namespace nd;
-using namespace nd::bench;
 
 void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   const std::string name = std::string("gemm ") + c.layer + " " + std::to_string(c.m) + "x" +
@@ -30,20 +28,16 @@ void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   std::vector<KRun> runs;
   for (int64_t r = 0; r < c.runs; ++r) runs.push_back({r * width * pixel, length});
   GemmArgs args;
-  args.a = a.get();
-  args.lda = pixel;
-  args.runs = runs.data();
-  args.run_count = c.runs;
-  args.b = b.get();
   args.m = c.m;
   args.n = c.n;
   args.k = c.k;
-  args.c = out.get();
-  args.ldc = columns;
-  args.bias = bias.get();
-  if (!geglu) args.residual = residual.get();
-  args.ldr = columns;
-  args.activation = c.activation;
+  args.lhs = {a.get(), nullptr, pixel, runs.data(), c.runs};
+  args.rhs.panels = b.get();
+  args.epilogue.c = out.get();
+  args.epilogue.ldc = args.epilogue.ldr = columns;
+  args.epilogue.bias = bias.get();
+  if (!geglu) args.epilogue.residual = residual.get();
+  args.epilogue.activation = c.activation;
   const int64_t panels = (c.n + table.nr - 1) / table.nr;
   // In the kernel's own order: row blocks outside, panels (64 columns) inside.
   const int64_t rows = 192, group = std::max<int64_t>(1, 64 / table.nr);
@@ -80,12 +74,33 @@ void bandwidth_bound(const Kernels& table) {
             [&] { table.rows_to_planar(x.get(), c, rows, out.get()); });
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(y.get());
   bandwidth(table, "half_to_float 1310720", 6.0 * count,
-            [&] { table.half_to_float(halves, count, out.get()); });
+            [&] { table.decoders.half_to_float(halves, count, out.get()); });
 }
 
 }  // namespace
 
+void run_tables() {
+  int count = 0;
+  const Kernels* const* tables = available_kernels(&count);
+  for (int i = 0; i < count; ++i) {
+    const Kernels& table = *tables[i];
+    // The reference is far too slow for real shapes; it runs only when asked for.
+    if (options.table.empty() ? std::strcmp(table.name, "ref") == 0 : options.table != table.name) continue;
+    const double peak = measure_peak([&](int64_t rounds) { return multiply_add(table.name, rounds); });
+    print_peak(table.name, "f32", peak);
+    narrow_products(table);
+    // Tables that differ in their narrow products share the rest.
+    if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
+    for (const auto& c : cases::kGemms) gemm(table, c, peak);
+    for (const auto& c : cases::kAttentions) attention(table.name, "attention", table.attention, c, peak);
+    bandwidth_bound(table);
+  }
+}
+
+}  // namespace nd::cpu::bench
+
 int main(int argc, char** argv) {
+  using namespace nd::cpu::bench;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
     if (arg == "--table" && i + 1 < argc)
@@ -99,21 +114,5 @@ int main(int argc, char** argv) {
     else
       options.filter = arg;
   }
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
-  for (int i = 0; i < count; ++i) {
-    const Kernels& table = *tables[i];
-    // The reference is far too slow for real shapes; it runs only when asked for.
-    if (options.table.empty() ? std::strcmp(table.name, "ref") == 0 : options.table != table.name) continue;
-    const double peak = measure_peak([&](int64_t rounds) { return multiply_add(table.name, rounds); });
-    print_peak(table.name, "f32", peak);
-    narrow_products(table);
-    // Tables that differ in their narrow products share the rest.
-    if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
-    for (const auto& c : cases::kGemms) gemm(table, c, peak);
-    const AttentionKernel plain = {table.attention_packed_floats, table.attention_pack,
-                                   table.attention_scratch_floats, table.attention};
-    for (const auto& c : cases::kAttentions) attention(table.name, "attention", plain, c, peak);
-    bandwidth_bound(table);
-  }
+  run_tables();
 }

@@ -7,7 +7,7 @@
 #include "peak.h"
 #include "timing.h"
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 namespace {
 
@@ -41,34 +41,30 @@ void product(const Kernels& table, const char* kind, const ReducedGemm& low, con
   const int64_t pixels = c.m + (c.runs - 1) * width + taps;
   Buffer floats(pixels * channels), weights(table.nr * k), a(pixels * padded * low.element_bytes / 4 + 16),
       scales(pixels * per_pixel * 2), out(c.m * columns), bias(c.n + 64), residual(c.m * columns);
-  ReducedGemmArgs args;
-  args.panel_bytes = low.panel_bytes(groups.data(), count);
-  Buffer b(panels * args.panel_bytes / 4);
+  const int64_t panel_bytes = low.panel_bytes(groups.data(), count);
+  Buffer b(panels * panel_bytes / 4);
   std::vector<const float*> rows;
   for (int64_t i = 0; i < table.nr; ++i) rows.push_back(weights.get() + i * k);
   for (int64_t p = 0; p < panels; ++p)
     low.pack_panel(rows.data(), std::min(table.nr, c.n - p * table.nr), groups.data(), count,
-                   b.bytes() + p * args.panel_bytes);
+                   b.bytes() + p * panel_bytes);
   low.convert_rows(floats.get(), pixels, channels, nullptr, nullptr, false, padded, group, a.get(),
                    scales.get());
 
-  args.low_a = a.get();
-  args.a_scales = scales.get();
-  args.pixel_elements = padded;
-  args.scales_per_pixel = per_pixel;
-  args.groups = groups.data();
-  args.group_count = count;
-  args.low_b = b.bytes();
+  ReducedGemmArgs args;
   args.m = c.m;
   args.n = c.n;
-  args.k = k;
-  args.c = out.get();
-  args.ldc = args.ldr = columns;
-  args.bias = bias.get();
-  if (!geglu) args.residual = residual.get();
-  args.activation = c.activation;
+  args.groups = groups.data();
+  args.group_count = count;
+  args.lhs = {a.get(), nullptr, padded, scales.get(), per_pixel};
+  args.rhs = {b.bytes(), panel_bytes};
+  args.epilogue.c = out.get();
+  args.epilogue.ldc = args.epilogue.ldr = columns;
+  args.epilogue.bias = bias.get();
+  if (!geglu) args.epilogue.residual = residual.get();
+  args.epilogue.activation = c.activation;
   // As run_product cuts: all panels for few rows where the weights are small, else all rows for a panel.
-  const bool small = panels * args.panel_bytes < c.m * padded * low.element_bytes;
+  const bool small = panels * panel_bytes < c.m * padded * low.element_bytes;
   const int64_t at_once = small ? 48 : 192, row_slices = (c.m + at_once - 1) / at_once;
   const double time = best_time(row_slices * panels, [&](int64_t i, int) {
     const int64_t panel = small ? i % panels : i / row_slices;
@@ -122,8 +118,8 @@ void attention(const std::string& table, const std::string& kind, const Attentio
   const int64_t rows = 64, chunks = (c.q_len + rows - 1) / rows;
   const double time = best_time(c.heads * chunks, [&](int64_t i, int thread) {
     const int64_t head = i / chunks, q0 = i % chunks * rows;
-    kernel.attention(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
-                     scratch.get() + thread * scratch_floats);
+    kernel.run(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
+               scratch.get() + thread * scratch_floats);
   });
   const double packing = best_time(
       c.heads, [&](int64_t head, int) { kernel.pack(args, 0, head, packed.get() + head * packed_floats); });
@@ -153,4 +149,4 @@ void narrow_products(const Kernels& table) {
       attention(table.name, "attention-bf16", *table.bf16_attention, c, peak);
 }
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

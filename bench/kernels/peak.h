@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 /// Runs `rounds` rounds with the instruction set of the named table. Returns the number of operations (two
 /// per lane and FMA), or 0 where there is no such loop for the instruction set.
@@ -13,4 +13,4 @@ int64_t multiply_add(const char* table, int64_t rounds);
 int64_t dot_i8(const char* table, int64_t rounds);
 int64_t dot_bf16(const char* table, int64_t rounds);
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

@@ -7,7 +7,7 @@
 #include "cases.h"
 #include "cpu/kernels/reduced_gemm.h"
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 struct Options {
   std::string table, filter;
@@ -53,4 +53,4 @@ void attention(const std::string& table, const std::string& kind, const Attentio
 /// Matrix products and attention in bfloat16 and int8 on the shapes of real layers, where the table has them.
 void narrow_products(const Kernels& table);
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

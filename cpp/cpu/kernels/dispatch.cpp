@@ -96,12 +96,12 @@ class Available {
     const ReducedGemm* bf16 = has_neon_bf16() ? &neon_bf16 : nullptr;
     if (has_neon_i8mm()) {
       Kernels& table = add("neon-i8mm", neon_kernels);
-      table.i8 = &neon_i8mm;
+      table.i8 = &neon_i8mm_i8;
       table.bf16 = std::exchange(bf16, nullptr);
     }
     if (has_neon_dotprod()) {
       Kernels& table = add("neon-dotprod", neon_kernels);
-      table.i8 = &neon_i8;
+      table.i8 = &neon_dotprod_i8;
       table.bf16 = bf16;
     }
     add("neon", neon_kernels);

@@ -16,7 +16,6 @@
 namespace nd::cpu {
 
 struct ReducedGemm;
-struct AttentionKernel;
 
 /// One contiguous run of the inner dimension: `length` floats beginning `offset` floats after a row's start.
 /// A linear layer has one; a 3×3 convolution over a padded NHWC band has three (kx and c are contiguous).
@@ -25,21 +24,30 @@ struct KRun {
   int64_t length;
 };
 
-/// C = epilogue(A·Bᵀ). Row i of A is the concatenation of `runs` read from a + (row_offset ? row_offset[i] :
-/// i·lda). Column j of the product belongs to panel j / nr. Epilogue, in this order: + bias[j], +
-/// image_bias[image][j] where image = i / rows_per_image, activation, × scale, + residual. geglu: panels hold
-/// nr/2 value columns, then the nr/2 gate columns that belong to them; a last panel of only w = n − p·nr < nr
-/// columns holds w/2 and w/2 (n is even), so column j of the packed order is always slot j % nr of panel j /
-/// nr. The output has n/2 columns, value · gelu(gate); bias is permuted likewise, by the packer's caller;
-/// image_bias must be null then. gelu is the exact one (erf; |error| ≤ 2e-7·max(1,|x|)).
-struct GemmArgs {
-  const float* a = nullptr;
+/// The left operand, A. Row i is the concatenation of the runs, each read from
+/// data + (row_offset ? row_offset[i] : i·ld).
+struct GemmLhs {
+  const float* data = nullptr;
   const int64_t* row_offset = nullptr;  // [m] or null
-  int64_t lda = 0;
-  const KRun* runs = nullptr;
+  int64_t ld = 0;
+  const KRun* runs = nullptr;  // their lengths sum to k
   int64_t run_count = 0;
-  const float* b = nullptr;  // ⌈n/nr⌉ panels of k·nr floats, see pack_panel
-  int64_t m = 0, n = 0, k = 0;
+};
+
+/// The right operand, B: ⌈n/nr⌉ panels of k·nr floats as pack_panel writes them. Column j of the product
+/// belongs to panel j / nr.
+struct GemmRhs {
+  const float* panels = nullptr;
+};
+
+/// What happens to a sum before it is stored, in this order: + bias[j], + image_bias[image][j] where
+/// image = i / rows_per_image, activation, × scale, + residual.
+///
+/// GEGLU: a panel holds nr/2 value columns, then the nr/2 gate columns that belong to them. A last panel of
+/// only w = n − p·nr < nr columns holds w/2 and w/2 (n is even), so column j of the packed order is always
+/// slot j % nr of panel j / nr. C has n/2 columns, value · gelu(gate). The packer's caller permutes the bias
+/// likewise; image_bias must be null. gelu is the exact one (erf; |error| ≤ 2e-7·max(1, |x|)).
+struct GemmEpilogue {
   float* c = nullptr;
   const int64_t* c_offset = nullptr;  // [m] start of each output row in c, or null: i·ldc
   int64_t ldc = 0;
@@ -47,11 +55,19 @@ struct GemmArgs {
   const float* image_bias = nullptr;  // [images][image_bias_stride] or null
   int64_t image_bias_stride = 0;
   int64_t rows_per_image = 1;
-  const float* residual = nullptr;           // rows of n floats (n/2 for geglu) or null; may be c itself
+  const float* residual = nullptr;           // rows of n floats (n/2 for GEGLU) or null; may be c itself
   const int64_t* residual_offset = nullptr;  // [m] or null: i·ldr
   int64_t ldr = 0;
   Activation activation = Activation::none;
   float scale = 1.0f;
+};
+
+/// C = epilogue(A·Bᵀ), A of m×k and B of n×k.
+struct GemmArgs {
+  int64_t m = 0, n = 0, k = 0;
+  GemmLhs lhs;
+  GemmRhs rhs;
+  GemmEpilogue epilogue;
 };
 
 /// Attention of one batch over `heads` heads: out = softmax(scale·q·kᵀ)·v, never holding more than a block of
@@ -65,6 +81,20 @@ struct AttentionArgs {
   int64_t batch = 1, heads = 1, head_dim = 0, q_len = 0, k_len = 0;
   float scale = 1.0f;
   bool causal = false;
+};
+
+/// One (batch, head) at a time: its keys and values are packed once, then read by blocks of queries. `packed`
+/// and `scratch` are 64-byte aligned.
+struct AttentionKernel {
+  /// Floats that `pack` writes.
+  int64_t (*packed_floats)(const AttentionArgs& args);
+  /// Packs keys and values into the layout that `run` reads.
+  void (*pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
+  /// Floats of scratch that one call of `run` needs (independent of k_len).
+  int64_t (*scratch_floats)(const AttentionArgs& args);
+  /// Queries [q0, q1).
+  void (*run)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
+              const float* packed, float* scratch);
 };
 
 /// The last step of a Winograd convolution: sums of products to 2×2 output pixels, + bias, + image_bias, +
@@ -94,17 +124,7 @@ struct Kernels {
   /// Computes rows [m0,m1) × panels [p0,p1). NaN and infinity propagate as in IEEE arithmetic.
   void (*gemm)(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 
-  // --- attention
-  // ---------------------------------------------------------------------------------------------------
-  /// Floats that attention_pack writes for one (batch, head). `packed` and `scratch` are 64-byte aligned.
-  int64_t (*attention_packed_floats)(const AttentionArgs& args);
-  /// Packs keys and values of one (batch, head) into the layout that `attention` reads.
-  void (*attention_pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
-  /// Floats of scratch that one call of `attention` needs (independent of k_len).
-  int64_t (*attention_scratch_floats)(const AttentionArgs& args);
-  /// Queries [q0,q1) of one (batch, head).
-  void (*attention)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
-                    const float* packed, float* scratch);
+  AttentionKernel attention;
 
   // --- normalisation
   // -----------------------------------------------------------------------------------------------

@@ -16,16 +16,30 @@ struct KGroup {
   int64_t scale;
 };
 
-/// GemmArgs whose a, lda, runs and b are replaced by these; row_offset counts elements of `low_a`.
-struct ReducedGemmArgs : GemmArgs {
-  const void* low_a = nullptr;      // rows as convert_rows wrote them
-  const float* a_scales = nullptr;  // int8: [pixels of a][scales_per_pixel][2]
-  int64_t pixel_elements = 0;       // padded channels of one pixel (or token) of a
+/// The left operand: pixels (or tokens) as convert_rows wrote them. Row i is the concatenation of the groups,
+/// each read from data + (row_offset ? row_offset[i] : i·pixel_elements), in elements.
+struct ReducedLhs {
+  const void* data = nullptr;
+  const int64_t* row_offset = nullptr;  // [m] or null
+  int64_t pixel_elements = 0;           // padded channels of one pixel
+  const float* scales = nullptr;        // int8: [pixels][scales_per_pixel][2]
   int64_t scales_per_pixel = 0;
+};
+
+/// The right operand: ⌈n/nr⌉ panels of panel_bytes as pack_panel writes them.
+struct ReducedRhs {
+  const uint8_t* panels = nullptr;
+  int64_t panel_bytes = 0;
+};
+
+/// GemmArgs of reduced precision; the groups are its inner dimension.
+struct ReducedGemmArgs {
+  int64_t m = 0, n = 0;
   const KGroup* groups = nullptr;
   int64_t group_count = 0;
-  const uint8_t* low_b = nullptr;  // ⌈n/nr⌉ panels of panel_bytes
-  int64_t panel_bytes = 0;
+  ReducedLhs lhs;
+  ReducedRhs rhs;
+  GemmEpilogue epilogue;
 };
 
 struct ReducedGemm {
@@ -56,16 +70,6 @@ struct ReducedGemm {
   /// int8 only: a panel of nibbles (nibbles.h) as pack_panel would lay it out; `offsets` as it was packed.
   void (*expand)(const uint8_t* nibbles, bool offsets, const KGroup* groups, int64_t group_count,
                  uint8_t* panel) = nullptr;
-};
-
-/// Attention whose two products multiply bfloat16; the softmax and all sums stay float32. Same contracts as
-/// Kernels' attention_packed_floats, attention_pack, attention_scratch_floats and attention.
-struct AttentionKernel {
-  int64_t (*packed_floats)(const AttentionArgs& args);
-  void (*pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
-  int64_t (*scratch_floats)(const AttentionArgs& args);
-  void (*attention)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
-                    const float* packed, float* scratch);
 };
 
 }  // namespace nd::cpu

@@ -15,7 +15,7 @@ extern const AttentionKernel avx512_bf16_attention;
 #endif
 #ifdef ND_NEON_KERNELS
 extern const Kernels neon_kernels;
-extern const ReducedGemm neon_bf16, neon_i8, neon_i8mm;
+extern const ReducedGemm neon_bf16, neon_dotprod_i8, neon_i8mm_i8;
 #endif
 
 }  // namespace nd::cpu

@@ -40,9 +40,9 @@ int64_t total_length(const KGroup* groups, int64_t count) {
   return k;
 }
 
-/// Where row i begins, in elements of low_a.
-int64_t row_start(const ReducedGemmArgs& args, int64_t i) {
-  return args.row_offset ? args.row_offset[i] : i * args.pixel_elements;
+/// Where row i begins, in elements of the data.
+int64_t row_start(const ReducedLhs& a, int64_t i) {
+  return a.row_offset ? a.row_offset[i] : i * a.pixel_elements;
 }
 
 // --- bfloat16
@@ -68,9 +68,10 @@ void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* sca
 }
 
 void bf16_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  multiply(args, m0, m1, p0, p1, [&](int64_t i, int64_t p, int64_t slot) {
-    const uint16_t* row = static_cast<const uint16_t*>(args.low_a) + row_start(args, i);
-    const uint16_t* weight = reinterpret_cast<const uint16_t*>(args.low_b + p * args.panel_bytes) + slot;
+  multiply(args.epilogue, args.n, m0, m1, p0, p1, [&](int64_t i, int64_t p, int64_t slot) {
+    const uint16_t* row = static_cast<const uint16_t*>(args.lhs.data) + row_start(args.lhs, i);
+    const uint16_t* weight =
+        reinterpret_cast<const uint16_t*>(args.rhs.panels + p * args.rhs.panel_bytes) + slot;
     double sum = 0;
     for (int64_t g = 0; g < args.group_count; ++g)
       for (int64_t k = 0; k < args.groups[g].length; ++k, weight += kPanelColumns)
@@ -137,11 +138,11 @@ void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale
 }
 
 void i8_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  multiply(args, m0, m1, p0, p1, [&](int64_t i, int64_t p, int64_t slot) {
-    const int64_t start = row_start(args, i);
-    const uint8_t* row = static_cast<const uint8_t*>(args.low_a) + start;
-    const float* scales = args.a_scales + 2 * (start / args.pixel_elements * args.scales_per_pixel);
-    const uint8_t* panel = args.low_b + p * args.panel_bytes;
+  multiply(args.epilogue, args.n, m0, m1, p0, p1, [&](int64_t i, int64_t p, int64_t slot) {
+    const int64_t start = row_start(args.lhs, i);
+    const uint8_t* row = static_cast<const uint8_t*>(args.lhs.data) + start;
+    const float* scales = args.lhs.scales + 2 * (start / args.lhs.pixel_elements * args.lhs.scales_per_pixel);
+    const uint8_t* panel = args.rhs.panels + p * args.rhs.panel_bytes;
     double sum = 0;
     for (int64_t g = 0; g < args.group_count; ++g) {
       const KGroup& group = args.groups[g];

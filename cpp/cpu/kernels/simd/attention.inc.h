@@ -5,6 +5,8 @@
 //  - maxima, sums and rescaling are plain vector operations, with no reduction across lanes,
 //  - both products broadcast from K or V and read a panel (queries, then probabilities) as vectors.
 // Scores carry the factor scale·log₂e from the packing of the queries; probabilities are powers of two.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 constexpr int64_t kQueryBlock = kNr < 64 ? 64 : kNr;  // queries that share one pass over the keys
 constexpr int64_t kQueryPanels = kQueryBlock / kNr;
@@ -57,7 +59,7 @@ void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, floa
   const float* keys = args.k + batch * args.k_len * args.ldk + head * d;
   const float* values = args.v + batch * args.k_len * args.ldv + head * d;
   for (int64_t t = 0; t < args.k_len; t += kTileRows) {
-    const int64_t height = least(kTileRows, args.k_len - t);
+    const int64_t height = min(kTileRows, args.k_len - t);
     for (int64_t r = 0; r < height; ++r)
       for (int64_t j = 0; j < d; ++j) packed[t * d + j * height + r] = keys[(t + r) * args.ldk + j];
   }
@@ -152,7 +154,7 @@ void value_tile(const float* values, const float* probabilities, int64_t count, 
 template <int NV>
 void mask_scores(int64_t key, int64_t count, int64_t query, float* highest, float* scores) {
   for (int64_t r = 0; r < count; ++r, scores += kNr) {
-    for (int64_t i = 0; i < least(key + r - query, NV * kLanes); ++i) scores[i] = kMasked;
+    for (int64_t i = 0; i < min(key + r - query, NV * kLanes); ++i) scores[i] = kMasked;
     for (int v = 0; v < NV; ++v)
       store(highest + v * kLanes, max(load(highest + v * kLanes), load(scores + v * kLanes)));
   }
@@ -167,12 +169,12 @@ void attend(const AttentionArgs& args, const float* packed, int64_t key, int64_t
   for (int v = 0; v < NV; ++v) before[v] = load(s.highest + v * kLanes);
 
   // A causal block may end inside a packed tile; its other keys are computed too, and masked.
-  count = least((count + kTileRows - 1) / kTileRows * kTileRows, args.k_len - key);
+  count = min((count + kTileRows - 1) / kTileRows * kTileRows, args.k_len - key);
   const bool masked = args.causal && key + count - 1 > query;
   for (int64_t t = 0; t < count; t += kTileRows) {
 #define ND_SCORES(R) \
   score_tile<R, NV>(packed + (key + t) * d, s.queries, d, !masked, s.highest, s.scores + t * kNr)
-    ND_SWITCH_ROWS(least(kTileRows, args.k_len - key - t), ND_SCORES)
+    ND_SWITCH_ROWS(min(kTileRows, args.k_len - key - t), ND_SCORES)
 #undef ND_SCORES
   }
   if (masked) mask_scores<NV>(key, count, query, s.highest, s.scores);
@@ -227,7 +229,7 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
   const float* q = args.q + batch * args.q_len * args.ldq + head * d;
   float* out = args.out + batch * args.q_len * args.ldo + head * d;
   for (int64_t block = q0; block < q1; block += kQueryBlock) {
-    const int64_t block_end = least(block + kQueryBlock, q1);
+    const int64_t block_end = min(block + kQueryBlock, q1);
     const int64_t panels = (block_end - block + kNr - 1) / kNr;
     for (float *p = all.queries, *end = p + 2 * d * kQueryBlock; p != end; p += kLanes) store(p, zero());
     for (int64_t i = 0; i < kQueryBlock; ++i) {
@@ -236,16 +238,16 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
     }
     for (int64_t p = 0; p < panels; ++p) {
       const int64_t first = block + p * kNr;
-      transpose_matrix(q + first * args.ldq, args.ldq, least(kNr, block_end - first), d, args.scale * kLog2E,
+      transpose_matrix(q + first * args.ldq, args.ldq, min(kNr, block_end - first), d, args.scale * kLog2E,
                        all.queries + p * d * kNr, kNr);
     }
-    const int64_t keys = args.causal ? least(args.k_len, block_end) : args.k_len;
+    const int64_t keys = args.causal ? min(args.k_len, block_end) : args.k_len;
     for (int64_t key = 0; key < keys; key += keys_at_once) {
       for (int64_t p = 0; p < panels; ++p) {
-        const int64_t first = block + p * kNr, last = least(first + kNr, block_end) - 1;
-        const int64_t visible = args.causal ? least(keys, last + 1) : keys;
+        const int64_t first = block + p * kNr, last = min(first + kNr, block_end) - 1;
+        const int64_t visible = args.causal ? min(keys, last + 1) : keys;
         if (key >= visible) continue;
-        kAttend[(last - first) / kLanes](args, packed, key, least(keys_at_once, visible - key), first,
+        kAttend[(last - first) / kLanes](args, packed, key, min(keys_at_once, visible - key), first,
                                          panel_scratch(all, p, d));
       }
     }
@@ -259,8 +261,11 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
           float* o = s.outputs + j * kNr + v * kLanes;
           store(o, mul(load(o), inverse[v]));
         }
-      transpose_matrix(s.outputs, kNr, d, least(kNr, block_end - first), 1.0f, out + first * args.ldo,
+      transpose_matrix(s.outputs, kNr, d, min(kNr, block_end - first), 1.0f, out + first * args.ldo,
                        args.ldo);
     }
   }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,4 +1,6 @@
 // Activations in place, sums and number formats: all bound by memory, so plain loops over vectors.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 template <Activation F>
 void activate_all(float* x, int64_t count) {
@@ -46,3 +48,6 @@ void half_to_float(const uint16_t* x, int64_t count, float* out) {
 void bfloat16_to_float(const uint16_t* x, int64_t count, float* out) {
   widen<load_bfloat16>(x, count, out);
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,5 +1,7 @@
 // gelu by table lookup: sixteen polynomials, one for each lane of a register. Included by the sets that have
 // one (AVX-512); the others take math.inc.h's.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 /// Coefficients of |x|·Φ(−|x|) on sixteen pieces of [0, 5.5], [power][piece]: our own minimax fits in t, the
 /// distance from the piece's middle (the first piece's beginning) in widths of a piece.
@@ -39,3 +41,6 @@ inline Vec gelu(Vec x) {
     p = fma(p, t, _mm512_maskz_permutexvar_ps(0xffff, piece, load(kGeluPieces[power])));
   return sub(max(zero(), x), p);
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

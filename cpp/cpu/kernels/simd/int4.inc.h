@@ -1,8 +1,10 @@
 // Int4Kind to a panel of int8, [k / Depth][nr][Depth] (kernels/nibbles.h says what they are). Plain loops
 // over 256 bytes that every compiler makes vectors of.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 template <int64_t Depth, bool Offsets>
-void expand_nibbles(const uint8_t* nibbles, const KGroup* groups, int64_t group_count, uint8_t* panel) {
+void expand_panel(const uint8_t* nibbles, const KGroup* groups, int64_t group_count, uint8_t* panel) {
   static_assert(Depth == 4 || Depth == 8, "the layouts of panels");
   constexpr int64_t kHeader = int4_header_bytes(kNr),
                     kBytes = 4 * kNr;  // nibbles of eight weights of each column
@@ -45,8 +47,11 @@ void expand_nibbles(const uint8_t* nibbles, const KGroup* groups, int64_t group_
 }
 
 template <int64_t Depth>
-void i8_expand(const uint8_t* nibbles, bool offsets, const KGroup* groups, int64_t group_count,
-               uint8_t* panel) {
-  if (offsets) return expand_nibbles<Depth, true>(nibbles, groups, group_count, panel);
-  return expand_nibbles<Depth, false>(nibbles, groups, group_count, panel);
+void expand_int4(const uint8_t* nibbles, bool offsets, const KGroup* groups, int64_t group_count,
+                 uint8_t* panel) {
+  if (offsets) return expand_panel<Depth, true>(nibbles, groups, group_count, panel);
+  return expand_panel<Depth, false>(nibbles, groups, group_count, panel);
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,4 +1,6 @@
 // nibbles.inc.h in AVX-512's own instructions: eleven for 64 weights.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 /// Bytes of 16 nibbles' products: even and odd ones (of each pair of bytes) as 16-bit words, of which the
 /// upper halves are the result.
@@ -16,7 +18,7 @@ inline __m512i twice(const uint8_t* p) {
 }
 
 template <bool Offsets>
-void expand_nibbles(const uint8_t* nibbles, const KGroup* groups, int64_t group_count, uint8_t* panel) {
+void expand_panel(const uint8_t* nibbles, const KGroup* groups, int64_t group_count, uint8_t* panel) {
   constexpr int64_t kHeader = int4_header_bytes(kNr), kBytes = 4 * kNr;
   constexpr int kVecs = static_cast<int>(kBytes / 64);
   const __m512i half = _mm512_set1_epi16(15);
@@ -52,8 +54,11 @@ void expand_nibbles(const uint8_t* nibbles, const KGroup* groups, int64_t group_
   }
 }
 
-void i8_expand(const uint8_t* nibbles, bool offsets, const KGroup* groups, int64_t group_count,
-               uint8_t* panel) {
-  if (offsets) return expand_nibbles<true>(nibbles, groups, group_count, panel);
-  return expand_nibbles<false>(nibbles, groups, group_count, panel);
+void expand_int4(const uint8_t* nibbles, bool offsets, const KGroup* groups, int64_t group_count,
+                 uint8_t* panel) {
+  if (offsets) return expand_panel<true>(nibbles, groups, group_count, panel);
+  return expand_panel<false>(nibbles, groups, group_count, panel);
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

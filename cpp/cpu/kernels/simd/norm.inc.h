@@ -1,4 +1,6 @@
 // Normalisation over rows of channels.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 constexpr int64_t kMomentRows = 64;               // rows in one exact sum; blocks of them are merged
 constexpr int kMomentVecs = kLanes == 8 ? 4 : 8;  // channels together: sums, squares and shifts in registers
@@ -47,7 +49,7 @@ inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, 
 void channel_moments(const float* x, int64_t rows, int64_t c, float* mean, float* m2) {
   constexpr int64_t group = kMomentVecs * kLanes;
   for (int64_t r0 = 0; r0 < rows; r0 += kMomentRows) {
-    const int64_t r1 = least(r0 + kMomentRows, rows);
+    const int64_t r1 = min(r0 + kMomentRows, rows);
     int64_t j = 0;
     for (; j + group <= c; j += group)
       moments_block<kMomentVecs, false>(x + j, r0, r1, rows, c, 0, mean + j, m2 + j);
@@ -111,3 +113,6 @@ void layer_norm(const float* x, int64_t rows, int64_t c, const float* gamma, con
     store_n(out + whole, fma(d, load_n(gamma + whole, rest), load_n(beta + whole, rest)), rest);
   }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

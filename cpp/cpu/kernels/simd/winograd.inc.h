@@ -1,4 +1,6 @@
 // The two transforms of Winograd's F(2×2, 3×3) around its sixteen products: additions only.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 /// dᵀ → Bᵀd of four values.
 inline void winograd_in(Vec (&d)[4]) {
@@ -34,7 +36,7 @@ void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_
   float* to = static_cast<float*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < c; j += kLanes) {
-      const int64_t n = least(kLanes, c - j);
+      const int64_t n = min(kLanes, c - j);
       float* at = to + t * padded + j;
       winograd_in_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
         float* p = at + position * tiles * padded;
@@ -49,7 +51,7 @@ void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_
 void winograd_output(const WinogradOutput& args) {
   for (int64_t t = 0; t < args.tiles; ++t)
     for (int64_t j = 0; j < args.columns; j += kLanes) {
-      const int64_t n = least(kLanes, args.columns - j);
+      const int64_t n = min(kLanes, args.columns - j);
       const float* product = args.products + t * args.ld + j;
       Vec bias = args.bias ? load_n(args.bias + j, n) : zero();
       if (args.image_bias) bias = add(bias, load_n(args.image_bias + j, n));
@@ -81,3 +83,6 @@ void winograd_output(const WinogradOutput& args) {
       }
     }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

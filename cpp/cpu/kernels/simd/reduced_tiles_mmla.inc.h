@@ -3,6 +3,8 @@
 // what the including file says of its instruction:
 //   Bf16Matrix, I8Matrix { Acc; none(); multiply(acc, two rows, two columns); to_float(acc) }
 // where an Acc's lanes are row 0 · column 0, row 0 · column 1, row 1 · column 0, row 1 · column 1.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 constexpr int64_t kDepthBytes = 8;
 
@@ -51,7 +53,7 @@ struct Bf16MatrixFormat {
   static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
 
   template <int MR, int NV>
-  static void tile(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
+  static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
                    float* sums) {
     MatrixTile<Matrix, MR, NV> products;
     products.clear();
@@ -72,7 +74,7 @@ struct Bf16MatrixFormat {
   }
 };
 
-/// Group headers and their arithmetic are I8Format's (low_tiles.inc.h).
+/// Group headers and their arithmetic are I8Format's (reduced_tiles.inc.h).
 template <class Matrix>
 struct I8MatrixFormat {
   static constexpr int64_t kElementBytes = 1;
@@ -80,7 +82,7 @@ struct I8MatrixFormat {
   static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
 
   template <int MR, int NV>
-  static void tile(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
+  static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
                    float* sums) {
     for (int64_t g = 0; g < count; ++g) {
       const uint8_t* a[MR];
@@ -106,3 +108,6 @@ struct I8MatrixFormat {
     }
   }
 };
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

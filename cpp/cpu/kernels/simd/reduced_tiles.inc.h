@@ -1,7 +1,10 @@
 // The register tiles of the narrow products, on what the including file says of its dot instructions:
 //   Words, load_words(p), broadcast_word(p)   vectors of 32-bit words: pairs of bfloat16, quadruples of bytes
 //   Bf16Dot, I8Dot { Acc; none(); dot(acc, activations, weights); to_float(acc) }
-// and low_gemm.inc.h's loops. I8Dot also says how bytes stand for values: kSteps, kShift (low_rows.inc.h).
+// and reduced_gemm.inc.h's loops. I8Dot also says how bytes stand for values: kSteps, kShift
+// (reduced_rows.inc.h).
+namespace nd::cpu::ND_ISA {
+namespace {
 
 /// One group: MR rows × NV vectors, `bytes` of each row.
 template <class Dot, int MR, int NV>
@@ -30,7 +33,7 @@ struct Bf16Format {
   static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
 
   template <int MR, int NV>
-  static void tile(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
+  static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
                    float* sums) {
     Vec acc[MR][NV];
 #pragma GCC unroll 8
@@ -60,7 +63,7 @@ struct I8Format {
   // A group's panel: for each column the scale s and s·Σw, then the weights. An activation is low + step·u,
   // so a group's share of the product is step·s·Σu·w + low·s·Σw.
   template <int MR, int NV>
-  static void tile(const LowRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
+  static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
                    float* sums) {
     for (int64_t g = 0; g < count; ++g) {
       const uint8_t* a[MR];
@@ -89,3 +92,6 @@ struct I8Format {
     }
   }
 };
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,8 +1,13 @@
 // Eight floats in a ymm register. Same names as vec_avx512.h, where they are explained.
+#define ND_TILE_VECS 2
+
+namespace nd::cpu::ND_ISA {
+namespace {
+
 using Vec = __m256;
 constexpr int kLanes = 8;
-constexpr int kTileVecs = 2;  // 6 × 2 accumulators, 2 of weights, 1 broadcast: 15 of 16 registers
-constexpr int kKBlock = 512;  // × 64 columns × 4 bytes: 128 KB of weights, for L2s from 256 KB
+constexpr int kTileVecs = ND_TILE_VECS;  // 6 × 2 accumulators, 2 of weights, 1 broadcast: 15 of 16 registers
+constexpr int kKBlock = 512;             // × 64 columns × 4 bytes: 128 KB of weights, for L2s from 256 KB
 constexpr int kGroupPanels =
     4;  // a tile's activations (6 × 512 floats, in L1) meet 64 columns before the next tile's
 
@@ -93,3 +98,6 @@ inline void transpose(Vec (&r)[kLanes]) {
     r[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
   }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

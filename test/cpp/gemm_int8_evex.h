@@ -1,5 +1,5 @@
-// AVX-VNNI's table with AVX-512's encoding of the same instruction: most machines that run tests have only
-// that one.
+// AVX-VNNI's table in AVX-512's encoding (EVEX) of the same instruction: most machines that run tests have
+// only that encoding.
 #pragma once
 #include "cpu/kernels/reduced_gemm.h"
 

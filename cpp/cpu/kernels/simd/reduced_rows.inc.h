@@ -4,11 +4,13 @@
 //   I8Dot::store(out, x)   kLanes floats, rounded to nearest, as bytes
 //   Bf16Dot::store(out, x) kLanes floats as bfloat16
 // Packing happens once, at load, and is plain: panels hold [k / Depth][nr][Depth] elements.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1; the longest group of int8
 
 template <class Format>
-int64_t low_panel_bytes(const KGroup* groups, int64_t count) {
+int64_t reduced_panel_bytes(const KGroup* groups, int64_t count) {
   int64_t bytes = 0;
   for (int64_t g = 0; g < count; ++g) bytes += Format::group_bytes(groups[g]);
   return bytes;
@@ -118,7 +120,7 @@ struct I8Rows {
     uint8_t tail[kLanes];
     for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
       for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
-        const int64_t stored = least(group, padded - begin), length = least(stored, c - begin);
+        const int64_t stored = min(group, padded - begin), length = min(stored, c - begin);
         prepare<Affine, Silu>(x + begin, scale + begin, shift + begin, length, values);
         float lowest, highest, check;
         range(values, length, lowest, highest, check);
@@ -151,7 +153,7 @@ struct Bf16Rows {
     uint16_t tail[kLanes];
     for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
       for (int64_t begin = 0; begin < padded; begin += kPiece) {
-        const int64_t stored = least(kPiece, padded - begin), length = least(stored, c - begin);
+        const int64_t stored = min(kPiece, padded - begin), length = min(stored, c - begin);
         prepare<Affine, Silu>(x + begin, scale + begin, shift + begin, length, values);
         for (int64_t j = length; j < stored; ++j) values[j] = 0;
         for (int64_t j = 0; j < stored; j += kLanes) {
@@ -167,8 +169,8 @@ struct Bf16Rows {
 };
 
 template <class Rows>
-void low_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
-                      bool silu, int64_t padded, int64_t group, void* out, float* scales) {
+void reduced_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                          bool silu, int64_t padded, int64_t group, void* out, float* scales) {
   auto* to = static_cast<typename Rows::Element*>(out);
   if (scale && silu)
     return Rows::template convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
@@ -176,3 +178,35 @@ void low_convert_rows(const float* x, int64_t rows, int64_t c, const float* scal
   if (silu) return Rows::template convert<false, true>(x, rows, c, scale, shift, padded, group, to, scales);
   return Rows::template convert<false, false>(x, rows, c, scale, shift, padded, group, to, scales);
 }
+
+/// The table of an int8 product; winograd_input and expand are the including file's to set.
+template <class Format, class Rows, int64_t Depth>
+constexpr ReducedGemm int8_table() {
+  ReducedGemm table{};
+  table.element_bytes = 1;
+  table.multiple = Depth;
+  table.longest_group = kPiece;
+  table.scale_floats = 2;
+  table.panel_bytes = reduced_panel_bytes<Format>;
+  table.pack_panel = i8_pack_panel<Depth>;
+  table.convert_rows = reduced_convert_rows<Rows>;
+  table.gemm = reduced_gemm<Format>;
+  return table;
+}
+
+/// The table of a bfloat16 product; winograd_input is the including file's to set.
+template <class Format, class Rows, int64_t Depth>
+constexpr ReducedGemm bf16_table() {
+  ReducedGemm table{};
+  table.element_bytes = 2;
+  table.multiple = Depth;
+  table.longest_group = 1024;
+  table.panel_bytes = reduced_panel_bytes<Format>;
+  table.pack_panel = bf16_pack_panel<Depth>;
+  table.convert_rows = reduced_convert_rows<Rows>;
+  table.gemm = reduced_gemm<Format>;
+  return table;
+}
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

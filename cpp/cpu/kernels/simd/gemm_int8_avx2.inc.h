@@ -1,21 +1,13 @@
-// int8 products of 256-bit vectors. The including file defines ND_ISA and I8's dot product: with AVX-VNNI one
-// instruction; without, vpmaddubsw adds two products in 16 bits, which hold them only if activations have
-// seven bits.
-#include <immintrin.h>
+// int8 products of 256-bit vectors. The including file defines ND_ISA and, where the CPU has the instruction,
+// ND_VNNI: the prefix that chooses its encoding. With VNNI a dot product is one instruction; without it,
+// vpmaddubsw adds two products in 16 bits, which hold them only if activations have seven bits.
+#define ND_VECTOR "cpu/kernels/simd/vec_avx2.inc.h"
+#include "cpu/kernels/simd/prelude.inc.h"
+#include "cpu/kernels/simd/gemm.inc.h"
+#include "cpu/kernels/simd/reduced_gemm.inc.h"
 
-#include "cpu/kernels/int4.h"
-#include "cpu/kernels/tables.h"
-
-#define ND_TILE_VECS 2
 namespace nd::cpu::ND_ISA {
 namespace {
-
-#include "cpu/kernels/simd/vec_avx2.h"
-#include "cpu/kernels/simd/math.inc.h"
-#include "cpu/kernels/simd/layout.inc.h"
-#include "cpu/kernels/simd/elementwise.inc.h"
-#include "cpu/kernels/simd/gemm.inc.h"
-#include "cpu/kernels/simd/low_gemm.inc.h"
 
 struct I8Dot {
   using Acc = __m256i;
@@ -51,27 +43,21 @@ inline Words load_words(const uint8_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
 
-#include "cpu/kernels/simd/low_tiles.inc.h"
-#include "cpu/kernels/simd/low_rows.inc.h"
+}  // namespace
+}  // namespace nd::cpu::ND_ISA
+
+#include "cpu/kernels/simd/reduced_tiles.inc.h"
+#include "cpu/kernels/simd/reduced_rows.inc.h"
 #include "cpu/kernels/simd/int4.inc.h"
 
-void i8_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  low_gemm<I8Format<I8Dot>>(args, m0, m1, p0, p1);
+namespace nd::cpu::ND_ISA {
+namespace {
+
+constexpr ReducedGemm make_table() {
+  ReducedGemm table = int8_table<I8Format<I8Dot>, I8Rows<I8Dot>, 4>();
+  table.expand = expand_int4<4>;
+  return table;
 }
 
 }  // namespace
-
-static constexpr ReducedGemm make_i8() {
-  return {1,
-          4,
-          kPiece,
-          2,
-          low_panel_bytes<I8Format<I8Dot>>,
-          i8_pack_panel<4>,
-          low_convert_rows<I8Rows<I8Dot>>,
-          i8_gemm,
-          nullptr,
-          i8_expand<4>};
-}
-
 }  // namespace nd::cpu::ND_ISA

@@ -1,21 +1,14 @@
 // bfloat16 and int8 products for CPUs with AVX512-BF16 and AVX512-VNNI.
-#include <immintrin.h>
+#define ND_ISA reduced_avx512
+#define ND_VECTOR "cpu/kernels/simd/vec_avx512.inc.h"
+#include "cpu/kernels/simd/prelude.inc.h"
+#include "cpu/kernels/simd/gemm.inc.h"
+#include "cpu/kernels/simd/reduced_gemm.inc.h"
+#include "cpu/kernels/simd/int4_avx512.inc.h"
+#include "cpu/kernels/simd/winograd.inc.h"
 
-#include "cpu/kernels/int4.h"
-#include "cpu/kernels/tables.h"
-
-#define ND_ISA avx512_low
-#define ND_TILE_VECS 4
 namespace nd::cpu::ND_ISA {
 namespace {
-
-#include "cpu/kernels/simd/vec_avx512.h"
-#include "cpu/kernels/simd/math.inc.h"
-#include "cpu/kernels/simd/layout.inc.h"
-#include "cpu/kernels/simd/elementwise.inc.h"
-#include "cpu/kernels/simd/gemm.inc.h"
-#include "cpu/kernels/simd/low_gemm.inc.h"
-#include "cpu/kernels/simd/winograd.inc.h"
 
 // GCC 12 copies and spills the accumulators of the dot-product intrinsics; one instruction with its
 // accumulator as an operand that is read and written keeps them in registers.
@@ -46,10 +39,15 @@ inline Words load_words(const uint8_t* p) {
   return _mm512_loadu_si512(p);
 }
 
-#include "cpu/kernels/simd/low_tiles.inc.h"
+}  // namespace
+}  // namespace nd::cpu::ND_ISA
+
+#include "cpu/kernels/simd/reduced_tiles.inc.h"
+
+namespace nd::cpu::ND_ISA {
+namespace {
 
 // --- weights
-// ---------------------------------------------------------------------------------------------------------
 
 int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
   int64_t bytes = 0;
@@ -78,12 +76,12 @@ void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* grou
   for (int64_t column = 0; column < kNr; column += kLanes)
     for (int64_t i = 0; i < k; i += 2 * kLanes) {
       __m512i words[kLanes];
-      const int64_t left = least(2 * kLanes, k - i);
+      const int64_t left = min(2 * kLanes, k - i);
       for (int r = 0; r < kLanes; ++r) {
         words[r] = _mm512_setzero_si512();
         if (column + r >= count) continue;
         const float* row = rows[column + r] + i;
-        const Vec low = load_n(row, least(left, kLanes));
+        const Vec low = load_n(row, min(left, kLanes));
         const Vec high = left > kLanes ? load_n(row + kLanes, left - kLanes) : zero();
         words[r] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(narrow(low)), narrow(high), 1);
       }
@@ -109,7 +107,7 @@ inline float highest_lane(Vec a) {
 inline float largest(const float* x, int64_t count) {
   Vec most = zero(), check = zero();
   for (int64_t i = 0; i < count; i += kLanes) {
-    const Vec v = load_n(x + i, least(kLanes, count - i));
+    const Vec v = load_n(x + i, min(kLanes, count - i));
     most = max(abs(v), most);
     check = fma(v, zero(), check);  // NaN where v is NaN or infinite
   }
@@ -121,7 +119,7 @@ inline __m512i narrow_bytes(const float* x, int64_t count, Vec inverse) {
   __m128i part[4];
   for (int i = 0; i < 4; ++i) {
     const int64_t left = count - i * kLanes;
-    const Vec v = left > 0 ? load_n(x + i * kLanes, least(kLanes, left)) : zero();
+    const Vec v = left > 0 ? load_n(x + i * kLanes, min(kLanes, left)) : zero();
     part[i] = _mm512_maskz_cvtsepi32_epi8(0xffff, _mm512_maskz_cvtps_epi32(0xffff, mul(v, inverse)));
   }
   const __m256i low = _mm256_set_m128i(part[1], part[0]), high = _mm256_set_m128i(part[3], part[2]);
@@ -147,7 +145,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
       }
       for (int64_t i = 0; i < length; i += 64) {
         __m512i words[kLanes];
-        const int64_t left = least(64, length - i);
+        const int64_t left = min(64, length - i);
         for (int r = 0; r < kLanes; ++r) {
           words[r] = column + r < count ? narrow_bytes(rows[column + r] + first_k + i, left, inverse[r])
                                         : _mm512_setzero_si512();
@@ -163,10 +161,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
   }
 }
 
-#include "cpu/kernels/simd/int4_avx512.inc.h"
-
 // --- activations
-// -----------------------------------------------------------------------------------------------------
 
 constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1
 
@@ -182,9 +177,9 @@ void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, c
                   int64_t padded, uint16_t* out) {
   for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
     for (int64_t j = 0; j < padded; j += kLanes) {
-      const int64_t n = least(kLanes, c - j) > 0 ? least(kLanes, c - j) : 0;
+      const int64_t n = min(kLanes, c - j) > 0 ? min(kLanes, c - j) : 0;
       const __m256i bits = narrow(prepared<Affine, Silu>(x + j, scale + j, shift + j, n));
-      _mm256_mask_storeu_epi16(out + j, first(least(kLanes, padded - j)), bits);
+      _mm256_mask_storeu_epi16(out + j, first(min(kLanes, padded - j)), bits);
     }
 }
 
@@ -196,10 +191,10 @@ void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, con
   alignas(64) float values[kPiece];
   for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
     for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
-      const int64_t stored = least(group, padded - begin), length = least(stored, c - begin);
+      const int64_t stored = min(group, padded - begin), length = min(stored, c - begin);
       Vec low = set1(__builtin_inff()), high = set1(-__builtin_inff()), check = zero();
       for (int64_t j = 0; j < length; j += kLanes) {
-        const int64_t n = least(kLanes, length - j);
+        const int64_t n = min(kLanes, length - j);
         const Vec v = prepared<Affine, Silu>(x + begin + j, scale + begin + j, shift + begin + j, n);
         store_n(values + j, v, n);
         low = _mm512_mask_min_ps(low, first(n), v, low);
@@ -211,10 +206,10 @@ void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, con
       scales[1] = lowest;
       const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);
       for (int64_t j = 0; j < stored; j += kLanes) {
-        const int64_t n = least(kLanes, length - j);
+        const int64_t n = min(kLanes, length - j);
         const Vec v = mul(add(n > 0 ? load_n(values + j, n) : set1(lowest), minus_lowest), inverse);
         const __m512i whole = _mm512_maskz_cvtps_epi32(0xffff, max(zero(), v));
-        _mm_mask_storeu_epi8(out + begin + j, first(least(kLanes, stored - j)),
+        _mm_mask_storeu_epi8(out + begin + j, first(min(kLanes, stored - j)),
                              _mm512_maskz_cvtusepi32_epi8(0xffff, whole));
       }
     }
@@ -244,8 +239,8 @@ void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, i
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < padded; j += kLanes) {
       uint16_t* at = to + t * padded + j;
-      const int64_t n = least(kLanes, c - j) > 0 ? least(kLanes, c - j) : 0;
-      const __mmask16 lanes = first(least(kLanes, padded - j));
+      const int64_t n = min(kLanes, c - j) > 0 ? min(kLanes, c - j) : 0;
+      const __mmask16 lanes = first(min(kLanes, padded - j));
       winograd_in_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
         _mm256_mask_storeu_epi16(at + position * tiles * padded, lanes, narrow(v));
       });
@@ -276,7 +271,7 @@ struct TileGroup {
     }
     Vec check = zero();  // NaN where a pixel is NaN or infinite: the corners together read all sixteen
     for (int64_t j = 0; j < length; j += kLanes) {
-      const int64_t n = least(kLanes, length - j);
+      const int64_t n = min(kLanes, length - j);
       winograd_in_tile(x + j, c, row, n, [&](int64_t i, Vec v) {
         store(values[i] + j, v);
         store(low[i], _mm512_mask_min_ps(load(low[i]), first(n), v, load(low[i])));
@@ -320,29 +315,46 @@ void i8_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int
   const int64_t groups = (padded + group - 1) / group;
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t g = 0; g < groups; ++g) {
-      const int64_t begin = g * group, stored = least(group, padded - begin);
-      tile.transform(x + offset[t] + begin, c, row, least(stored, c - begin));
+      const int64_t begin = g * group, stored = min(group, padded - begin);
+      tile.transform(x + offset[t] + begin, c, row, min(stored, c - begin));
       for (int i = 0; i < 16; ++i)
         tile.narrow_row(i, stored, static_cast<uint8_t*>(out) + (i * tiles + t) * padded + begin,
                         scales + 2 * ((i * tiles + t) * groups + g));
     }
 }
 
-void bf16_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  low_gemm<Bf16Format<Bf16Dot>>(args, m0, m1, p0, p1);
+constexpr ReducedGemm make_bf16_table() {
+  ReducedGemm table{};
+  table.element_bytes = 2;
+  table.multiple = 2;
+  table.longest_group = 1024;
+  table.panel_bytes = bf16_panel_bytes;
+  table.pack_panel = bf16_pack_panel;
+  table.convert_rows = bf16_convert_rows;
+  table.gemm = reduced_gemm<Bf16Format<Bf16Dot>>;
+  table.winograd_input = bf16_winograd_input;
+  return table;
 }
 
-void i8_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  low_gemm<I8Format<I8Dot>>(args, m0, m1, p0, p1);
+constexpr ReducedGemm make_i8_table() {
+  ReducedGemm table{};
+  table.element_bytes = 1;
+  table.multiple = 4;
+  table.longest_group = kPiece;
+  table.scale_floats = 2;
+  table.panel_bytes = i8_panel_bytes;
+  table.pack_panel = i8_pack_panel;
+  table.convert_rows = i8_convert_rows;
+  table.gemm = reduced_gemm<I8Format<I8Dot>>;
+  table.winograd_input = i8_winograd_input;
+  table.expand = expand_int4;
+  return table;
 }
 
 }  // namespace
 }  // namespace nd::cpu::ND_ISA
 
 namespace nd::cpu {
-using namespace avx512_low;
-const ReducedGemm avx512_bf16 = {
-    2, 2, 1024, 0, bf16_panel_bytes, bf16_pack_panel, bf16_convert_rows, bf16_gemm, bf16_winograd_input};
-const ReducedGemm avx512_i8 = {
-    1, 4, kPiece, 2, i8_panel_bytes, i8_pack_panel, i8_convert_rows, i8_gemm, i8_winograd_input, i8_expand};
+constexpr ReducedGemm avx512_bf16 = reduced_avx512::make_bf16_table();
+constexpr ReducedGemm avx512_i8 = reduced_avx512::make_i8_table();
 }  // namespace nd::cpu

@@ -1,7 +1,13 @@
 // Four floats in a NEON register (aarch64). Same names as vec_avx512.h, where they are explained.
+#define ND_TILE_VECS 4
+
+namespace nd::cpu::ND_ISA {
+namespace {
+
 using Vec = float32x4_t;
 constexpr int kLanes = 4;
-constexpr int kTileVecs = 4;  // 6 × 4 accumulators, 4 of weights, the rest for broadcasts: 32 registers
+constexpr int kTileVecs =
+    ND_TILE_VECS;             // 6 × 4 accumulators, 4 of weights, the rest for broadcasts: 32 registers
 constexpr int kKBlock = 512;  // as AVX2
 constexpr int kGroupPanels = 4;
 
@@ -81,3 +87,6 @@ inline void transpose(Vec (&r)[kLanes]) {
   r[2] = vcombine_f32(vget_high_f32(ab.val[0]), vget_high_f32(cd.val[0]));
   r[3] = vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1]));
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

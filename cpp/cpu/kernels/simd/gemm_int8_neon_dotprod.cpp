@@ -1,8 +1,8 @@
 // int8 products with FEAT_DotProd (sdot: both operands signed).
-#define ND_ISA neon_dotprod
-#include "cpu/kernels/simd/low_neon.inc.h"
+#define ND_ISA int8_neon_dotprod
+#include "cpu/kernels/simd/reduced_neon.inc.h"
 
-namespace nd::cpu::neon_dotprod {
+namespace nd::cpu::ND_ISA {
 namespace {
 
 struct I8Dot {
@@ -20,23 +20,15 @@ struct I8Dot {
   }
 };
 
-void i8_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
-  low_gemm<I8Format<I8Dot>>(args, m0, m1, p0, p1);
+constexpr ReducedGemm make_table() {
+  ReducedGemm table = int8_table<I8Format<I8Dot>, I8Rows<I8Dot>, 4>();
+  table.expand = expand_int4<4>;
+  return table;
 }
 
 }  // namespace
-}  // namespace nd::cpu::neon_dotprod
+}  // namespace nd::cpu::ND_ISA
 
 namespace nd::cpu {
-using namespace neon_dotprod;
-const ReducedGemm neon_i8 = {1,
-                             4,
-                             kPiece,
-                             2,
-                             low_panel_bytes<I8Format<I8Dot>>,
-                             i8_pack_panel<4>,
-                             low_convert_rows<I8Rows<I8Dot>>,
-                             i8_gemm,
-                             nullptr,
-                             i8_expand<4>};
+constexpr ReducedGemm neon_dotprod_i8 = int8_neon_dotprod::make_table();
 }  // namespace nd::cpu

@@ -1,11 +1,16 @@
 // Sixteen floats in a zmm register. Same names as vec_avx2.h and vec_neon.h; included inside the set's own
 // anonymous namespace, so that nothing compiled with these flags can be linked into code for the baseline.
+#define ND_TILE_VECS 4
+#define ND_GELU_TABLE  // gelu_avx512.inc.h
+
+namespace nd::cpu::ND_ISA {
+namespace {
+
 using Vec = __m512;
 constexpr int kLanes = 16;
-constexpr int kTileVecs = 4;   // a tile is kTileRows × kTileVecs accumulators: 24 of 32 registers
-constexpr int kKBlock = 1024;  // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
+constexpr int kTileVecs = ND_TILE_VECS;  // a tile is kTileRows × kTileVecs accumulators: 24 of 32 registers
+constexpr int kKBlock = 1024;            // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
 constexpr int kGroupPanels = 1;
-#define ND_GELU_PIECES  // a register holds a coefficient of each piece
 
 // Some intrinsics appear in their zero-masking form with every lane on: GCC 12 warns of an uninitialised
 // operand inside the plain ones. The mask compiles to nothing.
@@ -106,3 +111,6 @@ inline void transpose(Vec (&r)[kLanes]) {
     r[i + 12] = _mm512_maskz_shuffle_f32x4(0xffff, high01, high23, 0xdd);
   }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

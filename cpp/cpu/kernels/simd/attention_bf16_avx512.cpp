@@ -1,21 +1,17 @@
-// Attention whose two products multiply bfloat16 (AVX512-BF16): as attention.inc.h, queries in the vector
-// lanes, an online softmax in float32. What differs:
-//  - both products take pairs: neighbouring channels of queries and keys, neighbouring keys of probabilities
-//  and values;
-//  - the values get one more channel, all ones, whose output is the sum of the probabilities as they were
-//  rounded: their
-//    rounding then cancels on average, and cutting the low bits off serves as well as rounding them;
+// Attention whose two products multiply bfloat16 (AVX512-BF16). As in attention.inc.h, queries lie in the
+// vector lanes and the softmax is online, in float32. What differs:
+//  - Both products take pairs: neighbouring channels of queries and keys, neighbouring keys of probabilities
+//  and
+//    values.
+//  - The values get one more channel, all ones, whose output is the sum of the probabilities as they were
+//    rounded. Their rounding errors then cancel on average, and truncating them serves as well as rounding.
 //  - 2ᵗ needs no more accuracy than bfloat16 keeps.
-#include <immintrin.h>
+#define ND_ISA bf16_attention_avx512
+#define ND_VECTOR "cpu/kernels/simd/vec_avx512.inc.h"
+#include "cpu/kernels/simd/prelude.inc.h"
 
-#include "cpu/kernels/tables.h"
-
-namespace nd::cpu::avx512_attention {
+namespace nd::cpu::ND_ISA {
 namespace {
-
-#include "cpu/kernels/simd/vec_avx512.h"
-#include "cpu/kernels/simd/math.inc.h"
-#include "cpu/kernels/simd/layout.inc.h"
 
 constexpr float kMasked = -3.402823466e38f;
 
@@ -99,10 +95,10 @@ void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed)
   uint32_t* out = reinterpret_cast<uint32_t*>(packed);
   alignas(64) uint32_t words[kLanes];
   for (int64_t t = 0; t < args.k_len; ++t, keys += args.ldk) {
-    const int64_t tile = t / kTileRows * kTileRows, height = least(kTileRows, args.k_len - tile);
+    const int64_t tile = t / kTileRows * kTileRows, height = min(kTileRows, args.k_len - tile);
     uint32_t* to = out + tile * key_words + t - tile;
     for (int64_t j = 0; j < d; j += kLanes) {
-      const int64_t n = least(kLanes, d - j);
+      const int64_t n = min(kLanes, d - j);
       _mm256_store_si256(reinterpret_cast<__m256i*>(words), narrow(load_n(keys + j, n)));
       for (int64_t i = 0; i < pairs(n); ++i) to[(j / 2 + i) * height] = words[i];
     }
@@ -115,7 +111,7 @@ void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed)
     const bool alone = 2 * pair + 1 == args.k_len;
     int64_t tile = 0, rows = tiles.rows(0);
     for (int64_t j = 0; j <= d; j += kLanes) {
-      const int64_t n = least(kLanes, d - j);
+      const int64_t n = min(kLanes, d - j);
       const __m256i a = narrow(load_n(even + j, n)),
                     b = narrow(alone ? zero() : load_n(even + args.ldv + j, n));
       __m512i both = _mm512_maskz_cvtepu16_epi32(0xffff, a);
@@ -220,7 +216,7 @@ inline void with_rows(int64_t rows, const Call& call) {
 template <int NV>
 void mask_scores(int64_t key, int64_t count, int64_t query, float* highest, float* scores) {
   for (int64_t r = 0; r < count; ++r, scores += kNr) {
-    for (int64_t i = 0; i < least(key + r - query, NV * kLanes); ++i) scores[i] = kMasked;
+    for (int64_t i = 0; i < min(key + r - query, NV * kLanes); ++i) scores[i] = kMasked;
     for (int v = 0; v < NV; ++v)
       store(highest + v * kLanes, max(load(highest + v * kLanes), load(scores + v * kLanes)));
   }
@@ -235,10 +231,10 @@ void attend(const AttentionArgs& args, const uint32_t* packed, int64_t key, int6
   for (int v = 0; v < NV; ++v) before[v] = load(s.highest + v * kLanes);
 
   // A causal block may end inside a packed tile; its other keys are computed too, and masked.
-  count = least((count + kTileRows - 1) / kTileRows * kTileRows, args.k_len - key);
+  count = min((count + kTileRows - 1) / kTileRows * kTileRows, args.k_len - key);
   const bool masked = args.causal && key + count - 1 > query;
   for (int64_t t = 0; t < count; t += kTileRows)
-    with_rows(least(kTileRows, count - t), [&](auto rows) {
+    with_rows(min(kTileRows, count - t), [&](auto rows) {
       score_tile<decltype(rows)::value, NV>(packed + (key + t) * depth, s.queries, depth, !masked, s.highest,
                                             s.scores + t * kNr);
     });
@@ -282,12 +278,12 @@ void pack_queries(const float* q, int64_t ldq, int64_t count, int64_t d, float s
   for (int64_t lane = 0; lane < kNr; lane += kLanes)
     for (int64_t j = 0; j < d; j += 2 * kLanes) {
       Vec block[kLanes];
-      const int64_t left = least(2 * kLanes, d - j);
+      const int64_t left = min(2 * kLanes, d - j);
       for (int r = 0; r < kLanes; ++r) {
         block[r] = zero();
         if (lane + r >= count) continue;
         const float* row = q + (lane + r) * ldq + j;
-        const Vec low = mul(load_n(row, least(left, kLanes)), set1(scale));
+        const Vec low = mul(load_n(row, min(left, kLanes)), set1(scale));
         const Vec high = left > kLanes ? mul(load_n(row + kLanes, left - kLanes), set1(scale)) : zero();
         block[r] = _mm512_castsi512_ps(
             _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(narrow(low)), narrow(high), 1));
@@ -305,15 +301,15 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
   const float* q = args.q + batch * args.q_len * args.ldq + head * d;
   float* out = args.out + batch * args.q_len * args.ldo + head * d;
   for (int64_t first_query = q0; first_query < q1; first_query += kNr) {
-    const int64_t count = least(kNr, q1 - first_query);
+    const int64_t count = min(kNr, q1 - first_query);
     pack_queries(q + first_query * args.ldq, args.ldq, count, d, args.scale * kLog2E, s.queries);
     for (float* p = s.outputs; p != s.highest; p += kLanes) store(p, zero());
     for (int v = 0; v < kTileVecs; ++v) store(s.highest + v * kLanes, set1(kMasked));
 
-    const int64_t keys = args.causal ? least(args.k_len, first_query + count) : args.k_len;
+    const int64_t keys = args.causal ? min(args.k_len, first_query + count) : args.k_len;
     for (int64_t key = 0; key < keys; key += keys_at_once)
       kAttend[(count - 1) / kLanes](args, reinterpret_cast<const uint32_t*>(packed), key,
-                                    least(keys_at_once, keys - key), first_query, s);
+                                    min(keys_at_once, keys - key), first_query, s);
 
     for (int v = 0; v < kTileVecs; ++v) {
       const Vec inverse = div(set1(1.0f), load(s.outputs + d * kNr + v * kLanes));
@@ -327,9 +323,10 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
 }
 
 }  // namespace
-}  // namespace nd::cpu::avx512_attention
+}  // namespace nd::cpu::ND_ISA
 
 namespace nd::cpu {
-const AttentionKernel avx512_bf16_attention = {avx512_attention::packed_floats, avx512_attention::pack,
-                                               avx512_attention::scratch_floats, avx512_attention::attention};
+constexpr AttentionKernel avx512_bf16_attention = {
+    bf16_attention_avx512::packed_floats, bf16_attention_avx512::pack, bf16_attention_avx512::scratch_floats,
+    bf16_attention_avx512::attention};
 }  // namespace nd::cpu

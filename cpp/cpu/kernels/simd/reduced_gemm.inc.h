@@ -1,0 +1,78 @@
+// The loops around the narrow products' tiles: as in gemm.inc.h, but K is cut between groups.
+namespace nd::cpu::ND_ISA {
+namespace {
+
+constexpr int64_t kKBlockBytes = 4096 * kNr;  // of weights, kept in L2 while a row block streams past
+
+/// The rows of one tile: where their activations and their scales begin.
+struct ReducedRows {
+  const uint8_t* a[kTileRows];
+  const float* scales[kTileRows];
+};
+
+using ReducedTile = void (*)(const ReducedRows&, const KGroup*, int64_t, const uint8_t*, bool, float*);
+
+template <class Format, int NV>
+inline ReducedTile tile_of_height(int64_t height) {
+  static constexpr ReducedTile tiles[] = {
+      Format::template tile<1, NV>, Format::template tile<2, NV>, Format::template tile<3, NV>,
+      Format::template tile<4, NV>, Format::template tile<5, NV>, Format::template tile<6, NV>,
+  };
+  return tiles[height - 1];
+}
+
+template <class Format>
+inline ReducedTile tile_of(int64_t vectors, int64_t height) {
+  switch (vectors) {
+    case 1:
+      return tile_of_height<Format, 1>(height);
+    case 2:
+      return tile_of_height<Format, 2>(height);
+#if ND_TILE_VECS == 4
+    case 3:
+      return tile_of_height<Format, 3>(height);
+#endif
+    default:
+      return tile_of_height<Format, kTileVecs>(height);
+  }
+}
+
+template <class Format>
+void reduced_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  const ReducedLhs& lhs = args.lhs;
+  alignas(64) float waiting[kRowBlock * kNr];
+  for (int64_t block = m0; block < m1; block += kRowBlock) {
+    const int64_t block_end = min(block + kRowBlock, m1);
+    for (int64_t p = p0; p < p1; ++p) {
+      const PanelStart panel = panel_start(args.epilogue, args.n, p);
+      const int64_t vectors = (panel.width + kLanes - 1) / kLanes;
+      const uint8_t* b = args.rhs.panels + p * args.rhs.panel_bytes;
+      for (int64_t g = 0; g < args.group_count;) {
+        int64_t bytes = 0, end = g;
+        while (end < args.group_count &&
+               (end == g || bytes + Format::group_bytes(args.groups[end]) <= kKBlockBytes))
+          bytes += Format::group_bytes(args.groups[end++]);
+        const bool begin = g == 0, last = end == args.group_count;
+        for (int64_t row = block; row < block_end; row += kTileRows) {
+          const int64_t height = min(kTileRows, block_end - row);
+          ReducedRows rows;
+          for (int64_t r = 0; r < height; ++r) {
+            const int64_t at = lhs.row_offset ? lhs.row_offset[row + r] : (row + r) * lhs.pixel_elements;
+            rows.a[r] = static_cast<const uint8_t*>(lhs.data) + at * Format::kElementBytes;
+            rows.scales[r] =
+                Format::kScaled ? lhs.scales + 2 * (at / lhs.pixel_elements * lhs.scales_per_pixel) : nullptr;
+          }
+          // Sums that need not wait always use the same few lines of L1.
+          float* sums = begin && last ? waiting : waiting + (row - block) * kNr;
+          tile_of<Format>(vectors, height)(rows, args.groups + g, end - g, b, begin, sums);
+          if (last) finish_tile(args.epilogue, panel, row, height, sums);
+        }
+        b += bytes;
+        g = end;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA
