@@ -1,5 +1,7 @@
 // Whole models as a server uses them: load, run, cancel, trim, several at once. The golden tests compare
 // their results; these tests are about memory and threads, above all under the sanitizers.
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -181,6 +183,18 @@ void files() {
       if (truncate(path.c_str(), 100) != 0) std::abort();
     });
     return message.find("ends at byte 100 now") != std::string::npos ? "" : "unexpected: " + message;
+  });
+  test("weights/ a file that is overwritten in place, with its times restored", [] {
+    const std::string message = read_after([](const std::string& path) {
+      struct stat status;
+      if (stat(path.c_str(), &status) != 0) std::abort();
+      std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << std::string(256, '\2');
+      const struct timespec times[] = {status.st_atim, status.st_mtim};
+      if (utimensat(AT_FDCWD, path.c_str(), times, 0) != 0) std::abort();
+    });
+    return message.find("it was changed or moved after it was opened") != std::string::npos
+               ? ""
+               : "unexpected: " + message;
   });
   test("weights/ a file that is deleted after it was opened",
        [] { return read_after([](const std::string& path) { std::remove(path.c_str()); }); });
