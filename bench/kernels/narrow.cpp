@@ -22,7 +22,7 @@ void product(const Kernels& table, const char* kind, const ReducedGemm& low, con
   if (!wanted(name)) return;
   // As a convolution over a band, cut into groups as PackedMatrix does.
   const int64_t taps = c.runs == 1 ? 1 : 3, channels = c.k / (taps * c.runs), width = 66;
-  const int64_t padded = round_up(channels, low.multiple), longest = low.longest_group;
+  const int64_t padded = round_up(channels, low.multiple), longest = low.max_group;
   const bool scaled = low.scale_floats > 0;
   const int64_t length = scaled ? padded : taps * padded;
   const int64_t pieces = (length + longest - 1) / longest;

@@ -166,7 +166,7 @@ struct Problem {
     const ReducedGemm& low = *format.low;
     const int64_t nr = format.table->nr, panels = (c.n + nr - 1) / nr, padded = round_up(c.c, low.multiple);
     const bool scaled = low.scale_floats > 0;
-    const int64_t longest = std::min(low.longest_group, round_up(c.longest, low.multiple));
+    const int64_t longest = std::min(low.max_group, round_up(c.longest, low.multiple));
     const int64_t length = scaled ? padded : c.taps * padded, group = std::min(length, longest);
     const int64_t per_pixel = scaled ? (padded + group - 1) / group : 1;
     std::vector<KGroup> groups;
