@@ -55,6 +55,8 @@ int64_t attention_packed_floats(const AttentionArgs& args) {
 }
 
 void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed) {
+  ND_ASSERT(args.k && args.v && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
+  ND_ASSERT(is_aligned(packed));
   const int64_t d = args.head_dim;
   const float* keys = args.k + batch * args.k_len * args.ldk + head * d;
   const float* values = args.v + batch * args.k_len * args.ldv + head * d;
@@ -225,6 +227,9 @@ inline AttentionScratch panel_scratch(const AttentionScratch& s, int64_t panel, 
 
 void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
                const float* packed, float* scratch) {
+  ND_ASSERT(args.q && args.out && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
+  ND_ASSERT(0 <= q0 && q0 <= q1 && q1 <= args.q_len);
+  ND_ASSERT(is_aligned(packed) && is_aligned(scratch));
   const int64_t d = args.head_dim, block_keys = key_block(d);
   const AttentionScratch all = split_scratch(scratch, d);
   const float* q = args.q + batch * args.q_len * args.ldq + head * d;

@@ -89,6 +89,8 @@ int64_t packed_floats(const AttentionArgs& args) {
 }
 
 void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed) {
+  ND_ASSERT(args.k && args.v && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
+  ND_ASSERT(is_aligned(packed));
   const int64_t d = args.head_dim, key_words = pairs(d);
   const float* keys = args.k + batch * args.k_len * args.ldk + head * d;
   const float* values = args.v + batch * args.k_len * args.ldv + head * d;
@@ -300,6 +302,9 @@ void pack_queries(const float* q, int64_t ldq, int64_t count, int64_t d, float s
 
 void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
                const float* packed, float* scratch) {
+  ND_ASSERT(args.q && args.out && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
+  ND_ASSERT(0 <= q0 && q0 <= q1 && q1 <= args.q_len);
+  ND_ASSERT(is_aligned(packed) && is_aligned(scratch));
   const int64_t d = args.head_dim, block_keys = key_block(d);
   const Buffers s = split_scratch(args, scratch);
   const float* q = args.q + batch * args.q_len * args.ldq + head * d;

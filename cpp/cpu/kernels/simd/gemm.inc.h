@@ -183,8 +183,28 @@ void finish_tile(const GemmEpilogue& epilogue, const PanelStart& panel, int64_t 
   }
 }
 
+/// Asserts the preconditions that products of every precision share.
+inline void check_product(int64_t m, int64_t n, const GemmEpilogue& epilogue, int64_t m0, int64_t m1,
+                          int64_t p0, int64_t p1) {
+  ND_ASSERT(0 <= m0 && m0 <= m1 && m1 <= m);
+  ND_ASSERT(0 <= p0 && p0 <= p1 && p1 <= (n + kNr - 1) / kNr);
+  ND_ASSERT(epilogue.c);
+  ND_ASSERT(epilogue.rows_per_image > 0);
+  ND_ASSERT(epilogue.activation != Activation::geglu || (n % 2 == 0 && !epilogue.image_bias));
+}
+
+/// For assertions: the length of a row.
+inline int64_t total_length(const GemmLhs& a) {
+  int64_t length = 0;
+  for (int64_t r = 0; r < a.run_count; ++r) length += a.runs[r].length;
+  return length;
+}
+
 void gemm(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const GemmLhs& a = args.lhs;
+  check_product(args.m, args.n, args.epilogue, m0, m1, p0, p1);
+  ND_ASSERT(a.data && args.rhs.panels && is_aligned(args.rhs.panels));
+  ND_ASSERT(total_length(a) == args.k);
   alignas(64) float partial[kRowBlock * kNr * kGroupPanels];
   for (int64_t block = m0; block < m1; block += kRowBlock) {
     const int64_t block_end = min(block + kRowBlock, m1);

@@ -70,6 +70,8 @@ inline void transpose_words(const __m512i* rows, int64_t words, uint8_t* out) {
 
 void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                      uint8_t* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  ND_ASSERT(are_multiples(groups, group_count, 2));
   int64_t k = 0;
   for (int64_t g = 0; g < group_count; ++g) k += groups[g].length;
   for (int64_t column = 0; column < kNr; column += kLanes)
@@ -129,6 +131,8 @@ inline __m512i to_signed_bytes(const float* x, int64_t count, Vec inverse) {
 
 void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                    uint8_t* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  ND_ASSERT(are_multiples(groups, group_count, 4));
   int64_t first_k = 0;
   for (int64_t g = 0; g < group_count; ++g) {
     const int64_t length = groups[g].length;
@@ -220,6 +224,7 @@ void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, con
 
 void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                        bool silu, int64_t padded, int64_t, void* out, float*) {
+  ND_ASSERT(x && out && padded >= c && c > 0 && are_both_or_neither(scale, shift));
   uint16_t* to = static_cast<uint16_t*>(out);
   if (scale && silu) return bf16_convert<true, true>(x, rows, c, scale, shift, padded, to);
   if (scale) return bf16_convert<true, false>(x, rows, c, scale, shift, padded, to);
@@ -229,6 +234,8 @@ void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* sca
 
 void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                      bool silu, int64_t padded, int64_t group, void* out, float* scales) {
+  ND_ASSERT(x && out && padded >= c && c > 0 && are_both_or_neither(scale, shift));
+  ND_ASSERT(scales && group > 0 && group <= kMaxGroup);
   uint8_t* to = static_cast<uint8_t*>(out);
   if (scale && silu) return i8_convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
   if (scale) return i8_convert<true, false>(x, rows, c, scale, shift, padded, group, to, scales);
@@ -238,6 +245,7 @@ void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale
 
 void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                          int64_t padded, int64_t, void* out, float*) {
+  ND_ASSERT(x && offset && out && padded >= c && c > 0);
   uint16_t* to = static_cast<uint16_t*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < padded; j += kLanes) {
@@ -313,6 +321,8 @@ struct TileGroup {
 
 void i8_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                        int64_t padded, int64_t group, void* out, float* scales) {
+  ND_ASSERT(x && offset && out && padded >= c && c > 0);
+  ND_ASSERT(scales && group > 0 && group <= kMaxGroup);
   static_assert(kMaxGroup % 64 == 0, "whole vectors of bytes");
   TileGroup tile;
   const int64_t groups = (padded + group - 1) / group;

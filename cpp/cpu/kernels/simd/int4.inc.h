@@ -47,6 +47,7 @@ void expand_panel(const uint8_t* packed, const KGroup* groups, int64_t group_cou
 template <int64_t Depth>
 void expand_int4(const uint8_t* packed, bool offsets, const KGroup* groups, int64_t group_count,
                  uint8_t* panel) {
+  ND_ASSERT(packed && is_aligned(panel) && are_multiples(groups, group_count, kInt4Block));
   if (offsets) return expand_panel<Depth, true>(packed, groups, group_count, panel);
   return expand_panel<Depth, false>(packed, groups, group_count, panel);
 }

@@ -56,6 +56,7 @@ void expand_panel(const uint8_t* packed, const KGroup* groups, int64_t group_cou
 
 void expand_int4(const uint8_t* packed, bool offsets, const KGroup* groups, int64_t group_count,
                  uint8_t* panel) {
+  ND_ASSERT(packed && is_aligned(panel) && are_multiples(groups, group_count, kInt4Block));
   if (offsets) return expand_panel<true>(packed, groups, group_count, panel);
   return expand_panel<false>(packed, groups, group_count, panel);
 }

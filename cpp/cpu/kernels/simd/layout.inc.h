@@ -60,6 +60,7 @@ void rows_to_planar(const float* x, int64_t c, int64_t pixels, float* out) {
 }
 
 void pack_panel(const float* const* rows, int64_t count, int64_t k, float* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
   Vec block[kLanes];
   for (int64_t j = 0; j < kNr; j += kLanes) {
     const int64_t height = count < j ? 0 : min(kLanes, count - j);

@@ -48,6 +48,7 @@ inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, 
 }
 
 void channel_moments(const float* x, int64_t rows, int64_t c, float* mean, float* m2) {
+  ND_ASSERT(x && mean && m2 && rows > 0 && c > 0);
   constexpr int64_t group = kMomentVecs * kLanes;
   for (int64_t r0 = 0; r0 < rows; r0 += kMomentRows) {
     const int64_t r1 = min(r0 + kMomentRows, rows);
@@ -81,6 +82,7 @@ void affine_all(const float* x, int64_t rows, int64_t c, const float* scale, con
 
 void affine_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
                  float* out) {
+  ND_ASSERT(x && out && are_both_or_neither(scale, shift));
   if (scale && silu) return affine_all<true, Activation::silu>(x, rows, c, scale, shift, out);
   if (scale) return affine_all<true, Activation::none>(x, rows, c, scale, shift, out);
   if (silu) return affine_all<false, Activation::silu>(x, rows, c, scale, shift, out);
@@ -89,6 +91,7 @@ void affine_rows(const float* x, int64_t rows, int64_t c, const float* scale, co
 
 void layer_norm(const float* x, int64_t rows, int64_t c, const float* gamma, const float* beta, float eps,
                 float* out) {
+  ND_ASSERT(x && gamma && beta && out && c > 0);
   const int64_t whole = c / kLanes * kLanes, rest = c - whole;
   for (int64_t r = 0; r < rows; ++r, x += c, out += c) {
     Vec total = rest ? load_n(x + whole, rest) : zero();

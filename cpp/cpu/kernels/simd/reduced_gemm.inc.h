@@ -39,11 +39,22 @@ inline ReducedTile tile_of(int64_t vectors, int64_t height) {
   }
 }
 
-/// Format says how activations and weights are encoded: kElementBytes, kScaled, group_bytes(group) of a
-/// panel, and tile<rows, vectors>, a ReducedTile.
+/// For assertions: whether the length of every group is a multiple of `multiple` elements.
+inline bool are_multiples(const KGroup* groups, int64_t count, int64_t multiple) {
+  for (int64_t g = 0; g < count; ++g)
+    if (groups[g].length <= 0 || groups[g].length % multiple != 0) return false;
+  return true;
+}
+
+/// Format says how activations and weights are encoded: kElementBytes, kStepBytes (of a row in one
+/// instruction), kScaled, group_bytes(group) of a panel, and tile<rows, vectors>, a ReducedTile.
 template <class Format>
 void reduced_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const ReducedLhs& lhs = args.lhs;
+  check_product(args.m, args.n, args.epilogue, m0, m1, p0, p1);
+  ND_ASSERT(lhs.data && lhs.pixel_elements > 0 && (lhs.scales || !Format::kScaled));
+  ND_ASSERT(args.rhs.panels && is_aligned(args.rhs.panels) && args.rhs.panel_bytes % 64 == 0);
+  ND_ASSERT(are_multiples(args.groups, args.group_count, Format::kStepBytes / Format::kElementBytes));
   alignas(64) float partial[kRowBlock * kNr];
   for (int64_t block = m0; block < m1; block += kRowBlock) {
     const int64_t block_end = min(block + kRowBlock, m1);

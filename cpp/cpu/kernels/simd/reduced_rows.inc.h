@@ -30,6 +30,8 @@ inline uint16_t to_bfloat16(float x) {
 template <int64_t Depth>
 void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                      uint8_t* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  ND_ASSERT(are_multiples(groups, group_count, Depth));
   int64_t k = 0;
   for (int64_t g = 0; g < group_count; ++g) k += groups[g].length;
   uint16_t* out = reinterpret_cast<uint16_t*>(panel);
@@ -41,6 +43,8 @@ void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* grou
 template <int64_t Depth>
 void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                    uint8_t* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  ND_ASSERT(are_multiples(groups, group_count, Depth));
   int64_t first = 0;
   for (int64_t g = 0; g < group_count; ++g) {
     const int64_t length = groups[g].length;
@@ -175,6 +179,8 @@ struct Bf16Converter {
 template <class Converter>
 void reduced_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                           bool silu, int64_t padded, int64_t group, void* out, float* scales) {
+  ND_ASSERT(x && out && padded >= c && c > 0 && are_both_or_neither(scale, shift));
+  ND_ASSERT(sizeof(typename Converter::Element) > 1 || (scales && group > 0 && group <= kMaxGroup));
   auto* to = static_cast<typename Converter::Element*>(out);
   if (scale && silu)
     return Converter::template convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);

@@ -27,7 +27,7 @@ inline void dot_group(const uint8_t* const* a, int64_t bytes, const uint8_t* b,
 
 template <class Dot>
 struct Bf16Format {
-  static constexpr int64_t kElementBytes = 2;
+  static constexpr int64_t kElementBytes = 2, kStepBytes = 4;
   static constexpr bool kScaled = false;
   static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
 
@@ -55,7 +55,7 @@ struct Bf16Format {
 
 template <class Dot>
 struct I8Format {
-  static constexpr int64_t kElementBytes = 1;
+  static constexpr int64_t kElementBytes = 1, kStepBytes = 4;
   static constexpr bool kScaled = true;
   static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
 

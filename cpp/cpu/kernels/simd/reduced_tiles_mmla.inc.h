@@ -48,7 +48,7 @@ struct MatrixTile {
 
 template <class Matrix>
 struct Bf16MatrixFormat {
-  static constexpr int64_t kElementBytes = 2;
+  static constexpr int64_t kElementBytes = 2, kStepBytes = kDepthBytes;
   static constexpr bool kScaled = false;
   static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
 
@@ -77,7 +77,7 @@ struct Bf16MatrixFormat {
 /// Groups begin and are computed as in I8Format (reduced_tiles.inc.h).
 template <class Matrix>
 struct I8MatrixFormat {
-  static constexpr int64_t kElementBytes = 1;
+  static constexpr int64_t kElementBytes = 1, kStepBytes = kDepthBytes;
   static constexpr bool kScaled = true;
   static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
 

@@ -34,6 +34,7 @@ inline void winograd_input_tile(const float* x, int64_t pixel, int64_t row, int6
 
 void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                     int64_t padded, void* out) {
+  ND_ASSERT(x && offset && out && padded >= c && c > 0);
   float* to = static_cast<float*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < c; j += kLanes) {
@@ -50,6 +51,8 @@ void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_
 }
 
 void winograd_output(const WinogradOutput& args) {
+  ND_ASSERT(args.products && args.offset && args.valid && args.c);
+  ND_ASSERT(args.columns <= kNr && args.columns <= args.ld);
   for (int64_t t = 0; t < args.tiles; ++t)
     for (int64_t j = 0; j < args.columns; j += kLanes) {
       const int64_t n = min(kLanes, args.columns - j);
