@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "harness.h"
+#include "cpu/features.h"
 #include "cpu/kernels/reduced_gemm.h"
 #include "gemm_int8_evex.h"
 #include "tables.h"
@@ -61,8 +62,7 @@ std::vector<Format> formats() {
     if (k->bf16) all.push_back({k->name + std::string("-bf16"), k, k->bf16, 0});
     if (k->i8) all.push_back({k->name + std::string("-i8"), k, k->i8, steps});
 #ifdef ND_X86_KERNELS
-    if (std::string(k->name) == "avx2" && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vnni"))
+    if (std::string(k->name) == "avx2" && cpu_features().avx512vl && cpu_features().avx512vnni)
       all.push_back({"avx2-vnni-evex-i8", k, &avx2_evex_vnni_i8, 255.0});
 #endif
   }
