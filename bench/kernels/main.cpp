@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/layers/product.h"
 #include "peak.h"
 #include "timing.h"
 
@@ -39,12 +40,10 @@ void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   if (!geglu) args.epilogue.residual = residual.get();
   args.epilogue.activation = c.activation;
   const int64_t panels = (c.n + table.nr - 1) / table.nr;
-  // In the kernel's own order: row blocks outside, panels (64 columns) inside.
-  const int64_t rows = 192, group = std::max<int64_t>(1, 64 / table.nr);
-  const int64_t row_slices = (c.m + rows - 1) / rows, panel_slices = (panels + group - 1) / group;
-  const double time = best_time(row_slices * panel_slices, [&](int64_t i, int) {
-    const int64_t m0 = i / panel_slices * rows, p0 = i % panel_slices * group;
-    table.gemm(args, m0, std::min(m0 + rows, c.m), p0, std::min(p0 + group, panels));
+  const ProductTasks tasks({c.m, panels, c.k * table.nr * 4, pixel * 4, false, false});
+  const double time = best_time(tasks.count(), [&](int64_t i, int) {
+    const ProductTasks::Task task = tasks[i];
+    table.gemm(args, task.first, task.end, task.panel, task.panel + 1);
   });
   print(table.name, name, time, 2.0 * c.m * c.n * c.k, peak);
 }

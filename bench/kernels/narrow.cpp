@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cpu/kernels/reduced_gemm.h"
+#include "cpu/layers/product.h"
 #include "peak.h"
 #include "timing.h"
 
@@ -22,7 +23,7 @@ void product(const Kernels& table, const char* kind, const ReducedGemm& low, con
   if (!wanted(name)) return;
   // As a convolution over a band, cut into groups as PackedMatrix does.
   const int64_t taps = c.runs == 1 ? 1 : 3, channels = c.k / (taps * c.runs), width = 66;
-  const int64_t padded = round_up(channels, low.multiple), longest = low.longest_group;
+  const int64_t padded = round_up(channels, low.multiple), longest = low.max_group;
   const bool scaled = low.scale_floats > 0;
   const int64_t length = scaled ? padded : taps * padded;
   const int64_t pieces = (length + longest - 1) / longest;
@@ -63,13 +64,10 @@ void product(const Kernels& table, const char* kind, const ReducedGemm& low, con
   args.epilogue.bias = bias.get();
   if (!geglu) args.epilogue.residual = residual.get();
   args.epilogue.activation = c.activation;
-  // As run_product cuts: all panels for few rows where the weights are small, else all rows for a panel.
-  const bool small = panels * panel_bytes < c.m * padded * low.element_bytes;
-  const int64_t at_once = small ? 48 : 192, row_slices = (c.m + at_once - 1) / at_once;
-  const double time = best_time(row_slices * panels, [&](int64_t i, int) {
-    const int64_t panel = small ? i % panels : i / row_slices;
-    const int64_t m0 = (small ? i / panels : i % row_slices) * at_once;
-    low.gemm(args, m0, std::min(m0 + at_once, c.m), panel, panel + 1);
+  const ProductTasks tasks({c.m, panels, panel_bytes, padded * low.element_bytes, true, false});
+  const double time = best_time(tasks.count(), [&](int64_t i, int) {
+    const ProductTasks::Task task = tasks[i];
+    low.gemm(args, task.first, task.end, task.panel, task.panel + 1);
   });
   print(table.name, name, time, 2.0 * static_cast<double>(c.m * c.n * c.k), peak);
 }

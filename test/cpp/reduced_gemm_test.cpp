@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "harness.h"
+#include "cpu/features.h"
 #include "cpu/kernels/reduced_gemm.h"
 #include "gemm_int8_evex.h"
 #include "tables.h"
@@ -61,8 +62,7 @@ std::vector<Format> formats() {
     if (k->bf16) all.push_back({k->name + std::string("-bf16"), k, k->bf16, 0});
     if (k->i8) all.push_back({k->name + std::string("-i8"), k, k->i8, steps});
 #ifdef ND_X86_KERNELS
-    if (std::string(k->name) == "avx2" && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vnni"))
+    if (std::string(k->name) == "avx2" && cpu_features().avx512vl && cpu_features().avx512vnni)
       all.push_back({"avx2-vnni-evex-i8", k, &avx2_evex_vnni_i8, 255.0});
 #endif
   }
@@ -166,7 +166,7 @@ struct Problem {
     const ReducedGemm& low = *format.low;
     const int64_t nr = format.table->nr, panels = (c.n + nr - 1) / nr, padded = round_up(c.c, low.multiple);
     const bool scaled = low.scale_floats > 0;
-    const int64_t longest = std::min(low.longest_group, round_up(c.longest, low.multiple));
+    const int64_t longest = std::min(low.max_group, round_up(c.longest, low.multiple));
     const int64_t length = scaled ? padded : c.taps * padded, group = std::min(length, longest);
     const int64_t per_pixel = scaled ? (padded + group - 1) / group : 1;
     std::vector<KGroup> groups;

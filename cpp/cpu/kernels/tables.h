@@ -1,4 +1,4 @@
-// Where each instruction set's table comes from. Only dispatch.cpp and tests include this.
+// The tables of the reference and of each source in simd/. Included there, by dispatch.cpp and by tests.
 #pragma once
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/reduced_gemm.h"

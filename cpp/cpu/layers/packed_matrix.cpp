@@ -43,7 +43,7 @@ PackedMatrix::PackedMatrix(const Device& device, Loader& loader, Compute compute
   group_ = padded_;
   if (low_) {
     padded_ = round_up(inner.channels, low_->multiple);
-    group_ = piece_length(padded_, low_->longest_group, nibbles ? kInt4Block : low_->multiple);
+    group_ = piece_length(padded_, low_->max_group, nibbles ? kInt4Block : low_->multiple);
   }
   groups_ = groups(1);
   const int64_t group_count = static_cast<int64_t>(groups_.size());
@@ -91,7 +91,7 @@ void PackedMatrix::allocate(size_t bytes) {
 
 // Blocks run along the channels, and a group must hold whole ones.
 bool PackedMatrix::keeps_int4(const Loader& loader, const RowSource& source) {
-  if (!low_ || !low_->expand || !source.stored || planes_ > 1 || loader.streams()) return false;
+  if (!low_ || !low_->expand_int4 || !source.stored || planes_ > 1 || loader.streams()) return false;
   if (inner_.channels % kInt4Block != 0) return false;
   const TensorType type = source.stored(0).tensor->type;
   if (int4_kind(type) == Int4Kind::none || stored_bytes(type, inner_.size()) > int64_t{WeightFile::kBuffer})
@@ -153,8 +153,8 @@ const uint8_t* Panels::expanded(int64_t panel) const {
   const PackedMatrix& m = matrix_;
   uint8_t* to = reinterpret_cast<uint8_t*>(
       thread_scratch(static_cast<size_t>(m.panel_bytes_) / sizeof(float), kPackSlot));
-  m.low_->expand(m.data_.get() + panel * m.int4_panel_bytes_, m.int4_ == Int4Kind::offset, m.groups_.data(),
-                 static_cast<int64_t>(m.groups_.size()), to);
+  m.low_->expand_int4(m.data_.get() + panel * m.int4_panel_bytes_, m.int4_ == Int4Kind::offset,
+                      m.groups_.data(), static_cast<int64_t>(m.groups_.size()), to);
   return to;
 }
 
@@ -164,7 +164,7 @@ std::vector<KGroup> PackedMatrix::groups(int64_t row_pixels) const {
   // Without scales, neighbouring pixels of a row are one ctx.
   const int64_t pixels = scaled ? inner_.taps_x : 1, length = scaled ? padded_ : inner_.taps_x * padded_;
   const int64_t piece = scaled ? group_
-                        : low_ ? piece_length(length, low_->longest_group, low_->multiple)
+                        : low_ ? piece_length(length, low_->max_group, low_->multiple)
                                : length;
   for (int64_t y = 0; y < inner_.taps_y; ++y)
     for (int64_t x = 0; x < pixels; ++x)

@@ -6,15 +6,35 @@ namespace nd::cpu {
 
 namespace {
 
-// A product is cut into about this many tasks, whatever the number of threads, but no task has fewer rows
-// than kMinRows: each streams a whole weight panel, which must pay. Where the weights are the smaller part,
-// a task has kFewRows, which stay in the caches with their results while all panels pass.
-constexpr int64_t kTasks = 64;
-constexpr int64_t kMinRows = 192, kFewRows = 48;
-constexpr int64_t kExpandedTasks = 32, kMinExpandedRows = 384;  // where a task also expands its panel
-constexpr int64_t kRowMultiple = 24;                            // of every table's register tile
+// A product is cut into about kTasks tasks, but a task has at least kMinRows rows: it streams a whole panel
+// of weights, which a few rows do not pay for. Expanding a panel of int4 takes as long as multiplying ten
+// rows by it, so that tasks are fewer and longer.
+constexpr int64_t kTasks = 64, kMinRows = 192;
+constexpr int64_t kInt4Tasks = 32, kMinInt4Rows = 384;
+// Where the weights are smaller than the activations, a task has so few rows that they and their results stay
+// in the caches while the tasks of all panels follow one another. float32 rows are too long for this.
+constexpr int64_t kFewRows = 48;
+constexpr int64_t kRowMultiple = 24;  // of the height of every table's register tile
 
 }  // namespace
+
+ProductTasks::ProductTasks(const ProductShape& shape) : rows_(shape.rows), panels_(shape.panels) {
+  weights_are_smaller_ =
+      shape.reduced && !shape.int4 && panels_ * shape.panel_bytes < rows_ * shape.pixel_bytes;
+  const int64_t tasks = shape.int4 ? kInt4Tasks : kTasks, min_rows = shape.int4 ? kMinInt4Rows : kMinRows;
+  const int64_t max_rows =
+      weights_are_smaller_ ? kFewRows : std::max(min_rows, (rows_ * panels_ + tasks - 1) / tasks);
+  rows_each_ = piece_length(rows_, max_rows, kRowMultiple);
+  row_pieces_ = (rows_ + rows_each_ - 1) / rows_each_;
+}
+
+// Consecutive tasks share what all threads should fetch once: the rows if the weights are smaller, else a
+// panel.
+ProductTasks::Task ProductTasks::operator[](int64_t index) const {
+  const int64_t panel = weights_are_smaller_ ? index % panels_ : index / row_pieces_;
+  const int64_t first = (weights_are_smaller_ ? index / panels_ : index % row_pieces_) * rows_each_;
+  return {panel, first, std::min(rows_, first + rows_each_)};
+}
 
 void run_product(Context& ctx, const Panels& weights, const ProductInput& input, const GemmEpilogue& epilogue,
                  int64_t plane) {
@@ -47,31 +67,26 @@ void run_product(Context& ctx, const Panels& weights, const ProductInput& input,
     args.rhs.panels = reinterpret_cast<const float*>(weights.data(plane));
   }
   if (ctx.profile) ctx.profile->count(2.0 * static_cast<double>(input.rows * matrix.n() * matrix.k()));
-  const int64_t panels = (matrix.n() + ctx.kernels.nr - 1) / ctx.kernels.nr;
-  // Expanding a panel takes as long as multiplying ten rows with it.
-  const int64_t least = weights.expands() ? kMinExpandedRows : kMinRows;
-  const int64_t tasks = weights.expands() ? kExpandedTasks : kTasks;
-  // float32 rows are too long for it.
-  const bool small =
-      low && !weights.expands() &&
-      panels * matrix.panel_bytes() < input.rows * matrix.padded_channels() * low->element_bytes;
-  const int64_t longest = small ? kFewRows : std::max(least, (input.rows * panels + tasks - 1) / tasks);
-  const int64_t rows = piece_length(input.rows, longest, kRowMultiple),
-                chunks = (input.rows + rows - 1) / rows;
-  ctx.parallel(chunks * panels, [&](int64_t task, int) {
-    // Neighbouring tasks share what is fetched once for all threads: the rows of small weights, else a panel.
-    const int64_t panel = small ? task % panels : task / chunks;
-    const int64_t first = (small ? task / panels : task % chunks) * rows,
-                  last = std::min(input.rows, first + rows);
+
+  ProductShape shape;
+  shape.rows = input.rows;
+  shape.panels = (matrix.n() + ctx.kernels.nr - 1) / ctx.kernels.nr;
+  shape.panel_bytes = matrix.panel_bytes();
+  shape.pixel_bytes = matrix.padded_channels() * (low ? low->element_bytes : int64_t{sizeof(float)});
+  shape.reduced = low != nullptr;
+  shape.int4 = weights.expands();
+  const ProductTasks tasks(shape);
+  ctx.parallel(tasks.count(), [&](int64_t index, int) {
+    const ProductTasks::Task task = tasks[index];
     if (weights.expands()) {
-      // One panel, wherever the product looks for it.
-      ReducedGemmArgs one = low_args;
-      one.rhs = {weights.expanded(panel), 0};
-      low->gemm(one, first, last, panel, panel + 1);
+      ReducedGemmArgs expanded = low_args;
+      expanded.rhs = {weights.expanded(task.panel),
+                      0};  // 0: every panel index finds the one that was expanded
+      low->gemm(expanded, task.first, task.end, task.panel, task.panel + 1);
     } else if (low) {
-      low->gemm(low_args, first, last, panel, panel + 1);
+      low->gemm(low_args, task.first, task.end, task.panel, task.panel + 1);
     } else {
-      ctx.kernels.gemm(args, first, last, panel, panel + 1);
+      ctx.kernels.gemm(args, task.first, task.end, task.panel, task.panel + 1);
     }
   });
 }

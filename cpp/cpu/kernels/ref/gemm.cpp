@@ -1,4 +1,4 @@
-// C = epilogue(A·Bᵀ), one output at a time.
+// C = epilogue(A·Bᵀ) in float32, one output at a time.
 #include "cpu/kernels/ref/multiply.h"
 
 namespace nd::cpu::ref {

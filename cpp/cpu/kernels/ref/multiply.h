@@ -1,4 +1,4 @@
-// The plain loops of every matrix product: each output from one dot product, then the epilogue.
+// The loops of every reference product: one dot product for each output, then the epilogue.
 #pragma once
 #include <algorithm>
 

@@ -15,8 +15,8 @@ namespace {
 
 constexpr float kMasked = -3.402823466e38f;
 
-// Keys in a block: whole tiles, and whole pairs. The scores of 120 keys and their probabilities lie in L1 and
-// L2; a longer block pays for loading and storing many channels of outputs.
+// Keys in a block: whole tiles and whole pairs. The scores and probabilities of 120 keys fit in L1 and L2;
+// with many channels, a longer block pays, as each block loads and stores the outputs.
 inline int64_t key_block(int64_t head_dim) {
   return head_dim <= 96 ? 120 : 240;
 }
@@ -24,25 +24,25 @@ inline int64_t pairs(int64_t count) {
   return (count + 1) / 2;
 }
 
-/// acc += a₀·b₀ + a₁·b₁. GCC 12 copies and spills the accumulators of the intrinsic; it keeps this one in its
-/// register.
+/// acc += a₀·b₀ + a₁·b₁. GCC 12 copies and spills the accumulators of the intrinsic, but keeps this one in
+/// its register.
 inline void dot(Vec& acc, __m512i a, __m512i b) {
   asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
 }
 
-/// Sixteen floats to bfloat16, to nearest, ties to even.
-inline __m256i narrow(Vec x) {
+/// Sixteen floats rounded to bfloat16, to nearest, ties to even.
+inline __m256i to_bfloat16(Vec x) {
   return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x));
 }
 
-/// The upper halves of a and b (bfloat16, rounded towards zero) as pairs.
-inline __m512i upper_halves(Vec a, Vec b) {
+/// a and b, truncated to bfloat16, as pairs.
+inline __m512i truncated_pairs(Vec a, Vec b) {
   const __m512i low = _mm512_maskz_srli_epi32(0xffff, _mm512_castps_si512(a), 16);
   return _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_castps_si512(b));
 }
 
-/// 2ᵗ for t ≤ 0 with a relative error below 8e-5 (a minimax fit of our own); 0 for −∞, NaN for NaN.
-inline Vec exp2_rough(Vec t) {
+/// 2ᵗ for t ≤ 0 with a relative error below 8e-5 (our own minimax fit); 0 for −∞, NaN for NaN.
+inline Vec exp2_approximate(Vec t) {
   const Vec f = _mm512_maskz_reduce_ps(0xffff, t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // t − ⌊t⌋
   Vec p = fma(set1(0.0780245215f), f, set1(0.226067156f));
   p = fma(p, f, set1(0.695833564f));
@@ -57,7 +57,7 @@ struct Buffers {
   float* scores;      // [key_block][kNr], then words [pairs of keys][kNr] of probabilities in the same place
 };
 
-inline Buffers divide(const AttentionArgs& args, float* p) {
+inline Buffers split_scratch(const AttentionArgs& args, float* p) {
   Buffers s;
   s.queries = reinterpret_cast<uint32_t*>(p);
   s.outputs = p + pairs(args.head_dim) * kNr;
@@ -70,8 +70,8 @@ int64_t scratch_floats(const AttentionArgs& args) {
   return (pairs(args.head_dim) + args.head_dim + 2 + key_block(args.head_dim)) * kNr;
 }
 
-/// How the channels (and the ones after them) are cut into value tiles: as evenly as can be, because a tile
-/// of one or two rows would starve for loads.
+/// How the channels (and the row of ones after them) are cut into value tiles: as evenly as possible, because
+/// a tile of one or two rows is bound by loads.
 struct ValueTiles {
   int64_t height, end_of_taller;
   explicit ValueTiles(int64_t head_dim) {
@@ -82,13 +82,15 @@ struct ValueTiles {
   int64_t rows(int64_t j) const { return j < end_of_taller ? height + 1 : height; }
 };
 
-// Keys as [tiles of 6][pairs of channels][6] words (a last tile of fewer keys is narrower), then values as
-// [tiles of channels][pairs of keys][rows of the tile] words.
+// Keys are packed as [tiles of 6][pairs of channels][6] words (a last tile of fewer keys is narrower), then
+// values as [tiles of channels][pairs of keys][rows of the tile] words.
 int64_t packed_floats(const AttentionArgs& args) {
   return args.k_len * pairs(args.head_dim) + pairs(args.k_len) * (args.head_dim + 1);
 }
 
 void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed) {
+  ND_ASSERT(args.k && args.v && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
+  ND_ASSERT(is_aligned(packed));
   const int64_t d = args.head_dim, key_words = pairs(d);
   const float* keys = args.k + batch * args.k_len * args.ldk + head * d;
   const float* values = args.v + batch * args.k_len * args.ldv + head * d;
@@ -99,7 +101,7 @@ void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed)
     uint32_t* to = out + tile * key_words + t - tile;
     for (int64_t j = 0; j < d; j += kLanes) {
       const int64_t n = min(kLanes, d - j);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(words), narrow(load_n(keys + j, n)));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(words), to_bfloat16(load_n(keys + j, n)));
       for (int64_t i = 0; i < pairs(n); ++i) to[(j / 2 + i) * height] = words[i];
     }
   }
@@ -112,8 +114,8 @@ void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed)
     int64_t tile = 0, rows = tiles.rows(0);
     for (int64_t j = 0; j <= d; j += kLanes) {
       const int64_t n = min(kLanes, d - j);
-      const __m256i a = narrow(load_n(even + j, n)),
-                    b = narrow(alone ? zero() : load_n(even + args.ldv + j, n));
+      const __m256i a = to_bfloat16(load_n(even + j, n)),
+                    b = to_bfloat16(alone ? zero() : load_n(even + args.ldv + j, n));
       __m512i both = _mm512_maskz_cvtepu16_epi32(0xffff, a);
       both =
           _mm512_or_si512(both, _mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, b), 16));
@@ -130,12 +132,12 @@ void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed)
   }
 }
 
-/// Both products: MR rows of words times NV vectors of words, `count` deep.
+/// The inner loop of both products: MR rows of words times NV vectors of words, `count` deep.
 template <int MR, int NV>
 inline void product(const uint32_t* a, const uint32_t* b, int64_t count, Vec (&acc)[MR][NV]) {
   for (int64_t k = 0; k < count; ++k, a += MR, b += kNr) {
-    __builtin_prefetch(
-        a + 512);  // 2 KB: the VAE's 512 channels of 4096 keys (8 MB) stream from memory: 46 → 85 %
+    // 2 KB ahead: the VAE's 512 channels of 4096 keys (8 MB) stream from memory; 46 → 85 % of the peak.
+    __builtin_prefetch(a + 512);
     __m512i lanes[NV];
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
@@ -151,7 +153,7 @@ inline void product(const uint32_t* a, const uint32_t* b, int64_t count, Vec (&a
   }
 }
 
-/// Scores of MR keys; `highest` is raised to their maxima unless a mask must come first.
+/// Scores of MR keys. If `raise`, `highest` is raised to their maxima; a causal mask must come first.
 template <int MR, int NV>
 [[gnu::noinline]] void score_tile(const uint32_t* keys, const uint32_t* queries, int64_t depth, bool raise,
                                   float* highest, float* scores) {
@@ -173,7 +175,7 @@ template <int MR, int NV>
   }
 }
 
-/// Adds `count` pairs of keys to MR channels of the outputs, after rescaling what is there.
+/// Rescales MR channels of the outputs, then adds the values of `count` pairs of keys.
 template <int MR, int NV>
 [[gnu::noinline]] void value_tile(const uint32_t* values, const uint32_t* probabilities, int64_t count,
                                   const Vec (&rescale)[NV], float* outputs) {
@@ -189,7 +191,7 @@ template <int MR, int NV>
     for (int v = 0; v < NV; ++v) store(outputs + r * kNr + v * kLanes, acc[r][v]);
 }
 
-/// call(std::integral_constant<int, rows>) without the standard library.
+/// Calls call(Rows<rows>()): std::integral_constant without the standard library.
 template <int N>
 struct Rows {
   static constexpr int value = N;
@@ -212,7 +214,7 @@ inline void with_rows(int64_t rows, const Call& call) {
   }
 }
 
-/// Hides the keys after each query: row r of the scores is key `key + r`, lane i is query `query + i`.
+/// Masks the keys after each query: row r of the scores is key `key + r`, lane i is query `query + i`.
 template <int NV>
 void mask_scores(int64_t key, int64_t count, int64_t query, float* highest, float* scores) {
   for (int64_t r = 0; r < count; ++r, scores += kNr) {
@@ -222,15 +224,15 @@ void mask_scores(int64_t key, int64_t count, int64_t query, float* highest, floa
   }
 }
 
-/// One block of `count` keys, beginning with `key`, for the queries from `query` on.
+/// The block of `count` keys from `key` on, for the panel whose first query is `query`.
 template <int NV>
-void attend(const AttentionArgs& args, const uint32_t* packed, int64_t key, int64_t count, int64_t query,
-            const Buffers& s) {
+void attention_block(const AttentionArgs& args, const uint32_t* packed, int64_t key, int64_t count,
+                     int64_t query, const Buffers& s) {
   const int64_t d = args.head_dim, depth = pairs(d);
   Vec before[NV], rescale[NV], highest[NV];
   for (int v = 0; v < NV; ++v) before[v] = load(s.highest + v * kLanes);
 
-  // A causal block may end inside a packed tile; its other keys are computed too, and masked.
+  // A causal block may end inside a packed tile, whose other keys are computed and masked.
   count = min((count + kTileRows - 1) / kTileRows * kTileRows, args.k_len - key);
   const bool masked = args.causal && key + count - 1 > query;
   for (int64_t t = 0; t < count; t += kTileRows)
@@ -247,14 +249,14 @@ void attend(const AttentionArgs& args, const uint32_t* packed, int64_t key, int6
     rescale[v] = exp2_negative(sub(before[v], highest[v]));
   }
   uint32_t* const probabilities = reinterpret_cast<uint32_t*>(s.scores);
-  const int64_t deep = pairs(count);
-  for (int64_t pair = 0; pair < deep; ++pair) {
+  const int64_t key_pairs = pairs(count);
+  for (int64_t pair = 0; pair < key_pairs; ++pair) {
     const float* even = s.scores + 2 * pair * kNr;
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
-      const Vec a = exp2_rough(sub(load(even + v * kLanes), highest[v]));
-      const Vec b = exp2_rough(sub(load(even + kNr + v * kLanes), highest[v]));
-      _mm512_storeu_si512(probabilities + pair * kNr + v * kLanes, upper_halves(a, b));
+      const Vec a = exp2_approximate(sub(load(even + v * kLanes), highest[v]));
+      const Vec b = exp2_approximate(sub(load(even + kNr + v * kLanes), highest[v]));
+      _mm512_storeu_si512(probabilities + pair * kNr + v * kLanes, truncated_pairs(a, b));
     }
   }
 
@@ -264,16 +266,20 @@ void attend(const AttentionArgs& args, const uint32_t* packed, int64_t key, int6
   for (int64_t j = 0, height; j <= d; j += height) {
     height = tiles.rows(j);
     with_rows(height, [&](auto rows) {
-      value_tile<decltype(rows)::value, NV>(values + j * value_pairs + key / 2 * height, probabilities, deep,
-                                            rescale, s.outputs + j * kNr);
+      value_tile<decltype(rows)::value, NV>(values + j * value_pairs + key / 2 * height, probabilities,
+                                            key_pairs, rescale, s.outputs + j * kNr);
     });
   }
 }
 
-using Attend = void (*)(const AttentionArgs&, const uint32_t*, int64_t, int64_t, int64_t, const Buffers&);
-constexpr Attend kAttend[] = {attend<1>, attend<2>, attend<3>, attend<4>};
+using AttentionBlock = void (*)(const AttentionArgs&, const uint32_t*, int64_t, int64_t, int64_t,
+                                const Buffers&);
+/// [vectors of queries − 1]
+constexpr AttentionBlock kAttentionBlocks[] = {attention_block<1>, attention_block<2>, attention_block<3>,
+                                               attention_block<4>};
 
-/// Up to kNr queries, times scale·log₂e, as words of neighbouring channels; lanes without a query are zero.
+/// Packs up to kNr queries, times `scale`, as words of two neighbouring channels; lanes without a query are
+/// zero.
 void pack_queries(const float* q, int64_t ldq, int64_t count, int64_t d, float scale, uint32_t* out) {
   for (int64_t lane = 0; lane < kNr; lane += kLanes)
     for (int64_t j = 0; j < d; j += 2 * kLanes) {
@@ -286,7 +292,7 @@ void pack_queries(const float* q, int64_t ldq, int64_t count, int64_t d, float s
         const Vec low = mul(load_n(row, min(left, kLanes)), set1(scale));
         const Vec high = left > kLanes ? mul(load_n(row + kLanes, left - kLanes), set1(scale)) : zero();
         block[r] = _mm512_castsi512_ps(
-            _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(narrow(low)), narrow(high), 1));
+            _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(to_bfloat16(low)), to_bfloat16(high), 1));
       }
       transpose(block);
       for (int64_t i = 0; i < pairs(left); ++i)
@@ -296,8 +302,11 @@ void pack_queries(const float* q, int64_t ldq, int64_t count, int64_t d, float s
 
 void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
                const float* packed, float* scratch) {
-  const int64_t d = args.head_dim, keys_at_once = key_block(d);
-  const Buffers s = divide(args, scratch);
+  ND_ASSERT(args.q && args.out && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
+  ND_ASSERT(0 <= q0 && q0 <= q1 && q1 <= args.q_len);
+  ND_ASSERT(is_aligned(packed) && is_aligned(scratch));
+  const int64_t d = args.head_dim, block_keys = key_block(d);
+  const Buffers s = split_scratch(args, scratch);
   const float* q = args.q + batch * args.q_len * args.ldq + head * d;
   float* out = args.out + batch * args.q_len * args.ldo + head * d;
   for (int64_t first_query = q0; first_query < q1; first_query += kNr) {
@@ -307,9 +316,9 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
     for (int v = 0; v < kTileVecs; ++v) store(s.highest + v * kLanes, set1(kMasked));
 
     const int64_t keys = args.causal ? min(args.k_len, first_query + count) : args.k_len;
-    for (int64_t key = 0; key < keys; key += keys_at_once)
-      kAttend[(count - 1) / kLanes](args, reinterpret_cast<const uint32_t*>(packed), key,
-                                    min(keys_at_once, keys - key), first_query, s);
+    for (int64_t key = 0; key < keys; key += block_keys)
+      kAttentionBlocks[(count - 1) / kLanes](args, reinterpret_cast<const uint32_t*>(packed), key,
+                                             min(block_keys, keys - key), first_query, s);
 
     for (int v = 0; v < kTileVecs; ++v) {
       const Vec inverse = div(set1(1.0f), load(s.outputs + d * kNr + v * kLanes));

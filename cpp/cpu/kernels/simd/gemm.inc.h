@@ -1,18 +1,18 @@
-// C = epilogue(A·Bᵀ). Loop order, outside in: row block, panel group, K block, row tile, panel. So a K block
-// of the group's weights stays in L2 while the row block streams past it; sums wait on the stack between K
-// blocks. Storing a sum and loading it again changes no bit, and every sum takes its terms in order of k:
-// cutting a range, or meeting a narrower tile at an edge, cannot change a result.
+// C = epilogue(A·Bᵀ). The loops, from the outside: row block, group of panels, K block, row tile, panel. A K
+// block of the group's weights thus stays in L2 while the row block streams past it, and partial sums are
+// kept on the stack between K blocks. Storing and loading a sum changes no bit and every sum takes its terms
+// in order of k, so neither a cut of the range nor a narrower tile at an edge changes a result.
 namespace nd::cpu::ND_ISA {
 namespace {
 
 constexpr int64_t kRowBlock = 192;  // × 64 sums × 4 bytes: 48 KB of stack
-// 1 KB ahead in the panel. Measured on Zen 4: weights that stream from memory (256×1280×11520 on a busy
-// machine) keep 91–95 % of the peak with it and fell to 70–76 % in two of three runs without; weights in
-// cache pay 0–3 % for it.
+// Prefetches 1 KB ahead in the panel. Measured on Zen 4: where weights stream from memory (256×1280×11520 on
+// a busy machine), 91–95 % of the peak with it, and 70–76 % in two of three runs without; where weights are
+// in a cache it costs 0–3 %.
 constexpr int64_t kPrefetchFloats = 256;
 
-/// One tile: MR rows × NV vectors over `steps` values of k, beginning `skip` values into `run`.
-/// sums is [MR][kNr], added to unless `begin`.
+/// One tile of MR rows × NV vectors over `steps` values of k, which begin `skip` values into `run`. The sums
+/// [MR][kNr] are overwritten where `begin`, else added to.
 template <int MR, int NV>
 void gemm_tile(const float* const* rows, const KRun* run, int64_t skip, int64_t steps, const float* b,
                bool begin, float* sums) {
@@ -72,7 +72,7 @@ constexpr GemmTile kGemmTiles[][kTileRows] = {
 struct PanelStart {
   const float* bias;  // of the panel's first slot, or null
   int64_t width;      // slots in use
-  int64_t column;     // of c
+  int64_t column;     // the first column of C
 };
 
 /// Panel p of a product of n columns.
@@ -82,7 +82,7 @@ inline PanelStart panel_start(const GemmEpilogue& epilogue, int64_t n, int64_t p
           epilogue.activation == Activation::geglu ? first / 2 : first};
 }
 
-/// Where row i of a panel's outputs and of what is added to them begins.
+/// Row i of C and of the residual, from the first column of the panel.
 inline float* output_row(const GemmEpilogue& epilogue, const PanelStart& panel, int64_t i) {
   return epilogue.c + (epilogue.c_offset ? epilogue.c_offset[i] : i * epilogue.ldc) + panel.column;
 }
@@ -91,7 +91,8 @@ inline const float* residual_row(const GemmEpilogue& epilogue, const PanelStart&
          panel.column;
 }
 
-/// One vector of outputs: `n` of them when Partial. Pointers are at this vector already, or null.
+/// One vector of outputs, of which only `n` exist if Partial. All pointers point to this vector or are null;
+/// the gates of GEGLU lie `gate` floats after their values.
 template <Activation F, bool Partial>
 inline void epilogue_vector(const float* sums, const float* bias, const float* image_bias, int64_t gate,
                             Vec scale, const float* residual, float* out, int64_t n) {
@@ -109,7 +110,7 @@ inline void epilogue_vector(const float* sums, const float* bias, const float* i
   store_some<Partial>(out, x, n);
 }
 
-/// A whole panel's epilogue where no image has a bias of its own: the bias stays in registers.
+/// The epilogue of a whole panel without image_bias: the bias stays in registers.
 template <Activation F, bool Residual>
 void apply_to_whole_panel(const GemmEpilogue& epilogue, const PanelStart& panel, int64_t row, int64_t rows,
                           const float* sums) {
@@ -150,18 +151,20 @@ void apply_epilogue(const GemmEpilogue& epilogue, const PanelStart& panel, int64
       image_bias =
           epilogue.image_bias + i / epilogue.rows_per_image * epilogue.image_bias_stride + panel.column;
     for (int64_t j = 0; j < outputs; j += kLanes) {
-      const float* bias = panel.bias ? panel.bias + j : nullptr;
-      const float* image = image_bias ? image_bias + j : nullptr;
-      const float* add_to = residual ? residual + j : nullptr;
+      const float* bias_j = panel.bias ? panel.bias + j : nullptr;
+      const float* image_bias_j = image_bias ? image_bias + j : nullptr;
+      const float* residual_j = residual ? residual + j : nullptr;
       const int64_t n = outputs - j;
       if (n >= kLanes)
-        epilogue_vector<F, false>(sums + j, bias, image, outputs, scale, add_to, out + j, kLanes);
+        epilogue_vector<F, false>(sums + j, bias_j, image_bias_j, outputs, scale, residual_j, out + j,
+                                  kLanes);
       else
-        epilogue_vector<F, true>(sums + j, bias, image, outputs, scale, add_to, out + j, n);
+        epilogue_vector<F, true>(sums + j, bias_j, image_bias_j, outputs, scale, residual_j, out + j, n);
     }
   }
 }
 
+/// Applies the epilogue to `rows` rows of sums, [rows][kNr], and writes them to C from row `row` on.
 void finish_tile(const GemmEpilogue& epilogue, const PanelStart& panel, int64_t row, int64_t rows,
                  const float* sums) {
   switch (epilogue.activation) {
@@ -180,9 +183,29 @@ void finish_tile(const GemmEpilogue& epilogue, const PanelStart& panel, int64_t 
   }
 }
 
+/// Asserts the preconditions that products of every precision share.
+inline void check_product(int64_t m, int64_t n, const GemmEpilogue& epilogue, int64_t m0, int64_t m1,
+                          int64_t p0, int64_t p1) {
+  ND_ASSERT(0 <= m0 && m0 <= m1 && m1 <= m);
+  ND_ASSERT(0 <= p0 && p0 <= p1 && p1 <= (n + kNr - 1) / kNr);
+  ND_ASSERT(epilogue.c);
+  ND_ASSERT(epilogue.rows_per_image > 0);
+  ND_ASSERT(epilogue.activation != Activation::geglu || (n % 2 == 0 && !epilogue.image_bias));
+}
+
+/// For assertions: the length of a row.
+inline int64_t total_length(const GemmLhs& a) {
+  int64_t length = 0;
+  for (int64_t r = 0; r < a.run_count; ++r) length += a.runs[r].length;
+  return length;
+}
+
 void gemm(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const GemmLhs& a = args.lhs;
-  alignas(64) float waiting[kRowBlock * kNr * kGroupPanels];
+  check_product(args.m, args.n, args.epilogue, m0, m1, p0, p1);
+  ND_ASSERT(a.data && args.rhs.panels && is_aligned(args.rhs.panels));
+  ND_ASSERT(total_length(a) == args.k);
+  alignas(64) float partial[kRowBlock * kNr * kGroupPanels];
   for (int64_t block = m0; block < m1; block += kRowBlock) {
     const int64_t block_end = min(block + kRowBlock, m1);
     for (int64_t group = p0; group < p1; group += kGroupPanels) {
@@ -190,7 +213,7 @@ void gemm(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) 
       const KRun* run = a.runs;
       int64_t skip = 0;
       int64_t k = 0;
-      do {  // at least once: with k = 0 the epilogue still runs
+      do {  // at least once, as the epilogue runs with k = 0, too
         const int64_t steps = min(kKBlock, args.k - k);
         const bool begin = k == 0, end = k + steps == args.k;
         for (int64_t row = block; row < block_end; row += kTileRows) {
@@ -200,8 +223,8 @@ void gemm(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) 
             rows[r] = a.data + (a.row_offset ? a.row_offset[row + r] : (row + r) * a.ld);
           for (int64_t p = group; p < group_end; ++p) {
             const PanelStart panel = panel_start(args.epilogue, args.n, p);
-            // Sums that need not wait always use the same few lines of L1.
-            float* sums = waiting;
+            // With a single K block, all tiles use the same few lines of L1.
+            float* sums = partial;
             if (!(begin && end)) sums += ((p - group) * kRowBlock + row - block) * kNr;
             kGemmTiles[(panel.width - 1) / kLanes][height - 1](
                 rows, run, skip, steps, args.rhs.panels + (p * args.k + k) * kNr, begin, sums);

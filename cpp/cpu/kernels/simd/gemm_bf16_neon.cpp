@@ -20,10 +20,11 @@ struct Bf16Matrix {
 
 void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                          int64_t padded, int64_t, void* out, float*) {
+  ND_ASSERT(x && offset && out && padded >= c && c > 0 && padded % kLanes == 0);
   uint16_t* to = static_cast<uint16_t*>(out);
   for (int64_t t = 0; t < tiles; ++t)
-    for (int64_t j = 0; j < padded; j += kLanes)  // padded is a multiple of kLanes, c need not be
-      winograd_in_tile(x + offset[t] + j, c, row, min(kLanes, c - j), [&](int64_t position, Vec v) {
+    for (int64_t j = 0; j < padded; j += kLanes)
+      winograd_input_tile(x + offset[t] + j, c, row, min(kLanes, c - j), [&](int64_t position, Vec v) {
         Bf16Matrix::store(to + (position * tiles + t) * padded + j, v);
       });
 }
@@ -31,7 +32,7 @@ void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, i
 constexpr ReducedGemm make_table() {
   constexpr int64_t kMultiple = kDepthBytes / 2;
   static_assert(kMultiple % kLanes == 0, "bf16_winograd_input writes whole vectors");
-  ReducedGemm table = bf16_table<Bf16MatrixFormat<Bf16Matrix>, Bf16Rows<Bf16Matrix>, kMultiple>();
+  ReducedGemm table = bf16_table<Bf16MatrixFormat<Bf16Matrix>, Bf16Converter<Bf16Matrix>, kMultiple>();
   table.winograd_input = bf16_winograd_input;
   return table;
 }

@@ -10,8 +10,8 @@
 namespace nd::cpu::ND_ISA {
 namespace {
 
-// GCC 12 copies and spills the accumulators of the dot-product intrinsics; one instruction with its
-// accumulator as an operand that is read and written keeps them in registers.
+// GCC 12 copies and spills the accumulators of the dot-product intrinsics; inline asm whose accumulator is a
+// read-write operand keeps them in registers.
 
 /// Pairs of bfloat16: acc += a₀·b₀ + a₁·b₁ in each lane.
 struct Bf16Dot {
@@ -55,13 +55,12 @@ int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
   return bytes;
 }
 
-/// Sixteen floats to bfloat16, to nearest, ties to even.
-inline __m256i narrow(Vec x) {
+/// Sixteen floats rounded to bfloat16, to nearest, ties to even.
+inline __m256i to_bfloat16(Vec x) {
   return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x));
 }
 
-/// Sixteen rows of sixteen 32-bit words (a dot product's pairs or quadruples) into a panel, `words` words
-/// deep.
+/// Writes sixteen rows of `words` ≤ 16 32-bit words (pairs or quadruples of a dot product) to a panel.
 inline void transpose_words(const __m512i* rows, int64_t words, uint8_t* out) {
   Vec block[kLanes];
   for (int i = 0; i < kLanes; ++i) block[i] = _mm512_castsi512_ps(rows[i]);
@@ -71,6 +70,8 @@ inline void transpose_words(const __m512i* rows, int64_t words, uint8_t* out) {
 
 void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                      uint8_t* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  ND_ASSERT(are_multiples(groups, group_count, 2));
   int64_t k = 0;
   for (int64_t g = 0; g < group_count; ++g) k += groups[g].length;
   for (int64_t column = 0; column < kNr; column += kLanes)
@@ -83,7 +84,8 @@ void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* grou
         const float* row = rows[column + r] + i;
         const Vec low = load_n(row, min(left, kLanes));
         const Vec high = left > kLanes ? load_n(row + kLanes, left - kLanes) : zero();
-        words[r] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(narrow(low)), narrow(high), 1);
+        words[r] =
+            _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(to_bfloat16(low)), to_bfloat16(high), 1);
       }
       transpose_words(words, left / 2, panel + i * 2 * kNr + column * 4);
     }
@@ -95,7 +97,7 @@ int64_t i8_panel_bytes(const KGroup* groups, int64_t count) {
   return bytes;
 }
 
-// GCC 12 warns of an uninitialised operand inside _mm512_reduce_max_ps.
+/// The highest lane. GCC 12 warns of an uninitialized operand inside _mm512_reduce_max_ps.
 inline float highest_lane(Vec a) {
   const __m256 half =
       _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, a, 0), _mm512_maskz_extractf32x8_ps(0xff, a, 1));
@@ -104,18 +106,19 @@ inline float highest_lane(Vec a) {
   return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
 }
 
-inline float largest(const float* x, int64_t count) {
-  Vec most = zero(), check = zero();
+/// The largest magnitude; NaN if a value is NaN or infinite.
+inline float largest_magnitude(const float* x, int64_t count) {
+  Vec largest = zero(), check = zero();
   for (int64_t i = 0; i < count; i += kLanes) {
     const Vec v = load_n(x + i, min(kLanes, count - i));
-    most = max(abs(v), most);
+    largest = max(abs(v), largest);
     check = fma(v, zero(), check);  // NaN where v is NaN or infinite
   }
-  return highest_lane(most) + sum(check);
+  return highest_lane(largest) + sum(check);
 }
 
-/// Sixty-four floats · inverse, rounded to nearest, as signed bytes; what lies beyond `count` is zero.
-inline __m512i narrow_bytes(const float* x, int64_t count, Vec inverse) {
+/// Sixty-four floats · inverse, rounded to nearest, as signed bytes; those beyond `count` are zero.
+inline __m512i to_signed_bytes(const float* x, int64_t count, Vec inverse) {
   __m128i part[4];
   for (int i = 0; i < 4; ++i) {
     const int64_t left = count - i * kLanes;
@@ -128,6 +131,8 @@ inline __m512i narrow_bytes(const float* x, int64_t count, Vec inverse) {
 
 void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                    uint8_t* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  ND_ASSERT(are_multiples(groups, group_count, 4));
   int64_t first_k = 0;
   for (int64_t g = 0; g < group_count; ++g) {
     const int64_t length = groups[g].length;
@@ -138,16 +143,17 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
       Vec inverse[kLanes];
       __m512i totals[kLanes];
       for (int r = 0; r < kLanes; ++r) {
-        const float most = column + r < count ? largest(rows[column + r] + first_k, length) : 0.0f;
-        scales[column + r] = most / 127.0f;
-        inverse[r] = set1(most > 0 ? 127.0f / most : 0.0f);
+        const float largest =
+            column + r < count ? largest_magnitude(rows[column + r] + first_k, length) : 0.0f;
+        scales[column + r] = largest / 127.0f;
+        inverse[r] = set1(largest > 0 ? 127.0f / largest : 0.0f);
         totals[r] = _mm512_setzero_si512();
       }
       for (int64_t i = 0; i < length; i += 64) {
         __m512i words[kLanes];
         const int64_t left = min(64, length - i);
         for (int r = 0; r < kLanes; ++r) {
-          words[r] = column + r < count ? narrow_bytes(rows[column + r] + first_k + i, left, inverse[r])
+          words[r] = column + r < count ? to_signed_bytes(rows[column + r] + first_k + i, left, inverse[r])
                                         : _mm512_setzero_si512();
           I8Dot::dot(totals[r], _mm512_set1_epi8(1), words[r]);
         }
@@ -163,10 +169,11 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
 
 // --- activations
 
-constexpr int64_t kPiece = 512;  // channels normalised at a time, kept in L1
+// The longest int8 group, and how many channels are converted at a time: their floats stay in L1.
+constexpr int64_t kMaxGroup = 512;
 
 template <bool Affine, bool Silu>
-inline Vec prepared(const float* x, const float* scale, const float* shift, int64_t n) {
+inline Vec affine_silu(const float* x, const float* scale, const float* shift, int64_t n) {
   Vec v = load_n(x, n);
   if (Affine) v = fma(v, load_n(scale, n), load_n(shift, n));
   return Silu ? activated<Activation::silu>(v) : v;
@@ -178,24 +185,24 @@ void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, c
   for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
     for (int64_t j = 0; j < padded; j += kLanes) {
       const int64_t n = min(kLanes, c - j) > 0 ? min(kLanes, c - j) : 0;
-      const __m256i bits = narrow(prepared<Affine, Silu>(x + j, scale + j, shift + j, n));
+      const __m256i bits = to_bfloat16(affine_silu<Affine, Silu>(x + j, scale + j, shift + j, n));
       _mm256_mask_storeu_epi16(out + j, first(min(kLanes, padded - j)), bits);
     }
 }
 
-/// Each group's lowest value and step; SiLU's outputs are far from symmetric, and a zero point halves their
-/// error.
+/// Each group has a step and an offset, its lowest value: outputs of SiLU are far from symmetric, and the
+/// offset halves their error.
 template <bool Affine, bool Silu>
 void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                 int64_t padded, int64_t group, uint8_t* out, float* scales) {
-  alignas(64) float values[kPiece];
+  alignas(64) float values[kMaxGroup];
   for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
     for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
       const int64_t stored = min(group, padded - begin), length = min(stored, c - begin);
       Vec low = set1(__builtin_inff()), high = set1(-__builtin_inff()), check = zero();
       for (int64_t j = 0; j < length; j += kLanes) {
         const int64_t n = min(kLanes, length - j);
-        const Vec v = prepared<Affine, Silu>(x + begin + j, scale + begin + j, shift + begin + j, n);
+        const Vec v = affine_silu<Affine, Silu>(x + begin + j, scale + begin + j, shift + begin + j, n);
         store_n(values + j, v, n);
         low = _mm512_mask_min_ps(low, first(n), v, low);
         high = _mm512_mask_max_ps(high, first(n), v, high);
@@ -217,6 +224,7 @@ void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, con
 
 void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                        bool silu, int64_t padded, int64_t, void* out, float*) {
+  ND_ASSERT(x && out && padded >= c && c > 0 && are_both_or_neither(scale, shift));
   uint16_t* to = static_cast<uint16_t*>(out);
   if (scale && silu) return bf16_convert<true, true>(x, rows, c, scale, shift, padded, to);
   if (scale) return bf16_convert<true, false>(x, rows, c, scale, shift, padded, to);
@@ -226,6 +234,8 @@ void bf16_convert_rows(const float* x, int64_t rows, int64_t c, const float* sca
 
 void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                      bool silu, int64_t padded, int64_t group, void* out, float* scales) {
+  ND_ASSERT(x && out && padded >= c && c > 0 && are_both_or_neither(scale, shift));
+  ND_ASSERT(scales && group > 0 && group <= kMaxGroup);
   uint8_t* to = static_cast<uint8_t*>(out);
   if (scale && silu) return i8_convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
   if (scale) return i8_convert<true, false>(x, rows, c, scale, shift, padded, group, to, scales);
@@ -235,32 +245,33 @@ void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale
 
 void bf16_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                          int64_t padded, int64_t, void* out, float*) {
+  ND_ASSERT(x && offset && out && padded >= c && c > 0);
   uint16_t* to = static_cast<uint16_t*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < padded; j += kLanes) {
       uint16_t* at = to + t * padded + j;
       const int64_t n = min(kLanes, c - j) > 0 ? min(kLanes, c - j) : 0;
       const __mmask16 lanes = first(min(kLanes, padded - j));
-      winograd_in_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
-        _mm256_mask_storeu_epi16(at + position * tiles * padded, lanes, narrow(v));
+      winograd_input_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
+        _mm256_mask_storeu_epi16(at + position * tiles * padded, lanes, to_bfloat16(v));
       });
     }
 }
 
-/// Sixty-four floats · scale + shift, from 0 to 255, to the nearest bytes.
+/// Sixty-four floats · scale + shift, which lie from 0 to 255, as the nearest bytes.
 inline __m512i to_bytes(const float* x, Vec scale, Vec shift) {
   __m512i whole[4];
   for (int i = 0; i < 4; ++i)
     whole[i] = _mm512_maskz_cvtps_epi32(0xffff, fma(load(x + i * kLanes), scale, shift));
   const __m512i low = _mm512_packs_epi32(whole[0], whole[1]), high = _mm512_packs_epi32(whole[2], whole[3]);
-  // Packing works within quarters: put their words in order.
+  // Packing works within 128-bit lanes: this restores the order.
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_maskz_permutexvar_epi32(0xffff, order, _mm512_packus_epi16(low, high));
 }
 
-/// The sixteen rows of a group of one tile's channels, between their passes through L1.
+/// The sixteen transformed rows of one tile, for one group of channels, between the two passes over L1.
 struct TileGroup {
-  alignas(64) float values[16][kPiece];
+  alignas(64) float values[16][kMaxGroup];
   alignas(64) float low[16][kLanes], high[16][kLanes];  // in each lane
   alignas(64) float lowest[16], step[16], inverse[16];
 
@@ -269,10 +280,10 @@ struct TileGroup {
       store(low[i], set1(__builtin_inff()));
       store(high[i], set1(-__builtin_inff()));
     }
-    Vec check = zero();  // NaN where a pixel is NaN or infinite: the corners together read all sixteen
+    Vec check = zero();  // NaN if a pixel is NaN or infinite; the four corners together read all sixteen
     for (int64_t j = 0; j < length; j += kLanes) {
       const int64_t n = min(kLanes, length - j);
-      winograd_in_tile(x + j, c, row, n, [&](int64_t i, Vec v) {
+      winograd_input_tile(x + j, c, row, n, [&](int64_t i, Vec v) {
         store(values[i] + j, v);
         store(low[i], _mm512_mask_min_ps(load(low[i]), first(n), v, load(low[i])));
         store(high[i], _mm512_mask_max_ps(load(high[i]), first(n), v, load(high[i])));
@@ -296,7 +307,7 @@ struct TileGroup {
     store(inverse, _mm512_maskz_div_ps(_mm512_cmp_ps_mask(steps, zero(), _CMP_GT_OQ), set1(1.0f), steps));
   }
 
-  void narrow_row(int i, int64_t stored, uint8_t* out, float* scales) const {
+  void write_row(int i, int64_t stored, uint8_t* out, float* scales) const {
     scales[0] = step[i];
     scales[1] = lowest[i];
     const Vec scale = set1(inverse[i]), shift = set1(-lowest[i] * inverse[i]);
@@ -310,7 +321,9 @@ struct TileGroup {
 
 void i8_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                        int64_t padded, int64_t group, void* out, float* scales) {
-  static_assert(kPiece % 64 == 0, "whole vectors of bytes");
+  ND_ASSERT(x && offset && out && padded >= c && c > 0);
+  ND_ASSERT(scales && group > 0 && group <= kMaxGroup);
+  static_assert(kMaxGroup % 64 == 0, "whole vectors of bytes");
   TileGroup tile;
   const int64_t groups = (padded + group - 1) / group;
   for (int64_t t = 0; t < tiles; ++t)
@@ -318,8 +331,8 @@ void i8_winograd_input(const float* x, const int64_t* offset, int64_t tiles, int
       const int64_t begin = g * group, stored = min(group, padded - begin);
       tile.transform(x + offset[t] + begin, c, row, min(stored, c - begin));
       for (int i = 0; i < 16; ++i)
-        tile.narrow_row(i, stored, static_cast<uint8_t*>(out) + (i * tiles + t) * padded + begin,
-                        scales + 2 * ((i * tiles + t) * groups + g));
+        tile.write_row(i, stored, static_cast<uint8_t*>(out) + (i * tiles + t) * padded + begin,
+                       scales + 2 * ((i * tiles + t) * groups + g));
     }
 }
 
@@ -327,7 +340,7 @@ constexpr ReducedGemm make_bf16_table() {
   ReducedGemm table{};
   table.element_bytes = 2;
   table.multiple = 2;
-  table.longest_group = 1024;
+  table.max_group = 1024;
   table.panel_bytes = bf16_panel_bytes;
   table.pack_panel = bf16_pack_panel;
   table.convert_rows = bf16_convert_rows;
@@ -340,14 +353,14 @@ constexpr ReducedGemm make_i8_table() {
   ReducedGemm table{};
   table.element_bytes = 1;
   table.multiple = 4;
-  table.longest_group = kPiece;
+  table.max_group = kMaxGroup;
   table.scale_floats = 2;
   table.panel_bytes = i8_panel_bytes;
   table.pack_panel = i8_pack_panel;
   table.convert_rows = i8_convert_rows;
   table.gemm = reduced_gemm<I8Format<I8Dot>>;
   table.winograd_input = i8_winograd_input;
-  table.expand = expand_int4;
+  table.expand_int4 = expand_int4;
   return table;
 }
 

@@ -21,8 +21,8 @@ struct I8Dot {
 };
 
 constexpr ReducedGemm make_table() {
-  ReducedGemm table = int8_table<I8Format<I8Dot>, I8Rows<I8Dot>, 4>();
-  table.expand = expand_int4<4>;
+  ReducedGemm table = int8_table<I8Format<I8Dot>, I8Converter<I8Dot>, 4>();
+  table.expand_int4 = expand_int4<4>;
   return table;
 }
 

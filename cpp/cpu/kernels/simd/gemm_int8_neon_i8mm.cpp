@@ -23,8 +23,8 @@ struct I8Matrix {
 };
 
 constexpr ReducedGemm make_table() {
-  ReducedGemm table = int8_table<I8MatrixFormat<I8Matrix>, I8Rows<I8Matrix>, kDepthBytes>();
-  table.expand = expand_int4<kDepthBytes>;
+  ReducedGemm table = int8_table<I8MatrixFormat<I8Matrix>, I8Converter<I8Matrix>, kDepthBytes>();
+  table.expand_int4 = expand_int4<kDepthBytes>;
   return table;
 }
 

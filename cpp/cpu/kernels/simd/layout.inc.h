@@ -1,4 +1,4 @@
-// Partial vectors, and transpositions built from one square block of kLanes × kLanes.
+// Partial vectors, and transposition in square blocks of kLanes × kLanes.
 namespace nd::cpu::ND_ISA {
 namespace {
 
@@ -15,7 +15,8 @@ inline void store_some(float* p, Vec x, int64_t n) {
     store(p, x);
 }
 
-/// Reads `rows` ≤ kLanes rows, `columns` ≤ kLanes from each, and multiplies; what is not read is zero.
+/// Reads `columns` ≤ kLanes elements of each of `rows` ≤ kLanes rows and multiplies them by `factor`; the
+/// rest of the block is zero.
 inline void load_block(const float* const* row, int64_t rows, int64_t first, int64_t columns, Vec factor,
                        Vec (&block)[kLanes]) {
   for (int i = 0; i < kLanes; ++i) {
@@ -59,6 +60,7 @@ void rows_to_planar(const float* x, int64_t c, int64_t pixels, float* out) {
 }
 
 void pack_panel(const float* const* rows, int64_t count, int64_t k, float* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
   Vec block[kLanes];
   for (int64_t j = 0; j < kNr; j += kLanes) {
     const int64_t height = count < j ? 0 : min(kLanes, count - j);

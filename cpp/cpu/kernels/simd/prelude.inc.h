@@ -28,6 +28,15 @@ inline int64_t min(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
+/// For assertions: whether p is 64-byte aligned.
+inline bool is_aligned(const void* p) {
+  return reinterpret_cast<uintptr_t>(p) % 64 == 0;
+}
+/// For assertions: whether the channels of a vector are multiplied and shifted, or neither.
+inline bool are_both_or_neither(const void* scale, const void* shift) {
+  return (scale == nullptr) == (shift == nullptr);
+}
+
 }  // namespace
 }  // namespace nd::cpu::ND_ISA
 

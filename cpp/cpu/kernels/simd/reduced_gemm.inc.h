@@ -1,15 +1,17 @@
-// The loops around the narrow products' tiles: as in gemm.inc.h, but K is cut between groups.
+// The loops around the tiles of reduced-precision products. They are those of gemm.inc.h, but K blocks end at
+// group boundaries.
 namespace nd::cpu::ND_ISA {
 namespace {
 
-constexpr int64_t kKBlockBytes = 4096 * kNr;  // of weights, kept in L2 while a row block streams past
+constexpr int64_t kKBlockBytes = 4096 * kNr;  // weights that stay in L2 while a row block streams past
 
-/// The rows of one tile: where their activations and their scales begin.
+/// Where the activations and the scales of a tile's rows begin.
 struct ReducedRows {
   const uint8_t* a[kTileRows];
-  const float* scales[kTileRows];
+  const float* scales[kTileRows];  // null without scales
 };
 
+/// Adds the products of some groups to a tile of sums, or overwrites the sums where `begin`.
 using ReducedTile = void (*)(const ReducedRows&, const KGroup*, int64_t, const uint8_t*, bool, float*);
 
 template <class Format, int NV>
@@ -37,10 +39,23 @@ inline ReducedTile tile_of(int64_t vectors, int64_t height) {
   }
 }
 
+/// For assertions: whether the length of every group is a multiple of `multiple` elements.
+inline bool are_multiples(const KGroup* groups, int64_t count, int64_t multiple) {
+  for (int64_t g = 0; g < count; ++g)
+    if (groups[g].length <= 0 || groups[g].length % multiple != 0) return false;
+  return true;
+}
+
+/// Format says how activations and weights are encoded: kElementBytes, kStepBytes (of a row in one
+/// instruction), kScaled, group_bytes(group) of a panel, and tile<rows, vectors>, a ReducedTile.
 template <class Format>
 void reduced_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const ReducedLhs& lhs = args.lhs;
-  alignas(64) float waiting[kRowBlock * kNr];
+  check_product(args.m, args.n, args.epilogue, m0, m1, p0, p1);
+  ND_ASSERT(lhs.data && lhs.pixel_elements > 0 && (lhs.scales || !Format::kScaled));
+  ND_ASSERT(args.rhs.panels && is_aligned(args.rhs.panels) && args.rhs.panel_bytes % 64 == 0);
+  ND_ASSERT(are_multiples(args.groups, args.group_count, Format::kStepBytes / Format::kElementBytes));
+  alignas(64) float partial[kRowBlock * kNr];
   for (int64_t block = m0; block < m1; block += kRowBlock) {
     const int64_t block_end = min(block + kRowBlock, m1);
     for (int64_t p = p0; p < p1; ++p) {
@@ -62,8 +77,8 @@ void reduced_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p
             rows.scales[r] =
                 Format::kScaled ? lhs.scales + 2 * (at / lhs.pixel_elements * lhs.scales_per_pixel) : nullptr;
           }
-          // Sums that need not wait always use the same few lines of L1.
-          float* sums = begin && last ? waiting : waiting + (row - block) * kNr;
+          // With a single K block, all tiles use the same few lines of L1.
+          float* sums = begin && last ? partial : partial + (row - block) * kNr;
           tile_of<Format>(vectors, height)(rows, args.groups + g, end - g, b, begin, sums);
           if (last) finish_tile(args.epilogue, panel, row, height, sums);
         }

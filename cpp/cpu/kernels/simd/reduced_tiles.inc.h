@@ -1,12 +1,11 @@
-// The register tiles of the narrow products, on what the including file says of its dot instructions:
+// The register tiles of products by dot-product instructions. The including file defines
 //   Words, load_words(p), broadcast_word(p)   vectors of 32-bit words: pairs of bfloat16, quadruples of bytes
 //   Bf16Dot, I8Dot { Acc; none(); dot(acc, activations, weights); to_float(acc) }
-// and reduced_gemm.inc.h's loops. I8Dot also says how bytes stand for values: kSteps, kShift
-// (reduced_rows.inc.h).
+// I8Dot also says how bytes represent values (kSteps, kShift; see reduced_rows.inc.h).
 namespace nd::cpu::ND_ISA {
 namespace {
 
-/// One group: MR rows × NV vectors, `bytes` of each row.
+/// The products of one group of `bytes` per row, for MR rows × NV vectors.
 template <class Dot, int MR, int NV>
 inline void dot_group(const uint8_t* const* a, int64_t bytes, const uint8_t* b,
                       typename Dot::Acc (&acc)[MR][NV]) {
@@ -28,7 +27,7 @@ inline void dot_group(const uint8_t* const* a, int64_t bytes, const uint8_t* b,
 
 template <class Dot>
 struct Bf16Format {
-  static constexpr int64_t kElementBytes = 2;
+  static constexpr int64_t kElementBytes = 2, kStepBytes = 4;
   static constexpr bool kScaled = false;
   static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
 
@@ -56,12 +55,12 @@ struct Bf16Format {
 
 template <class Dot>
 struct I8Format {
-  static constexpr int64_t kElementBytes = 1;
+  static constexpr int64_t kElementBytes = 1, kStepBytes = 4;
   static constexpr bool kScaled = true;
   static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
 
-  // A group's panel: for each column the scale s and s·Σw, then the weights. An activation is low + step·u,
-  // so a group's share of the product is step·s·Σu·w + low·s·Σw.
+  // A group of a panel holds the scale s and s·Σw of each column, then the weights. An activation is
+  // offset + step·u, so the group's part of the product is step·s·Σu·w + offset·s·Σw.
   template <int MR, int NV>
   static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
                    float* sums) {

@@ -1,14 +1,14 @@
-// The register tiles of Arm's matrix instructions, each of which multiplies eight bytes of two rows with
-// eight bytes of two columns. Panels hold [k bytes / 8][nr][8 bytes], so that two columns are one vector. On
-// what the including file says of its instruction:
+// The register tiles of products by Arm's matrix instructions, each of which multiplies eight bytes of two
+// rows by eight bytes of two columns. Panels hold [k bytes / 8][nr][8 bytes], so that two columns are one
+// vector. The including file defines
 //   Bf16Matrix, I8Matrix { Acc; none(); multiply(acc, two rows, two columns); to_float(acc) }
-// where an Acc's lanes are row 0 · column 0, row 0 · column 1, row 1 · column 0, row 1 · column 1.
+// where the lanes of an Acc are row 0 · column 0, row 0 · column 1, row 1 · column 0, row 1 · column 1.
 namespace nd::cpu::ND_ISA {
 namespace {
 
 constexpr int64_t kDepthBytes = 8;
 
-/// Sums of MR rows × NV vectors of four columns. The last of an odd number of rows is its own partner.
+/// Sums of MR rows × NV vectors of four columns. If MR is odd, the last row is paired with itself.
 template <class Matrix, int MR, int NV>
 struct MatrixTile {
   static constexpr int kPairs = (MR + 1) / 2;
@@ -21,7 +21,7 @@ struct MatrixTile {
       for (int v = 0; v < 2 * NV; ++v) acc[p][v] = Matrix::none();
   }
 
-  /// Adds one group: `bytes` of each row.
+  /// Adds the products of one group of `bytes` per row.
   void accumulate(const uint8_t* const* a, int64_t bytes, const uint8_t* b) {
     for (int64_t k = 0; k < bytes; k += kDepthBytes, b += kNr * kDepthBytes) {
       Words rows[kPairs];
@@ -48,7 +48,7 @@ struct MatrixTile {
 
 template <class Matrix>
 struct Bf16MatrixFormat {
-  static constexpr int64_t kElementBytes = 2;
+  static constexpr int64_t kElementBytes = 2, kStepBytes = kDepthBytes;
   static constexpr bool kScaled = false;
   static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
 
@@ -74,10 +74,10 @@ struct Bf16MatrixFormat {
   }
 };
 
-/// Group headers and their arithmetic are I8Format's (reduced_tiles.inc.h).
+/// Groups begin and are computed as in I8Format (reduced_tiles.inc.h).
 template <class Matrix>
 struct I8MatrixFormat {
-  static constexpr int64_t kElementBytes = 1;
+  static constexpr int64_t kElementBytes = 1, kStepBytes = kDepthBytes;
   static constexpr bool kScaled = true;
   static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
 

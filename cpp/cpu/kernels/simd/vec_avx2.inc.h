@@ -1,15 +1,15 @@
-// Eight floats in a ymm register. Same names as vec_avx512.h, where they are explained.
-#define ND_TILE_VECS 2
+// Vectors of 8 floats in ymm registers. The names are documented in vec_avx512.inc.h.
+#define ND_TILE_VECS 2  // 6 × 2 accumulators, 2 vectors of weights, 1 broadcast: 15 of 16 registers
 
 namespace nd::cpu::ND_ISA {
 namespace {
 
 using Vec = __m256;
 constexpr int kLanes = 8;
-constexpr int kTileVecs = ND_TILE_VECS;  // 6 × 2 accumulators, 2 of weights, 1 broadcast: 15 of 16 registers
-constexpr int kKBlock = 512;             // × 64 columns × 4 bytes: 128 KB of weights, for L2s from 256 KB
-constexpr int kGroupPanels =
-    4;  // a tile's activations (6 × 512 floats, in L1) meet 64 columns before the next tile's
+constexpr int kTileVecs = ND_TILE_VECS;
+constexpr int kKBlock = 512;  // × 64 columns × 4 bytes: 128 KB of weights, for L2 caches from 256 KB
+// Rows of a tile (6 × 512 floats, in L1) are multiplied by 64 columns before the next tile.
+constexpr int kGroupPanels = 4;
 
 inline Vec zero() {
   return _mm256_setzero_ps();
@@ -33,7 +33,7 @@ inline void store(float* p, Vec x) {
 inline void store_n(float* p, Vec x, int64_t n) {
   _mm256_maskstore_ps(p, first(n), x);
 }
-inline Vec load_half(const uint16_t* p) {
+inline Vec load_fp16(const uint16_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 inline Vec load_bfloat16(const uint16_t* p) {

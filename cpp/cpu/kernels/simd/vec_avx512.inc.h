@@ -1,31 +1,32 @@
-// Sixteen floats in a zmm register. Same names as vec_avx2.h and vec_neon.h; included inside the set's own
-// anonymous namespace, so that nothing compiled with these flags can be linked into code for the baseline.
-#define ND_TILE_VECS 4
-#define ND_GELU_TABLE  // gelu_avx512.inc.h
+// Vectors of 16 floats in zmm registers. vec_avx2.inc.h and vec_neon.inc.h define the same names.
+#define ND_TILE_VECS 4  // vectors across a register tile: kTileRows × 4 accumulators, 24 of 32 registers
+#define ND_GELU_TABLE   // a register holds the table of gelu_avx512.inc.h
 
 namespace nd::cpu::ND_ISA {
 namespace {
 
 using Vec = __m512;
 constexpr int kLanes = 16;
-constexpr int kTileVecs = ND_TILE_VECS;  // a tile is kTileRows × kTileVecs accumulators: 24 of 32 registers
-constexpr int kKBlock = 1024;            // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
+constexpr int kTileVecs = ND_TILE_VECS;
+constexpr int kKBlock = 1024;  // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
 constexpr int kGroupPanels = 1;
 
-// Some intrinsics appear in their zero-masking form with every lane on: GCC 12 warns of an uninitialised
-// operand inside the plain ones. The mask compiles to nothing.
+// Some intrinsics are used in their zero-masking form with every lane enabled, as GCC 12 warns of an
+// uninitialized operand inside the plain form. The mask compiles to nothing.
 inline Vec zero() {
   return _mm512_setzero_ps();
 }
 inline Vec set1(float x) {
   return _mm512_set1_ps(x);
 }
+/// A mask of the first n lanes.
 inline __mmask16 first(int64_t n) {
   return static_cast<__mmask16>((1u << n) - 1);
 }
 inline Vec load(const float* p) {
   return _mm512_loadu_ps(p);
 }
+/// The first n lanes; the others are zero, and their memory is not read.
 inline Vec load_n(const float* p, int64_t n) {
   return _mm512_maskz_loadu_ps(first(n), p);
 }
@@ -35,7 +36,7 @@ inline void store(float* p, Vec x) {
 inline void store_n(float* p, Vec x, int64_t n) {
   _mm512_mask_storeu_ps(p, first(n), x);
 }
-inline Vec load_half(const uint16_t* p) {
+inline Vec load_fp16(const uint16_t* p) {
   return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 inline Vec load_bfloat16(const uint16_t* p) {
@@ -61,7 +62,7 @@ inline Vec fma(Vec a, Vec b, Vec c) {
 inline Vec fnma(Vec a, Vec b, Vec c) {
   return _mm512_fnmadd_ps(a, b, c);
 }
-// Where an operand is NaN, min and max return b: constants go first.
+// If an operand is NaN, min and max return b: pass constants as a.
 inline Vec max(Vec a, Vec b) {
   return _mm512_maskz_max_ps(0xffff, a, b);
 }
@@ -74,11 +75,12 @@ inline Vec abs(Vec a) {
 inline Vec round(Vec a) {
   return _mm512_maskz_roundscale_ps(0xffff, a, _MM_FROUND_TO_NEAREST_INT);
 }
-/// p·2ⁿ (n a whole number ≤ 128; 128 may give infinity); 0 where t < limit. A NaN in t keeps p.
+/// p·2ⁿ for whole n ≤ 128 (128 may give infinity), but 0 where t < limit. If t is NaN, the result is p·2ⁿ.
 inline Vec scale2(Vec p, Vec n, Vec t, Vec limit) {
   return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(t, limit, _CMP_NLT_UQ), p, n);
 }
 
+/// The sum of all lanes.
 inline float sum(Vec a) {
   const __m256 half =
       _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, a, 0), _mm512_maskz_extractf32x8_ps(0xff, a, 1));
@@ -87,7 +89,7 @@ inline float sum(Vec a) {
   return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
 }
 
-/// Row i, lane j → row j, lane i.
+/// Exchanges row i, lane j with row j, lane i.
 inline void transpose(Vec (&r)[kLanes]) {
   Vec t[kLanes];
   for (int i = 0; i < 16; i += 4) {  // 4×4 blocks within each 128-bit quarter

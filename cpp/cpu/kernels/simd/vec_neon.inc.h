@@ -1,14 +1,13 @@
-// Four floats in a NEON register (aarch64). Same names as vec_avx512.h, where they are explained.
-#define ND_TILE_VECS 4
+// Vectors of 4 floats in NEON registers (AArch64). The names are documented in vec_avx512.inc.h.
+#define ND_TILE_VECS 4  // 6 × 4 accumulators, 4 vectors of weights, the rest for broadcasts: 32 registers
 
 namespace nd::cpu::ND_ISA {
 namespace {
 
 using Vec = float32x4_t;
 constexpr int kLanes = 4;
-constexpr int kTileVecs =
-    ND_TILE_VECS;             // 6 × 4 accumulators, 4 of weights, the rest for broadcasts: 32 registers
-constexpr int kKBlock = 512;  // as AVX2
+constexpr int kTileVecs = ND_TILE_VECS;
+constexpr int kKBlock = 512;  // as for AVX2
 constexpr int kGroupPanels = 4;
 
 inline Vec zero() {
@@ -33,7 +32,7 @@ inline void store_n(float* p, Vec x, int64_t n) {
   vst1q_f32(lanes, x);
   for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
 }
-inline Vec load_half(const uint16_t* p) {
+inline Vec load_fp16(const uint16_t* p) {
   return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
 inline Vec load_bfloat16(const uint16_t* p) {
