@@ -1,4 +1,5 @@
 """Lets the evaluation use the training recipe's modules."""
+
 import sys
 from pathlib import Path
 

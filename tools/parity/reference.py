@@ -7,6 +7,7 @@ MODEL_DIR is a diffusers folder. --half rounds the weights to fp16 first (the ar
 fp16 file of the same model holds. Tensors are named `<case>/<input or output>`; cases:
   text, unet-64x64-1, unet-64x64-2, unet-48x80-1, unet-48x80-2 (latents' size, batch), encode-512, decode-512
 """
+
 import argparse, os, warnings
 
 warnings.filterwarnings("ignore")
@@ -53,8 +54,13 @@ def main():
     for h, w in ((64, 64), (48, 80)):
         for n in (1, 2):
             latents, timesteps = random(n, 4, h, w), torch.tensor([981.0, 321.0][:n])
-            case(f"unet-{h}x{w}-{n}", unet(latents, timesteps, context[:n]).sample, latents=latents, timesteps=timesteps,
-                 context=context[:n])
+            case(
+                f"unet-{h}x{w}-{n}",
+                unet(latents, timesteps, context[:n]).sample,
+                latents=latents,
+                timesteps=timesteps,
+                context=context[:n],
+            )
     del unet
 
     vae = load(AutoencoderKL, os.path.join(args.dir, "vae"), args.half)

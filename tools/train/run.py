@@ -1,4 +1,5 @@
 """What every training script here shares: time budget, threads, checkpoints that survive a kill, a curve as CSV."""
+
 import argparse
 import csv
 import math
@@ -17,12 +18,22 @@ def arguments(description, **defaults):
     """The options all scripts take; each script adds its own to the parser it gets back."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--work", type=Path, default=WORK, help="folder of data, checkpoints and curves")
-    parser.add_argument("--minutes", type=float, default=defaults.get("minutes", 15), help="stop after this much time")
-    parser.add_argument("--steps", type=int, default=defaults.get("steps", 1000), help="length of the whole schedule")
+    parser.add_argument(
+        "--minutes", type=float, default=defaults.get("minutes", 15), help="stop after this much time"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=defaults.get("steps", 1000), help="length of the whole schedule"
+    )
     parser.add_argument("--batch", type=int, default=defaults.get("batch", 16))
-    parser.add_argument("--rate", type=float, default=defaults.get("rate", 5e-4), help="highest learning rate")
-    parser.add_argument("--threads", type=int, default=0, help="0: two while the other programs idle, else one")
-    parser.add_argument("--no-resume", dest="resume", action="store_false", help="start anew, not from the checkpoint")
+    parser.add_argument(
+        "--rate", type=float, default=defaults.get("rate", 5e-4), help="highest learning rate"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="0: two while the other programs idle, else one"
+    )
+    parser.add_argument(
+        "--no-resume", dest="resume", action="store_false", help="start anew, not from the checkpoint"
+    )
     return parser
 
 
@@ -48,7 +59,10 @@ class Threads:
         if not self.fixed:
             with open("/proc/stat") as stat:
                 fields = stat.readline().split()
-            busy, now = sum(map(int, fields[1:4])) / os.sysconf("SC_CLK_TCK") - time.process_time(), time.time()
+            busy, now = (
+                sum(map(int, fields[1:4])) / os.sysconf("SC_CLK_TCK") - time.process_time(),
+                time.time(),
+            )
             if self.last and now > self.last[1]:
                 wanted = 2 if (busy - self.last[0]) / (now - self.last[1]) < 0.4 else 1
             self.last = busy, now
@@ -78,12 +92,18 @@ class Run:
     def rate(self, step):
         done = min(step / max(self.options.steps, 1), 1)
         done = max(done - self.plateau, 0) / (1 - self.plateau)
-        return self.options.rate * min((step + 1) / self.warmup, 1) * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        return (
+            self.options.rate
+            * min((step + 1) / self.warmup, 1)
+            * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        )
 
     def __iter__(self):
         begin = saved = logged = time.time()
         step = self.start
-        while step < self.options.steps and not self.stopped and time.time() - begin < self.options.minutes * 60:
+        while (
+            step < self.options.steps and not self.stopped and time.time() - begin < self.options.minutes * 60
+        ):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(step)
             yield step
@@ -107,7 +127,12 @@ class Run:
             self.mean[key] = value if key not in self.mean else 0.98 * self.mean[key] + 0.02 * value
 
     def write(self, step, seconds):
-        row = {"step": step, "seconds": round(seconds), "threads": torch.get_num_threads(), "rate": f"{self.rate(step):.3g}"}
+        row = {
+            "step": step,
+            "seconds": round(seconds),
+            "threads": torch.get_num_threads(),
+            "rate": f"{self.rate(step):.3g}",
+        }
         row |= {key: f"{value:.5f}" for key, value in self.mean.items()}
         new = not self.curve.exists()
         with open(self.curve, "a", newline="") as file:
