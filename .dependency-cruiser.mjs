@@ -35,7 +35,17 @@ const mayImport = {
   // What is done with it.
   quantize: ['native', 'native-call', 'weights', 'models'],
   pipeline: [
-    ...['acceleration', 'adapters', 'image', 'models', 'native', 'native-call', 'options', 'prompt', 'fair-lock'],
+    ...[
+      'acceleration',
+      'adapters',
+      'image',
+      'models',
+      'native',
+      'native-call',
+      'options',
+      'prompt',
+      'fair-lock',
+    ],
     ...['random', 'schedulers', 'step-event', 'tiling', 'tokenizer', 'weights'],
   ],
   index: [

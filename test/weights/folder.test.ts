@@ -1,15 +1,7 @@
 import { join } from 'node:path'
 import { openModel } from '../../lib/weights/index.js'
 import { freshPath, rejects, t, writeJson, writeSafetensors, writeSparse } from './helpers.js'
-import {
-  tensorsOf,
-  textShapes,
-  TINY_TEXT,
-  TINY_UNET,
-  TINY_VAE,
-  unetShapes,
-  vaeShapes,
-} from './models.js'
+import { tensorsOf, textShapes, TINY_TEXT, TINY_UNET, TINY_VAE, unetShapes, vaeShapes } from './models.js'
 
 type Json = Record<string, unknown>
 

@@ -1,4 +1,5 @@
 """Makes the modules of tools/train importable."""
+
 import sys
 from pathlib import Path
 

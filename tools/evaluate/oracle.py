@@ -1,7 +1,8 @@
 """Composes the picture that each evaluation prompt asks for. score.py must give these pictures a high score.
 
-    python tools/evaluate/oracle.py PROMPTS.json OUT_FOLDER
+python tools/evaluate/oracle.py PROMPTS.json OUT_FOLDER
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -38,7 +39,9 @@ def main():
     scenes = Scenes(drawings.subjects, np.random.default_rng(9))
     with open(options.prompts) as file:
         for prompt in json.load(file):
-            Image.fromarray(compose(drawings, scene(scenes, prompt))).save(options.out / f"{prompt['id']}.png")
+            Image.fromarray(compose(drawings, scene(scenes, prompt))).save(
+                options.out / f"{prompt['id']}.png"
+            )
 
 
 if __name__ == "__main__":

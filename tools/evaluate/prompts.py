@@ -5,12 +5,13 @@
 OUT.json is a list of {id, kind, prompt, seed, and what the picture should show}. Any program may draw the prompts; it saves
 ID.png for each of them in one folder, and score.py scores the folder. Prompts for tuning come from another seed.
 """
+
 import argparse
 import json
 
 import numpy as np
 
-import common  # noqa: F401: finds tools/train
+import common  # noqa: F401 (adds tools/train to the path)
 from compose import Drawings
 from run import WORK
 from scenes import STYLES, article, held_out_pairs
@@ -31,7 +32,11 @@ def colour(subjects, random, count, tune):
     for i in order[100:][:count] if tune else order[:count]:
         name, subject = pairs[i]
         style = STYLES[int(random.integers(2))]
-        yield {"prompt": f"{style} {name} {subjects[subject]['names'][0]}", "subjects": [subject], "colour": name}
+        yield {
+            "prompt": f"{style} {name} {subjects[subject]['names'][0]}",
+            "subjects": [subject],
+            "colour": name,
+        }
 
 
 def pair(subjects, random, count, tune):
@@ -55,12 +60,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out")
     parser.add_argument("--tune", action="store_true")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the prompts of each kind, for a quick look")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="share of the prompts of each kind, for a quick look"
+    )
     options = parser.parse_args()
     subjects = Drawings(WORK / "data").subjects
     random = np.random.default_rng(777 if options.tune else 4)
     prompts = []
-    for kind, make, count in (("single", single, 200), ("colour", colour, 100), ("pair", pair, 100), ("seeds", seeds, 20)):
+    for kind, make, count in (
+        ("single", single, 200),
+        ("colour", colour, 100),
+        ("pair", pair, 100),
+        ("seeds", seeds, 20),
+    ):
         for i, prompt in enumerate(make(subjects, random, max(int(count * options.scale), 1), options.tune)):
             seed = int(random.integers(2**31))
             prompts.append({"id": f"{kind}-{i:03}", "kind": kind, "seed": seed, **prompt})

@@ -7,6 +7,7 @@ colour  the hue that covers most of the picture is the requested one (reported t
 pair    on both sides, the nearest half of a picture shows the requested subject
 seeds   the pictures of two seeds differ by more than 0.05 of the range (root mean square)
 """
+
 import argparse
 import colorsys
 import hashlib
@@ -29,7 +30,9 @@ DIFFERENT = 0.05
 @torch.no_grad()
 def encode(vae, images):
     """uint8 [n, h, w, 3] → latents [n, 4, h/4, w/4]."""
-    return torch.cat([vae.encode(to_input(images[i : i + 64])).latent_dist.mean for i in range(0, len(images), 64)])
+    return torch.cat(
+        [vae.encode(to_input(images[i : i + 64])).latent_dist.mean for i in range(0, len(images), 64)]
+    )
 
 
 def item(subject, style, x=SIZE / 2, y=SIZE / 2, size=60, flip=False, colour=None):
@@ -51,8 +54,13 @@ class References:
         """Latents of all subjects in all styles and sizes, plain and mirrored; `region` selects the latents to compare."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
-            items = [item(s, style, size=size, flip=flip, **place) for s in range(len(self.drawings.subjects))
-                     for style in range(len(self.drawings.styles)) for flip in (False, True) for size in sizes]
+            items = [
+                item(s, style, size=size, flip=flip, **place)
+                for s in range(len(self.drawings.subjects))
+                for style in range(len(self.drawings.styles))
+                for flip in (False, True)
+                for size in sizes
+            ]
             images = np.stack([compose(self.drawings, {"background": None, "items": [i]}) for i in items])
             np.savez(path, latents=encode(self.vae, images).numpy(), subjects=[i["subject"] for i in items])
         kept = np.load(path)
@@ -70,9 +78,16 @@ class References:
                 for row in range(len(cached)):
                     scene, caption = scenes.next()
                     if caption != captions[row]:
-                        raise ValueError(f"{path} was made by another version of scenes.py: {captions[row]!r} ≠ {caption!r}")
+                        raise ValueError(
+                            f"{path} was made by another version of scenes.py: {captions[row]!r} ≠ {caption!r}"
+                        )
                     first = scene["items"][0]
-                    if len(scene["items"]) == 1 and not scene["background"] and not first["colour"] and 56 <= first["size"] <= 64:
+                    if (
+                        len(scene["items"]) == 1
+                        and not scene["background"]
+                        and not first["colour"]
+                        and 56 <= first["size"] <= 64
+                    ):
                         latents.append(np.asarray(cached[row], np.float32))
                         subjects.append(first["subject"])
         return torch.from_numpy(np.stack(latents)).flatten(1), np.array(subjects)
@@ -123,12 +138,20 @@ def score(prompts, images, vae, drawings, work=WORK):
                 wanted = prompts[i]["colour"]
                 tinted = references.of(wanted, WHOLE, sizes=(60,), colour=wanted)
                 found, hue = nearest(latents[i : i + 1], tinted)[0], dominant_colour(images[i])
-                verdicts[kind].append({"right": hue == wanted, "subject": bool(found == a[0]), "hue": hue, "found": int(found)})
+                verdicts[kind].append(
+                    {"right": hue == wanted, "subject": bool(found == a[0]), "hue": hue, "found": int(found)}
+                )
         elif kind == "pair":
             left = nearest(mine[..., LEFT[1]], references.of("left", LEFT, sizes=(30,), x=16))
             right = nearest(mine[..., RIGHT[1]], references.of("right", RIGHT, sizes=(30,), x=48))
-            verdicts[kind] = [{"right": bool(l == a[0] and r == a[1]), "one": bool(l == a[0]) + bool(r == a[1]), "found": [int(l), int(r)]}
-                              for l, r, a in zip(left, right, asked)]
+            verdicts[kind] = [
+                {
+                    "right": bool(l == a[0] and r == a[1]),
+                    "one": bool(l == a[0]) + bool(r == a[1]),
+                    "found": [int(l), int(r)],
+                }
+                for l, r, a in zip(left, right, asked)
+            ]
         else:
             pictures = images[rows].astype(np.float32) / 255
             apart = np.sqrt(((pictures[0::2] - pictures[1::2]) ** 2).mean((1, 2, 3)))
@@ -137,9 +160,13 @@ def score(prompts, images, vae, drawings, work=WORK):
 
 
 def figures(verdicts):
-    result = {kind: {"count": len(v), "right": sum(x["right"] for x in v) / len(v)} for kind, v in verdicts.items()}
+    result = {
+        kind: {"count": len(v), "right": sum(x["right"] for x in v) / len(v)} for kind, v in verdicts.items()
+    }
     if "colour" in result:
-        result["colour"]["subject too"] = sum(v["right"] and v["subject"] for v in verdicts["colour"]) / len(verdicts["colour"])
+        result["colour"]["subject too"] = sum(v["right"] and v["subject"] for v in verdicts["colour"]) / len(
+            verdicts["colour"]
+        )
     if "pair" in result:
         result["pair"]["sides right"] = sum(v["one"] for v in verdicts["pair"]) / 2 / len(verdicts["pair"])
     return result
@@ -155,7 +182,9 @@ def main():
     Threads(0)
     with open(options.prompts) as file:
         prompts = [p for p in json.load(file) if (options.images / f"{p['id']}.png").exists()]
-    images = np.stack([np.asarray(Image.open(options.images / f"{p['id']}.png").convert("RGB")) for p in prompts])
+    images = np.stack(
+        [np.asarray(Image.open(options.images / f"{p['id']}.png").convert("RGB")) for p in prompts]
+    )
     vae = AutoencoderKL.from_pretrained(f"{options.model}/vae").float().eval()
     drawings = Drawings(WORK / "data")
     verdicts = score(prompts, images, vae, drawings)

@@ -6,6 +6,7 @@ Shard i consists of latents-i.npy (float16 [n, 4, 16, 16], unscaled means), toke
 (uint8 [n], indices into scenes.KINDS) and captions-i.txt. The trainer loads new shards while it runs, so both may run at the
 same time.
 """
+
 import json
 import os
 import time
@@ -66,7 +67,9 @@ def main():
             captions += [caption for _, caption, _ in batch]
             kinds += [list(KINDS).index(kind) for _, _, kind in batch]
         latents = np.concatenate(latents)
-        tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length)
+        tokens = tokenizer(
+            captions, padding="max_length", truncation=True, max_length=tokenizer.model_max_length
+        )
         save_array(tokens_path, np.array(tokens["input_ids"], np.uint16))
         save_array(folder / f"kinds-{number:03}.npy", np.array(kinds, np.uint8))
         (folder / f"captions-{number:03}.txt").write_text("\n".join(captions) + "\n")

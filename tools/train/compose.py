@@ -1,4 +1,5 @@
 """Composes pictures from scenes: drawings, recoloured or not, on a plain background."""
+
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -61,7 +62,9 @@ def recolour(rgba, colour):
     shade = np.clip(light, 0, 1)[..., None] ** gamma
     colour = np.array(colour, np.float32) / 255
     dark, pale = colour * 0.15, colour * 0.25 + 0.75
-    rgb = np.where(shade < 0.5, dark + (colour - dark) * shade * 2, colour + (pale - colour) * (shade * 2 - 1))
+    rgb = np.where(
+        shade < 0.5, dark + (colour - dark) * shade * 2, colour + (pale - colour) * (shade * 2 - 1)
+    )
     return np.concatenate([rgb, rgba[..., 3:]], -1).astype(np.float32)
 
 
@@ -73,7 +76,10 @@ def compose(drawings, scene):
     for item in scene["items"]:
         image = drawings.premultiplied(item["subject"], item["style"], item["colour"])
         size = int(round(item["size"]))
-        patch = np.asarray(image.resize((size, size), Image.Resampling.BOX if size >= 64 else Image.Resampling.HAMMING), np.float32)
+        patch = np.asarray(
+            image.resize((size, size), Image.Resampling.BOX if size >= 64 else Image.Resampling.HAMMING),
+            np.float32,
+        )
         if item["flip"]:
             patch = patch[:, ::-1]
         left, top = int(round(item["x"] - size / 2)), int(round(item["y"] - size / 2))

@@ -1,7 +1,8 @@
 """Writes the trained models as diffusers folders in fp16, with licences and a list of what the model knows.
 
-    python tools/train/export.py [--out ~/nd-train/export]      # OUT/emoji-64 and OUT/emoji-64-vq, as in models/
+python tools/train/export.py [--out ~/nd-train/export]      # OUT/emoji-64 and OUT/emoji-64-vq, as in models/
 """
+
 import json
 import shutil
 from pathlib import Path
@@ -19,10 +20,16 @@ from vq import VQ_CONFIG
 
 HERE = Path(__file__).parent
 INDEX = {
-    "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1", "requires_safety_checker": False,
-    "feature_extractor": [None, None], "image_encoder": [None, None], "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+    "_class_name": "StableDiffusionPipeline",
+    "_diffusers_version": "0.42.1",
+    "requires_safety_checker": False,
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
 
@@ -37,7 +44,11 @@ same drawings as the model in `../emoji-64`, whose `README.md` describes data, t
 def finite_half(model, name):
     """The model with fp16 weights; an error if a weight does not fit into the range of fp16."""
     model = model.half().eval()
-    bad = [key for key, value in model.state_dict().items() if value.dtype.is_floating_point and not value.isfinite().all()]
+    bad = [
+        key
+        for key, value in model.state_dict().items()
+        if value.dtype.is_floating_point and not value.isfinite().all()
+    ]
     if bad:
         raise OverflowError(f"{name}: not finite in fp16: {bad[:3]}")
     return model
@@ -46,8 +57,11 @@ def finite_half(model, name):
 def knowledge(drawings):
     """What a prompt may ask for. `words` are all words of the training captions; any other word is unknown."""
     return {
-        "styles": list(STYLES), "colours": list(SUBJECT_COLOURS), "backgrounds": list(BACKGROUND_COLOURS),
-        "counts": list(COUNTS.values()), "sizes": ["small", "big"],
+        "styles": list(STYLES),
+        "colours": list(SUBJECT_COLOURS),
+        "backgrounds": list(BACKGROUND_COLOURS),
+        "counts": list(COUNTS.values()),
+        "sizes": ["small", "big"],
         "guidanceScale": GUIDANCE,
         "relations": ["and", "left of", "right of", "next to", "above", "below"],
         "subjects": [{"names": s["names"], "keywords": s["keywords"]} for s in drawings.subjects],

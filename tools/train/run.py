@@ -1,4 +1,5 @@
 """What the training scripts share: time budget, threads, checkpoints that survive a kill, and a curve as CSV."""
+
 import argparse
 import csv
 import math
@@ -17,12 +18,25 @@ def arguments(description, **defaults):
     """A parser with the options that all scripts take; each script adds its own."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--work", type=Path, default=WORK, help="folder for data, checkpoints and curves")
-    parser.add_argument("--minutes", type=float, default=defaults.get("minutes", 15), help="stop after this many minutes")
-    parser.add_argument("--steps", type=int, default=defaults.get("steps", 1000), help="length of the whole schedule")
+    parser.add_argument(
+        "--minutes", type=float, default=defaults.get("minutes", 15), help="stop after this many minutes"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=defaults.get("steps", 1000), help="length of the whole schedule"
+    )
     parser.add_argument("--batch", type=int, default=defaults.get("batch", 16))
-    parser.add_argument("--rate", type=float, default=defaults.get("rate", 5e-4), help="highest learning rate")
-    parser.add_argument("--threads", type=int, default=0, help="0: two while other programs are idle, otherwise one")
-    parser.add_argument("--no-resume", dest="resume", action="store_false", help="start from scratch instead of from the checkpoint")
+    parser.add_argument(
+        "--rate", type=float, default=defaults.get("rate", 5e-4), help="highest learning rate"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="0: two while other programs are idle, otherwise one"
+    )
+    parser.add_argument(
+        "--no-resume",
+        dest="resume",
+        action="store_false",
+        help="start from scratch instead of from the checkpoint",
+    )
     return parser
 
 
@@ -48,7 +62,10 @@ class Threads:
         if not self.fixed:
             with open("/proc/stat") as stat:
                 fields = stat.readline().split()
-            busy, now = sum(map(int, fields[1:4])) / os.sysconf("SC_CLK_TCK") - time.process_time(), time.time()
+            busy, now = (
+                sum(map(int, fields[1:4])) / os.sysconf("SC_CLK_TCK") - time.process_time(),
+                time.time(),
+            )
             if self.last and now > self.last[1]:
                 wanted = 2 if (busy - self.last[0]) / (now - self.last[1]) < 0.4 else 1
             self.last = busy, now
@@ -78,12 +95,18 @@ class Run:
     def rate(self, step):
         done = min(step / max(self.options.steps, 1), 1)
         done = max(done - self.plateau, 0) / (1 - self.plateau)
-        return self.options.rate * min((step + 1) / self.warmup, 1) * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        return (
+            self.options.rate
+            * min((step + 1) / self.warmup, 1)
+            * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        )
 
     def __iter__(self):
         begin = saved = logged = time.time()
         step = self.start
-        while step < self.options.steps and not self.stopped and time.time() - begin < self.options.minutes * 60:
+        while (
+            step < self.options.steps and not self.stopped and time.time() - begin < self.options.minutes * 60
+        ):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(step)
             yield step
@@ -107,7 +130,12 @@ class Run:
             self.mean[key] = value if key not in self.mean else 0.98 * self.mean[key] + 0.02 * value
 
     def write(self, step, seconds):
-        row = {"step": step, "seconds": round(seconds), "threads": torch.get_num_threads(), "rate": f"{self.rate(step):.3g}"}
+        row = {
+            "step": step,
+            "seconds": round(seconds),
+            "threads": torch.get_num_threads(),
+            "rate": f"{self.rate(step):.3g}",
+        }
         row |= {key: f"{value:.5f}" for key, value in self.mean.items()}
         new = not self.curve.exists()
         with open(self.curve, "a", newline="") as file:

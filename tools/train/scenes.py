@@ -1,4 +1,5 @@
 """Random scenes with captions, for training; some combinations are held out for the evaluation."""
+
 import hashlib
 
 from compose import SIZE, SUBJECT_COLOURS, BACKGROUND_COLOURS
@@ -24,11 +25,24 @@ def held_out_pairs(subjects):
 def plural(noun):
     words = noun.split(" ")
     last = words[-1]
-    irregular = {"fish": "fish", "sheep": "sheep", "mouse": "mice", "tooth": "teeth", "die": "dice", "knife": "knives",
-                 "wolf": "wolves", "scarf": "scarves", "leaf": "leaves", "candy": "candies", "cherry": "cherries"}
+    irregular = {
+        "fish": "fish",
+        "sheep": "sheep",
+        "mouse": "mice",
+        "tooth": "teeth",
+        "die": "dice",
+        "knife": "knives",
+        "wolf": "wolves",
+        "scarf": "scarves",
+        "leaf": "leaves",
+        "candy": "candies",
+        "cherry": "cherries",
+    }
     if last in irregular:
         last = irregular[last]
-    elif last.endswith(("ies", "ves")) or (last.endswith("s") and not last.endswith("ss") and last not in ("bus", "octopus", "cactus")):
+    elif last.endswith(("ies", "ves")) or (
+        last.endswith("s") and not last.endswith("ss") and last not in ("bus", "octopus", "cactus")
+    ):
         pass  # already plural: glasses, jeans, fries
     elif last.endswith(("s", "x", "ch", "sh", "z")):
         last += "es"
@@ -94,7 +108,11 @@ class Scenes:
 
     def _count(self, style, named):
         number = int(self.random.choice([2, 3, 4], p=[0.45, 0.35, 0.2]))
-        places = {2: [(16, 32), (48, 32)], 3: [(32, 17), (16, 47), (48, 47)], 4: [(16, 16), (48, 16), (16, 48), (48, 48)]}[number]
+        places = {
+            2: [(16, 32), (48, 32)],
+            3: [(32, 17), (16, 47), (48, 47)],
+            4: [(16, 16), (48, 16), (16, 48), (48, 48)],
+        }[number]
         first = self._item(style, colour=self.chance(0.2))
         items = [dict(first, **self._place(x, y)) for x, y in places]
         words = [COUNTS[number], named, first["colour"], plural(self.subjects[first["subject"]]["names"][0])]
@@ -113,7 +131,13 @@ class Scenes:
         if upright:
             phrase = f"{a} above {b}" if self.chance(0.5) else f"{b} below {a}"
         else:
-            forms = [f"{a} and {b}", f"{a} and {b}", f"{a} left of {b}", f"{b} right of {a}", f"{a} next to {b}"]
+            forms = [
+                f"{a} and {b}",
+                f"{a} and {b}",
+                f"{a} left of {b}",
+                f"{b} right of {a}",
+                f"{a} next to {b}",
+            ]
             phrase = forms[int(self.random.integers(len(forms)))]
         return self._scene([one, two]), phrase
 

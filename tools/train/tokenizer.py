@@ -1,7 +1,8 @@
 """Trains a tokenizer like CLIP's: byte-level BPE on the captions, so that every word the model knows is one token.
 
-    python tools/train/tokenizer.py        # → WORK/tokenizer
+python tools/train/tokenizer.py        # → WORK/tokenizer
 """
+
 import json
 import re
 
@@ -37,14 +38,24 @@ def byte_level_bpe(lines):
     """Returns the vocabulary {token: id} and the merges [(left, right)]."""
     tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(PATTERN), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        [
+            pre_tokenizers.Split(Regex(PATTERN), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     # The order is CLIP's: the 256 bytes, the 256 bytes as ends of words, the merges, and the two special tokens.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=4000, min_frequency=2, initial_alphabet=alphabet, end_of_word_suffix="</w>",
-                                  show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=4000,
+        min_frequency=2,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(lines, trainer)
     trained = json.loads(tokenizer.to_str())["model"]
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in trained["merges"]]
@@ -74,7 +85,9 @@ def main():
     known = words(lines)
     split = [w for w in known if len(tokenizer(w)["input_ids"]) != 3]
     longest = max(len(tokenizer(line)["input_ids"]) for line in lines)
-    print(f"{len(vocabulary)} tokens, {len(known)} words, {len(split)} of them in pieces {split[:9]}, longest caption {longest} tokens")
+    print(
+        f"{len(vocabulary)} tokens, {len(known)} words, {len(split)} of them in pieces {split[:9]}, longest caption {longest} tokens"
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 Training starts from the encoder and decoder of the KL autoencoder, and from a codebook of its latents. Codes that are no longer
 used restart at outputs of the encoder (Dhariwal et al. 2020, Jukebox).
 """
+
 import numpy as np
 import torch
 from diffusers import VQModel
@@ -16,7 +17,9 @@ from run import Average, Run, arguments, bf16, device, load_checkpoint, psnr, sa
 from scenes import Scenes
 
 VQ_CONFIG = {k: CONFIG[k] for k in CONFIG if k not in ("sample_size",)} | dict(
-    sample_size=64, num_vq_embeddings=1024, vq_embed_dim=4,
+    sample_size=64,
+    num_vq_embeddings=1024,
+    vq_embed_dim=4,
 )
 COMMITMENT = 0.25  # β of the paper
 RESTART_EVERY = 50  # steps; a code that was not used for this long is dead
@@ -35,7 +38,9 @@ def start_from_autoencoder(model, vae, images):
         conv.weight.copy_(torch.eye(4)[:, :, None, None])
         conv.bias.zero_()
     model.post_quant_conv.load_state_dict(vae.post_quant_conv.state_dict())
-    model.quantize.embedding.weight.copy_(k_means(flat(model.encode(images).latents), model.config.num_vq_embeddings))
+    model.quantize.embedding.weight.copy_(
+        k_means(flat(model.encode(images).latents), model.config.num_vq_embeddings)
+    )
 
 
 def flat(latents):
@@ -60,7 +65,9 @@ def quantize(model, latents):
     points, codes = flat(latents), model.quantize.embedding.weight
     with torch.no_grad():
         indices = torch.cat([torch.cdist(part, codes).argmin(1) for part in points.split(8192)])
-    quantized = codes[indices].view(latents.shape[0], latents.shape[2], latents.shape[3], -1).permute(0, 3, 1, 2)
+    quantized = (
+        codes[indices].view(latents.shape[0], latents.shape[2], latents.shape[3], -1).permute(0, 3, 1, 2)
+    )
     codebook = (quantized - latents.detach()).square().mean()
     commitment = (quantized.detach() - latents).square().mean()
     return latents + (quantized - latents).detach(), indices, codebook + COMMITMENT * commitment
@@ -102,7 +109,11 @@ def main():
     model = VQModel(**VQ_CONFIG).to(target)
     state = load_checkpoint(path, options.resume)
     if not state:
-        start_from_autoencoder(model, averaged_autoencoder(options.work).to(target), pictures(drawings, 10**6 + 1, 256).to(target))
+        start_from_autoencoder(
+            model,
+            averaged_autoencoder(options.work).to(target),
+            pictures(drawings, 10**6 + 1, 256).to(target),
+        )
     optimizer = torch.optim.AdamW(model.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=0.0)
     average, start = Average(model, 0.99), 0
     if state:
@@ -117,14 +128,27 @@ def main():
         live = {k: v.clone() for k, v in model.state_dict().items()}
         model.load_state_dict(average.weights)
         quality, use = validate(model, held)
-        print(f"step {step}: validation PSNR {quality:.2f} dB, {use:.0%} of the codes in use (averaged weights)", flush=True)
+        print(
+            f"step {step}: validation PSNR {quality:.2f} dB, {use:.0%} of the codes in use (averaged weights)",
+            flush=True,
+        )
         model.load_state_dict(live)
-        save_checkpoint(path, {"model": live, "average": average.weights, "count": average.count,
-                               "optimizer": optimizer.state_dict(), "step": step})
+        save_checkpoint(
+            path,
+            {
+                "model": live,
+                "average": average.weights,
+                "count": average.count,
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+            },
+        )
 
     run = Run("vq", options, optimizer, save, start, warmup=50)
     for step in run:
-        images = to_input(np.stack([compose(drawings, scenes.next()[0]) for _ in range(options.batch)])).to(target)
+        images = to_input(np.stack([compose(drawings, scenes.next()[0]) for _ in range(options.batch)])).to(
+            target
+        )
         with bf16():
             latents = model.encode(images).latents.float()
         quantized, indices, vq = quantize(model, latents)
