@@ -7,7 +7,6 @@
 #include "convert.h"
 #include "core/cpu_count.h"
 #include "core/thread_pool.h"
-#include "cpu_features.h"
 #include "deep_features.h"
 #include "failure.h"
 #include "cpu/cpu_info.h"
@@ -29,7 +28,7 @@ Napi::Value cpu(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const nd::cpu::CpuInfo cpu = nd::cpu::cpu_info();
     Napi::Object result = Napi::Object::New(info.Env());
-    result.Set("features", to_array(info.Env(), cpu_features()));
+    result.Set("features", to_array(info.Env(), cpu.features));
     result.Set("kernels", to_array(info.Env(), cpu.kernels));
     result.Set("kernel", cpu.kernel);
     result.Set("threads", nd::ThreadPool::shared().threads());

@@ -1,5 +1,5 @@
 // CPU features against what the compiler's builtin and the operating system say, and on made-up CPUs.
-#include "cpu/features.h"
+#include "cpu/kernels/features.h"
 
 #include <algorithm>
 #include <fstream>

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "harness.h"
-#include "cpu/features.h"
+#include "cpu/kernels/features.h"
 #include "cpu/kernels/reduced_gemm.h"
 #include "gemm_int8_evex.h"
 #include "tables.h"

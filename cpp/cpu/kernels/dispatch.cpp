@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "cpu/features.h"
+#include "cpu/kernels/features.h"
 #include "cpu/kernels/tables.h"
 
 namespace nd::cpu {

@@ -1,4 +1,4 @@
-#include "cpu/features.h"
+#include "cpu/kernels/features.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
