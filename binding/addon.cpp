@@ -5,11 +5,11 @@
 #include "cancel_token.h"
 #include "configs.h"
 #include "convert.h"
+#include "core/cpu_count.h"
 #include "core/thread_pool.h"
-#include "cpu_features.h"
 #include "deep_features.h"
 #include "failure.h"
-#include "cpu/kernels/kernels.h"
+#include "cpu/cpu_info.h"
 #include "limits.h"
 #include "models.h"
 #include "nn/profile.h"
@@ -26,14 +26,11 @@ Napi::Array to_array(Napi::Env env, const Strings& strings) {
 
 Napi::Value cpu(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    int count = 0;
-    const nd::cpu::Kernels* const* tables = nd::cpu::available_kernels(&count);
-    std::vector<const char*> names;
-    for (int i = 0; i < count; ++i) names.push_back(tables[i]->name);
+    const nd::cpu::CpuInfo cpu = nd::cpu::cpu_info();
     Napi::Object result = Napi::Object::New(info.Env());
-    result.Set("features", to_array(info.Env(), cpu_features()));
-    result.Set("kernels", to_array(info.Env(), names));
-    result.Set("kernel", nd::cpu::best_kernels().name);
+    result.Set("features", to_array(info.Env(), cpu.features));
+    result.Set("kernels", to_array(info.Env(), cpu.kernels));
+    result.Set("kernel", cpu.kernel);
     result.Set("threads", nd::ThreadPool::shared().threads());
     result.Set("physicalCores", nd::physical_cores());
     return result;
@@ -74,16 +71,14 @@ Napi::Value profile(const Napi::CallbackInfo& info) {
   });
 }
 
-// Node waits for running work when an environment ends. process.exit() should not wait a minute for a call
-// whose result nobody will use. Cleanup hooks are too late, because they run after that wait.
-void cancel_on_exit(Napi::Env env, std::shared_ptr<RunningCalls> running) {
+// process.exit() ends the process without ending the main thread's environment, and so does not wait for its
+// calls. They are cancelled all the same, so that they do not compete with what the process still does.
+void cancel_on_exit(Napi::Env env, const std::shared_ptr<Calls>& calls) {
   const Napi::Value process = env.Global().Get("process");
   if (!process.IsObject()) return;
   const Napi::Value once = process.As<Napi::Object>().Get("once");
   if (!once.IsFunction()) return;
-  const auto listener = Napi::Function::New(env, [running](const Napi::CallbackInfo&) {
-    for (const auto& token : *running) token->cancel();
-  });
+  const auto listener = Napi::Function::New(env, [calls](const Napi::CallbackInfo&) { calls->cancel_all(); });
   once.As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), listener});
 }
 
@@ -101,7 +96,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(env.Global().Get("Float32Array").As<Napi::Function>(), addon->float32_array);
   define(env.Global().Get("Int32Array").As<Napi::Function>(), addon->int32_array);
   define(env.Global().Get("Uint8Array").As<Napi::Function>(), addon->uint8_array);
-  cancel_on_exit(env, addon->running);
+  addon->calls = Calls::create(env);
+  cancel_on_exit(env, addon->calls);
 
   exports.Set("CancelToken", define(CancelTokenWrap::define(env), addon->cancel_token));
   exports.Set("DeepFeatures", define(DeepFeaturesWrap::define(env), addon->deep_features));

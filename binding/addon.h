@@ -2,22 +2,18 @@
 // environments share nothing but the engine's thread pool.
 #pragma once
 #include <memory>
-#include <unordered_set>
 
-#include "core/cancel.h"
+#include "calls.h"
 #include "napi_all.h"
 
 namespace nd_binding {
-
-/// The cancellation flags of calls that have not settled. Used only on the environment's own thread.
-using RunningCalls = std::unordered_set<std::shared_ptr<nd::CancelToken>>;
 
 struct Addon {
   Napi::FunctionReference cancel_token, deep_features, text_encoder, unet, vae, tiny_vae;
   /// JavaScript's own constructors, which scripts cannot replace any more. They throw if memory is short,
   /// where N-API's functions abort the process.
   Napi::FunctionReference float32_array, int32_array, uint8_array;
-  std::shared_ptr<RunningCalls> running = std::make_shared<RunningCalls>();
+  std::shared_ptr<Calls> calls;
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 };

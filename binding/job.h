@@ -1,4 +1,4 @@
-// All asynchronous calls: they run on a thread of libuv's pool and settle a promise.
+// All asynchronous calls: they run on one of the engine's threads and settle a promise.
 #pragma once
 #include <functional>
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace nd_binding {
 
-/// Runs `execute` on a worker thread and then `result` on the JavaScript thread, and returns a promise of its
+/// Runs `execute` on another thread and then `result` on the JavaScript thread, and returns a promise of its
 /// result. `execute` must not use JavaScript; its exceptions reject the promise. Both functions are destroyed
 /// on the JavaScript thread, so they may own references.
 Napi::Promise run_async(Napi::Env env, std::shared_ptr<nd::CancelToken> cancel,

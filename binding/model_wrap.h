@@ -11,6 +11,7 @@
 #include "arguments.h"
 #include "cancel_token.h"
 #include "core/error.h"
+#include "core/executor.h"
 #include "core/memory.h"
 #include "cpu/backend.h"
 #include "failure.h"
@@ -90,7 +91,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
 
   void Finalize(Napi::BasicEnv env) override {
     account(env, -1);
-    shared_.reset();
+    release();
   }
 
   /// Loads the model of `config` and `source` and promises an object of Self.
@@ -163,11 +164,20 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
   }
   Napi::Value dispose(const Napi::CallbackInfo& info) {
     account(info.Env(), -1);
-    shared_.reset();
+    release();
     return info.Env().Undefined();
   }
 
  private:
+  /// Frees the model on another thread, because returning gigabytes to the system takes a while.
+  void release() {
+    if (!shared_) return;
+    try {
+      nd::Executor::shared().submit([model = std::exchange(shared_, nullptr)]() mutable { model.reset(); });
+    } catch (...) {
+      // There is no thread or no memory for that, so the model has been freed here.
+    }
+  }
   /// Tells the garbage collector the size of the model behind this small object.
   void account(Napi::BasicEnv env, int64_t sign) {
     if (shared_)

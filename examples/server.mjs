@@ -9,22 +9,25 @@ import { DiffusionPipeline } from 'node-diffusion'
 const pipe = await DiffusionPipeline.load(process.argv[2])
 const maxWaiting = 20
 
-const server = createServer(async (request, response) => {
+async function answer(request, response) {
+  const prompt = new URL(`http://localhost${request.url}`).searchParams.get('prompt')
+  if (!prompt) return response.writeHead(400).end('prompt is missing\n')
+  if (pipe.waiting >= maxWaiting) return response.writeHead(503, { 'retry-after': '30' }).end()
   const disconnected = new AbortController()
   response.on('close', () => disconnected.abort())
-  try {
-    const prompt = new URL(`http://localhost${request.url}`).searchParams.get('prompt')
-    if (!prompt) return response.writeHead(400).end('prompt is missing\n')
-    if (pipe.waiting >= maxWaiting) return response.writeHead(503, { 'retry-after': '30' }).end()
-    const { images } = await pipe.generate({ prompt, signal: disconnected.signal })
-    response.writeHead(200, { 'content-type': 'image/png' }).end(await images[0].toBuffer('png'))
-  } catch (error) {
-    if (!disconnected.signal.aborted) response.writeHead(500).end(`${error.message}\n`)
-  }
+  const { images } = await pipe.generate({ prompt, signal: disconnected.signal })
+  const png = await images[0].toBuffer('png')
+  response.writeHead(200, { 'content-type': 'image/png' }).end(png)
+}
+
+const server = createServer((request, response) => {
+  answer(request, response).catch((error) => {
+    if (!response.destroyed) response.writeHead(500).end(`${error.message}\n`)
+  })
 })
 server.listen(3000, () => console.log('http://localhost:3000/?prompt=noto+pizza'))
 
-process.once('SIGTERM', async () => {
+process.once('SIGTERM', () => {
   server.close()
-  await pipe.dispose()
+  void pipe.dispose()
 })

@@ -1,17 +1,29 @@
-/** @internal All codes of DiffusionError. */
-export const errorCodes = [
-  'MODEL_NOT_FOUND',
-  'MODEL_FORMAT',
-  'MODEL_SHAPE',
-  'UNSUPPORTED_MODEL',
-  'OUT_OF_MEMORY',
-  'DISPOSED',
-  'IO',
-  'NATIVE_UNAVAILABLE',
-] as const
-
 /** What went wrong. The codes are stable across versions. */
-export type DiffusionErrorCode = (typeof errorCodes)[number]
+export type DiffusionErrorCode =
+  | 'MODEL_NOT_FOUND'
+  | 'MODEL_FORMAT'
+  | 'MODEL_SHAPE'
+  | 'UNSUPPORTED_MODEL'
+  | 'OUT_OF_MEMORY'
+  | 'DISPOSED'
+  | 'IO'
+  | 'NATIVE_UNAVAILABLE'
+
+/** The codes as values. The type makes sure that none is missing. */
+const codes: Record<DiffusionErrorCode, true> = {
+  MODEL_NOT_FOUND: true,
+  MODEL_FORMAT: true,
+  MODEL_SHAPE: true,
+  UNSUPPORTED_MODEL: true,
+  OUT_OF_MEMORY: true,
+  DISPOSED: true,
+  IO: true,
+  NATIVE_UNAVAILABLE: true,
+}
+
+export function isErrorCode(code: unknown): code is DiffusionErrorCode {
+  return typeof code === 'string' && Object.hasOwn(codes, code)
+}
 
 /**
  * Any failure other than a wrong type (`TypeError`), a value out of bounds (`RangeError`) and an abort (the signal's

@@ -5,7 +5,7 @@ import { abortReason, onAbort } from './abort.js'
  * resolves to the function that releases it.
  */
 export class FairLock {
-  #waiting: { enter: () => void; reject: (reason: unknown) => void }[] = []
+  readonly #waiting: { enter: () => void; reject: (reason: unknown) => void }[] = []
   #held = false
   #closed?: { reason: unknown }
   #onIdle?: () => void

@@ -14,16 +14,17 @@
  */
 export { DiffusionPipeline, bundledModelPath, type ModelInfo } from './pipeline/diffusion-pipeline.js'
 export type { GenerateResult, Timings } from './pipeline/result.js'
-export type { StepEvent } from './pipeline/step.js'
+export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
-export type { AccelerationOptions } from './acceleration.js'
+export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
 export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
-export type { TilingOption } from './pipeline/tiling.js'
+export type { TilingOption } from './tiling.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { TextEncoder } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
+export type { Conditioning } from './pipeline/conditioning.js'
 export {
   VqModel,
   vqLosses,
@@ -40,7 +41,13 @@ export {
   createScheduler,
   defaultSchedulerName,
   schedulerNames,
+  type BuiltInScheduler,
   type SchedulerName,
+  type SchedulerOptions,
+  type SigmaMethod,
+  type SigmaSpacing,
+  type Spacing,
+  type TimestepMethod,
 } from './schedulers/index.js'
 export { randomFor, rngNames, type RngName } from './random/index.js'
 export { Tokenizer } from './tokenizer/tokenizer.js'
@@ -51,8 +58,16 @@ export {
   type FileOptions,
   type ImageFormat,
   type ImageMetadata,
+  type ImageSize,
+  type ImageSource,
 } from './image/index.js'
 export { openModel, type ModelDescription, type ScheduleDescription } from './weights/index.js'
+export type {
+  ComponentDescription,
+  TextEncoderDescription,
+  TokenizerDescription,
+} from './weights/model-description.js'
+export type { ComponentSummary, TypeSummary } from './weights/summary.js'
 
 export {
   quantizeModel,
@@ -68,7 +83,15 @@ export type { PredictionType, Random, Scheduler, Tensor } from './types.js'
 
 import { native, type CpuInfo } from './native.js'
 
-export type { CpuInfo, Precision, TextEncoderConfig, TinyVaeConfig, UnetConfig, VaeConfig } from './native.js'
+export type {
+  CpuInfo,
+  Precision,
+  TensorType,
+  TextEncoderConfig,
+  TinyVaeConfig,
+  UnetConfig,
+  VaeConfig,
+} from './native.js'
 
 /** The CPU as the engine sees it: instruction sets, available kernels, threads. */
 export function cpuInfo(): CpuInfo {

@@ -1,22 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { DiffusionError } from './errors.js'
-
-/**
- * The package's folder: the nearest one above this file that has its package.json. Works from dist/ and build/ts/lib/.
- */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url))
-  for (;;) {
-    const file = join(folder, 'package.json')
-    if (existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).name === 'node-diffusion') return folder
-    const parent = dirname(folder)
-    if (parent === folder) throw new Error(`no package.json of node-diffusion above ${import.meta.url}`)
-    folder = parent
-  }
-}
+import { packageRoot } from './package-root.js'
 
 const compilerHint: Partial<Record<NodeJS.Platform, string>> = {
   darwin: 'xcode-select --install && brew install cmake',

@@ -19,10 +19,10 @@ import {
   copyTensor,
   expectation,
 } from './check.js'
-import { Image } from './image/index.js'
+import { Image, type ImageSource } from './image/index.js'
 import { native, type Precision } from './native.js'
-import { checkTiling, type TilingOption } from './pipeline/tiling.js'
-import type { StepEvent } from './pipeline/step.js'
+import type { StepEvent } from './step-event.js'
+import { checkTiling, type TilingOption } from './tiling.js'
 import { rngNames, type RngName } from './random/index.js'
 import { schedulerNames, type SchedulerName, type SchedulerOptions } from './schedulers/index.js'
 import type { Scheduler, Tensor } from './types.js'
@@ -59,7 +59,7 @@ export function checkPrecision(value: unknown): Precision | undefined {
 }
 
 /** An input image: a path, the bytes of an encoded image, an Image, or a tensor [n, 3, h, w] in −1…1. */
-export type ImageInput = string | Uint8Array | Image | Tensor
+export type ImageInput = ImageSource | Tensor
 
 /** Options of generate(). Only `prompt` or `promptEmbeds` is required. */
 export interface GenerateOptions extends AccelerationOptions {
@@ -390,13 +390,13 @@ function copyImage(value: unknown, path: string): ImageInput {
 }
 
 function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler {
-  if (typeof value === 'string') return checkOneOf(value, path, schedulerNames as readonly SchedulerName[])
+  if (typeof value === 'string') return checkOneOf(value, path, schedulerNames)
   if (typeof value !== 'object' || value === null) {
     throw new TypeError(expectation(`one of ${schedulerNames.join(', ')}, or a Scheduler`, path, value))
   }
   const scheduler = value as Scheduler
   for (const method of ['scaleModelInput', 'step', 'addNoise'] as const) {
-    checkFunction(scheduler[method], `${path}.${method}`)
+    checkFunction((value as Record<string, unknown>)[method], `${path}.${method}`)
   }
   checkNumber(scheduler.initNoiseSigma, `${path}.initNoiseSigma`, 0, Number.MAX_VALUE)
   if (scheduler.order !== undefined) checkInteger(scheduler.order, `${path}.order`, 1, 1000)

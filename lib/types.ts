@@ -12,6 +12,35 @@ export interface Random {
 
 export type PredictionType = 'epsilon' | 'v_prediction' | 'sample'
 
+/** The training schedule and the authors' sampling method: the fields of diffusers' scheduler_config.json. */
+export interface ScheduleDescription {
+  /** The class name in diffusers, if the model's files have it: 'PNDMScheduler', … */
+  className?: string
+  trainTimesteps: number
+  betaStart: number
+  betaEnd: number
+  betaSchedule: 'linear' | 'scaled_linear' | 'squaredcos_cap_v2'
+  trainedBetas?: number[]
+  predictionType: PredictionType
+  timestepSpacing?: 'leading' | 'linspace' | 'trailing'
+  stepsOffset: number
+  setAlphaToOne: boolean
+  rescaleBetasZeroSnr: boolean
+  clipSample: boolean
+}
+
+/** A tokenizer. Without texts it uses the built-in CLIP vocabulary. */
+export interface TokenizerDescription {
+  /** The texts of vocab.json and merges.txt, or of tokenizer.json. */
+  vocab?: string
+  merges?: string
+  tokenizerJson?: string
+  /** Length of one chunk, including the begin and end tokens (77). */
+  maxLength: number
+  /** Token that pads chunks: '<|endoftext|>' (SD 1), '!' (SD 2). */
+  padToken: string
+}
+
 /**
  * A sampling method, as the denoising loop uses it. The built-in ones are in `schedulers/`, one file each; any object
  * with these members can be passed as `scheduler`. A scheduler is made for one number of steps and may keep state

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /**
- * Builds the addon with cmake-js: build/Release/node_diffusion.node, its objects in build/cmake. `--tests` adds
- * engine-tests.
+ * Builds the addon with cmake-js: build/Release/node_diffusion.node, its objects in build/cmake.
  *
  * Nothing is downloaded: `binary.napi_versions` in package.json tells cmake-js that this is a Node-API addon, and it then
  * takes the headers of the registry's node-api-headers, which fit every Node version. `configure` and `build` rather
@@ -15,6 +14,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 export const objects = join(root, 'build', 'cmake')
+/** Compilers at once. */
+export const jobs = process.env.JOBS ?? String(availableParallelism())
 const require = createRequire(join(root, 'package.json'))
 
 /** Something the user has to install or to look into; the message says what. */
@@ -54,18 +55,16 @@ function cmakeJs(command, ...args) {
   if (status !== 0) throw new BuildError(`\`cmake-js ${command}\` failed (status ${status}).`)
 }
 
-/** Configures and builds; a second call compiles only what has changed. */
-export function buildAddon({ tests = false } = {}) {
+/** Configures and builds targets of CMakeLists.txt; a second call compiles only what has changed. */
+export function buildAddon(targets = ['node_diffusion']) {
   try {
     requireCMake()
     cmakeJs(
       'configure',
       `--CDCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(root, 'build', 'Release')}`,
-      ...(tests ? ['--CDND_TESTS=ON'] : []),
+      ...(targets.includes('engine-tests') ? ['--CDND_TESTS=ON'] : []),
     )
-    const jobs = process.env.JOBS ?? String(Math.max(1, availableParallelism()))
-    for (const target of tests ? ['node_diffusion', 'engine-tests'] : ['node_diffusion'])
-      cmakeJs('build', '--target', target, '--parallel', jobs)
+    for (const target of targets) cmakeJs('build', '--target', target, '--parallel', jobs)
   } catch (error) {
     if (!(error instanceof BuildError)) throw error
     throw new BuildError(`node-diffusion could not build its native addon: ${error.message}
@@ -80,7 +79,7 @@ ${installHint ?? '  see your system’s documentation'}
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   try {
-    buildAddon({ tests: process.argv.includes('--tests') })
+    buildAddon()
   } catch (error) {
     console.error(error instanceof BuildError ? error.message : error)
     process.exit(1)

@@ -1,4 +1,4 @@
-/** One forward of each component, and where the UNet's time goes. */
+/** One forward pass of each component, and the time of a UNet pass by kind of layer. */
 import { native } from '../../dist/native.js'
 import { unetOperations } from '../operations.mjs'
 import { best, component, noise } from './support.mjs'
@@ -40,7 +40,7 @@ export async function unet(options) {
   }
 }
 
-/** The quickest of the forwards, by kind of layer. */
+/** The fastest of the forward passes, by kind of layer. */
 export async function layers(options) {
   const { predict } = await openUnet(options)
   await predict()

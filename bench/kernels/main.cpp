@@ -9,13 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "cpu/layers/product.h"
 #include "peak.h"
 #include "timing.h"
 
+namespace nd::cpu::bench {
 namespace {
-
-using namespace nd;
-using namespace nd::bench;
 
 void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   const std::string name = std::string("gemm ") + c.layer + " " + std::to_string(c.m) + "x" +
@@ -30,27 +29,21 @@ void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   std::vector<KRun> runs;
   for (int64_t r = 0; r < c.runs; ++r) runs.push_back({r * width * pixel, length});
   GemmArgs args;
-  args.a = a.get();
-  args.lda = pixel;
-  args.runs = runs.data();
-  args.run_count = c.runs;
-  args.b = b.get();
   args.m = c.m;
   args.n = c.n;
   args.k = c.k;
-  args.c = out.get();
-  args.ldc = columns;
-  args.bias = bias.get();
-  if (!geglu) args.residual = residual.get();
-  args.ldr = columns;
-  args.activation = c.activation;
+  args.lhs = {a.get(), nullptr, pixel, runs.data(), c.runs};
+  args.rhs.panels = b.get();
+  args.epilogue.c = out.get();
+  args.epilogue.ldc = args.epilogue.ldr = columns;
+  args.epilogue.bias = bias.get();
+  if (!geglu) args.epilogue.residual = residual.get();
+  args.epilogue.activation = c.activation;
   const int64_t panels = (c.n + table.nr - 1) / table.nr;
-  // In the kernel's own order: row blocks outside, panels (64 columns) inside.
-  const int64_t rows = 192, group = std::max<int64_t>(1, 64 / table.nr);
-  const int64_t row_slices = (c.m + rows - 1) / rows, panel_slices = (panels + group - 1) / group;
-  const double time = best_time(row_slices * panel_slices, [&](int64_t i, int) {
-    const int64_t m0 = i / panel_slices * rows, p0 = i % panel_slices * group;
-    table.gemm(args, m0, std::min(m0 + rows, c.m), p0, std::min(p0 + group, panels));
+  const ProductTasks tasks({c.m, panels, c.k * table.nr * 4, pixel * 4, false, false});
+  const double time = best_time(tasks.count(), [&](int64_t i, int) {
+    const ProductTasks::Task task = tasks[i];
+    table.gemm(args, task.first, task.end, task.panel, task.panel + 1);
   });
   print(table.name, name, time, 2.0 * c.m * c.n * c.k, peak);
 }
@@ -80,25 +73,12 @@ void bandwidth_bound(const Kernels& table) {
             [&] { table.rows_to_planar(x.get(), c, rows, out.get()); });
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(y.get());
   bandwidth(table, "half_to_float 1310720", 6.0 * count,
-            [&] { table.half_to_float(halves, count, out.get()); });
+            [&] { table.decoders.half_to_float(halves, count, out.get()); });
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string arg = argv[i];
-    if (arg == "--table" && i + 1 < argc)
-      options.table = argv[++i];
-    else if (arg == "--threads" && i + 1 < argc)
-      options.threads = std::max(1, std::atoi(argv[++i]));
-    else if (arg == "--seconds" && i + 1 < argc)
-      options.seconds = std::atof(argv[++i]);
-    else if (arg == "--json")
-      options.json = true;
-    else
-      options.filter = arg;
-  }
+void run_tables() {
   int count = 0;
   const Kernels* const* tables = available_kernels(&count);
   for (int i = 0; i < count; ++i) {
@@ -111,9 +91,27 @@ int main(int argc, char** argv) {
     // Tables that differ in their narrow products share the rest.
     if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
     for (const auto& c : cases::kGemms) gemm(table, c, peak);
-    const AttentionKernel plain = {table.attention_packed_floats, table.attention_pack,
-                                   table.attention_scratch_floats, table.attention};
-    for (const auto& c : cases::kAttentions) attention(table.name, "attention", plain, c, peak);
+    for (const auto& c : cases::kAttentions) attention(table.name, "attention", table.attention, c, peak);
     bandwidth_bound(table);
   }
+}
+
+}  // namespace nd::cpu::bench
+
+int main(int argc, char** argv) {
+  using namespace nd::cpu::bench;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--table" && i + 1 < argc)
+      options.table = argv[++i];
+    else if (arg == "--threads" && i + 1 < argc)
+      options.threads = std::max(1, std::stoi(argv[++i]));
+    else if (arg == "--seconds" && i + 1 < argc)
+      options.seconds = std::stod(argv[++i]);
+    else if (arg == "--json")
+      options.json = true;
+    else
+      options.filter = arg;
+  }
+  run_tables();
 }

@@ -4,10 +4,11 @@
 #include <vector>
 
 #include "cpu/kernels/reduced_gemm.h"
+#include "cpu/layers/product.h"
 #include "peak.h"
 #include "timing.h"
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 namespace {
 
@@ -22,7 +23,7 @@ void product(const Kernels& table, const char* kind, const ReducedGemm& low, con
   if (!wanted(name)) return;
   // As a convolution over a band, cut into groups as PackedMatrix does.
   const int64_t taps = c.runs == 1 ? 1 : 3, channels = c.k / (taps * c.runs), width = 66;
-  const int64_t padded = round_up(channels, low.multiple), longest = low.longest_group;
+  const int64_t padded = round_up(channels, low.multiple), longest = low.max_group;
   const bool scaled = low.scale_floats > 0;
   const int64_t length = scaled ? padded : taps * padded;
   const int64_t pieces = (length + longest - 1) / longest;
@@ -41,39 +42,32 @@ void product(const Kernels& table, const char* kind, const ReducedGemm& low, con
   const int64_t pixels = c.m + (c.runs - 1) * width + taps;
   Buffer floats(pixels * channels), weights(table.nr * k), a(pixels * padded * low.element_bytes / 4 + 16),
       scales(pixels * per_pixel * 2), out(c.m * columns), bias(c.n + 64), residual(c.m * columns);
-  ReducedGemmArgs args;
-  args.panel_bytes = low.panel_bytes(groups.data(), count);
-  Buffer b(panels * args.panel_bytes / 4);
+  const int64_t panel_bytes = low.panel_bytes(groups.data(), count);
+  Buffer b(panels * panel_bytes / 4);
   std::vector<const float*> rows;
   for (int64_t i = 0; i < table.nr; ++i) rows.push_back(weights.get() + i * k);
   for (int64_t p = 0; p < panels; ++p)
     low.pack_panel(rows.data(), std::min(table.nr, c.n - p * table.nr), groups.data(), count,
-                   b.bytes() + p * args.panel_bytes);
+                   b.bytes() + p * panel_bytes);
   low.convert_rows(floats.get(), pixels, channels, nullptr, nullptr, false, padded, group, a.get(),
                    scales.get());
 
-  args.low_a = a.get();
-  args.a_scales = scales.get();
-  args.pixel_elements = padded;
-  args.scales_per_pixel = per_pixel;
-  args.groups = groups.data();
-  args.group_count = count;
-  args.low_b = b.bytes();
+  ReducedGemmArgs args;
   args.m = c.m;
   args.n = c.n;
-  args.k = k;
-  args.c = out.get();
-  args.ldc = args.ldr = columns;
-  args.bias = bias.get();
-  if (!geglu) args.residual = residual.get();
-  args.activation = c.activation;
-  // As run_product cuts: all panels for few rows where the weights are small, else all rows for a panel.
-  const bool small = panels * args.panel_bytes < c.m * padded * low.element_bytes;
-  const int64_t at_once = small ? 48 : 192, row_slices = (c.m + at_once - 1) / at_once;
-  const double time = best_time(row_slices * panels, [&](int64_t i, int) {
-    const int64_t panel = small ? i % panels : i / row_slices;
-    const int64_t m0 = (small ? i / panels : i % row_slices) * at_once;
-    low.gemm(args, m0, std::min(m0 + at_once, c.m), panel, panel + 1);
+  args.groups = groups.data();
+  args.group_count = count;
+  args.lhs = {a.get(), nullptr, padded, scales.get(), per_pixel};
+  args.rhs = {b.bytes(), panel_bytes};
+  args.epilogue.c = out.get();
+  args.epilogue.ldc = args.epilogue.ldr = columns;
+  args.epilogue.bias = bias.get();
+  if (!geglu) args.epilogue.residual = residual.get();
+  args.epilogue.activation = c.activation;
+  const ProductTasks tasks({c.m, panels, panel_bytes, padded * low.element_bytes, true, false});
+  const double time = best_time(tasks.count(), [&](int64_t i, int) {
+    const ProductTasks::Task task = tasks[i];
+    low.gemm(args, task.first, task.end, task.panel, task.panel + 1);
   });
   print(table.name, name, time, 2.0 * static_cast<double>(c.m * c.n * c.k), peak);
 }
@@ -122,8 +116,8 @@ void attention(const std::string& table, const std::string& kind, const Attentio
   const int64_t rows = 64, chunks = (c.q_len + rows - 1) / rows;
   const double time = best_time(c.heads * chunks, [&](int64_t i, int thread) {
     const int64_t head = i / chunks, q0 = i % chunks * rows;
-    kernel.attention(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
-                     scratch.get() + thread * scratch_floats);
+    kernel.run(args, 0, head, q0, std::min(q0 + rows, c.q_len), packed.get() + head * packed_floats,
+               scratch.get() + thread * scratch_floats);
   });
   const double packing = best_time(
       c.heads, [&](int64_t head, int) { kernel.pack(args, 0, head, packed.get() + head * packed_floats); });
@@ -153,4 +147,4 @@ void narrow_products(const Kernels& table) {
       attention(table.name, "attention-bf16", *table.bf16_attention, c, peak);
 }
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

@@ -8,7 +8,7 @@
 #include <arm_neon.h>
 #endif
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 namespace {
 
@@ -160,4 +160,4 @@ int64_t dot_bf16(const char* table, int64_t rounds) {
   return 0;
 }
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

@@ -1,15 +1,16 @@
-// The most fp32 multiply-adds that one thread of this CPU can do: independent FMAs in registers and nothing
+// Peak rates of this CPU on one thread: loops of independent FMAs or dot products in registers and nothing
 // else.
 #pragma once
 #include <cstdint>
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
-/// Runs `rounds` rounds with the named table's instruction set; returns how many operations (2 per lane and
-/// FMA) they were. 0 for a set without such a loop.
+/// Runs `rounds` rounds with the instruction set of the named table. Returns the number of operations (two
+/// per lane and FMA), or 0 where there is no such loop for the instruction set.
 int64_t multiply_add(const char* table, int64_t rounds);
-/// The same for the narrow dot products; only where Kernels::i8 and Kernels::bf16 of that table are there.
+/// The same for the dot products of int8 and bfloat16; only for tables that have Kernels::i8 and
+/// Kernels::bf16.
 int64_t dot_i8(const char* table, int64_t rounds);
 int64_t dot_bf16(const char* table, int64_t rounds);
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

@@ -10,7 +10,7 @@
 
 #include "core/thread_pool.h"
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 Options options;
 
@@ -113,4 +113,4 @@ void print_bandwidth(const std::string& table, const std::string& name, double t
   std::fflush(stdout);
 }
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

@@ -1,7 +1,9 @@
 #include "core/arena.h"
 
+#include <iterator>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
@@ -45,11 +47,12 @@ void Arena::reserve(size_t bytes) {
   reset();
 }
 
-void Arena::free() {
+void Arena::free() noexcept {
   if (base_) memory_->release(base_, capacity_);
   base_ = {};
   capacity_ = 0;
-  reset();
+  used_.clear();
+  gaps_.clear();
 }
 
 Address Arena::allocate(size_t bytes) {
@@ -70,25 +73,27 @@ Address Arena::allocate(size_t bytes) {
   return base_ + offset;
 }
 
-void Arena::release(Address address) {
+// Tensors release their memory in destructors, so nothing may be allocated here: the entry of what was in use
+// becomes the entry of the gap.
+void Arena::release(Address address) noexcept {
   const size_t offset = measuring_ ? address.value - kMeasuringBase : address - base_;
-  auto entry = used_.find(offset);
-  if (entry == used_.end()) return;
-  size_t begin = entry->first, length = entry->second;
-  used_.erase(entry);
-  auto next = gaps_.lower_bound(begin);
-  if (next != gaps_.end() && next->first == begin + length) {
-    length += next->second;
-    next = gaps_.erase(next);
+  const auto used = used_.find(offset);
+  if (used == used_.end()) return;
+  auto entry = used_.extract(used);
+  const auto next = gaps_.lower_bound(offset);
+  if (next != gaps_.end() && next->first == offset + entry.mapped()) {
+    entry.mapped() += next->second;
+    gaps_.erase(next);
   }
-  if (next != gaps_.begin()) {
-    auto previous = std::prev(next);
-    if (previous->first + previous->second == begin) {
-      previous->second += length;
+  const auto after = gaps_.lower_bound(offset);
+  if (after != gaps_.begin()) {
+    const auto previous = std::prev(after);
+    if (previous->first + previous->second == offset) {
+      previous->second += entry.mapped();
       return;
     }
   }
-  gaps_[begin] = length;
+  gaps_.insert(std::move(entry));
 }
 
 }  // namespace nd

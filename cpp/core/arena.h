@@ -23,8 +23,8 @@ class Arena {
   void begin_measuring();
   /// Makes room for `bytes` and leaves measuring mode. Error out_of_memory.
   void reserve(size_t bytes);
-  /// Releases the block.
-  void free();
+  /// Releases the block. Nothing can be allocated until the next begin_measuring() or reserve().
+  void free() noexcept;
 
   bool measuring() const { return measuring_; }
   size_t peak() const { return peak_; }
@@ -32,7 +32,7 @@ class Arena {
 
   /// Best fit among the gaps. In measuring mode nothing may be read or written at the address.
   Address allocate(size_t bytes);
-  void release(Address address);
+  void release(Address address) noexcept;
 
  private:
   void reset();

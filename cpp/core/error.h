@@ -24,7 +24,7 @@ class Error : public std::runtime_error {
   ErrorCode code_;
 };
 
-/// Thrown out of a computation whose CancelToken was set. Not an Error: nothing went wrong.
+/// Ends a computation whose CancelToken was set. It is no Error: nothing failed.
 struct Cancelled {};
 
 }  // namespace nd

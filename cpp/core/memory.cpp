@@ -33,8 +33,9 @@ class HostMemory final : public Memory {
 }  // namespace
 
 Memory& host_memory() {
-  static HostMemory memory;
-  return memory;
+  // Never destroyed: a call may still be running when the process ends.
+  static HostMemory* memory = new HostMemory();
+  return *memory;
 }
 
 void release_free_heap() {

@@ -30,8 +30,9 @@ CpuBackend::CpuBackend(const Kernels& kernels, ThreadPool& pool)
     : device_{kernels, pool}, capabilities_(capabilities_of(kernels)) {}
 
 CpuBackend& CpuBackend::shared() {
-  static CpuBackend backend(best_kernels(), ThreadPool::shared());
-  return backend;
+  // Never destroyed: a call may still be running when the process ends.
+  static CpuBackend* backend = new CpuBackend(best_kernels(), ThreadPool::shared());
+  return *backend;
 }
 
 void CpuBackend::run(Arena& arena, const CancelToken* cancel, Profile* profile,

@@ -9,14 +9,14 @@
 namespace nd {
 
 /// How much precision a model's products may give up. `automatic` follows the stored weights: float32 stays,
-/// 16-bit ones multiply as bfloat16, quantized ones as int8, as far as the device has fast instructions for
-/// it.
+/// 16-bit ones multiply as bfloat16, quantized ones as int8, where the device has fast instructions for
+/// them.
 enum class Precision { automatic, f32, bf16, i8 };
 
-/// What a layer does in its model, as far as its precision depends on it.
+/// The roles of layers that differ in precision.
 enum class Role {
   hidden,              // most of the network
-  middle_convolution,  // 3×3 convolutions of residual blocks, neither at the highest nor at the lowest
+  middle_convolution,  // 3×3 convolutions of residual blocks between the highest and the lowest
                        // resolution
   input_output,        // the first and the last layer of the denoiser
   time_embedding,      // what makes the timestep's vector, and its projections into residual blocks

@@ -1,5 +1,5 @@
-// Where a forward's time goes, by kind of layer. Off unless somebody measures; then a forward costs a clock
-// reading at each change of kind, on the thread that drives it.
+// The time of a forward by kind of layer. Off by default; when enabled, it costs one clock reading at each
+// change of kind, on the thread that runs the forward.
 #pragma once
 #include <chrono>
 #include <cstdint>

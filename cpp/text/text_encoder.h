@@ -19,7 +19,7 @@ struct TextEncoderConfig {
   Activation activation = Activation::quick_gelu;  // or gelu
   float layer_norm_eps = 1e-5f;
 
-  /// Error invalid_argument names the field that cannot be.
+  /// Error invalid_argument names the invalid field.
   void check() const;
 };
 
@@ -32,7 +32,7 @@ class TextEncoder {
   const TextEncoderConfig& config() const { return config_; }
 
   /// tokens [n][length] → out [n][length][width]: hidden states after the final norm, leaving out the last
-  /// `skip` layers (0: all layers ctx; 1: what is called "clip skip 2"). Error invalid_argument: a token id
+  /// `skip` layers (0: all layers run; 1: what is called "clip skip 2"). Error invalid_argument: a token id
   /// outside the vocabulary, a length outside 1…max_positions, a skip outside 0…layers. Throws Cancelled.
   void encode(const int32_t* tokens, int64_t n, int64_t length, int64_t skip, float* out,
               const CancelToken* cancel);

@@ -26,7 +26,7 @@ struct UnetConfig {
   bool has_attention() const;
   /// The highest-resolution level with attention in the encoder or decoder, else the last.
   int64_t first_attention_level() const;
-  /// Error invalid_argument names the field that cannot be.
+  /// Error invalid_argument names the invalid field.
   void check() const;
 };
 

@@ -13,9 +13,9 @@ namespace nd {
 struct Unet::Pass {
   const UnetInput& input;
   const UnetOptions& options;
-  bool shallow = false;   // options.deep has what the layers below would compute
-  PackedContext context;  // of the first layer
-  std::vector<size_t> context_offsets;
+  bool shallow = false;     // options.deep has what the layers below would compute
+  PackedContext context{};  // of the first layer
+  std::vector<size_t> context_offsets{};
   const Tensor* shifts = nullptr;  // [n][1][1][shift_channels_]
 };
 

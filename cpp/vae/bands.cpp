@@ -8,8 +8,8 @@ namespace nd {
 
 namespace {
 
-/// The images between two segments: x and, where a residual is open there, the residual. Each row of x is
-/// followed by the residual's.
+/// The images between two segments: x and, where a residual is open, the residual. Each row of x is followed
+/// by that row of the residual.
 struct Images {
   ImageShape x;
   int64_t residual = 0;  // channels
@@ -59,7 +59,7 @@ std::vector<Segment> segments(const Chain& chain, const Plan& plan, const std::v
   for (const size_t last : plan.cuts) {
     Images out{shapes[last], 0};
     const Link& end = chain.links()[last - 1];
-    if (end.opens) out.residual = end.shortcut ? end.shortcut->out() : shapes[last - 1].c;
+    if (end.opens_residual) out.residual = end.shortcut ? end.shortcut->out() : shapes[last - 1].c;
     result.push_back({first, last, in, out});
     in = out;
     first = last;
@@ -75,8 +75,8 @@ Rows band_at(int64_t height, int64_t rows, int64_t index) {
   return {index * rows, std::min(height, (index + 1) * rows)};
 }
 
-/// Elements of a block in which a segment's output, written from one end, never reaches what bands to come
-/// still read of its input at the other end; whichever end.
+/// Elements of a block that is large enough for a segment to write its output from one end, whichever end,
+/// without overwriting the part of its input at the other end that later bands still read.
 int64_t block_size(const Chain& chain, const std::vector<ImageShape>& shapes, const Segment& segment,
                    int64_t rows) {
   const int64_t in_row = segment.in.row(), out_row = segment.out.row();
@@ -148,16 +148,16 @@ class Bands {
     const ImageShape& last = shapes_[plan_.last];
     if (!target) result = Tensor(ctx_, 1, last.h, last.w, last.c);
     for (const Segment& segment : segments(chain_, plan_, shapes_)) {
-      take_moments(segment);
+      compute_factors(segment);
       write(segment, target, result);
     }
     return result;
   }
 
  private:
-  /// shapes()[i] is before link i of the whole chain; those before plan.first are not needed.
+  /// Element i is the shape before link i of the whole chain; those before plan.first are not needed.
   static std::vector<ImageShape> all_shapes(const Chain& chain, const Plan& plan, const ImageShape& input) {
-    Chain banded(chain.rises());
+    Chain banded(chain.ascending());
     for (size_t i = plan.first; i < chain.links().size(); ++i) banded.add(chain.links()[i]);
     std::vector<ImageShape> shapes(plan.first);
     for (const ImageShape& shape : banded.shapes(input)) shapes.push_back(shape);
@@ -170,18 +170,18 @@ class Bands {
             plan_.fp16};
   }
 
-  /// body(rows) for each band of an image so high. All bands but those at the edges need the same memory, so
-  /// a few tell it.
+  /// Calls body(rows) for each band of an image of this height. While measuring, a few bands are enough: all
+  /// but those at the edges need the same memory.
   template <class Body>
-  void each_band(int64_t height, bool upwards, const Body& body) {
+  void each_band(int64_t height, bool bottom_up, const Body& body) {
     const int64_t count = band_count(height, plan_.rows);
     for (int64_t i = 0; i < count; ++i) {
       if (ctx_.measuring() && i > 2 && i + 2 < count) continue;
-      body(band_at(height, plan_.rows, upwards ? count - 1 - i : i));
+      body(band_at(height, plan_.rows, bottom_up ? count - 1 - i : i));
     }
   }
 
-  /// A band that holds `rows` behind link last − 1; `begin` receives its first row.
+  /// The band that holds `rows` after link last − 1; `begin` receives its first row.
   Activations band(const Segment& segment, size_t last, Rows rows, bool keep_open, int64_t& begin) {
     const Rows in = chain_.input_rows(shapes_, segment.first, last, rows);
     begin = chain_.output_row(segment.first, last, in.begin);
@@ -190,8 +190,8 @@ class Bands {
     return chain_.run(ctx_, std::move(activations), segment.first, last, factors_.data(), keep_open);
   }
 
-  /// What the norms of a segment need to know about the whole image.
-  void take_moments(const Segment& segment) {
+  /// Computes the normalization factors of a segment's norms from the whole image.
+  void compute_factors(const Segment& segment) {
     for (size_t i = segment.first; i < segment.last; ++i) {
       const GroupNorm* norm = chain_.links()[i].norm;
       if (!norm) continue;
@@ -208,14 +208,14 @@ class Bands {
   }
 
   void write(const Segment& segment, const PlanarTarget* target, Tensor& result) {
-    const bool ends = segment.last == plan_.last, upwards = stored_.data == block_;
-    const StoredImages next = upwards ? at_end(segment.out) : at_start(segment.out);
-    const bool watched = !ends && chain_.links()[segment.last].norm;
+    const bool ends = segment.last == plan_.last, bottom_up = stored_.data == block_;
+    const StoredImages next = bottom_up ? at_end(segment.out) : at_start(segment.out);
+    const bool needs_moments = !ends && chain_.links()[segment.last].norm;
     moments_ = ctx_.backend.channel_moments();
-    each_band(shapes_[segment.last].h, upwards, [&](Rows rows) {
+    each_band(shapes_[segment.last].h, bottom_up, [&](Rows rows) {
       int64_t begin;
       const Activations activations = band(segment, segment.last, rows, true, begin);
-      if (watched) moments_->add(ctx_, activations.x, rows.begin - begin, rows.count());
+      if (needs_moments) moments_->add(ctx_, activations.x, rows.begin - begin, rows.count());
       if (!ends) {
         next.write(ctx_, activations, begin, rows);
       } else if (target) {
@@ -240,7 +240,7 @@ class Bands {
   Address block_;
   StoredImages stored_;
   const PlanarSource* source_ = nullptr;     // what the first segment reads instead of stored_
-  std::unique_ptr<ChannelMoments> moments_;  // of what was written last
+  std::unique_ptr<ChannelMoments> moments_;  // of the image that was written last
 };
 
 }  // namespace

@@ -16,9 +16,9 @@ Tensor take_shortcut(ForwardContext& ctx, const Conv2d& shortcut, Tensor x) {
 void Chain::add(const ResBlock& block) {
   const ResBlock::Parts parts = block.parts();
   Link first{parts.conv1, parts.norm1}, second{parts.conv2, parts.norm2};
-  first.opens = true;
+  first.opens_residual = true;
   first.shortcut = parts.shortcut;
-  second.closes = true;
+  second.closes_residual = true;
   links_.push_back(first);
   links_.push_back(second);
 }
@@ -27,7 +27,7 @@ void Chain::end_level() {
   levels_.emplace_back(levels_.empty() ? 0 : levels_.back().second, links_.size());
 }
 
-bool Chain::normalises() const {
+bool Chain::normalizes() const {
   return std::any_of(links_.begin(), links_.end(), [](const Link& link) { return link.norm != nullptr; });
 }
 
@@ -53,17 +53,17 @@ Activations Chain::run(ForwardContext& ctx, Activations in, size_t first, size_t
     const Link& link = links_[i];
     const Tensor own = link.norm && !factors ? link.norm->affine(ctx, x) : Tensor();
     const Tensor& normed = factors ? factors[i] : own;
-    if (link.closes) {
+    if (link.closes_residual) {
       x = link.conv->forward_onto_with(ctx, x, normed, std::move(residual), link.relu);
       continue;
     }
     Epilogue epilogue;
     if (link.relu) epilogue.activation = Activation::relu;
     Tensor result = link.conv->forward_with(ctx, x, normed, epilogue);
-    if (link.opens) {
+    if (link.opens_residual) {
       const bool closed =
           std::any_of(links_.begin() + static_cast<int64_t>(i), links_.begin() + static_cast<int64_t>(last),
-                      [](const Link& later) { return later.closes; });
+                      [](const Link& later) { return later.closes_residual; });
       if (closed || keep_open)
         residual = link.shortcut ? take_shortcut(ctx, *link.shortcut, std::move(x)) : std::move(x);
     }

@@ -118,7 +118,8 @@ Chain Decoder::chain() const {
   Chain chain(true);
   const Conv2d* upsample = nullptr;
   for (const Level& level : levels_) {
-    // With the level that it leads to: its result is the largest image of all and better not kept.
+    // The upsampling belongs to the level that it leads to: its result is the largest image and need not be
+    // stored.
     if (upsample) chain.add(*upsample);
     for (const ResBlock& block : level.blocks) chain.add(block);
     chain.end_level();
@@ -128,8 +129,8 @@ Chain Decoder::chain() const {
   return chain;
 }
 
-// The whole image at once, at 512×512 with the SD 1.5 widths, needs most at the last level's first block: 256
-// channels in (268 MB) and 128 hidden, together 403 MB; its shortcut and its result are written over its
+// On the whole image, at 512×512 with the widths of SD 1.5, memory peaks in the first block of the last
+// level: 256 channels in (268 MB) and 128 hidden, together 403 MB. Its shortcut and its result overwrite its
 // input.
 void Decoder::forward(ForwardContext& ctx, const PlanarSource& latents, const Plan& plan, float* out) const {
   Tensor x = ctx.backend.read_planes(ctx, latents, {0, latents.shape.h});
@@ -141,7 +142,8 @@ void Decoder::forward(ForwardContext& ctx, const PlanarSource& latents, const Pl
   const size_t whole = plan.banded() ? plan.first : chain.links().size();
   x = chain.run(ctx, {std::move(x), {}}, 0, whole, nullptr, false).x;
   if (plan.banded())
-    run_in_bands(ctx, chain, plan, std::move(x), {}, &target);
+    // While memory is measured there is no image to write to; a plan is then charged for one.
+    run_in_bands(ctx, chain, plan, std::move(x), {}, out ? &target : nullptr);
   else
     ctx.backend.write_planes(ctx, x, 0, {0, x.h}, target);
 }

@@ -1,5 +1,5 @@
-// The two halves of an autoencoder: residual blocks over levels of halving resolution, an optional attention
-// where it is lowest (Esser et al. 2021; Rombach et al. 2022).
+// The encoder and the decoder of an autoencoder: residual blocks at several resolutions, with optional
+// attention at the lowest (Esser et al. 2021; Rombach et al. 2022).
 #pragma once
 #include <memory>
 #include <string>
@@ -33,7 +33,7 @@ class Encoder {
   Encoder(Loader& loader, const VaeConfig& config);
   /// image [in_channels][h][w] → out [moment_channels][h/f][w/f], sizes rounded down
   void forward(ForwardContext& ctx, const PlanarSource& image, const Plan& plan, float* out) const;
-  /// The layers before the middle block, which a plan speaks of. Valid as long as this object stays in place.
+  /// The layers before the middle block, which a plan refers to. Valid while this object is not moved.
   Chain chain() const;
 
  private:
@@ -54,7 +54,7 @@ class Decoder {
   Decoder(Loader& loader, const VaeConfig& config);
   /// latents [decoded_channels][h][w] → out [out_channels][f·h][f·w]
   void forward(ForwardContext& ctx, const PlanarSource& latents, const Plan& plan, float* out) const;
-  /// The layers behind the middle block, which a plan speaks of. Valid as long as this object stays in place.
+  /// The layers after the middle block, which a plan refers to. Valid while this object is not moved.
   Chain chain() const;
 
  private:

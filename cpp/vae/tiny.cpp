@@ -19,7 +19,8 @@ void require_sizes(int64_t n, int64_t h, int64_t w) {
                                                std::to_string(w));
 }
 
-/// Layers of one half under their numbers in diffusers' nn.Sequential; what has no weights has a number, too.
+/// Makes the layers of the encoder or decoder under their numbers in diffusers' nn.Sequential, where modules
+/// without weights also count.
 class Builder {
  public:
   Builder(Loader& loader, const TinyVaeConfig& config, const char* half,
@@ -51,8 +52,8 @@ const std::unique_ptr<Conv2d>* add_block(Chain& chain, const std::unique_ptr<Con
     Link link;
     link.conv = (layer++)->get();
     link.relu = true;
-    link.opens = i == 0;
-    link.closes = i == 2;
+    link.opens_residual = i == 0;
+    link.closes_residual = i == 2;
     chain.add(link);
   }
   return layer;
@@ -138,7 +139,7 @@ void TinyVae::forward(ForwardContext& ctx, const Chain& chain, const PlanarSourc
   }
   if (plan.banded()) {
     const bool ends = plan.last == count;
-    x = run_in_bands(ctx, chain, plan, std::move(x), source, ends ? &target : nullptr);
+    x = run_in_bands(ctx, chain, plan, std::move(x), source, ends && target.data ? &target : nullptr);
     if (ends) return;
     x = chain.run(ctx, {std::move(x), {}}, plan.last, count, nullptr, false).x;
   }
@@ -151,13 +152,13 @@ size_t TinyVae::bytes(const Chain& chain, const ImageShape& shape, const Plan& p
   });
 }
 
-Plan TinyVae::plan(const Chain& chain, const ImageShape& shape, size_t most) const {
-  return choose_plan(chain, shape, most, [&](const Plan& plan) { return bytes(chain, shape, plan); });
+Plan TinyVae::plan(const Chain& chain, const ImageShape& shape, size_t max_bytes) const {
+  return choose_plan(chain, shape, max_bytes, [&](const Plan& plan) { return bytes(chain, shape, plan); });
 }
 
-void TinyVae::convert(const Chain& chain, const float* in, int64_t n, const ImageShape& shape, size_t most,
-                      float* out, const CancelToken* cancel) {
-  const Plan chosen = plan(chain, shape, most);
+void TinyVae::convert(const Chain& chain, const float* in, int64_t n, const ImageShape& shape,
+                      size_t max_bytes, float* out, const CancelToken* cancel) {
+  const Plan chosen = plan(chain, shape, max_bytes);
   const ImageShape result = chain.shapes(shape).back();
   const bool decodes = &chain == &decoder_;
   for (int64_t i = 0; i < n; ++i) {
@@ -176,34 +177,34 @@ void TinyVae::convert(const Chain& chain, const float* in, int64_t n, const Imag
   }
 }
 
-void TinyVae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t most, float* out,
+void TinyVae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,
                      const CancelToken* cancel) {
   require_sizes(n, h, w);
-  convert(encoder(), image, n, {h, w, config_.in_channels}, most, out, cancel);
+  convert(encoder(), image, n, {h, w, config_.in_channels}, max_bytes, out, cancel);
 }
 
-void TinyVae::decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t most, float* out,
+void TinyVae::decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,
                      const CancelToken* cancel) {
   require_sizes(n, h, w);
-  convert(decoder_, latents, n, {h, w, config_.latent_channels}, most, out, cancel);
+  convert(decoder_, latents, n, {h, w, config_.latent_channels}, max_bytes, out, cancel);
 }
 
-Plan TinyVae::encode_plan(int64_t h, int64_t w, size_t most) const {
+Plan TinyVae::encode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   require_sizes(1, h, w);
-  return plan(encoder(), {h, w, config_.in_channels}, most);
+  return plan(encoder(), {h, w, config_.in_channels}, max_bytes);
 }
 
-Plan TinyVae::decode_plan(int64_t h, int64_t w, size_t most) const {
+Plan TinyVae::decode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   require_sizes(1, h, w);
-  return plan(decoder_, {h, w, config_.latent_channels}, most);
+  return plan(decoder_, {h, w, config_.latent_channels}, max_bytes);
 }
 
-size_t TinyVae::encode_bytes(int64_t h, int64_t w, size_t most) const {
-  return bytes(encoder(), {h, w, config_.in_channels}, encode_plan(h, w, most));
+size_t TinyVae::encode_bytes(int64_t h, int64_t w, size_t max_bytes) const {
+  return bytes(encoder(), {h, w, config_.in_channels}, encode_plan(h, w, max_bytes));
 }
 
-size_t TinyVae::decode_bytes(int64_t h, int64_t w, size_t most) const {
-  return bytes(decoder_, {h, w, config_.latent_channels}, decode_plan(h, w, most));
+size_t TinyVae::decode_bytes(int64_t h, int64_t w, size_t max_bytes) const {
+  return bytes(decoder_, {h, w, config_.latent_channels}, decode_plan(h, w, max_bytes));
 }
 
 }  // namespace nd

@@ -10,12 +10,12 @@
 namespace nd {
 namespace {
 
-void require_sizes(int64_t n, int64_t h, int64_t w, int64_t least) {
-  if (n >= 1 && h >= least && w >= least) return;
-  throw Error(ErrorCode::invalid_argument, "Expected at least 1 image of at least " + std::to_string(least) +
-                                               "x" + std::to_string(least) + " but received " +
-                                               std::to_string(n) + " of " + std::to_string(h) + "x" +
-                                               std::to_string(w));
+void require_sizes(int64_t n, int64_t h, int64_t w, int64_t min_side) {
+  if (n >= 1 && h >= min_side && w >= min_side) return;
+  throw Error(ErrorCode::invalid_argument, "Expected at least 1 image of at least " +
+                                               std::to_string(min_side) + "x" + std::to_string(min_side) +
+                                               " but received " + std::to_string(n) + " of " +
+                                               std::to_string(h) + "x" + std::to_string(w));
 }
 
 }  // namespace
@@ -40,24 +40,24 @@ size_t Vae::measure(const Coder& coder, const ImageShape& shape, const Plan& pla
   });
 }
 
-Plan Vae::encode_plan(int64_t h, int64_t w, size_t most) const {
+Plan Vae::encode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   const ImageShape shape{h, w, config_.in_channels};
-  return choose_plan(encoder_.chain(), shape, most,
+  return choose_plan(encoder_.chain(), shape, max_bytes,
                      [&](const Plan& plan) { return measure(encoder_, shape, plan); });
 }
 
-Plan Vae::decode_plan(int64_t h, int64_t w, size_t most) const {
+Plan Vae::decode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   const ImageShape shape{h, w, config_.decoded_channels()};
-  return choose_plan(decoder_.chain(), {h, w, config_.block_channels.back()}, most,
+  return choose_plan(decoder_.chain(), {h, w, config_.block_channels.back()}, max_bytes,
                      [&](const Plan& plan) { return measure(decoder_, shape, plan); });
 }
 
-void Vae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t most, float* out,
+void Vae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,
                  const CancelToken* cancel) {
   const int64_t f = config_.factor();
   require_sizes(n, h, w, f);
   const ImageShape shape{h, w, config_.in_channels};
-  const Plan plan = encode_plan(h, w, most);
+  const Plan plan = encode_plan(h, w, max_bytes);
   const int64_t size = config_.moment_channels() * (h / f) * (w / f);
   for (int64_t i = 0; i < n; ++i) {
     workspace_.run(cancel, [&](ForwardContext& ctx) {
@@ -66,12 +66,12 @@ void Vae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t mos
   }
 }
 
-void Vae::decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t most, float* out,
+void Vae::decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,
                  const CancelToken* cancel) {
   const int64_t f = config_.factor();
   require_sizes(n, h, w, 1);
   const ImageShape shape{h, w, config_.decoded_channels()};
-  const Plan plan = decode_plan(h, w, most);
+  const Plan plan = decode_plan(h, w, max_bytes);
   const int64_t size = config_.out_channels * h * w * f * f;
   for (int64_t i = 0; i < n; ++i) {
     workspace_.run(cancel, [&](ForwardContext& ctx) {
@@ -80,14 +80,14 @@ void Vae::decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t m
   }
 }
 
-size_t Vae::encode_bytes(int64_t h, int64_t w, size_t most) const {
+size_t Vae::encode_bytes(int64_t h, int64_t w, size_t max_bytes) const {
   require_sizes(1, h, w, config_.factor());
-  return measure(encoder_, {h, w, config_.in_channels}, encode_plan(h, w, most));
+  return measure(encoder_, {h, w, config_.in_channels}, encode_plan(h, w, max_bytes));
 }
 
-size_t Vae::decode_bytes(int64_t h, int64_t w, size_t most) const {
+size_t Vae::decode_bytes(int64_t h, int64_t w, size_t max_bytes) const {
   require_sizes(1, h, w, 1);
-  return measure(decoder_, {h, w, config_.decoded_channels()}, decode_plan(h, w, most));
+  return measure(decoder_, {h, w, config_.decoded_channels()}, decode_plan(h, w, max_bytes));
 }
 
 const Codebook& Vae::codebook() const {

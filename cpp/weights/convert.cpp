@@ -9,8 +9,8 @@ namespace nd {
 
 namespace {
 
-constexpr int64_t kTaskElements =
-    1 << 16;  // enough work for a thread to fetch, few enough for a quick cancellation
+// Enough work for a task to pay, little enough for quick cancellation.
+constexpr int64_t kTaskElements = 1 << 16;
 
 struct Kernel {
   int64_t inputs = 1, taps = 1;

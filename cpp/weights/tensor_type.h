@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/float_decoders.h"
+
 namespace nd {
 
 enum class TensorType { f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1, q6_k, q5_k, q4_k, q3_k, q2_k };
@@ -13,11 +15,7 @@ TensorType tensor_type(const std::string& name);
 /// Bytes of `count` elements, −1 where count does not fill the type's blocks.
 int64_t stored_bytes(TensorType type, int64_t count);
 
-/// How 16-bit floats become float32 when stored rows are read: a backend's kernels, or scalar code.
-struct FloatDecoders {
-  void (*half_to_float)(const uint16_t* x, int64_t count, float* out);
-  void (*bfloat16_to_float)(const uint16_t* x, int64_t count, float* out);
-};
+/// For reading stored rows where no backend is at hand.
 extern const FloatDecoders scalar_decoders;
 
 }  // namespace nd

@@ -15,7 +15,7 @@ namespace nd {
 
 namespace {
 
-/// The bytes that a thread read last.
+/// The bytes that a thread has read last.
 struct ReadAhead {
   uint64_t file = 0, offset = 0;
   size_t bytes = 0;
@@ -23,14 +23,25 @@ struct ReadAhead {
 };
 thread_local ReadAhead last;
 
-int64_t modified(const struct stat& status) {
-#ifdef __APPLE__
-  const struct timespec& time = status.st_mtimespec;
-#else
-  const struct timespec& time = status.st_mtim;
-#endif
+int64_t nanoseconds(const struct timespec& time) {
   return static_cast<int64_t>(time.tv_sec) * 1000000000 + time.tv_nsec;
 }
+
+#ifdef __APPLE__
+int64_t modified(const struct stat& status) {
+  return nanoseconds(status.st_mtimespec);
+}
+int64_t changed(const struct stat& status) {
+  return nanoseconds(status.st_ctimespec);
+}
+#else
+int64_t modified(const struct stat& status) {
+  return nanoseconds(status.st_mtim);
+}
+int64_t changed(const struct stat& status) {
+  return nanoseconds(status.st_ctim);
+}
+#endif
 
 }  // namespace
 
@@ -47,21 +58,27 @@ WeightFile::WeightFile(const std::string& path) : path_(path) {
   }
   size_ = static_cast<uint64_t>(status.st_size);
   modified_ = modified(status);
+  changed_ = changed(status);
+  links_ = status.st_nlink;
 }
 
 WeightFile::~WeightFile() {
   ::close(file_);
 }
 
-// A model whose weights are read while it works would else draw with half of another one's.
+// A model whose weights are streamed would otherwise mix those of two files.
 void WeightFile::check_unchanged() const {
   struct stat status;
   if (fstat(file_, &status) != 0)
     throw Error(ErrorCode::io, "Could not read " + path_ + ": " + std::strerror(errno));
-  if (static_cast<uint64_t>(status.st_size) == size_ && modified(status) == modified_) return;
-  throw Error(ErrorCode::io, "Could not read " + path_ + ": it has changed since it was opened, from " +
-                                 std::to_string(size_) + " to " + std::to_string(status.st_size) +
-                                 " bytes. Is it still being written?");
+  const auto size = static_cast<uint64_t>(status.st_size);
+  // Deleting a file, or a link to it, changes that time too, and leaves the content alone.
+  const bool same_time = changed(status) == changed_ || status.st_nlink != links_;
+  if (size == size_ && modified(status) == modified_ && same_time) return;
+  const std::string how =
+      size == size_ ? "" : ", from " + std::to_string(size_) + " to " + std::to_string(size) + " bytes";
+  throw Error(ErrorCode::io, "Could not read " + path_ + ": it was changed or moved after it was opened" +
+                                 how + ". Is it still being written?");
 }
 
 void WeightFile::fill(uint64_t offset, size_t bytes, uint8_t* out) const {

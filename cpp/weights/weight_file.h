@@ -16,7 +16,7 @@ class WeightFile {
   WeightFile(const WeightFile&) = delete;
   WeightFile& operator=(const WeightFile&) = delete;
 
-  /// When it was opened.
+  /// The size when it was opened.
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
   /// `bytes` bytes from `offset`, at most kBuffer, in memory of the calling thread: valid until its next
@@ -32,8 +32,10 @@ class WeightFile {
   std::string path_;
   int file_ = -1;
   uint64_t size_ = 0;
-  int64_t modified_ = 0;  // nanoseconds
-  uint64_t id_;           // identifies this object: a freed object's address can be reused
+  // In nanoseconds. Whoever writes to a file can restore its modification time, but not its change time.
+  int64_t modified_ = 0, changed_ = 0;
+  uint64_t links_ = 0;
+  uint64_t id_;  // identifies this object: a freed object's address can be reused
 };
 
 }  // namespace nd

@@ -16,8 +16,7 @@ std::string text(const std::vector<int64_t>& shape) {
   return out + "]";
 }
 
-/// Elements that follow one another along the innermost stored dimension. A 1×1 convolution is a linear
-/// layer.
+/// The length of the innermost stored dimension. A 1×1 convolution counts as a linear layer.
 int64_t innermost(const std::vector<int64_t>& shape, bool channels_last) {
   size_t rank = shape.size();
   if (channels_last && rank == 4) return shape[1];
@@ -85,7 +84,7 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
     throw Error(ErrorCode::model_format,
                 from.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " + text(shape) +
                     " needs " + std::to_string(expected) + " bytes but has " + std::to_string(bytes));
-  // Layers read whole rows, so no block may reach from one into the next.
+  // Layers read whole rows, so no block may span two of them.
   if (innermost(shape, channels_last) % traits(type).block != 0)
     throw Error(ErrorCode::model_format,
                 from.path() + ": tensor " + name + " of type " + name_of(type) + " has rows of " +
@@ -94,7 +93,7 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
   if (offset > from.size() || bytes > from.size() - offset)
     throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " ends at byte " +
                                              std::to_string(offset + bytes) + " but the file has " +
-                                             std::to_string(from.size()));
+                                             std::to_string(from.size()) + " bytes");
   StoredTensor tensor;
   tensor.name = name;
   tensor.type = type;

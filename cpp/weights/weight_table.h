@@ -17,15 +17,15 @@ struct StoredTensor {
   TensorType type = TensorType::f32;
   std::vector<int64_t> shape;  // torch order
   bool channels_last = false;  // a convolution stored (O, kh, kw, I); shape still says (O, I, kh, kw)
-  std::shared_ptr<const WeightFile> file;  // stays open as long as anybody reads from it
+  std::shared_ptr<const WeightFile> file;  // open for as long as any tensor refers to it
   uint64_t offset = 0, bytes = 0;
-  std::shared_ptr<const uint8_t> data;  // instead of a file: the bytes themselves
+  std::shared_ptr<const uint8_t> data;  // the bytes themselves, instead of a file
 
   int64_t count() const;
   /// Elements [begin, begin+count) in stored order as float32; both must be multiples of the type's block.
-  /// Fast for neighbouring rows one after the other. Error io.
+  /// Reading consecutive rows is fast. Error io.
   void read(const FloatDecoders& decoders, int64_t begin, int64_t count, float* out) const;
-  /// The same as they are stored: at most WeightFile::kBuffer bytes, valid until the calling thread reads
+  /// The same in the stored type: at most WeightFile::kBuffer bytes, valid until the calling thread reads
   /// again.
   const uint8_t* blocks(int64_t begin, int64_t count) const;
 };
@@ -38,6 +38,7 @@ class WeightTable {
   void add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last, int file,
            uint64_t offset, uint64_t bytes);
 
+  size_t size() const { return tensors_.size(); }
   bool has(const std::string& name) const;
   /// Error model_shape if it is missing or its shape is another (trailing ones don't count: a 1×1 convolution
   /// is a linear layer).

@@ -90,8 +90,9 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
   }
   for (const file of [init, mask, tinyVae]) {
     if (file === undefined) continue
-    await access(file, constants.R_OK).catch((cause: NodeJS.ErrnoException) => {
-      const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message
+    await access(file, constants.R_OK).catch((cause: unknown) => {
+      const { code, message } = cause as NodeJS.ErrnoException
+      const why = code === 'ENOENT' ? 'there is no such file' : message
       throw new DiffusionError('IO', `Cannot read ${file}: ${why}`, { cause })
     })
   }
@@ -231,7 +232,7 @@ async function report(
   timings.total = totalMs
   if (flags.json) {
     const rounded = Object.fromEntries(
-      Object.entries(timings).map(([name, ms]) => [`${name}Ms`, Math.round(ms)]),
+      Object.entries<number>({ ...timings }).map(([name, ms]) => [`${name}Ms`, Math.round(ms)]),
     )
     await write(stdout, jsonLine({ files, seed: seeds[0], seeds, timings: rounded, warnings }))
     return

@@ -2,12 +2,13 @@
 import type { ModelSource } from '../native.js'
 import { formatBytes } from '../memory.js'
 import type { ModelDescription } from '../weights/model-description.js'
+import type { componentSummary } from '../weights/summary.js'
 import type { MemoryNeeded } from '../pipeline/memory-plan.js'
 import type { Engine } from './engine.js'
 import type { InfoFlags } from './program.js'
 import { jsonLine, UsageError, write, type Terminal } from './terminal.js'
 
-type Summary = ReturnType<typeof import('../weights/summary.js').componentSummary>
+type Summary = ReturnType<typeof componentSummary>
 
 interface ComponentInfo extends Summary {
   name: string

@@ -7,7 +7,7 @@ export class PreviewFile {
   readonly #path: string
   readonly #scale: number
   #writing: Promise<void> | undefined
-  #failure: unknown
+  #failure: Error | undefined
 
   /**
    * @param scale factor by which previews are enlarged, so that the file has the image's size
@@ -22,7 +22,7 @@ export class PreviewFile {
   offer(preview: Image): void {
     if (this.#failure) throw this.#failure
     this.#writing ??= this.#write(preview)
-      .catch((error: unknown) => (this.#failure = error))
+      .catch((error: unknown) => (this.#failure = error as Error))
       .then(() => (this.#writing = undefined))
   }
 

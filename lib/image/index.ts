@@ -1,5 +1,5 @@
 export { formatOf, Image, type EncodeOptions, type FileOptions, type ImageFormat } from './image.js'
-export { loadMask, toTensor, type ImageInput, type ImageSize, type Mask } from './load.js'
+export { loadMask, toTensor, type ImageSource, type ImageSize, type Mask } from './load.js'
 export { formatParameters, parseParameters, type ImageMetadata } from './parameters.js'
 export { readPngTexts } from './png.js'
 export { latentPreview, STABLE_DIFFUSION_FACTORS, type LatentFactors } from './preview.js'

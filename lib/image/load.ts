@@ -6,7 +6,7 @@ import type { Tensor } from '../types.js'
 import { Image } from './image.js'
 
 /** A path, the bytes of a file in any format that sharp reads, or an image in memory. */
-export type ImageInput = string | Uint8Array | Image
+export type ImageSource = string | Uint8Array | Image
 
 /** A width and height in pixels. */
 export interface ImageSize {
@@ -21,7 +21,7 @@ export interface ImageSize {
  * @throws {TypeError} `input` is something else
  * @throws {DiffusionError} IO: the image cannot be read
  */
-export async function toTensor(input: ImageInput, size?: ImageSize): Promise<Tensor> {
+export async function toTensor(input: ImageSource, size?: ImageSize): Promise<Tensor> {
   const { data, width, height } = await readPixels(input, size, { background: '#ffffff', grey: false })
   const plane = width * height
   const tensor = new Float32Array(plane * 3)
@@ -60,7 +60,7 @@ export interface Mask {
  * @throws {DiffusionError} IO: the mask cannot be read
  * @throws {RangeError} the size is not a multiple of `factor`
  */
-export async function loadMask(input: ImageInput, size: ImageSize, factor = 8): Promise<Mask> {
+export async function loadMask(input: ImageSource, size: ImageSize, factor = 8): Promise<Mask> {
   if (size.width % factor !== 0 || size.height % factor !== 0) {
     throw new RangeError(
       `Expected a mask whose sides are multiples of ${factor} but received ${size.width}×${size.height}`,
@@ -82,7 +82,7 @@ export async function loadMask(input: ImageInput, size: ImageSize, factor = 8): 
 }
 
 async function readPixels(
-  input: ImageInput,
+  input: ImageSource,
   size: ImageSize | undefined,
   { background, grey }: { background: string; grey: boolean },
 ): Promise<{ data: Uint8Array; width: number; height: number }> {

@@ -1,14 +1,15 @@
 import { throwIfAborted } from '../abort.js'
 import { checkObject, checkSignal, copyTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
+import { cancellable } from '../native-call.js'
 import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { checkPrecision, type LoadOptions } from '../options.js'
 import { openModel } from '../weights/index.js'
-import { loadUnlessAborted, cancellable, Component, type CallOptions } from './component.js'
+import { loadUnlessAborted, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
-import { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'
+import { bytesAllowed, checkTiling, type TilingOption } from '../tiling.js'
 
 /** Options of calls that can process an image in bands of rows. */
 export interface TiledCallOptions extends CallOptions {

@@ -1,7 +1,8 @@
-import { joinSignals, onAbort, raceAbort, throwIfAborted } from '../abort.js'
-import { DiffusionError, errorCodes } from '../errors.js'
+import { joinSignals, raceAbort, throwIfAborted } from '../abort.js'
+import { DiffusionError } from '../errors.js'
 import { FairLock } from '../fair-lock.js'
-import { native, type CancelToken } from '../native.js'
+import { cancellable } from '../native-call.js'
+import type { CancelToken } from '../native.js'
 
 /** Options of every call that computes. */
 export interface CallOptions {
@@ -14,35 +15,6 @@ interface NativeModel {
   readonly weightBytes: number
   trim(): void
   dispose(): void
-}
-
-/**
- * Turns an error of the engine that has a code into a DiffusionError. TypeErrors and RangeErrors stay what they are.
- */
-function toDiffusionError(error: unknown): unknown {
-  const { code, message } = (error ?? {}) as { code?: unknown; message?: string }
-  const known = errorCodes.find((name) => name === code)
-  if (error instanceof DiffusionError || known === undefined) return error
-  return new DiffusionError(known, message ?? known, { cause: error })
-}
-
-/** Runs a native call that a signal can cancel. */
-export async function cancellable<T>(
-  signal: AbortSignal | undefined,
-  start: (cancel: CancelToken) => Promise<T>,
-): Promise<T> {
-  throwIfAborted(signal)
-  const token = new (native().CancelToken)()
-  const unsubscribe = onAbort(signal, () => token.cancel())
-  try {
-    return await start(token)
-  } catch (error) {
-    // After an abort, the abort is the reason, whatever error the call failed with.
-    throwIfAborted(signal)
-    throw toDiffusionError(error)
-  } finally {
-    unsubscribe()
-  }
 }
 
 /**
@@ -66,7 +38,7 @@ export async function loadUnlessAborted<T extends { dispose(): Promise<void> }>(
 
 /**
  * A component of a model in the engine. Calls are served one at a time, in the order in which they came. They wait here
- * and not in the engine, which keeps libuv's few threads free for the rest of the program.
+ * and not on a thread of the engine.
  */
 export abstract class Component<Model extends NativeModel> {
   /** Bytes of the weights in memory. */

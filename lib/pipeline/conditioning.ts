@@ -6,7 +6,7 @@ import { rows } from './tensors.js'
  * denoising loop. Each tensor has one row for each image of the batch.
  */
 export interface Conditioning {
-  /** [n, length, contextWidth]: what cross-attention attends to. */
+  /** What cross-attention attends to, of shape [n, length, contextWidth]. */
   context: Tensor
 }
 

@@ -2,7 +2,7 @@ import { basename, join } from 'node:path'
 import { abortReason, joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { packageRoot } from '../load-addon.js'
+import { packageRoot } from '../package-root.js'
 import { native } from '../native.js'
 import {
   checkGenerateOptions,
@@ -29,7 +29,7 @@ import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan
 import type { GenerateResult } from './result.js'
 import { generate } from './generate.js'
 import type { Parts } from './parts.js'
-import type { StepEvent } from './step.js'
+import type { StepEvent } from '../step-event.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
@@ -320,11 +320,11 @@ export class DiffusionPipeline {
   }
 
   #trim(): void {
-    for (const part of this.#components()) part?.trim()
+    for (const part of this.#components()) part.trim()
   }
 
   #components() {
-    return [...this.textEncoders, this.unet, this.vae, this.tinyVae]
+    return [...this.textEncoders, this.unet, this.vae, this.tinyVae].filter((part) => part !== undefined)
   }
 
   /**
@@ -336,7 +336,7 @@ export class DiffusionPipeline {
       const reason = new DiffusionError('DISPOSED', 'This pipeline has been disposed')
       this.#closing.abort(reason)
       await this.#lock.close(reason)
-      await Promise.all(this.#components().map((part) => part?.dispose()))
+      await Promise.all(this.#components().map((part) => part.dispose()))
     })()
     return this.#disposing
   }

@@ -1,6 +1,6 @@
 import type { SchedulerName } from '../schedulers/index.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
-import type { ScheduleDescription } from '../weights/model-description.js'
+import type { ScheduleDescription } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'

@@ -67,8 +67,7 @@ export function imageMetadata(
       steps: request.steps,
       scheduler: name,
       guidanceScale: request.guidanceScale,
-      // A bigint is written in full.
-      seed: request.seeds[i] as number,
+      seed: request.seeds[i],
       width: request.width,
       height: request.height,
       model: parts.name,

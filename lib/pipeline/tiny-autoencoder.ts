@@ -1,5 +1,6 @@
 import { throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
+import { cancellable } from '../native-call.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import { openModel } from '../weights/index.js'
@@ -10,7 +11,7 @@ import {
   type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { loadUnlessAborted, cancellable } from './component.js'
+import { loadUnlessAborted } from './component.js'
 
 /**
  * A tiny autoencoder (TAESD, github.com/madebyollin/taesd). It replaces AutoencoderKL at a fraction of the time, with a

@@ -1,9 +1,10 @@
 import { checkTokenMerging } from '../acceleration.js'
 import { checkInteger, checkObject, checkSignal, copyTensor, expectation } from '../check.js'
+import { cancellable } from '../native-call.js'
 import { native, type NativeUnet, type UnetConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
-import { cancellable, Component, type CallOptions } from './component.js'
+import { Component, type CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 

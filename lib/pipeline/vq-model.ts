@@ -1,7 +1,8 @@
 import { join } from 'node:path'
 import { checkNumber, checkObject, checkSignal, checkTensor, copyTensor, expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { packageRoot } from '../load-addon.js'
+import { packageRoot } from '../package-root.js'
+import { cancellable } from '../native-call.js'
 import { native, type NativeVae } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
@@ -12,7 +13,7 @@ import {
   type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { loadUnlessAborted, cancellable, type CallOptions } from './component.js'
+import { loadUnlessAborted, type CallOptions } from './component.js'
 
 /** Codes of a batch of images: one for each latent pixel, row by row. */
 export interface Codes {

@@ -2,7 +2,7 @@ import { throwIfAborted } from '../abort.js'
 import { checkFunction, checkObject, checkSignal, checkString } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { native, type ConvertedRows, type TensorType } from '../native.js'
-import { cancellable } from '../pipeline/component.js'
+import { cancellable } from '../native-call.js'
 import { GgufWriter } from '../weights/gguf-writer.js'
 import { CONFIG_KEY, openModel, writeStoredConfig } from '../weights/index.js'
 import { checkOutput } from './output.js'
@@ -136,7 +136,7 @@ function convert(
   count: number,
   signal: AbortSignal | undefined,
 ): Promise<ConvertedRows> {
-  const one = { files: [source.files[entry.file]!], tensors: [{ ...entry, file: 0 }] }
+  const one = { files: [source.files[entry.file]], tensors: [{ ...entry, file: 0 }] }
   return cancellable(signal, (cancel) => native().convertRows(one, type, channelsLast, first, count, cancel))
 }
 

@@ -95,7 +95,7 @@ function planTensor(
     group: groupOf(name),
     elements,
     bytes: ggmlBytes(type, elements),
-    rows: shape.length < 2 ? 1 : shape[0]!,
+    rows: shape.length < 2 ? 1 : shape[0],
   }
 }
 

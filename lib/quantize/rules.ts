@@ -7,7 +7,7 @@ export interface Rule {
   /** The text of the rule, for reports. */
   readonly text: string
   readonly type: TensorType
-  matches(name: string): boolean
+  matches: (name: string) => boolean
 }
 
 export const TENSOR_TYPES = Object.keys(GGML_TYPES) as TensorType[]

@@ -61,6 +61,7 @@ export function log(x: number): number {
 const SIN = [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1].map(f)
 const COS = [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2].map(f)
 /** π/4 in three parts, for Cody–Waite argument reduction. */
+// eslint-disable-next-line no-loss-of-precision -- as Cephes writes it; f() rounds all three to float32 anyway
 const QUARTER = [0.78515625, 2.4187564849853515625e-4, 3.77489497744594108e-8].map(f)
 const FOUR_OVER_PI = f(4 / Math.PI)
 

@@ -1,8 +1,7 @@
 /** Sampling methods by name. */
 import { printable, received, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
-import type { Scheduler } from '../types.js'
-import type { ScheduleDescription } from '../weights/model-description.js'
+import type { ScheduleDescription, Scheduler } from '../types.js'
 import type { SchedulerBase } from './base.js'
 import { DdimScheduler } from './ddim.js'
 import { DdpmScheduler } from './ddpm.js'
@@ -32,8 +31,8 @@ export type { SchedulerOptions } from './options.js'
 export type { SigmaSpacing, Spacing } from './sigmas.js'
 export { trainingSchedule, type TrainingSchedule } from './training-schedule.js'
 
-type TimestepMethod = 'ddpm' | 'ddim' | 'plms' | 'pndm' | 'lcm'
-type SigmaMethod =
+export type TimestepMethod = 'ddpm' | 'ddim' | 'plms' | 'pndm' | 'lcm'
+export type SigmaMethod =
   | 'euler'
   | 'euler-a'
   | 'heun'

@@ -1,5 +1,5 @@
 /** The forward process of the training: β_t, ᾱ_t and the noise levels that follow from them. */
-import type { ScheduleDescription } from '../weights/model-description.js'
+import type { ScheduleDescription } from '../types.js'
 
 /**
  * q(x_t | x_0) = N(√ᾱ_t·x_0, (1 − ᾱ_t)·I) for t = 0…T−1 (Ho et al., "Denoising diffusion probabilistic models", 2020).

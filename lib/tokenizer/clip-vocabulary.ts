@@ -105,12 +105,12 @@ function numberTokens(merges: string[]): Record<string, number> {
     ...symbols.filter((_, byte) => isPrintable(byte)),
     ...symbols.filter((_, byte) => !isPrintable(byte)),
   ]
-  const vocab: Record<string, number> = Object.create(null)
+  const vocab = Object.create(null) as Record<string, number>
   let id = 0
   for (const symbol of bytes) vocab[symbol] = id++
   for (const symbol of bytes) vocab[symbol + '</w>'] = id++
   for (const merge of merges) vocab[merge.replace(' ', '')] = id++
-  vocab['<|startoftext|>'] = id++
-  vocab['<|endoftext|>'] = id++
+  vocab['<|startoftext|>'] = id
+  vocab['<|endoftext|>'] = id + 1
   return vocab
 }

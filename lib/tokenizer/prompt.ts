@@ -111,7 +111,7 @@ export function chunkPrompt(
   const comma = tokenizer.ids(',')[0]
   const rows: Row[] = [{ ids: [], weights: [] }]
   const parts = options.weighting === false ? [{ text: prompt, weight: 1 }] : parsePrompt(prompt)
-  for (const { text, weight, breakBefore } of parts as PromptPart[]) {
+  for (const { text, weight, breakBefore } of parts) {
     if (breakBefore) rows.push({ ids: [], weights: [] })
     for (const id of tokenizer.ids(text)) {
       if (rows.at(-1)!.ids.length === room) rows.push(overflow(rows.at(-1)!, id === comma ? 0 : reach, comma))

@@ -1,7 +1,6 @@
-import type { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers'
 import { DiffusionError } from '../errors.js'
 import { received } from '../quote.js'
-import type { TokenizerDescription } from '../weights/model-description.js'
+import type { TokenizerDescription } from '../types.js'
 import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
 import { clipTokenizerJson } from './tokenizer-json.js'
 
@@ -12,6 +11,17 @@ const CLIP_LENGTH = 77
 
 const QUESTION_MARK = 63
 const SYMBOL_BYTES = new Map(byteSymbols().map((symbol, byte) => [symbol, byte]))
+
+/**
+ * The part of @huggingface/tokenizers that is used. The declarations of the package import without file extensions, which
+ * TypeScript cannot resolve under NodeNext, so that everything in them would be any.
+ */
+interface BpeTokenizer {
+  token_to_id(token: string): number | undefined
+  id_to_token(id: number): string | undefined
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
+}
+type BpeTokenizerClass = new (tokenizer: object, config: object) => BpeTokenizer
 
 /**
  * CLIP's byte-level BPE tokenizer (Radford et al. 2021). Its ids are those of transformers' CLIPTokenizer.
@@ -63,7 +73,7 @@ export class Tokenizer {
       throw new RangeError(`Expected integer of at least 3 for maxLength but received ${received(length)}`)
     }
     const json = clipTokenizerJson(await readVocabulary(description))
-    const { Tokenizer: Bpe } = await import('@huggingface/tokenizers')
+    const { Tokenizer: Bpe } = (await import('@huggingface/tokenizers')) as { Tokenizer: BpeTokenizerClass }
     return new Tokenizer(new Bpe(json, { unk_token: END }), length, description?.padToken ?? END)
   }
 

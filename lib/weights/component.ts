@@ -34,7 +34,7 @@ export function addTensor(
   const other = tensors.get(canonical)
   if (other) {
     const names = `tensors ${quote(other.name)} and ${quote(tensor.name)}`
-    throw badFormat(paths[tensor.file]!, `${names} are both ${canonical}: expected one of them`)
+    throw badFormat(paths[tensor.file], `${names} are both ${canonical}: expected one of them`)
   }
   tensors.set(canonical, tensor)
 }
@@ -55,14 +55,14 @@ export function matchTensors(
   for (const { name, shape } of required) {
     const tensor = tensors.get(name)
     if (!tensor) throw badFormat(where, `tensor ${name} of shape [${shape}] is missing`)
-    entries.push(entry(files[tensor.file]!, name, shape, tensor))
+    entries.push(entry(files[tensor.file], name, shape, tensor))
   }
   if (strict) {
     const known = new Set(required.map(({ name }) => name))
     for (const [name, tensor] of tensors) {
       if (known.has(name)) continue
       throw unsupported(
-        files[tensor.file]!,
+        files[tensor.file],
         `tensor ${quote(tensor.name)} belongs to a part that node-diffusion does not support`,
       )
     }
@@ -88,7 +88,7 @@ function entry(path: string, name: string, shape: number[], tensor: StoredTensor
   }
   const { file, offset, bytes } = tensor
   // Both orders of a 1×1 kernel are the same.
-  const channelsLast = tensor.channelsLast === true && shape.length === 4 && shape[2]! * shape[3]! > 1
+  const channelsLast = tensor.channelsLast === true && shape.length === 4 && shape[2] * shape[3] > 1
   return { name, type, shape, file, offset, bytes, ...(channelsLast ? { channelsLast } : {}) }
 }
 

@@ -136,7 +136,7 @@ export class ConfigReader {
     if (this.absent(key) && fallback !== undefined) return fallback
     const value = this.get(key)
     if (Array.isArray(value) && value.every((v) => isInteger(v, min, max))) {
-      if (length === undefined ? value.length > 0 : value.length === length) return value as number[]
+      if (length === undefined ? value.length > 0 : value.length === length) return value
     }
     throw this.fail(key, `list of ${length ?? 'one or more'} integers between ${min} and ${max}`)
   }

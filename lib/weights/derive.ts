@@ -68,9 +68,9 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
     outChannels: probe.channels('conv_out.weight', 0),
     blockChannels,
     layersPerBlock,
-    downTransformerDepth: all.map((i) => levelDepth(probe, `down_blocks.${i}`, layersPerBlock[i]!)),
+    downTransformerDepth: all.map((i) => levelDepth(probe, `down_blocks.${i}`, layersPerBlock[i])),
     upTransformerDepth: all.map((i) =>
-      levelDepth(probe, `up_blocks.${levels - 1 - i}`, layersPerBlock[i]! + 1),
+      levelDepth(probe, `up_blocks.${levels - 1 - i}`, layersPerBlock[i] + 1),
     ),
     midTransformerDepth: hasMiddle ? levelDepth(probe, 'mid_block', 1) : -1,
     heads: blockChannels.map((channels) => guessHeads(path, channels, contextWidth)),
@@ -96,7 +96,7 @@ function levelDepth(probe: Probe, prefix: string, layers: number): number {
       `expected as many transformer blocks in each layer of ${prefix}, found ${depths.join(', ')}`,
     )
   }
-  return depths[0]!
+  return depths[0]
 }
 
 /** Stable Diffusion 2 has heads of 64 channels. Version 1 has eight heads at each level, and others are assumed to. */

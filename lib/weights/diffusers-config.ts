@@ -59,8 +59,8 @@ export function unetConfig(c: ConfigReader): UnetConfig {
   const timeWidth = c.has('time_embedding_dim')
     ? c.integer('time_embedding_dim', undefined, 1, 1 << 20)
     : undefined
-  if (timeWidth !== undefined && timeWidth !== 4 * blockChannels[0]!) {
-    throw c.refuse('time_embedding_dim', `${4 * blockChannels[0]!}, four times the first level's channels,`)
+  if (timeWidth !== undefined && timeWidth !== 4 * blockChannels[0]) {
+    throw c.refuse('time_embedding_dim', `${4 * blockChannels[0]}, four times the first level's channels,`)
   }
   if (c.get('norm_num_groups') === null) throw c.refuse('norm_num_groups', 'integer')
 
@@ -153,7 +153,7 @@ function contextWidth(c: ConfigReader, levels: number): number {
   const widths = c.integerPerLevel('cross_attention_dim', 1280, 1, limits().channels, levels)
   if (widths.some((width) => width !== widths[0]))
     throw c.refuse('cross_attention_dim', 'the same width at every level')
-  return widths[0]!
+  return widths[0]
 }
 
 const VAE_FIXED: typeof UNET_FIXED = [

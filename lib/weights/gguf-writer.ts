@@ -156,7 +156,7 @@ function ggufHeader(metadata: Readonly<Record<string, GgufValue>>, tensors: read
   for (const tensor of tensors) {
     const dimensions = innermostFirst(tensor)
     const { number, elements } = GGML_TYPES[tensor.type]
-    if (dimensions[0]! % elements !== 0) {
+    if (dimensions[0] % elements !== 0) {
       throw new RangeError(
         `rows of ${dimensions[0]} elements of ${tensor.name} do not fill ${tensor.type}'s blocks`,
       )

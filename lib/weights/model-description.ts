@@ -1,39 +1,12 @@
 import type { ModelSource, TextEncoderConfig, TinyVaeConfig, UnetConfig, VaeConfig } from '../native.js'
-import type { PredictionType } from '../types.js'
+import type { ScheduleDescription, TokenizerDescription } from '../types.js'
+
+export type { ScheduleDescription, TokenizerDescription }
 
 /** A stored component: its configuration and its weights. */
 export interface ComponentDescription<Config> {
   config: Config
   source: ModelSource
-}
-
-/** The training schedule and the authors' sampling method: the fields of diffusers' scheduler_config.json. */
-export interface ScheduleDescription {
-  /** The class name in diffusers, if the model's files have it: 'PNDMScheduler', … */
-  className?: string
-  trainTimesteps: number
-  betaStart: number
-  betaEnd: number
-  betaSchedule: 'linear' | 'scaled_linear' | 'squaredcos_cap_v2'
-  trainedBetas?: number[]
-  predictionType: PredictionType
-  timestepSpacing?: 'leading' | 'linspace' | 'trailing'
-  stepsOffset: number
-  setAlphaToOne: boolean
-  rescaleBetasZeroSnr: boolean
-  clipSample: boolean
-}
-
-/** A tokenizer. Without texts it uses the built-in CLIP vocabulary. */
-export interface TokenizerDescription {
-  /** The texts of vocab.json and merges.txt, or of tokenizer.json. */
-  vocab?: string
-  merges?: string
-  tokenizerJson?: string
-  /** Length of one chunk, including the begin and end tokens (77). */
-  maxLength: number
-  /** Token that pads chunks: '<|endoftext|>' (SD 1), '!' (SD 2). */
-  padToken: string
 }
 
 /** A stored text encoder and its tokenizer. */

@@ -44,8 +44,8 @@ export function renameOpenClip(paths: readonly string[], tensors: Tensors): Tens
     const fused = /^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$/.exec(name)
     if (fused) return `encoder.layers.${fused[1]}.self_attn.in_proj.${fused[2]}`
     const block = /^transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)$/.exec(name)
-    if (block && Object.hasOwn(OPEN_CLIP, block[2]!)) {
-      return `encoder.layers.${block[1]}.${OPEN_CLIP[block[2]!]}.${block[3]}`
+    if (block && Object.hasOwn(OPEN_CLIP, block[2])) {
+      return `encoder.layers.${block[1]}.${OPEN_CLIP[block[2]]}.${block[3]}`
     }
     return name.replace(/^ln_final\./, 'final_layer_norm.')
   })
@@ -77,7 +77,7 @@ function third(paths: readonly string[], tensor: StoredTensor, index: number): S
   if (rows === 0 || rows % 3 !== 0 || (tensor.bytes / rows) % 1 !== 0) {
     const found = `found ${tensor.type} of shape [${tensor.shape}]`
     throw badFormat(
-      paths[tensor.file]!,
+      paths[tensor.file],
       `tensor ${quote(tensor.name)}: expected fused query, key and value, ${found}`,
     )
   }

@@ -32,7 +32,7 @@ export function renameOriginalUnet(paths: readonly string[], tensors: Tensors): 
   return renameTensors(paths, tensors, (name) => {
     const dot = name.lastIndexOf('.')
     const [stem, leaf] = [name.slice(0, dot), name.slice(dot)]
-    if (Object.hasOwn(OUTER, stem)) return OUTER[stem]! + leaf
+    if (Object.hasOwn(OUTER, stem)) return OUTER[stem] + leaf
     const match = /^(?:(?:input|output)_blocks\.\d+\.\d+(?:\.op|\.conv)?|middle_block\.\d+)(?=\.)/.exec(name)
     const place = match && blocks.get(match[0])
     // A tensor without a place keeps its name. Whether that is an error, the engine's list of tensors decides.

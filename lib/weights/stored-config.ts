@@ -57,10 +57,11 @@ export function readStoredConfig(path: string, metadata: Map<string, unknown>): 
   if (text === undefined) return undefined
   if (typeof text !== 'string') throw badFormat(path, `expected a string for metadata ${CONFIG_KEY}`)
   const c = ConfigReader.parse(path, text, CONFIG_KEY)
-  if (c.integer('version', undefined, 1, 1 << 30) !== VERSION) {
+  const version = c.integer('version', undefined, 1, 1 << 30)
+  if (version !== VERSION) {
     throw unsupported(
       path,
-      `expected version ${VERSION} of ${CONFIG_KEY}, found ${c.get('version')}: written by a newer node-diffusion`,
+      `expected version ${VERSION} of ${CONFIG_KEY}, found ${version}: written by a newer node-diffusion`,
     )
   }
   const stored: StoredConfig = {

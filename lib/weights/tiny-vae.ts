@@ -35,7 +35,7 @@ export function tinyVaeConfig(c: ConfigReader): TinyVaeConfig {
   }
   const encoder = blocks('encoder', [1, 3, 3, 3])
   const decoder = blocks('decoder', [3, 3, 3, 1])
-  const width = decoder.widths[0]!
+  const width = decoder.widths[0]
   for (const { widths, key } of [encoder, decoder])
     if (widths.some((w) => w !== width)) throw c.refuse(key, `${width} at every level`)
   if (encoder.counts.length !== decoder.counts.length)
@@ -103,7 +103,7 @@ function countBlocks(path: string, tensors: Tensors, side: 'encoder' | 'decoder'
   const blocks = [0]
   const has = (layer: number, part: string) => tensors.has(`${side}.layers.${layer}.${part}`)
   for (let layer = begin; layer < 1000; layer++) {
-    if (has(layer, 'conv.0.weight')) blocks[blocks.length - 1]!++
+    if (has(layer, 'conv.0.weight')) blocks[blocks.length - 1]++
     else if (has(layer, 'weight') && has(layer, 'bias')) {
       if (blocks.length <= limits().levels) return { blocks, last: layer }
       break

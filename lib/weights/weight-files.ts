@@ -71,7 +71,7 @@ async function readShards(folder: string, indexName: string): Promise<ComponentW
   const files = shards.map((shard) => join(folder, shard))
   for (const [i, path] of files.entries()) {
     if (!(await isFile(path)))
-      throw badFormat(indexPath, `expected the file ${quote(shards[i]!)} that it names, found none`)
+      throw badFormat(indexPath, `expected the file ${quote(shards[i])} that it names, found none`)
     for (const [name, tensor] of (await readSafetensors(path, i)).tensors) {
       if (shardOf.get(name) === shards[i]) tensors.set(name, tensor)
     }

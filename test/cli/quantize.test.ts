@@ -14,7 +14,7 @@ t.test('quantize prints a report', async (t) => {
   ])
   t.equal(code, 0)
   t.match(calls.quantize, [['in', 'out.gguf', { type: 'Q4_K', rules: 'a=f16' }]])
-  t.ok(calls.quantize[0]![2].signal instanceof AbortSignal)
+  t.ok(calls.quantize[0][2].signal instanceof AbortSignal)
   t.match(
     stdout,
     /^ +parameters +before +after +error +stored as\nunet mid attention +2\.0 M +7\.6 MiB +1\.9 MiB +7\.10 % +q4_k ×7, q5_0 ×2\nall +2\.0 M/,
@@ -24,7 +24,7 @@ t.test('quantize prints a report', async (t) => {
   t.match(stderr, /^Reading the model\nQuantizing to Q4_K step 50\/100/)
   t.match(
     (await call(['quantize', 'in', 'out.gguf', '-t', 'q4_k', '-v'])).stdout,
-    /q5_0\n  unet\.a\.weight\n  unet\.b\.weight/,
+    /q5_0\n {2}unet\.a\.weight\n {2}unet\.b\.weight/,
   )
 })
 

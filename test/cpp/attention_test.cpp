@@ -26,9 +26,7 @@ std::vector<Variant> variants() {
   for (const Kernels* table : float_tables()) {
     const Kernels& k = *table;
     if (k.bf16_attention) all.push_back({k.name + std::string("-bf16"), *k.bf16_attention, true});
-    all.push_back({k.name,
-                   {k.attention_packed_floats, k.attention_pack, k.attention_scratch_floats, k.attention},
-                   false});
+    all.push_back({k.name, k.attention, false});
   }
   return all;
 }
@@ -100,7 +98,7 @@ struct Problem {
         kernel.pack(a, b, h, packed.get());
         for (int64_t q0 = 0, q1; q0 < c.q_len; q0 = q1) {
           q1 = cut ? std::min(c.q_len, q0 + cut) : c.q_len;
-          kernel.attention(a, b, h, q0, q1, packed.get(), scratch.get());
+          kernel.run(a, b, h, q0, q1, packed.get(), scratch.get());
         }
       }
     if (why.empty()) why = packed.guards();

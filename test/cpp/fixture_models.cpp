@@ -53,6 +53,13 @@ void add_safetensors(WeightTable& table, const std::string& path) {
   }
 }
 
+void add_component(WeightTable& table, const std::string& path) {
+  if (std::ifstream(path)) return add_safetensors(table, path);
+  const std::string stem = path.substr(0, path.rfind('.'));
+  for (const char* shard : {"-00001-of-00002", "-00002-of-00002"})
+    add_safetensors(table, stem + shard + ".safetensors");
+}
+
 std::vector<float> noise(const std::string& seed, int64_t count) {
   Random random(seed);
   std::vector<float> values(static_cast<size_t>(count));

@@ -11,9 +11,9 @@ std::vector<Suite>& suites() {
 }
 std::string filter;
 bool small_set = false;
-int passed = 0, failed = 0;
+int matched = 0, passed = 0, failed = 0;
 
-// A NaN with a payload that no arithmetic gives: a canary that also poisons whatever reads it.
+// A NaN with a payload that no arithmetic produces: a canary that also poisons every result computed from it.
 constexpr uint32_t kCanary = 0x7fc0dead;
 float canary() {
   float x;
@@ -27,7 +27,9 @@ Register::Register(Suite suite) {
 }
 
 bool wanted(const std::string& name) {
-  return name.find(filter) != std::string::npos;
+  const bool found = name.find(filter) != std::string::npos;
+  if (found) ++matched;
+  return found;
 }
 bool small() {
   return small_set;
@@ -57,11 +59,12 @@ int run(int argc, char** argv) {
       filter = arg;
   }
   for (Suite suite : suites()) suite();
+  if (matched == 0) fail(filter, "no test has this in its name");
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }
 
-Random::Random(const std::string& seed) : state_(14695981039346656037u) {  // FNV-1a
+Random::Random(const std::string& seed) {
   for (unsigned char c : seed) state_ = (state_ ^ c) * 1099511628211u;
 }
 
@@ -83,7 +86,7 @@ Floats::Floats(int64_t count, int64_t skew)
 }
 
 bool Floats::untouched(int64_t i) const {
-  return std::memcmp(data_ + i, &kCanary, sizeof kCanary) == 0;
+  return bits(data_[i]) == kCanary;
 }
 
 std::string Floats::guards() const {

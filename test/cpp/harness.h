@@ -1,5 +1,4 @@
-// The smallest test harness that serves: named cases, a filter, one line for each failure, a count at the
-// end.
+// A small test harness: named cases, a filter, one line for each failure, a count at the end.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -9,8 +8,8 @@
 
 namespace nd::test {
 
-/// True where this case is to run: the command line's filter is a part of its name, and --small (for
-/// emulators) keeps it. A case's name says everything that reproduces it: give it back as the filter.
+/// Whether to run this case: its name contains the filter of the command line, and --small (for emulators)
+/// keeps it. A case's name holds everything that is needed to reproduce it: pass it as the filter.
 bool wanted(const std::string& name);
 bool small();
 
@@ -35,16 +34,15 @@ class Random {
   float whole() { return static_cast<float>(below(7) - 3); }
 
  private:
-  uint64_t state_;
+  uint64_t state_ = 14695981039346656037u;  // FNV-1a
 };
 
 std::string text(double x);
 
-/// Floats behind a 64-byte boundary plus `skew` floats, filled with a canary before, between and after what
-/// is written.
+/// Floats at a 64-byte boundary plus `skew` floats, filled with a canary and with guards around them.
 class Floats {
  public:
-  Floats(int64_t count, int64_t skew = 0);
+  explicit Floats(int64_t count, int64_t skew = 0);
   float* get() { return data_; }
   float& operator[](int64_t i) { return data_[i]; }
   const float& operator[](int64_t i) const { return data_[i]; }
@@ -72,8 +70,13 @@ double relative_error(const std::vector<float>& got, const std::vector<Truth>& t
   return std::sqrt(difference / norm);
 }
 
+inline uint32_t bits(float x) {
+  uint32_t value;
+  std::memcpy(&value, &x, sizeof value);
+  return value;
+}
 inline bool same_bits(float a, float b) {
-  return std::memcmp(&a, &b, sizeof a) == 0;
+  return bits(a) == bits(b);
 }
 
 }  // namespace nd::test

@@ -58,7 +58,7 @@ struct Rows {
 
 struct Expanded {
   std::vector<uint8_t> panels;
-  int64_t panel_bytes;
+  int64_t panel_bytes = 0;
 };
 
 Expanded expand(const Kernels& table, const Rows& all, const std::vector<KGroup>& groups, std::string& why) {
@@ -73,7 +73,7 @@ Expanded expand(const Kernels& table, const Rows& all, const std::vector<KGroup>
     uint8_t* const packed = reinterpret_cast<uint8_t*>(nibbles.get());
     pack_int4(rows.data() + first, std::min(nr, all.count - first), nr, groups.data(), count, packed);
     uint8_t* const to = reinterpret_cast<uint8_t*>(panel.get());
-    low.expand(packed, all.offsets, groups.data(), count, to);
+    low.expand_int4(packed, all.offsets, groups.data(), count, to);
     for (const Floats* buffer : {&nibbles, &panel})
       if (why.empty()) why = buffer->guards();
     result.panels.insert(result.panels.end(), to, to + result.panel_bytes);
@@ -181,7 +181,7 @@ void kernels() {
           if (!wanted(name)) continue;
           const Rows rows(shape, count, k, offsets);
           std::string why;
-          if (!table->i8->expand) why = "int8 without expand";
+          if (!table->i8->expand_int4) why = "int8 without expand";
           std::vector<Column> found;
           Expanded expanded;
           if (why.empty()) expanded = expand(*table, rows, groups, why);

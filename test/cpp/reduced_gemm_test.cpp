@@ -6,8 +6,9 @@
 #include <limits>
 
 #include "harness.h"
+#include "cpu/kernels/features.h"
 #include "cpu/kernels/reduced_gemm.h"
-#include "low_evex_vnni.h"
+#include "gemm_int8_evex.h"
 #include "tables.h"
 
 namespace nd::test {
@@ -61,8 +62,7 @@ std::vector<Format> formats() {
     if (k->bf16) all.push_back({k->name + std::string("-bf16"), k, k->bf16, 0});
     if (k->i8) all.push_back({k->name + std::string("-i8"), k, k->i8, steps});
 #ifdef ND_X86_KERNELS
-    if (std::string(k->name) == "avx2" && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512vnni"))
+    if (std::string(k->name) == "avx2" && cpu_features().avx512vl && cpu_features().avx512vnni)
       all.push_back({"avx2-vnni-evex-i8", k, &avx2_evex_vnni_i8, 255.0});
 #endif
   }
@@ -119,22 +119,22 @@ struct Problem {
     return slot < half ? panel * nr / 2 + slot : c.n / 2 + panel * nr / 2 + slot - half;
   }
 
-  /// What every precision's arguments share. `order` is the bias in the order of the panels.
-  void fill(GemmArgs& args, int64_t nr, Floats& order, std::vector<int64_t>& c_offset, Floats& out) {
+  /// The epilogue, which every precision shares. `order` receives the bias in the order of the panels.
+  GemmEpilogue epilogue(int64_t nr, Floats& order, std::vector<int64_t>& c_offset, Floats& out) {
     for (int64_t i = 0; i < c.n; ++i) order[i] = bias[source(nr, i / nr, i % nr)];
-    args.m = c.m;
-    args.n = c.n;
-    args.c = out.get();
     for (int64_t i = 0; i < c.m; ++i) c_offset.push_back((i + 1) % c.m * ldc);
-    if (c.flags & kOffsets) args.c_offset = c_offset.data();
-    args.ldc = args.ldr = ldc;
-    if (c.flags & kBias) args.bias = order.get();
-    if (c.flags & kImageBias) args.image_bias = image_bias.get();
-    args.image_bias_stride = c.n + 1;
-    args.rows_per_image = 3;
-    if (c.flags & kResidual) args.residual = residual.get();
-    args.activation = c.activation;
-    if (c.flags & kScale) args.scale = 0.5f;
+    GemmEpilogue result;
+    result.c = out.get();
+    if (c.flags & kOffsets) result.c_offset = c_offset.data();
+    result.ldc = result.ldr = ldc;
+    if (c.flags & kBias) result.bias = order.get();
+    if (c.flags & kImageBias) result.image_bias = image_bias.get();
+    result.image_bias_stride = c.n + 1;
+    result.rows_per_image = 3;
+    if (c.flags & kResidual) result.residual = residual.get();
+    result.activation = c.activation;
+    if (c.flags & kScale) result.scale = 0.5f;
+    return result;
   }
 
   Floats truth() {
@@ -147,18 +147,17 @@ struct Problem {
         rows.push_back(weights.get() + source(nr, p, s) * c.k());
       table.pack_panel(rows.data(), static_cast<int64_t>(rows.size()), c.k(), packed.get() + p * nr * c.k());
     }
-    GemmArgs args;
     std::vector<int64_t> row_offset, c_offset;
     std::vector<KRun> runs;
-    fill(args, nr, order, c_offset, out);
     for (int64_t i = 0; i < c.m; ++i) row_offset.push_back(pixel_of(i) * c.c);
     for (int64_t y = 0; y < c.taps; ++y) runs.push_back({y * kRowPixels * c.c, c.taps * c.c});
-    args.a = values.data();
-    args.row_offset = row_offset.data();
-    args.runs = runs.data();
-    args.run_count = c.taps;
-    args.b = packed.get();
+    GemmArgs args;
+    args.m = c.m;
+    args.n = c.n;
     args.k = c.k();
+    args.lhs = {values.data(), row_offset.data(), 0, runs.data(), c.taps};
+    args.rhs.panels = packed.get();
+    args.epilogue = epilogue(nr, order, c_offset, out);
     table.gemm(args, 0, c.m, 0, panels);
     return out;
   }
@@ -167,7 +166,7 @@ struct Problem {
     const ReducedGemm& low = *format.low;
     const int64_t nr = format.table->nr, panels = (c.n + nr - 1) / nr, padded = round_up(c.c, low.multiple);
     const bool scaled = low.scale_floats > 0;
-    const int64_t longest = std::min(low.longest_group, round_up(c.longest, low.multiple));
+    const int64_t longest = std::min(low.max_group, round_up(c.longest, low.multiple));
     const int64_t length = scaled ? padded : c.taps * padded, group = std::min(length, longest);
     const int64_t per_pixel = scaled ? (padded + group - 1) / group : 1;
     std::vector<KGroup> groups;
@@ -178,11 +177,10 @@ struct Problem {
                             (y * kRowPixels + t) * per_pixel + begin / group});
     const int64_t group_count = static_cast<int64_t>(groups.size());
 
-    ReducedGemmArgs args;
-    args.panel_bytes = low.panel_bytes(groups.data(), group_count);
-    if (args.panel_bytes % 64) why = "a panel of " + std::to_string(args.panel_bytes) + " bytes";
+    const int64_t panel_bytes = low.panel_bytes(groups.data(), group_count);
+    if (panel_bytes % 64) why = "a panel of " + std::to_string(panel_bytes) + " bytes";
     const int64_t k = c.taps * c.taps * padded;
-    Floats packed(panels * args.panel_bytes / 4), order(c.n), out(c.m * ldc, 1);
+    Floats packed(panels * panel_bytes / 4), order(c.n), out(c.m * ldc, 1);
     std::vector<float> padded_rows(static_cast<size_t>(nr * k));
     for (int64_t p = 0; p < panels; ++p) {
       std::vector<const float*> rows;
@@ -193,7 +191,7 @@ struct Problem {
         rows.push_back(row);
       }
       low.pack_panel(rows.data(), static_cast<int64_t>(rows.size()), groups.data(), group_count,
-                     reinterpret_cast<uint8_t*>(packed.get()) + p * args.panel_bytes);
+                     reinterpret_cast<uint8_t*>(packed.get()) + p * panel_bytes);
     }
 
     // Pixels narrowed a few at a time, as the layers' tasks do.
@@ -211,17 +209,15 @@ struct Problem {
       for (int64_t i = 0; i < pixel_scales; ++i) scales[kCleared * pixel_scales + i] = 0;
     }
     std::vector<int64_t> row_offset, c_offset;
-    fill(args, nr, order, c_offset, out);
     for (int64_t i = 0; i < c.m; ++i) row_offset.push_back(pixel_of(i) * padded);
-    if (c.flags & kOffsets) args.row_offset = row_offset.data();
-    args.low_a = bytes;
-    args.a_scales = scales.get();
-    args.pixel_elements = padded;
-    args.scales_per_pixel = per_pixel;
+    ReducedGemmArgs args;
+    args.m = c.m;
+    args.n = c.n;
     args.groups = groups.data();
     args.group_count = group_count;
-    args.low_b = reinterpret_cast<const uint8_t*>(packed.get());
-    args.k = k;
+    args.lhs = {bytes, c.flags & kOffsets ? row_offset.data() : nullptr, padded, scales.get(), per_pixel};
+    args.rhs = {reinterpret_cast<const uint8_t*>(packed.get()), panel_bytes};
+    args.epilogue = epilogue(nr, order, c_offset, out);
     for (int64_t m0 = 0, m1; m0 < c.m; m0 = m1) {
       m1 = row_cut ? std::min(c.m, m0 + row_cut) : c.m;
       for (int64_t p = 0; p < panels; p += each_panel ? 1 : panels)
@@ -286,7 +282,7 @@ struct Problem {
     return total + kEps * 4 * (largest(column) + 2);
   }
 
-  std::string compare(const Format& format, const Floats& got, const Floats& truth) {
+  std::string compare(const Format& format, const Floats& got, const Floats& truth) const {
     for (int64_t i = 0; i < c.m; ++i)
       for (int64_t j = 0; j < c.outputs(); ++j) {
         const int64_t at = (c.flags & kOffsets ? (i + 1) % c.m : i) * ldc + j;
@@ -327,7 +323,7 @@ void sizes() {
   int index = 0;
   for (int64_t m : kSizes)
     for (int64_t n : kSizes) {
-      Case c;
+      Case c{};
       c.m = m;
       c.n = n;
       c.c = kSizes[random.below(21)];

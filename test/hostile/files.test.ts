@@ -53,7 +53,7 @@ t.test('a file that is truncated while it is loaded', async (t) => {
     const size = statSync(file).size
     const loading = load().then(
       (model) => model.dispose(),
-      (error) => error,
+      (error: unknown) => error,
     )
     await new Promise((resolve) => setTimeout(resolve, i))
     truncateSync(file, size >> 2)

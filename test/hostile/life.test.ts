@@ -47,10 +47,10 @@ t.test('aborts in every phase of a run', async (t) => {
     const signal = AbortSignal.timeout(delay)
     const loading = DiffusionPipeline.load(undefined, { signal }).then(
       (pipe) => pipe.dispose(),
-      (error) => error,
+      (error: unknown) => error,
     )
     const error = await loading
-    if (error) t.equal(error.name, 'TimeoutError', `loading, after ${delay} ms`)
+    if (error) t.match(error, { name: 'TimeoutError' }, `loading, after ${delay} ms`)
   }
   await using pipe = await DiffusionPipeline.load()
   const image = { data: new Float32Array(3 * 128 * 128), shape: [1, 3, 128, 128] }
@@ -63,7 +63,7 @@ t.test('aborts in every phase of a run', async (t) => {
     setTimeout(() => controller.abort(reason), (part / 8) * whole)
     const ended = await pipe.generate({ ...options, signal: controller.signal }).then(
       () => undefined,
-      (error) => error,
+      (error: unknown) => error,
     )
     if (ended) t.equal(ended, reason, `after ${part} eighths`)
   }

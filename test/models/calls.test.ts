@@ -32,7 +32,7 @@ t.test('fields that are missing or wrong', async (t) => {
     [{ options: 5 }, { name: 'TypeError', message: /object for call\.options/ }],
   ]
   for (const [change, error] of bad) {
-    const call = { ...sample(), ...change } as UnetCall
+    const call = { ...sample(), ...change }
     t.throws(() => unet.predict(call), error, `predict, ${Object.keys(change).join()}`)
     if (!('latents' in change))
       t.throws(() => unet.workingBytes(call), error, `workingBytes, ${Object.keys(change).join()}`)

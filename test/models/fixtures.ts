@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
-import { packageRoot } from '../../lib/load-addon.js'
+import { packageRoot } from '../../lib/package-root.js'
 
 export const fixtures = join(packageRoot(), 'test', 'fixtures', 'models')
 
@@ -65,10 +65,7 @@ export function readTensors(path: string): Map<string, GoldenTensor> {
   for (const [name, entry] of Object.entries<any>(header)) {
     if (name === '__metadata__') continue
     const [begin, end] = entry.data_offsets
-    const copy = bytes.buffer.slice(
-      bytes.byteOffset + start + begin,
-      bytes.byteOffset + start + end,
-    ) as ArrayBuffer
+    const copy = bytes.buffer.slice(bytes.byteOffset + start + begin, bytes.byteOffset + start + end)
     if (entry.dtype !== 'F32' && entry.dtype !== 'I32') throw new Error(`${path}: ${name} is ${entry.dtype}`)
     tensors.set(name, {
       data: entry.dtype === 'F32' ? new Float32Array(copy) : new Int32Array(copy),

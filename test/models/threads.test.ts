@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { native } from '../../lib/native.js'
 import { compute, load } from './compute.js'
-import { cases, fixtures, type Component } from './fixtures.js'
+import { cases, fixtures } from './fixtures.js'
 
 const threadsBefore = native().cpu().threads
 t.teardown(() => native().setThreads(threadsBefore))
@@ -19,16 +19,16 @@ for (const precision of ['f32', 'bf16', 'int8'] as const) {
       const outputs: Buffer[][] = []
       for (const threads of [1, 2, 4]) {
         native().setThreads(threads)
-        const model = await load(join(fixtures, name, component), component as Component, precision)
+        const model = await load(join(fixtures, name, component), component, precision)
         const all: Buffer[] = []
         for (const of of cases.filter((c) => c.model === name)) all.push(bits(await compute(model, of)))
         outputs.push(all)
         model.dispose()
       }
-      t.ok(outputs[0]!.length > 0 && outputs[0]!.every((output) => output.length > 0), `${name}: outputs`)
+      t.ok(outputs[0].length > 0 && outputs[0].every((output) => output.length > 0), `${name}: outputs`)
       for (const [i, threads] of [2, 4].entries())
         t.ok(
-          outputs[0]!.every((output, n) => output.equals(outputs[i + 1]![n]!)),
+          outputs[0].every((output, n) => output.equals(outputs[i + 1][n])),
           `${name}: ${threads} threads`,
         )
     }

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t from 'tap'
 import * as api from '../../lib/index.js'
-import { packageRoot } from '../../lib/load-addon.js'
+import { packageRoot } from '../../lib/package-root.js'
 
 const root = packageRoot()
 const description = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))

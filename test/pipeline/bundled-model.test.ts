@@ -6,7 +6,7 @@ import sharp, { type Sharp } from 'sharp'
 import t from 'tap'
 import {
   DiffusionPipeline,
-  Image,
+  type Image,
   imageToTensor,
   bundledModelPath,
   VqModel,

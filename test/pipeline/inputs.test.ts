@@ -11,7 +11,7 @@ import {
   type GenerateOptions,
   type Tensor,
 } from '../../lib/index.js'
-import { packageRoot } from '../../lib/load-addon.js'
+import { packageRoot } from '../../lib/package-root.js'
 import { fixtures, largestDifference, quick } from './support.js'
 
 const pipe = await DiffusionPipeline.load()

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import type { GenerateOptions, Image } from '../../lib/index.js'
-import { packageRoot } from '../../lib/load-addon.js'
+import { packageRoot } from '../../lib/package-root.js'
 
 export const fixtures = join(packageRoot(), 'test', 'fixtures', 'pipeline')
 

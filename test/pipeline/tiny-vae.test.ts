@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { DiffusionPipeline, Image, type StepEvent } from '../../lib/index.js'
-import { packageRoot } from '../../lib/load-addon.js'
+import { packageRoot } from '../../lib/package-root.js'
 import { quick } from './support.js'
 
 const folder = join(packageRoot(), 'test', 'fixtures', 'tiny-vae')

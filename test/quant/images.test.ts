@@ -16,12 +16,12 @@ async function draw(path: string, options: LoadOptions = {}): Promise<Uint8Array
   const pipe = await DiffusionPipeline.load(path, options)
   const { images } = await pipe.generate(request)
   await pipe.dispose()
-  return images[0]!.data
+  return images[0].data
 }
 
 function psnr(a: Uint8Array, b: Uint8Array): number {
   let sum = 0
-  for (let i = 0; i < b.length; i++) sum += (a[i]! - b[i]!) ** 2
+  for (let i = 0; i < b.length; i++) sum += (a[i] - b[i]) ** 2
   return a.length === b.length ? 10 * Math.log10(255 ** 2 / (sum / b.length)) : NaN
 }
 
@@ -57,8 +57,8 @@ t.test('1, 2 and 4 threads give the same bytes', async (t) => {
     // The number of threads is set before loading, because packing uses threads, too.
     const all = []
     for (const threads of [1, 2, 4]) all.push(await draw(path, { ...options, threads }))
-    t.ok(Buffer.from(all[0]!).equals(all[1]!), `${name}: 2 threads`)
-    t.ok(Buffer.from(all[0]!).equals(all[2]!), `${name}: 4 threads`)
-    t.ok(new Set(all[0]!).size > 20, `${name}: the image is not blank`)
+    t.ok(Buffer.from(all[0]).equals(all[1]), `${name}: 2 threads`)
+    t.ok(Buffer.from(all[0]).equals(all[2]), `${name}: 4 threads`)
+    t.ok(new Set(all[0]).size > 20, `${name}: the image is not blank`)
   }
 })

@@ -1,16 +1,7 @@
 import { join } from 'node:path'
 import { openModel } from '../../lib/weights/index.js'
 import { freshPath, rejects, t, writeJson, writeSafetensors, writeSparse } from './helpers.js'
-import {
-  tensorsOf,
-  type TestTensors,
-  textShapes,
-  TINY_TEXT,
-  TINY_UNET,
-  TINY_VAE,
-  unetShapes,
-  vaeShapes,
-} from './models.js'
+import { tensorsOf, textShapes, TINY_TEXT, TINY_UNET, TINY_VAE, unetShapes, vaeShapes } from './models.js'
 
 type Json = Record<string, unknown>
 
@@ -267,7 +258,7 @@ function shards(folder: string, names: string[], rename = (name: unknown) => nam
   const map: Json = {}
   for (const [i, shard] of names.entries()) {
     const part = entries.filter((_, j) => j % names.length === i)
-    writeSafetensors(join(folder, shard), Object.fromEntries(part) as TestTensors)
+    writeSafetensors(join(folder, shard), Object.fromEntries(part))
     for (const [name] of part) map[name] = rename(shard)
   }
   writeJson(join(folder, 'config.json'), UNET)

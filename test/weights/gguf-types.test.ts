@@ -69,7 +69,7 @@ for (const { number, name, elements, bytes } of types) {
     for (const [what, [width, ...rest], message] of lies) {
       const shape = [3, 2 * elements * wide]
       const tensors = { a: { shape, type: number }, b: { shape, type: number } }
-      const dims = [typeof width === 'number' ? width * wide : width!, ...rest]
+      const dims = [typeof width === 'number' ? width * wide : width, ...rest]
       const lying = writeGguf(freshPath(t, '.gguf'), tensors, { info: { a: { dims } } })
       await rejects(t, openModel(lying), 'MODEL_FORMAT', message, what)
     }

@@ -20,7 +20,7 @@ export function safetensorsHeader(tensors: Record<string, TestTensor>, metadata?
   const header: Record<string, unknown> = metadata ? { __metadata__: metadata } : {}
   let offset = 0
   for (const [name, { shape, type = 'F16' }] of Object.entries(tensors)) {
-    const end = offset + count(shape) * BYTES[type]!
+    const end = offset + count(shape) * BYTES[type]
     header[name] = { dtype: type, shape, data_offsets: [offset, end] }
     offset = end
   }
@@ -103,7 +103,7 @@ export function ggufBytes(tensors: Record<string, TestTensor>, options: GgufOpti
   parts.push(...pairs)
   let offset = 0
   for (const name of names) {
-    const { shape, type = 1 } = tensors[name]!
+    const { shape, type = 1 } = tensors[name]
     const change = info[name] ?? {}
     const dims = change.dims ?? [...shape].reverse()
     parts.push(
@@ -113,7 +113,7 @@ export function ggufBytes(tensors: Record<string, TestTensor>, options: GgufOpti
       u32(change.type ?? Number(type)),
       u64(change.offset ?? offset),
     )
-    const [, elements, bytes] = GGML_BLOCKS[Number(type)]!
+    const [, elements, bytes] = GGML_BLOCKS[Number(type)]
     offset += Math.ceil(((count(shape) / elements) * bytes) / alignment) * alignment
   }
   const head = Buffer.concat(parts)

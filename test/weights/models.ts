@@ -100,26 +100,26 @@ export function originalUnetName(name: string, config: UnetConfig): string {
   if (root === 'conv_out') return `out.2.${leaf}`
   if (root === 'time_embedding') return `time_embed.${rest[0] === 'linear_1' ? 0 : 2}.${leaf}`
   const inside = (from: number) => (kind: string) =>
-    kind === 'resnets' ? `${RESNET[rest[from]!]}.${leaf}` : rest.slice(from).join('.')
+    kind === 'resnets' ? `${RESNET[rest[from]]}.${leaf}` : rest.slice(from).join('.')
   if (root === 'mid_block') {
     const index = rest[0] === 'attentions' ? 1 : 2 * Number(rest[1])
-    return `middle_block.${index}.${inside(2)(rest[0]!)}`
+    return `middle_block.${index}.${inside(2)(rest[0])}`
   }
   const levels = config.blockChannels.length
   const block = Number(rest[0])
   const [kind = '', layer] = [rest[1], Number(rest[2])]
   if (root === 'down_blocks') {
     let first = 1
-    for (let i = 0; i < block; i++) first += config.layersPerBlock[i]! + 1
-    if (kind === 'downsamplers') return `input_blocks.${first + config.layersPerBlock[block]!}.0.op.${leaf}`
+    for (let i = 0; i < block; i++) first += config.layersPerBlock[i] + 1
+    if (kind === 'downsamplers') return `input_blocks.${first + config.layersPerBlock[block]}.0.op.${leaf}`
     return `input_blocks.${first + layer}.${kind === 'resnets' ? 0 : 1}.${inside(3)(kind)}`
   }
   const level = levels - 1 - block
   let first = 0
-  for (let i = 0; i < block; i++) first += config.layersPerBlock[levels - 1 - i]! + 1
+  for (let i = 0; i < block; i++) first += config.layersPerBlock[levels - 1 - i] + 1
   if (kind === 'upsamplers') {
-    const place = config.upTransformerDepth[level]! > 0 ? 2 : 1
-    return `output_blocks.${first + config.layersPerBlock[level]!}.${place}.conv.${leaf}`
+    const place = config.upTransformerDepth[level] > 0 ? 2 : 1
+    return `output_blocks.${first + config.layersPerBlock[level]}.${place}.conv.${leaf}`
   }
   return `output_blocks.${first + layer}.${kind === 'resnets' ? 0 : 1}.${inside(3)(kind)}`
 }
@@ -168,7 +168,7 @@ export function openClip(layout: Shapes, prefix = 'cond_stage_model.model.'): Te
     const fused = /^(.*)self_attn\.([qkv])_proj\.(weight|bias)$/.exec(renamed)
     if (!fused) tensors[prefix + renamed] = { shape }
     else if (fused[2] === 'q')
-      tensors[`${prefix}${fused[1]}attn.in_proj_${fused[3]}`] = { shape: [3 * shape[0]!, ...shape.slice(1)] }
+      tensors[`${prefix}${fused[1]}attn.in_proj_${fused[3]}`] = { shape: [3 * shape[0], ...shape.slice(1)] }
   }
   return tensors
 }

@@ -1,12 +1,13 @@
-"""Judges a folder of pictures drawn from prompts.py's list: the check of issue 4.
+"""Scores a folder of pictures that were drawn from the list of prompts.py.
 
     python tools/evaluate/score.py MODEL_FOLDER PROMPTS.json IMAGES_FOLDER [--out figures.json]
 
-single  the nearest training picture, in the autoencoder's latents and of either style, is of the asked subject
-colour  the hue that covers most of the picture is the asked one (and, besides, the subject among recoloured ones is right)
-pair    the nearest half picture is of the asked subject on both sides
-seeds   two seeds' pictures differ by more than 0.05 of the range (root mean square)
+single  the nearest training picture of either style, in the latents of the autoencoder, shows the requested subject
+colour  the hue that covers most of the picture is the requested one (reported too: the subject is the right one as well)
+pair    on both sides, the nearest half of a picture shows the requested subject
+seeds   the pictures of two seeds differ by more than 0.05 of the range (root mean square)
 """
+
 import argparse
 import colorsys
 import hashlib
@@ -29,7 +30,9 @@ DIFFERENT = 0.05
 @torch.no_grad()
 def encode(vae, images):
     """uint8 [n, h, w, 3] → latents [n, 4, h/4, w/4]."""
-    return torch.cat([vae.encode(to_input(images[i : i + 64])).latent_dist.mean for i in range(0, len(images), 64)])
+    return torch.cat(
+        [vae.encode(to_input(images[i : i + 64])).latent_dist.mean for i in range(0, len(images), 64)]
+    )
 
 
 def item(subject, style, x=SIZE / 2, y=SIZE / 2, size=60, flip=False, colour=None):
@@ -37,7 +40,7 @@ def item(subject, style, x=SIZE / 2, y=SIZE / 2, size=60, flip=False, colour=Non
 
 
 class References:
-    """Training pictures of every subject, encoded once for each autoencoder: (latents [n, d], subject of each [n])."""
+    """Training pictures of every subject, encoded once for each autoencoder: latents [n, d] and subjects [n]."""
 
     def __init__(self, vae, drawings, work):
         self.vae, self.drawings, self.work = vae, drawings, work
@@ -48,18 +51,23 @@ class References:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, name, region, sizes, **place):
-        """Latents of all subjects × styles × mirrorings × sizes; `region` cuts out the latents that are compared."""
+        """Latents of all subjects in all styles and sizes, plain and mirrored; `region` selects the latents to compare."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
-            items = [item(s, style, size=size, flip=flip, **place) for s in range(len(self.drawings.subjects))
-                     for style in range(len(self.drawings.styles)) for flip in (False, True) for size in sizes]
+            items = [
+                item(s, style, size=size, flip=flip, **place)
+                for s in range(len(self.drawings.subjects))
+                for style in range(len(self.drawings.styles))
+                for flip in (False, True)
+                for size in sizes
+            ]
             images = np.stack([compose(self.drawings, {"background": None, "items": [i]}) for i in items])
             np.savez(path, latents=encode(self.vae, images).numpy(), subjects=[i["subject"] for i in items])
         kept = np.load(path)
         return torch.from_numpy(kept["latents"])[(..., *region)].flatten(1), kept["subjects"]
 
     def seen(self, shards=4):
-        """The single plain subjects among the cached training pictures themselves, moved and sized as they were."""
+        """The single plain subjects among the cached training pictures, moved and scaled as they were."""
         latents, subjects = [], []
         for number in range(shards):
             path = self.work / "cache" / f"latents-{number:03}.npy"
@@ -70,9 +78,16 @@ class References:
                 for row in range(len(cached)):
                     scene, caption = scenes.next()
                     if caption != captions[row]:
-                        raise ValueError(f"{path} was made by another version of scenes.py: {captions[row]!r} ≠ {caption!r}")
+                        raise ValueError(
+                            f"{path} was made by another version of scenes.py: {captions[row]!r} ≠ {caption!r}"
+                        )
                     first = scene["items"][0]
-                    if len(scene["items"]) == 1 and not scene["background"] and not first["colour"] and 56 <= first["size"] <= 64:
+                    if (
+                        len(scene["items"]) == 1
+                        and not scene["background"]
+                        and not first["colour"]
+                        and 56 <= first["size"] <= 64
+                    ):
                         latents.append(np.asarray(cached[row], np.float32))
                         subjects.append(first["subject"])
         return torch.from_numpy(np.stack(latents)).flatten(1), np.array(subjects)
@@ -83,13 +98,13 @@ LEFT, RIGHT = (slice(None), slice(0, 8)), (slice(None), slice(8, 16))
 
 
 def nearest(latents, references):
-    """Subject of the reference nearest to each row."""
+    """The subject of the reference that is nearest to each row."""
     known, subjects = references
     return subjects[torch.cdist(latents.flatten(1), known).argmin(1).numpy()]
 
 
 def dominant_colour(image):
-    """The name of the hue that covers most of a picture, by saturation; white, grey and black do not count."""
+    """The name of the hue that covers most of a picture, weighted by saturation; white, grey and black do not count."""
     rgb = np.asarray(image, np.float32) / 255
     high, low = rgb.max(-1), rgb.min(-1)
     chroma = high - low
@@ -103,7 +118,7 @@ def dominant_colour(image):
 
 
 def score(prompts, images, vae, drawings, work=WORK):
-    """{kind: [one dict of verdicts for each prompt]}."""
+    """For each kind of prompt, a list with one dict of verdicts for each prompt."""
     references = References(vae, drawings, work)
     latents = encode(vae, images)
     verdicts = {}
@@ -123,12 +138,20 @@ def score(prompts, images, vae, drawings, work=WORK):
                 wanted = prompts[i]["colour"]
                 tinted = references.of(wanted, WHOLE, sizes=(60,), colour=wanted)
                 found, hue = nearest(latents[i : i + 1], tinted)[0], dominant_colour(images[i])
-                verdicts[kind].append({"right": hue == wanted, "subject": bool(found == a[0]), "hue": hue, "found": int(found)})
+                verdicts[kind].append(
+                    {"right": hue == wanted, "subject": bool(found == a[0]), "hue": hue, "found": int(found)}
+                )
         elif kind == "pair":
             left = nearest(mine[..., LEFT[1]], references.of("left", LEFT, sizes=(30,), x=16))
             right = nearest(mine[..., RIGHT[1]], references.of("right", RIGHT, sizes=(30,), x=48))
-            verdicts[kind] = [{"right": bool(l == a[0] and r == a[1]), "one": bool(l == a[0]) + bool(r == a[1]), "found": [int(l), int(r)]}
-                              for l, r, a in zip(left, right, asked)]
+            verdicts[kind] = [
+                {
+                    "right": bool(l == a[0] and r == a[1]),
+                    "one": bool(l == a[0]) + bool(r == a[1]),
+                    "found": [int(l), int(r)],
+                }
+                for l, r, a in zip(left, right, asked)
+            ]
         else:
             pictures = images[rows].astype(np.float32) / 255
             apart = np.sqrt(((pictures[0::2] - pictures[1::2]) ** 2).mean((1, 2, 3)))
@@ -137,9 +160,13 @@ def score(prompts, images, vae, drawings, work=WORK):
 
 
 def figures(verdicts):
-    result = {kind: {"count": len(v), "right": sum(x["right"] for x in v) / len(v)} for kind, v in verdicts.items()}
+    result = {
+        kind: {"count": len(v), "right": sum(x["right"] for x in v) / len(v)} for kind, v in verdicts.items()
+    }
     if "colour" in result:
-        result["colour"]["subject too"] = sum(v["right"] and v["subject"] for v in verdicts["colour"]) / len(verdicts["colour"])
+        result["colour"]["subject too"] = sum(v["right"] and v["subject"] for v in verdicts["colour"]) / len(
+            verdicts["colour"]
+        )
     if "pair" in result:
         result["pair"]["sides right"] = sum(v["one"] for v in verdicts["pair"]) / 2 / len(verdicts["pair"])
     return result
@@ -147,7 +174,7 @@ def figures(verdicts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="diffusers folder with the autoencoder")
+    parser.add_argument("model", help="the diffusers folder that holds the autoencoder")
     parser.add_argument("prompts")
     parser.add_argument("images", type=Path)
     parser.add_argument("--out", type=Path)
@@ -155,7 +182,9 @@ def main():
     Threads(0)
     with open(options.prompts) as file:
         prompts = [p for p in json.load(file) if (options.images / f"{p['id']}.png").exists()]
-    images = np.stack([np.asarray(Image.open(options.images / f"{p['id']}.png").convert("RGB")) for p in prompts])
+    images = np.stack(
+        [np.asarray(Image.open(options.images / f"{p['id']}.png").convert("RGB")) for p in prompts]
+    )
     vae = AutoencoderKL.from_pretrained(f"{options.model}/vae").float().eval()
     drawings = Drawings(WORK / "data")
     verdicts = score(prompts, images, vae, drawings)

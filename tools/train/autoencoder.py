@@ -1,10 +1,11 @@
-"""Trains the KL autoencoder: 3×64×64 pixels ⇄ 4×16×16 latents.
+"""Trains the KL autoencoder: 3×64×64 pixels to 4×16×16 latents and back.
 
     python tools/train/autoencoder.py --start DIFFUSERS_VAE            # encoder and decoder
-    python tools/train/autoencoder.py --decoder-only --steps 4000      # the encoder, and so cached latents, stay as they are
+    python tools/train/autoencoder.py --decoder-only --steps 4000      # keeps the encoder, and so the cached latents
 
-Pictures are composed as they are needed: a step costs a thousand times more than its pictures.
+Pictures are composed when they are needed: a training step costs a thousand times more than its pictures.
 """
+
 import sys
 
 import numpy as np
@@ -15,14 +16,21 @@ from compose import Drawings, compose
 from run import Average, Run, arguments, bf16, device, load_checkpoint, psnr, save_checkpoint, to_input
 from scenes import Scenes
 
-# 8× fewer numbers in the channels than Stable Diffusion's; factor 4, since pictures are small.
+# Fewer channels than in Stable Diffusion's autoencoder, and factor 4, since the pictures are small.
 CONFIG = dict(
-    in_channels=3, out_channels=3, latent_channels=4, sample_size=64, norm_num_groups=8, layers_per_block=1,
-    block_out_channels=(32, 48, 64), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+    in_channels=3,
+    out_channels=3,
+    latent_channels=4,
+    sample_size=64,
+    norm_num_groups=8,
+    layers_per_block=1,
+    block_out_channels=(32, 48, 64),
+    down_block_types=("DownEncoderBlock2D",) * 3,
+    up_block_types=("UpDecoderBlock2D",) * 3,
     mid_block_add_attention=False,
 )
-KL_WEIGHT = 1e-6  # as in latent diffusion: keeps the latents' scale from drifting, no more
-# The decoder will get latents that a UNet drew: it should not mind this much error (in units of the latents' deviation).
+KL_WEIGHT = 1e-6  # as in latent diffusion: just enough to keep the scale of the latents from drifting
+# The decoder will get latents from a UNet, so it should tolerate this much error (in standard deviations of the latents).
 LATENT_NOISE = 0.02
 
 
@@ -32,9 +40,11 @@ def pictures(drawings, seed, count):
 
 
 def reconstruction_loss(output, target):
-    """Squares for PSNR, absolutes for crisp edges, differences of neighbours for lines."""
+    """Squared errors for PSNR, absolute errors for sharp edges, and differences of neighbouring pixels for lines."""
     error = output - target
-    across = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    across = (error[..., 1:] - error[..., :-1]).abs().mean() + (
+        error[..., 1:, :] - error[..., :-1, :]
+    ).abs().mean()
     return error.square().mean() * 3 + error.abs().mean() * 0.5 + across * 0.25
 
 
@@ -46,17 +56,25 @@ def validate(vae, images):
 
 def main():
     parser = arguments(__doc__.split("\n")[0], steps=1500, batch=16, rate=5e-4)
-    parser.add_argument("--start", help="diffusers folder of a trained vae to begin with")
+    parser.add_argument("--start", help="diffusers folder of a trained autoencoder to start from")
     parser.add_argument("--decoder-only", action="store_true")
     options = parser.parse_args()
     name = "decoder" if options.decoder_only else "autoencoder"
     path = options.work / "checkpoints" / f"{name}.pt"
     target = device()
-    vae = (AutoencoderKL.from_pretrained(options.start) if options.start else AutoencoderKL(**CONFIG)).float().to(target)
+    vae = (
+        (AutoencoderKL.from_pretrained(options.start) if options.start else AutoencoderKL(**CONFIG))
+        .float()
+        .to(target)
+    )
     state = load_checkpoint(path, options.resume)
     if options.decoder_only and not state:
         vae.load_state_dict(load_checkpoint(options.work / "checkpoints" / "autoencoder.pt")["average"])
-    trained = list(vae.decoder.parameters()) + list(vae.post_quant_conv.parameters()) if options.decoder_only else list(vae.parameters())
+    trained = (
+        list(vae.decoder.parameters()) + list(vae.post_quant_conv.parameters())
+        if options.decoder_only
+        else list(vae.parameters())
+    )
     optimizer = torch.optim.AdamW(trained, options.rate, betas=(0.9, 0.99), weight_decay=1e-4)
     average, start = Average(vae, 0.995), 0
     if state:
@@ -72,12 +90,22 @@ def main():
         vae.load_state_dict(average.weights)
         print(f"step {step}: validation PSNR {validate(vae, held):.2f} dB (averaged weights)", flush=True)
         vae.load_state_dict(live)
-        save_checkpoint(path, {"model": live, "average": average.weights, "count": average.count,
-                               "optimizer": optimizer.state_dict(), "step": step})
+        save_checkpoint(
+            path,
+            {
+                "model": live,
+                "average": average.weights,
+                "count": average.count,
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+            },
+        )
 
     run = Run(name, options, optimizer, save, start)
     for _ in run:
-        images = to_input(np.stack([compose(drawings, scenes.next()[0]) for _ in range(options.batch)])).to(target)
+        images = to_input(np.stack([compose(drawings, scenes.next()[0]) for _ in range(options.batch)])).to(
+            target
+        )
         if options.decoder_only:
             with torch.no_grad():
                 latents = vae.encode(images).latent_dist.mean
@@ -86,7 +114,9 @@ def main():
             posterior = vae.encode(images).latent_dist
             latents, kl = posterior.sample(), posterior.kl().mean()
         with bf16():
-            output = vae.decode(latents + LATENT_NOISE * latents.std().detach() * torch.randn_like(latents)).sample.float()
+            output = vae.decode(
+                latents + LATENT_NOISE * latents.std().detach() * torch.randn_like(latents)
+            ).sample.float()
         loss = reconstruction_loss(output, images) + KL_WEIGHT * kl
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,7 +1,8 @@
-"""A quick look while training runs: a sheet of fixed prompts from the newest checkpoint's averaged weights.
+"""Draws a sheet of fixed prompts with the averaged weights of the newest checkpoint, to follow the training.
 
-    python tools/train/look.py            # → WORK/sheets/STEP.png
+python tools/train/look.py            # → WORK/sheets/STEP.png
 """
+
 import json
 
 import torch
@@ -31,14 +32,30 @@ def main():
     vae = averaged_autoencoder(options.work)
     latents_scale = json.loads((options.work / "cache" / "scale.json").read_text())
     vae.register_to_config(**latents_scale)
-    pipe = StableDiffusionPipeline(vae, networks.text_encoder.eval(), tokenizer, networks.unet.eval(), DDIMScheduler(**SCHEDULE), None,
-                                   None, None, requires_safety_checker=False)
+    pipe = StableDiffusionPipeline(
+        vae,
+        networks.text_encoder.eval(),
+        tokenizer,
+        networks.unet.eval(),
+        DDIMScheduler(**SCHEDULE),
+        None,
+        None,
+        None,
+        requires_safety_checker=False,
+    )
     pipe.set_progress_bar_config(disable=True)
     rows = [line.split("|") for line in PROMPTS.split("\n")]
     prompts = [prompt for row in rows for prompt in row]
     generators = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
     with torch.autocast("cpu", torch.bfloat16, enabled=not torch.cuda.is_available()):
-        images = pipe(prompts, num_inference_steps=20, guidance_scale=options.guidance, height=64, width=64, generator=generators).images
+        images = pipe(
+            prompts,
+            num_inference_steps=20,
+            guidance_scale=options.guidance,
+            height=64,
+            width=64,
+            generator=generators,
+        ).images
     sheet = Image.new("RGB", (64 * len(rows[0]), 64 * len(rows)), "white")
     for i, image in enumerate(images):
         sheet.paste(image, (i % len(rows[0]) * 64, i // len(rows[0]) * 64))

@@ -8,6 +8,7 @@ namespace nd::cpu {
 
 namespace {
 
+/// How the values of one block become bytes, in units of 1/256 (see int4.h).
 struct Factors {
   uint16_t factor = 0, offset = 128;
 };
@@ -16,12 +17,12 @@ uint16_t to_word(float x) {
   return static_cast<uint16_t>(static_cast<int32_t>(std::nearbyint(x)));
 }
 
-/// One row's part of a block.
+/// 32 weights of one row.
 struct Block {
   const uint8_t* q;
-  float scale, offset;  // offset: of q = 0
+  float scale, offset;  // the weight is scale·q + offset
   bool symmetric;
-  uint8_t lowest = 15, highest = 0;  // nibbles that occur
+  uint8_t lowest = 15, highest = 0;  // values that occur
 
   Block(const Int4Row& row, int64_t first) : q(row.q + first), symmetric(!row.offset) {
     const int64_t block = first / kInt4Block;
@@ -32,10 +33,10 @@ struct Block {
       highest = std::max(highest, q[i]);
     }
   }
-  float weight(int nibble) const { return scale * static_cast<float>(nibble) + offset; }
+  float weight(int value) const { return scale * static_cast<float>(value) + offset; }
   float largest() const { return std::max(std::fabs(weight(lowest)), std::fabs(weight(highest))); }
 
-  /// Where one nibble alone occurs, nothing bounds its scale.
+  /// A block with a single value may have any scale, so that its weight goes into the offset.
   Factors factors(float inverse) const {
     Factors result;
     if (symmetric) {
@@ -51,7 +52,7 @@ struct Block {
   }
 };
 
-/// Σ of the bytes that the nibbles stand for.
+/// The sum of the int8 weights of a block.
 int32_t sum_of_bytes(const uint8_t* q, const Factors& factors) {
   int32_t total = 0;
   for (int64_t i = 0; i < kInt4Block; ++i)
@@ -83,35 +84,33 @@ void pack_int4(const Int4Row* rows, int64_t count, int64_t nr, const KGroup* gro
     uint8_t* blocks = panel + header_bytes;
     std::memset(panel, 0, static_cast<size_t>(header_bytes + length / kInt4Block * block_bytes));
     for (int64_t j = 0; j < nr; ++j) {
-      float most = 0, check = 0;
+      float largest = 0, check = 0;
       for (int64_t i = 0; i < length && j < count; i += kInt4Block) {
-        const float largest = Block(rows[j], first + i).largest();
-        most = std::max(most, largest);
-        check += largest * 0.0f;  // NaN where it is NaN or infinite
+        const float block_largest = Block(rows[j], first + i).largest();
+        largest = std::max(largest, block_largest);
+        check += block_largest * 0.0f;  // NaN if it is NaN or infinite
       }
-      const bool any = j < count && most > 0 && check == 0;
+      const bool any = j < count && largest > 0 && check == 0;
       int32_t total = 0;
       for (int64_t i = 0; i < length; i += kInt4Block) {
         uint8_t* at = blocks + i / kInt4Block * block_bytes;
-        uint8_t* nibbles = at + nr * (offsets ? 4 : 2) + 4 * j;
+        uint8_t* values = at + nr * (offsets ? 4 : 2) + 4 * j;
         Factors factors;
         const uint8_t* q = nullptr;
         if (any) {
           const Block block(rows[j], first + i);
-          factors = block.factors(127.0f / most);
+          factors = block.factors(127.0f / largest);
           q = block.q;
-        } else if (!offsets) {
-          factors.offset = 128;  // of factor 0
         }
         put(at + 2 * j, factors.factor);
         if (offsets) put(at + 2 * (nr + j), factors.offset);
         if (!q) continue;
         total += sum_of_bytes(q, factors);
         for (int64_t k = 0; k < kInt4Block; k += 8)
-          for (int64_t i = 0; i < 4; ++i)
-            nibbles[k / 2 * nr + i] = static_cast<uint8_t>(q[k + i] | q[k + 4 + i] << 4);
+          for (int64_t b = 0; b < 4; ++b)
+            values[k / 2 * nr + b] = static_cast<uint8_t>(q[k + b] | q[k + 4 + b] << 4);
       }
-      header[j] = most / 127.0f + check;
+      header[j] = largest / 127.0f + check;
       header[nr + j] = header[j] * static_cast<float>(total);
     }
     panel = blocks + length / kInt4Block * block_bytes;

@@ -1,45 +1,55 @@
-// The table of every operation that the layers are made of, with its contract. Nothing here knows layers,
-// models or threads: each entry works on a range of rows or panels and is called from the thread pool's
-// tasks.
+// The table of kernels that the CPU's layers are made of, with the contract of each. Kernels know nothing of
+// layers, models or threads: each works on a range of rows or panels and is called from the tasks of the
+// thread pool.
 //
-// Conventions: activations are float32, NHWC, row-major: a "row" is one pixel (or token) of `c` channels.
+// Conventions: activations are float32, NHWC, row-major; a "row" is one pixel (or token) of c channels.
 // Pointers to activations are 64-byte aligned at the start of a tensor, not at the start of each row. No
-// entry allocates. Results never depend on how a range is cut: calling with [0,m) or with [0,j) and [j,m)
-// gives bitwise equal output. Buffers do not overlap unless an entry says so.
+// kernel allocates memory. Results do not depend on how a range is cut: [0, m) gives the same bits as [0, j)
+// and [j, m). Buffers do not overlap unless a kernel allows it. Preconditions are asserted in builds without
+// NDEBUG.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
+#include "core/float_decoders.h"
 #include "nn/compute.h"
-#include "weights/tensor_type.h"
 
 namespace nd::cpu {
 
 struct ReducedGemm;
-struct AttentionKernel;
 
-/// One contiguous run of the inner dimension: `length` floats beginning `offset` floats after a row's start.
-/// A linear layer has one; a 3×3 convolution over a padded NHWC band has three (kx and c are contiguous).
+/// A contiguous run of the inner dimension: `length` floats that begin `offset` floats after the start of a
+/// row. A linear layer has one; a 3×3 convolution over a padded NHWC band has three (kx and c are
+/// contiguous).
 struct KRun {
   int64_t offset;
   int64_t length;
 };
 
-/// C = epilogue(A·Bᵀ). Row i of A is the concatenation of `runs` read from a + (row_offset ? row_offset[i] :
-/// i·lda). Column j of the product belongs to panel j / nr. Epilogue, in this order: + bias[j], +
-/// image_bias[image][j] where image = i / rows_per_image, activation, × scale, + residual. geglu: panels hold
-/// nr/2 value columns, then the nr/2 gate columns that belong to them; a last panel of only w = n − p·nr < nr
-/// columns holds w/2 and w/2 (n is even), so column j of the packed order is always slot j % nr of panel j /
-/// nr. The output has n/2 columns, value · gelu(gate); bias is permuted likewise, by the packer's caller;
-/// image_bias must be null then. gelu is the exact one (erf; |error| ≤ 2e-7·max(1,|x|)).
-struct GemmArgs {
-  const float* a = nullptr;
+/// The left operand, A. Row i is the concatenation of the runs, each read from
+/// data + (row_offset ? row_offset[i] : i·ld).
+struct GemmLhs {
+  const float* data = nullptr;
   const int64_t* row_offset = nullptr;  // [m] or null
-  int64_t lda = 0;
-  const KRun* runs = nullptr;
+  int64_t ld = 0;
+  const KRun* runs = nullptr;  // their lengths sum to k
   int64_t run_count = 0;
-  const float* b = nullptr;  // ⌈n/nr⌉ panels of k·nr floats, see pack_panel
-  int64_t m = 0, n = 0, k = 0;
+};
+
+/// The right operand, B: ⌈n/nr⌉ panels of k·nr floats as pack_panel writes them, 64-byte aligned. Column j of
+/// the product belongs to panel j / nr.
+struct GemmRhs {
+  const float* panels = nullptr;
+};
+
+/// What happens to a sum before it is stored, in this order: + bias[j], + image_bias[image][j] where
+/// image = i / rows_per_image, activation, × scale, + residual.
+///
+/// GEGLU: a panel holds nr/2 value columns, then the nr/2 gate columns that belong to them. A last panel of w
+/// < nr columns holds w/2 of each (n is even), so that column j of the packed order is always slot j % nr of
+/// panel j / nr. C has n/2 columns, value · gelu(gate). The caller permutes the bias in the same way;
+/// image_bias must be null.
+struct GemmEpilogue {
   float* c = nullptr;
   const int64_t* c_offset = nullptr;  // [m] start of each output row in c, or null: i·ldc
   int64_t ldc = 0;
@@ -47,17 +57,25 @@ struct GemmArgs {
   const float* image_bias = nullptr;  // [images][image_bias_stride] or null
   int64_t image_bias_stride = 0;
   int64_t rows_per_image = 1;
-  const float* residual = nullptr;           // rows of n floats (n/2 for geglu) or null; may be c itself
+  const float* residual = nullptr;           // rows of n floats (n/2 for GEGLU) or null; may be c itself
   const int64_t* residual_offset = nullptr;  // [m] or null: i·ldr
   int64_t ldr = 0;
-  Activation activation = Activation::none;
+  Activation activation = Activation::none;  // gelu by erf, |error| ≤ 2e-7·max(1, |x|)
   float scale = 1.0f;
 };
 
-/// Attention of one batch over `heads` heads: out = softmax(scale·q·kᵀ)·v, never holding more than a block of
-/// scores. Row t of head h of batch b begins at q + (b·q_len + t)·ldq + h·head_dim (k, v with k_len; out like
-/// q). causal: query t sees keys 0…t. Any head_dim ≥ 1 (3, 40, 64, 80, 160 and 512 occur), any q_len, k_len
-/// ≥ 1.
+/// C = epilogue(A·Bᵀ), where A is m×k and B is n×k.
+struct GemmArgs {
+  int64_t m = 0, n = 0, k = 0;
+  GemmLhs lhs;
+  GemmRhs rhs;
+  GemmEpilogue epilogue;
+};
+
+/// out = softmax(scale·q·kᵀ)·v for each batch and head, of which only a block of scores exists at a time. Row
+/// t of head h of batch b begins at q + (b·q_len + t)·ldq + h·head_dim; likewise k and v with k_len, and out
+/// with q_len. causal: query t sees keys 0…t. Any head_dim, q_len and k_len ≥ 1 (head_dim of 3, 40, 64, 80,
+/// 160 and 512 occur).
 struct AttentionArgs {
   const float *q = nullptr, *k = nullptr, *v = nullptr;
   float* out = nullptr;
@@ -67,13 +85,27 @@ struct AttentionArgs {
   bool causal = false;
 };
 
-/// The last step of a Winograd convolution: sums of products to 2×2 output pixels, + bias, + image_bias, +
-/// residual, and then, with `relu`, zero where that is negative.
+/// Attention of one (batch, head): keys and values are packed once, then read by blocks of queries. `packed`
+/// and `scratch` are 64-byte aligned.
+struct AttentionKernel {
+  /// Floats that `pack` writes.
+  int64_t (*packed_floats)(const AttentionArgs& args);
+  /// Packs keys and values into the layout that `run` reads.
+  void (*pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
+  /// Floats of scratch that a call of `run` needs, whatever k_len.
+  int64_t (*scratch_floats)(const AttentionArgs& args);
+  /// Queries [q0, q1).
+  void (*run)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
+              const float* packed, float* scratch);
+};
+
+/// The last step of a Winograd convolution: transforms the products to 2×2 output pixels, + bias, +
+/// image_bias, + residual, then ReLU if `relu`.
 struct WinogradOutput {
   const float* products = nullptr;  // [16][tiles][ld]
   int64_t tiles = 0, ld = 0;
-  int64_t columns = 0;              // channels of this call (at most one panel)
-  const int64_t* offset = nullptr;  // [tiles] of the tile's top left pixel in c and residual
+  int64_t columns = 0;              // channels of this call, at most one panel
+  const int64_t* offset = nullptr;  // [tiles] the top left pixel of each tile, in c and in residual
   const uint8_t* valid = nullptr;   // [tiles] bit 2y+x: that pixel lies inside the image
   int64_t pixel = 0, row = 0;       // floats from a pixel to its right and its lower neighbour
   float* c = nullptr;
@@ -84,75 +116,58 @@ struct WinogradOutput {
 };
 
 struct Kernels {
-  const char* name;  // "ref", "avx2", "avx512", "neon"
+  const char* name;  // "avx512", "avx2-vnni", "avx2", "neon-i8mm", "neon-dotprod", "neon", "ref"
   int64_t nr;        // columns in one weight panel
 
-  // --- matrix products
-  // -------------------------------------------------------------------------------------------
-  /// Packs up to nr weight rows of k floats into one panel, [k][nr]; rows `count`…nr−1 become zeros.
+  // --- matrix products ---
+  /// Packs up to nr weight rows of k floats into one panel, [k][nr]; rows from `count` on become zeros.
   void (*pack_panel)(const float* const* rows, int64_t count, int64_t k, float* panel);
-  /// Computes rows [m0,m1) × panels [p0,p1). NaN and infinity propagate as in IEEE arithmetic.
+  /// Computes rows [m0, m1) × panels [p0, p1). NaN and infinity propagate as in IEEE arithmetic.
   void (*gemm)(const GemmArgs& args, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 
-  // --- attention
-  // ---------------------------------------------------------------------------------------------------
-  /// Floats that attention_pack writes for one (batch, head). `packed` and `scratch` are 64-byte aligned.
-  int64_t (*attention_packed_floats)(const AttentionArgs& args);
-  /// Packs keys and values of one (batch, head) into the layout that `attention` reads.
-  void (*attention_pack)(const AttentionArgs& args, int64_t batch, int64_t head, float* packed);
-  /// Floats of scratch that one call of `attention` needs (independent of k_len).
-  int64_t (*attention_scratch_floats)(const AttentionArgs& args);
-  /// Queries [q0,q1) of one (batch, head).
-  void (*attention)(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
-                    const float* packed, float* scratch);
+  AttentionKernel attention;
 
-  // --- normalisation
-  // -----------------------------------------------------------------------------------------------
-  /// Per-channel mean and Σ(x−mean)² over `rows` rows, computed without cancellation (shifted by the first
-  /// row).
+  // --- normalization ---
+  /// Mean and Σ(x−mean)² of each channel over `rows` rows, without cancellation (shifted by the first row).
   void (*channel_moments)(const float* x, int64_t rows, int64_t c, float* mean, float* m2);
-  /// out[r][j] = f(x[r][j]·scale[j] + shift[j]), f = SiLU when `silu`, else identity. scale and shift are
-  /// both null (1 and 0) or both given. out rows are c floats apart; out may be x.
+  /// out[r][j] = f(x[r][j]·scale[j] + shift[j]), f = SiLU if `silu`, else identity. scale and shift are both
+  /// null (1 and 0) or both given. Rows of out are c floats apart; out may be x.
   void (*affine_rows)(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                       bool silu, float* out);
-  /// Layer normalisation over the last dimension, biased variance; out may be x.
+  /// Layer normalization over the last dimension, biased variance; out may be x.
   void (*layer_norm)(const float* x, int64_t rows, int64_t c, const float* gamma, const float* beta,
                      float eps, float* out);
 
-  // --- elementwise and layout
-  // ----------------------------------------------------------------------------------------
-  /// x[i] = f(x[i]) in place; every Activation but geglu.
+  // --- elementwise and layout ---
+  /// x[i] = f(x[i]) in place, for every Activation except geglu.
   void (*activate)(float* x, int64_t count, Activation f);
   /// out = a + b; out may be a or b.
   void (*add)(const float* a, const float* b, int64_t count, float* out);
-  /// [c][pixels] → [pixels][c] and back, for one image.
+  /// [c][pixels] → [pixels][c] of one image, and back.
   void (*planar_to_rows)(const float* x, int64_t c, int64_t pixels, float* out);
   void (*rows_to_planar)(const float* x, int64_t c, int64_t pixels, float* out);
-  /// IEEE half and bfloat16 to float32, for loading weights.
+  /// fp16 and bfloat16 to float32, for loading weights.
   FloatDecoders decoders;
 
-  // --- Winograd's F(2×2, 3×3) (Lavin & Gray 2016): sixteen products of a quarter of the rows
-  // -------------------------
-  /// BᵀdB of 4×4 tiles of c channels. Tile t begins at x + offset[t], its pixels are c floats apart, its rows
-  /// `row`. out: [16][tiles][padded] floats; channels from c to `padded` are left alone.
+  // --- Winograd's F(2×2, 3×3) (Lavin & Gray 2016), null in the reference ---
+  /// BᵀdB of 4×4 tiles of c channels. Tile t begins at x + offset[t]; its pixels are c floats apart, its rows
+  /// `row`. out: [16][tiles][padded] floats, of which channels from c on are not written.
   void (*winograd_input)(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                          int64_t padded, void* out) = nullptr;
   void (*winograd_output)(const WinogradOutput& args) = nullptr;
 
-  // --- narrow matrix products (reduced_gemm.h), null where this CPU gains nothing from them
-  // --------------------------
+  // --- reduced precision (reduced_gemm.h), null where it is not faster on this CPU ---
   const ReducedGemm* bf16 = nullptr;
   const ReducedGemm* i8 = nullptr;
-  const AttentionKernel* bf16_attention = nullptr;
+  const AttentionKernel* bf16_attention = nullptr;  // products in bfloat16, softmax and sums in float32
 };
 
-/// The implementations that this CPU can run, best first; the last one is always the scalar reference.
-/// `count` receives how many there are.
+/// The tables that this CPU can run, best first; the last one is always the scalar reference. `count`
+/// receives how many there are.
 const Kernels* const* available_kernels(int* count);
 
-/// The best available table, capped by the environment variable NODE_DIFFUSION_KERNELS (a table's name; an
-/// unknown or unsupported name is an nd::Error that lists the names that can be used). Chosen once per
-/// process.
+/// The best available table, or the one that the environment variable NODE_DIFFUSION_KERNELS names; an
+/// unknown or unsupported name is an nd::Error that lists the possible ones. Chosen once per process.
 const Kernels& best_kernels();
 
 }  // namespace nd::cpu

@@ -1,4 +1,4 @@
-// Where each instruction set's table comes from. Only dispatch.cpp and tests include this.
+// The tables of the reference and of each source in simd/. Included there, by dispatch.cpp and by tests.
 #pragma once
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/reduced_gemm.h"
@@ -15,7 +15,7 @@ extern const AttentionKernel avx512_bf16_attention;
 #endif
 #ifdef ND_NEON_KERNELS
 extern const Kernels neon_kernels;
-extern const ReducedGemm neon_bf16, neon_i8, neon_i8mm;
+extern const ReducedGemm neon_bf16, neon_dotprod_i8, neon_i8mm_i8;
 #endif
 
 }  // namespace nd::cpu

@@ -29,9 +29,7 @@ Attention::Attention(const Device& device, Loader& loader, AttentionWeights weig
     : options_(options) {
   compute_ = loader.precision().attention(weights.out.compute);
   const Kernels& table = device.kernels;
-  kernel_ = compute_ == Compute::bf16 ? *table.bf16_attention
-                                      : AttentionKernel{table.attention_packed_floats, table.attention_pack,
-                                                        table.attention_scratch_floats, table.attention};
+  kernel_ = compute_ == Compute::bf16 ? *table.bf16_attention : table.attention;
   if (options.context_width) {
     q_ = Linear(device, loader, std::move(weights.queries), {});
     const OncePerImage rare(loader);  // keys and values of a prompt are kept
@@ -88,8 +86,8 @@ Tensor Attention::attend(Context& ctx, const Tensor& x, const AttentionArgs& arg
   ctx.parallel(all.batch * all.heads * blocks, [&](int64_t task, int) {
     const int64_t image = task / blocks / all.heads, head = task / blocks % all.heads;
     const int64_t first = task % blocks * kTaskQueries;
-    kernel_.attention(all, image, head, first, std::min(all.q_len, first + kTaskQueries),
-                      packed(image) + head * floats, thread_scratch(static_cast<size_t>(scratch)));
+    kernel_.run(all, image, head, first, std::min(all.q_len, first + kTaskQueries),
+                packed(image) + head * floats, thread_scratch(static_cast<size_t>(scratch)));
   });
   return mixed;
 }

@@ -187,18 +187,20 @@ void Conv2d::convolve(Context& ctx, const Tensor& x, const Tensor& factors, cons
               c_offset.data()[m] = ((image * out.h + 2 * y + py) * out.w + 2 * column + px) * out_channels;
           }
       const int64_t start = (first_image * out.h + first * scale) * out.w * out_channels;
-      ReducedGemmArgs args;
-      args.m = m;
-      args.row_offset = row_offset.data();
-      args.c = data(out) + start;
-      args.ldc = args.ldr = out_channels;
-      if (options.upsample) args.c_offset = args.residual_offset = c_offset.data();
-      args.bias = bias;
-      args.rows_per_image = band_height * grid_w;
-      set_epilogue(epilogue, args);
-      if (args.image_bias) args.image_bias += first_image * args.image_bias_stride;
-      if (args.residual) args.residual += start;
-      run_product(ctx, weights, &padded, padded_w, args, parity);
+      ProductInput input;
+      input.rows = m;
+      input.pixels = &padded;
+      input.row_pixels = padded_w;
+      input.row_offset = row_offset.data();
+      GemmEpilogue finish = kernel_epilogue(epilogue);
+      finish.c = data(out) + start;
+      finish.ldc = finish.ldr = out_channels;
+      if (options.upsample) finish.c_offset = finish.residual_offset = c_offset.data();
+      finish.bias = bias;
+      finish.rows_per_image = band_height * grid_w;
+      if (finish.image_bias) finish.image_bias += first_image * finish.image_bias_stride;
+      if (finish.residual) finish.residual += start;
+      run_product(ctx, weights, input, finish, parity);
     }
   };
   for (int64_t image = 0; image < x.n; image += images)

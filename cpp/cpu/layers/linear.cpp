@@ -12,13 +12,15 @@ constexpr int64_t kInPlaceRows = 8192;  // computed beside their input before th
 constexpr int64_t kThroughRows = 4096;  // of the wide activations between two layers
 }  // namespace
 
-void set_epilogue(const Epilogue& epilogue, ReducedGemmArgs& args) {
+GemmEpilogue kernel_epilogue(const Epilogue& epilogue) {
+  GemmEpilogue result;
   if (epilogue.image_bias) {
-    args.image_bias = data(*epilogue.image_bias) + epilogue.image_bias_channel;
-    args.image_bias_stride = epilogue.image_bias->c;
+    result.image_bias = data(*epilogue.image_bias) + epilogue.image_bias_channel;
+    result.image_bias_stride = epilogue.image_bias->c;
   }
-  args.residual = epilogue.residual ? data(*epilogue.residual) : nullptr;
-  args.activation = epilogue.activation;
+  result.residual = epilogue.residual ? data(*epilogue.residual) : nullptr;
+  result.activation = epilogue.activation;
+  return result;
 }
 
 Linear::Linear(const Device& device, Loader& loader, LinearWeights weights, const LinearOptions& options)
@@ -47,33 +49,37 @@ Linear::Linear(const Device& device, Loader& loader, LinearWeights weights, cons
     bias_.push_back(weights.bias[static_cast<size_t>(source[j])]);
 }
 
-/// args.m rows of x into args.c; x may be narrowed first.
-void Linear::multiply(Context& ctx, const Panels& weights, const float* x, ReducedGemmArgs args) const {
+/// `rows` rows of x, which are converted first where the product has reduced precision.
+void Linear::multiply(Context& ctx, const Panels& weights, const float* x, int64_t rows,
+                      GemmEpilogue epilogue) const {
   const Profiled layer(ctx.profile, geglu_ ? "linear, GEGLU" : "linear", weights_.multiplies());
-  const int64_t rows = args.m, channels = weights_.channels();
-  args.bias = bias_.empty() ? nullptr : bias_.data();
-  args.a = x;
-  args.lda = channels;
-  if (!weights_.low()) return run_product(ctx, weights, nullptr, 1, args);
+  const int64_t channels = weights_.channels();
+  epilogue.bias = bias_.empty() ? nullptr : bias_.data();
+  ProductInput input;
+  input.rows = rows;
+  if (!weights_.low()) {
+    input.data = x;
+    input.ld = channels;
+    return run_product(ctx, weights, input, epilogue);
+  }
   const PixelBuffer narrow(ctx, weights_.format(), rows);
   ctx.parallel((rows + kConvertRows - 1) / kConvertRows, [&](int64_t task, int) {
     const int64_t first = task * kConvertRows;
     narrow.write(first, x + first * channels, std::min(kConvertRows, rows - first), nullptr, nullptr, false);
   });
-  run_product(ctx, weights, &narrow, 1, args);
+  input.pixels = &narrow;
+  run_product(ctx, weights, input, epilogue);
 }
 
 Tensor Linear::forward(ForwardContext& base, const Tensor& x, const Epilogue& epilogue) const {
   Context& ctx = Context::of(base);
   Tensor out(ctx, x.n, x.h, x.w, geglu_ ? weights_.n() / 2 : weights_.n());
-  ReducedGemmArgs args;
-  args.m = x.rows();
-  args.c = data(out);
-  args.ldc = args.ldr = out.c;
-  args.rows_per_image = x.pixels();
-  set_epilogue(epilogue, args);
-  if (geglu_) args.activation = Activation::geglu;
-  multiply(ctx, Panels(ctx, weights_), data(x), args);
+  GemmEpilogue finish = kernel_epilogue(epilogue);
+  finish.c = data(out);
+  finish.ldc = finish.ldr = out.c;
+  finish.rows_per_image = x.pixels();
+  if (geglu_) finish.activation = Activation::geglu;
+  multiply(ctx, Panels(ctx, weights_), data(x), x.rows(), finish);
   return out;
 }
 
@@ -84,15 +90,15 @@ Tensor Linear::forward_in_place(ForwardContext& base, Tensor x) const {
   const Scratch<float> product(ctx, piece * columns);
   const Panels weights(ctx, weights_);
   for (int64_t first = 0; first < rows; first += piece) {
-    ReducedGemmArgs args;
-    args.m = std::min(piece, rows - first);
-    args.c = product.data();
-    args.ldc = columns;
-    multiply(ctx, weights, data(x) + first * x.c, args);
+    const int64_t piece_rows = std::min(piece, rows - first);
+    GemmEpilogue epilogue;
+    epilogue.c = product.data();
+    epilogue.ldc = columns;
+    multiply(ctx, weights, data(x) + first * x.c, piece_rows, epilogue);
     // Rows before first + piece have been read: their memory is free for fewer columns of as many rows.
-    const int64_t tasks = (args.m + kConvertRows - 1) / kConvertRows;
+    const int64_t tasks = (piece_rows + kConvertRows - 1) / kConvertRows;
     ctx.parallel(tasks, [&](int64_t task, int) {
-      const int64_t begin = task * kConvertRows, count = std::min(kConvertRows, args.m - begin);
+      const int64_t begin = task * kConvertRows, count = std::min(kConvertRows, piece_rows - begin);
       std::copy_n(product.data() + begin * columns, count * columns, data(x) + (first + begin) * columns);
     });
     if (ctx.measuring()) break;
@@ -114,17 +120,17 @@ void FeedForward::add_to(ForwardContext& base, const Tensor& normed, const Tenso
   const Scratch<float> hidden(ctx, piece * width);
   const Panels in_weights(ctx, in_.weights_), out_weights(ctx, out_.weights_);
   for (int64_t begin = 0; begin < rows; begin += piece) {
-    ReducedGemmArgs args;
-    args.m = std::min(piece, rows - begin);
-    args.c = hidden.data();
-    args.ldc = width;
-    args.activation = Activation::geglu;
-    in_.multiply(ctx, in_weights, data(normed) + begin * normed.c, args);
-    args.activation = Activation::none;
-    args.c = data(x) + begin * x.c;
-    args.ldc = args.ldr = x.c;
-    args.residual = args.c;
-    out_.multiply(ctx, out_weights, hidden.data(), args);
+    const int64_t count = std::min(piece, rows - begin);
+    GemmEpilogue gate;
+    gate.c = hidden.data();
+    gate.ldc = width;
+    gate.activation = Activation::geglu;
+    in_.multiply(ctx, in_weights, data(normed) + begin * normed.c, count, gate);
+    GemmEpilogue sum;
+    sum.c = data(x) + begin * x.c;
+    sum.ldc = sum.ldr = x.c;
+    sum.residual = sum.c;
+    out_.multiply(ctx, out_weights, hidden.data(), count, sum);
     if (ctx.measuring()) break;
   }
 }

@@ -4,14 +4,15 @@
 
 #include "weights/weight_table.h"
 #include "cpu/context.h"
-#include "cpu/layers/packed_matrix.h"
+#include "cpu/layers/product.h"
 #include "nn/layers.h"
 #include "nn/loader.h"
 
 namespace nd::cpu {
 
-/// What a product's epilogue is at the level of kernels: pointers of one forward's tensors.
-void set_epilogue(const Epilogue& epilogue, ReducedGemmArgs& args);
+/// A layer's epilogue as kernels take it, with pointers to this forward's tensors. The caller sets the output
+/// and the bias.
+GemmEpilogue kernel_epilogue(const Epilogue& epilogue);
 
 class Linear final : public nd::Linear {
  public:
@@ -25,7 +26,8 @@ class Linear final : public nd::Linear {
 
  private:
   friend class FeedForward;
-  void multiply(Context& ctx, const Panels& weights, const float* x, ReducedGemmArgs args) const;
+  void multiply(Context& ctx, const Panels& weights, const float* x, int64_t rows,
+                GemmEpilogue epilogue) const;
 
   PackedMatrix weights_;
   std::vector<float> bias_;

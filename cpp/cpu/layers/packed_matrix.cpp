@@ -19,24 +19,6 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // which after an aborted load or a model that was disposed of were gigabytes.
 constexpr size_t kOwnPages = size_t{256} << 10;
 
-// A product is cut into about this many tasks, whatever the number of threads, but no task has fewer rows
-// than kMinRows: each streams a whole weight panel, which must pay. Where the weights are the smaller part,
-// a task has kFewRows, which stay in the caches with their results while all panels pass.
-constexpr int64_t kTasks = 64;
-constexpr int64_t kMinRows = 192, kFewRows = 48;
-constexpr int64_t kExpandedTasks = 32, kMinExpandedRows = 384;  // where a task also expands its panel
-constexpr int64_t kRowMultiple = 24;                            // of every table's register tile
-
-int64_t round_up(int64_t x, int64_t multiple) {
-  return (x + multiple - 1) / multiple * multiple;
-}
-
-/// The length of equal pieces of `total`, none longer than `longest`, each a multiple of `multiple`.
-int64_t piece_length(int64_t total, int64_t longest, int64_t multiple) {
-  const int64_t pieces = (total + longest - 1) / longest;
-  return round_up((total + pieces - 1) / pieces, multiple);
-}
-
 }  // namespace
 
 void PackedMatrix::Free::operator()(uint8_t* p) const {
@@ -61,7 +43,7 @@ PackedMatrix::PackedMatrix(const Device& device, Loader& loader, Compute compute
   group_ = padded_;
   if (low_) {
     padded_ = round_up(inner.channels, low_->multiple);
-    group_ = piece_length(padded_, low_->longest_group, nibbles ? kInt4Block : low_->multiple);
+    group_ = piece_length(padded_, low_->max_group, nibbles ? kInt4Block : low_->multiple);
   }
   groups_ = groups(1);
   const int64_t group_count = static_cast<int64_t>(groups_.size());
@@ -109,7 +91,7 @@ void PackedMatrix::allocate(size_t bytes) {
 
 // Blocks run along the channels, and a group must hold whole ones.
 bool PackedMatrix::keeps_int4(const Loader& loader, const RowSource& source) {
-  if (!low_ || !low_->expand || !source.stored || planes_ > 1 || loader.streams()) return false;
+  if (!low_ || !low_->expand_int4 || !source.stored || planes_ > 1 || loader.streams()) return false;
   if (inner_.channels % kInt4Block != 0) return false;
   const TensorType type = source.stored(0).tensor->type;
   if (int4_kind(type) == Int4Kind::none || stored_bytes(type, inner_.size()) > int64_t{WeightFile::kBuffer})
@@ -171,8 +153,8 @@ const uint8_t* Panels::expanded(int64_t panel) const {
   const PackedMatrix& m = matrix_;
   uint8_t* to = reinterpret_cast<uint8_t*>(
       thread_scratch(static_cast<size_t>(m.panel_bytes_) / sizeof(float), kPackSlot));
-  m.low_->expand(m.data_.get() + panel * m.int4_panel_bytes_, m.int4_ == Int4Kind::offset, m.groups_.data(),
-                 static_cast<int64_t>(m.groups_.size()), to);
+  m.low_->expand_int4(m.data_.get() + panel * m.int4_panel_bytes_, m.int4_ == Int4Kind::offset,
+                      m.groups_.data(), static_cast<int64_t>(m.groups_.size()), to);
   return to;
 }
 
@@ -182,7 +164,7 @@ std::vector<KGroup> PackedMatrix::groups(int64_t row_pixels) const {
   // Without scales, neighbouring pixels of a row are one ctx.
   const int64_t pixels = scaled ? inner_.taps_x : 1, length = scaled ? padded_ : inner_.taps_x * padded_;
   const int64_t piece = scaled ? group_
-                        : low_ ? piece_length(length, low_->longest_group, low_->multiple)
+                        : low_ ? piece_length(length, low_->max_group, low_->multiple)
                                : length;
   for (int64_t y = 0; y < inner_.taps_y; ++y)
     for (int64_t x = 0; x < pixels; ++x)
@@ -216,60 +198,6 @@ void PixelBuffer::write(int64_t first, const float* x, int64_t count, const floa
 void PixelBuffer::clear(int64_t first, int64_t count) const {
   std::memset(data_.data() + first * pixel_bytes_, 0, static_cast<size_t>(count * pixel_bytes_));
   std::fill_n(scales_.data() + first * pixel_scales_, count * pixel_scales_, 0.0f);
-}
-
-void run_product(Context& ctx, const Panels& weights, const PixelBuffer* pixels, int64_t row_pixels,
-                 ReducedGemmArgs args, int64_t plane) {
-  if (ctx.measuring()) return;
-  const PackedMatrix& matrix = weights.matrix();
-  const std::vector<KGroup> groups = matrix.groups(row_pixels);
-  std::vector<KRun> runs;
-  args.n = matrix.n();
-  args.k = matrix.k();
-  const ReducedGemm* low = matrix.low();
-  if (ctx.profile) ctx.profile->count(2.0 * static_cast<double>(args.m * args.n * args.k));
-  if (low) {
-    args.low_a = pixels->data();
-    args.a_scales = pixels->scales();
-    args.pixel_elements = matrix.padded_channels();
-    args.scales_per_pixel = matrix.groups_per_pixel();
-    args.groups = groups.data();
-    args.group_count = static_cast<int64_t>(groups.size());
-    args.low_b = weights.data(plane);
-    args.panel_bytes = matrix.panel_bytes();
-  } else {
-    if (pixels) args.a = reinterpret_cast<const float*>(pixels->data());
-    for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
-    args.runs = runs.data();
-    args.run_count = static_cast<int64_t>(runs.size());
-    args.b = reinterpret_cast<const float*>(weights.data(plane));
-  }
-  const int64_t panels = (args.n + ctx.kernels.nr - 1) / ctx.kernels.nr;
-  // Expanding a panel takes as long as multiplying ten rows with it.
-  const int64_t least = weights.expands() ? kMinExpandedRows : kMinRows;
-  const int64_t tasks = weights.expands() ? kExpandedTasks : kTasks;
-  // float32 rows are too long for it.
-  const bool small = low && !weights.expands() &&
-                     panels * matrix.panel_bytes() < args.m * matrix.padded_channels() * low->element_bytes;
-  const int64_t longest = small ? kFewRows : std::max(least, (args.m * panels + tasks - 1) / tasks);
-  const int64_t rows = piece_length(args.m, longest, kRowMultiple), chunks = (args.m + rows - 1) / rows;
-  ctx.parallel(chunks * panels, [&](int64_t task, int) {
-    // Neighbouring tasks share what is fetched once for all threads: the rows of small weights, else a panel.
-    const int64_t panel = small ? task % panels : task / chunks;
-    const int64_t first = (small ? task / panels : task % chunks) * rows,
-                  last = std::min(args.m, first + rows);
-    if (weights.expands()) {
-      // One panel, wherever the product looks for it.
-      ReducedGemmArgs one = args;
-      one.low_b = weights.expanded(panel);
-      one.panel_bytes = 0;
-      low->gemm(one, first, last, panel, panel + 1);
-    } else if (low) {
-      low->gemm(args, first, last, panel, panel + 1);
-    } else {
-      ctx.kernels.gemm(args, first, last, panel, panel + 1);
-    }
-  });
 }
 
 }  // namespace nd::cpu

@@ -14,6 +14,16 @@
 
 namespace nd::cpu {
 
+inline int64_t round_up(int64_t x, int64_t multiple) {
+  return (x + multiple - 1) / multiple * multiple;
+}
+
+/// The length of equal pieces of `total`, none longer than `longest`, each a multiple of `multiple`.
+inline int64_t piece_length(int64_t total, int64_t longest, int64_t multiple) {
+  const int64_t pieces = (total + longest - 1) / longest;
+  return round_up((total + pieces - 1) / pieces, multiple);
+}
+
 /// What one output row reads: `taps_y` rows of `taps_x` neighbouring pixels of `channels`. 1×1 for a linear
 /// layer.
 struct Inner {
@@ -139,11 +149,5 @@ class PixelBuffer {
   Scratch<uint8_t> data_;
   Scratch<float> scales_;
 };
-
-/// Computes args.m rows: `pixels` (or, for float32 only, args.a and args.lda where it is null) times the
-/// weights, over an image of `row_pixels` a row, with the weights' plane `plane`. Cut into tasks of the same
-/// shape whatever the number of threads.
-void run_product(Context& ctx, const Panels& weights, const PixelBuffer* pixels, int64_t row_pixels,
-                 ReducedGemmArgs args, int64_t plane = 0);
 
 }  // namespace nd::cpu

@@ -108,23 +108,23 @@ void TokenMerge::match(Context& ctx, const Tensor& x, const Matches& matches) co
   ctx.parallel(x.n * blocks, [&](int64_t task, int) {
     const int64_t image = task / blocks, first = task % blocks * kSourceRows;
     GemmArgs args;
-    args.a = data(x) + image * x.pixels() * c;
-    args.row_offset = offset.data() + first;
-    args.runs = &whole;
-    args.run_count = 1;
     args.m = std::min(kSourceRows, sources - first);
     args.k = c;
-    args.ldc = wide;
-    args.c = thread_scratch(static_cast<size_t>(kSourceRows * wide));
+    args.lhs.data = data(x) + image * x.pixels() * c;
+    args.lhs.row_offset = offset.data() + first;
+    args.lhs.runs = &whole;
+    args.lhs.run_count = 1;
+    args.epilogue.c = thread_scratch(static_cast<size_t>(kSourceRows * wide));
+    args.epilogue.ldc = wide;
     float highest[kSourceRows];
     int32_t best[kSourceRows] = {};
     std::fill_n(highest, kSourceRows, -std::numeric_limits<float>::infinity());
     for (int64_t begin = 0; begin < columns; begin += wide) {
       args.n = std::min(wide, columns - begin);
-      args.b = packed.data() + (image * panels * nr + begin) * c;
+      args.rhs.panels = packed.data() + (image * panels * nr + begin) * c;
       ctx.kernels.gemm(args, 0, args.m, 0, tasks(args.n, nr));
       for (int64_t i = 0; i < args.m; ++i) {
-        const float* similar = args.c + i * wide;
+        const float* similar = args.epilogue.c + i * wide;
         for (int64_t j = 0; j < args.n; ++j) {
           // What is not a number is never higher, and the order of the sources stays one.
           if (!(similar[j] > highest[i])) continue;
@@ -135,7 +135,7 @@ void TokenMerge::match(Context& ctx, const Tensor& x, const Matches& matches) co
     }
     for (int64_t i = 0; i < args.m; ++i) {
       const int64_t at = image * sources + first + i;
-      matches.similarity.data()[at] = highest[i] * inverse_length(args.a + args.row_offset[i], c);
+      matches.similarity.data()[at] = highest[i] * inverse_length(args.lhs.data + args.lhs.row_offset[i], c);
       matches.best.data()[at] = best[i];
     }
   });

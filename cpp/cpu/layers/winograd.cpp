@@ -129,19 +129,22 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   const std::vector<KGroup>& groups = weights_.static_groups();
   std::vector<KRun> runs;
   for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
-  ReducedGemmArgs product;
+  GemmEpilogue store;
+  store.ldc = nr;
+  GemmArgs product;
   product.m = count;
   product.n = nr;
   product.k = weights_.k();
-  product.ldc = nr;
-  product.lda = padded;
-  product.runs = runs.data();
-  product.run_count = static_cast<int64_t>(runs.size());
-  product.pixel_elements = padded;
-  product.scales_per_pixel = weights_.groups_per_pixel();
-  product.groups = groups.data();
-  product.group_count = static_cast<int64_t>(groups.size());
-  product.panel_bytes = weights_.panel_bytes();
+  product.lhs.ld = padded;
+  product.lhs.runs = runs.data();
+  product.lhs.run_count = static_cast<int64_t>(runs.size());
+  ReducedGemmArgs low_product;
+  low_product.m = count;
+  low_product.n = nr;
+  low_product.groups = groups.data();
+  low_product.group_count = static_cast<int64_t>(groups.size());
+  low_product.lhs.pixel_elements = padded;
+  low_product.lhs.scales_per_pixel = weights_.groups_per_pixel();
 
   WinogradOutput output;
   output.products = products;
@@ -161,15 +164,17 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   for (int64_t column = 0; column < out.c; column += nr) {
     for (int64_t plane = 0; plane < kPlanes; ++plane) {
       const uint8_t* b = weights.data(plane) + column / nr * weights_.panel_bytes();
-      product.c = products + plane * count * nr;
+      store.c = products + plane * count * nr;
       if (low) {
-        product.low_a = a + plane * plane_bytes;
-        product.low_b = b;
-        product.a_scales = scales + plane * plane_scales;
-        low->gemm(product, 0, count, 0, 1);
+        low_product.lhs.data = a + plane * plane_bytes;
+        low_product.lhs.scales = scales + plane * plane_scales;
+        low_product.rhs = {b, weights_.panel_bytes()};
+        low_product.epilogue = store;
+        low->gemm(low_product, 0, count, 0, 1);
       } else {
-        product.a = reinterpret_cast<const float*>(a + plane * plane_bytes);
-        product.b = reinterpret_cast<const float*>(b);
+        product.lhs.data = reinterpret_cast<const float*>(a + plane * plane_bytes);
+        product.rhs.panels = reinterpret_cast<const float*>(b);
+        product.epilogue = store;
         kernels.gemm(product, 0, count, 0, 1);
       }
     }

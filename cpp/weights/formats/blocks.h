@@ -8,9 +8,8 @@ namespace nd {
 constexpr int kBlock = 32;        // elements of a plain block
 constexpr int kSuperBlock = 256;  // elements of a "k" block, which is cut into sub-blocks of 16 or 32
 
-// --- plain blocks: x = d·q, or d·q + m
-// ------------------------------------------------------------------------------ Int4Kind: element i < 16 in
-// the low half of qs[i], element i + 16 in its high half. qh: bit i is element i's fifth bit.
+// --- Plain blocks: x = d·q, or d·q + m. Element i < 16 is the low half of qs[i], element i + 16 its high
+// half; bit i of qh is the fifth bit of element i. ---
 
 struct BlockQ8_0 {
   static constexpr int kCount = kBlock;
@@ -49,8 +48,7 @@ struct BlockQ5_1 {
 };
 static_assert(sizeof(BlockQ5_1) == 24, "q5_1");
 
-// --- super-blocks: x = (d·scale)·q − dmin·min, with a scale (and min) for each sub-block
-// ------------------------------
+// --- super-blocks: x = (d·scale)·q − dmin·min, with a scale (and min) for each sub-block ---
 
 struct BlockQ2K {  // sub-blocks of 16
   static constexpr int kCount = kSuperBlock;
@@ -97,8 +95,7 @@ struct BlockQ6K {  // sub-blocks of 16; q − 32; no min
 };
 static_assert(sizeof(BlockQ6K) == 210, "q6_k");
 
-// --- six-bit scales
-// ---------------------------------------------------------------------------------------------------
+// --- six-bit scales ---
 
 /// q4_k, q5_k: eight scales and eight mins. The first four of each take the low six bits of bytes 0–3 and
 /// 4–7; of the others bytes 8–11 hold the low four bits (scale, min) and the top two bits of bytes 0–3 and

@@ -1,6 +1,6 @@
 // Decoders and encoders of the quantized types, to be put in the traits table. `count` is a multiple of the
-// block's elements; `data` may have any address. Encoders take any floats: NaN and infinity give some block,
-// whose error tells.
+// block's elements; `data` may have any address. Encoders accept any floats: NaN and infinity give a block
+// whose conversion error shows it.
 #pragma once
 #include <type_traits>
 
@@ -38,7 +38,7 @@ void encode_q2_k(const float* x, int64_t count, uint8_t* data);
 /// Calls each(block, its first element) for the blocks of `count` elements.
 template <class Block, class Byte, class Float, class Each>
 void for_blocks(Byte* data, int64_t count, Float* x, Each each) {
-  // Blocks are bytes only, so every address is good for one.
+  // Blocks consist of bytes only, so any address is aligned for them.
   for (int64_t i = 0; i < count; i += Block::kCount, data += sizeof(Block), x += Block::kCount) {
     if constexpr (std::is_const<Byte>::value)
       each(*reinterpret_cast<const Block*>(data), x);

@@ -11,7 +11,7 @@ namespace {
 
 using Convert = void (*)(const uint16_t*, int64_t, float*);
 
-// Files place tensors at any byte; the converters want whole 16-bit addresses.
+// Files can place tensors at any byte; the converters need addresses aligned to 16 bits.
 void convert_unaligned(Convert convert, const uint8_t* data, int64_t count, float* out) {
   if (reinterpret_cast<uintptr_t>(data) % alignof(uint16_t) == 0) {
     convert(reinterpret_cast<const uint16_t*>(data), count, out);

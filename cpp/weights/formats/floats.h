@@ -1,5 +1,5 @@
-// Decoders and encoders of f32, f16 and bf16 for the traits table, at any address. Narrowing rounds to
-// nearest even.
+// Decoders and encoders of f32, f16 and bf16 for the traits table, at any address. Encoding rounds to
+// nearest, ties to even.
 #pragma once
 #include "weights/tensor_type.h"
 

@@ -1,4 +1,4 @@
-// IEEE half and bfloat16, one number at a time, without branches so that loops over them vectorise.
+// IEEE half and bfloat16, one number at a time and without branches, so that loops vectorize.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -17,7 +17,7 @@ inline float float_of(uint32_t bits) {
   return x;
 }
 
-/// Exact, subnormals too.
+/// Exact, including subnormals.
 inline float half_to_float(uint16_t half) {
   // Exponent and mantissa moved into place make a float that is 2^112 too small, subnormal where the half is.
   const float scaled = float_of(static_cast<uint32_t>(half & 0x7fff) << 13) * 0x1p112f;
@@ -26,7 +26,7 @@ inline float half_to_float(uint16_t half) {
   return float_of(bits_of(scaled) | special | static_cast<uint32_t>(half & 0x8000) << 16);
 }
 
-/// Rounds to nearest, ties to even; beyond the largest half: infinity.
+/// Rounds to nearest, ties to even; values beyond the largest half become infinity.
 inline uint16_t float_to_half(float x) {
   const uint32_t sign = bits_of(x) & 0x80000000u, size = bits_of(x) ^ sign;
   const uint32_t infinite = size > 0x7f800000u ? 0x7e00u : 0x7c00u;
@@ -38,7 +38,7 @@ inline uint16_t float_to_half(float x) {
   return static_cast<uint16_t>(half | sign >> 16);
 }
 
-/// Rounds to nearest, ties to even; a NaN stays one.
+/// Rounds to nearest, ties to even; NaN stays NaN.
 inline uint16_t float_to_bfloat16(float x) {
   const uint32_t bits = bits_of(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 64);

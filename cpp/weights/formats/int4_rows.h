@@ -1,5 +1,5 @@
-// Stored rows of the types whose elements are four bits with a scale (and minimum) for each 32, taken apart
-// so that a backend can keep them as four bits.
+// Rows of the four-bit types (a scale, and for some a minimum, for every 32 elements), split into their parts
+// so that a backend can keep them in four bits.
 #pragma once
 #include "weights/tensor_type.h"
 

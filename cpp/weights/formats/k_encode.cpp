@@ -1,5 +1,5 @@
 // Encoders of q6_k, q5_k, q4_k, q3_k and q2_k: each sub-block's scale (and min) by least squares, then the
-// super-block's factors for them, then the levels that what is stored of both asks for.
+// super-block's factors for them, then the levels that fit the stored scales and mins.
 #include <algorithm>
 
 #include "weights/formats/codecs.h"
@@ -15,7 +15,7 @@ float stored_half(float x) {
   return half_to_float(float_to_half(x));
 }
 
-/// A super-block of S sub-blocks of N with levels 0…top: what is to be stored.
+/// What is stored of a super-block of S sub-blocks of N with levels 0…top.
 template <int N, int S>
 struct Offset {
   float d = 0.0f, dmin = 0.0f;
@@ -23,7 +23,7 @@ struct Offset {
   uint8_t q[kSuperBlock] = {};
 };
 
-/// Levels that the stored scales and mins ask for; returns the squared error.
+/// Chooses the levels for the stored scales and mins; returns the squared error.
 template <int N, int S>
 float assign(const float* x, int top, Offset<N, S>& block) {
   float error = 0.0f;
@@ -37,7 +37,7 @@ float assign(const float* x, int top, Offset<N, S>& block) {
   return error;
 }
 
-/// The d and dmin that suit the block's levels, scales and mins best.
+/// The d and dmin that fit the levels, scales and mins of the block best.
 template <int N, int S>
 void refine(const float* x, Offset<N, S>& block) {
   // Normal equations of x ≈ d·a − dmin·b, a = scale·q, b = min.

@@ -6,9 +6,9 @@
 
 namespace nd {
 
-constexpr float kNothing = 1e-30f;  // values all smaller than this are taken for zeros
+constexpr float kNothing = 1e-30f;  // a block of smaller values is encoded as zeros
 
-/// Four floats: compilers do not vectorise sums and selections by themselves, as the order of additions and
+/// Four floats. Compilers do not vectorize sums and selections by themselves, as the order of additions and
 /// NaN matter.
 using Vec = float __attribute__((vector_size(16)));
 
@@ -30,7 +30,7 @@ inline float total(Vec x) {
 inline Vec level(Vec x, float low, float high) {
   x = x > all(low) ? x : all(low);
   x = x < all(high) ? x : all(high);
-  constexpr float kRound = 12582912.0f;  // 1.5·2^23: the sum has no place for fractions
+  constexpr float kRound = 12582912.0f;  // 1.5·2^23: a sum with it is rounded to an integer
   return (x + kRound) - kRound;
 }
 
@@ -101,7 +101,7 @@ float fit_scale(const float* x, int zero) {
   const float low = static_cast<float>(-zero), high = static_cast<float>(zero - 1);
   float best = 0.0f, best_gain = -1.0f;
   for (int trial = -10; trial <= 18; ++trial) {
-    // Few levels: it can pay to cut the largest values off, so trials go further beyond the range than below.
+    // With few levels it can pay to clip the largest values, so the trials extend further in that direction.
     const float factor = (low - 0.1f * static_cast<float>(trial)) / value;
     const WeightedSums m = weighted_sums<N>(x, Levels<N>(x, factor, 0.0f, low, high));
     const float gain = m.qq > 0.0f ? m.qx * m.qx / m.qq : 0.0f;  // by which Σx² exceeds the error
@@ -127,14 +127,14 @@ ScaleMin fit_scale_min(const float* x, int top) {
     high = x[i] > high ? x[i] : high;
   }
   for (int i = 0; i < N; i += 4) sums += load(x + i);
-  const float sum = total(sums), n = static_cast<float>(N), most = static_cast<float>(top);
+  const float sum = total(sums), n = static_cast<float>(N), max_level = static_cast<float>(top);
   if (!(high - low > kNothing)) return {0.0f, -low};
 
-  ScaleMin best{(high - low) / most, -low};
+  ScaleMin best{(high - low) / max_level, -low};
   float best_cost = 3e38f;
-  // The best scale and min for the levels that (factor, min) gives, if they are better than all before.
+  // Keeps the best scale and min for the levels of (factor, min) where they improve on all earlier trials.
   const auto trial = [&](float factor, float min) {
-    const WeightedSums m = weighted_sums<N>(x, Levels<N>(x, factor, min * factor, 0.0f, most));
+    const WeightedSums m = weighted_sums<N>(x, Levels<N>(x, factor, min * factor, 0.0f, max_level));
     const float determinant = n * m.qq - m.q * m.q;
     if (!(determinant > 0.0f)) return;
     ScaleMin fit{(n * m.qx - m.q * sum) / determinant, (m.q * m.qx - m.qq * sum) / determinant};
@@ -147,8 +147,8 @@ ScaleMin fit_scale_min(const float* x, int top) {
       best = fit;
     }
   };
-  for (int i = -10; i <= 10; ++i) trial((most + 0.1f * static_cast<float>(i)) / (high - low), -low);
-  // Levels again from the scale and min found: Lloyd's iteration.
+  for (int i = -10; i <= 10; ++i) trial((max_level + 0.1f * static_cast<float>(i)) / (high - low), -low);
+  // Recomputes the levels from the scale and min found (Lloyd's iteration).
   for (int i = 0; i < 3; ++i) trial(inverse(best.scale), best.min);
   return best;
 }

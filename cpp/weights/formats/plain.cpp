@@ -42,7 +42,7 @@ float inverse(float d) {
   return d != 0.0f ? 1.0f / d : 0.0f;
 }
 
-/// The value of largest size, with its sign; the first one of several.
+/// The value of largest magnitude, with its sign; the first of several.
 float extreme(const float* x) {
   float size = 0.0f, value = 0.0f;
   for (int i = 0; i < kBlock; ++i) {
@@ -57,11 +57,11 @@ float extreme(const float* x) {
 
 /// Rounds (x − shift)·factor + offset down to an integer from 0 to `top`; NaN to 0.
 void quantize(const float* x, float shift, float factor, float offset, int top, uint8_t (&q)[kBlock]) {
-  const float most = static_cast<float>(top);
+  const float max_level = static_cast<float>(top);
   for (int i = 0; i < kBlock; ++i) {
     float value = (x[i] - shift) * factor + offset;
-    value = value > 0.0f ? value : 0.0f;  // this way round NaN becomes 0
-    value = value < most ? value : most;
+    value = value > 0.0f ? value : 0.0f;  // written so that NaN becomes 0
+    value = value < max_level ? value : max_level;
     q[i] = static_cast<uint8_t>(static_cast<int32_t>(value));
   }
 }
@@ -75,7 +75,7 @@ void pack_fifth_bits(const uint8_t (&q)[kBlock], uint8_t (&qh)[kBlock / 8]) {
   for (int i = 0; i < kBlock; ++i) qh[i / 8] = static_cast<uint8_t>(qh[i / 8] | (q[i] >> 4) << i % 8);
 }
 
-/// Levels 0…2·zero−1 about `zero`: the value of largest size becomes level 0.
+/// Levels 0…2·zero−1 around `zero`: the value of largest magnitude becomes level 0.
 void quantize_symmetric(const float* x, int zero, uint8_t (&d)[2], uint8_t (&q)[kBlock]) {
   const float scale = extreme(x) / static_cast<float>(-zero);
   write_half(scale, d);

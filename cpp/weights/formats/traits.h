@@ -1,5 +1,4 @@
-// One row for each element type that a stored tensor can have: how elements lie in blocks, how to decode and
-// encode them.
+// A table with one row for each element type of stored tensors: its blocks, its decoder and its encoder.
 #pragma once
 #include <cstddef>
 #include <cstdint>

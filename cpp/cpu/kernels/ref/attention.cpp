@@ -1,4 +1,4 @@
-// Attention, one query at a time; each score is computed twice, so that no row of scores is kept.
+// Attention, one query at a time. Each score is computed twice, so that no row of scores is stored.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

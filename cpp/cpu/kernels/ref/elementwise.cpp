@@ -1,4 +1,4 @@
-// Activations, sums, changes of layout and of number format.
+// Activations, sums, and changes of layout and of number format.
 #include <cmath>
 #include <cstring>
 
@@ -11,7 +11,7 @@ double activate_one(double x, Activation f) {
     case Activation::silu:
       return x / (1 + std::exp(-x));
     case Activation::gelu:
-    case Activation::geglu:  // of its gate
+    case Activation::geglu:  // the activation of its gate
       return 0.5 * x * std::erfc(-x * 0.70710678118654752440);
     case Activation::quick_gelu:
       return x / (1 + std::exp(-1.702 * x));
@@ -50,7 +50,7 @@ void half_to_float(const uint16_t* x, int64_t count, float* out) {
       out[i] = sign ? -value : value;
       continue;
     }
-    // Infinity and NaN keep an all-ones exponent; a signalling NaN becomes quiet, as the hardware does.
+    // Infinity and NaN keep an all-ones exponent; a signaling NaN becomes quiet, as in hardware.
     const uint32_t quiet = exponent == 31 && mantissa ? 1u << 22 : 0;
     const uint32_t bits = sign | (exponent == 31 ? 255u : exponent + 112) << 23 | mantissa << 13 | quiet;
     std::memcpy(out + i, &bits, sizeof bits);

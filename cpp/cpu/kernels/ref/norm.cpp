@@ -1,4 +1,5 @@
-// Group normalisation's two halves (moments, then an affine map of each channel) and layer normalisation.
+// The two halves of group normalization (moments, then an affine map of each channel) and layer
+// normalization.
 #include <cmath>
 
 #include "cpu/kernels/ref/ref.h"

@@ -1,5 +1,5 @@
-// The scalar truth: every entry in its plainest form, sums in double. Tests compare the fast kernels against
-// these.
+// The scalar reference: every kernel in its plainest form, with sums in double. Tests compare the other
+// tables with it.
 #pragma once
 #include "cpu/kernels/kernels.h"
 

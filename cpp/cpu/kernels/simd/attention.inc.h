@@ -2,16 +2,18 @@
 // lie in the vector lanes. A tile of scores is 6 keys × kNr queries, a tile of outputs 6 channels × kNr
 // queries, so that
 //  - no lane is wasted on a head dimension such as 40,
-//  - maxima, sums and rescaling are plain vector operations, with no reduction across lanes,
+//  - maxima, sums and rescaling are plain vector operations without a reduction across lanes,
 //  - both products broadcast from K or V and read a panel (queries, then probabilities) as vectors.
-// Scores carry the factor scale·log₂e from the packing of the queries; probabilities are powers of two.
+// Queries are packed with the factor scale·log₂e, so that probabilities are powers of two.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 constexpr int64_t kQueryBlock = kNr < 64 ? 64 : kNr;  // queries that share one pass over the keys
 constexpr int64_t kQueryPanels = kQueryBlock / kNr;
 constexpr float kMasked = -3.402823466e38f;
 
-/// Keys in a block: a multiple of kTileRows; keys and values of a block, and the scores, fit L2. Depends on
-/// the head dimension only, so the order of operations never depends on how the queries are cut.
+/// Keys in a block, a multiple of kTileRows: the keys, values and scores of a block fit in L2. This depends
+/// on the head dimension only, so the order of operations does not depend on how the queries are cut.
 inline int64_t key_block(int64_t head_dim) {
   return head_dim <= 128 ? 240 : head_dim <= 256 ? 120 : 60;
 }
@@ -24,7 +26,7 @@ struct AttentionScratch {
   float* scores;   // [key_block][kNr], then probabilities
 };
 
-inline AttentionScratch divide_scratch(float* p, int64_t d) {
+inline AttentionScratch split_scratch(float* p, int64_t d) {
   AttentionScratch s;
   s.queries = p;
   s.outputs = s.queries + d * kQueryBlock;
@@ -38,26 +40,28 @@ int64_t attention_scratch_floats(const AttentionArgs& args) {
   return (2 * args.head_dim + 2) * kQueryBlock + key_block(args.head_dim) * kNr;
 }
 
-/// Channels in the value tile that begins with channel j: heights as even as can be, because a tile of one or
-/// two rows would starve for loads.
+/// Channels in the value tile that begins with channel j. The heights are as even as possible, because a tile
+/// of one or two rows is bound by loads.
 inline int64_t value_rows(int64_t d, int64_t j) {
   const int64_t tiles = (d + kTileRows - 1) / kTileRows, taller = d - tiles * (d / tiles), height = d / tiles;
   return j < taller * (height + 1) ? height + 1 : height;
 }
 
-// Keys as [⌈k_len/6⌉ tiles][head_dim][6] (a last tile of fewer keys is narrower), then values as [tiles of
-// channels] [k_len][value_rows]: each tile reads one stream. Read in place, the rows' power-of-two distances
-// (2 KB for the VAE's 512 channels) would crowd all keys into a few sets of L1.
+// Keys are packed as [⌈k_len/6⌉ tiles][head_dim][6] (a last tile of fewer keys is narrower), then values as
+// [tiles of channels][k_len][value_rows], so that each tile reads one stream. Read in place, rows at a
+// power-of-two distance (2 KB for the VAE's 512 channels) would map all keys to a few sets of L1.
 int64_t attention_packed_floats(const AttentionArgs& args) {
   return 2 * args.k_len * args.head_dim;
 }
 
 void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed) {
+  ND_ASSERT(args.k && args.v && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
+  ND_ASSERT(is_aligned(packed));
   const int64_t d = args.head_dim;
   const float* keys = args.k + batch * args.k_len * args.ldk + head * d;
   const float* values = args.v + batch * args.k_len * args.ldv + head * d;
   for (int64_t t = 0; t < args.k_len; t += kTileRows) {
-    const int64_t height = least(kTileRows, args.k_len - t);
+    const int64_t height = min(kTileRows, args.k_len - t);
     for (int64_t r = 0; r < height; ++r)
       for (int64_t j = 0; j < d; ++j) packed[t * d + j * height + r] = keys[(t + r) * args.ldk + j];
   }
@@ -88,7 +92,7 @@ inline void attention_product(const float* a, const float* b, int64_t count, Vec
   }
 }
 
-/// Scores of MR keys; `highest` is raised to their maxima unless a mask must come first.
+/// Scores of MR keys. If `raise`, `highest` is raised to their maxima; a causal mask must come first.
 template <int MR, int NV>
 void score_tile(const float* keys, const float* queries, int64_t d, bool raise, float* highest,
                 float* scores) {
@@ -110,7 +114,7 @@ void score_tile(const float* keys, const float* queries, int64_t d, bool raise, 
   }
 }
 
-/// Adds `count` keys' values to MR channels of the outputs, after rescaling what is there.
+/// Rescales MR channels of the outputs, then adds the values of `count` keys.
 template <int MR, int NV>
 void value_tile(const float* values, const float* probabilities, int64_t count, const Vec (&rescale)[NV],
                 float* outputs) {
@@ -148,31 +152,31 @@ void value_tile(const float* values, const float* probabilities, int64_t count, 
       break;                       \
   }
 
-/// Hides the keys after each query: row r of the scores is key `key + r`, lane i is query `query + i`.
+/// Masks the keys after each query: row r of the scores is key `key + r`, lane i is query `query + i`.
 template <int NV>
 void mask_scores(int64_t key, int64_t count, int64_t query, float* highest, float* scores) {
   for (int64_t r = 0; r < count; ++r, scores += kNr) {
-    for (int64_t i = 0; i < least(key + r - query, NV * kLanes); ++i) scores[i] = kMasked;
+    for (int64_t i = 0; i < min(key + r - query, NV * kLanes); ++i) scores[i] = kMasked;
     for (int v = 0; v < NV; ++v)
       store(highest + v * kLanes, max(load(highest + v * kLanes), load(scores + v * kLanes)));
   }
 }
 
-/// One block of `count` keys, beginning with `key`, for one panel whose first query is `query`.
+/// The block of `count` keys from `key` on, for the panel whose first query is `query`.
 template <int NV>
-void attend(const AttentionArgs& args, const float* packed, int64_t key, int64_t count, int64_t query,
-            const AttentionScratch& s) {
+void attention_block(const AttentionArgs& args, const float* packed, int64_t key, int64_t count,
+                     int64_t query, const AttentionScratch& s) {
   const int64_t d = args.head_dim;
   Vec before[NV], rescale[NV];
   for (int v = 0; v < NV; ++v) before[v] = load(s.highest + v * kLanes);
 
-  // A causal block may end inside a packed tile; its other keys are computed too, and masked.
-  count = least((count + kTileRows - 1) / kTileRows * kTileRows, args.k_len - key);
+  // A causal block may end inside a packed tile, whose other keys are computed and masked.
+  count = min((count + kTileRows - 1) / kTileRows * kTileRows, args.k_len - key);
   const bool masked = args.causal && key + count - 1 > query;
   for (int64_t t = 0; t < count; t += kTileRows) {
 #define ND_SCORES(R) \
   score_tile<R, NV>(packed + (key + t) * d, s.queries, d, !masked, s.highest, s.scores + t * kNr)
-    ND_SWITCH_ROWS(least(kTileRows, args.k_len - key - t), ND_SCORES)
+    ND_SWITCH_ROWS(min(kTileRows, args.k_len - key - t), ND_SCORES)
 #undef ND_SCORES
   }
   if (masked) mask_scores<NV>(key, count, query, s.highest, s.scores);
@@ -204,14 +208,15 @@ void attend(const AttentionArgs& args, const float* packed, int64_t key, int64_t
 }
 #undef ND_SWITCH_ROWS
 
-using Attend = void (*)(const AttentionArgs&, const float*, int64_t, int64_t, int64_t,
-                        const AttentionScratch&);
-constexpr Attend kAttend[] = {
-    attend<1>,
-    attend<2>,
+using AttentionBlock = void (*)(const AttentionArgs&, const float*, int64_t, int64_t, int64_t,
+                                const AttentionScratch&);
+/// [vectors of queries − 1]
+constexpr AttentionBlock kAttentionBlocks[] = {
+    attention_block<1>,
+    attention_block<2>,
 #if ND_TILE_VECS == 4
-    attend<3>,
-    attend<4>,
+    attention_block<3>,
+    attention_block<4>,
 #endif
 };
 
@@ -222,12 +227,15 @@ inline AttentionScratch panel_scratch(const AttentionScratch& s, int64_t panel, 
 
 void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q0, int64_t q1,
                const float* packed, float* scratch) {
-  const int64_t d = args.head_dim, keys_at_once = key_block(d);
-  const AttentionScratch all = divide_scratch(scratch, d);
+  ND_ASSERT(args.q && args.out && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
+  ND_ASSERT(0 <= q0 && q0 <= q1 && q1 <= args.q_len);
+  ND_ASSERT(is_aligned(packed) && is_aligned(scratch));
+  const int64_t d = args.head_dim, block_keys = key_block(d);
+  const AttentionScratch all = split_scratch(scratch, d);
   const float* q = args.q + batch * args.q_len * args.ldq + head * d;
   float* out = args.out + batch * args.q_len * args.ldo + head * d;
   for (int64_t block = q0; block < q1; block += kQueryBlock) {
-    const int64_t block_end = least(block + kQueryBlock, q1);
+    const int64_t block_end = min(block + kQueryBlock, q1);
     const int64_t panels = (block_end - block + kNr - 1) / kNr;
     for (float *p = all.queries, *end = p + 2 * d * kQueryBlock; p != end; p += kLanes) store(p, zero());
     for (int64_t i = 0; i < kQueryBlock; ++i) {
@@ -236,17 +244,17 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
     }
     for (int64_t p = 0; p < panels; ++p) {
       const int64_t first = block + p * kNr;
-      transpose_matrix(q + first * args.ldq, args.ldq, least(kNr, block_end - first), d, args.scale * kLog2E,
+      transpose_matrix(q + first * args.ldq, args.ldq, min(kNr, block_end - first), d, args.scale * kLog2E,
                        all.queries + p * d * kNr, kNr);
     }
-    const int64_t keys = args.causal ? least(args.k_len, block_end) : args.k_len;
-    for (int64_t key = 0; key < keys; key += keys_at_once) {
+    const int64_t keys = args.causal ? min(args.k_len, block_end) : args.k_len;
+    for (int64_t key = 0; key < keys; key += block_keys) {
       for (int64_t p = 0; p < panels; ++p) {
-        const int64_t first = block + p * kNr, last = least(first + kNr, block_end) - 1;
-        const int64_t visible = args.causal ? least(keys, last + 1) : keys;
+        const int64_t first = block + p * kNr, last = min(first + kNr, block_end) - 1;
+        const int64_t visible = args.causal ? min(keys, last + 1) : keys;
         if (key >= visible) continue;
-        kAttend[(last - first) / kLanes](args, packed, key, least(keys_at_once, visible - key), first,
-                                         panel_scratch(all, p, d));
+        kAttentionBlocks[(last - first) / kLanes](args, packed, key, min(block_keys, visible - key), first,
+                                                  panel_scratch(all, p, d));
       }
     }
     for (int64_t p = 0; p < panels; ++p) {
@@ -259,8 +267,11 @@ void attention(const AttentionArgs& args, int64_t batch, int64_t head, int64_t q
           float* o = s.outputs + j * kNr + v * kLanes;
           store(o, mul(load(o), inverse[v]));
         }
-      transpose_matrix(s.outputs, kNr, d, least(kNr, block_end - first), 1.0f, out + first * args.ldo,
+      transpose_matrix(s.outputs, kNr, d, min(kNr, block_end - first), 1.0f, out + first * args.ldo,
                        args.ldo);
     }
   }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,4 +1,6 @@
-// Activations in place, sums and number formats: all bound by memory, so plain loops over vectors.
+// Activations in place, sums and conversions to float32. All are bound by memory, so plain loops suffice.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 template <Activation F>
 void activate_all(float* x, int64_t count) {
@@ -29,9 +31,9 @@ void add_all(const float* a, const float* b, int64_t count, float* out) {
   if (i < count) store_n(out + i, add(load_n(a + i, count - i), load_n(b + i, count - i)), count - i);
 }
 
-/// Both 16-bit formats; the tail goes through a padded copy.
+/// Converts either 16-bit format; the tail goes through a padded copy.
 template <Vec (*Load)(const uint16_t*)>
-void widen(const uint16_t* x, int64_t count, float* out) {
+void convert_all(const uint16_t* x, int64_t count, float* out) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) store(out + i, Load(x + i));
   if (i == count) return;
@@ -41,8 +43,11 @@ void widen(const uint16_t* x, int64_t count, float* out) {
 }
 
 void half_to_float(const uint16_t* x, int64_t count, float* out) {
-  widen<load_half>(x, count, out);
+  convert_all<load_fp16>(x, count, out);
 }
 void bfloat16_to_float(const uint16_t* x, int64_t count, float* out) {
-  widen<load_bfloat16>(x, count, out);
+  convert_all<load_bfloat16>(x, count, out);
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,8 +1,10 @@
-// gelu by table lookup: sixteen polynomials, one for each lane of a register. Included by the sets that have
-// one (AVX-512); the others take math.inc.h's.
+// GELU by table lookup: sixteen polynomials, whose coefficients of one power fill the lanes of a register.
+namespace nd::cpu::ND_ISA {
+namespace {
 
-/// Coefficients of |x|·Φ(−|x|) on sixteen pieces of [0, 5.5], [power][piece]: our own minimax fits in t, the
-/// distance from the piece's middle (the first piece's beginning) in widths of a piece.
+/// Coefficients of |x|·Φ(−|x|) on sixteen pieces of [0, 5.5], [power][piece]. They are our own minimax fits
+/// in t, the distance from the middle of the piece (for the first piece, from its start) in widths of a
+/// piece.
 alignas(64) constexpr float kGeluPieces[6][16] = {
     {0.0f, 0.128275126f, 0.169587508f, 0.152741596f, 0.110446505f, 0.0673225746f, 0.0352987573f,
      0.0160783883f, 0.00639645895f, 0.00222950522f, 0.000682156882f, 0.000183443743f, 4.33931054e-05f,
@@ -25,10 +27,10 @@ alignas(64) constexpr float kGeluPieces[6][16] = {
 };
 constexpr float kGeluPiecesPerUnit = 2.8163636f;
 
-/// x·Φ(x) = max(x, 0) − |x|·Φ(−|x|), absolute error 8e-8·max(1, |x|): half the multiplications of one
-/// polynomial for all x. A NaN finds some piece and stays NaN.
+/// x·Φ(x) = max(x, 0) − |x|·Φ(−|x|) with an absolute error of 8e-8·max(1, |x|), in half the multiplications
+/// that one polynomial for all x takes. A NaN selects an arbitrary piece and stays NaN.
 inline Vec gelu(Vec x) {
-  // The sum's last bits are the nearest whole number; a lookup reads the lowest four.
+  // The last bits of the sum are the nearest integer; the lookup reads the lowest four.
   const Vec magic = set1(0x1p23f), a = min(set1(5.5f), abs(x));
   const Vec shifted = fma(a, set1(kGeluPiecesPerUnit), magic);
   const __m512i piece = _mm512_castps_si512(shifted);
@@ -39,3 +41,6 @@ inline Vec gelu(Vec x) {
     p = fma(p, t, _mm512_maskz_permutexvar_ps(0xffff, piece, load(kGeluPieces[power])));
   return sub(max(zero(), x), p);
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,8 +1,6 @@
-// Partial vectors, and transpositions built from one square block of kLanes × kLanes.
-
-inline int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
+// Partial vectors, and transposition in square blocks of kLanes × kLanes.
+namespace nd::cpu::ND_ISA {
+namespace {
 
 template <bool Partial>
 inline Vec load_some(const float* p, int64_t n) {
@@ -17,7 +15,8 @@ inline void store_some(float* p, Vec x, int64_t n) {
     store(p, x);
 }
 
-/// Reads `rows` ≤ kLanes rows, `columns` ≤ kLanes from each, and multiplies; what is not read is zero.
+/// Reads `columns` ≤ kLanes elements of each of `rows` ≤ kLanes rows and multiplies them by `factor`; the
+/// rest of the block is zero.
 inline void load_block(const float* const* row, int64_t rows, int64_t first, int64_t columns, Vec factor,
                        Vec (&block)[kLanes]) {
   for (int i = 0; i < kLanes; ++i) {
@@ -36,10 +35,10 @@ void transpose_matrix(const float* x, int64_t ldx, int64_t rows, int64_t columns
   Vec block[kLanes];
   const float* row[kLanes];
   for (int64_t i = 0; i < rows; i += kLanes) {
-    const int64_t height = least(kLanes, rows - i);
+    const int64_t height = min(kLanes, rows - i);
     for (int64_t r = 0; r < height; ++r) row[r] = x + (i + r) * ldx;
     for (int64_t j = 0; j < columns; j += kLanes) {
-      const int64_t width = least(kLanes, columns - j);
+      const int64_t width = min(kLanes, columns - j);
       load_block(row, height, j, width, set1(factor), block);
       transpose(block);
       for (int64_t c = 0; c < width; ++c) {
@@ -61,14 +60,18 @@ void rows_to_planar(const float* x, int64_t c, int64_t pixels, float* out) {
 }
 
 void pack_panel(const float* const* rows, int64_t count, int64_t k, float* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
   Vec block[kLanes];
   for (int64_t j = 0; j < kNr; j += kLanes) {
-    const int64_t height = count < j ? 0 : least(kLanes, count - j);
+    const int64_t height = count < j ? 0 : min(kLanes, count - j);
     for (int64_t i = 0; i < k; i += kLanes) {
-      const int64_t width = least(kLanes, k - i);
+      const int64_t width = min(kLanes, k - i);
       load_block(rows + j, height, i, width, set1(1.0f), block);
       transpose(block);
       for (int64_t c = 0; c < width; ++c) store(panel + (i + c) * kNr + j, block[c]);
     }
   }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,11 +1,13 @@
-// Normalisation over rows of channels.
+// Group and layer normalization over rows of channels.
+namespace nd::cpu::ND_ISA {
+namespace {
 
-constexpr int64_t kMomentRows = 64;               // rows in one exact sum; blocks of them are merged
-constexpr int kMomentVecs = kLanes == 8 ? 4 : 8;  // channels together: sums, squares and shifts in registers
+constexpr int64_t kMomentRows = 64;               // rows summed directly; blocks of them are merged
+constexpr int kMomentVecs = kLanes == 8 ? 4 : 8;  // their sums, squares and shifts fit in registers
 
-/// Merges a block's moments (mean = shift + s/n, Σ(x−mean)² = q − s²/n) into those of `before` rows (Chan et
-/// al. 1979). Means are kept relative to the first row of all: a large common offset would cost the
-/// difference of means its digits.
+/// Merges the moments of a block of n rows (mean = shift + s/n, Σ(x−mean)² = q − s²/n) into those of `before`
+/// rows (Chan et al. 1979). Means are relative to the very first row, as a large common offset would cancel
+/// in the difference of the means.
 inline void merge_moments(Vec shift, Vec s, Vec q, float before, float n, Vec& mean, Vec& m2) {
   const Vec offset = mul(s, set1(1.0f / n));
   const Vec block_mean = add(shift, offset), block_m2 = max(zero(), fnma(s, offset, q));
@@ -14,7 +16,8 @@ inline void merge_moments(Vec shift, Vec s, Vec q, float before, float n, Vec& m
   m2 = add(m2, fma(mul(delta, delta), set1(before / (before + n) * n), block_m2));
 }
 
-/// Rows [r0, r1), at most kMomentRows of all `rows`: N vectors of channels, `last` channels of the last one.
+/// Rows [r0, r1) of all `rows`, at most kMomentRows, and N vectors of channels; Partial: one of `last`
+/// channels.
 template <int N, bool Partial>
 inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, int64_t c, int64_t last,
                           float* mean, float* m2) {
@@ -45,9 +48,10 @@ inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, 
 }
 
 void channel_moments(const float* x, int64_t rows, int64_t c, float* mean, float* m2) {
+  ND_ASSERT(x && mean && m2 && rows > 0 && c > 0);
   constexpr int64_t group = kMomentVecs * kLanes;
   for (int64_t r0 = 0; r0 < rows; r0 += kMomentRows) {
-    const int64_t r1 = least(r0 + kMomentRows, rows);
+    const int64_t r1 = min(r0 + kMomentRows, rows);
     int64_t j = 0;
     for (; j + group <= c; j += group)
       moments_block<kMomentVecs, false>(x + j, r0, r1, rows, c, 0, mean + j, m2 + j);
@@ -78,6 +82,7 @@ void affine_all(const float* x, int64_t rows, int64_t c, const float* scale, con
 
 void affine_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,
                  float* out) {
+  ND_ASSERT(x && out && are_both_or_neither(scale, shift));
   if (scale && silu) return affine_all<true, Activation::silu>(x, rows, c, scale, shift, out);
   if (scale) return affine_all<true, Activation::none>(x, rows, c, scale, shift, out);
   if (silu) return affine_all<false, Activation::silu>(x, rows, c, scale, shift, out);
@@ -86,6 +91,7 @@ void affine_rows(const float* x, int64_t rows, int64_t c, const float* scale, co
 
 void layer_norm(const float* x, int64_t rows, int64_t c, const float* gamma, const float* beta, float eps,
                 float* out) {
+  ND_ASSERT(x && gamma && beta && out && c > 0);
   const int64_t whole = c / kLanes * kLanes, rest = c - whole;
   for (int64_t r = 0; r < rows; ++r, x += c, out += c) {
     Vec total = rest ? load_n(x + whole, rest) : zero();
@@ -97,7 +103,7 @@ void layer_norm(const float* x, int64_t rows, int64_t c, const float* gamma, con
       const Vec d = sub(load(x + j), set1(mean));
       squares = fma(d, d, squares);
     }
-    float tail = 0;  // the lanes beyond c must not count
+    float tail = 0;  // scalar, as the lanes beyond c must not count
     for (int64_t j = whole; j < c; ++j) tail += (x[j] - mean) * (x[j] - mean);
     const float variance = (sum(squares) + tail) / static_cast<float>(c);
     const float inverse = 1.0f / __builtin_sqrtf(variance + eps);
@@ -111,3 +117,6 @@ void layer_norm(const float* x, int64_t rows, int64_t c, const float* gamma, con
     store_n(out + whole, fma(d, load_n(gamma + whole, rest), load_n(beta + whole, rest)), rest);
   }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,7 +1,9 @@
-// The two transforms of Winograd's F(2×2, 3×3) around its sixteen products: additions only.
+// The transforms of Winograd's F(2×2, 3×3) before and after its sixteen products. They only add.
+namespace nd::cpu::ND_ISA {
+namespace {
 
-/// dᵀ → Bᵀd of four values.
-inline void winograd_in(Vec (&d)[4]) {
+/// Replaces d by Bᵀd.
+inline void winograd_bt(Vec (&d)[4]) {
   const Vec t1 = d[1], t2 = d[2];
   d[0] = sub(d[0], t2);
   d[1] = add(t1, t2);
@@ -9,21 +11,22 @@ inline void winograd_in(Vec (&d)[4]) {
   d[3] = sub(t1, d[3]);
 }
 
-/// One vector of channels of one 4×4 tile, n of them; put(position, vector) receives BᵀdB.
+/// BᵀdB of a 4×4 tile, for one vector of channels of which n exist; put(position, vector) receives the
+/// sixteen results.
 template <class Put>
-inline void winograd_in_tile(const float* x, int64_t pixel, int64_t row, int64_t n, const Put& put) {
+inline void winograd_input_tile(const float* x, int64_t pixel, int64_t row, int64_t n, const Put& put) {
   Vec d[4][4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j)
       d[i][j] = n >= kLanes ? load(x + i * row + j * pixel) : load_n(x + i * row + j * pixel, n);
-    winograd_in(d[i]);
+    winograd_bt(d[i]);
   }
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
     Vec column[4] = {d[0][j], d[1][j], d[2][j], d[3][j]};
-    winograd_in(column);
+    winograd_bt(column);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) put(i * 4 + j, column[i]);
   }
@@ -31,12 +34,13 @@ inline void winograd_in_tile(const float* x, int64_t pixel, int64_t row, int64_t
 
 void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_t c, int64_t row,
                     int64_t padded, void* out) {
+  ND_ASSERT(x && offset && out && padded >= c && c > 0);
   float* to = static_cast<float*>(out);
   for (int64_t t = 0; t < tiles; ++t)
     for (int64_t j = 0; j < c; j += kLanes) {
-      const int64_t n = least(kLanes, c - j);
+      const int64_t n = min(kLanes, c - j);
       float* at = to + t * padded + j;
-      winograd_in_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
+      winograd_input_tile(x + offset[t] + j, c, row, n, [&](int64_t position, Vec v) {
         float* p = at + position * tiles * padded;
         if (n == kLanes)
           store(p, v);
@@ -47,9 +51,11 @@ void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_
 }
 
 void winograd_output(const WinogradOutput& args) {
+  ND_ASSERT(args.products && args.offset && args.valid && args.c);
+  ND_ASSERT(args.columns <= kNr && args.columns <= args.ld);
   for (int64_t t = 0; t < args.tiles; ++t)
     for (int64_t j = 0; j < args.columns; j += kLanes) {
-      const int64_t n = least(kLanes, args.columns - j);
+      const int64_t n = min(kLanes, args.columns - j);
       const float* product = args.products + t * args.ld + j;
       Vec bias = args.bias ? load_n(args.bias + j, n) : zero();
       if (args.image_bias) bias = add(bias, load_n(args.image_bias + j, n));
@@ -81,3 +87,6 @@ void winograd_output(const WinogradOutput& args) {
       }
     }
 }
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

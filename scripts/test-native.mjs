@@ -1,0 +1,59 @@
+/**
+ * `npm run test:native -- FILTER`: builds what has changed and runs the native tests whose name contains FILTER; without
+ * one, all. `--preset asan` (or debug, tsan, release) does so in that preset's own build folder, `--small` takes the cases
+ * for emulators.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { buildAddon, BuildError, jobs, objects, root } from './build-addon.mjs'
+import { run } from './run.mjs'
+
+const sanitizerOptions = {
+  ASAN_OPTIONS: 'detect_leaks=1:strict_string_checks=1',
+  UBSAN_OPTIONS: 'print_stacktrace=1',
+  TSAN_OPTIONS: 'second_deadlock_stack=1',
+}
+
+function cmake(...args) {
+  const { status, error } = spawnSync('cmake', args, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
+  if (error) throw new BuildError(`cmake: ${error.message}`)
+  if (status !== 0) throw new BuildError(`cmake ${args.join(' ')} failed (status ${status})`)
+}
+
+/** Builds engine-tests; returns its path. */
+function build(preset) {
+  if (preset) {
+    cmake('--preset', preset)
+    cmake('--build', '--preset', preset, '--parallel', jobs, '--target', 'engine-tests')
+    return join(root, 'build', preset, 'engine-tests')
+  }
+  // In the addon's own build folder: the engine is compiled once for both.
+  buildAddon(['engine-tests'])
+  const places = [objects, join(objects, 'Release')].flatMap((folder) =>
+    ['engine-tests', 'engine-tests.exe'].map((name) => join(folder, name)),
+  )
+  return places.find((place) => existsSync(place))
+}
+
+/** Builds and runs the native tests; args are theirs. */
+export async function testNative(args = [], preset = undefined) {
+  const { status, text } = await run(build(preset), args, sanitizerOptions)
+  const counts = [...text.matchAll(/(\d+) passed, (\d+) failed/g)].pop()
+  const [passed, failed] = counts ? [Number(counts[1]), Number(counts[2])] : [0, 0]
+  return { passed, failed: status !== 0 && failed === 0 ? 1 : failed }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const args = process.argv.slice(2)
+  const at = args.indexOf('--preset')
+  const [, preset] = at < 0 ? [] : args.splice(at, 2)
+  try {
+    const { failed } = await testNative(args, preset)
+    process.exitCode = failed > 0 ? 1 : 0
+  } catch (error) {
+    console.error(error instanceof BuildError ? error.message : error)
+    process.exitCode = 1
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * `npm run test:ts -- FILE…`: builds what has changed, the addon included, and runs these test files or folders, named as
+ * they stand in the tree: test/pipeline/generate.test.ts. Without any, all. `--no-build` runs what is built already.
+ */
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join, relative, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { buildAddon, BuildError, root } from './build-addon.mjs'
+import { run } from './run.mjs'
+
+const require = createRequire(join(root, 'package.json'))
+const compiled = join(root, 'build', 'ts')
+const program = (name, bin) => join(dirname(require.resolve(`${name}/package.json`)), bin)
+
+/** A mistake in the command line. */
+class UsageError extends Error {}
+
+/** Test files as the tree has them, relative to the root. */
+function expand(name) {
+  const path = resolve(root, name)
+  const names = /\.test\.ts$/.test(path)
+    ? ['']
+    : existsSync(path)
+      ? readdirSync(path, { recursive: true })
+      : []
+  const files = names.map((inside) => join(path, inside)).filter((file) => /\.test\.ts$/.test(file))
+  if (files.length === 0 || !files.every((file) => existsSync(file)))
+    throw new UsageError(
+      `${name}: expected a file like test/pipeline/generate.test.ts, or a folder with such files`,
+    )
+  return files.map((file) => relative(root, file))
+}
+
+/** Compiles the tests; tsc's build information makes that quick where little has changed. */
+async function compile() {
+  const { status } = await run(process.execPath, [program('typescript', 'bin/tsc'), '-p', 'test'])
+  if (status !== 0) throw new BuildError('The tests could not be compiled.')
+  // Compiled tests of files that have since gone would run on.
+  for (const name of readdirSync(join(compiled, 'test'), { recursive: true }))
+    if (name.endsWith('.test.js') && !existsSync(join(root, 'test', name.replace(/js$/, 'ts'))))
+      rmSync(join(compiled, 'test', name))
+}
+
+/** Runs TypeScript tests; no files: all. */
+export async function testTs(files = [], { build = true } = {}) {
+  const tests = files.flatMap(expand)
+  if (build) {
+    buildAddon()
+    await compile()
+  }
+  const tap = program('tap', require('tap/package.json').bin.tap)
+  const scripts = tests.map((file) => join('build', 'ts', file.replace(/ts$/, 'js')))
+  const { status, text } = await run(process.execPath, [tap, 'run', '--reporter=terse', ...scripts])
+  // tap's closing lines hold `# { total: 12, pass: 11, fail: 1, skip: 0 }`.
+  const summary = [...text.matchAll(/^# \{ total: .*\}$/gm)].pop()?.[0] ?? ''
+  const count = (name) => Number(new RegExp(`\\b${name}: (\\d+)`).exec(summary)?.[1] ?? 0)
+  const [passed, failed] = [count('pass'), count('fail')]
+  return { passed, failed: status !== 0 && failed === 0 ? 1 : failed }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const args = process.argv.slice(2)
+  try {
+    const { passed, failed } = await testTs(
+      args.filter((arg) => arg !== '--no-build'),
+      { build: !args.includes('--no-build') },
+    )
+    console.log(`${passed} passed, ${failed} failed`)
+    process.exitCode = failed > 0 ? 1 : 0
+  } catch (error) {
+    console.error(error instanceof BuildError || error instanceof UsageError ? error.message : error)
+    process.exitCode = 1
+  }
+}
