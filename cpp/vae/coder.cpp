@@ -142,7 +142,8 @@ void Decoder::forward(ForwardContext& ctx, const PlanarSource& latents, const Pl
   const size_t whole = plan.banded() ? plan.first : chain.links().size();
   x = chain.run(ctx, {std::move(x), {}}, 0, whole, nullptr, false).x;
   if (plan.banded())
-    run_in_bands(ctx, chain, plan, std::move(x), {}, &target);
+    // While memory is measured there is no image to write to; a plan is then charged for one.
+    run_in_bands(ctx, chain, plan, std::move(x), {}, out ? &target : nullptr);
   else
     ctx.backend.write_planes(ctx, x, 0, {0, x.h}, target);
 }

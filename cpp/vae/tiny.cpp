@@ -139,7 +139,7 @@ void TinyVae::forward(ForwardContext& ctx, const Chain& chain, const PlanarSourc
   }
   if (plan.banded()) {
     const bool ends = plan.last == count;
-    x = run_in_bands(ctx, chain, plan, std::move(x), source, ends ? &target : nullptr);
+    x = run_in_bands(ctx, chain, plan, std::move(x), source, ends && target.data ? &target : nullptr);
     if (ends) return;
     x = chain.run(ctx, {std::move(x), {}}, plan.last, count, nullptr, false).x;
   }
