@@ -1,7 +1,7 @@
 // A band: some rows of an image (or of all images), copied with zeros around them, normalised and narrowed on
 // the way.
 #pragma once
-#include "cpu/layers/packed_matrix.h"
+#include "cpu/layers/pixel_buffer.h"
 
 namespace nd::cpu {
 

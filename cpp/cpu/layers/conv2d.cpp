@@ -145,10 +145,10 @@ void Conv2d::convolve(Context& ctx, const Tensor& x, const Tensor& factors, cons
   const Conv2dOptions& options = this->options();
   const int64_t out_channels = this->out();
   const Profiled layer(ctx.profile, options.upsample ? "upsampling convolution" : "convolution, direct",
-                       weights_.multiplies());
+                       weights_.product_compute());
 
   const int64_t stride = options.stride, scale = options.upsample ? 2 : 1, before = options.pad_before;
-  const int64_t padded_w = x.w + before + options.pad_after, padded_c = weights_.padded_channels();
+  const int64_t padded_w = x.w + before + options.pad_after, padded_c = weights_.format().padded;
   // Rows and columns of the grid that the product runs over; an upsampling layer runs over its input's, four
   // times.
   const int64_t grid_h =
@@ -156,8 +156,7 @@ void Conv2d::convolve(Context& ctx, const Tensor& x, const Tensor& factors, cons
   const int64_t grid_w = options.upsample ? x.w : (padded_w - options.kernel) / stride + 1;
   if (!out) out = Tensor(ctx, x.n, grid_h * scale, grid_w * scale, out_channels);
 
-  const int64_t row_bytes =
-      stride * padded_w * padded_c * (weights_.low() ? weights_.low()->element_bytes : 4);
+  const int64_t row_bytes = stride * padded_w * weights_.format().bytes();
   const int64_t rows = band_rows(grid_h, row_bytes, 1);
   // Small images share a band.
   const int64_t images = rows >= grid_h && band_rows(x.n * grid_h, row_bytes, 1) >= x.n * grid_h ? x.n : 1;

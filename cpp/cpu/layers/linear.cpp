@@ -52,12 +52,12 @@ Linear::Linear(const Device& device, Loader& loader, LinearWeights weights, cons
 /// `rows` rows of x, which are converted first where the product has reduced precision.
 void Linear::multiply(Context& ctx, const Panels& weights, const float* x, int64_t rows,
                       GemmEpilogue epilogue) const {
-  const Profiled layer(ctx.profile, geglu_ ? "linear, GEGLU" : "linear", weights_.multiplies());
-  const int64_t channels = weights_.channels();
+  const Profiled layer(ctx.profile, geglu_ ? "linear, GEGLU" : "linear", weights_.product_compute());
+  const int64_t channels = weights_.inner().channels;
   epilogue.bias = bias_.empty() ? nullptr : bias_.data();
   ProductInput input;
   input.rows = rows;
-  if (!weights_.low()) {
+  if (!weights_.reduced()) {
     input.data = x;
     input.ld = channels;
     return run_product(ctx, weights, input, epilogue);
@@ -116,7 +116,7 @@ FeedForward::FeedForward(const Device& device, Loader& loader, LinearWeights in,
 
 void FeedForward::add_to(ForwardContext& base, const Tensor& normed, const Tensor& x) const {
   Context& ctx = Context::of(base);
-  const int64_t rows = x.rows(), width = out_.weights_.channels(), piece = std::min(rows, kThroughRows);
+  const int64_t rows = x.rows(), width = out_.weights_.inner().channels, piece = std::min(rows, kThroughRows);
   const Scratch<float> hidden(ctx, piece * width);
   const Panels in_weights(ctx, in_.weights_), out_weights(ctx, out_.weights_);
   for (int64_t begin = 0; begin < rows; begin += piece) {

@@ -13,10 +13,6 @@ constexpr int64_t kPlanes = 16;
 constexpr int64_t kBlockBytes = 768 << 10;
 constexpr int64_t kRowMultiple = 6, kMaxTiles = 96;
 
-int64_t element_bytes(const PackedMatrix& weights) {
-  return weights.low() ? weights.low()->element_bytes : 4;
-}
-
 /// G g Gᵀ of a 3×3 kernel [3][3][in], as [16][in].
 void transform_kernel(const float* kernel, int64_t in, float* out) {
   for (int64_t i = 0; i < in; ++i) {
@@ -62,21 +58,21 @@ Winograd::Winograd(const Device& device, Loader& loader, Compute compute, int64_
 void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, const float* bias,
                        const Epilogue& epilogue, Tensor& out) const {
   if (!out) out = Tensor(ctx, x.n, x.h, x.w, weights_.n());
-  Profiled layer(ctx.profile, "3×3 convolution, Winograd", weights_.multiplies());
+  Profiled layer(ctx.profile, "3×3 convolution, Winograd", weights_.product_compute());
   const int64_t columns = (x.w + 1) / 2, width = 2 * columns + 2, c = x.c;
   const int64_t rows = band_rows(x.h, width * c * static_cast<int64_t>(sizeof(float)), 2);
   // Small images share a band.
   const int64_t images = rows >= x.h && x.n * rows * width * c * 4 <= (8 << 20) ? x.n : 1;
-  const PixelBuffer band(ctx, PixelFormat{nullptr, c, c, c}, images * (rows + 2) * width);
+  const PixelBuffer band(ctx, PixelFormat(nullptr, c), images * (rows + 2) * width);
   const int64_t most = images * rows / 2 * columns;
   const Scratch<int64_t> input(ctx, most), output(ctx, most);
   const Scratch<uint8_t> valid(ctx, most);
   const Panels weights(ctx, weights_);
   if (ctx.measuring()) return;
 
-  const int64_t padded = weights_.padded_channels();
+  const int64_t padded = weights_.format().padded;
   const int64_t block =
-      std::clamp(kBlockBytes / (kPlanes * padded * element_bytes(weights_)) / kRowMultiple * kRowMultiple,
+      std::clamp(kBlockBytes / (kPlanes * weights_.format().bytes()) / kRowMultiple * kRowMultiple,
                  2 * kRowMultiple, kMaxTiles);
   for (int64_t image = 0; image < x.n; image += images)
     for (int64_t first = 0; first < x.h; first += rows) {
@@ -112,21 +108,21 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
                          int64_t first, int64_t count, const float* bias, const Epilogue& epilogue,
                          const Tensor& out) const {
   const Kernels& kernels = ctx.kernels;
-  const ReducedGemm* low = weights_.low();
-  const int64_t padded = weights_.padded_channels(), nr = kernels.nr, c = weights_.channels();
-  const int64_t plane_floats = (count * padded * element_bytes(weights_) + 63) / 64 * 16;
-  const int64_t plane_scales = low ? count * weights_.groups_per_pixel() * low->scale_floats : 0;
+  const ReducedGemm* reduced = weights_.reduced();
+  const int64_t padded = weights_.format().padded, nr = kernels.nr, c = weights_.inner().channels;
+  const int64_t plane_floats = (count * weights_.format().bytes() + 63) / 64 * 16;
+  const int64_t plane_scales = reduced ? count * weights_.format().groups() * reduced->scale_floats : 0;
   float* transformed =
       thread_scratch(static_cast<size_t>(kPlanes * (plane_floats + count * nr + plane_scales)));
   float* products = transformed + kPlanes * plane_floats;
   float* scales = products + kPlanes * count * nr;
-  if (low)
-    low->winograd_input(band, tiles.input + first, count, c, tiles.row, padded, weights_.group(), transformed,
-                        scales);
+  if (reduced)
+    reduced->winograd_input(band, tiles.input + first, count, c, tiles.row, padded, weights_.format().group,
+                            transformed, scales);
   else
     kernels.winograd_input(band, tiles.input + first, count, c, tiles.row, padded, transformed);
 
-  const std::vector<KGroup>& groups = weights_.static_groups();
+  const std::vector<KGroup>& groups = weights_.groups();
   std::vector<KRun> runs;
   for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
   GemmEpilogue store;
@@ -138,13 +134,13 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   product.lhs.ld = padded;
   product.lhs.runs = runs.data();
   product.lhs.run_count = static_cast<int64_t>(runs.size());
-  ReducedGemmArgs low_product;
-  low_product.m = count;
-  low_product.n = nr;
-  low_product.groups = groups.data();
-  low_product.group_count = static_cast<int64_t>(groups.size());
-  low_product.lhs.pixel_elements = padded;
-  low_product.lhs.scales_per_pixel = weights_.groups_per_pixel();
+  ReducedGemmArgs reduced_product;
+  reduced_product.m = count;
+  reduced_product.n = nr;
+  reduced_product.groups = groups.data();
+  reduced_product.group_count = static_cast<int64_t>(groups.size());
+  reduced_product.lhs.pixel_elements = padded;
+  reduced_product.lhs.scales_per_pixel = weights_.format().groups();
 
   WinogradOutput output;
   output.products = products;
@@ -160,17 +156,17 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
       epilogue.image_bias ? data(*epilogue.image_bias) + epilogue.image_bias_channel : nullptr;
   const int64_t image = tiles.first_image + first / tiles.tiles_per_image;
   const uint8_t* a = reinterpret_cast<const uint8_t*>(transformed);
-  const int64_t plane_bytes = count * padded * element_bytes(weights_);
+  const int64_t plane_bytes = count * weights_.format().bytes();
   for (int64_t column = 0; column < out.c; column += nr) {
     for (int64_t plane = 0; plane < kPlanes; ++plane) {
       const uint8_t* b = weights.data(plane) + column / nr * weights_.panel_bytes();
       store.c = products + plane * count * nr;
-      if (low) {
-        low_product.lhs.data = a + plane * plane_bytes;
-        low_product.lhs.scales = scales + plane * plane_scales;
-        low_product.rhs = {b, weights_.panel_bytes()};
-        low_product.epilogue = store;
-        low->gemm(low_product, 0, count, 0, 1);
+      if (reduced) {
+        reduced_product.lhs.data = a + plane * plane_bytes;
+        reduced_product.lhs.scales = scales + plane * plane_scales;
+        reduced_product.rhs = {b, weights_.panel_bytes()};
+        reduced_product.epilogue = store;
+        reduced->gemm(reduced_product, 0, count, 0, 1);
       } else {
         product.lhs.data = reinterpret_cast<const float*>(a + plane * plane_bytes);
         product.rhs.panels = reinterpret_cast<const float*>(b);
