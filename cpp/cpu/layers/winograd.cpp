@@ -9,9 +9,9 @@ namespace nd::cpu {
 namespace {
 
 constexpr int64_t kPlanes = 16;
-// Transformed input of one block of tiles; it and the products of one panel should stay in L2.
+// The transformed input of a block of tiles, which should stay in L2 together with the products of one panel.
 constexpr int64_t kBlockBytes = 768 << 10;
-constexpr int64_t kRowMultiple = 6, kMaxTiles = 96;
+constexpr int64_t kRowMultiple = 6, kMaxTiles = 96;  // of a block
 
 /// G g Gᵀ of a 3×3 kernel [3][3][in], as [16][in].
 void transform_kernel(const float* kernel, int64_t in, float* out) {
@@ -36,7 +36,7 @@ void transform_kernel(const float* kernel, int64_t in, float* out) {
 
 }  // namespace
 
-/// The tiles of one band.
+/// The tiles of a band.
 struct Winograd::Tiles {
   const int64_t *input, *output;  // offsets in the band and in the output
   const uint8_t* valid;
@@ -64,9 +64,9 @@ void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, con
   // Small images share a band.
   const int64_t images = rows >= x.h && x.n * rows * width * c * 4 <= (8 << 20) ? x.n : 1;
   const PixelBuffer band(ctx, PixelFormat(nullptr, c), images * (rows + 2) * width);
-  const int64_t most = images * rows / 2 * columns;
-  const Scratch<int64_t> input(ctx, most), output(ctx, most);
-  const Scratch<uint8_t> valid(ctx, most);
+  const int64_t max_tiles = images * rows / 2 * columns;
+  const Scratch<int64_t> input(ctx, max_tiles), output(ctx, max_tiles);
+  const Scratch<uint8_t> valid(ctx, max_tiles);
   const Panels weights(ctx, weights_);
   if (ctx.measuring()) return;
 
@@ -93,7 +93,7 @@ void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, con
           }
       const Tiles tiles{input.data(), output.data(), valid.data(), width * c, tile_rows * columns, image};
       layer.count(2.0 * kPlanes * static_cast<double>(count * padded * out.c));
-      // Blocks do not cross images: each has its own image_bias.
+      // Blocks do not cross images, as each image has its own image_bias.
       const int64_t blocks = (tiles.tiles_per_image + block - 1) / block;
       ctx.parallel(images * blocks, [&](int64_t task, int) {
         const int64_t i = task / blocks, begin = task % blocks * block;
@@ -125,8 +125,8 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   const std::vector<KGroup>& groups = weights_.groups();
   std::vector<KRun> runs;
   for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
-  GemmEpilogue store;
-  store.ldc = nr;
+  GemmEpilogue to_products;
+  to_products.ldc = nr;
   GemmArgs product;
   product.m = count;
   product.n = nr;
@@ -150,7 +150,7 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   output.valid = tiles.valid + first;
   output.pixel = out.c;
   output.row = out.w * out.c;
-  // Without a residual the two are one; Winograd layers have no other activation.
+  // Without a residual the two are the same; Winograd layers have no other activation.
   output.relu = epilogue.relu_after_residual || epilogue.activation == Activation::relu;
   const float* image_bias =
       epilogue.image_bias ? data(*epilogue.image_bias) + epilogue.image_bias_channel : nullptr;
@@ -160,17 +160,17 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   for (int64_t column = 0; column < out.c; column += nr) {
     for (int64_t plane = 0; plane < kPlanes; ++plane) {
       const uint8_t* b = weights.data(plane) + column / nr * weights_.panel_bytes();
-      store.c = products + plane * count * nr;
+      to_products.c = products + plane * count * nr;
       if (reduced) {
         reduced_product.lhs.data = a + plane * plane_bytes;
         reduced_product.lhs.scales = scales + plane * plane_scales;
         reduced_product.rhs = {b, weights_.panel_bytes()};
-        reduced_product.epilogue = store;
+        reduced_product.epilogue = to_products;
         reduced->gemm(reduced_product, 0, count, 0, 1);
       } else {
         product.lhs.data = reinterpret_cast<const float*>(a + plane * plane_bytes);
         product.rhs.panels = reinterpret_cast<const float*>(b);
-        product.epilogue = store;
+        product.epilogue = to_products;
         kernels.gemm(product, 0, count, 0, 1);
       }
     }
