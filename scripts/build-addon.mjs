@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * Builds the addon with cmake-js: build/Release/node_diffusion.node, its objects in build/cmake. `--tests` adds
- * engine-tests.
+ * engine-tests and, where they can run, cuda-tests.
  *
  * Nothing is downloaded: `binary.napi_versions` in package.json tells cmake-js that this is a Node-API addon, and it then
  * takes the headers of the registry's node-api-headers, which fit every Node version. `configure` and `build` rather
@@ -16,6 +16,12 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 export const objects = join(root, 'build', 'cmake')
 const require = createRequire(join(root, 'package.json'))
+
+/** Native test programs; the CUDA backend's run its kernels on an emulator, which is written for x86-64. */
+export const testPrograms =
+  process.platform === 'linux' && process.arch === 'x64'
+    ? ['engine-tests', 'cuda-tests', 'cuda-tests-checked']
+    : ['engine-tests']
 
 /** Something the user has to install or to look into; the message says what. */
 export class BuildError extends Error {}
@@ -64,7 +70,7 @@ export function buildAddon({ tests = false } = {}) {
       ...(tests ? ['--CDND_TESTS=ON'] : []),
     )
     const jobs = process.env.JOBS ?? String(Math.max(1, availableParallelism()))
-    for (const target of tests ? ['node_diffusion', 'engine-tests'] : ['node_diffusion'])
+    for (const target of tests ? ['node_diffusion', ...testPrograms] : ['node_diffusion'])
       cmakeJs('build', '--target', target, '--parallel', jobs)
   } catch (error) {
     if (!(error instanceof BuildError)) throw error

@@ -35,11 +35,12 @@ const layers = [
     ],
   },
   { name: 'test', folder: 'test/cpp', may: '*' },
+  { name: 'cuda-test', folder: 'test/cuda', may: '*' },
   { name: 'bench', folder: 'bench/kernels', may: '*' },
 ]
 
 /** Where an include's path may begin, besides the folder of the file that has it: as in CMakeLists.txt. */
-const includeRoots = ['cpp', 'test/cpp']
+const includeRoots = ['cpp', 'test', 'test/cpp', 'test/cuda/emulator']
 
 /** What the code of a layer (comments left out) must not contain. */
 const forbiddenText = [

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { BuildError, buildAddon, root } from './build-addon.mjs'
+import { BuildError, buildAddon, root, testPrograms } from './build-addon.mjs'
 
 const require = createRequire(join(root, 'package.json'))
 
@@ -60,7 +60,10 @@ if (filters.length === 0) {
       (e) => e.isFile() && /^engine-tests(\.exe)?$/.test(e.name),
     ),
   )
-  native = nativeCounts(await run(join(root, folder, 'engine-tests'), []))
+  for (const program of testPrograms) {
+    const { passed, failed } = nativeCounts(await run(join(root, folder, program), []))
+    native = { passed: native.passed + passed, failed: native.failed + failed }
+  }
 }
 
 const tapBin = join(dirname(require.resolve('tap/package.json')), require('tap/package.json').bin.tap)

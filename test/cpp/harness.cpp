@@ -9,7 +9,7 @@ std::vector<Suite>& suites() {
   static std::vector<Suite> list;
   return list;
 }
-std::string filter;
+std::string filter, device_name = "emulated";
 bool small_set = false;
 int passed = 0, failed = 0;
 
@@ -32,6 +32,9 @@ bool wanted(const std::string& name) {
 bool small() {
   return small_set;
 }
+const std::string& device() {
+  return device_name;
+}
 void pass() {
   ++passed;
 }
@@ -53,6 +56,8 @@ int run(int argc, char** argv) {
     const std::string arg = argv[i];
     if (arg == "--small")
       small_set = true;
+    else if (arg == "--device" && i + 1 < argc)
+      device_name = argv[++i];
     else
       filter = arg;
   }
