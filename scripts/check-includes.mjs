@@ -37,6 +37,7 @@ const layers = [
   { name: 'test', folder: 'test/cpp', may: '*' },
   { name: 'cuda-test', folder: 'test/cuda', may: '*' },
   { name: 'bench', folder: 'bench/kernels', may: '*' },
+  { name: 'cuda-bench', folder: 'bench/cuda', may: '*' },
 ]
 
 /** Where an include's path may begin, besides the folder of the file that has it: as in CMakeLists.txt. */

@@ -28,7 +28,7 @@ const scripts = files(['lib', 'test', 'scripts', 'bench', 'examples'], /\.(ts|mj
 let ok = run(process.execPath, [prettier, write ? '--write' : '--check', '--log-level=warn', ...scripts])
 
 if (spawnSync('clang-format', ['--version']).status === 0) {
-  const sources = files(['cpp', 'binding', 'test/cpp', 'test/cuda', 'bench/kernels'], /\.(cpp|h|cu)$/)
+  const sources = files(['cpp', 'binding', 'test/cpp', 'test/cuda', 'bench/kernels', 'bench/cuda'], /\.(cpp|h|cu)$/)
   ok = run('clang-format', [...(write ? ['-i'] : ['--dry-run', '--Werror']), ...sources]) && ok
 } else {
   console.warn('clang-format is not installed: C++ was left out')

@@ -8,11 +8,17 @@
 
 #define DEVICE __device__ __forceinline__
 /// Defines kernel `name`, which calls body(const Arguments&) in blocks of `threads`, of which `blocks` fit on
-/// a multiprocessor.
-#define ND_KERNEL(name, Arguments, threads, blocks, ...)        \
-  extern "C" __global__ void __launch_bounds__(threads, blocks) \
-      name(const __grid_constant__ nd::cuda::Arguments p) {     \
-    __VA_ARGS__(p);                                             \
+/// a multiprocessor; on Turing, whose products are instructions of half the size with registers of their own,
+/// one.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define ND_BLOCKS(blocks) 1
+#else
+#define ND_BLOCKS(blocks) blocks
+#endif
+#define ND_KERNEL(name, Arguments, threads, blocks, ...)                   \
+  extern "C" __global__ void __launch_bounds__(threads, ND_BLOCKS(blocks)) \
+      name(const __grid_constant__ nd::cuda::Arguments p) {                \
+    __VA_ARGS__(p);                                                        \
   }
 
 namespace nd::cuda {

@@ -11,12 +11,13 @@ DEVICE int tile_at(int row, int chunk) {
   return row * kProductK + ((chunk ^ ((row >> 1) & 3)) << 3);
 }
 
+constexpr int kOutside = -(1 << 30);
+
 /// Where a thread's rows of x begin, and which of its 8 channels comes next.
 template <int Rows>
 struct PixelRows {
   int64_t offset[Rows];  // of tap (0, 0) from x, in elements; may lie outside of the image
-  int y[Rows], x[Rows];  // of tap (0, 0)
-  bool inside[Rows];     // the row is one of the product
+  int y[Rows], x[Rows];  // of tap (0, 0); y is far outside where the row is none of the product's
   int chunk, dy, dx;     // of channels; of the tap
 
   /// chunk may have passed the last one of the tap.
@@ -64,14 +65,15 @@ DEVICE void product(const ProductArgs& p) {
 #pragma unroll
   for (int i = 0; i < PassesA; ++i) {
     const int m = m0 + row + RowsPerPass * i;
-    rows.inside[i] = m < p.m;
     if (Pointwise) {
+      rows.y[i] = m < p.m ? 0 : kOutside;
       rows.offset[i] = static_cast<int64_t>(m) * p.c;
     } else {
       const int image = m / p.grid_pixels, pixel = m - image * p.grid_pixels, gy = pixel / p.grid_w;
       rows.y[i] = gy * p.stride - p.pad_y + parity / 2;
       rows.x[i] = (pixel - gy * p.grid_w) * p.stride - p.pad_x + parity % 2;
       rows.offset[i] = ((static_cast<int64_t>(image) * p.h + rows.y[i]) * p.w + rows.x[i]) * p.c;
+      if (m >= p.m) rows.y[i] = kOutside;
     }
   }
   const half* weights = p.weights + static_cast<int64_t>(parity) * p.o * p.weights_chunks * 8;
@@ -81,8 +83,10 @@ DEVICE void product(const ProductArgs& p) {
     const int channel = rows.chunk * 8;
 #pragma unroll
     for (int i = 0; i < PassesA; ++i) {
-      bool valid = rows.inside[i] && b_chunk < p.chunks;
-      if (!Pointwise)
+      bool valid = b_chunk < p.chunks;
+      if (Pointwise)
+        valid = valid && rows.y[i] == 0;
+      else
         valid = valid && static_cast<unsigned>(rows.y[i] + rows.dy) < static_cast<unsigned>(p.h) &&
                 static_cast<unsigned>(rows.x[i] + rows.dx) < static_cast<unsigned>(p.w);
       half* to = &s.a[stage][tile_at(row + RowsPerPass * i, thread % 4)];
