@@ -72,11 +72,12 @@ class Bench {
     double best = time;
     int best_tile = -1;
     int32_t best_splits = chosen.splits;
-    for (int tile = 0; tile < 3; ++tile)
+    for (int tile = 0; tile < kTiles; ++tile)
       for (const int32_t splits : {1, 2, 3, 4, 6, 8, 12, 16}) {
         const ProductPlan plan = plan_tile(a, pointwise, tile, splits);
         if (plan.splits != splits || (splits > 1 && planes > 1)) continue;
         const double other = run(a, plan);
+        row.numbers.emplace_back("t" + std::to_string(tile) + "s" + std::to_string(splits), other);
         if (other < best) best = other, best_tile = tile, best_splits = splits;
       }
     row.numbers.emplace_back("kernel", static_cast<double>(static_cast<int>(chosen.kernel)));
@@ -104,13 +105,14 @@ class Bench {
     a.slices = kernel == Kernel::attention_wide ? narrow(pieces_of(dim, kWideSlice)) : 1;
     a.scale = 1.44269504f / std::sqrt(static_cast<float>(dim));
     a.aligned = 1;
-    const Grid grid{pieces_of(queries, kAttentionQueries), heads, n * a.slices};
+    const Grid grid{pieces_of(queries, queries_of(kernel)), heads, n * a.slices};
     const double time = device_microseconds(
         backend_, options_.repetitions, [&](StreamHandle stream) { device.launch(stream, kernel, grid, a); });
     const double flop = 4.0 * static_cast<double>(n * queries * keys * inner);
     report_.add("attention",
-                {"attention of " + std::to_string(n) + "x" + std::to_string(heads) + " heads of " +
-                     std::to_string(dim) + ", " + std::to_string(queries) + " to " + std::to_string(keys),
+                {std::string(kKernels[static_cast<int>(kernel)].name) + " of " + std::to_string(n) + "x" +
+                     std::to_string(heads) + " heads of " + std::to_string(dim) + ", " +
+                     std::to_string(queries) + " to " + std::to_string(keys),
                  rates(time, flop)});
   }
 
@@ -213,13 +215,17 @@ void time_kernels(CudaBackend& backend, const Options& options, Report& report) 
   };
   for (const Product& product : products) bench.product(product);
   bench.attention(2, 8, 40, 4096, 4096, Kernel::attention_48);
+  bench.attention(2, 8, 40, 4096, 4096, Kernel::attention_48_long);
+  bench.attention(2, 8, 40, 16384, 16384, Kernel::attention_48_long);
   bench.attention(2, 8, 80, 1024, 1024, Kernel::attention_80);
+  bench.attention(2, 8, 80, 1024, 1024, Kernel::attention_80_long);
   bench.attention(2, 8, 160, 256, 256, Kernel::attention_160);
   bench.attention(2, 8, 40, 4096, 77, Kernel::attention_48);
   bench.attention(2, 8, 80, 1024, 77, Kernel::attention_80);
   bench.attention(2, 8, 160, 256, 77, Kernel::attention_160);
   bench.attention(1, 1, 512, 4096, 4096, Kernel::attention_wide);
   bench.attention(1, 10, 64, 4096, 4096, Kernel::attention_64);
+  bench.attention(1, 10, 64, 4096, 4096, Kernel::attention_64_long);
   bench.norms(2, 64, 320);
   bench.norms(2, 64, 960);
   bench.norms(2, 32, 640);

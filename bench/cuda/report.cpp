@@ -9,7 +9,8 @@ using namespace nd::cuda;
 
 void Report::add(const std::string& group, Row row) {
   std::printf("%-10s %-44s", group.c_str(), row.name.c_str());
-  for (const auto& [key, value] : row.numbers) std::printf("  %s %.4g", key.c_str(), value);
+  for (const auto& [key, value] : row.numbers)
+    if (key[0] != 't' || key[1] == 'f') std::printf("  %s %.4g", key.c_str(), value);  // not the candidates
   std::printf("\n");
   std::fflush(stdout);
   for (auto& [name, rows] : groups_)

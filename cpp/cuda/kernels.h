@@ -11,6 +11,8 @@ enum class Kernel : int {
   product_large_pointwise,
   product_narrow_pointwise,
   product_small_pointwise,
+  product_square,
+  product_square_pointwise,
   product_unaligned,
   product_finish,
   attention_48,
@@ -18,6 +20,9 @@ enum class Kernel : int {
   attention_80,
   attention_128,
   attention_160,
+  attention_48_long,
+  attention_64_long,
+  attention_80_long,
   attention_wide,
   channel_moments,
   merge_moments,
@@ -47,6 +52,8 @@ constexpr KernelInfo kKernels[] = {
     {"product_large_pointwise", kLargeTile.threads(), product_shared_bytes(kLargeTile)},
     {"product_narrow_pointwise", kNarrowTile.threads(), product_shared_bytes(kNarrowTile)},
     {"product_small_pointwise", kSmallTile.threads(), product_shared_bytes(kSmallTile)},
+    {"product_square", kSquareTile.threads(), product_shared_bytes(kSquareTile)},
+    {"product_square_pointwise", kSquareTile.threads(), product_shared_bytes(kSquareTile)},
     {"product_unaligned", kSmallTile.threads(), product_shared_bytes(kSmallTile)},
     {"product_finish", kFinishThreads, 0},
     {"attention_48", kAttentionThreads, kAttentionShapes[0].shared_bytes()},
@@ -54,6 +61,9 @@ constexpr KernelInfo kKernels[] = {
     {"attention_80", kAttentionThreads, kAttentionShapes[2].shared_bytes()},
     {"attention_128", kAttentionThreads, kAttentionShapes[3].shared_bytes()},
     {"attention_160", kAttentionThreads, kAttentionShapes[4].shared_bytes()},
+    {"attention_48_long", kAttentionThreads, kLongAttentionShapes[0].shared_bytes()},
+    {"attention_64_long", kAttentionThreads, kLongAttentionShapes[1].shared_bytes()},
+    {"attention_80_long", kAttentionThreads, kLongAttentionShapes[2].shared_bytes()},
     {"attention_wide", kAttentionThreads, kWideSharedBytes},
     {"channel_moments", kMomentThreads, kMomentsSharedBytes},
     {"merge_moments", kMoveThreads, 0},
@@ -70,5 +80,12 @@ constexpr KernelInfo kKernels[] = {
 };
 static_assert(sizeof kKernels / sizeof kKernels[0] == static_cast<int>(Kernel::count),
               "one row for each kernel");
+
+/// Queries that a block of an attention kernel has.
+constexpr int queries_of(Kernel kernel) {
+  return kernel >= Kernel::attention_48_long && kernel <= Kernel::attention_80_long
+             ? kLongAttentionShapes[0].queries()
+             : kAttentionQueries;
+}
 
 }  // namespace nd::cuda

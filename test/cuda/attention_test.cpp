@@ -72,7 +72,7 @@ std::string run(const Shape& s, Kernel kernel) {
   args.slices = kernel == Kernel::attention_wide ? narrow(pieces_of(s.dim, kWideSlice)) : 1;
   args.scale = 1.44269504f / std::sqrt(static_cast<float>(s.dim));
   args.causal = s.causal, args.aligned = s.dim % 8 == 0;
-  launch(kernel, {pieces_of(s.queries, kAttentionQueries), s.heads, s.n * args.slices}, args);
+  launch(kernel, {pieces_of(s.queries, queries_of(kernel)), s.heads, s.n * args.slices}, args);
   return within(out.read_halves(s.n * s.queries * inner), truth(s, q, kv), kMost);
 }
 
@@ -90,6 +90,11 @@ const Register suite([] {
       {{2, 1, 64, 100, 200}, Kernel::attention_64},
       {{1, 2, 80, 65, 64}, Kernel::attention_80},
       {{1, 1, 75, 9, 77}, Kernel::attention_80},
+      {{2, 2, 40, 130, 77}, Kernel::attention_48_long},
+      {{1, 1, 7, 129, 129, true}, Kernel::attention_48_long},
+      {{1, 2, 64, 200, 65}, Kernel::attention_64_long},
+      {{1, 1, 80, 150, 70}, Kernel::attention_80_long},
+      {{1, 1, 72, 140, 140, true}, Kernel::attention_80_long},
       {{1, 2, 128, 64, 33}, Kernel::attention_128},
       {{1, 1, 160, 70, 77}, Kernel::attention_160},
       {{1, 1, 150, 64, 63, true}, Kernel::attention_160},

@@ -177,7 +177,7 @@ const Register suite([] {
       {1, 5, 5, 16, 8, 1, 2, 0, 0},
   };
   for (const Shape& shape : shapes)
-    for (int tile = 0; tile < 3; ++tile) {
+    for (int tile = 0; tile < kTiles; ++tile) {
       run(shape, plain, tile, 1);
       run(shape, all, tile, 1);
       if (!shape.upsample && shape.chunks() > 4) run(shape, all, tile, 3);

@@ -36,7 +36,9 @@ TensorMapBytes tensor_map(const Array& array, int64_t rows, int64_t k) {
   const uint64_t sizes[] = {static_cast<uint64_t>(k), static_cast<uint64_t>(rows)},
                  strides[] = {static_cast<uint64_t>(k) * 2};
   const uint32_t box[] = {kWgmmaTile, kWgmmaTile}, steps[] = {1, 1};
-  const Driver& driver = backend().device().driver();
+  const Device& device = backend().device();
+  const Driver& driver = device.driver();
+  const Device::Current current(device);
   TensorMapBytes map{};
   check(driver,
         driver.tensor_map(&map, kHalves, 2, array.as<void>(), sizes, strides, box, steps, 0, kSwizzle128,

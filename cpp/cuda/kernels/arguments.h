@@ -64,7 +64,7 @@ struct ProductTile {
 };
 constexpr int kProductK = 32;
 constexpr ProductTile kLargeTile{128, 128, 2, 4, 3}, kNarrowTile{128, 64, 2, 2, 3},
-    kSmallTile{64, 64, 2, 2, 4};
+    kSmallTile{64, 64, 2, 2, 4}, kSquareTile{128, 128, 2, 2, 3};
 constexpr int product_shared_bytes(const ProductTile& tile) {
   return tile.stages * (tile.m + tile.n) * kProductK * 2;
 }
@@ -87,13 +87,17 @@ struct AttentionArgs {
   int32_t causal, aligned;  // aligned: all rows of all heads begin at multiples of 16 bytes
 };
 
-/// Heads up to `dim` elements; keys per step.
+/// Heads up to `dim` elements; keys for each step; queries of a warp in sixteens.
 struct AttentionShape {
-  int dim, keys;
+  int dim, keys, rows;
   constexpr int pitch() const { return dim + 8; }  // no bank conflicts for ldmatrix
-  constexpr int shared_bytes() const { return (kAttentionQueries + 4 * keys) * pitch() * 2; }
+  constexpr int queries() const { return 64 * rows; }
+  constexpr int shared_bytes() const { return (queries() + 4 * keys) * pitch() * 2; }
 };
-constexpr AttentionShape kAttentionShapes[] = {{48, 64}, {64, 64}, {80, 64}, {128, 32}, {160, 32}};
+constexpr AttentionShape kAttentionShapes[] = {
+    {48, 64, 1}, {64, 64, 1}, {80, 64, 1}, {128, 32, 1}, {160, 32, 1}};
+/// For many queries: keys and values are read from shared memory half as often.
+constexpr AttentionShape kLongAttentionShapes[] = {{48, 64, 2}, {64, 64, 2}, {80, 32, 2}};
 constexpr int kWideChunk = 64, kWideKeys = 64, kWideSlice = 128;
 constexpr int kWideSharedBytes =
     (2 * (kAttentionQueries + kWideKeys) * (kWideChunk + 8) + kWideKeys * (kWideSlice + 8)) * 2;

@@ -26,8 +26,8 @@ DEVICE void load_tile(half* to, const half* from, int64_t ld, int first, int len
 
 /// Writes a warp's 16 rows of `Tiles` · 8 columns, divided by the sums of their rows.
 template <int Tiles>
-DEVICE void write_rows(const AttentionArgs& p, const float (&sum)[1][Tiles][4], const RowState& state,
-                       half* out, int first, int column, int lane) {
+DEVICE void write_rows(const AttentionArgs& p, const float (&sum)[Tiles][4], const RowState& state, half* out,
+                       int first, int column, int lane) {
 #pragma unroll
   for (int part = 0; part < 2; ++part) {
     const int row = first + part * 8 + lane / 4;
@@ -37,7 +37,7 @@ DEVICE void write_rows(const AttentionArgs& p, const float (&sum)[1][Tiles][4], 
     for (int n = 0; n < Tiles; ++n) {
       const int at = column + n * 8 + lane % 4 * 2;
       half* to = out + static_cast<int64_t>(row) * p.ldo + at;
-      const __half2 two = __floats2half2_rn(sum[0][n][part * 2] * scale, sum[0][n][part * 2 + 1] * scale);
+      const __half2 two = __floats2half2_rn(sum[n][part * 2] * scale, sum[n][part * 2 + 1] * scale);
       if (p.aligned && at + 1 < p.head_dim) {
         *reinterpret_cast<__half2*>(to) = two;
       } else {
@@ -48,12 +48,14 @@ DEVICE void write_rows(const AttentionArgs& p, const float (&sum)[1][Tiles][4], 
   }
 }
 
-template <int Columns>
-DEVICE void set_zero(float (&x)[1][Columns][4]) {
+template <int Rows, int Columns>
+DEVICE void set_zero(float (&x)[Rows][Columns][4]) {
 #pragma unroll
-  for (int n = 0; n < Columns; ++n)
+  for (int m = 0; m < Rows; ++m)
 #pragma unroll
-    for (int i = 0; i < 4; ++i) x[0][n][i] = 0;
+    for (int n = 0; n < Columns; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) x[m][n][i] = 0;
 }
 
 /// Tiles of 16 columns of k, as b operands, from rows [0, N · 8) of a tile in shared memory.
@@ -82,18 +84,18 @@ DEVICE void load_values(uint32_t (&b)[N][2], const half* tile, int k, int lane) 
   for (int n = 0; n < N; ++n) b[n][0] = loaded[n / 2][n % 2 * 2], b[n][1] = loaded[n / 2][n % 2 * 2 + 1];
 }
 
-/// Heads of up to Dim elements.
-template <int Dim, int Keys>
+/// Heads of up to Dim elements. A warp has Rows · 16 queries, a block four times as many.
+template <int Dim, int Keys, int Rows>
 DEVICE void attention(const AttentionArgs& p) {
-  constexpr int Pitch = Dim + 8, K = Dim / 16, Tiles = Dim / 8;
+  constexpr int Pitch = Dim + 8, K = Dim / 16, Tiles = Dim / 8, Queries = 64 * Rows;
   struct Shared {
-    half q[kAttentionQueries * Pitch], k[2][Keys * Pitch], v[2][Keys * Pitch];
+    half q[Queries * Pitch], k[2][Keys * Pitch], v[2][Keys * Pitch];
   };
   Shared& s = shared_memory<Shared>();
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = blockIdx.x * kAttentionQueries;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = blockIdx.x * Queries;
   const int head = blockIdx.y * p.head_dim, image = blockIdx.z;
   const half* keys = p.keys[image] + head;
-  const int length = p.causal ? min(p.k_length, first + kAttentionQueries) : p.k_length;
+  const int length = p.causal ? min(p.k_length, first + Queries) : p.k_length;
   const int steps = (length + Keys - 1) / Keys;
   const bool aligned = p.aligned != 0;
   const auto load = [&](int step) {
@@ -102,15 +104,16 @@ DEVICE void attention(const AttentionArgs& p) {
                                 p.head_dim, aligned);
     cp_async_commit();
   };
-  load_tile<kAttentionQueries, Dim, Pitch>(s.q, p.q + image * p.q_image + head, p.ldq, first, p.q_length, 0,
-                                           p.head_dim, aligned);
+  load_tile<Queries, Dim, Pitch>(s.q, p.q + image * p.q_image + head, p.ldq, first, p.q_length, 0, p.head_dim,
+                                 aligned);
   load(0);
 
-  float sum[1][Tiles][4];
+  float sum[Rows][Tiles][4];
   set_zero(sum);
-  RowState state;
-  state.begin();
-  const int row = first + warp * 16 + lane / 4;
+  RowState state[Rows];
+#pragma unroll
+  for (int m = 0; m < Rows; ++m) state[m].begin();
+  const int row = warp * Rows * 16;  // the warp's first one in the block
   for (int step = 0; step < steps; ++step) {
     if (step + 1 < steps)
       load(step + 1);
@@ -118,30 +121,43 @@ DEVICE void attention(const AttentionArgs& p) {
       cp_async_commit();
     cp_async_wait<1>();
     __syncthreads();
-    float scores[1][Keys / 8][4];
+    float scores[Rows][Keys / 8][4];
     set_zero(scores);
 #pragma unroll
     for (int k = 0; k < K; ++k) {
-      uint32_t a[1][4], b[Keys / 8][2];
-      const void* rows_a[1] = {s.q + (warp * 16 + lane % 16) * Pitch + k * 16 + lane / 16 * 8};
+      uint32_t a[Rows][4], b[Keys / 8][2];
+      const void* rows_a[Rows];
+#pragma unroll
+      for (int m = 0; m < Rows; ++m)
+        rows_a[m] = s.q + (row + m * 16 + lane % 16) * Pitch + k * 16 + lane / 16 * 8;
       ldmatrix_x4(a, rows_a);
       load_keys<Keys / 8, Pitch>(b, s.k[step % 2], k, lane);
       mma_f16(scores, a, b);
     }
-    const int last = p.causal ? row : p.k_length - 1;
-    weigh(scores, sum, state, step * Keys + lane % 4 * 2, last, last + (p.causal ? 8 : 0), p.k_length,
-          p.scale);
+    // Most steps have keys for all queries.
+    const int end = (step + 1) * Keys;
+    const bool masked = end > p.k_length || (p.causal && end > first);
+#pragma unroll
+    for (int m = 0; m < Rows; ++m) {
+      const int last = p.causal ? first + row + m * 16 + lane / 4 : p.k_length - 1;
+      if (masked) mask(scores[m], step * Keys + lane % 4 * 2, last, last + (p.causal ? 8 : 0), p.k_length);
+      weigh(scores[m], sum[m], state[m], p.scale);
+    }
 #pragma unroll
     for (int k = 0; k < Keys / 16; ++k) {
-      uint32_t a[1][4], b[Tiles][2];
-      pack_weights(a[0], scores, k);
+      uint32_t a[Rows][4], b[Tiles][2];
+#pragma unroll
+      for (int m = 0; m < Rows; ++m) pack_weights(a[m], scores[m], k);
       load_values<Tiles, Pitch>(b, s.v[step % 2], k, lane);
       mma_f16(sum, a, b);
     }
     __syncthreads();  // the next step but one fills these tiles
   }
-  finish_sums(state);
-  write_rows(p, sum, state, p.out + image * p.out_image + head, first + warp * 16, 0, lane);
+#pragma unroll
+  for (int m = 0; m < Rows; ++m) {
+    finish_sums(state[m]);
+    write_rows(p, sum[m], state[m], p.out + image * p.out_image + head, first + row + m * 16, 0, lane);
+  }
 }
 
 /// Heads of any size: scores are summed over pieces of the head, and a block writes a slice of the output's
@@ -201,12 +217,14 @@ DEVICE void attention_wide(const AttentionArgs& p) {
       mma_f16(scores, a, b);
     }
     if (weighs) {
-      const int last = p.causal ? row : p.k_length - 1;
-      weigh(scores, sum, state, key + lane % 4 * 2, last, last + (p.causal ? 8 : 0), p.k_length, p.scale);
+      const int end = key + kWideKeys, last = p.causal ? row : p.k_length - 1;
+      if (end > p.k_length || (p.causal && end > first))
+        mask(scores[0], key + lane % 4 * 2, last, last + (p.causal ? 8 : 0), p.k_length);
+      weigh(scores[0], sum[0], state, p.scale);
 #pragma unroll
       for (int k = 0; k < kWideKeys / 16; ++k) {
         uint32_t a[1][4], b[Tiles][2];
-        pack_weights(a[0], scores, k);
+        pack_weights(a[0], scores[0], k);
         load_values<Tiles, ValuePitch>(b, s.v, k, lane);
         mma_f16(sum, a, b);
       }
@@ -215,14 +233,17 @@ DEVICE void attention_wide(const AttentionArgs& p) {
     __syncthreads();
   }
   finish_sums(state);
-  write_rows(p, sum, state, p.out + image * p.out_image + head, first + warp * 16, slice, lane);
+  write_rows(p, sum[0], state, p.out + image * p.out_image + head, first + warp * 16, slice, lane);
 }
 
 }  // namespace nd::cuda
 
-ND_KERNEL(attention_48, AttentionArgs, nd::cuda::kAttentionThreads, 3, nd::cuda::attention<48, 64>)
-ND_KERNEL(attention_64, AttentionArgs, nd::cuda::kAttentionThreads, 3, nd::cuda::attention<64, 64>)
-ND_KERNEL(attention_80, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<80, 64>)
-ND_KERNEL(attention_128, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<128, 32>)
-ND_KERNEL(attention_160, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<160, 32>)
+ND_KERNEL(attention_48, AttentionArgs, nd::cuda::kAttentionThreads, 3, nd::cuda::attention<48, 64, 1>)
+ND_KERNEL(attention_64, AttentionArgs, nd::cuda::kAttentionThreads, 3, nd::cuda::attention<64, 64, 1>)
+ND_KERNEL(attention_80, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<80, 64, 1>)
+ND_KERNEL(attention_128, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<128, 32, 1>)
+ND_KERNEL(attention_160, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<160, 32, 1>)
+ND_KERNEL(attention_48_long, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<48, 64, 2>)
+ND_KERNEL(attention_64_long, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<64, 64, 2>)
+ND_KERNEL(attention_80_long, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<80, 32, 2>)
 ND_KERNEL(attention_wide, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention_wide)

@@ -64,16 +64,14 @@ DEVICE void mma_f16(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32
 #pragma unroll
     for (int n = 0; n < N; ++n) {
 #if __CUDA_ARCH__ >= 800
-      asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
           "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
           : "+f"(c[m][n][0]), "+f"(c[m][n][1]), "+f"(c[m][n][2]), "+f"(c[m][n][3])
           : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]), "r"(b[n][0]), "r"(b[n][1]));
 #else  // Turing multiplies halves of k.
 #pragma unroll
       for (int k = 0; k < 2; ++k)
-        asm volatile(
-            "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
             : "+f"(c[m][n][0]), "+f"(c[m][n][1]), "+f"(c[m][n][2]), "+f"(c[m][n][3])
             : "r"(a[m][2 * k]), "r"(a[m][2 * k + 1]), "r"(b[n][k]));
 #endif
@@ -86,8 +84,7 @@ DEVICE void mma_bf16(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint3
 #pragma unroll
     for (int n = 0; n < N; ++n) {
 #if __CUDA_ARCH__ >= 800
-      asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
           "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
           : "+f"(c[m][n][0]), "+f"(c[m][n][1]), "+f"(c[m][n][2]), "+f"(c[m][n][3])
           : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]), "r"(b[n][0]), "r"(b[n][1]));
@@ -103,16 +100,15 @@ DEVICE void mma_s8(int32_t (&c)[M][N][4], const uint32_t (&a)[M][4], const uint3
 #pragma unroll
     for (int n = 0; n < N; ++n) {
 #if __CUDA_ARCH__ >= 800
-      asm volatile(
-          "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+      asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
           : "+r"(c[m][n][0]), "+r"(c[m][n][1]), "+r"(c[m][n][2]), "+r"(c[m][n][3])
           : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]), "r"(b[n][0]), "r"(b[n][1]));
 #else  // Turing multiplies 8×8 tiles with k = 16.
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1},{%2},{%3},{%0,%1};"
-                     : "+r"(c[m][n][i % 2 * 2]), "+r"(c[m][n][i % 2 * 2 + 1])
-                     : "r"(a[m][i]), "r"(b[n][i / 2]));
+        asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1},{%2},{%3},{%0,%1};"
+            : "+r"(c[m][n][i % 2 * 2]), "+r"(c[m][n][i % 2 * 2 + 1])
+            : "r"(a[m][i]), "r"(b[n][i / 2]));
 #endif
     }
 }
@@ -131,6 +127,12 @@ DEVICE void cp_async_commit() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
+}
+/// 2ˣ as the special function unit gives it: 2 ulp, denormals are zero.
+DEVICE float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 /// Waits for all but the last N groups.
 template <int N>
@@ -206,6 +208,9 @@ inline void cp_async16(void* shared, const void* global, bool valid, EMU_HERE) {
 }
 inline void cp_async_commit() {
   emu::commit_group();
+}
+inline float fast_exp2(float x) {
+  return std::exp2(x);
 }
 template <int N>
 void cp_async_wait(EMU_HERE) {

@@ -203,5 +203,7 @@ ND_KERNEL(product_small, ProductArgs, 128, 4, nd::cuda::product<64, 64, 2, 2, 4,
 ND_KERNEL(product_large_pointwise, ProductArgs, 256, 2, nd::cuda::product<128, 128, 2, 4, 3, true, true>)
 ND_KERNEL(product_narrow_pointwise, ProductArgs, 128, 3, nd::cuda::product<128, 64, 2, 2, 3, true, true>)
 ND_KERNEL(product_small_pointwise, ProductArgs, 128, 4, nd::cuda::product<64, 64, 2, 2, 4, true, true>)
+ND_KERNEL(product_square, ProductArgs, 128, 2, nd::cuda::product<128, 128, 2, 2, 3, false, true>)
+ND_KERNEL(product_square_pointwise, ProductArgs, 128, 2, nd::cuda::product<128, 128, 2, 2, 3, true, true>)
 ND_KERNEL(product_unaligned, ProductArgs, 128, 4, nd::cuda::product<64, 64, 2, 2, 4, false, false>)
 ND_KERNEL(product_finish, ProductArgs, nd::cuda::kFinishThreads, 1, nd::cuda::product_finish)

@@ -14,50 +14,52 @@ struct RowState {
   }
 };
 
-/// Turns scores into weights 2^(score · scale − maximum) and rescales what was summed before. Columns begin
-/// at `column`; those behind last0 (upper row), last1 (lower row) or `length` are left out.
-template <int Keys, int Tiles>
-DEVICE void weigh(float (&scores)[1][Keys][4], float (&sum)[1][Tiles][4], RowState& state, int column,
-                  int last0, int last1, int length, float scale) {
+/// Leaves out the columns behind last0 (upper row), last1 (lower row) or `length`; columns begin at `column`.
+template <int Keys>
+DEVICE void mask(float (&scores)[Keys][4], int column, int last0, int last1, int length) {
 #pragma unroll
-  for (int part = 0; part < 2; ++part) {
-    const int last = min(part ? last1 : last0, length - 1);
-    float most = state.max[part];
+  for (int i = 0; i < 4; ++i) {
+    const int last = min(i / 2 ? last1 : last0, length - 1);
 #pragma unroll
     for (int n = 0; n < Keys; ++n)
+      if (column + n * 8 + i % 2 > last) scores[n][i] = -INFINITY;
+  }
+}
+
+/// Turns scores into weights 2^((score − maximum) · scale) and rescales what was summed before. A step has at
+/// least one column that is not left out, in the first step of each row.
+template <int Keys, int Tiles>
+DEVICE void weigh(float (&scores)[Keys][4], float (&sum)[Tiles][4], RowState& state, float scale) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float& score = scores[0][n][part * 2 + i];
-        score = column + n * 8 + i <= last ? score * scale : -INFINITY;
-        most = fmaxf(most, score);
-      }
+  for (int part = 0; part < 2; ++part) {
+    float most = state.max[part];
+#pragma unroll
+    for (int n = 0; n < Keys; ++n) most = fmaxf(most, fmaxf(scores[n][part * 2], scores[n][part * 2 + 1]));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-    // A row of which every column is left out has no maximum yet.
-    const float shift = most == -INFINITY ? 0.0f : most;
-    const float rescale = exp2f(state.max[part] - shift);
+    const float shift = most * scale, rescale = fast_exp2(state.max[part] * scale - shift);
     state.max[part] = most;
     float total = 0;
 #pragma unroll
     for (int n = 0; n < Keys; ++n)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        float& score = scores[0][n][part * 2 + i];
-        score = exp2f(score - shift);
+        float& score = scores[n][part * 2 + i];
+        score = fast_exp2(score * scale - shift);
         total += score;
       }
     state.sum[part] = state.sum[part] * rescale + total;
 #pragma unroll
-    for (int n = 0; n < Tiles; ++n) sum[0][n][part * 2] *= rescale, sum[0][n][part * 2 + 1] *= rescale;
+    for (int n = 0; n < Tiles; ++n) sum[n][part * 2] *= rescale, sum[n][part * 2 + 1] *= rescale;
   }
 }
 
 /// Weights of keys [16k, 16k + 16) as the a operand of the product with the values.
 template <int Keys>
-DEVICE void pack_weights(uint32_t (&a)[4], const float (&weights)[1][Keys][4], int k) {
+DEVICE void pack_weights(uint32_t (&a)[4], const float (&weights)[Keys][4], int k) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float* from = weights[0][2 * k + i / 2] + i % 2 * 2;
+    const float* from = weights[2 * k + i / 2] + i % 2 * 2;
     const __half2 two = __floats2half2_rn(from[0], from[1]);
     a[i] = *reinterpret_cast<const uint32_t*>(&two);
   }

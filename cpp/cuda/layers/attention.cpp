@@ -9,12 +9,19 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 
+constexpr int64_t kManyQueries = 1024;
+
 /// The smallest kernel that takes heads of this size.
-Kernel kernel_for(int64_t head_dim) {
+Kernel kernel_for(int64_t head_dim, int64_t queries) {
   constexpr Kernel kernels[] = {Kernel::attention_48, Kernel::attention_64, Kernel::attention_80,
                                 Kernel::attention_128, Kernel::attention_160};
-  for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; ++i)
-    if (head_dim <= kAttentionShapes[i].dim) return kernels[i];
+  constexpr Kernel long_kernels[] = {Kernel::attention_48_long, Kernel::attention_64_long,
+                                     Kernel::attention_80_long};
+  for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; ++i) {
+    if (head_dim > kAttentionShapes[i].dim) continue;
+    const bool many = queries >= kManyQueries && i < sizeof long_kernels / sizeof long_kernels[0];
+    return many ? long_kernels[i] : kernels[i];
+  }
   return Kernel::attention_wide;
 }
 
@@ -37,7 +44,7 @@ Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_l
                          const Keys& keys) const {
   const int64_t inner = options_.inner(), head_dim = options_.head_dim, length = q.pixels();
   Tensor mixed(ctx, q.n, q.h, q.w, inner);
-  const Kernel kernel = kernel_for(head_dim);
+  const Kernel kernel = kernel_for(head_dim, length);
   AttentionArgs args{};
   args.slices = narrow(kernel == Kernel::attention_wide ? pieces_of(head_dim, kWideSlice) : 1);
   args.ldq = narrow(q.c), args.ldk = narrow(ldk), args.ldo = narrow(inner);
@@ -52,7 +59,7 @@ Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_l
     args.q = pointer<half>(q.address() + static_cast<size_t>(first * args.q_image) * 2);
     args.out = pointer<half>(mixed.address() + static_cast<size_t>(first * args.out_image) * 2);
     for (int64_t i = 0; i < count; ++i) args.keys[i] = pointer<half>(keys(first + i));
-    ctx.launch(kernel, {pieces_of(length, kAttentionQueries), options_.heads, count * args.slices}, args);
+    ctx.launch(kernel, {pieces_of(length, queries_of(kernel)), options_.heads, count * args.slices}, args);
   }
   return mixed;
 }

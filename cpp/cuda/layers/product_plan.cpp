@@ -5,19 +5,24 @@
 namespace nd::cuda {
 namespace {
 
-constexpr int kTiles = 3;
-constexpr ProductTile kByNumber[kTiles] = {kLargeTile, kNarrowTile, kSmallTile};
+constexpr ProductTile kByNumber[kTiles] = {kLargeTile, kNarrowTile, kSmallTile, kSquareTile};
+constexpr int kSmall = 2;
 constexpr Kernel kConvolutions[kTiles] = {Kernel::product_large, Kernel::product_narrow,
-                                          Kernel::product_small};
+                                          Kernel::product_small, Kernel::product_square};
 constexpr Kernel kPointwise[kTiles] = {Kernel::product_large_pointwise, Kernel::product_narrow_pointwise,
-                                       Kernel::product_small_pointwise};
+                                       Kernel::product_small_pointwise, Kernel::product_square_pointwise};
 
-// Time is counted in steps of the large tile. Smaller tiles load more for each multiplication.
-constexpr double kStepCost[kTiles] = {1.0, 0.53, 0.31};
-constexpr double kBlockCost = 12;      // filling the pipeline, writing the tile
-constexpr double kSplitCost = 20;      // another kernel that adds the splits
-constexpr double kPartialCost = 1e-5;  // one partial sum written and read
-constexpr int kLeastSteps = 8, kMostSplits = 16;
+/// Microseconds on an H200; only their ratios matter.
+struct TileTime {
+  int resident;    // blocks that a multiprocessor runs side by side
+  double latency;  // of a step where a block is alone
+  double step;     // that each block adds where there are many
+};
+constexpr TileTime kTimes[kTiles] = {{2, 0.55, 0.51}, {3, 0.40, 0.24}, {4, 0.35, 0.14}, {2, 0.55, 0.46}};
+constexpr double kBlockTime = 6;            // filling the pipeline, writing the tile
+constexpr double kSplitTime = 3;            // another kernel, which adds the splits
+constexpr double kPartialTime = 8.0 / 3e6;  // one partial sum written and read
+constexpr int kLeastSteps = 4, kMostSplits = 16;
 
 int64_t pieces(int64_t total, int64_t piece) {
   return (total + piece - 1) / piece;
@@ -29,13 +34,16 @@ int64_t steps_of(const ProductArgs& args) {
 
 double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocessors) {
   const ProductTile& t = kByNumber[tile];
+  const TileTime& time = kTimes[tile];
   const int64_t blocks = pieces(args.m, t.m) * pieces(args.o, t.n) * args.parities * splits;
+  const int64_t each = pieces(blocks, multiprocessors), rounds = each / time.resident,
+                rest = each % time.resident;
   const double steps = static_cast<double>(pieces(steps_of(args), splits));
-  double result =
-      static_cast<double>(pieces(blocks, multiprocessors)) * (steps + kBlockCost) * kStepCost[tile];
-  if (splits > 1)
-    result +=
-        kSplitCost + kPartialCost * static_cast<double>(splits * args.m * args.o) / multiprocessors * 132;
+  const auto round = [&](int64_t resident) {
+    return steps * std::max(time.latency, static_cast<double>(resident) * time.step) + kBlockTime;
+  };
+  double result = static_cast<double>(rounds) * round(time.resident) + (rest ? round(rest) : 0);
+  if (splits > 1) result += kSplitTime + kPartialTime * static_cast<double>(splits * args.m * args.o);
   return result;
 }
 
@@ -43,7 +51,7 @@ double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocesso
 
 ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits) {
   const bool aligned = args.c % 8 == 0;
-  if (!aligned) tile = kTiles - 1;
+  if (!aligned) tile = kSmall;
   const ProductTile& t = kByNumber[tile];
   ProductPlan plan{};
   plan.kernel = !aligned ? Kernel::product_unaligned : pointwise ? kPointwise[tile] : kConvolutions[tile];

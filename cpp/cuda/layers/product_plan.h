@@ -10,11 +10,11 @@ struct ProductPlan {
   int32_t splits, split_steps;
 };
 
-/// By a model of the time: a multiprocessor computes its blocks' tiles one after the other, each with a fixed
-/// cost of filling the pipeline and writing the tile.
+/// By a model of the time that was fitted to measurements.
 ProductPlan plan_product(const ProductArgs& args, bool pointwise, int multiprocessors);
 
-/// That of one tile: 0 is the largest. For tests and measurements.
+/// That of one of kTiles tiles. For tests and measurements.
+constexpr int kTiles = 4;
 ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
 
 }  // namespace nd::cuda

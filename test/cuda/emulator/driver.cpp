@@ -189,7 +189,7 @@ Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* 
   }
   static_assert(sizeof made == 128, "as large as a CUtensorMap");
   memcpy(map, &made, sizeof made);
-  return kSuccess;
+  return usable();
 }
 Result stream_create(StreamHandle* stream, unsigned) {
   const std::lock_guard<std::mutex> lock(mutex);
