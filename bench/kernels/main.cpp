@@ -1,6 +1,6 @@
-// kernel-bench [--table NAME] [--threads N] [--seconds S] [--json] [FILTER]: GFLOP/s of every kernel on real
-// layers' shapes, and the part of the measured peak. Single thread unless told. Bandwidth-bound operations
-// give GB/s, read and written.
+// kernel-bench [--table NAME] [--threads N] [--seconds S] [--json] [FILTER]: GFLOP/s of every kernel on the
+// shapes of real layers, and the fraction of the measured peak; GB/s, read and written, for kernels that are
+// bound by bandwidth. One thread by default.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -20,7 +20,7 @@ void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   const std::string name = std::string("gemm ") + c.layer + " " + std::to_string(c.m) + "x" +
                            std::to_string(c.n) + "x" + std::to_string(c.k);
   if (!wanted(name)) return;
-  // As a convolution over a band: 66 pixels a row, each window beginning one pixel after the one before.
+  // As a convolution over a band of 66 pixels a row: each window starts one pixel after the one before.
   const int64_t length = c.k / c.runs, pixel = c.runs == 1 ? c.k : length / 3, width = 66;
   const bool geglu = c.activation == Activation::geglu;
   const int64_t columns = geglu ? c.n / 2 : c.n;
@@ -71,9 +71,9 @@ void bandwidth_bound(const Kernels& table) {
             [&] { table.planar_to_rows(x.get(), c, rows, out.get()); });
   bandwidth(table, "rows_to_planar 320x4096", 8.0 * count,
             [&] { table.rows_to_planar(x.get(), c, rows, out.get()); });
-  const uint16_t* halves = reinterpret_cast<const uint16_t*>(y.get());
+  const uint16_t* fp16 = reinterpret_cast<const uint16_t*>(y.get());
   bandwidth(table, "half_to_float 1310720", 6.0 * count,
-            [&] { table.decoders.half_to_float(halves, count, out.get()); });
+            [&] { table.decoders.half_to_float(fp16, count, out.get()); });
 }
 
 }  // namespace
@@ -83,12 +83,12 @@ void run_tables() {
   const Kernels* const* tables = available_kernels(&count);
   for (int i = 0; i < count; ++i) {
     const Kernels& table = *tables[i];
-    // The reference is far too slow for real shapes; it runs only when asked for.
+    // The reference is too slow for real shapes: it runs only if it is named.
     if (options.table.empty() ? std::strcmp(table.name, "ref") == 0 : options.table != table.name) continue;
     const double peak = measure_peak([&](int64_t rounds) { return multiply_add(table.name, rounds); });
     print_peak(table.name, "f32", peak);
-    narrow_products(table);
-    // Tables that differ in their narrow products share the rest.
+    reduced_products(table);
+    // Tables that differ in reduced precision share the rest.
     if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
     for (const auto& c : cases::kGemms) gemm(table, c, peak);
     for (const auto& c : cases::kAttentions) attention(table.name, "attention", table.attention, c, peak);

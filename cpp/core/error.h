@@ -12,7 +12,9 @@ enum class ErrorCode {
   unsupported_model,
   out_of_memory,
   disposed,
-  io
+  io,
+  device_unavailable,  // no driver, no device, or one that is too old
+  device_lost          // the device or its driver failed in the middle of something
 };
 
 class Error : public std::runtime_error {

@@ -1,4 +1,4 @@
-// The CPU as a device: every layer and operation on the kernels of one table and the threads of one pool.
+// The CPU backend: layers and operations on the kernels of one table and the threads of one pool.
 #pragma once
 #include "cpu/context.h"
 #include "nn/backend.h"
@@ -9,8 +9,7 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(const Kernels& kernels, ThreadPool& pool);
 
-  /// The process's own: the best kernels that the CPU can run, on the shared pool. Error invalid_argument
-  /// where the environment asks for kernels that are not there.
+  /// The backend of the process: best_kernels(), whose errors it throws, on the shared pool.
   static CpuBackend& shared();
 
   const Device& device() const { return device_; }

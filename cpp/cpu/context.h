@@ -1,4 +1,4 @@
-// A forward pass on the CPU: the kernels and threads that its layers use, and its memory as pointers.
+// A forward pass on the CPU: the kernels and threads that layers use, and addresses as pointers.
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -9,7 +9,7 @@
 
 namespace nd::cpu {
 
-/// What layers are made with and run on.
+/// The kernels and the threads that layers are made with and run on.
 struct Device {
   const Kernels& kernels;
   ThreadPool& pool;
@@ -24,7 +24,7 @@ struct Context : ForwardContext {
   /// The context that CpuBackend::run made.
   static Context& of(ForwardContext& ctx) { return static_cast<Context&>(ctx); }
 
-  /// task(index, thread) for each index; nothing while measuring.
+  /// Calls task(index, thread) for each index, or nothing while memory is being planned.
   template <class Task>
   void parallel(int64_t count, Task&& task) {
     if (!measuring()) pool.parallel_for(count, cancel, std::forward<Task>(task));
@@ -38,12 +38,12 @@ T* pointer(Address address) {
 inline Address address_of(const void* p) {
   return {reinterpret_cast<uintptr_t>(p)};
 }
-/// A tensor's elements: float32 on this device.
+/// The elements of a tensor, which are float32 on this device.
 inline float* data(const Tensor& x) {
   return pointer<float>(x.address());
 }
 
-/// An array of anything else in the forward's arena (offsets, packed keys), for as long as this object lives.
+/// An array in the forward's arena (offsets, packed keys) that lives as long as this object.
 template <class T>
 class Scratch {
  public:

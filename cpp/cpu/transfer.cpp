@@ -1,5 +1,5 @@
-// Moving activations: between tensors, between host and tensors, and to and from stored images. On the CPU
-// all of it is copying.
+// Transfers of activations: between tensors, between host and tensors, and to and from stored rows. On the
+// CPU they are copies.
 #include <algorithm>
 #include <cstring>
 
@@ -10,7 +10,7 @@ namespace nd::cpu {
 namespace {
 
 constexpr int64_t kRowsPerTask = 1024;
-constexpr float kHalfUnit = 64.0f;  // see StoredRows::fp16
+constexpr float kFp16Unit = 64.0f;  // of stored values, see StoredRows::fp16
 
 int64_t tasks_of(int64_t rows) {
   return (rows + kRowsPerTask - 1) / kRowsPerTask;
@@ -111,8 +111,8 @@ void CpuBackend::store_rows(ForwardContext& base, const Tensor& x, int64_t first
       std::memcpy(row, from, static_cast<size_t>(count) * sizeof(float));
       return;
     }
-    uint16_t* halves = reinterpret_cast<uint16_t*>(row);
-    for (int64_t i = 0; i < count; ++i) halves[i] = float_to_half(from[i] * (1.0f / kHalfUnit));
+    uint16_t* to_fp16 = reinterpret_cast<uint16_t*>(row);
+    for (int64_t i = 0; i < count; ++i) to_fp16[i] = float_to_half(from[i] * (1.0f / kFp16Unit));
   });
 }
 
@@ -127,7 +127,7 @@ void CpuBackend::load_rows(ForwardContext& base, const StoredRows& from, Rows ro
       return;
     }
     ctx.kernels.decoders.half_to_float(reinterpret_cast<const uint16_t*>(row), count, to);
-    for (int64_t i = 0; i < count; ++i) to[i] *= kHalfUnit;
+    for (int64_t i = 0; i < count; ++i) to[i] *= kFp16Unit;
   });
 }
 

@@ -9,7 +9,7 @@ std::vector<Suite>& suites() {
   static std::vector<Suite> list;
   return list;
 }
-std::string filter;
+std::string filter, device_name = "emulated";
 bool small_set = false;
 int matched = 0, passed = 0, failed = 0;
 
@@ -34,6 +34,9 @@ bool wanted(const std::string& name) {
 bool small() {
   return small_set;
 }
+const std::string& device() {
+  return device_name;
+}
 void pass() {
   ++passed;
 }
@@ -55,6 +58,8 @@ int run(int argc, char** argv) {
     const std::string arg = argv[i];
     if (arg == "--small")
       small_set = true;
+    else if (arg == "--device" && i + 1 < argc)
+      device_name = argv[++i];
     else
       filter = arg;
   }

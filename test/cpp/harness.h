@@ -12,6 +12,8 @@ namespace nd::test {
 /// keeps it. A case's name holds everything that is needed to reproduce it: pass it as the filter.
 bool wanted(const std::string& name);
 bool small();
+/// What follows --device on the command line: which device a test program of several runs on.
+const std::string& device();
 
 void pass();
 void fail(const std::string& name, const std::string& why);

@@ -1,5 +1,6 @@
 // Four-bit weights: what every table expands from nibbles is exact against the reference, lies as pack_panel
 // lays it, and differs from the stored weights by little more than half a step of int8.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -217,6 +218,29 @@ void not_a_number() {
   }
 }
 
+/// Rows whose scale has no finite inverse become zeros, and only those.
+void tiny_values() {
+  for (const bool offsets : {false, true}) {
+    const std::string name = "int4 tiny offsets=" + std::to_string(offsets);
+    if (!wanted(name)) continue;
+    Rows rows("tiny", 3, 64, offsets);
+    for (size_t block = 0; block < rows.scale.size(); ++block) {
+      rows.scale[block] = block / 2 == 1 ? 0x1p-140f : 1.0f;  // the second row
+      rows.offset[block] = block / 2 == 1 ? -0x1p-139f : -7.0f;
+    }
+    std::string why;
+    const std::vector<KGroup> groups = {{0, 64, 0}};
+    const std::vector<Column> found =
+        columns(reference(), rows, groups, expand(reference(), rows, groups, why));
+    for (size_t j = 0; j < 3 && why.empty(); ++j) {
+      const bool zero =
+          std::all_of(found[j].bytes.begin(), found[j].bytes.end(), [](int8_t x) { return x == 0; });
+      if (!std::isfinite(found[j].scales[0]) || zero != (j == 1)) why = "column " + std::to_string(j);
+    }
+    report(name, why);
+  }
+}
+
 /// Stored blocks taken apart are the weights that decoding them gives.
 void unpacking() {
   int count = 0;
@@ -254,6 +278,7 @@ void unpacking() {
 const Register suite([] {
   kernels();
   not_a_number();
+  tiny_values();
   unpacking();
 });
 

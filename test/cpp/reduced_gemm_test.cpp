@@ -384,11 +384,49 @@ void not_a_number() {
     }
 }
 
+/// Values so small that their steps have no finite inverse (kMinRange, kMinWeight). Outputs are about as
+/// small, and the same in every int8 table.
+void tiny_values() {
+  struct Size {
+    const char* of;
+    float x, weights;
+  };
+  constexpr float kFloatMin = std::numeric_limits<float>::min();
+  const std::vector<Format> all = formats();
+  for (const Size size : {Size{"activations", kFloatMin, 1}, Size{"subnormal activations", 0x1p-140f, 1},
+                          Size{"weights", 1, kFloatMin}, Size{"subnormal weights", 1, 0x1p-140f},
+                          Size{"activations and weights", 0x1p-70f, 0x1p-130f}}) {
+    const Case c = {7, 70, 40, 1, 16, Activation::none, 0};
+    for (const Format& format : all) {
+      const std::string name = "reduced tiny " + std::string(size.of) + "/" + format.name;
+      if (!wanted(name) || format.steps == 0) continue;
+      Problem problem(c);
+      for (int64_t i = 0; i < problem.x.size(); ++i) problem.x[i] *= size.x;
+      for (int64_t i = 0; i < problem.weights.size(); ++i) problem.weights[i] *= size.weights;
+      problem.update();
+      std::string why;
+      // The last format is int8 of the reference.
+      const Floats out = problem.run(format, 0, false, why),
+                   expected = problem.run(all.back(), 0, false, why);
+      const double largest = static_cast<double>(size.x) * size.weights * static_cast<double>(c.k());
+      for (int64_t i = 0; i < c.m && why.empty(); ++i)
+        for (int64_t j = 0; j < c.n && why.empty(); ++j) {
+          const float got = out[i * problem.ldc + j], truth = expected[i * problem.ldc + j];
+          if (!(std::fabs(got) <= largest) || !(std::fabs(got - truth) <= 0.01 * largest))
+            why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(got) +
+                  ", expected " + text(truth);
+        }
+      report(name, why);
+    }
+  }
+}
+
 const Register suite([] {
   sizes();
   epilogues();
   shapes();
   not_a_number();
+  tiny_values();
 });
 
 }  // namespace

@@ -90,7 +90,7 @@ void pack_int4(const Int4Row* rows, int64_t count, int64_t nr, const KGroup* gro
         largest = std::max(largest, block_largest);
         check += block_largest * 0.0f;  // NaN if it is NaN or infinite
       }
-      const bool any = j < count && largest > 0 && check == 0;
+      const bool any = j < count && largest >= kMinWeight && check == 0;
       int32_t total = 0;
       for (int64_t i = 0; i < length; i += kInt4Block) {
         uint8_t* at = blocks + i / kInt4Block * block_bytes;

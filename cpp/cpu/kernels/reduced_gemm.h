@@ -40,15 +40,19 @@ struct ReducedGemmArgs {
   GemmEpilogue epilogue;
 };
 
+/// The inverse of a step or of the scale of a weight must be finite. A group of activations that lie within
+/// less than kMinRange is stored as its offset, and a group of weights below kMinWeight as zeros: the error
+/// is as small.
+constexpr float kMinRange = 255 * 0x1p-126f, kMinWeight = 127 * 0x1p-126f;
+
 /// A row of activations in int8 is cut into groups of channels. A group stores each value as offset + step·u
 /// with u from 0 to 255 (or 127, see simd/gemm_int8_avx2.inc.h), where offset is its lowest value; step and
 /// offset are its two scales.
 struct ReducedGemm {
   int64_t element_bytes;  // of one activation: 2 or 1
   int64_t multiple;       // channels are padded with zeros to a multiple of this
-  int64_t max_group;  // elements; longer int8 groups lose accuracy, longer bfloat16 groups do not fit the K
-                      // blocks
-  int64_t scale_floats;  // of one group of one row: 0, or 2 for int8
+  int64_t max_group;      // elements; longer groups lose accuracy (int8) or exceed a K block (bfloat16)
+  int64_t scale_floats;   // of one group of one row: 0, or 2 for int8
 
   /// Bytes of one panel of weights, a multiple of 64.
   int64_t (*panel_bytes)(const KGroup* groups, int64_t group_count);

@@ -8,9 +8,9 @@ namespace nd::cpu {
 namespace {
 constexpr int64_t kTaskQueries = 192;
 constexpr int64_t kAlignedFloats = 16;  // 64 bytes
-constexpr int64_t kBandTokens = 4096;
+constexpr int64_t kBandTokens = 4096;   // of forward_onto
 
-/// body(first, end) for pieces of `tokens`, in parallel.
+/// Calls body(first, end) for pieces of `tokens` tokens, in parallel.
 template <class Body>
 void each_piece(Context& ctx, int64_t tokens, const Body& body) {
   ctx.parallel((tokens + kTaskQueries - 1) / kTaskQueries, [&](int64_t task, int) {
@@ -18,7 +18,7 @@ void each_piece(Context& ctx, int64_t tokens, const Body& body) {
   });
 }
 
-/// Packed floats of one head, rounded up so that the next one's are aligned.
+/// Packed floats of one head, rounded up so that the next head is aligned.
 int64_t head_floats(const AttentionKernel& kernel, const AttentionArgs& args) {
   return (kernel.packed_floats(args) + kAlignedFloats - 1) / kAlignedFloats * kAlignedFloats;
 }
@@ -32,7 +32,7 @@ Attention::Attention(const Device& device, Loader& loader, AttentionWeights weig
   kernel_ = compute_ == Compute::bf16 ? *table.bf16_attention : table.attention;
   if (options.context_width) {
     q_ = Linear(device, loader, std::move(weights.queries), {});
-    const OncePerImage rare(loader);  // keys and values of a prompt are kept
+    const OncePerImage once(loader);  // keys and values of a prompt are cached
     kv_ = Linear(device, loader, std::move(weights.keys_values), {});
   } else {
     qkv_ = Linear(device, loader, std::move(weights.queries), {});
@@ -71,8 +71,8 @@ void Attention::pack(ForwardContext& base, const Tensor& context, const Address*
 }
 
 template <class Packed>
-Tensor Attention::attend(Context& ctx, const Tensor& x, const AttentionArgs& args,
-                         const Packed& packed) const {
+Tensor Attention::mix_values(Context& ctx, const Tensor& x, const AttentionArgs& args,
+                             const Packed& packed) const {
   Profiled layer(ctx.profile, options_.context_width ? "cross-attention" : "self-attention", compute_);
   Tensor mixed(ctx, x.n, x.h, x.w, inner());
   AttentionArgs all = args;
@@ -106,7 +106,8 @@ Tensor Attention::forward(ForwardContext& base, const Tensor& x, const Tensor* r
     ctx.parallel(x.n * args.heads, [&](int64_t task, int) {
       kernel_.pack(args, task / args.heads, task % args.heads, packed.data() + task * floats);
     });
-    mixed = attend(ctx, x, args, [&](int64_t image) { return packed.data() + image * args.heads * floats; });
+    mixed =
+        mix_values(ctx, x, args, [&](int64_t image) { return packed.data() + image * args.heads * floats; });
   }
   qkv.release();
   Epilogue epilogue;
@@ -121,7 +122,7 @@ Tensor Attention::forward(ForwardContext& base, const Tensor& x, const PackedCon
   AttentionArgs args = arguments(nullptr, 0, context.length);
   args.q = data(q);
   args.ldq = q.c;
-  const Tensor mixed = attend(ctx, x, args, [&](int64_t image) {
+  const Tensor mixed = mix_values(ctx, x, args, [&](int64_t image) {
     return pointer<const float>(context.images[image] + context.offset);
   });
   q.release();
@@ -136,7 +137,7 @@ Tensor Attention::forward_onto(ForwardContext& base, const nd::GroupNorm& norm, 
   const int64_t bands = (tokens + band - 1) / band, columns = 2 * inner();
   const Tensor factors = norm.affine(ctx, x);
   const auto rows_of = [&](int64_t i) { return std::min(band, tokens - i * band); };
-  // Queries, keys and values of one band.
+  // Queries, keys and values of band i.
   const auto project = [&](int64_t i) {
     const Tensor normed(ctx, 1, 1, rows_of(i), x.c);
     each_piece(ctx, normed.w, [&](int64_t first, int64_t end) {
@@ -162,14 +163,14 @@ Tensor Attention::forward_onto(ForwardContext& base, const nd::GroupNorm& norm, 
                [&](int64_t head, int) { kernel_.pack(args, 0, head, packed.data() + head * floats); });
   kv.release();
   for (int64_t i = 0; i < bands; ++i) {
-    // Queries a second time where there are several bands: 0.3 % of a decoder's work.
+    // With several bands, the queries are computed twice: 0.3 % of the work of a decoder.
     if (bands > 1) qkv = project(i);
     args.q = data(qkv);
     args.ldq = qkv.c;
     Tensor mixed;
     {
       const Profiled layer(ctx.profile, "self-attention", compute_);
-      mixed = attend(ctx, qkv, args, [&](int64_t) { return packed.data(); });
+      mixed = mix_values(ctx, qkv, args, [&](int64_t) { return packed.data(); });
     }
     qkv.release();
     const Tensor result = out_.forward(ctx, mixed);

@@ -11,8 +11,8 @@ class Attention final : public nd::Attention {
   Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const override;
   Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
                  const Tensor* residual) const override;
-  /// Queries are made in bands, so that only keys and values exist for all of x: at 256×256 pixels of 512
-  /// channels that saves 670 MB.
+  /// Queries are computed in bands, so that only keys and values exist for all of x. This saves 670 MB at
+  /// 256×256 pixels of 512 channels.
   Tensor forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const override;
 
   size_t packed_bytes(int64_t length) const override;
@@ -20,11 +20,11 @@ class Attention final : public nd::Attention {
 
  private:
   int64_t inner() const { return options_.inner(); }
-  /// Keys and values side by side, from `keys_and_values` on in rows of `ld` floats.
+  /// For keys and values side by side, in rows of `ld` floats.
   AttentionArgs arguments(const float* keys_and_values, int64_t ld, int64_t length) const;
-  /// packed(image): the keys and values of all heads of an image.
+  /// softmax(scale·q·kᵀ)·v of all heads; packed(image) gives the packed keys and values of an image.
   template <class Packed>
-  Tensor attend(Context& ctx, const Tensor& x, const AttentionArgs& args, const Packed& packed) const;
+  Tensor mix_values(Context& ctx, const Tensor& x, const AttentionArgs& args, const Packed& packed) const;
 
   AttentionOptions options_;
   Compute compute_ = Compute::f32;

@@ -1,24 +1,22 @@
-// A band: some rows of an image (or of all images), copied with zeros around them, normalised and narrowed on
-// the way.
+// A band: some rows of one image or of all images, copied with zeros around them; the copy normalizes and
+// converts.
 #pragma once
-#include "cpu/layers/packed_matrix.h"
+#include "cpu/layers/pixel_buffer.h"
 
 namespace nd::cpu {
 
 struct Band {
-  int64_t image, images;  // copied images
-  int64_t first,
-      rows;  // rows of the input, the first one may be negative; rows outside the image become zeros
-  int64_t left, width;  // pixels of zeros before each row, and pixels of a whole row
+  int64_t image, images;  // that are copied
+  int64_t first, rows;    // rows of the input, from below 0 on; those outside the image are zeros
+  int64_t left, width;    // pixels of zeros before each row, and pixels of a whole row
 };
 
-/// `to` receives [images][rows][width] pixels of x, of SiLU(x·scale + shift) where `factors`
-/// (GroupNorm::affine) is given. Bands stay small enough for the last-level cache, so this copy costs little
-/// and replaces an im2col buffer.
+/// Copies [images][rows][width] pixels of x, or of SiLU(x·scale + shift) if `factors` (GroupNorm::affine) is
+/// given. Bands fit in the last-level cache, so the copy costs little; it replaces an im2col buffer.
 void copy_band(Context& ctx, const Tensor& x, const Tensor& factors, const Band& band, const PixelBuffer& to);
 
-/// Rows of output in one band, so that `row_bytes` for each of them stays within a band's share of the cache.
-/// A power of two of equal parts; a multiple of `multiple`.
+/// Rows of output in a band, a multiple of `multiple`, so that the band fits in its part of the cache with
+/// `row_bytes` for each row. Bands are about equally high.
 int64_t band_rows(int64_t rows, int64_t row_bytes, int64_t multiple);
 
 }  // namespace nd::cpu

@@ -20,7 +20,7 @@ void Codebook::quantize(ForwardContext& base, const Tensor& latents, int32_t* co
   constexpr int64_t kPixelTask = 16;
   const int64_t pixels = latents.rows(), tasks = (pixels + kPixelTask - 1) / kPixelTask;
   ctx.parallel(tasks, [&](int64_t task, int) {
-    // A thread's own memory: its size must not depend on the number of threads, which can change meanwhile.
+    // Not an array for all threads: their number may change while this runs.
     float* distance = thread_scratch(static_cast<size_t>(size()));
     for (int64_t p = task * kPixelTask; p < std::min((task + 1) * kPixelTask, pixels); ++p) {
       std::fill_n(distance, size(), 0.0f);

@@ -1,4 +1,4 @@
-// The codes of a vector-quantized autoencoder.
+// The codebook of a vector-quantized autoencoder.
 #pragma once
 #include <vector>
 
@@ -17,7 +17,7 @@ class Codebook final : public nd::Codebook {
   void lookup(const int32_t* codes, int64_t n, int64_t pixels, float* latents) const override;
 
  private:
-  std::vector<float> transposed_;  // [width][size]: distances to neighbouring codes are computed side by side
+  std::vector<float> transposed_;  // [width][size], so that distances to consecutive codes fill a vector
 };
 
 }  // namespace nd::cpu

@@ -9,12 +9,13 @@ namespace nd::cpu {
 
 namespace {
 
-constexpr int64_t kRowTask = 16;  // rows of pixels in one task
+constexpr int64_t kTaskRows = 16;  // rows of pixels
 
-/// x with all but its last row (column) replaced by one row (column) of zeros, where asked for.
-Tensor zeros_before(Context& ctx, const Tensor& x, bool last_row, bool last_column) {
+/// The last row of x below a row of zeros, or its last column right of a column of zeros, or the last pixel
+/// with both.
+Tensor last_after_zeros(Context& ctx, const Tensor& x, bool last_row, bool last_column) {
   Tensor out(ctx, x.n, last_row ? 2 : x.h, last_column ? 2 : x.w, x.c);
-  const int64_t first = last_column ? 1 : 0;  // column that is copied
+  const int64_t first = last_column ? 1 : 0;  // the first column that is copied
   ctx.parallel(out.n * out.h, [&](int64_t index, int) {
     const int64_t image = index / out.h, row = index % out.h;
     float* to = data(out) + index * out.w * x.c;
@@ -26,7 +27,7 @@ Tensor zeros_before(Context& ctx, const Tensor& x, bool last_row, bool last_colu
   return out;
 }
 
-/// The kernel of output channel `o` as [kh][kw][in], whichever way it is stored.
+/// The kernel of output channel `o` as [kh][kw][in], in whichever order it is stored.
 void read_kernel(const StoredTensor& tensor, const Kernels& kernels, int64_t o, int64_t in, int64_t taps,
                  float* out) {
   if (tensor.channels_last || taps == 1) {
@@ -39,22 +40,22 @@ void read_kernel(const StoredTensor& tensor, const Kernels& kernels, int64_t o, 
     for (int64_t t = 0; t < taps; ++t) out[t * in + i] = stored[i * taps + t];
 }
 
-/// Which taps of a 3-wide kernel fall on input pixel `tap` (0, 1) of an output pixel of parity `parity` when
-/// the input is doubled: output 2y+0 sees input y−1 through tap 0 and y through taps 1 and 2; output 2y+1
-/// sees y through 0 and 1 and y+1 through 2.
-bool falls_on(int kernel_tap, int tap, int parity) {
+/// Whether tap `kernel_tap` of a 3-wide kernel over the doubled input reads input pixel `tap` (0 or 1) of the
+/// two that an output pixel of this parity reads: output 2y reads input y−1 by tap 0 and y by taps 1 and 2;
+/// output 2y+1 reads y by taps 0 and 1 and y+1 by tap 2.
+bool reads_pixel(int kernel_tap, int tap, int parity) {
   const int input = parity == 0 ? (kernel_tap == 0 ? 0 : 1) : (kernel_tap == 2 ? 1 : 0);
   return input == tap;
 }
 
-/// The 2×2 kernel [2][2][in] that a 3×3 one [3][3][in] becomes for one parity of output pixels.
+/// Folds a kernel [3][3][in] to the kernel [2][2][in] for output pixels of one parity.
 void fold_upsample(const float* kernel, int64_t in, int row_parity, int column_parity, float* out) {
   std::fill_n(out, 4 * in, 0.0f);
   for (int ky = 0; ky < 3; ++ky)
     for (int kx = 0; kx < 3; ++kx)
       for (int ty = 0; ty < 2; ++ty)
         for (int tx = 0; tx < 2; ++tx) {
-          if (!falls_on(ky, ty, row_parity) || !falls_on(kx, tx, column_parity)) continue;
+          if (!reads_pixel(ky, ty, row_parity) || !reads_pixel(kx, tx, column_parity)) continue;
           const float* from = kernel + (ky * 3 + kx) * in;
           float* to = out + (ty * 2 + tx) * in;
           for (int64_t i = 0; i < in; ++i) to[i] += from[i];
@@ -145,19 +146,17 @@ void Conv2d::convolve(Context& ctx, const Tensor& x, const Tensor& factors, cons
   const Conv2dOptions& options = this->options();
   const int64_t out_channels = this->out();
   const Profiled layer(ctx.profile, options.upsample ? "upsampling convolution" : "convolution, direct",
-                       weights_.multiplies());
+                       weights_.product_compute());
 
   const int64_t stride = options.stride, scale = options.upsample ? 2 : 1, before = options.pad_before;
-  const int64_t padded_w = x.w + before + options.pad_after, padded_c = weights_.padded_channels();
-  // Rows and columns of the grid that the product runs over; an upsampling layer runs over its input's, four
-  // times.
+  const int64_t padded_w = x.w + before + options.pad_after, padded_c = weights_.format().padded;
+  // The grid of pixels that the product computes; an upsampling layer computes that of its input four times.
   const int64_t grid_h =
       options.upsample ? x.h : (x.h + before + options.pad_after - options.kernel) / stride + 1;
   const int64_t grid_w = options.upsample ? x.w : (padded_w - options.kernel) / stride + 1;
   if (!out) out = Tensor(ctx, x.n, grid_h * scale, grid_w * scale, out_channels);
 
-  const int64_t row_bytes =
-      stride * padded_w * padded_c * (weights_.low() ? weights_.low()->element_bytes : 4);
+  const int64_t row_bytes = stride * padded_w * weights_.format().bytes();
   const int64_t rows = band_rows(grid_h, row_bytes, 1);
   // Small images share a band.
   const int64_t images = rows >= grid_h && band_rows(x.n * grid_h, row_bytes, 1) >= x.n * grid_h ? x.n : 1;
@@ -215,42 +214,43 @@ void Conv2d::convolve(Context& ctx, const Tensor& x, const Tensor& factors, cons
 Tensor Conv2d::upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const {
   Tensor doubled = forward_with(ctx, x, Tensor(), {});
   if (doubled.h == height && doubled.w == width) return doubled;
-  return cut(Context::of(ctx), x, doubled, height, width);
+  return crop(Context::of(ctx), x, doubled, height, width);
 }
 
-// Interpolating h pixels to 2h−1 gives the first 2h−1 of the 2h that doubling gives. The convolution that
-// follows must see zeros beyond them, where the folded one has seen the last pixel's second copy. That copy's
-// share is weights' last row × x's last row, and the same folded convolution computes it: over two rows,
-// zeros above x's last row, output row 1 is bias + that share; row 0 sees zeros alone and is the bias.
-// Columns likewise; the corner is in both shares, so its own is added back.
-Tensor Conv2d::cut(Context& ctx, const Tensor& x, const Tensor& doubled, int64_t height,
-                   int64_t width) const {
-  const bool cut_row = height != doubled.h, cut_column = width != doubled.w;
+// Interpolating h pixels to 2h−1 gives the first 2h−1 of the 2h pixels that doubling gives. The convolution
+// that follows must see zeros after them, but the folded one has seen the second copy of the last pixel. That
+// copy contributes the last row of the weights × the last row of x, which the same folded convolution
+// computes: over a row of zeros and the last row of x, output row 1 is bias + the contribution, and row 0 is
+// the bias. Columns likewise. The corner is in both contributions, so its own is added back.
+Tensor Conv2d::crop(Context& ctx, const Tensor& x, const Tensor& doubled, int64_t height,
+                    int64_t width) const {
+  const bool crop_row = height != doubled.h, crop_column = width != doubled.w;
   const int64_t c = doubled.c;
-  Tensor row_share, column_share, corner_share;
-  if (cut_row) row_share = forward_with(ctx, zeros_before(ctx, x, true, false), Tensor(), {});
-  if (cut_column) column_share = forward_with(ctx, zeros_before(ctx, x, false, true), Tensor(), {});
-  if (cut_row && cut_column) corner_share = forward_with(ctx, zeros_before(ctx, x, true, true), Tensor(), {});
+  Tensor row_part, column_part, corner_part;
+  if (crop_row) row_part = forward_with(ctx, last_after_zeros(ctx, x, true, false), Tensor(), {});
+  if (crop_column) column_part = forward_with(ctx, last_after_zeros(ctx, x, false, true), Tensor(), {});
+  if (crop_row && crop_column)
+    corner_part = forward_with(ctx, last_after_zeros(ctx, x, true, true), Tensor(), {});
 
   Tensor out(ctx, x.n, height, width, c);
-  const int64_t tasks = (height + kRowTask - 1) / kRowTask;
+  const int64_t tasks = (height + kTaskRows - 1) / kTaskRows;
   ctx.parallel(x.n * tasks, [&](int64_t index, int) {
-    const int64_t image = index / tasks, begin = index % tasks * kRowTask;
-    for (int64_t y = begin; y < std::min(begin + kRowTask, height); ++y) {
+    const int64_t image = index / tasks, begin = index % tasks * kTaskRows;
+    for (int64_t y = begin; y < std::min(begin + kTaskRows, height); ++y) {
       float* to = data(out) + (image * height + y) * width * c;
       std::copy_n(data(doubled) + (image * doubled.h + y) * doubled.w * c, width * c, to);
-      if (cut_row && y == height - 1) {
-        const float* bias = data(row_share) + image * row_share.pixels() * c;
-        const float* share = bias + row_share.w * c;
-        for (int64_t i = 0; i < width * c; ++i) to[i] -= share[i] - bias[i];
+      if (crop_row && y == height - 1) {
+        const float* bias = data(row_part) + image * row_part.pixels() * c;
+        const float* part = bias + row_part.w * c;
+        for (int64_t i = 0; i < width * c; ++i) to[i] -= part[i] - bias[i];
       }
-      if (!cut_column) continue;
+      if (!crop_column) continue;
       float* last = to + (width - 1) * c;
-      const float* column = data(column_share) + (image * column_share.h + y) * column_share.w * c;
+      const float* column = data(column_part) + (image * column_part.h + y) * column_part.w * c;
       for (int64_t i = 0; i < c; ++i) last[i] -= column[c + i] - column[i];
-      if (!cut_row || y != height - 1) continue;
-      const float* corner = data(corner_share) + image * corner_share.pixels() * c;
-      for (int64_t i = 0; i < c; ++i) last[i] += corner[(corner_share.w + 1) * c + i] - corner[i];
+      if (!crop_row || y != height - 1) continue;
+      const float* corner = data(corner_part) + image * corner_part.pixels() * c;
+      for (int64_t i = 0; i < c; ++i) last[i] += corner[(corner_part.w + 1) * c + i] - corner[i];
     }
   });
   return out;

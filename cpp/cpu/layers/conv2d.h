@@ -1,6 +1,6 @@
-// Convolution as an implicit matrix product over padded bands of rows: no im2col buffer, and the group
-// normalization and SiLU before it are applied while a band is copied, so the normalized activations never
-// exist as a whole.
+// Convolution as an implicit matrix product over padded bands of rows. There is no im2col buffer, and the
+// group normalization and SiLU before the layer are applied while a band is copied, so that the normalized
+// activations never exist as a whole.
 #pragma once
 #include <optional>
 #include <vector>
@@ -26,14 +26,15 @@ class Conv2d final : public nd::Conv2d {
   Tensor upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const override;
 
  private:
-  /// `out` is made if it is not there yet.
+  /// `out` is allocated if it is empty.
   void convolve(Context& ctx, const Tensor& x, const Tensor& factors, const Epilogue& epilogue,
                 Tensor& out) const;
-  Tensor cut(Context& ctx, const Tensor& x, const Tensor& doubled, int64_t height, int64_t width) const;
+  /// Corrects a doubled image that has to be a row or column smaller.
+  Tensor crop(Context& ctx, const Tensor& x, const Tensor& doubled, int64_t height, int64_t width) const;
 
   // One of these three computes the layer.
   std::optional<Linear> pointwise_;   // kernel 1 and stride 1
-  std::optional<Winograd> winograd_;  // kernel 3 and stride 1, where it pays
+  std::optional<Winograd> winograd_;  // kernel 3 and stride 1, if the precision policy says so
   PackedMatrix weights_;              // one plane; four (row parity, column parity) when upsampling
   std::vector<float> bias_;
 };

@@ -9,7 +9,7 @@ namespace nd::cpu {
 Embedding::Embedding(const Device& device, Loader& loader, StoredTensor table)
     : table_(std::move(table)), width_(table_.shape[1]) {
   if (loader.streams()) return;
-  // In pieces, as CLIP's table is 76 MB: cancellation must not wait for it.
+  // In pieces, so that cancellation does not wait for all of CLIP's table, 76 MB.
   constexpr uint64_t kPiece = WeightFile::kBuffer;
   const std::shared_ptr<uint8_t> held(new uint8_t[table_.bytes], std::default_delete<uint8_t[]>());
   device.pool.parallel_for(static_cast<int64_t>((table_.bytes + kPiece - 1) / kPiece), loader.cancel(),

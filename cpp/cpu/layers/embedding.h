@@ -1,4 +1,4 @@
-// Lookup table of vectors, kept as it is stored: few of its rows are ever read.
+// A lookup table of vectors, kept as it is stored, since few of its rows are ever read.
 #pragma once
 #include "cpu/context.h"
 #include "nn/layers.h"
@@ -14,7 +14,7 @@ class Embedding final : public nd::Embedding {
   void add_to(ForwardContext& ctx, const int32_t* ids, const Tensor& x) const override;
 
  private:
-  StoredTensor table_;  // in memory, or in the file where it is streamed
+  StoredTensor table_;  // in memory, or in the file if weights are streamed
   int64_t width_;
 };
 

@@ -7,9 +7,9 @@
 namespace nd::cpu {
 
 namespace {
-constexpr int64_t kConvertRows = 64;    // tokens narrowed by one task
-constexpr int64_t kInPlaceRows = 8192;  // computed beside their input before they are written over it
-constexpr int64_t kThroughRows = 4096;  // of the wide activations between two layers
+constexpr int64_t kConvertRows = 64;    // tokens that a task converts or copies
+constexpr int64_t kInPlaceRows = 8192;  // rows of output that exist beside their input
+constexpr int64_t kHiddenRows = 4096;   // rows of the wide activations between two layers
 }  // namespace
 
 GemmEpilogue kernel_epilogue(const Epilogue& epilogue) {
@@ -26,7 +26,7 @@ GemmEpilogue kernel_epilogue(const Epilogue& epilogue) {
 Linear::Linear(const Device& device, Loader& loader, LinearWeights weights, const LinearOptions& options)
     : geglu_(options.geglu) {
   const int64_t nr = device.kernels.nr, n = weights.out(), in = weights.in, out_each = weights.out_each;
-  // Where each column of the product comes from; geglu wants values and their gates in one panel.
+  // The stored row of each column of the product: GEGLU needs values and their gates in one panel.
   std::vector<int64_t> source(static_cast<size_t>(n));
   for (int64_t j = 0; j < n; ++j) {
     source[static_cast<size_t>(j)] = j;
@@ -49,25 +49,26 @@ Linear::Linear(const Device& device, Loader& loader, LinearWeights weights, cons
     bias_.push_back(weights.bias[static_cast<size_t>(source[j])]);
 }
 
-/// `rows` rows of x, which are converted first where the product has reduced precision.
+/// Multiplies `rows` rows of x, which are converted first in reduced precision.
 void Linear::multiply(Context& ctx, const Panels& weights, const float* x, int64_t rows,
                       GemmEpilogue epilogue) const {
-  const Profiled layer(ctx.profile, geglu_ ? "linear, GEGLU" : "linear", weights_.multiplies());
-  const int64_t channels = weights_.channels();
+  const Profiled layer(ctx.profile, geglu_ ? "linear, GEGLU" : "linear", weights_.product_compute());
+  const int64_t channels = weights_.inner().channels;
   epilogue.bias = bias_.empty() ? nullptr : bias_.data();
   ProductInput input;
   input.rows = rows;
-  if (!weights_.low()) {
+  if (!weights_.reduced()) {
     input.data = x;
     input.ld = channels;
     return run_product(ctx, weights, input, epilogue);
   }
-  const PixelBuffer narrow(ctx, weights_.format(), rows);
+  const PixelBuffer converted(ctx, weights_.format(), rows);
   ctx.parallel((rows + kConvertRows - 1) / kConvertRows, [&](int64_t task, int) {
     const int64_t first = task * kConvertRows;
-    narrow.write(first, x + first * channels, std::min(kConvertRows, rows - first), nullptr, nullptr, false);
+    converted.write(first, x + first * channels, std::min(kConvertRows, rows - first), nullptr, nullptr,
+                    false);
   });
-  input.pixels = &narrow;
+  input.pixels = &converted;
   run_product(ctx, weights, input, epilogue);
 }
 
@@ -95,7 +96,7 @@ Tensor Linear::forward_in_place(ForwardContext& base, Tensor x) const {
     epilogue.c = product.data();
     epilogue.ldc = columns;
     multiply(ctx, weights, data(x) + first * x.c, piece_rows, epilogue);
-    // Rows before first + piece have been read: their memory is free for fewer columns of as many rows.
+    // All rows before first + piece have been read: as many rows of fewer columns fit in their memory.
     const int64_t tasks = (piece_rows + kConvertRows - 1) / kConvertRows;
     ctx.parallel(tasks, [&](int64_t task, int) {
       const int64_t begin = task * kConvertRows, count = std::min(kConvertRows, piece_rows - begin);
@@ -116,7 +117,7 @@ FeedForward::FeedForward(const Device& device, Loader& loader, LinearWeights in,
 
 void FeedForward::add_to(ForwardContext& base, const Tensor& normed, const Tensor& x) const {
   Context& ctx = Context::of(base);
-  const int64_t rows = x.rows(), width = out_.weights_.channels(), piece = std::min(rows, kThroughRows);
+  const int64_t rows = x.rows(), width = out_.weights_.inner().channels, piece = std::min(rows, kHiddenRows);
   const Scratch<float> hidden(ctx, piece * width);
   const Panels in_weights(ctx, in_.weights_), out_weights(ctx, out_.weights_);
   for (int64_t begin = 0; begin < rows; begin += piece) {

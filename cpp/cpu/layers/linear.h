@@ -1,4 +1,4 @@
-// The linear layer.
+// Linear layers, alone and in pairs with a gated activation between.
 #pragma once
 #include <vector>
 
@@ -10,8 +10,8 @@
 
 namespace nd::cpu {
 
-/// A layer's epilogue as kernels take it, with pointers to this forward's tensors. The caller sets the output
-/// and the bias.
+/// The epilogue of a layer as kernels take it, with pointers to the tensors. The caller sets the output and
+/// the bias.
 GemmEpilogue kernel_epilogue(const Epilogue& epilogue);
 
 class Linear final : public nd::Linear {
@@ -34,7 +34,7 @@ class Linear final : public nd::Linear {
   bool geglu_ = false;
 };
 
-/// Some rows at a time, as what lies between the two layers is several times as wide.
+/// Computes some rows at a time, as the activations between the two layers are several times as wide.
 class FeedForward final : public nd::FeedForward {
  public:
   FeedForward(const Device& device, Loader& loader, LinearWeights in, LinearWeights out);

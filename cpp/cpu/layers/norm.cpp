@@ -6,7 +6,7 @@
 namespace nd::cpu {
 
 namespace {
-// Rows whose moments are taken in one go, and rows normalised by one task. Fixed, so that results do not
+// Rows whose moments a task computes, and rows that a task normalizes. They are fixed, so that results do not
 // depend on the number of threads.
 constexpr int64_t kMomentRows = 512;
 constexpr int64_t kTaskRows = 256;

@@ -1,4 +1,5 @@
-// Group normalisation (Wu & He 2018) and layer normalisation (Ba et al. 2016), biased variance as in PyTorch.
+// Group normalization (Wu & He 2018) and layer normalization (Ba et al. 2016), with biased variance as in
+// PyTorch.
 #pragma once
 #include <utility>
 #include <vector>
@@ -9,7 +10,7 @@
 
 namespace nd::cpu {
 
-/// Count, mean and Σ(x−mean)² of a union of samples (Chan, Golub & LeVeque 1983).
+/// Count, mean and Σ(x−mean)² of a sample, to which others are added (Chan, Golub & LeVeque 1983).
 struct Moments {
   double count = 0, mean = 0, m2 = 0;
   void add(double other_count, double other_mean, double other_m2) {
@@ -23,15 +24,14 @@ struct Moments {
 class ChannelMoments final : public nd::ChannelMoments {
  public:
   void add(ForwardContext& ctx, const Tensor& x, int64_t first, int64_t rows) override;
-  /// One for each channel; empty before the first add().
+  /// The moments of each channel; empty before the first add().
   const std::vector<Moments>& channels() const { return channels_; }
 
  private:
   std::vector<Moments> channels_;
 };
 
-/// affine() gives the normalization as one multiplication and addition per channel: [n][2][c], scales, then
-/// shifts.
+/// affine() gives the normalization as a scale and a shift for each channel: [n][2][c], scales first.
 class GroupNorm final : public nd::GroupNorm {
  public:
   GroupNorm(NormWeights weights, int64_t groups, float eps)

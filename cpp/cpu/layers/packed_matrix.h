@@ -1,65 +1,42 @@
-// The packed weight matrix of linear layers and convolutions, and the activations that it is multiplied with,
-// in whichever precision the layer computes.
+// The packed weight matrix of linear layers and convolutions, in the precision of the layer.
 #pragma once
 #include <functional>
 #include <memory>
 #include <vector>
 
-#include "weights/weight_table.h"
-#include "cpu/kernels/int4.h"
-#include "cpu/kernels/reduced_gemm.h"
 #include "cpu/context.h"
+#include "cpu/kernels/int4.h"
+#include "cpu/layers/pixel_buffer.h"
 #include "nn/loader.h"
 #include "weights/formats/int4_rows.h"
+#include "weights/weight_table.h"
 
 namespace nd::cpu {
 
-inline int64_t round_up(int64_t x, int64_t multiple) {
-  return (x + multiple - 1) / multiple * multiple;
-}
-
-/// The length of equal pieces of `total`, none longer than `longest`, each a multiple of `multiple`.
-inline int64_t piece_length(int64_t total, int64_t longest, int64_t multiple) {
-  const int64_t pieces = (total + longest - 1) / longest;
-  return round_up((total + pieces - 1) / pieces, multiple);
-}
-
-/// What one output row reads: `taps_y` rows of `taps_x` neighbouring pixels of `channels`. 1×1 for a linear
-/// layer.
-struct Inner {
-  int64_t taps_y = 1, taps_x = 1, channels = 0;
-  int64_t size() const { return taps_y * taps_x * channels; }
-};
-
-/// How a pixel's channels lie in memory for a matrix's kernels.
-struct PixelFormat {
-  const ReducedGemm* low;  // null: float32
-  int64_t channels, padded, group;
-};
-
-/// Writes the inner.size() floats of one output row, [taps_y][taps_x][channels]; with several planes the row
-/// of each, one after the other: as many matrices of one shape, made from the same stored row. Called from
-/// the pool's threads. It owns copies of what it reads from, as it may be called as long as the matrix lives.
+/// Writes the inner.size() floats of one output row, [taps_y][taps_x][channels]. With several planes, which
+/// are matrices of one shape made from the same stored row, it writes the row of each, one after the other.
+/// It is called from the pool's threads and, for streamed weights, as long as the matrix lives: it owns
+/// copies of what it captures.
 using FillRow = std::function<void(int64_t row, float* out)>;
 
-/// A row as it is stored: elements of one tensor, one after the other.
+/// A row as it is stored: consecutive elements of one tensor.
 struct StoredRow {
   const StoredTensor* tensor;
   int64_t begin;
 };
 
-/// Where a matrix's rows come from.
+/// Where the rows of a matrix come from.
 struct RowSource {
   FillRow fill;
-  /// Where each row is stored; null where the stored order is another than the matrix's.
+  /// Where each row is stored, or null if rows are not stored in the order that `fill` writes.
   std::function<StoredRow(int64_t row)> stored;
 };
 
-/// n×k weights in the panels of a kernel table. 64-byte aligned, zero-padded to whole panels.
+/// n×k weights in the panels of a kernel table, 64-byte aligned and zero-padded to whole panels.
 ///
-/// Two kinds are kept smaller than the kernels want them: four-bit weights as nibbles, of which each task of
-/// a product expands the panel that it works on; and streamed ones not at all, which are read and packed when
-/// a layer needs them (Panels).
+/// Two kinds of weights are kept in less memory. int4 weights stay int4, and each task of a product expands
+/// its panel to int8. Streamed weights are not kept at all, but read and packed when a layer needs them
+/// (Panels).
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -67,31 +44,26 @@ class PackedMatrix {
                RowSource source, int64_t planes = 1);
 
   Compute compute() const { return compute_; }
-  /// What its products really multiply: float32 where the table has nothing narrower.
-  Compute multiplies() const { return low_ ? compute_ : Compute::f32; }
-  const ReducedGemm* low() const { return low_; }
+  /// The precision that products really use: float32 if the table has no such reduced precision.
+  Compute product_compute() const { return format_.reduced ? compute_ : Compute::f32; }
+  const ReducedGemm* reduced() const { return format_.reduced; }
+  const PixelFormat& format() const { return format_; }
+  const Inner& inner() const { return inner_; }
   int64_t n() const { return n_; }
-  int64_t k() const { return inner_.taps_y * inner_.taps_x * padded_; }
-  int64_t channels() const { return inner_.channels; }
-  int64_t padded_channels() const { return padded_; }  // of one pixel, as the kernels want them
-  int64_t group() const { return group_; }             // channels with one scale
-  int64_t groups_per_pixel() const { return (padded_ + group_ - 1) / group_; }
+  int64_t k() const { return inner_.taps_y * inner_.taps_x * format_.padded; }
   int64_t panel_bytes() const { return panel_bytes_; }
   int64_t plane_bytes() const { return plane_bytes_; }
   int64_t bytes() const { return planes_ * plane_bytes_; }
-  PixelFormat format() const { return {low_, inner_.channels, padded_, group_}; }
-  /// The inner dimension over an image whose rows are `row_pixels` pixels long.
-  std::vector<KGroup> groups(int64_t row_pixels) const;
-  /// groups(1): all there is to know for a linear layer.
-  const std::vector<KGroup>& static_groups() const { return groups_; }
+  /// The inner dimension where the pixels of a window are contiguous: all there is for a linear layer.
+  const std::vector<KGroup>& groups() const { return groups_; }
 
  private:
   friend class Panels;
   /// Writes panel `panel` of every plane to its place in `to`.
   void pack(int64_t panel, uint8_t* to) const;
-  /// Whether the rows of `source` can be kept as nibbles; then says which.
-  bool keeps_int4(const Loader& loader, const RowSource& source);
-  /// Writes panel `panel` as nibbles to `to`.
+  /// The kind of int4 weights that the rows can be kept as, if any.
+  Int4Kind find_int4_kind(const Loader& loader, const RowSource& source) const;
+  /// Writes panel `panel` as int4 to `to`.
   void pack_int4(int64_t panel, const RowSource& source, uint8_t* to) const;
   void allocate(size_t bytes);
 
@@ -103,51 +75,33 @@ class PackedMatrix {
     size_t bytes = 0;
   };
   Compute compute_ = Compute::f32;
-  const ReducedGemm* low_ = nullptr;
   const Kernels* kernels_ = nullptr;
-  int64_t n_ = 0, padded_ = 0, group_ = 1, panel_bytes_ = 0, plane_bytes_ = 0, planes_ = 1;
+  PixelFormat format_;
   Inner inner_;
+  int64_t n_ = 0, planes_ = 1, panel_bytes_ = 0, plane_bytes_ = 0;
   std::vector<KGroup> groups_;
   std::unique_ptr<uint8_t[], Free> data_;
   Int4Kind int4_ = Int4Kind::none;
-  int64_t int4_panel_bytes_ = 0;  // of a panel
-  FillRow fill_;                  // of a streamed matrix
+  int64_t int4_panel_bytes_ = 0;
+  FillRow fill_;  // of a streamed matrix, else null
 };
 
-/// A matrix's panels for as long as one layer needs them: the matrix's own, or read into the run's memory.
+/// The panels of a matrix for as long as a layer needs them: the matrix's own, or read into memory of the
+/// forward pass.
 class Panels {
  public:
   Panels(Context& ctx, const PackedMatrix& matrix);
   const PackedMatrix& matrix() const { return matrix_; }
-  /// Null where each panel has to be expanded.
+  /// Null for int4, whose panels have to be expanded.
   const uint8_t* data(int64_t plane = 0) const { return data_ + plane * matrix_.plane_bytes(); }
-  bool expands() const { return matrix_.int4_ != Int4Kind::none; }
-  /// The panel in memory of the calling thread, valid until its next call.
-  const uint8_t* expanded(int64_t panel) const;
+  bool are_int4() const { return matrix_.int4_ != Int4Kind::none; }
+  /// Expands a panel of int4 into memory of the calling thread, which is valid until the thread's next call.
+  const uint8_t* expand(int64_t panel) const;
 
  private:
   const PackedMatrix& matrix_;
   Scratch<uint8_t> read_;
   const uint8_t* data_;
-};
-
-/// Pixels (or tokens) as a matrix's kernels read them: float32 as they are, or narrowed with their scales.
-class PixelBuffer {
- public:
-  PixelBuffer(Context& ctx, const PixelFormat& format, int64_t pixels);
-  /// Writes `count` pixels beginning at `first`; scale, shift and silu as in Kernels::affine_rows.
-  void write(int64_t first, const float* x, int64_t count, const float* scale, const float* shift,
-             bool silu) const;
-  void clear(int64_t first, int64_t count) const;
-  const uint8_t* data() const { return data_.data(); }
-  const float* scales() const { return scales_.data(); }
-
- private:
-  const Kernels& kernels_;
-  PixelFormat format_;
-  int64_t pixel_bytes_, pixel_scales_;
-  Scratch<uint8_t> data_;
-  Scratch<float> scales_;
 };
 
 }  // namespace nd::cpu

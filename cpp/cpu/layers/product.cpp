@@ -40,23 +40,23 @@ void run_product(Context& ctx, const Panels& weights, const ProductInput& input,
                  int64_t plane) {
   if (ctx.measuring()) return;
   const PackedMatrix& matrix = weights.matrix();
-  const ReducedGemm* low = matrix.low();
-  const std::vector<KGroup> groups = matrix.groups(input.row_pixels);
+  const ReducedGemm* reduced = matrix.reduced();
+  const std::vector<KGroup> groups = matrix.format().window_groups(matrix.inner(), input.row_pixels);
   std::vector<KRun> runs;
   GemmArgs args;
-  ReducedGemmArgs low_args;
-  args.m = low_args.m = input.rows;
-  args.n = low_args.n = matrix.n();
-  args.epilogue = low_args.epilogue = epilogue;
-  args.lhs.row_offset = low_args.lhs.row_offset = input.row_offset;
-  if (low) {
-    low_args.groups = groups.data();
-    low_args.group_count = static_cast<int64_t>(groups.size());
-    low_args.lhs.data = input.pixels->data();
-    low_args.lhs.pixel_elements = matrix.padded_channels();
-    low_args.lhs.scales = input.pixels->scales();
-    low_args.lhs.scales_per_pixel = matrix.groups_per_pixel();
-    low_args.rhs = {weights.data(plane), matrix.panel_bytes()};
+  ReducedGemmArgs reduced_args;
+  args.m = reduced_args.m = input.rows;
+  args.n = reduced_args.n = matrix.n();
+  args.epilogue = reduced_args.epilogue = epilogue;
+  args.lhs.row_offset = reduced_args.lhs.row_offset = input.row_offset;
+  if (reduced) {
+    reduced_args.groups = groups.data();
+    reduced_args.group_count = static_cast<int64_t>(groups.size());
+    reduced_args.lhs.data = input.pixels->data();
+    reduced_args.lhs.pixel_elements = matrix.format().padded;
+    reduced_args.lhs.scales = input.pixels->scales();
+    reduced_args.lhs.scales_per_pixel = matrix.format().groups();
+    reduced_args.rhs = {weights.data(plane), matrix.panel_bytes()};
   } else {
     for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
     args.k = matrix.k();
@@ -72,19 +72,18 @@ void run_product(Context& ctx, const Panels& weights, const ProductInput& input,
   shape.rows = input.rows;
   shape.panels = (matrix.n() + ctx.kernels.nr - 1) / ctx.kernels.nr;
   shape.panel_bytes = matrix.panel_bytes();
-  shape.pixel_bytes = matrix.padded_channels() * (low ? low->element_bytes : int64_t{sizeof(float)});
-  shape.reduced = low != nullptr;
-  shape.int4 = weights.expands();
+  shape.pixel_bytes = matrix.format().bytes();
+  shape.reduced = reduced != nullptr;
+  shape.int4 = weights.are_int4();
   const ProductTasks tasks(shape);
   ctx.parallel(tasks.count(), [&](int64_t index, int) {
     const ProductTasks::Task task = tasks[index];
-    if (weights.expands()) {
-      ReducedGemmArgs expanded = low_args;
-      expanded.rhs = {weights.expanded(task.panel),
-                      0};  // 0: every panel index finds the one that was expanded
-      low->gemm(expanded, task.first, task.end, task.panel, task.panel + 1);
-    } else if (low) {
-      low->gemm(low_args, task.first, task.end, task.panel, task.panel + 1);
+    if (weights.are_int4()) {
+      ReducedGemmArgs expanded = reduced_args;
+      expanded.rhs = {weights.expand(task.panel), 0};  // 0: every panel index finds the one that was expanded
+      reduced->gemm(expanded, task.first, task.end, task.panel, task.panel + 1);
+    } else if (reduced) {
+      reduced->gemm(reduced_args, task.first, task.end, task.panel, task.panel + 1);
     } else {
       ctx.kernels.gemm(args, task.first, task.end, task.panel, task.panel + 1);
     }

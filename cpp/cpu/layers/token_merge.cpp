@@ -10,9 +10,9 @@
 namespace nd::cpu {
 namespace {
 
-constexpr int64_t kWindow = 2;       // a destination for each window of so many tokens a side
-constexpr int64_t kSourceRows = 48;  // sources that one task compares with all destinations
-constexpr int64_t kColumns = 1024;   // destinations at a time: their similarities stay in the cache
+constexpr int64_t kWindow = 2;       // side of a window, in tokens, that has one destination
+constexpr int64_t kSourceRows = 48;  // sources that a task compares with all destinations
+constexpr int64_t kColumns = 1024;   // destinations at a time, so that their similarities stay in the cache
 constexpr int64_t kTokensPerTask = 128;
 
 int64_t tasks(int64_t count, int64_t each) {
@@ -23,26 +23,27 @@ int64_t destinations(int64_t h, int64_t w) {
   return h / kWindow * (w / kWindow);
 }
 
-/// 1 ÷ the length of a vector of c features, 0 for one of zeros.
+/// The inverse of the length of a vector of c features; 0 if it has none that is finite in float32.
 float inverse_length(const float* x, int64_t c) {
   double sum = 0;
   for (int64_t j = 0; j < c; ++j) sum += static_cast<double>(x[j]) * x[j];
-  return sum > 0 ? static_cast<float>(1.0 / std::sqrt(sum)) : 0.0f;
+  const double inverse = 1.0 / std::sqrt(sum);
+  return inverse <= std::numeric_limits<float>::max() ? static_cast<float>(inverse) : 0.0f;
 }
 
 }  // namespace
 
-/// The bipartite graph: positions of sources and destinations in an image, and each source's best edge.
+/// The bipartite graph: positions of sources and destinations in an image, and the best edge of each source.
 struct TokenMerge::Matches {
   std::vector<int32_t> source, destination;
   Scratch<float> similarity;  // [n][sources]
-  Scratch<int32_t> best;      // [n][sources] number of the destination
+  Scratch<int32_t> best;      // [n][sources] index of the destination
 
   static std::vector<int32_t> positions(int64_t h, int64_t w, bool of_destinations) {
     std::vector<int32_t> list;
     for (int64_t y = 0; y < h; ++y) {
       for (int64_t x = 0; x < w; ++x) {
-        // Rows and columns left over by the windows have sources only.
+        // Rows and columns that do not fill a window have sources only.
         const bool whole = y / kWindow < h / kWindow && x / kWindow < w / kWindow;
         const bool destination = whole && y % kWindow == 0 && x % kWindow == 0;
         if (destination == of_destinations) list.push_back(static_cast<int32_t>(y * w + x));
@@ -53,7 +54,7 @@ struct TokenMerge::Matches {
 
   Matches(Context& ctx, int64_t n, int64_t h, int64_t w)
       : similarity(ctx, n * (h * w - destinations(h, w))), best(ctx, n * (h * w - destinations(h, w))) {
-    if (ctx.measuring()) return;  // of sizes, perhaps, that nothing has room for
+    if (ctx.measuring()) return;  // the sizes may exceed all memory
     source = positions(h, w, false);
     destination = positions(h, w, true);
   }
@@ -77,11 +78,11 @@ TokenMerge::TokenMerge(Context& ctx, const Tensor& x, double ratio)
     throw Error(ErrorCode::out_of_memory, "Too many tokens to merge");
   const Matches matches(ctx, x.n, x.h, x.w);
   match(ctx, x, matches);
-  number(ctx, matches);
+  assign_rows(ctx, matches);
 }
 
-/// Each source's most similar destination: all their cosines are one matrix product, of which only the
-/// highest of a row is kept.
+/// Finds the most similar destination of each source: all cosines are one matrix product, of which only the
+/// highest of each row is kept.
 void TokenMerge::match(Context& ctx, const Tensor& x, const Matches& matches) const {
   const int64_t c = x.c, nr = ctx.kernels.nr;
   const int64_t columns = destinations(x.h, x.w), sources = x.pixels() - columns, panels = tasks(columns, nr);
@@ -126,8 +127,7 @@ void TokenMerge::match(Context& ctx, const Tensor& x, const Matches& matches) co
       for (int64_t i = 0; i < args.m; ++i) {
         const float* similar = args.epilogue.c + i * wide;
         for (int64_t j = 0; j < args.n; ++j) {
-          // What is not a number is never higher, and the order of the sources stays one.
-          if (!(similar[j] > highest[i])) continue;
+          if (!(similar[j] > highest[i])) continue;  // NaN is not
           highest[i] = similar[j];
           best[i] = static_cast<int32_t>(begin + j);
         }
@@ -141,16 +141,19 @@ void TokenMerge::match(Context& ctx, const Tensor& x, const Matches& matches) co
   });
 }
 
-/// Merges the best matches and numbers what is left.
-void TokenMerge::number(Context& ctx, const Matches& matches) const {
+/// Merges the most similar sources into their destinations, and assigns a row to each token.
+void TokenMerge::assign_rows(Context& ctx, const Matches& matches) const {
   const int64_t pixels = pixels_, sources = static_cast<int64_t>(matches.source.size());
   ctx.parallel(images_, [&](int64_t image, int) {
     const float* similarity = matches.similarity.data() + image * sources;
     const int32_t* best = matches.best.data() + image * sources;
     std::vector<int32_t> order(static_cast<size_t>(sources));
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+    // The most similar first, NaN last, equal ones in the order of the tokens.
     std::nth_element(order.begin(), order.begin() + (merged_ - 1), order.end(), [&](int32_t a, int32_t b) {
-      return similarity[a] != similarity[b] ? similarity[a] > similarity[b] : a < b;
+      const float x = similarity[a], y = similarity[b];
+      if (std::isnan(x) != std::isnan(y)) return std::isnan(y);
+      return x > y || (!(x < y) && a < b);
     });
 
     int32_t* row = row_.data() + image * pixels;

@@ -9,13 +9,9 @@ namespace nd::cpu {
 namespace {
 
 constexpr int64_t kPlanes = 16;
-// Transformed input of one block of tiles; it and the products of one panel should stay in L2.
+// The transformed input of a block of tiles, which should stay in L2 together with the products of one panel.
 constexpr int64_t kBlockBytes = 768 << 10;
-constexpr int64_t kRowMultiple = 6, kMaxTiles = 96;
-
-int64_t element_bytes(const PackedMatrix& weights) {
-  return weights.low() ? weights.low()->element_bytes : 4;
-}
+constexpr int64_t kRowMultiple = 6, kMaxTiles = 96;  // of a block
 
 /// G g Gᵀ of a 3×3 kernel [3][3][in], as [16][in].
 void transform_kernel(const float* kernel, int64_t in, float* out) {
@@ -40,7 +36,7 @@ void transform_kernel(const float* kernel, int64_t in, float* out) {
 
 }  // namespace
 
-/// The tiles of one band.
+/// The tiles of a band.
 struct Winograd::Tiles {
   const int64_t *input, *output;  // offsets in the band and in the output
   const uint8_t* valid;
@@ -62,21 +58,21 @@ Winograd::Winograd(const Device& device, Loader& loader, Compute compute, int64_
 void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, const float* bias,
                        const Epilogue& epilogue, Tensor& out) const {
   if (!out) out = Tensor(ctx, x.n, x.h, x.w, weights_.n());
-  Profiled layer(ctx.profile, "3×3 convolution, Winograd", weights_.multiplies());
+  Profiled layer(ctx.profile, "3×3 convolution, Winograd", weights_.product_compute());
   const int64_t columns = (x.w + 1) / 2, width = 2 * columns + 2, c = x.c;
   const int64_t rows = band_rows(x.h, width * c * static_cast<int64_t>(sizeof(float)), 2);
   // Small images share a band.
   const int64_t images = rows >= x.h && x.n * rows * width * c * 4 <= (8 << 20) ? x.n : 1;
-  const PixelBuffer band(ctx, PixelFormat{nullptr, c, c, c}, images * (rows + 2) * width);
-  const int64_t most = images * rows / 2 * columns;
-  const Scratch<int64_t> input(ctx, most), output(ctx, most);
-  const Scratch<uint8_t> valid(ctx, most);
+  const PixelBuffer band(ctx, PixelFormat(nullptr, c), images * (rows + 2) * width);
+  const int64_t max_tiles = images * rows / 2 * columns;
+  const Scratch<int64_t> input(ctx, max_tiles), output(ctx, max_tiles);
+  const Scratch<uint8_t> valid(ctx, max_tiles);
   const Panels weights(ctx, weights_);
   if (ctx.measuring()) return;
 
-  const int64_t padded = weights_.padded_channels();
+  const int64_t padded = weights_.format().padded;
   const int64_t block =
-      std::clamp(kBlockBytes / (kPlanes * padded * element_bytes(weights_)) / kRowMultiple * kRowMultiple,
+      std::clamp(kBlockBytes / (kPlanes * weights_.format().bytes()) / kRowMultiple * kRowMultiple,
                  2 * kRowMultiple, kMaxTiles);
   for (int64_t image = 0; image < x.n; image += images)
     for (int64_t first = 0; first < x.h; first += rows) {
@@ -97,7 +93,7 @@ void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, con
           }
       const Tiles tiles{input.data(), output.data(), valid.data(), width * c, tile_rows * columns, image};
       layer.count(2.0 * kPlanes * static_cast<double>(count * padded * out.c));
-      // Blocks do not cross images: each has its own image_bias.
+      // Blocks do not cross images, as each image has its own image_bias.
       const int64_t blocks = (tiles.tiles_per_image + block - 1) / block;
       ctx.parallel(images * blocks, [&](int64_t task, int) {
         const int64_t i = task / blocks, begin = task % blocks * block;
@@ -112,25 +108,25 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
                          int64_t first, int64_t count, const float* bias, const Epilogue& epilogue,
                          const Tensor& out) const {
   const Kernels& kernels = ctx.kernels;
-  const ReducedGemm* low = weights_.low();
-  const int64_t padded = weights_.padded_channels(), nr = kernels.nr, c = weights_.channels();
-  const int64_t plane_floats = (count * padded * element_bytes(weights_) + 63) / 64 * 16;
-  const int64_t plane_scales = low ? count * weights_.groups_per_pixel() * low->scale_floats : 0;
+  const ReducedGemm* reduced = weights_.reduced();
+  const int64_t padded = weights_.format().padded, nr = kernels.nr, c = weights_.inner().channels;
+  const int64_t plane_floats = (count * weights_.format().bytes() + 63) / 64 * 16;
+  const int64_t plane_scales = reduced ? count * weights_.format().groups() * reduced->scale_floats : 0;
   float* transformed =
       thread_scratch(static_cast<size_t>(kPlanes * (plane_floats + count * nr + plane_scales)));
   float* products = transformed + kPlanes * plane_floats;
   float* scales = products + kPlanes * count * nr;
-  if (low)
-    low->winograd_input(band, tiles.input + first, count, c, tiles.row, padded, weights_.group(), transformed,
-                        scales);
+  if (reduced)
+    reduced->winograd_input(band, tiles.input + first, count, c, tiles.row, padded, weights_.format().group,
+                            transformed, scales);
   else
     kernels.winograd_input(band, tiles.input + first, count, c, tiles.row, padded, transformed);
 
-  const std::vector<KGroup>& groups = weights_.static_groups();
+  const std::vector<KGroup>& groups = weights_.groups();
   std::vector<KRun> runs;
   for (const KGroup& group : groups) runs.push_back({group.offset, group.length});
-  GemmEpilogue store;
-  store.ldc = nr;
+  GemmEpilogue to_products;
+  to_products.ldc = nr;
   GemmArgs product;
   product.m = count;
   product.n = nr;
@@ -138,13 +134,13 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   product.lhs.ld = padded;
   product.lhs.runs = runs.data();
   product.lhs.run_count = static_cast<int64_t>(runs.size());
-  ReducedGemmArgs low_product;
-  low_product.m = count;
-  low_product.n = nr;
-  low_product.groups = groups.data();
-  low_product.group_count = static_cast<int64_t>(groups.size());
-  low_product.lhs.pixel_elements = padded;
-  low_product.lhs.scales_per_pixel = weights_.groups_per_pixel();
+  ReducedGemmArgs reduced_product;
+  reduced_product.m = count;
+  reduced_product.n = nr;
+  reduced_product.groups = groups.data();
+  reduced_product.group_count = static_cast<int64_t>(groups.size());
+  reduced_product.lhs.pixel_elements = padded;
+  reduced_product.lhs.scales_per_pixel = weights_.format().groups();
 
   WinogradOutput output;
   output.products = products;
@@ -154,27 +150,27 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   output.valid = tiles.valid + first;
   output.pixel = out.c;
   output.row = out.w * out.c;
-  // Without a residual the two are one; Winograd layers have no other activation.
+  // Without a residual the two are the same; Winograd layers have no other activation.
   output.relu = epilogue.relu_after_residual || epilogue.activation == Activation::relu;
   const float* image_bias =
       epilogue.image_bias ? data(*epilogue.image_bias) + epilogue.image_bias_channel : nullptr;
   const int64_t image = tiles.first_image + first / tiles.tiles_per_image;
   const uint8_t* a = reinterpret_cast<const uint8_t*>(transformed);
-  const int64_t plane_bytes = count * padded * element_bytes(weights_);
+  const int64_t plane_bytes = count * weights_.format().bytes();
   for (int64_t column = 0; column < out.c; column += nr) {
     for (int64_t plane = 0; plane < kPlanes; ++plane) {
       const uint8_t* b = weights.data(plane) + column / nr * weights_.panel_bytes();
-      store.c = products + plane * count * nr;
-      if (low) {
-        low_product.lhs.data = a + plane * plane_bytes;
-        low_product.lhs.scales = scales + plane * plane_scales;
-        low_product.rhs = {b, weights_.panel_bytes()};
-        low_product.epilogue = store;
-        low->gemm(low_product, 0, count, 0, 1);
+      to_products.c = products + plane * count * nr;
+      if (reduced) {
+        reduced_product.lhs.data = a + plane * plane_bytes;
+        reduced_product.lhs.scales = scales + plane * plane_scales;
+        reduced_product.rhs = {b, weights_.panel_bytes()};
+        reduced_product.epilogue = to_products;
+        reduced->gemm(reduced_product, 0, count, 0, 1);
       } else {
         product.lhs.data = reinterpret_cast<const float*>(a + plane * plane_bytes);
         product.rhs.panels = reinterpret_cast<const float*>(b);
-        product.epilogue = store;
+        product.epilogue = to_products;
         kernels.gemm(product, 0, count, 0, 1);
       }
     }

@@ -1,6 +1,6 @@
-// 3×3 convolution of stride 1 by Winograd's minimal filtering F(2×2, 3×3) (Lavin & Gray 2016): 2.25 times
-// fewer multiplications than direct, exact in real arithmetic, and of about direct convolution's error in
-// float32 and bfloat16.
+// 3×3 convolution of stride 1 by Winograd's minimal filtering F(2×2, 3×3) (Lavin & Gray 2016). It takes 2.25
+// times fewer multiplications than direct convolution, is exact in real arithmetic, and has about the same
+// error in float32 and bfloat16.
 #pragma once
 #include <vector>
 
@@ -10,12 +10,12 @@ namespace nd::cpu {
 
 class Winograd {
  public:
-  /// read_kernel(o, [3][3][in])
+  /// read_kernel(o, out) writes the kernel of output channel o, [3][3][in].
   Winograd(const Device& device, Loader& loader, Compute compute, int64_t in, int64_t out,
            const FillRow& read_kernel);
 
-  /// x: [n][h][w][in] → [n][h][w][out], zero-padded by one pixel; factors as GroupNorm::affine or empty.
-  /// `out` is made if it is not there yet; it may be the residual.
+  /// x: [n][h][w][in] → [n][h][w][out], zero-padded by one pixel; factors as from GroupNorm::affine, or
+  /// empty. `out` is allocated if it is empty; it may be the residual.
   void forward(Context& ctx, const Tensor& x, const Tensor& factors, const float* bias,
                const Epilogue& epilogue, Tensor& out) const;
 

@@ -104,7 +104,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
       scales[j] = largest / 127.0f + check;
       for (int64_t i = 0; i < length; ++i)
         weights[i * kPanelColumns + j] =
-            j < count && scales[j] > 0
+            j < count && largest >= kMinWeight && scales[j] > 0
                 ? static_cast<int8_t>(std::nearbyint(rows[j][first + i] * 127.0f / largest))
                 : 0;
     }
@@ -126,9 +126,9 @@ void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale
         high = std::max(high, value(j));
         check += value(j) * 0.0f;  // NaN where it is NaN or infinite
       }
-      const float step = (high - low) / 255.0f;
+      const float range = high - low, step = range / 255.0f;
       for (int64_t j = begin; j < end; ++j)
-        to[j] = j < c && step > 0 && step < INFINITY
+        to[j] = j < c && range >= kMinRange && step < INFINITY
                     ? static_cast<uint8_t>(std::min(255.0f, std::nearbyint((value(j) - low) / step)))
                     : 0;
       scales[0] = step + check;

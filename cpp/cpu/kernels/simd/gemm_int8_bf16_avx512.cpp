@@ -47,7 +47,7 @@ inline Words load_words(const uint8_t* p) {
 namespace nd::cpu::ND_ISA {
 namespace {
 
-// --- weights
+// --- weights ---
 
 int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
   int64_t bytes = 0;
@@ -146,7 +146,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
         const float largest =
             column + r < count ? largest_magnitude(rows[column + r] + first_k, length) : 0.0f;
         scales[column + r] = largest / 127.0f;
-        inverse[r] = set1(largest > 0 ? 127.0f / largest : 0.0f);
+        inverse[r] = set1(largest >= kMinWeight ? 127.0f / largest : 0.0f);
         totals[r] = _mm512_setzero_si512();
       }
       for (int64_t i = 0; i < length; i += 64) {
@@ -167,7 +167,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
   }
 }
 
-// --- activations
+// --- activations ---
 
 // The longest int8 group, and how many channels are converted at a time: their floats stay in L1.
 constexpr int64_t kMaxGroup = 512;
@@ -208,10 +208,11 @@ void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, con
         high = _mm512_mask_max_ps(high, first(n), v, high);
         check = _mm512_mask3_fmadd_ps(v, zero(), check, first(n));  // NaN where v is NaN or infinite
       }
-      const float lowest = -highest_lane(sub(zero(), low)), step = (highest_lane(high) - lowest) / 255.0f;
+      const float lowest = -highest_lane(sub(zero(), low)), range = highest_lane(high) - lowest;
+      const float step = range / 255.0f;
       scales[0] = step + sum(check);
       scales[1] = lowest;
-      const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);
+      const Vec inverse = set1(range >= kMinRange ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);
       for (int64_t j = 0; j < stored; j += kLanes) {
         const int64_t n = min(kLanes, length - j);
         const Vec v = mul(add(n > 0 ? load_n(values + j, n) : set1(lowest), minus_lowest), inverse);
@@ -301,10 +302,11 @@ struct TileGroup {
       lows[0] = min(lows[0], lows[i]);
       highs[0] = max(highs[0], highs[i]);
     }
-    const Vec steps = mul(sub(highs[0], lows[0]), set1(1.0f / 255.0f));
+    const Vec ranges = sub(highs[0], lows[0]), steps = mul(ranges, set1(1.0f / 255.0f));
     store(lowest, lows[0]);
     store(step, add(steps, set1(sum(check))));
-    store(inverse, _mm512_maskz_div_ps(_mm512_cmp_ps_mask(steps, zero(), _CMP_GT_OQ), set1(1.0f), steps));
+    store(inverse,
+          _mm512_maskz_div_ps(_mm512_cmp_ps_mask(ranges, set1(kMinRange), _CMP_GE_OQ), set1(1.0f), steps));
   }
 
   void write_row(int i, int64_t stored, uint8_t* out, float* scales) const {

@@ -57,7 +57,7 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
         largest = size > largest ? size : largest;
         check += x * 0.0f;  // NaN where x is NaN or infinite
       }
-      const bool any = j < count && largest > 0 && check == 0;
+      const bool any = j < count && largest >= kMinWeight && check == 0;
       const float inverse = any ? 127.0f / largest : 0.0f;
       int32_t total = 0;
       for (int64_t i = 0; i < length; ++i) {
@@ -132,11 +132,11 @@ struct I8Converter {
         affine_silu_row<Affine, Silu>(x + begin, scale + begin, shift + begin, length, values);
         float lowest, highest, check;
         find_range(values, length, lowest, highest, check);
-        const float step = (highest - lowest) / Dot::kSteps;
+        const float range = highest - lowest, step = range / Dot::kSteps;
         scales[0] = step + check;
         scales[1] = lowest + Dot::kShift * step;
         for (int64_t j = length; j < stored; ++j) values[j] = lowest;
-        const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), from = set1(lowest),
+        const Vec inverse = set1(range >= kMinRange ? 1.0f / step : 0.0f), from = set1(lowest),
                   shift_steps = set1(Dot::kShift);
         for (int64_t j = 0; j < stored; j += kLanes) {
           const Vec v = sub(mul(sub(load(values + j), from), inverse), shift_steps);

@@ -1,5 +1,5 @@
-// The narrow products: int8 and bfloat16 matrices, and attention in bfloat16, against the peaks of their dot
-// products.
+// Products in reduced precision (int8 and bfloat16 matrices, attention in bfloat16) against the peaks of
+// their dot products.
 #include <algorithm>
 #include <vector>
 
@@ -12,78 +12,65 @@ namespace nd::cpu::bench {
 
 namespace {
 
-int64_t round_up(int64_t x, int64_t multiple) {
-  return (x + multiple - 1) / multiple * multiple;
-}
-
-void product(const Kernels& table, const char* kind, const ReducedGemm& low, const cases::Gemm& c,
+void product(const Kernels& table, const char* kind, const ReducedGemm& reduced, const cases::Gemm& c,
              double peak) {
   const std::string name = std::string("gemm-") + kind + " " + c.layer + " " + std::to_string(c.m) + "x" +
                            std::to_string(c.n) + "x" + std::to_string(c.k);
   if (!wanted(name)) return;
-  // As a convolution over a band, cut into groups as PackedMatrix does.
-  const int64_t taps = c.runs == 1 ? 1 : 3, channels = c.k / (taps * c.runs), width = 66;
-  const int64_t padded = round_up(channels, low.multiple), longest = low.max_group;
-  const bool scaled = low.scale_floats > 0;
-  const int64_t length = scaled ? padded : taps * padded;
-  const int64_t pieces = (length + longest - 1) / longest;
-  const int64_t piece = round_up((length + pieces - 1) / pieces, low.multiple);
-  const int64_t group = scaled ? piece : padded, per_pixel = (padded + group - 1) / group;
-  std::vector<KGroup> groups;
-  for (int64_t y = 0; y < c.runs; ++y)
-    for (int64_t x = 0; x < (scaled ? taps : 1); ++x)
-      for (int64_t begin = 0; begin < length; begin += piece)
-        groups.push_back({(y * width + x) * padded + begin, std::min(piece, length - begin),
-                          (y * width + x) * per_pixel + begin / piece});
-  const int64_t count = static_cast<int64_t>(groups.size()), k = taps * c.runs * padded;
+  // As a convolution over a band.
+  const int64_t taps = c.runs == 1 ? 1 : 3, width = 66;
+  const Inner inner{c.runs, taps, c.k / (taps * c.runs)};
+  const PixelFormat format(&reduced, inner.channels);
+  const std::vector<KGroup> groups = format.window_groups(inner, width);
+  const int64_t count = static_cast<int64_t>(groups.size()), k = inner.taps_y * inner.taps_x * format.padded;
 
   const bool geglu = c.activation == Activation::geglu;
   const int64_t columns = geglu ? c.n / 2 : c.n, panels = (c.n + table.nr - 1) / table.nr;
   const int64_t pixels = c.m + (c.runs - 1) * width + taps;
-  Buffer floats(pixels * channels), weights(table.nr * k), a(pixels * padded * low.element_bytes / 4 + 16),
-      scales(pixels * per_pixel * 2), out(c.m * columns), bias(c.n + 64), residual(c.m * columns);
-  const int64_t panel_bytes = low.panel_bytes(groups.data(), count);
+  Buffer floats(pixels * inner.channels), weights(table.nr * k), a(pixels * format.bytes() / 4 + 16),
+      scales(pixels * format.groups() * 2), out(c.m * columns), bias(c.n + 64), residual(c.m * columns);
+  const int64_t panel_bytes = reduced.panel_bytes(groups.data(), count);
   Buffer b(panels * panel_bytes / 4);
   std::vector<const float*> rows;
   for (int64_t i = 0; i < table.nr; ++i) rows.push_back(weights.get() + i * k);
   for (int64_t p = 0; p < panels; ++p)
-    low.pack_panel(rows.data(), std::min(table.nr, c.n - p * table.nr), groups.data(), count,
-                   b.bytes() + p * panel_bytes);
-  low.convert_rows(floats.get(), pixels, channels, nullptr, nullptr, false, padded, group, a.get(),
-                   scales.get());
+    reduced.pack_panel(rows.data(), std::min(table.nr, c.n - p * table.nr), groups.data(), count,
+                       b.bytes() + p * panel_bytes);
+  reduced.convert_rows(floats.get(), pixels, inner.channels, nullptr, nullptr, false, format.padded,
+                       format.group, a.get(), scales.get());
 
   ReducedGemmArgs args;
   args.m = c.m;
   args.n = c.n;
   args.groups = groups.data();
   args.group_count = count;
-  args.lhs = {a.get(), nullptr, padded, scales.get(), per_pixel};
+  args.lhs = {a.get(), nullptr, format.padded, scales.get(), format.groups()};
   args.rhs = {b.bytes(), panel_bytes};
   args.epilogue.c = out.get();
   args.epilogue.ldc = args.epilogue.ldr = columns;
   args.epilogue.bias = bias.get();
   if (!geglu) args.epilogue.residual = residual.get();
   args.epilogue.activation = c.activation;
-  const ProductTasks tasks({c.m, panels, panel_bytes, padded * low.element_bytes, true, false});
+  const ProductTasks tasks({c.m, panels, panel_bytes, format.bytes(), true, false});
   const double time = best_time(tasks.count(), [&](int64_t i, int) {
     const ProductTasks::Task task = tasks[i];
-    low.gemm(args, task.first, task.end, task.panel, task.panel + 1);
+    reduced.gemm(args, task.first, task.end, task.panel, task.panel + 1);
   });
   print(table.name, name, time, 2.0 * static_cast<double>(c.m * c.n * c.k), peak);
 }
 
-void conversion(const Kernels& table, const char* kind, const ReducedGemm& low, bool normalise) {
-  const std::string name = std::string("convert-") + kind + (normalise ? " affine silu" : "") + " 4096x320";
+void conversion(const Kernels& table, const char* kind, const ReducedGemm& reduced, bool normalize) {
+  const std::string name = std::string("convert-") + kind + (normalize ? " affine silu" : "") + " 4096x320";
   if (!wanted(name)) return;
   const int64_t rows = 4096, c = 320;
   Buffer x(rows * c), scale(c), shift(c), out(rows * c), scales(rows * 2);
   const double time = best_time(16, [&](int64_t i, int) {
     const int64_t first = i * rows / 16;
-    low.convert_rows(x.get() + first * c, rows / 16, c, normalise ? scale.get() : nullptr,
-                     normalise ? shift.get() : nullptr, normalise, c, c,
-                     out.bytes() + first * c * low.element_bytes, scales.get() + first * 2);
+    reduced.convert_rows(x.get() + first * c, rows / 16, c, normalize ? scale.get() : nullptr,
+                         normalize ? shift.get() : nullptr, normalize, c, c,
+                         out.bytes() + first * c * reduced.element_bytes, scales.get() + first * 2);
   });
-  print_bandwidth(table.name, name, time, static_cast<double>(rows * c * (4 + low.element_bytes)));
+  print_bandwidth(table.name, name, time, static_cast<double>(rows * c * (4 + reduced.element_bytes)));
 }
 
 }  // namespace
@@ -121,12 +108,12 @@ void attention(const std::string& table, const std::string& kind, const Attentio
   });
   const double packing = best_time(
       c.heads, [&](int64_t head, int) { kernel.pack(args, 0, head, packed.get() + head * packed_floats); });
-  // Both products; a causal mask leaves half of them.
+  // Operations of both products, of which a causal mask leaves half.
   print(table, name, time + packing, 4.0 * c.q_len * c.k_len * c.head_dim * c.heads * (c.causal ? 0.5 : 1.0),
         peak);
 }
 
-void narrow_products(const Kernels& table) {
+void reduced_products(const Kernels& table) {
   if (table.i8) {
     const double peak = measure_peak([&](int64_t rounds) { return dot_i8(table.name, rounds); });
     print_peak(table.name, "int8", peak);
