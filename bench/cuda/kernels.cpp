@@ -218,14 +218,12 @@ void time_kernels(CudaBackend& backend, const Options& options, Report& report) 
   bench.attention(2, 8, 40, 4096, 4096, Kernel::attention_48_long);
   bench.attention(2, 8, 40, 16384, 16384, Kernel::attention_48_long);
   bench.attention(2, 8, 80, 1024, 1024, Kernel::attention_80);
-  bench.attention(2, 8, 80, 1024, 1024, Kernel::attention_80_long);
   bench.attention(2, 8, 160, 256, 256, Kernel::attention_160);
   bench.attention(2, 8, 40, 4096, 77, Kernel::attention_48);
   bench.attention(2, 8, 80, 1024, 77, Kernel::attention_80);
   bench.attention(2, 8, 160, 256, 77, Kernel::attention_160);
   bench.attention(1, 1, 512, 4096, 4096, Kernel::attention_wide);
   bench.attention(1, 10, 64, 4096, 4096, Kernel::attention_64);
-  bench.attention(1, 10, 64, 4096, 4096, Kernel::attention_64_long);
   bench.norms(2, 64, 320);
   bench.norms(2, 64, 960);
   bench.norms(2, 32, 640);

@@ -5,7 +5,6 @@
 namespace nd::cuda {
 
 enum class Kernel : int {
-  product_large,
   product_narrow,
   product_small,
   product_large_pointwise,
@@ -21,8 +20,6 @@ enum class Kernel : int {
   attention_128,
   attention_160,
   attention_48_long,
-  attention_64_long,
-  attention_80_long,
   attention_wide,
   channel_moments,
   merge_moments,
@@ -46,7 +43,6 @@ struct KernelInfo {
 };
 
 constexpr KernelInfo kKernels[] = {
-    {"product_large", kLargeTile.threads(), product_shared_bytes(kLargeTile)},
     {"product_narrow", kNarrowTile.threads(), product_shared_bytes(kNarrowTile)},
     {"product_small", kSmallTile.threads(), product_shared_bytes(kSmallTile)},
     {"product_large_pointwise", kLargeTile.threads(), product_shared_bytes(kLargeTile)},
@@ -61,9 +57,7 @@ constexpr KernelInfo kKernels[] = {
     {"attention_80", kAttentionThreads, kAttentionShapes[2].shared_bytes()},
     {"attention_128", kAttentionThreads, kAttentionShapes[3].shared_bytes()},
     {"attention_160", kAttentionThreads, kAttentionShapes[4].shared_bytes()},
-    {"attention_48_long", kAttentionThreads, kLongAttentionShapes[0].shared_bytes()},
-    {"attention_64_long", kAttentionThreads, kLongAttentionShapes[1].shared_bytes()},
-    {"attention_80_long", kAttentionThreads, kLongAttentionShapes[2].shared_bytes()},
+    {"attention_48_long", kAttentionThreads, kLongAttentionShape.shared_bytes()},
     {"attention_wide", kAttentionThreads, kWideSharedBytes},
     {"channel_moments", kMomentThreads, kMomentsSharedBytes},
     {"merge_moments", kMoveThreads, 0},
@@ -83,9 +77,7 @@ static_assert(sizeof kKernels / sizeof kKernels[0] == static_cast<int>(Kernel::c
 
 /// Queries that a block of an attention kernel has.
 constexpr int queries_of(Kernel kernel) {
-  return kernel >= Kernel::attention_48_long && kernel <= Kernel::attention_80_long
-             ? kLongAttentionShapes[0].queries()
-             : kAttentionQueries;
+  return kernel == Kernel::attention_48_long ? kLongAttentionShape.queries() : kAttentionQueries;
 }
 
 }  // namespace nd::cuda

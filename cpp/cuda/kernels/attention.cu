@@ -244,6 +244,4 @@ ND_KERNEL(attention_80, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda:
 ND_KERNEL(attention_128, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<128, 32, 1>)
 ND_KERNEL(attention_160, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<160, 32, 1>)
 ND_KERNEL(attention_48_long, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<48, 64, 2>)
-ND_KERNEL(attention_64_long, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<64, 64, 2>)
-ND_KERNEL(attention_80_long, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention<80, 32, 2>)
 ND_KERNEL(attention_wide, AttentionArgs, nd::cuda::kAttentionThreads, 2, nd::cuda::attention_wide)

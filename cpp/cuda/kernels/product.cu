@@ -16,16 +16,22 @@ constexpr int kOutside = -(1 << 30);
 /// Where a thread's rows of x begin, and which of its 8 channels comes next.
 template <int Rows>
 struct PixelRows {
-  int64_t offset[Rows];  // of tap (0, 0) from x, in elements; may lie outside of the image
+  int offset[Rows];      // of tap (0, 0) from x, in elements; may lie outside of the image
   int y[Rows], x[Rows];  // of tap (0, 0); y is far outside where the row is none of the product's
   int chunk, dy, dx;     // of channels; of the tap
 
-  /// chunk may have passed the last one of the tap.
+  /// chunk may have passed the last one of the tap; of several taps where `Few` (fewer chunks than a step
+  /// has).
+  template <bool Few>
   DEVICE void settle(int chunks_per_tap, int kernel_w) {
-    while (chunk >= chunks_per_tap) {
-      chunk -= chunks_per_tap;
-      if (++dx == kernel_w) dx = 0, ++dy;
-    }
+    do {
+      const bool passed = chunk >= chunks_per_tap;
+      chunk -= passed ? chunks_per_tap : 0;
+      dx += passed ? 1 : 0;
+      const bool row = dx == kernel_w;
+      dx = row ? 0 : dx;
+      dy += row ? 1 : 0;
+    } while (Few && chunk >= chunks_per_tap);
   }
 };
 
@@ -41,7 +47,8 @@ DEVICE void load_channels(half* shared, const half* from, int count) {
   *reinterpret_cast<uint4*>(shared) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
 }
 
-/// Pointwise: a 1×1 kernel with stride 1, so that pixels need no coordinates. Aligned: c is a multiple of 8.
+/// Pointwise: a 1×1 kernel with stride 1, so that pixels need no coordinates. Aligned: c is a multiple of 8
+/// and, for other kernels, at least 32.
 template <int BM, int BN, int WarpsM, int WarpsN, int Stages, bool Pointwise, bool Aligned>
 DEVICE void product(const ProductArgs& p) {
   constexpr int Threads = WarpsM * WarpsN * 32, RowsPerPass = Threads / 4;
@@ -61,26 +68,25 @@ DEVICE void product(const ProductArgs& p) {
   int b_chunk = first_step * 4 + thread % 4;  // of the weights' row
   PixelRows<PassesA> rows;
   rows.chunk = b_chunk, rows.dy = rows.dx = 0;
-  if (!Pointwise) rows.settle(chunks_per_tap, p.kernel_w);
+  if (!Pointwise) rows.template settle<true>(chunks_per_tap, p.kernel_w);
 #pragma unroll
   for (int i = 0; i < PassesA; ++i) {
     const int m = m0 + row + RowsPerPass * i;
     if (Pointwise) {
       rows.y[i] = m < p.m ? 0 : kOutside;
-      rows.offset[i] = static_cast<int64_t>(m) * p.c;
+      rows.offset[i] = m * p.c;
     } else {
       const int image = m / p.grid_pixels, pixel = m - image * p.grid_pixels, gy = pixel / p.grid_w;
       rows.y[i] = gy * p.stride - p.pad_y + parity / 2;
       rows.x[i] = (pixel - gy * p.grid_w) * p.stride - p.pad_x + parity % 2;
-      rows.offset[i] = ((static_cast<int64_t>(image) * p.h + rows.y[i]) * p.w + rows.x[i]) * p.c;
+      rows.offset[i] = ((image * p.h + rows.y[i]) * p.w + rows.x[i]) * p.c;
       if (m >= p.m) rows.y[i] = kOutside;
     }
   }
   const half* weights = p.weights + static_cast<int64_t>(parity) * p.o * p.weights_chunks * 8;
 
   const auto load = [&](int stage) {
-    const int64_t tap = Pointwise ? 0 : (static_cast<int64_t>(rows.dy) * p.w + rows.dx) * p.c;
-    const int channel = rows.chunk * 8;
+    const int channel = rows.chunk * 8, tap = Pointwise ? 0 : (rows.dy * p.w + rows.dx) * p.c;
 #pragma unroll
     for (int i = 0; i < PassesA; ++i) {
       bool valid = b_chunk < p.chunks;
@@ -90,7 +96,7 @@ DEVICE void product(const ProductArgs& p) {
         valid = valid && static_cast<unsigned>(rows.y[i] + rows.dy) < static_cast<unsigned>(p.h) &&
                 static_cast<unsigned>(rows.x[i] + rows.dx) < static_cast<unsigned>(p.w);
       half* to = &s.a[stage][tile_at(row + RowsPerPass * i, thread % 4)];
-      const half* from = valid ? p.x + rows.offset[i] + tap + channel : p.x;
+      const half* from = p.x + (valid ? rows.offset[i] + tap + channel : 0);
       if (Aligned)
         cp_async16(to, from, valid);
       else
@@ -101,11 +107,10 @@ DEVICE void product(const ProductArgs& p) {
       const int o = o0 + row + RowsPerPass * i;
       const bool valid = o < p.o && b_chunk < p.chunks;
       cp_async16(&s.b[stage][tile_at(row + RowsPerPass * i, thread % 4)],
-                 valid ? weights + (static_cast<int64_t>(o) * p.weights_chunks + b_chunk) * 8 : weights,
-                 valid);
+                 weights + static_cast<int64_t>(valid ? o * p.weights_chunks + b_chunk : 0) * 8, valid);
     }
     b_chunk += 4, rows.chunk += 4;
-    if (!Pointwise) rows.settle(chunks_per_tap, p.kernel_w);
+    if (!Pointwise) rows.template settle<!Aligned>(chunks_per_tap, p.kernel_w);
   };
 
   float sum[MT][NT][4];
@@ -118,7 +123,7 @@ DEVICE void product(const ProductArgs& p) {
 
 #pragma unroll
   for (int i = 0; i < Stages - 1; ++i) {
-    if (i < steps) load(i);
+    load(i);
     cp_async_commit();
   }
   const int warp_m = warp / WarpsN * MT * 16, warp_n = warp % WarpsN * NT * 8;
@@ -126,8 +131,6 @@ DEVICE void product(const ProductArgs& p) {
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<Stages - 2>();
     __syncthreads();  // all threads' copies are there, and the stage that is filled next has been read
-    if (step + Stages - 1 < steps) load(next);
-    cp_async_commit();  // an empty group at the end, so that the wait means the same in every step
     const half *a = s.a[stage], *b = s.b[stage];
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
@@ -143,6 +146,12 @@ DEVICE void product(const ProductArgs& p) {
 #pragma unroll
       for (int n = 0; n < NT; ++n)
         fb[n][0] = loaded[n / 2][n % 2 * 2], fb[n][1] = loaded[n / 2][n % 2 * 2 + 1];
+      if (k == 0) {
+        // Behind the first fragments, so that their products hide the addresses' arithmetic; in every step,
+        // as a branch would keep the two apart. What the last steps load, nothing reads.
+        load(next);
+        cp_async_commit();
+      }
       mma_f16(sum, fa, fb);
     }
     if (++stage == Stages) stage = 0;
@@ -197,7 +206,6 @@ DEVICE void product_finish(const ProductArgs& p) {
 
 }  // namespace nd::cuda
 
-ND_KERNEL(product_large, ProductArgs, 256, 2, nd::cuda::product<128, 128, 2, 4, 3, false, true>)
 ND_KERNEL(product_narrow, ProductArgs, 128, 3, nd::cuda::product<128, 64, 2, 2, 3, false, true>)
 ND_KERNEL(product_small, ProductArgs, 128, 4, nd::cuda::product<64, 64, 2, 2, 4, false, true>)
 ND_KERNEL(product_large_pointwise, ProductArgs, 256, 2, nd::cuda::product<128, 128, 2, 4, 3, true, true>)

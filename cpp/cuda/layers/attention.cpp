@@ -15,12 +15,9 @@ constexpr int64_t kManyQueries = 1024;
 Kernel kernel_for(int64_t head_dim, int64_t queries) {
   constexpr Kernel kernels[] = {Kernel::attention_48, Kernel::attention_64, Kernel::attention_80,
                                 Kernel::attention_128, Kernel::attention_160};
-  constexpr Kernel long_kernels[] = {Kernel::attention_48_long, Kernel::attention_64_long,
-                                     Kernel::attention_80_long};
   for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; ++i) {
     if (head_dim > kAttentionShapes[i].dim) continue;
-    const bool many = queries >= kManyQueries && i < sizeof long_kernels / sizeof long_kernels[0];
-    return many ? long_kernels[i] : kernels[i];
+    return i == 0 && queries >= kManyQueries ? Kernel::attention_48_long : kernels[i];
   }
   return Kernel::attention_wide;
 }

@@ -1,6 +1,7 @@
 #include "cuda/layers/product.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "core/thread_pool.h"
@@ -72,6 +73,10 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
 void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogue) const {
   const Tensor &x = *call.x, &y = *call.y;
   const int64_t grid_h = call.grid_h ? call.grid_h : x.h, grid_w = call.grid_w ? call.grid_w : x.w;
+  if (x.size() > std::numeric_limits<int32_t>::max() || y.size() > std::numeric_limits<int32_t>::max())
+    throw Error(ErrorCode::invalid_argument,
+                "An image of this size has too many activations for CUDA devices. Use a smaller one, or less "
+                "memory.");
   ProductArgs args{};
   args.x = data(x);
   args.weights = pointer<half>(weights_.address() + call.weights_offset);

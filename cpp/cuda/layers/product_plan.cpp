@@ -7,7 +7,9 @@ namespace {
 
 constexpr ProductTile kByNumber[kTiles] = {kLargeTile, kNarrowTile, kSmallTile, kSquareTile};
 constexpr int kSmall = 2;
-constexpr Kernel kConvolutions[kTiles] = {Kernel::product_large, Kernel::product_narrow,
+// The large tile's eight warps leave too few registers for the coordinates of convolutions: they take the
+// square's four, of the same tile.
+constexpr Kernel kConvolutions[kTiles] = {Kernel::product_square, Kernel::product_narrow,
                                           Kernel::product_small, Kernel::product_square};
 constexpr Kernel kPointwise[kTiles] = {Kernel::product_large_pointwise, Kernel::product_narrow_pointwise,
                                        Kernel::product_small_pointwise, Kernel::product_square_pointwise};
@@ -17,11 +19,12 @@ struct TileTime {
   int resident;    // blocks that a multiprocessor runs side by side
   double latency;  // of a step where a block is alone
   double step;     // that each block adds where there are many
+  double block;    // filling the pipeline, writing the tile
 };
-constexpr TileTime kTimes[kTiles] = {{2, 0.55, 0.51}, {3, 0.40, 0.24}, {4, 0.35, 0.14}, {2, 0.55, 0.46}};
-constexpr double kBlockTime = 6;            // filling the pipeline, writing the tile
+constexpr TileTime kTimes[kTiles] = {
+    {2, 0.50, 0.435, 8}, {3, 0.40, 0.215, 8}, {4, 0.30, 0.12, 5}, {2, 0.50, 0.385, 10}};
 constexpr double kSplitTime = 3;            // another kernel, which adds the splits
-constexpr double kPartialTime = 8.0 / 3e6;  // one partial sum written and read
+constexpr double kPartialTime = 8.0 / 6e6;  // one partial sum written and read
 constexpr int kLeastSteps = 4, kMostSplits = 16;
 
 int64_t pieces(int64_t total, int64_t piece) {
@@ -40,7 +43,7 @@ double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocesso
                 rest = each % time.resident;
   const double steps = static_cast<double>(pieces(steps_of(args), splits));
   const auto round = [&](int64_t resident) {
-    return steps * std::max(time.latency, static_cast<double>(resident) * time.step) + kBlockTime;
+    return steps * std::max(time.latency, static_cast<double>(resident) * time.step) + time.block;
   };
   double result = static_cast<double>(rounds) * round(time.resident) + (rest ? round(rest) : 0);
   if (splits > 1) result += kSplitTime + kPartialTime * static_cast<double>(splits * args.m * args.o);
@@ -50,7 +53,7 @@ double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocesso
 }  // namespace
 
 ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits) {
-  const bool aligned = args.c % 8 == 0;
+  const bool aligned = args.c % 8 == 0 && (pointwise || args.c >= kProductK);
   if (!aligned) tile = kSmall;
   const ProductTile& t = kByNumber[tile];
   ProductPlan plan{};
@@ -64,10 +67,10 @@ ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t
 
 ProductPlan plan_product(const ProductArgs& args, bool pointwise, int multiprocessors) {
   const int64_t most = args.parities > 1 ? 1 : std::min<int64_t>(kMostSplits, steps_of(args) / kLeastSteps);
-  int best = 0;
+  int best = kSmall;
   int64_t best_splits = 1;
-  double best_cost = cost(args, 0, 1, multiprocessors);
-  for (int tile = 0; tile < kTiles; ++tile)
+  double best_cost = cost(args, kSmall, 1, multiprocessors);
+  for (int tile = pointwise ? 0 : 1; tile < kTiles; ++tile)
     for (int64_t splits = 1; splits <= std::max<int64_t>(1, most); ++splits) {
       const double time = cost(args, tile, splits, multiprocessors);
       if (time < best_cost) best = tile, best_splits = splits, best_cost = time;
