@@ -8,6 +8,8 @@ export type DiffusionErrorCode =
   | 'DISPOSED'
   | 'IO'
   | 'NATIVE_UNAVAILABLE'
+  | 'DEVICE_UNAVAILABLE'
+  | 'DEVICE_LOST'
 
 /** The codes as values. The type makes sure that none is missing. */
 const codes: Record<DiffusionErrorCode, true> = {
@@ -19,6 +21,8 @@ const codes: Record<DiffusionErrorCode, true> = {
   DISPOSED: true,
   IO: true,
   NATIVE_UNAVAILABLE: true,
+  DEVICE_UNAVAILABLE: true,
+  DEVICE_LOST: true,
 }
 
 export function isErrorCode(code: unknown): code is DiffusionErrorCode {
