@@ -23,6 +23,10 @@ const char* code_name(nd::ErrorCode code) {
       return "DISPOSED";
     case nd::ErrorCode::io:
       return "IO";
+    case nd::ErrorCode::device_unavailable:
+      return "DEVICE_UNAVAILABLE";
+    case nd::ErrorCode::device_lost:
+      return "DEVICE_LOST";
     case nd::ErrorCode::invalid_argument:
       break;
   }
