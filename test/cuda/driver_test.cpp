@@ -58,26 +58,26 @@ class Changed {
 };
 
 void unavailable() {
-  test("cuda/driver there is none", [] {
+  test::test("cuda/driver there is none", [] {
     return fails(ErrorCode::device_unavailable, "does not tell its version",
                  [] { load_driver([](void*, const char*) -> void* { return nullptr; }, nullptr); });
   });
-  test("cuda/driver too old", [] {
+  test::test("cuda/driver too old", [] {
     Changed options;
     options->version = 11080;
     return fails(ErrorCode::device_unavailable, "supports CUDA 11.8",
                  [] { load_driver(emu::symbol, nullptr); });
   });
-  test("cuda/driver no GPU", [] {
+  test::test("cuda/driver no GPU", [] {
     Changed options;
     options->devices = 0;
     return fails(ErrorCode::device_unavailable, "No NVIDIA GPU", [] { CudaBackend(emu::driver(), 0, {}); });
   });
-  test("cuda/driver a GPU number beyond the last", [] {
+  test::test("cuda/driver a GPU number beyond the last", [] {
     return fails(ErrorCode::device_unavailable, "below 1 but received 3",
                  [] { CudaBackend(emu::driver(), 3, {}); });
   });
-  test("cuda/driver a GPU that is too old", [] {
+  test::test("cuda/driver a GPU that is too old", [] {
     Changed options;
     options->capability = 61;
     return fails(ErrorCode::device_unavailable, "has 6.1", [] { CudaBackend(emu::driver(), 0, {}); });
@@ -85,7 +85,7 @@ void unavailable() {
 }
 
 void life() {
-  test("cuda/driver nothing is left behind", [] {
+  test::test("cuda/driver nothing is left behind", [] {
     const emu::DriverCounts before = emu::driver_counts;
     {
       CudaBackend backend(emu::driver(), 0, {});
@@ -98,7 +98,7 @@ void life() {
     if (after.streams != before.streams) return std::string("a stream");
     return std::string(after.contexts == before.contexts ? "" : "a context");
   });
-  test("cuda/driver out of memory while loading and while running", [] {
+  test::test("cuda/driver out of memory while loading and while running", [] {
     CudaBackend backend(emu::driver(), 0, {});
     Changed options;
     options->memory = static_cast<size_t>(emu::driver_counts.bytes) + (64 << 10);
@@ -114,7 +114,7 @@ void life() {
     options->memory = size_t{8} << 30;
     return std::string(same(call(*unet), expected) ? "" : "afterwards it differs");
   });
-  test("cuda/driver a device that is lost", [] {
+  test::test("cuda/driver a device that is lost", [] {
     std::string why;
     {
       CudaBackend backend(emu::driver(), 0, {});
@@ -132,7 +132,7 @@ void life() {
 }
 
 void cancellation() {
-  test("cuda/driver a call is cancelled anywhere between launches", [] {
+  test::test("cuda/driver a call is cancelled anywhere between launches", [] {
     const std::unique_ptr<Unet> unet = load(backend());
     const std::vector<float> expected = call(*unet);
     return cancel_everywhere(
@@ -143,7 +143,7 @@ void cancellation() {
         },
         [&] { return std::string(same(call(*unet), expected) ? "" : "differs after a call cancelled"); });
   });
-  test("cuda/driver several threads at once", [] {
+  test::test("cuda/driver several threads at once", [] {
     const std::vector<float> alone = call(*load(backend()));
     std::vector<std::vector<float>> outs(3);
     std::vector<std::thread> threads;
@@ -153,7 +153,7 @@ void cancellation() {
       if (!same(out, alone)) return "it differs from what it is alone";
     return "";
   });
-  test("cuda/driver token merging is refused with a code", [] {
+  test::test("cuda/driver token merging is refused with a code", [] {
     const std::unique_ptr<Unet> unet = load(backend());
     const std::vector<float> latents = noise("latents", 4 * 8 * 8), context = noise("context", 9 * 20);
     const float timestep = 500;
