@@ -1,4 +1,4 @@
-// CPU features against what the compiler's builtin and the operating system say, and on made-up CPUs.
+// Detected CPU features against the compiler's builtin and the operating system, and for made-up CPUs.
 #include "cpu/features.h"
 
 #include <algorithm>
