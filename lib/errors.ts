@@ -7,8 +7,6 @@ export type DiffusionErrorCode =
   | 'OUT_OF_MEMORY'
   | 'DISPOSED'
   | 'IO'
-  | 'DEVICE_UNAVAILABLE'
-  | 'DEVICE_LOST'
   | 'NATIVE_UNAVAILABLE'
   | 'DEVICE_UNAVAILABLE'
   | 'DEVICE_LOST'
@@ -22,8 +20,6 @@ const codes: Record<DiffusionErrorCode, true> = {
   OUT_OF_MEMORY: true,
   DISPOSED: true,
   IO: true,
-  DEVICE_UNAVAILABLE: true,
-  DEVICE_LOST: true,
   NATIVE_UNAVAILABLE: true,
   DEVICE_UNAVAILABLE: true,
   DEVICE_LOST: true,

@@ -14,11 +14,11 @@ namespace {
 
 constexpr double kEps = 0x1p-23;
 
-/// Every attention that this CPU can run; the last one is the reference.
+/// An attention kernel that this CPU can run; the last one of variants() is the reference.
 struct Variant {
   std::string name;
   AttentionKernel kernel;
-  bool narrow;  // its products multiply bfloat16
+  bool bf16;  // its products multiply bfloat16
 };
 
 std::vector<Variant> variants() {
@@ -33,7 +33,7 @@ std::vector<Variant> variants() {
 
 struct Case {
   int64_t q_len, k_len, head_dim, batch, heads;
-  float size;  // of the scores, about
+  float size;  // of the scores, approximately
   bool causal;
 
   std::string name() const {
@@ -43,7 +43,7 @@ struct Case {
   }
 };
 
-/// Rows have gaps of canaries; q, k, v and out differ in their row length.
+/// The data of a case. Rows of q, k, v and out differ in length, and canaries fill the gaps between them.
 struct Problem {
   Case c;
   int64_t ldq, ldk, ldv, ldo;
@@ -109,17 +109,17 @@ struct Problem {
     return out;
   }
 
-  /// An error δ of the scores changes each weight by a factor e^±2δ; |v| ≤ 1 then bounds the output's error.
-  double tolerance(bool narrow) const {
-    if (narrow) return 0x1p-7 * (1 + 1.5 * c.size);
+  /// An error δ of the scores changes each weight by a factor of e^±2δ, and |v| ≤ 1.
+  double tolerance(bool bf16) const {
+    if (bf16) return 0x1p-7 * (1 + 1.5 * c.size);
     const double d = static_cast<double>(c.head_dim);
     const double score = kEps * (8 + std::sqrt(d)) * c.size * 3 * std::sqrt(d) / 3;  // |q|·|k| ≈ d/3
     return 2.5 * score + kEps * (8 + std::sqrt(static_cast<double>(c.k_len)));
   }
 };
 
-std::string compare(const Problem& p, const Floats& got, const Floats& truth, bool narrow) {
-  const double tol = p.tolerance(narrow);
+std::string compare(const Problem& p, const Floats& got, const Floats& truth, bool bf16) {
+  const double tol = p.tolerance(bf16);
   double squares = 0;
   int64_t count = 0;
   for (int64_t i = 0; i < truth.size(); ++i) {
@@ -132,7 +132,7 @@ std::string compare(const Problem& p, const Floats& got, const Floats& truth, bo
     ++count;
   }
   const double rms = std::sqrt(squares / static_cast<double>(count));
-  if (narrow && !(rms <= 0x1p-8 * std::max(1.0f, p.c.size))) return "root mean square error " + text(rms);
+  if (bf16 && !(rms <= 0x1p-8 * std::max(1.0f, p.c.size))) return "root mean square error " + text(rms);
   return "";
 }
 
@@ -146,7 +146,7 @@ void check(const Case& c) {
     const Floats whole = problem.run(variant.kernel, 0, why);
     if (&variant != &all.back()) {
       const Floats truth = problem.run(all.back().kernel, 0, why);
-      if (why.empty()) why = compare(problem, whole, truth, variant.narrow);
+      if (why.empty()) why = compare(problem, whole, truth, variant.bf16);
     }
     for (int64_t cut : {1, 7, 50}) {
       if (!why.empty() || cut >= c.q_len || (cut == 1 && c.q_len > 100)) continue;
@@ -170,14 +170,14 @@ void sizes() {
     for (int64_t k_len : lengths) {
       Case c = {q_len, k_len, dims[random.below(14)], 1 + random.below(2), 1 + random.below(3), 1.0f, false};
       if (random.below(3) == 0) c.k_len = 241 + random.below(260);  // several key blocks
-      if (random.below(4) == 0) c.size = 30;                        // one key takes nearly all
+      if (random.below(4) == 0) c.size = 30;                        // one key has nearly all the weight
       c.causal = random.below(2) == 0;
       if (c.causal) c.k_len = c.q_len;
       if (index++ % (small() ? 29 : 1) == 0) check(c);
     }
   // Causal across several key blocks, where blocks end inside a query block.
   check({small() ? 250 : 520, small() ? 250 : 520, 16, 1, 1, 2.0f, true});
-  // Scores far beyond what exp could take without the maximum.
+  // Scores for which exp overflows unless the maximum is subtracted.
   check({33, 300, 40, 1, 1, 1000.0f, false});
 }
 
@@ -189,7 +189,8 @@ void layers() {
   }
 }
 
-/// NaN in a query spoils that query's head only; in a value, that channel of every query that sees it.
+/// NaN in a query makes the outputs of its head NaN, in a key all outputs of the head, in a value one channel
+/// of all.
 void not_a_number() {
   for (const Variant& variant : variants())
     for (int where = 0; where < 3; ++where) {

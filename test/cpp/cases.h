@@ -1,4 +1,4 @@
-// The shapes of real layers, for tests (fewer rows and columns of them) and benchmarks alike.
+// The shapes of real layers, for benchmarks, and with fewer rows and columns for tests.
 #pragma once
 #include <cstdint>
 
@@ -6,7 +6,7 @@
 
 namespace nd::cases {
 
-/// runs = 3: a 3×3 convolution's rows over NHWC (kx and channels contiguous); 1: a linear layer or 1×1
+/// runs = 3: a 3×3 convolution over NHWC (kx and channels are contiguous); 1: a linear layer or 1×1
 /// convolution.
 struct Gemm {
   const char* layer;

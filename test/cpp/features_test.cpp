@@ -1,4 +1,4 @@
-// CPU features against what the compiler's builtin and the operating system say, and on made-up CPUs.
+// Detected CPU features against the compiler's builtin and the operating system, and for made-up CPUs.
 #include "cpu/kernels/features.h"
 
 #include <algorithm>
@@ -28,7 +28,8 @@ std::string differences(const std::vector<Expected>& features) {
   return why;
 }
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__)
+#if defined(__GNUC__)
 // GCC 12 and Clang 14 know these names; f16c and avxvnni only one of them.
 std::string agrees_with_builtin() {
   __builtin_cpu_init();
@@ -82,6 +83,8 @@ std::string agrees_with_cpuinfo() {
   expect("avx512_bf16", cpu.avx512bf16);
   return differences(listed);
 }
+
+#endif
 
 /// A CPU that has everything, under a system that saves everything.
 X86Registers all_features() {

@@ -1,4 +1,4 @@
-// Matrix products of every table against the scalar reference.
+// float32 matrix products of every table against the scalar reference.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -41,7 +41,8 @@ struct Case {
   int64_t outputs() const { return geglu() ? n / 2 : n; }
 };
 
-/// A case's data, the same for every table. Rows of A, C and the residual have gaps of canaries between them.
+/// The data of a case, the same for every table. Canaries fill the gaps between rows of A, C and the
+/// residual.
 struct Problem {
   Case c;
   std::vector<KRun> runs;
@@ -60,7 +61,7 @@ struct Problem {
         residual(case_.m * ldc, 3) {
     Random random(c.name());
     auto value = [&] { return c.flags & kWhole ? random.whole() : random.uniform(); };
-    // The runs share k unevenly and lie in memory in another order than in k.
+    // The runs are of unequal length and lie in memory in another order than in k.
     int64_t left = c.k;
     for (int64_t r = 0; r < c.runs; ++r) {
       const int64_t length = r == c.runs - 1 ? left : std::min(left, c.k / c.runs + r % 2);
@@ -86,14 +87,14 @@ struct Problem {
       for (int64_t j = 0; j < c.outputs(); ++j) residual[i * ldc + j] = value();
   }
 
-  /// Which weight row lies in slot `slot` of panel `panel`.
+  /// The weight row in slot `slot` of panel `panel`.
   int64_t source(int64_t nr, int64_t panel, int64_t slot) const {
     if (!c.geglu()) return panel * nr + slot;
     const int64_t half = std::min(nr, c.n - panel * nr) / 2;
     return slot < half ? panel * nr / 2 + slot : c.n / 2 + panel * nr / 2 + slot - half;
   }
 
-  /// Runs a table; rows and panels cut where told (cut = 0: in one piece).
+  /// The output of a table. Rows are cut in pieces of row_cut (0: a single piece), panels if each_panel.
   Floats run(const Kernels& table, int64_t row_cut, bool each_panel, std::string& why) const {
     const int64_t nr = table.nr, panels = (c.n + nr - 1) / nr;
     Floats packed(panels * nr * c.k), panel_bias(c.n), out(c.m * ldc, 1);
@@ -160,7 +161,8 @@ struct Problem {
   }
 };
 
-/// Bound on the error of one output, from |a|·|b| (Cauchy–Schwarz): rounding errors of K terms grow like √K.
+/// A bound on the error of one output, from |a|·|b| (Cauchy–Schwarz): the rounding errors of K terms grow
+/// with √K.
 double tolerance(const Case& c, double a_norm, double value_norm, double gate_norm) {
   if (c.flags & kWhole) return 0;
   auto largest = [&](double norm) { return a_norm * norm + 2; };  // with both biases
@@ -256,8 +258,8 @@ void sizes() {
       }
 }
 
-/// Every combination of the epilogue's parts on one awkward shape: a full panel and a narrow one, a tail of
-/// rows.
+/// Every combination of the parts of the epilogue on one irregular shape: a full panel, a partial one, and a
+/// partial tile of rows.
 void epilogues() {
   for (int activation = 0; activation < 6; ++activation)
     for (int flags = 0; flags < 64; flags += small() ? 7 : 1) {
@@ -267,7 +269,7 @@ void epilogues() {
     }
 }
 
-/// Real layers with fewer rows and columns, so that k (and its blocks) keeps its true length.
+/// Real layers with fewer rows and columns, but all of k, so that there are several K blocks.
 void layers() {
   for (const cases::Gemm& layer : cases::kGemms) {
     const int64_t m = std::min<int64_t>(layer.m, small() ? 7 : 29),

@@ -1,5 +1,5 @@
-// Four-bit weights: what every table expands from nibbles is exact against the reference, lies as pack_panel
-// lays it, and differs from the stored weights by little more than half a step of int8.
+// int4 weights: what a table expands equals the reference, has the layout of pack_panel, and differs from the
+// stored weights by little more than half a step of int8.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -17,7 +17,7 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-/// Rows of blocks, among them such as no encoder would write.
+/// Rows of blocks, including some that no encoder would write.
 struct Rows {
   int64_t count, k;
   bool offsets;
@@ -33,7 +33,7 @@ struct Rows {
       offset.push_back(2 * random.uniform());
       if (kind == 0) scale.back() = 0;
       if (kind == 1) scale.back() *= 1e-6f;
-      // One nibble alone, whose scale may be anything; without minima only 8, whose weight is 0.
+      // Blocks of a single value may have any scale; without minima only the value 8, whose weight is 0.
       const bool alone = kind == 2;
       if (alone) scale.back() = offsets ? 7.0f : 1e20f;
       if (alone && offsets) offset.back() = -7.0f * 11 + 0.3f;
@@ -63,26 +63,25 @@ struct Expanded {
 };
 
 Expanded expand(const Kernels& table, const Rows& all, const std::vector<KGroup>& groups, std::string& why) {
-  const ReducedGemm& low = *table.i8;
+  const ReducedGemm& reduced = *table.i8;
   const int64_t count = static_cast<int64_t>(groups.size()), nr = table.nr;
   const std::vector<Int4Row> rows = all.rows();
   Expanded result;
-  result.panel_bytes = low.panel_bytes(groups.data(), count);
+  result.panel_bytes = reduced.panel_bytes(groups.data(), count);
   for (int64_t first = 0; first < all.count; first += nr) {
-    Floats nibbles(int4_panel_bytes(nr, all.offsets, groups.data(), count) / 4),
-        panel(result.panel_bytes / 4);
-    uint8_t* const packed = reinterpret_cast<uint8_t*>(nibbles.get());
+    Floats values(int4_panel_bytes(nr, all.offsets, groups.data(), count) / 4), panel(result.panel_bytes / 4);
+    uint8_t* const packed = reinterpret_cast<uint8_t*>(values.get());
     pack_int4(rows.data() + first, std::min(nr, all.count - first), nr, groups.data(), count, packed);
     uint8_t* const to = reinterpret_cast<uint8_t*>(panel.get());
-    low.expand_int4(packed, all.offsets, groups.data(), count, to);
-    for (const Floats* buffer : {&nibbles, &panel})
+    reduced.expand_int4(packed, all.offsets, groups.data(), count, to);
+    for (const Floats* buffer : {&values, &panel})
       if (why.empty()) why = buffer->guards();
     result.panels.insert(result.panels.end(), to, to + result.panel_bytes);
   }
   return result;
 }
 
-/// Every column's scale and bytes, in order, out of panels whose layout is taken from pack_panel.
+/// The scales and int8 weights of a column, in the order of k.
 struct Column {
   std::vector<float> scales;
   std::vector<int8_t> bytes;
@@ -90,9 +89,9 @@ struct Column {
 
 std::vector<Column> columns(const Kernels& table, const Rows& all, const std::vector<KGroup>& groups,
                             const Expanded& expanded) {
-  // Where pack_panel puts element i of column j: a panel of which it alone is not zero.
-  const ReducedGemm& low = *table.i8;
-  const int64_t nr = table.nr, header = low.panel_bytes(groups.data(), 1) - groups[0].length * nr;
+  // The layout is that of pack_panel, which same_layout() checks.
+  const ReducedGemm& reduced = *table.i8;
+  const int64_t nr = table.nr, header = reduced.panel_bytes(groups.data(), 1) - groups[0].length * nr;
   std::vector<Column> result(static_cast<size_t>(all.count));
   for (int64_t j = 0; j < all.count; ++j) {
     const uint8_t* panel = expanded.panels.data() + j / nr * expanded.panel_bytes;
@@ -102,7 +101,7 @@ std::vector<Column> columns(const Kernels& table, const Rows& all, const std::ve
       float scale;
       std::memcpy(&scale, panel + 4 * slot, sizeof scale);
       column.scales.push_back(scale);
-      const int64_t depth = std::string(table.name) == "ref" ? 1 : low.multiple;
+      const int64_t depth = std::string(table.name) == "ref" ? 1 : reduced.multiple;
       for (int64_t i = 0; i < group.length; ++i)
         column.bytes.push_back(
             static_cast<int8_t>(panel[header + i / depth * depth * nr + slot * depth + i % depth]));
@@ -130,10 +129,10 @@ std::string compare(const Rows& all, const std::vector<KGroup>& groups, const st
   return "";
 }
 
-/// pack_panel of the bytes themselves, scaled by powers of two so that rounding cannot hide a wrong place.
+/// Packs the int8 weights themselves as floats: pack_panel must write the same bytes to the same places.
 std::string same_layout(const Kernels& table, const std::vector<KGroup>& groups,
                         const std::vector<Column>& found, const Expanded& expanded) {
-  const ReducedGemm& low = *table.i8;
+  const ReducedGemm& reduced = *table.i8;
   const int64_t nr = table.nr, count = static_cast<int64_t>(found.size());
   std::vector<std::vector<float>> rows;
   for (const Column& column : found) rows.emplace_back(column.bytes.begin(), column.bytes.end());
@@ -143,15 +142,15 @@ std::string same_layout(const Kernels& table, const std::vector<KGroup>& groups,
       panel_rows.push_back(rows[static_cast<size_t>(j)].data());
     std::vector<uint8_t> packed(static_cast<size_t>(expanded.panel_bytes) + 64);
     uint8_t* const to = packed.data() + (64 - reinterpret_cast<uintptr_t>(packed.data()) % 64) % 64;
-    low.pack_panel(panel_rows.data(), static_cast<int64_t>(panel_rows.size()), groups.data(),
-                   static_cast<int64_t>(groups.size()), to);
+    reduced.pack_panel(panel_rows.data(), static_cast<int64_t>(panel_rows.size()), groups.data(),
+                       static_cast<int64_t>(groups.size()), to);
     const uint8_t* ours = expanded.panels.data() + first / nr * expanded.panel_bytes;
     int64_t at = 0;
     for (const KGroup& group : groups) {
-      const int64_t header = low.panel_bytes(&group, 1) - group.length * nr;
+      const int64_t header = reduced.panel_bytes(&group, 1) - group.length * nr;
       if (std::memcmp(ours + at + header, to + at + header, static_cast<size_t>(group.length * nr)) != 0)
-        return "bytes lie otherwise than pack_panel's";
-      // s·Σw of every column, where the table keeps it.
+        return "the layout differs from that of pack_panel";
+      // s·Σw of every column, if the table stores it.
       for (int64_t j = 0; header > 4 * nr && j < static_cast<int64_t>(panel_rows.size()); ++j) {
         float scale, sum, total;
         std::memcpy(&scale, ours + at + 4 * j, 4);
@@ -178,11 +177,11 @@ void kernels() {
           const int64_t k = groups.back().offset + groups.back().length;
           const std::string shape = "n=" + std::to_string(count) + " k=" + std::to_string(k) +
                                     " offsets=" + std::to_string(offsets);
-          const std::string name = std::string("nibbles/") + table->name + " " + shape;
+          const std::string name = std::string("int4/") + table->name + " " + shape;
           if (!wanted(name)) continue;
           const Rows rows(shape, count, k, offsets);
           std::string why;
-          if (!table->i8->expand_int4) why = "int8 without expand";
+          if (!table->i8->expand_int4) why = "an int8 table without expand_int4";
           std::vector<Column> found;
           Expanded expanded;
           if (why.empty()) expanded = expand(*table, rows, groups, why);
@@ -203,7 +202,7 @@ void kernels() {
 
 void not_a_number() {
   for (const float value : {kNan, std::numeric_limits<float>::infinity()}) {
-    const std::string name = "nibbles nan value=" + text(value);
+    const std::string name = "int4 nan value=" + text(value);
     if (!wanted(name)) continue;
     Rows rows("nan", 3, 64, false);
     for (float& scale : rows.scale) scale = 1;
@@ -241,7 +240,7 @@ void tiny_values() {
   }
 }
 
-/// Stored blocks taken apart are the weights that decoding them gives.
+/// Unpacked blocks represent the same weights as decoded ones.
 void unpacking() {
   int count = 0;
   const TypeTraits* rows = all_traits(&count);
@@ -250,7 +249,7 @@ void unpacking() {
     const TypeTraits& row = rows[t];
     if (int4_kind(row.type) == Int4Kind::none) continue;
     ++kinds;
-    const std::string name = std::string("nibbles unpack ") + row.name;
+    const std::string name = std::string("int4 unpack ") + row.name;
     if (!wanted(name)) continue;
     Random random(name);
     std::vector<float> x(1024), decoded(x.size());
@@ -272,7 +271,7 @@ void unpacking() {
     }
     report(name, why);
   }
-  report("nibbles types", kinds == 3 ? "" : std::to_string(kinds) + " types");
+  report("int4 types", kinds == 3 ? "" : std::to_string(kinds) + " types");
 }
 
 const Register suite([] {

@@ -1,5 +1,5 @@
-// Block formats against what the PyPI package gguf decodes and encodes (test/fixtures/quant, made by
-// tools/fixtures/quant.py), and the encoders that ggml leaves free against bounds on their error.
+// Block formats against the PyPI package gguf (test/fixtures/quant, made by tools/fixtures/quant.py), and the
+// encoders that the format does not determine against bounds on their error.
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -22,7 +22,7 @@ void test(const std::string& name, Check check) {
   if (wanted(name)) report(name, check());
 }
 
-/// A fixture: a number, then two runs of bytes.
+/// A fixture file: a count, then two arrays of bytes.
 struct Fixture {
   explicit Fixture(const std::string& name) {
     std::ifstream file(std::string(ND_FIXTURES "/quant/") + name, std::ios::binary);
@@ -111,7 +111,7 @@ std::vector<float> gaussian(const std::string& seed, size_t count, float scale) 
 
 struct Bound {
   TensorType type;
-  double most;  // relative error for normally distributed weights
+  double max_error;  // relative, for normally distributed weights
 };
 constexpr Bound kBounds[] = {{TensorType::q8_0, 0.0055}, {TensorType::q6_k, 0.0185},
                              {TensorType::q5_1, 0.0395}, {TensorType::q5_0, 0.0455},
@@ -137,12 +137,13 @@ void errors() {
       const TypeTraits& row = traits(bound.type);
       test("weights/formats/error " + std::string(row.name) + " scale=" + text(scale), [&] {
         const double found = loss(row, gaussian(row.name, 256 * 256, scale));
-        return found <= bound.most ? std::string() : text(found) + " is more than " + text(bound.most);
+        return found <= bound.max_error ? std::string()
+                                        : text(found) + " is more than " + text(bound.max_error);
       });
     }
   for (const TensorType type : kQuantized) {
     const TypeTraits& row = traits(type);
-    test("weights/formats/what a type can hold stays " + std::string(row.name), [&] {
+    test("weights/formats/representable values are kept " + std::string(row.name), [&] {
       const std::vector<float> zeros(512, 0.0f), ones(512, 1.0f);
       for (const std::vector<float>& x : {zeros, ones}) {
         std::vector<uint8_t> data(size_of(row, x.size()));
@@ -170,18 +171,20 @@ void errors() {
   }
 }
 
-void halves() {
-  test("weights/formats/every half there and back", [] {
-    for (uint32_t half = 0; half < 65536; ++half) {
-      const uint16_t in = static_cast<uint16_t>(half);
+void fp16() {
+  test("weights/formats/every fp16 value survives a round trip", [] {
+    for (uint32_t bits = 0; bits < 65536; ++bits) {
+      const uint16_t in = static_cast<uint16_t>(bits);
       const float x = half_to_float(in);
       float expected;
       reference().decoders.half_to_float(&in, 1, &expected);
       const bool is_nan = std::isnan(expected);
       if (is_nan ? !std::isnan(x) : !same_bits(x, expected))
-        return "half " + std::to_string(half) + " reads " + text(x);
-      if (!is_nan && float_to_half(x) != half) return "half " + std::to_string(half) + " does not come back";
-      if (is_nan && !std::isnan(half_to_float(float_to_half(x)))) return std::string("a NaN is lost");
+        return "fp16 " + std::to_string(bits) + " decodes to " + text(x);
+      if (!is_nan && float_to_half(x) != bits)
+        return "fp16 " + std::to_string(bits) + " is encoded otherwise";
+      if (is_nan && !std::isnan(half_to_float(float_to_half(x))))
+        return std::string("a NaN becomes a number");
     }
     return std::string();
   });
@@ -191,7 +194,7 @@ size_t at(int64_t o, int64_t i, int64_t n, int64_t j, int64_t m) {
   return static_cast<size_t>((o * n + i) * m + j);
 }
 
-/// A convolution of 3 outputs, 64 inputs and 2×3 taps, stored in the order asked for.
+/// A convolution of 3 outputs, 64 inputs and 2×3 taps.
 struct Convolution {
   explicit Convolution(bool channels_last) : stored(gaussian("convolution", 3 * 64 * 6, 1.0f)) {
     const std::vector<float> values = stored;
@@ -240,11 +243,11 @@ void conversion() {
         error = found.squared_error;
       }
       if (out != first || found.squared_error != error)
-        return "another result with " + std::to_string(threads) + " threads";
+        return "the result differs with " + std::to_string(threads) + " threads";
     }
     return std::string(error > 0 ? "" : "no error");
   });
-  test("weights/formats/convert refuses rows that do not fill blocks, and rows that are not there", [] {
+  test("weights/formats/convert rejects rows that do not fill blocks, and rows out of range", [] {
     const Convolution source(false);
     ThreadPool pool(1);
     std::vector<uint8_t> out(1 << 16);
@@ -268,7 +271,7 @@ void conversion() {
 const Register suite([] {
   formats();
   errors();
-  halves();
+  fp16();
   conversion();
 });
 

@@ -1,6 +1,6 @@
-// Narrow matrix products of every table: their quantised formats are private, so whole products (convert,
-// pack, multiply, epilogue) are compared with float32's reference, within a bound that follows from the steps
-// of the quantisation.
+// Reduced-precision matrix products of every table. The formats are private to a table, so whole products
+// (convert, pack, multiply, epilogue) are compared with the float32 reference, within a bound that follows
+// from the steps of quantization.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -16,7 +16,7 @@ using namespace nd::cpu;
 namespace {
 
 constexpr double kEps = 0x1p-23;
-constexpr int64_t kRowPixels = 7;  // of the image that the windows lie in
+constexpr int64_t kRowPixels = 7;  // pixels in a row of the image that the windows lie in
 constexpr int64_t kSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 63, 65};
 
 enum : int {
@@ -32,13 +32,13 @@ enum : int {
 
 struct Case {
   int64_t m, n, c, taps;  // windows of taps × taps pixels of c channels
-  int64_t longest;        // no group is longer
+  int64_t max_group;
   Activation activation;
   int flags;
 
   std::string name() const {
     return "m=" + std::to_string(m) + " n=" + std::to_string(n) + " c=" + std::to_string(c) +
-           " taps=" + std::to_string(taps) + " longest=" + std::to_string(longest) +
+           " taps=" + std::to_string(taps) + " max_group=" + std::to_string(max_group) +
            " act=" + std::to_string(static_cast<int>(activation)) + " flags=" + std::to_string(flags);
   }
   bool geglu() const { return activation == Activation::geglu; }
@@ -49,15 +49,15 @@ struct Case {
 
 struct Format {
   std::string name;
-  const Kernels* table;  // whose panels and epilogue it shares
-  const ReducedGemm* low;
+  const Kernels* table;  // has the same nr and epilogue
+  const ReducedGemm* reduced;
   double steps;  // of int8 activations; 0 for bfloat16
 };
 
 std::vector<Format> formats() {
   std::vector<Format> all;
   for (const Kernels* k : all_tables()) {
-    // Without VNNI, products of seven-bit activations are all that sixteen bits hold.
+    // Without VNNI, the 16-bit sums of two products have room for seven-bit activations only.
     const double steps = std::string(k->name) == "avx2" ? 127.0 : 255.0;
     if (k->bf16) all.push_back({k->name + std::string("-bf16"), k, k->bf16, 0});
     if (k->i8) all.push_back({k->name + std::string("-i8"), k, k->i8, steps});
@@ -78,7 +78,7 @@ struct Problem {
   Floats x, scale, shift, weights, bias, image_bias, residual;
   std::vector<float> values;  // [pixels][c] as the product sees them
   int64_t ldc;
-  static constexpr int64_t kCleared = 2;  // this pixel is zero bytes with zero scales
+  static constexpr int64_t kCleared = 2;  // a pixel of zero bytes with zero scales
 
   explicit Problem(const Case& case_)
       : c(case_),
@@ -95,7 +95,7 @@ struct Problem {
     for (Floats* all : {&x, &scale, &shift, &weights, &bias, &image_bias, &residual})
       for (int64_t i = 0; i < all->size(); ++i) (*all)[i] = random.uniform();
     if (exact) {
-      // Two values lie on the ends of any range of steps; ±1 and 0 do among weights.
+      // Two values are the ends of any range of steps, and weights of ±1 and 0 are exact.
       for (int64_t i = 0; i < x.size(); ++i) x[i] = random.below(2) ? 2.0f : -1.0f;
       for (int64_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(random.below(3) - 1);
     }
@@ -112,7 +112,7 @@ struct Problem {
 
   int64_t pixel_of(int64_t row) const { return c.flags & kOffsets ? c.m - 1 - row : row; }
 
-  /// Which weight row lies in slot `slot` of panel `panel`.
+  /// The weight row in slot `slot` of panel `panel`.
   int64_t source(int64_t nr, int64_t panel, int64_t slot) const {
     if (!c.geglu()) return panel * nr + slot;
     const int64_t half = std::min(nr, c.n - panel * nr) / 2;
@@ -163,11 +163,12 @@ struct Problem {
   }
 
   Floats run(const Format& format, int64_t row_cut, bool each_panel, std::string& why) {
-    const ReducedGemm& low = *format.low;
-    const int64_t nr = format.table->nr, panels = (c.n + nr - 1) / nr, padded = round_up(c.c, low.multiple);
-    const bool scaled = low.scale_floats > 0;
-    const int64_t longest = std::min(low.max_group, round_up(c.longest, low.multiple));
-    const int64_t length = scaled ? padded : c.taps * padded, group = std::min(length, longest);
+    const ReducedGemm& reduced = *format.reduced;
+    const int64_t nr = format.table->nr, panels = (c.n + nr - 1) / nr,
+                  padded = round_up(c.c, reduced.multiple);
+    const bool scaled = reduced.scale_floats > 0;
+    const int64_t max_group = std::min(reduced.max_group, round_up(c.max_group, reduced.multiple));
+    const int64_t length = scaled ? padded : c.taps * padded, group = std::min(length, max_group);
     const int64_t per_pixel = scaled ? (padded + group - 1) / group : 1;
     std::vector<KGroup> groups;
     for (int64_t y = 0; y < c.taps; ++y)
@@ -177,7 +178,7 @@ struct Problem {
                             (y * kRowPixels + t) * per_pixel + begin / group});
     const int64_t group_count = static_cast<int64_t>(groups.size());
 
-    const int64_t panel_bytes = low.panel_bytes(groups.data(), group_count);
+    const int64_t panel_bytes = reduced.panel_bytes(groups.data(), group_count);
     if (panel_bytes % 64) why = "a panel of " + std::to_string(panel_bytes) + " bytes";
     const int64_t k = c.taps * c.taps * padded;
     Floats packed(panels * panel_bytes / 4), order(c.n), out(c.m * ldc, 1);
@@ -190,20 +191,20 @@ struct Problem {
           row[i] = i % padded < c.c ? weights[source(nr, p, s) * c.k() + i / padded * c.c + i % padded] : 0;
         rows.push_back(row);
       }
-      low.pack_panel(rows.data(), static_cast<int64_t>(rows.size()), groups.data(), group_count,
-                     reinterpret_cast<uint8_t*>(packed.get()) + p * panel_bytes);
+      reduced.pack_panel(rows.data(), static_cast<int64_t>(rows.size()), groups.data(), group_count,
+                         reinterpret_cast<uint8_t*>(packed.get()) + p * panel_bytes);
     }
 
-    // Pixels narrowed a few at a time, as the layers' tasks do.
-    Floats narrow(c.pixels() * padded * low.element_bytes / 4),
+    // Pixels are converted a few at a time, as in the tasks of layers.
+    Floats converted(c.pixels() * padded * reduced.element_bytes / 4),
         scales(scaled ? c.pixels() * per_pixel * 2 : 0);
-    uint8_t* const bytes = reinterpret_cast<uint8_t*>(narrow.get());
-    const int64_t pixel_bytes = padded * low.element_bytes, pixel_scales = scaled ? per_pixel * 2 : 0;
+    uint8_t* const bytes = reinterpret_cast<uint8_t*>(converted.get());
+    const int64_t pixel_bytes = padded * reduced.element_bytes, pixel_scales = scaled ? per_pixel * 2 : 0;
     for (int64_t first = 0; first < c.pixels(); first += 5)
-      low.convert_rows(x.get() + first * c.c, std::min<int64_t>(5, c.pixels() - first), c.c,
-                       c.flags & kAffine ? scale.get() : nullptr, c.flags & kAffine ? shift.get() : nullptr,
-                       c.flags & kSilu, padded, group, bytes + first * pixel_bytes,
-                       scales.get() + first * pixel_scales);
+      reduced.convert_rows(x.get() + first * c.c, std::min<int64_t>(5, c.pixels() - first), c.c,
+                           c.flags & kAffine ? scale.get() : nullptr,
+                           c.flags & kAffine ? shift.get() : nullptr, c.flags & kSilu, padded, group,
+                           bytes + first * pixel_bytes, scales.get() + first * pixel_scales);
     if (c.pixels() > kCleared) {
       std::memset(bytes + kCleared * pixel_bytes, 0, static_cast<size_t>(pixel_bytes));
       for (int64_t i = 0; i < pixel_scales; ++i) scales[kCleared * pixel_scales + i] = 0;
@@ -221,9 +222,9 @@ struct Problem {
     for (int64_t m0 = 0, m1; m0 < c.m; m0 = m1) {
       m1 = row_cut ? std::min(c.m, m0 + row_cut) : c.m;
       for (int64_t p = 0; p < panels; p += each_panel ? 1 : panels)
-        low.gemm(args, m0, m1, p, each_panel ? p + 1 : panels);
+        reduced.gemm(args, m0, m1, p, each_panel ? p + 1 : panels);
     }
-    for (const Floats* buffer : {&packed, &narrow, &scales, &out})
+    for (const Floats* buffer : {&packed, &converted, &scales, &out})
       if (why.empty()) why = buffer->guards();
     for (int64_t i = 0; i < c.m && why.empty(); ++i)
       for (int64_t j = c.outputs(); j < ldc; ++j)
@@ -231,8 +232,9 @@ struct Problem {
     return out;
   }
 
-  /// Standard deviation of a dot product's error: a rounding error is even in ± half a step, so its variance
-  /// is a third of that squared. Ranges over a whole pixel are those of its groups or wider.
+  /// The standard deviation of the error of a dot product. A rounding error is uniform in ± half a step, so
+  /// its variance is a third of the square of half a step. The range of a whole pixel is at least that of its
+  /// groups.
   double deviation(const Format& format, int64_t row, int64_t column) const {
     double variance = 0;
     const float* w = &weights[column * c.k()];
@@ -266,7 +268,7 @@ struct Problem {
     return std::sqrt(a2 * w2);
   }
 
-  /// Seven deviations, which for up to a dozen terms is more than the worst case.
+  /// Seven standard deviations, which is more than the worst case of up to a dozen terms.
   double tolerance(const Format& format, int64_t row, int64_t column) const {
     auto error = [&](int64_t j) {
       const double rounding = kEps * ((16 + std::sqrt(static_cast<double>(c.k()))) * norm(row, j) + 16);
@@ -299,7 +301,7 @@ struct Problem {
 void check(const Case& c) {
   static const std::vector<Format> all = formats();
   for (const Format& format : all) {
-    const std::string name = "low/" + format.name + " " + c.name();
+    const std::string name = "reduced gemm/" + format.name + " " + c.name();
     if (!wanted(name)) continue;
     Problem problem(c);
     std::string why;
@@ -319,7 +321,7 @@ void check(const Case& c) {
 }
 
 void sizes() {
-  Random random("low sizes");
+  Random random("reduced sizes");
   int index = 0;
   for (int64_t m : kSizes)
     for (int64_t n : kSizes) {
@@ -328,7 +330,7 @@ void sizes() {
       c.n = n;
       c.c = kSizes[random.below(21)];
       c.taps = random.below(3) ? 1 : 3;
-      c.longest = random.below(2) ? 512 : 8;
+      c.max_group = random.below(2) ? 512 : 8;
       c.flags = static_cast<int>(random.below(256));
       c.activation = static_cast<Activation>(random.below(6));
       if (c.flags & kExact) {
@@ -350,8 +352,8 @@ void epilogues() {
         check({13, activation == 4 ? 150 : 75, 19, 1, 512, static_cast<Activation>(activation), flags});
 }
 
-/// Inputs normalised while they are narrowed; channels that end within and between groups; more rows than a
-/// row block and more weights than a block of K.
+/// Inputs that are normalized while they are converted, channels that end within and between groups, more
+/// rows than a row block, and more weights than a K block.
 void shapes() {
   for (int flags : {0, kAffine + 0, kSilu + 0, kAffine | kSilu})
     for (int64_t channels : {30, 320, 511, 513, 1100})
@@ -363,12 +365,12 @@ void shapes() {
   }
 }
 
-/// A NaN or an infinity among the inputs spoils every row whose window holds it, and no other.
+/// A NaN or an infinity among the inputs makes the rows whose windows contain it NaN, and no other.
 void not_a_number() {
   for (const Format& format : formats())
     for (float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       const Case c = {9, 20, 37, 1, 16, Activation::none, 0};
-      const std::string name = "low nan/" + format.name + " value=" + text(value);
+      const std::string name = "reduced gemm nan/" + format.name + " value=" + text(value);
       if (!wanted(name)) continue;
       Problem problem(c);
       problem.x[5 * c.c + 20] = value;
@@ -398,14 +400,14 @@ void tiny_values() {
                           Size{"activations and weights", 0x1p-70f, 0x1p-130f}}) {
     const Case c = {7, 70, 40, 1, 16, Activation::none, 0};
     for (const Format& format : all) {
-      const std::string name = "reduced tiny " + std::string(size.of) + "/" + format.name;
+      const std::string name = "reduced gemm tiny " + std::string(size.of) + "/" + format.name;
       if (!wanted(name) || format.steps == 0) continue;
       Problem problem(c);
       for (int64_t i = 0; i < problem.x.size(); ++i) problem.x[i] *= size.x;
       for (int64_t i = 0; i < problem.weights.size(); ++i) problem.weights[i] *= size.weights;
       problem.update();
       std::string why;
-      // The last format is int8 of the reference.
+      // The last format is the int8 reference.
       const Floats out = problem.run(format, 0, false, why),
                    expected = problem.run(all.back(), 0, false, why);
       const double largest = static_cast<double>(size.x) * size.weights * static_cast<double>(c.k());

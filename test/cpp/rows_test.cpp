@@ -1,4 +1,4 @@
-// Normalisation, elementwise operations and layout changes of every table against the scalar reference.
+// Normalization, elementwise operations and changes of layout of every table against the scalar reference.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -49,7 +49,7 @@ void moments(int64_t rows, int64_t c, float offset) {
         Floats mean(c), m2(c, 1), true_mean(c), true_m2(c);
         table.channel_moments(x.get(), rows, c, mean.get(), m2.get());
         reference().channel_moments(x.get(), rows, c, true_mean.get(), true_m2.get());
-        // |x − shift| ≤ 2, so no square exceeds 4; the offset's own rounding is in the data already.
+        // |x − shift| ≤ 2, so no square exceeds 4; the data is rounded after the offset was added.
         std::string why = compare(mean, true_mean, [&](int64_t) { return kEps * (20 + std::fabs(offset)); });
         if (why.empty())
           why = compare(m2, true_m2, [&](int64_t) { return kEps * rows * (20 + std::fabs(offset) * 0.01); });
@@ -90,7 +90,7 @@ void layer_norm(int64_t rows, int64_t c, float offset) {
         table.layer_norm(x.get(), rows, c, gamma.get(), beta.get(), eps, out.get());
         reference().layer_norm(x.get(), rows, c, gamma.get(), beta.get(), eps, truth.get());
         std::string why = compare(out, truth, [&](int64_t i) {
-          // The mean's rounding error is divided by the row's deviation.
+          // The rounding error of the mean is divided by the standard deviation of the row.
           const float* row = x.get() + i / c * c;
           double mean = 0, square = 0;
           for (int64_t j = 0; j < c; ++j) mean += row[j];
@@ -148,7 +148,7 @@ void layout(int64_t c, int64_t pixels) {
                });
 }
 
-/// All 65536 values of both 16-bit formats (NaN need only stay NaN), then short arrays against the same.
+/// All 65,536 values of both 16-bit formats (a NaN may become another NaN), then short arrays.
 void number_formats() {
   for (int bfloat = 0; bfloat < 2; ++bfloat)
     for (int64_t count : {65536, 1, 2, 3, 5, 7, 9, 15, 17, 33}) {

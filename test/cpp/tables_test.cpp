@@ -1,5 +1,5 @@
-// A whole UNet of the fixtures on every table of kernels that this CPU has, in every precision, against the
-// reference in float32: what each instruction set computes fits together, not only kernel by kernel.
+// A UNet of the fixtures on every kernel table that this CPU can run, in every precision, against the
+// reference in float32: kernels of a table work together.
 #include "fixture_models.h"
 #include "harness.h"
 #include "tables.h"
@@ -22,9 +22,10 @@ std::vector<float> predict(const Kernels& table, Precision precision) {
 struct Bound {
   const char* name;
   Precision precision;
-  double most;  // relative L2 error
+  double max_error;  // relative L2 error
 };
-// So few channels round off more than a real model's; AVX2 without VNNI has seven bits for activations.
+// With so few channels, errors are larger than in a real model; AVX2 without VNNI has seven bits for
+// activations.
 constexpr Bound kBounds[] = {
     {"f32", Precision::f32, 1e-5}, {"bf16", Precision::bf16, 0.04}, {"int8", Precision::i8, 0.14}};
 
@@ -35,7 +36,7 @@ const Register suite([] {
       test(std::string("tables/") + table->name + " UNet in " + bound.name, [&] {
         if (truth.empty()) truth = predict(reference(), Precision::f32);
         const double error = relative_error(predict(*table, bound.precision), truth);
-        return error <= bound.most ? std::string() : "relative error " + text(error);
+        return error <= bound.max_error ? std::string() : "relative error " + text(error);
       });
 });
 

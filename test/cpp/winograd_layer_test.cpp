@@ -1,5 +1,5 @@
-// Winograd layers of every table and precision against the convolution itself in double, and which layers
-// are made that way.
+// Winograd layers of every table and precision against direct convolution in double, and which layers use
+// Winograd.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -17,18 +17,18 @@ namespace {
 struct Arithmetic {
   const char* name;
   Compute compute;
-  double most;  // relative L2 error
+  double max_error;  // relative L2 error
 };
 constexpr Arithmetic kArithmetics[] = {
     {"f32", Compute::f32, 1e-6}, {"bf16", Compute::bf16, 0.008}, {"i8", Compute::i8, 0.02}};
 
 bool has(const Kernels& table, Compute compute) {
   if (compute == Compute::f32) return table.winograd_input != nullptr;
-  const ReducedGemm* low = compute == Compute::bf16 ? table.bf16 : table.i8;
-  return table.winograd_input && low && low->winograd_input;
+  const ReducedGemm* reduced = compute == Compute::bf16 ? table.bf16 : table.i8;
+  return table.winograd_input && reduced && reduced->winograd_input;
 }
 
-/// Two images of 5 × 7 pixels: tiles reach beyond both edges. A last panel that is not full.
+/// Two images of 5×7 pixels, so that tiles reach beyond both edges, and a partial last panel.
 std::string convolves(const Kernels& table, const Arithmetic& arithmetic) {
   constexpr int64_t n = 2, h = 5, w = 7, in = 72, out = 80;
   const std::vector<float> kernel = noise("winograd kernel", out * 9 * in),
@@ -62,10 +62,10 @@ std::string convolves(const Kernels& table, const Arithmetic& arithmetic) {
     expected.push_back(truth);
   }
   const double error = relative_error(found, expected);
-  return error <= arithmetic.most ? std::string() : "relative error " + text(error);
+  return error <= arithmetic.max_error ? std::string() : "relative error " + text(error);
 }
 
-/// What a q8_0 convolution of `in` to `out` channels multiplies by Winograd; f32 stands for "not at all".
+/// The precision in which a q8_0 convolution uses Winograd; f32 means that it does not.
 Compute chosen(const Kernels& table, int64_t in, int64_t out, Role role, bool streamed = false) {
   PrecisionPolicy policy;
   policy.device = backend_of(&table).capabilities();
@@ -75,12 +75,12 @@ Compute chosen(const Kernels& table, int64_t in, int64_t out, Role role, bool st
 
 std::string chooses(const Kernels& table) {
   constexpr Role middle = Role::middle_convolution, other = Role::hidden;
-  if (chosen(table, 1280, 1280, middle) != Compute::i8) return "a large layer is not int8";
-  if (chosen(table, 640, 640, middle) != Compute::f32)
-    return "a layer with little work costs error or memory";
-  if (chosen(table, 320, 320, other) != Compute::bf16) return "a small layer is not bfloat16";
-  if (chosen(table, 1280, 1280, other) != Compute::f32) return "int8 where it is not allowed, or much memory";
-  if (chosen(table, 1280, 1280, middle, true) != Compute::f32) return "a streamed layer";
+  if (chosen(table, 1280, 1280, middle) != Compute::i8) return "a large layer does not use int8";
+  if (chosen(table, 640, 640, middle) != Compute::f32) return "a middle-sized layer uses Winograd";
+  if (chosen(table, 320, 320, other) != Compute::bf16) return "a small layer does not use bfloat16";
+  if (chosen(table, 1280, 1280, other) != Compute::f32)
+    return "a large layer outside the middle uses Winograd";
+  if (chosen(table, 1280, 1280, middle, true) != Compute::f32) return "a streamed layer uses Winograd";
   return "";
 }
 

@@ -1,5 +1,5 @@
-// Winograd's transforms of every table, float32 and narrow, against their definition (Lavin & Gray 2016)
-// computed in double.
+// Winograd transforms of every table and precision against their definition (Lavin & Gray 2016), computed in
+// double.
 #include <cmath>
 #include <functional>
 
@@ -14,15 +14,14 @@ namespace {
 constexpr double kInput[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}};  // Bᵀ
 constexpr double kOutput[2][4] = {{1, 1, 1, 0}, {0, 1, -1, -1}};                              // Aᵀ
 
-/// M d Mᵀ of a 4×4 tile at (y, x), and the sum of its terms' sizes.
-template <size_t N>
-double transformed(const double (&matrix)[N][4], const std::function<double(int, int)>& d, int y, int x,
-                   double& size) {
+/// M d Mᵀ of a 4×4 tile at (y, x); size receives the sum of the magnitudes of the terms.
+template <const auto& kMatrix>
+double transformed(const std::function<double(int, int)>& d, int y, int x, double& size) {
   double sum = 0;
   size = 0;
   for (int i = 0; i < 4; ++i)
     for (int j = 0; j < 4; ++j) {
-      const double term = matrix[y][i] * matrix[x][j] * d(i, j);
+      const double term = kMatrix[y][i] * kMatrix[x][j] * d(i, j);
       sum += term;
       size += std::fabs(term);
     }
@@ -36,19 +35,19 @@ float widen(uint16_t x) {
   return value;
 }
 
-/// Tiles of c channels in rows of six pixels, of values up to `largest`; output channels are padded to a
-/// multiple. low: null for float32.
-void input(const Kernels& table, const ReducedGemm* low, int64_t c, float largest = 1) {
-  const bool int8 = low && low->scale_floats > 0, narrow = low;
+/// Tiles of c channels in rows of six pixels, with values up to `largest`. Channels of the output are padded
+/// to a multiple. `reduced` is null for float32.
+void input(const Kernels& table, const ReducedGemm* reduced, int64_t c, float largest = 1) {
+  const bool int8 = reduced && reduced->scale_floats > 0, bf16 = reduced && !int8;
   const std::string name = std::string("winograd input/") + table.name +
-                           (int8     ? "-i8"
-                            : narrow ? "-bf16"
-                                     : "") +
+                           (int8   ? "-i8"
+                            : bf16 ? "-bf16"
+                                   : "") +
                            " c=" + std::to_string(c) + (largest == 1 ? "" : " largest=" + text(largest));
   if (!wanted(name)) return;
-  const int64_t multiple = low ? low->multiple : 16;
+  const int64_t multiple = reduced ? reduced->multiple : 16;
   const int64_t width = 6, tiles = 3, padded = (c + multiple - 1) / multiple * multiple;
-  // Two groups where there are channels for them.
+  // Two groups if there are enough channels.
   const int64_t group = padded > 2 * multiple ? (padded / multiple + 1) / 2 * multiple : padded;
   const int64_t groups = (padded + group - 1) / group;
   const int64_t offset[tiles] = {0, 2 * c, (2 * width + 1) * c};
@@ -56,26 +55,26 @@ void input(const Kernels& table, const ReducedGemm* low, int64_t c, float larges
   Floats x(6 * width * c);
   for (int64_t i = 0; i < x.size(); ++i) x[i] = random.uniform() * largest;
   const int64_t count = 16 * tiles * padded;
-  Floats out(int8 ? (count + 3) / 4 : narrow ? (count + 1) / 2 : count), scales(2 * 16 * tiles * groups);
-  if (low)
-    low->winograd_input(x.get(), offset, tiles, c, width * c, padded, group, out.get(), scales.get());
+  Floats out(int8 ? (count + 3) / 4 : bf16 ? (count + 1) / 2 : count), scales(2 * 16 * tiles * groups);
+  if (reduced)
+    reduced->winograd_input(x.get(), offset, tiles, c, width * c, padded, group, out.get(), scales.get());
   else
     table.winograd_input(x.get(), offset, tiles, c, width * c, padded, out.get());
   std::string why = out.guards();
   if (why.empty()) why = scales.guards();
   for (int64_t at = 0; at < count && why.empty(); ++at) {
     const int64_t position = at / (tiles * padded), t = at / padded % tiles, j = at % padded;
-    if (j >= c && !narrow) {
+    if (j >= c && !reduced) {
       if (!out.untouched(at)) why = "wrote channel " + std::to_string(j);
       continue;
     }
     if (int8 && j >= c) continue;
     double size = 0, truth = 0;
     if (j < c)
-      truth = transformed(
-          kInput, [&](int y, int column) -> double { return x[offset[t] + y * width * c + column * c + j]; },
+      truth = transformed<kInput>(
+          [&](int y, int column) -> double { return x[offset[t] + y * width * c + column * c + j]; },
           static_cast<int>(position / 4), static_cast<int>(position % 4), size);
-    double got = narrow ? 0 : out[at], tolerance = size * 0x1p-22;
+    double got = reduced ? 0 : out[at], tolerance = size * 0x1p-22;
     if (int8) {
       const float* scale = scales.get() + 2 * ((position * tiles + t) * groups + j / group);
       got = scale[1] + double{scale[0]} * reinterpret_cast<const uint8_t*>(out.get())[at];
@@ -87,7 +86,7 @@ void input(const Kernels& table, const ReducedGemm* low, int64_t c, float larges
         if (got != scale[1]) why = "channel " + std::to_string(j) + " of a tiny range is not the lowest";
         tolerance += kMinRange;
       }
-    } else if (narrow) {
+    } else if (bf16) {
       got = widen(reinterpret_cast<const uint16_t*>(out.get())[at]);
       tolerance += (std::fabs(truth) + size * 0x1p-22) * 0x1p-8;
     }
@@ -98,7 +97,7 @@ void input(const Kernels& table, const ReducedGemm* low, int64_t c, float larges
   report(name, why);
 }
 
-/// One row of tiles at the right and lower edge of an image of odd sides, with every addend.
+/// Tiles at the right and lower edges of an image of odd size; `addends`: with residual, bias and image_bias.
 void output(const Kernels& table, int64_t columns, bool addends, bool relu) {
   const std::string name = "winograd output/" + std::string(table.name) + " c=" + std::to_string(columns) +
                            (addends ? " +" : "") + (relu ? " relu" : "");
@@ -109,7 +108,7 @@ void output(const Kernels& table, int64_t columns, bool addends, bool relu) {
   for (Floats* all : {&products, &residual, &bias, &image_bias})
     for (int64_t i = 0; i < all->size(); ++i) (*all)[i] = random.uniform();
   const int64_t offset[tiles] = {0, 2 * pixel, 2 * row + 4 * pixel};
-  const uint8_t valid[tiles] = {15, 5, 1};  // whole; left column only; one pixel
+  const uint8_t valid[tiles] = {15, 5, 1};  // all pixels, the left column, one pixel
   WinogradOutput args;
   args.products = products.get();
   args.tiles = tiles;
@@ -135,9 +134,9 @@ void output(const Kernels& table, int64_t columns, bool addends, bool relu) {
         const int64_t at = offset[t] + bit / 2 * row + bit % 2 * pixel + j;
         written[static_cast<size_t>(at)] = true;
         double size = 0;
-        double truth = transformed(
-            kOutput, [&](int y, int x) -> double { return products[((y * 4 + x) * tiles + t) * ld + j]; },
-            bit / 2, bit % 2, size);
+        double truth = transformed<kOutput>(
+            [&](int y, int x) -> double { return products[((y * 4 + x) * tiles + t) * ld + j]; }, bit / 2,
+            bit % 2, size);
         if (addends) {
           truth += static_cast<double>(bias[j]) + image_bias[j] + residual[at];
           size += 3;
@@ -161,8 +160,8 @@ const Register suite([] {
         for (bool relu : {false, true}) output(*table, c, addends, relu);
     }
     for (const Kernels* table : all_tables())
-      for (const ReducedGemm* low : {table->bf16, table->i8})
-        if (low && low->winograd_input) input(*table, low, c);
+      for (const ReducedGemm* reduced : {table->bf16, table->i8})
+        if (reduced && reduced->winograd_input) input(*table, reduced, c);
     for (const Kernels* table : all_tables())
       for (const float largest : {0x1p-126f, 0x1p-140f})
         if (table->i8 && table->i8->winograd_input) input(*table, table->i8, c, largest);

@@ -71,7 +71,7 @@ CpuFeatures detect() {
 CpuFeatures detect() {
   CpuFeatures result;
 #if defined(__aarch64__)
-  result.neon = true;  // part of the architecture; the extensions cannot be asked for here
+  result.neon = true;  // part of the architecture; extensions are not detected on this system
 #endif
   return result;
 }

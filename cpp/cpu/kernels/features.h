@@ -1,14 +1,14 @@
-// What this CPU can run, as the engine itself finds out: CPUID and XGETBV on x86-64, the auxiliary vector or
-// sysctl on 64-bit Arm. Compilers' builtins know some features under some versions only, and not what the
-// system saves.
+// CPU features, detected by the engine: with CPUID and XGETBV on x86-64, from the auxiliary vector or sysctl
+// on 64-bit Arm. Compiler builtins are not used, as the features that they know depend on the compiler's
+// version.
 #pragma once
 #include <cstdint>
 #include <vector>
 
 namespace nd::cpu {
 
-/// Instruction sets that kernels are written for. Each is true only if the operating system saves its
-/// registers, too.
+/// The instruction sets that matter to the kernels. Each is true only if the operating system also saves its
+/// registers.
 struct CpuFeatures {
   // x86-64
   bool sse42 = false;
@@ -37,8 +37,8 @@ const CpuFeatures& cpu_features();
 /// "bf16".
 std::vector<const char*> feature_names(const CpuFeatures& features = cpu_features());
 
-/// The registers that say what an x86-64 CPU can do, apart from the instructions that read them, so that
-/// tests can make up CPUs.
+/// The registers that describe an x86-64 CPU, separate from the instructions that read them, so that tests
+/// can describe CPUs of their own.
 struct X86Registers {
   struct Leaf {
     uint32_t a = 0, b = 0, c = 0, d = 0;

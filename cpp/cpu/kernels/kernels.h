@@ -107,7 +107,7 @@ struct WinogradOutput {
   int64_t columns = 0;              // channels of this call, at most one panel
   const int64_t* offset = nullptr;  // [tiles] the top left pixel of each tile, in c and in residual
   const uint8_t* valid = nullptr;   // [tiles] bit 2y+x: that pixel lies inside the image
-  int64_t pixel = 0, row = 0;       // floats from a pixel to its right and its lower neighbour
+  int64_t pixel = 0, row = 0;       // floats from a pixel to its right and its lower neighbor
   float* c = nullptr;
   const float* residual = nullptr;    // as c, or null
   const float* bias = nullptr;        // [columns] or null

@@ -16,7 +16,7 @@ struct Band {
 void copy_band(Context& ctx, const Tensor& x, const Tensor& factors, const Band& band, const PixelBuffer& to);
 
 /// Rows of output in a band, a multiple of `multiple`, so that the band fits in its part of the cache with
-/// `row_bytes` for each row. Bands are about equally high.
+/// `row_bytes` for each row. Bands have about equal heights.
 int64_t band_rows(int64_t rows, int64_t row_bytes, int64_t multiple);
 
 }  // namespace nd::cpu

@@ -80,7 +80,7 @@ void PackedMatrix::allocate(size_t bytes) {
 #endif
 }
 
-// Blocks run along the channels, and a group must hold whole ones.
+// Blocks run along the channels, and groups consist of whole blocks.
 Int4Kind PackedMatrix::find_int4_kind(const Loader& loader, const RowSource& source) const {
   if (!source.stored || planes_ > 1 || loader.streams()) return Int4Kind::none;
   if (inner_.channels % kInt4Block != 0) return Int4Kind::none;

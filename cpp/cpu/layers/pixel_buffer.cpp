@@ -19,7 +19,7 @@ PixelFormat::PixelFormat(const ReducedGemm* reduced, int64_t channels, bool int4
 std::vector<KGroup> PixelFormat::window_groups(const Inner& inner, int64_t row_pixels) const {
   std::vector<KGroup> result;
   const bool scaled = reduced && reduced->scale_floats > 0;
-  // Without scales, neighbouring pixels of a row are one run.
+  // Without scales, adjacent pixels of a row are one run.
   const int64_t pixels = scaled ? inner.taps_x : 1, length = scaled ? padded : inner.taps_x * padded;
   int64_t piece = length;
   if (scaled)

@@ -18,7 +18,7 @@ inline int64_t piece_length(int64_t total, int64_t max, int64_t multiple) {
   return round_up((total + pieces - 1) / pieces, multiple);
 }
 
-/// The inner dimension of a product: a window of taps_y rows of taps_x neighbouring pixels. 1×1 for a linear
+/// The inner dimension of a product: a window of taps_y rows of taps_x adjacent pixels. 1×1 for a linear
 /// layer.
 struct Inner {
   int64_t taps_y = 1, taps_x = 1, channels = 0;

@@ -92,7 +92,7 @@ inline void attention_product(const float* a, const float* b, int64_t count, Vec
   }
 }
 
-/// Scores of MR keys. If `raise`, `highest` is raised to their maxima; a causal mask must come first.
+/// Scores of MR keys. Unless a causal mask must come first, `raise` says to raise `highest` to their maxima.
 template <int MR, int NV>
 void score_tile(const float* keys, const float* queries, int64_t d, bool raise, float* highest,
                 float* scores) {

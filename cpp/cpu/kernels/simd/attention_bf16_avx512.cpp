@@ -1,10 +1,9 @@
 // Attention whose two products multiply bfloat16 (AVX512-BF16). As in attention.inc.h, queries lie in the
 // vector lanes and the softmax is online, in float32. What differs:
-//  - Both products take pairs: neighbouring channels of queries and keys, neighbouring keys of probabilities
-//  and
+//  - Both products take pairs: adjacent channels of queries and keys, adjacent keys of probabilities and
 //    values.
 //  - The values get one more channel, all ones, whose output is the sum of the probabilities as they were
-//    rounded. Their rounding errors then cancel on average, and truncating them serves as well as rounding.
+//    rounded. Their rounding errors then cancel on average, and truncation serves as well as rounding.
 //  - 2ᵗ needs no more accuracy than bfloat16 keeps.
 #define ND_ISA bf16_attention_avx512
 #define ND_VECTOR "cpu/kernels/simd/vec_avx512.inc.h"
@@ -153,7 +152,7 @@ inline void product(const uint32_t* a, const uint32_t* b, int64_t count, Vec (&a
   }
 }
 
-/// Scores of MR keys. If `raise`, `highest` is raised to their maxima; a causal mask must come first.
+/// Scores of MR keys. Unless a causal mask must come first, `raise` says to raise `highest` to their maxima.
 template <int MR, int NV>
 [[gnu::noinline]] void score_tile(const uint32_t* keys, const uint32_t* queries, int64_t depth, bool raise,
                                   float* highest, float* scores) {
@@ -278,7 +277,7 @@ using AttentionBlock = void (*)(const AttentionArgs&, const uint32_t*, int64_t, 
 constexpr AttentionBlock kAttentionBlocks[] = {attention_block<1>, attention_block<2>, attention_block<3>,
                                                attention_block<4>};
 
-/// Packs up to kNr queries, times `scale`, as words of two neighbouring channels; lanes without a query are
+/// Packs up to kNr queries, times `scale`, as words of two adjacent channels; lanes without a query are
 /// zero.
 void pack_queries(const float* q, int64_t ldq, int64_t count, int64_t d, float scale, uint32_t* out) {
   for (int64_t lane = 0; lane < kNr; lane += kLanes)

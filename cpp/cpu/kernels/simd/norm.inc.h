@@ -16,8 +16,8 @@ inline void merge_moments(Vec shift, Vec s, Vec q, float before, float n, Vec& m
   m2 = add(m2, fma(mul(delta, delta), set1(before / (before + n) * n), block_m2));
 }
 
-/// Rows [r0, r1) of all `rows`, at most kMomentRows, and N vectors of channels; Partial: one of `last`
-/// channels.
+/// Merges rows [r0, r1), at most kMomentRows of `rows`, into mean and m2 of N vectors of channels, or if
+/// Partial of one vector of `last` channels.
 template <int N, bool Partial>
 inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, int64_t c, int64_t last,
                           float* mean, float* m2) {
