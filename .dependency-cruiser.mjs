@@ -4,7 +4,17 @@
  */
 
 /** Vocabulary and helpers that know nothing of diffusion: everyone may import them, they import only each other. */
-const base = ['check', 'errors', 'memory', 'package-root', 'spelling', 'types', 'write-error']
+const base = [
+  'abort',
+  'check',
+  'errors',
+  'memory',
+  'package-root',
+  'quote',
+  'spelling',
+  'types',
+  'write-error',
+]
 
 /** What each part may import besides itself and the base. */
 const mayImport = {
@@ -14,7 +24,7 @@ const mayImport = {
   schedulers: [],
   tokenizer: [],
   prompt: ['tokenizer'],
-  queue: [],
+  'fair-lock': [],
   acceleration: [],
   tiling: [],
   'step-event': ['image'],
@@ -35,7 +45,17 @@ const mayImport = {
   // What is done with it.
   quantize: ['native', 'native-call', 'weights', 'models'],
   pipeline: [
-    ...['acceleration', 'adapters', 'image', 'models', 'native', 'native-call', 'options', 'prompt', 'queue'],
+    ...[
+      'acceleration',
+      'adapters',
+      'image',
+      'models',
+      'native',
+      'native-call',
+      'options',
+      'prompt',
+      'fair-lock',
+    ],
     ...['random', 'schedulers', 'step-event', 'tiling', 'tokenizer', 'weights'],
   ],
   index: [
@@ -59,8 +79,9 @@ const mayImport = {
   ],
 }
 
-/** Parts that call the addon. All others may only name the types of its contract. */
-const callTheAddon = ['index', 'native-call', 'pipeline', 'quantize']
+/** Parts that call the addon: for computing, or for its limits and the tensors that a configuration requires. All others may only
+ * name the types of its contract. */
+const callTheAddon = ['index', 'native-call', 'options', 'pipeline', 'quantize', 'weights']
 
 const pattern = (parts) => `^lib/(${parts.join('|')})(/|[.]ts$)`
 

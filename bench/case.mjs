@@ -1,6 +1,6 @@
 /**
- * One case in this process; prints one JSON line. usage: case.mjs NAME OPTIONS_AS_JSON
- * Run by run.mjs; alone it serves to profile a case.
+ * Runs one case in this process and prints its figures as one line of JSON. usage: case.mjs NAME OPTIONS_AS_JSON
+ * run.mjs starts it; run it alone to profile a case.
  */
 import { native } from '../dist/native.js'
 import { cases } from './cases/index.mjs'

@@ -1,16 +1,16 @@
-/** Which cases are run with which model and options: one process for each job. */
+/** Which cases to run with which models and options. Each job is one process. */
 import { UsageError } from './options.mjs'
 
 const resolutions = [256, 384, 512, 768, 1024]
 const batches = [1, 2, 4]
 
-/** What --only may name beside the cases. */
+/** Names that --only takes besides those of the cases. */
 export const extras = {
-  kernels: 'kernels against the measured peak, one thread',
-  scaling: 'UNet against resolution, batch and threads (--scaling)',
+  kernels: 'kernels in percent of the measured peak, one thread',
+  scaling: 'UNet at several resolutions, batch sizes and numbers of threads (--scaling)',
 }
 
-/** The model whose scaling is shown: quantized, as on the devices where it matters. */
+/** The model whose scaling is measured: the quantized one, as on the devices where scaling matters. */
 export function scalingModel(models) {
   return models.find(({ label }) => label === 'q8_0') ?? models[0]
 }
@@ -42,7 +42,7 @@ function scalingJobs(options) {
 
 /**
  * @returns {{ name: string, title: string, model?: object, point?: object }[]}
- * @throws UsageError for unknown cases, or ones that lack their model
+ * @throws UsageError for unknown cases, or cases whose model was not given
  */
 export function planJobs(cases, options) {
   const { models, only } = options
@@ -53,13 +53,13 @@ export function planJobs(cases, options) {
       )
   const wanted = (name, { of, group }) => {
     if (only) return only.includes(name)
-    if (of !== 'box' && models.length === 0) return false
+    if (of !== 'bundled' && models.length === 0) return false
     return group === undefined || options[group]
   }
   const jobs = []
   for (const [name, of] of Object.entries(cases)) {
     if (!wanted(name, of)) continue
-    if (of.of !== 'box' && models.length === 0) throw new UsageError(`Expected --model PATH for ${name}`)
+    if (of.of !== 'bundled' && models.length === 0) throw new UsageError(`Expected --model PATH for ${name}`)
     if (of.of === 'each') for (const model of models) jobs.push({ name, model, title: of.title })
     else if (of.of === 'first') jobs.push({ name, model: models[0], title: of.title })
     else jobs.push({ name, title: of.title })

@@ -1,10 +1,10 @@
-/** kernel-bench, the engine's own measure of its kernels; built here if need be. */
+/** Runs kernel-bench, the benchmark of the engine's kernels, and builds it first where that is possible. */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { runJson } from './process.mjs'
 
-/** The program's path, or why there is none. */
+/** The path of the program, or the reason why there is none. */
 function program(root) {
   if (process.env.KERNEL_BENCH) return { path: process.env.KERNEL_BENCH }
   const folder = join(root, 'build', 'cmake')
@@ -22,8 +22,8 @@ function program(root) {
 }
 
 /**
- * Figures of the table in use: `kernels` on one thread, `peaks` (operations a second by what is multiplied) on one and on
- * all threads.
+ * Figures of the kernel table in use: `kernels` on one thread; `peaks`, operations per second for each type that is
+ * multiplied, on one thread and on all threads.
  */
 export async function kernelFigures(root, { kernel, threads, everything }) {
   const { path, error } = program(root)

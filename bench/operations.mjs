@@ -1,10 +1,10 @@
 /**
- * How many operations one UNet forward is, counted from its configuration: two for each multiply-add of convolutions,
- * linear layers and attention, as a direct computation would do them. What is computed once per prompt or schedule
- * (the context's keys and values, the timestep's layers) is not counted; norms and activations are not either.
+ * Counts the operations of one UNet forward pass from its configuration: two for each multiply-add of the convolutions,
+ * linear layers and attention of a direct computation. It leaves out what is computed once per prompt or schedule (keys
+ * and values of the context, layers of the timestep), and norms and activations.
  */
 
-/** The blocks in the order of the data: calls `visit` for each with its channels and the side of its pixels. */
+/** Visits the blocks in the order of the data, each with its pixels and channels. */
 function walk(config, height, width, visit) {
   const { blockChannels, layersPerBlock, downTransformerDepth, upTransformerDepth, midTransformerDepth } =
     config
@@ -36,7 +36,7 @@ function walk(config, height, width, visit) {
       layer(level, channels + skips.pop(), upTransformerDepth[level])
       channels = blockChannels[level]
     }
-    if (level > 0) visit.convolution(pixels(level - 1), channels, channels) // after doubling
+    if (level > 0) visit.convolution(pixels(level - 1), channels, channels) // after upsampling
   }
   visit.convolution(pixels(0), channels, config.outChannels)
 }
@@ -56,7 +56,7 @@ export function unetOperations(config, { height, width, batch = 1, tokens = 77 }
       sums.convolution += 2 * pixels * (9 * from * to + 9 * to * to + (from === to ? 0 : from * to))
     },
     transformer(pixels, c, depth) {
-      // In and out; then q, k, v, out of self-attention, q and out of cross-attention, c → 8c and 4c → c.
+      // Projections in and out; q, k, v and out of self-attention, q and out of cross-attention, c → 8c and 4c → c.
       sums.linear += 2 * pixels * c * c * (2 + depth * (4 + 2 + 8 + 4))
       sums.attention += depth * 4 * pixels * (pixels + tokens) * c
     },

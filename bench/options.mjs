@@ -1,34 +1,35 @@
-/** The command line of run.mjs. */
+/** The command-line options of run.mjs. */
 import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
-export const usage = `Speed and memory; nothing here is ever part of the tests.
+export const usage = `Measures speed and memory. Nothing here is part of the tests.
 
 usage: npm run bench -- [options]
-  --model [LABEL=]PATH[@PRECISION]  a full-size model; may be repeated: each is measured. Without one, only the model in
-                   the box is. PRECISION: f32, bf16 or int8, what products multiply; else as the weights are stored. The
-                   labels f32, bf16, q8_0, q4_0 and q4_k are what the table of targets knows; they are the default where
-                   the precision or the file's name says so.
+  --model [LABEL=]PATH[@PRECISION]  a full-size model to measure; may be repeated. Without it, only the bundled model is
+                   measured. PRECISION is the type that products multiply (f32, bf16 or int8); by default it follows the
+                   stored weights. The table of targets knows the labels f32, bf16, q8_0, q4_0 and q4_k; a model gets
+                   one of them by default if its precision or file name says so.
   --size 512 --batch 1 --repeat 3 --threads N
-  --quality        also: pictures against float32, and the UNet's prediction against the first --model in float32
-  --scaling        also: the UNet's time against resolution, batch and threads (of the model labelled q8_0, or the first)
-  --only a,b       only these cases (--list names them)
-  --rounds 1       how often everything is done, peers included; the best of each counts
-  --peers SCRIPT   also time PyTorch and OpenVINO: the path of bench_peers.py
-  --peer-model DIR the diffusers folder for them; default: the first --model that is a folder
+  --quality        also compare pictures, and the UNet's prediction, with those of the first --model in float32
+  --scaling        also time the UNet of the model labelled q8_0 (or the first one) at several resolutions, batch sizes
+                   and numbers of threads
+  --only a,b       only these cases; --list prints their names
+  --rounds 1       how often to run everything, peers included; the best of each counts
+  --peers SCRIPT   also time PyTorch and OpenVINO; SCRIPT is the path of bench_peers.py
+  --peer-model DIR the diffusers folder for the peers; default: the first --model that is a folder
   --peer-list torch-fp32,torch-bf16,openvino-f32,openvino-bf16,openvino-int8
   --python python3
-  --json FILE      default: build/bench/results.json
-  --write          put the figures into docs/benchmarks.md, under today's date
-  --heading TEXT   the section's heading there`
+  --json FILE      where to write the results; default: build/bench/results.json
+  --write          write a section with the figures to docs/benchmarks.md, under today's date
+  --heading TEXT   heading of that section`
 
 export class UsageError extends Error {}
 
 const precisions = ['auto', 'f32', 'bf16', 'int8']
 
-/** `[LABEL=]PATH[@PRECISION]`; a path that exists as it stands may hold either sign. */
+/** Parses `[LABEL=]PATH[@PRECISION]`. A path that exists as given may contain either sign. */
 export function parseModel(text) {
   let rest = text
   let precision = 'auto'
@@ -83,7 +84,7 @@ export function parseOptions(args, root) {
   const labels = models.map((model) => model.label)
   for (const label of labels)
     if (labels.indexOf(label) !== labels.lastIndexOf(label))
-      throw new UsageError(`Two models are called ${label}: give one another LABEL=`)
+      throw new UsageError(`Two models have the label ${label}: give one of them another LABEL=`)
   const peerModel = values['peer-model'] ?? models.find(({ path }) => existsSync(join(path, 'unet')))?.path
   if (values.peers && !peerModel)
     throw new UsageError('Expected --peer-model, or a --model that is a diffusers folder, for --peers')

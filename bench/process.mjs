@@ -1,22 +1,22 @@
-/** Child processes that measure: one case each, so that neither memory nor caches leak from one into another. */
+/** Child processes: each case is measured in one of its own, so that no case sees the memory and caches of another. */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
-/** Highest resident size of this process so far, in bytes. */
+/** Peak resident set size of this process so far, in bytes. */
 export function peakRss() {
   try {
     const line = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))
     if (line) return Number(line[1]) * 1024
   } catch {
-    // No /proc: getrusage says the same.
+    // There is no /proc here; getrusage reports the same.
   }
   return process.resourceUsage().maxRSS * 1024
 }
 
 /**
- * Runs a command and parses the JSON lines on its standard output; its errors pass through.
- * @returns {Promise<{ rows: any[], seconds: number, status: number | null, signal: string | null }>} `seconds` from start
- * to exit
+ * Runs a command and parses the JSON lines on its standard output. Its standard error passes through.
+ * @returns {Promise<{ rows: any[], seconds: number, status: number | null, signal: string | null }>} `seconds` is the
+ * time from start to exit
  */
 export function runJson(command, args, env = {}) {
   return new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-/** Runs the cases, each in a process of its own, and reports. `npm run bench -- --help` tells the options. */
+/** Runs the cases, each in a process of its own, and reports the figures. `npm run bench -- --help` lists the options. */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -31,7 +31,7 @@ if (!existsSync(join(root, 'dist', 'native.js'))) fail('There is no dist/: run `
 
 const { cases } = await import('./cases/index.mjs')
 if (options.list) {
-  const models = { each: '(each --model)', first: '(first --model)', all: '(all --models)', box: '' }
+  const models = { each: '(each --model)', first: '(first --model)', all: '(all --models)', bundled: '' }
   for (const [name, { title, of, group }] of Object.entries(cases))
     console.log(`${name.padEnd(20)} ${title} ${models[of]}${group ? ` (--${group})` : ''}`)
   for (const [name, title] of Object.entries(extras)) console.log(`${name.padEnd(20)} ${title}`)
@@ -44,22 +44,24 @@ try {
   fail(error instanceof UsageError ? error.message : error)
 }
 
-/** Smaller is better in all figures that are compared between rounds. */
+/** The better of two results: the figures that rounds are compared by are times. */
 function better(a, b) {
   if (!a || a.error) return b
   const time = (row) => row.wallSeconds ?? row.seconds ?? row.unet_s ?? Infinity
   return !b.error && time(b) < time(a) ? b : a
 }
 
-async function ours({ name, title, model, point }) {
+async function measureCase({ name, title, model, point }) {
   const { size, batch, repeat, threads, models } = options
   const given = { size, batch, repeat, threads, ...point }
-  const about = model ? { ...given, model: model.path, precision: model.precision } : { ...given, models }
-  const args = ['--expose-gc', join(here, 'case.mjs'), name, JSON.stringify(about)]
+  const caseOptions = model
+    ? { ...given, model: model.path, precision: model.precision }
+    : { ...given, models }
+  const args = ['--expose-gc', join(here, 'case.mjs'), name, JSON.stringify(caseOptions)]
   const { rows, seconds, status, signal } = await runJson(process.execPath, args)
   const row = rows.at(-1) ?? { error: `failed, ${signal ?? `status ${status}`}` }
-  // The only case that is about the process as a whole.
-  const wall = name === 'box' && !row.error ? { wallSeconds: seconds } : {}
+  // This is the only case that measures the process as a whole.
+  const wall = name === 'bundled' && !row.error ? { wallSeconds: seconds } : {}
   return {
     case: name,
     title,
@@ -70,7 +72,7 @@ async function ours({ name, title, model, point }) {
   }
 }
 
-async function theirs(peer) {
+async function measurePeer(peer) {
   const args = [options.peers, options.peerModel, '--peers', peer]
   for (const key of ['size', 'batch', 'repeat', 'threads'])
     if (options[key]) args.push(`--${key}`, String(options[key]))
@@ -78,12 +80,12 @@ async function theirs(peer) {
   return rows.at(-1) ?? { peer, error: `failed, status ${status}` }
 }
 
-/** A case that cannot be measured is a row that says why; the others go on. */
-async function attempt(work, about) {
+/** A case that cannot be measured becomes a row that says why, and the others go on. */
+async function attempt(work, row) {
   try {
     return await work()
   } catch (error) {
-    return { ...about, error: String(error.message) }
+    return { ...row, error: String(error.message) }
   }
 }
 
@@ -93,12 +95,16 @@ const peers = new Map()
 for (let round = 0; round < options.rounds; round++) {
   for (const job of jobs) {
     const key = JSON.stringify([job.name, job.model?.label, job.point])
-    const row = await attempt(() => ours(job), { case: job.name, title: job.title, model: job.model?.label })
+    const row = await attempt(() => measureCase(job), {
+      case: job.name,
+      title: job.title,
+      model: job.model?.label,
+    })
     found.set(key, better(found.get(key), row))
     console.log(JSON.stringify(row))
   }
   for (const peer of options.peerList) {
-    const row = await attempt(() => theirs(peer), { peer })
+    const row = await attempt(() => measurePeer(peer), { peer })
     peers.set(peer, better(peers.get(peer), row))
     console.log(JSON.stringify(row))
   }

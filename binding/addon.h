@@ -1,23 +1,19 @@
-// What one JavaScript environment (the main thread, each worker thread) keeps of this addon. There are no
-// globals: the process shares the engine's thread pool and nothing else.
+// The addon's data of one JavaScript environment: the main thread or a worker thread. There are no globals;
+// environments share nothing but the engine's thread pool.
 #pragma once
 #include <memory>
-#include <unordered_set>
 
-#include "core/cancel.h"
+#include "calls.h"
 #include "napi_all.h"
 
 namespace nd_binding {
 
-/// The cancellation flags of calls that have not settled. Used on the environment's own thread only.
-using RunningCalls = std::unordered_set<std::shared_ptr<nd::CancelToken>>;
-
 struct Addon {
   Napi::FunctionReference cancel_token, deep_features, text_encoder, unet, vae, tiny_vae;
-  /// JavaScript's own constructors, taken before anybody could replace them. They throw where memory is
-  /// short; N-API's own functions abort.
+  /// JavaScript's own constructors, which scripts cannot replace any more. They throw if memory is short,
+  /// where N-API's functions abort the process.
   Napi::FunctionReference float32_array, int32_array, uint8_array;
-  std::shared_ptr<RunningCalls> running = std::make_shared<RunningCalls>();
+  std::shared_ptr<Calls> calls;
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 };

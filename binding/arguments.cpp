@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "failure.h"
+#include "limits.h"
 
 namespace nd_binding {
 namespace {
@@ -49,7 +50,7 @@ template <class Element>
 std::vector<Element> copy(Napi::Value value, napi_typedarray_type type, const char* type_text,
                           const std::string& name, int64_t length) {
   if (!value.IsTypedArray()) wrong_type(type_text, name, value);
-  // The length comes from here and not from the TypedArray object: a detached array has none left.
+  // The length comes from here and not from the TypedArray object, because the array may be detached.
   napi_typedarray_type actual_type;
   size_t actual = 0;
   void* data = nullptr;
@@ -66,14 +67,14 @@ std::vector<Element> copy(Napi::Value value, napi_typedarray_type type, const ch
 
 }  // namespace
 
-int64_t to_integer(Napi::Value value, const std::string& name, int64_t least, int64_t most) {
+int64_t to_integer(Napi::Value value, const std::string& name, int64_t min, int64_t max) {
   if (!value.IsNumber()) wrong_type("integer", name, value);
   const double number = value.As<Napi::Number>().DoubleValue();
-  // NaN fails every comparison, so it ends here too.
-  if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) ||
+  // NaN fails every comparison, so it is refused, too.
+  if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max)) ||
       number != std::floor(number)) {
-    out_of_range("Expected integer between " + std::to_string(least) + " and " + std::to_string(most) +
-                 " for " + name + received(value));
+    out_of_range("Expected integer between " + std::to_string(min) + " and " + std::to_string(max) + " for " +
+                 name + received(value));
   }
   return static_cast<int64_t>(number);
 }
@@ -114,23 +115,22 @@ std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t
 }
 
 int64_t batch_pixels(int64_t n, int64_t h, int64_t w) {
-  if (h > kMostPixels / w || h * w > kMostPixels / n) {
-    out_of_range("Expected at most " + std::to_string(kMostPixels) + " pixels but received " +
+  if (h > Limits::pixels / w || h * w > Limits::pixels / n) {
+    out_of_range("Expected at most " + std::to_string(Limits::pixels) + " pixels but received " +
                  std::to_string(n) + " images of " + std::to_string(h) + "x" + std::to_string(w));
   }
   return n * h * w;
 }
 
-std::vector<int64_t> Fields::integers(const char* key, int64_t least, int64_t most) const {
+std::vector<int64_t> Fields::integers(const char* key, int64_t min, int64_t max, int64_t max_length) const {
   const Napi::Array array = to_array(get(key), name(key));
-  constexpr uint32_t kMostElements = 64;
-  if (array.Length() > kMostElements) {
-    out_of_range("Expected at most " + std::to_string(kMostElements) + " elements in " + name(key) +
+  if (array.Length() > max_length) {
+    out_of_range("Expected at most " + std::to_string(max_length) + " elements in " + name(key) +
                  " but received " + std::to_string(array.Length()));
   }
   std::vector<int64_t> values;
   for (uint32_t i = 0; i < array.Length(); ++i) {
-    values.push_back(to_integer(array.Get(i), name(key) + "[" + std::to_string(i) + "]", least, most));
+    values.push_back(to_integer(array.Get(i), name(key) + "[" + std::to_string(i) + "]", min, max));
   }
   return values;
 }

@@ -1,5 +1,5 @@
-// Reading what JavaScript passed: types are checked (TypeError), numbers are bounded (RangeError), arrays are
-// copied, so that nobody can change or detach them while a worker reads.
+// Reads arguments from JavaScript. Types are checked (TypeError), numbers are bounded (RangeError), and
+// arrays are copied, so that JavaScript cannot change or detach them while a worker thread reads them.
 #pragma once
 #include <cstdint>
 #include <initializer_list>
@@ -11,27 +11,22 @@
 
 namespace nd_binding {
 
-constexpr int64_t kMostSide = int64_t{1} << 24;    // pixels along one side
-constexpr int64_t kMostPixels = int64_t{1} << 41;  // of a batch: byte counts of every layer stay below 2^63
-constexpr int64_t kMostWidth = int64_t{1} << 15;   // channels of any layer
-constexpr int64_t kMostBatch = int64_t{1} << 16;
-
-/// Error texts: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
-int64_t to_integer(Napi::Value value, const std::string& name, int64_t least, int64_t most);
+/// Error messages: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
+int64_t to_integer(Napi::Value value, const std::string& name, int64_t min, int64_t max);
 double to_number(Napi::Value value, const std::string& name);
 bool to_boolean(Napi::Value value, const std::string& name);
 std::string to_string(Napi::Value value, const std::string& name);
 Napi::Object to_object(Napi::Value value, const std::string& name);
 Napi::Array to_array(Napi::Value value, const std::string& name);
 
-/// Copies of typed arrays; RangeError unless they have `length` elements.
+/// Copies of typed arrays. RangeError unless they have `length` elements.
 std::vector<float> to_floats(Napi::Value value, const std::string& name, int64_t length);
 std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t length);
 
-/// Product of sizes of a batch of images; RangeError above kMostPixels.
+/// Number of pixels of a batch of images. RangeError above Limits::pixels.
 int64_t batch_pixels(int64_t n, int64_t h, int64_t w);
 
-/// An object's fields, named by their path in error texts.
+/// The fields of an object. Error messages have their path.
 class Fields {
  public:
   Fields(Napi::Value value, std::string path) : object_(to_object(value, path)), path_(std::move(path)) {}
@@ -40,13 +35,17 @@ class Fields {
   Napi::Value get(const char* key) const { return object_.Get(key); }
   std::string name(const char* key) const { return path_ + "." + key; }
 
-  int64_t integer(const char* key, int64_t least, int64_t most) const {
-    return to_integer(get(key), name(key), least, most);
+  int64_t integer(const char* key, int64_t min, int64_t max) const {
+    return to_integer(get(key), name(key), min, max);
   }
   double number(const char* key) const { return to_number(get(key), name(key)); }
   bool boolean(const char* key) const { return to_boolean(get(key), name(key)); }
   std::string string(const char* key) const { return to_string(get(key), name(key)); }
-  std::vector<int64_t> integers(const char* key, int64_t least, int64_t most) const;
+  std::vector<float> floats(const char* key, int64_t length) const {
+    return to_floats(get(key), name(key), length);
+  }
+  /// A list of at most `max_length` integers.
+  std::vector<int64_t> integers(const char* key, int64_t min, int64_t max, int64_t max_length) const;
 
  private:
   Napi::Object object_;

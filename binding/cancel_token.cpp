@@ -27,7 +27,7 @@ CancelTokenWrap::CancelTokenWrap(const Napi::CallbackInfo& info) : ObjectWrap(in
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 
-// Hides ObjectWrap's, which would take any wrapped object for one of this class.
+// Hides ObjectWrap's Unwrap, which accepts any wrapped object.
 CancelTokenWrap* CancelTokenWrap::Unwrap(Napi::Object object) {
   if (!is_token(object)) throw Napi::TypeError::New(object.Env(), "Expected `this` to be a CancelToken");
   return ObjectWrap::Unwrap(object);

@@ -1,4 +1,4 @@
-// CancelToken of lib/native.ts.
+// The class CancelToken of lib/native.ts.
 #pragma once
 #include <memory>
 
@@ -10,7 +10,7 @@ namespace nd_binding {
 class CancelTokenWrap : public Napi::ObjectWrap<CancelTokenWrap> {
  public:
   static Napi::Function define(Napi::Env env);
-  /// The flag behind an optional argument; a fresh one for undefined and null; TypeFailure for anything else.
+  /// The flag of an optional argument: a new one for undefined and null. TypeFailure for other values.
   static std::shared_ptr<nd::CancelToken> from(Napi::Value value, const char* name);
 
   explicit CancelTokenWrap(const Napi::CallbackInfo& info);

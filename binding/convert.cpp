@@ -6,16 +6,15 @@
 #include "core/thread_pool.h"
 #include "failure.h"
 #include "job.h"
-#include "kernels/kernels.h"
-#include "quant/convert.h"
+#include "limits.h"
+#include "cpu/backend.h"
+#include "weights/convert.h"
 #include "source.h"
 
 namespace nd_binding {
 namespace {
 
-constexpr int64_t kMostRows = int64_t{1} << 31;
-
-/// Bytes of the result, from what JavaScript says about the tensor; build() checks that against the file.
+/// Bytes of the result, by the description of the tensor; build() checks that against the file.
 int64_t result_bytes(const Source::Tensor& entry, nd::TensorType type, bool channels_last, int64_t first,
                      int64_t count) {
   nd::StoredTensor tensor;
@@ -41,8 +40,8 @@ Napi::Value convert_rows(const Napi::CallbackInfo& info) {
     }
     const nd::TensorType type = nd::tensor_type(to_string(info[1], "type"));
     const bool channels_last = to_boolean(info[2], "channelsLast");
-    const int64_t first = to_integer(info[3], "first", 0, kMostRows);
-    const int64_t count = to_integer(info[4], "count", 1, kMostRows);
+    const int64_t first = to_integer(info[3], "first", 0, Limits::dimension);
+    const int64_t count = to_integer(info[4], "count", 1, Limits::dimension);
     auto token = CancelTokenWrap::from(info[5], "cancel");
     const Output<uint8_t> bytes(info.Env(),
                                 result_bytes(source->tensors[0], type, channels_last, first, count));
@@ -50,10 +49,11 @@ Napi::Value convert_rows(const Napi::CallbackInfo& info) {
     return run_async(
         info.Env(), std::move(token),
         [=](const nd::CancelToken& cancel) {
-          // Opened for this call alone, so that nothing has to be disposed of.
+          // The file is opened for this call only, so that nothing has to be disposed.
           const nd::WeightTable table = source->build();
           *error = nd::convert_rows(table.find(source->tensors[0].name), type, channels_last, first, count,
-                                    nd::best_kernels(), nd::ThreadPool::shared(), &cancel, bytes.data());
+                                    nd::cpu::CpuBackend::shared().decoders(), nd::ThreadPool::shared(),
+                                    &cancel, bytes.data());
         },
         [bytes, error](Napi::Env env) -> Napi::Value {
           Napi::Object result = Napi::Object::New(env);

@@ -1,4 +1,4 @@
-// convertRows of lib/native.ts: a stored tensor rewritten in another type, some rows at a time.
+// convertRows of lib/native.ts: converts rows of a stored tensor to another type.
 #pragma once
 #include "napi_all.h"
 

@@ -17,8 +17,8 @@ Napi::Function DeepFeaturesWrap::define(Napi::Env env) {
   return DefineClass(env, "DeepFeatures", {InstanceMethod("dispose", &DeepFeaturesWrap::dispose)});
 }
 
-std::shared_ptr<nd::DeepFeatures> DeepFeaturesWrap::from(Napi::Value value, const char* name) {
-  if (!is_features(value)) throw TypeFailure{std::string("Expected DeepFeatures for ") + name};
+std::shared_ptr<nd::DeepFeatures> DeepFeaturesWrap::from(Napi::Value value, const std::string& name) {
+  if (!is_features(value)) throw TypeFailure{"Expected DeepFeatures for " + name};
   return Unwrap(value.As<Napi::Object>())->features_;
 }
 
@@ -26,13 +26,13 @@ DeepFeaturesWrap::DeepFeaturesWrap(const Napi::CallbackInfo& info) : ObjectWrap(
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 
-// Hides ObjectWrap's, which would take any wrapped object for one of this class.
+// Hides ObjectWrap's Unwrap, which accepts any wrapped object.
 DeepFeaturesWrap* DeepFeaturesWrap::Unwrap(Napi::Object object) {
   if (!is_features(object)) throw Napi::TypeError::New(object.Env(), "Expected `this` to be DeepFeatures");
   return ObjectWrap::Unwrap(object);
 }
 
-// A running call keeps the old ones alive, and this thread need not wait for it.
+// A running call keeps the old features alive, so this thread does not wait for it.
 Napi::Value DeepFeaturesWrap::dispose(const Napi::CallbackInfo& info) {
   features_ = std::make_shared<nd::DeepFeatures>();
   return info.Env().Undefined();

@@ -1,6 +1,7 @@
-// DeepFeatures of lib/native.ts.
+// The class DeepFeatures of lib/native.ts.
 #pragma once
 #include <memory>
+#include <string>
 
 #include "napi_all.h"
 #include "unet/deep_features.h"
@@ -10,8 +11,8 @@ namespace nd_binding {
 class DeepFeaturesWrap : public Napi::ObjectWrap<DeepFeaturesWrap> {
  public:
   static Napi::Function define(Napi::Env env);
-  /// The features behind an argument; TypeFailure for anything else.
-  static std::shared_ptr<nd::DeepFeatures> from(Napi::Value value, const char* name);
+  /// The features of an argument. TypeFailure for other values.
+  static std::shared_ptr<nd::DeepFeatures> from(Napi::Value value, const std::string& name);
 
   explicit DeepFeaturesWrap(const Napi::CallbackInfo& info);
   static DeepFeaturesWrap* Unwrap(Napi::Object object);

@@ -23,6 +23,10 @@ const char* code_name(nd::ErrorCode code) {
       return "DISPOSED";
     case nd::ErrorCode::io:
       return "IO";
+    case nd::ErrorCode::device_unavailable:
+      return "DEVICE_UNAVAILABLE";
+    case nd::ErrorCode::device_lost:
+      return "DEVICE_LOST";
     case nd::ErrorCode::invalid_argument:
       break;
   }
@@ -42,7 +46,7 @@ Failure describe() {
     return {Kind::coded, code_name(error.code()), error.what()};
   } catch (const std::bad_alloc&) {
     return {Kind::coded, "OUT_OF_MEMORY", "Not enough memory"};
-  } catch (const std::length_error&) {  // a container asked for more than can exist
+  } catch (const std::length_error&) {  // a container that is larger than any memory
     return {Kind::coded, "OUT_OF_MEMORY", "Not enough memory"};
   } catch (const std::exception& error) {
     return {Kind::other, "", error.what()};
@@ -56,7 +60,7 @@ Failure describe() {
 Failure Failure::current() noexcept {
   try {
     return describe();
-  } catch (...) {  // no memory for the message: short strings need none
+  } catch (...) {  // there is no memory for the message; short strings need none
     Failure failure;
     failure.kind = Kind::other;
     failure.message = "Out of memory";

@@ -1,4 +1,4 @@
-// C++ exceptions as JavaScript errors. Everything is caught: nothing that happens in here may end the host's
+// Turns C++ exceptions into JavaScript errors. All exceptions are caught: no failure in the addon may end the
 // process.
 #pragma once
 #include <exception>
@@ -9,7 +9,7 @@
 
 namespace nd_binding {
 
-/// What went wrong, in a form that can cross threads.
+/// An error in a form that can be passed between threads.
 struct Failure {
   enum class Kind { none, type, range, coded, cancelled, other };
   Kind kind = Kind::none;
@@ -19,23 +19,23 @@ struct Failure {
   explicit operator bool() const { return kind != Kind::none; }
   /// TypeError, RangeError or Error with `code` (and `cancelled: true`).
   Napi::Error to_js(Napi::Env env) const;
-  /// Describes the exception that is being handled.
+  /// The exception that is being handled.
   static Failure current() noexcept;
 };
 
-/// A wrong argument type. Caught by `guarded`.
+/// An argument of the wrong type. `guarded` turns it into a TypeError.
 struct TypeFailure {
   std::string message;
 };
 
-/// Runs the body of a function that JavaScript calls: whatever it throws becomes a JavaScript exception.
+/// Runs the body of a function that JavaScript calls. Every exception becomes a JavaScript exception.
 template <class Body>
 auto guarded(Napi::Env env, Body&& body) -> decltype(body()) {
   Failure failure;
   try {
     return body();
   } catch (const Napi::Error&) {
-    throw;  // JavaScript's own exception, from a getter for example
+    throw;  // an exception of JavaScript, for example from a getter
   } catch (...) {
     failure = Failure::current();
   }

@@ -3,82 +3,51 @@
 #include <utility>
 
 #include "addon.h"
+#include "calls.h"
 #include "core/error.h"
 
 namespace nd_binding {
 namespace {
 
-class Job {
+class Job final : public Calls::Call {
  public:
   Job(Napi::Env env, std::shared_ptr<nd::CancelToken> cancel,
       std::function<void(const nd::CancelToken&)> execute, std::function<Napi::Value(Napi::Env)> result)
       : cancel_(std::move(cancel)),
         execute_(std::move(execute)),
         result_(std::move(result)),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        running_(Addon::of(env).running) {
-    const napi_status status = napi_create_async_work(env, nullptr, Napi::String::New(env, "node-diffusion"),
-                                                      &Job::on_worker, &Job::on_complete, this, &work_);
-    if (status != napi_ok) throw Napi::Error::New(env);
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void cancel() override { cancel_->cancel(); }
+
+  void run() noexcept override {
+    try {
+      cancel_->check();
+      execute_(*cancel_);
+    } catch (...) {
+      failure_ = Failure::current();
+    }
   }
 
-  static Napi::Promise start(Napi::Env env, std::unique_ptr<Job> job) {
-    const Napi::Promise promise = job->deferred_.Promise();
-    job->running_->insert(job->cancel_);
-    if (napi_queue_async_work(env, job->work_) != napi_ok) {
-      job->running_->erase(job->cancel_);
-      napi_delete_async_work(env, job->work_);
-      throw Napi::Error::New(env);
+  void settle(Napi::Env env) override {
+    if (failure_) {
+      deferred_.Reject(failure_.to_js(env).Value());
+      return;
     }
-    (void)job.release();  // on_complete deletes it
-    return promise;
+    try {
+      deferred_.Resolve(guarded(env, [&] { return result_(env); }));
+    } catch (const Napi::Error& error) {
+      deferred_.Reject(error.Value());
+    }
   }
 
  private:
-  static void on_worker(napi_env, void* data) {
-    Job& job = *static_cast<Job*>(data);
-    try {
-      job.cancel_->check();
-      job.execute_(*job.cancel_);
-    } catch (...) {
-      job.failure_ = Failure::current();
-    }
-  }
-
-  // Also called while the environment shuts down; then every call into JavaScript fails, and nobody waits for
-  // it.
-  static void on_complete(napi_env raw, napi_status status, void* data) {
-    const std::unique_ptr<Job> job(static_cast<Job*>(data));
-    const Napi::Env env(raw);
-    try {
-      const Napi::HandleScope scope(env);
-      job->running_->erase(job->cancel_);
-      napi_delete_async_work(raw, job->work_);
-      if (status == napi_cancelled)
-        job->failure_ = {Failure::Kind::cancelled, "CANCELLED", "The call was cancelled"};
-      job->settle(env);
-    } catch (...) {
-    }
-  }
-
-  void settle(Napi::Env env) {
-    if (!failure_) {
-      try {
-        deferred_.Resolve(guarded(env, [&] { return result_(env); }));
-      } catch (const Napi::Error& error) {
-        deferred_.Reject(error.Value());
-      }
-      return;
-    }
-    deferred_.Reject(failure_.to_js(env).Value());
-  }
-
   std::shared_ptr<nd::CancelToken> cancel_;
   std::function<void(const nd::CancelToken&)> execute_;
   std::function<Napi::Value(Napi::Env)> result_;
   Napi::Promise::Deferred deferred_;
-  std::shared_ptr<RunningCalls> running_;
-  napi_async_work work_ = nullptr;
   Failure failure_;
 };
 
@@ -106,8 +75,10 @@ Napi::FunctionReference& constructor(Addon& addon, uint8_t) {
 Napi::Promise run_async(Napi::Env env, std::shared_ptr<nd::CancelToken> cancel,
                         std::function<void(const nd::CancelToken&)> execute,
                         std::function<Napi::Value(Napi::Env)> result) {
-  return Job::start(env,
-                    std::make_unique<Job>(env, std::move(cancel), std::move(execute), std::move(result)));
+  auto job = std::make_unique<Job>(env, std::move(cancel), std::move(execute), std::move(result));
+  const Napi::Promise promise = job->promise();
+  Addon::of(env).calls->start(env, std::move(job));
+  return promise;
 }
 
 template <class Element>

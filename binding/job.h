@@ -1,4 +1,4 @@
-// The one asynchronous call: work on a thread of libuv's pool, then a settled promise.
+// All asynchronous calls: they run on one of the engine's threads and settle a promise.
 #pragma once
 #include <functional>
 #include <memory>
@@ -9,19 +9,19 @@
 
 namespace nd_binding {
 
-/// Starts `execute` on a worker thread and returns the promise of what `result` makes of it on the JavaScript
-/// thread. `execute` must not touch JavaScript; what it throws rejects the promise. Both are destroyed on the
-/// JavaScript thread, so they may own references.
+/// Runs `execute` on another thread and then `result` on the JavaScript thread, and returns a promise of its
+/// result. `execute` must not use JavaScript; its exceptions reject the promise. Both functions are destroyed
+/// on the JavaScript thread, so they may own references.
 Napi::Promise run_async(Napi::Env env, std::shared_ptr<nd::CancelToken> cancel,
                         std::function<void(const nd::CancelToken&)> execute,
                         std::function<Napi::Value(Napi::Env)> result);
 
-/// A typed array that a worker thread fills: created before the work begins, kept alive by the job that owns
-/// this.
+/// A typed array that a worker thread fills. It is created before the work begins and kept alive by the job
+/// that owns this object.
 template <class Element>
 class Output {
  public:
-  /// Error out_of_memory if JavaScript cannot allocate so many elements.
+  /// Error out_of_memory if JavaScript cannot allocate this many elements.
   Output(Napi::Env env, int64_t length);
   Element* data() const { return data_; }
   Napi::Value value() const { return reference_->Value(); }

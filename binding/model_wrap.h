@@ -1,4 +1,4 @@
-// What the three models' JavaScript objects have in common: shared ownership, one call at a time, trim,
+// The common part of the JavaScript objects of all models: shared ownership, one call at a time, trim,
 // dispose.
 #pragma once
 #include <atomic>
@@ -11,25 +11,27 @@
 #include "arguments.h"
 #include "cancel_token.h"
 #include "core/error.h"
-#include "core/weights.h"
+#include "core/executor.h"
+#include "core/memory.h"
+#include "cpu/backend.h"
 #include "failure.h"
 #include "job.h"
 #include "source.h"
 
 namespace nd_binding {
 
-/// A model and the lock that gives its workspace to one call at a time. The JavaScript object and every
-/// running call share it, so dispose() in the middle of a call frees it when the call ends.
+/// A model and the mutex that protects its workspace. The JavaScript object and every running call share the
+/// model, so that dispose() during a call frees it when the call ends.
 template <class Model>
-class Held {
+class SharedModel {
  public:
-  Held(std::unique_ptr<Model> model, size_t weight_bytes)
+  SharedModel(std::unique_ptr<Model> model, size_t weight_bytes)
       : model_(std::move(model)), weight_bytes_(weight_bytes) {}
 
   size_t weight_bytes() const { return weight_bytes_; }
   const Model& model() const { return *model_; }
 
-  /// On a worker thread. A call that does not end well gives the working memory back.
+  /// Called on a worker thread. If the call fails, the working memory is released.
   template <class Call>
   void use(Call&& call) {
     {
@@ -43,7 +45,7 @@ class Held {
     }
     trim_if_asked();
   }
-  /// On the JavaScript thread, which must not wait: a running call trims when it ends.
+  /// Called on the JavaScript thread, which must not wait: a running call trims when it ends.
   void trim() {
     trim_asked_ = true;
     trim_if_asked();
@@ -61,25 +63,25 @@ class Held {
   std::atomic<bool> trim_asked_{false};
 };
 
-/// Self has static napi_type_tag kTag, static const char* kName, static Napi::FunctionReference&
+/// Self has static napi_type_tag kTag, static const char* kName and static Napi::FunctionReference&
 /// constructor(Addon&).
 template <class Self, class Model>
 class ModelWrap : public Napi::ObjectWrap<Self> {
  public:
   using Base = Napi::ObjectWrap<Self>;
-  using Shared = std::shared_ptr<Held<Model>>;
+  using Pointer = std::shared_ptr<SharedModel<Model>>;
 
-  /// Objects are made by load(); JavaScript cannot make the External that `new` wants.
+  /// Only load() creates objects: JavaScript cannot create the External that the constructor requires.
   explicit ModelWrap(const Napi::CallbackInfo& info) : Base(info) {
     if (info.Length() != 1 || !info[0].IsExternal()) {
       throw Napi::TypeError::New(info.Env(), std::string(Self::kName) + " cannot be constructed");
     }
-    held_ = *info[0].As<Napi::External<Shared>>().Data();
+    shared_ = *info[0].As<Napi::External<Pointer>>().Data();
     info.This().template As<Napi::Object>().TypeTag(&Self::kTag);
     account(info.Env(), +1);
   }
 
-  // Hides ObjectWrap's, which would take any wrapped object for one of this class.
+  // Hides ObjectWrap's Unwrap, which accepts any wrapped object.
   static Self* Unwrap(Napi::Object object) {
     if (!object.IsObject() || !object.CheckTypeTag(&Self::kTag)) {
       throw Napi::TypeError::New(object.Env(), std::string("Expected `this` to be a ") + Self::kName);
@@ -89,26 +91,25 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
 
   void Finalize(Napi::BasicEnv env) override {
     account(env, -1);
-    held_.reset();
+    release();
   }
 
-  /// The promise of a Self around the model that `config` and `source` describe.
+  /// Loads the model of `config` and `source` and promises an object of Self.
   template <class Config>
   static Napi::Value load(const Napi::CallbackInfo& info, Config config) {
     auto source = std::make_shared<Source>(Source::read(info[1], "source"));
-    auto loaded = std::make_shared<Shared>();
+    auto loaded = std::make_shared<Pointer>();
     return run_async(
         info.Env(), CancelTokenWrap::from(info[2], "cancel"),
         [config, source, loaded](const nd::CancelToken& cancel) {
           const nd::WeightTable table = source->build();
-          nd::Loader loader{table,   nd::best_kernels(), nd::ThreadPool::shared(),
-                            &cancel, source->precision,  source->stream};
+          nd::Loader loader(table, nd::cpu::CpuBackend::shared(), source->options, &cancel);
           auto model = std::make_unique<Model>(config, loader);
-          *loaded = std::make_shared<Held<Model>>(std::move(model), loader.packed_bytes);
-          nd::give_heap_back();
+          *loaded = std::make_shared<SharedModel<Model>>(std::move(model), loader.packed_bytes());
+          nd::release_free_heap();
         },
         [loaded](Napi::Env env) -> Napi::Value {
-          return Self::constructor(Addon::of(env)).New({Napi::External<Shared>::New(env, loaded.get())});
+          return Self::constructor(Addon::of(env)).New({Napi::External<Pointer>::New(env, loaded.get())});
         });
   }
 
@@ -122,31 +123,31 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
     return all;
   }
 
-  const Shared& held() const {
-    if (!held_) throw nd::Error(nd::ErrorCode::disposed, std::string(Self::kName) + " has been disposed");
-    return held_;
+  /// Keeps the model alive, even if reading an argument runs JavaScript that disposes this object.
+  Pointer shared() const {
+    if (!shared_) throw nd::Error(nd::ErrorCode::disposed, std::string(Self::kName) + " has been disposed");
+    return shared_;
   }
 
-  /// Calls `call(model, output, cancel)` on a worker and promises the output array.
+  /// Calls `call(model, output, cancel)` on a worker thread and promises the output array.
   template <class Element, class Call>
-  Napi::Value compute(const Napi::CallbackInfo& info, size_t cancel_index, int64_t output_length, Call call) {
-    const Shared shared = held();
-    auto token = CancelTokenWrap::from(info[cancel_index], "cancel");
-    const Output<Element> output(info.Env(), output_length);
+  Napi::Value compute(Napi::Env env, const Pointer& shared, Napi::Value cancel, int64_t output_length,
+                      Call call) {
+    auto token = CancelTokenWrap::from(cancel, "cancel");
+    const Output<Element> output(env, output_length);
     return run_async(
-        info.Env(), std::move(token),
+        env, std::move(token),
         [shared, output, call = std::move(call)](const nd::CancelToken& cancel) {
           shared->use([&](Model& model) { call(model, output.data(), cancel); });
         },
         [output](Napi::Env) { return output.value(); });
   }
 
-  /// Calls `call(model, cancel)` on a worker and promises undefined.
+  /// Calls `call(model, cancel)` on a worker thread and promises undefined.
   template <class Call>
-  Napi::Value call(const Napi::CallbackInfo& info, size_t cancel_index, Call call) {
-    const Shared shared = held();
+  Napi::Value call(Napi::Env env, const Pointer& shared, Napi::Value cancel, Call call) {
     return run_async(
-        info.Env(), CancelTokenWrap::from(info[cancel_index], "cancel"),
+        env, CancelTokenWrap::from(cancel, "cancel"),
         [shared, call = std::move(call)](const nd::CancelToken& cancel) {
           shared->use([&](Model& model) { call(model, cancel); });
         },
@@ -155,26 +156,35 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
 
  public:
   Napi::Value weight_bytes(const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(), held_ ? static_cast<double>(held_->weight_bytes()) : 0.0);
+    return Napi::Number::New(info.Env(), shared_ ? static_cast<double>(shared_->weight_bytes()) : 0.0);
   }
   Napi::Value trim(const Napi::CallbackInfo& info) {
-    if (held_) held_->trim();
+    if (shared_) shared_->trim();
     return info.Env().Undefined();
   }
   Napi::Value dispose(const Napi::CallbackInfo& info) {
     account(info.Env(), -1);
-    held_.reset();
+    release();
     return info.Env().Undefined();
   }
 
  private:
-  /// Tells the garbage collector what this small object really holds.
+  /// Frees the model on another thread, because returning gigabytes to the system takes a while.
+  void release() {
+    if (!shared_) return;
+    try {
+      nd::Executor::shared().submit([model = std::exchange(shared_, nullptr)]() mutable { model.reset(); });
+    } catch (...) {
+      // There is no thread or no memory for that, so the model has been freed here.
+    }
+  }
+  /// Tells the garbage collector the size of the model behind this small object.
   void account(Napi::BasicEnv env, int64_t sign) {
-    if (held_)
-      Napi::MemoryManagement::AdjustExternalMemory(env, sign * static_cast<int64_t>(held_->weight_bytes()));
+    if (shared_)
+      Napi::MemoryManagement::AdjustExternalMemory(env, sign * static_cast<int64_t>(shared_->weight_bytes()));
   }
 
-  Shared held_;
+  Pointer shared_;
 };
 
 }  // namespace nd_binding

@@ -1,6 +1,6 @@
-// The models as JavaScript objects; their methods are those of lib/native.ts.
+// The JavaScript classes of the models. Their methods are those of lib/native.ts.
 #pragma once
-#include "image_coder_wrap.h"
+#include "autoencoder_wrap.h"
 #include "model_wrap.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
@@ -30,12 +30,13 @@ class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {
   static Napi::Value load(const Napi::CallbackInfo& info);
 
   using ModelWrap::ModelWrap;
+  Napi::Value max_depth(const Napi::CallbackInfo& info);
   Napi::Value predict(const Napi::CallbackInfo& info);
   Napi::Value prepare(const Napi::CallbackInfo& info);
   Napi::Value working_bytes(const Napi::CallbackInfo& info);
 };
 
-class VaeWrap : public ImageCoderWrap<VaeWrap, nd::Vae> {
+class VaeWrap : public AutoencoderWrap<VaeWrap, nd::Vae> {
  public:
   static constexpr const char* kName = "NativeVae";
   static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6676616500000001};
@@ -46,12 +47,12 @@ class VaeWrap : public ImageCoderWrap<VaeWrap, nd::Vae> {
   static Napi::Function define(Napi::Env env);
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ImageCoderWrap::ImageCoderWrap;
+  using AutoencoderWrap::AutoencoderWrap;
   Napi::Value quantize(const Napi::CallbackInfo& info);
   Napi::Value lookup(const Napi::CallbackInfo& info);
 };
 
-class TinyVaeWrap : public ImageCoderWrap<TinyVaeWrap, nd::TinyVae> {
+class TinyVaeWrap : public AutoencoderWrap<TinyVaeWrap, nd::TinyVae> {
  public:
   static constexpr const char* kName = "NativeTinyVae";
   static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6674696e79766101};
@@ -62,7 +63,7 @@ class TinyVaeWrap : public ImageCoderWrap<TinyVaeWrap, nd::TinyVae> {
   static Napi::Function define(Napi::Env env);
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ImageCoderWrap::ImageCoderWrap;
+  using AutoencoderWrap::AutoencoderWrap;
 };
 
 }  // namespace nd_binding

@@ -2,13 +2,10 @@
 
 #include "arguments.h"
 #include "core/error.h"
+#include "limits.h"
 
 namespace nd_binding {
 namespace {
-
-constexpr int64_t kMostBytes = int64_t{1} << 53;  // what a JavaScript number holds exactly
-constexpr int64_t kMostDimension = int64_t{1} << 31;
-constexpr int64_t kMostElements = int64_t{1} << 48;
 
 nd::Precision precision_of(const std::string& text, const std::string& name) {
   if (text == "auto") return nd::Precision::automatic;
@@ -19,12 +16,12 @@ nd::Precision precision_of(const std::string& text, const std::string& name) {
                   "Expected one of auto, f32, bf16, int8 for " + name + " but received " + text);
 }
 
-nd::Stream stream_of(const std::string& text, const std::string& name) {
-  if (text == "never") return nd::Stream::never;
-  if (text == "rare") return nd::Stream::rare;
-  if (text == "always") return nd::Stream::always;
+nd::Residency residency_of(const std::string& text, const std::string& name) {
+  if (text == "all") return nd::Residency::all;
+  if (text == "per-step") return nd::Residency::per_step;
+  if (text == "none") return nd::Residency::none;
   throw nd::Error(nd::ErrorCode::invalid_argument,
-                  "Expected one of never, rare, always for " + name + " but received " + text);
+                  "Expected one of all, per-step, none for " + name + " but received " + text);
 }
 
 }  // namespace
@@ -38,8 +35,9 @@ Source Source::read(Napi::Value value, const std::string& name) {
     source.files.push_back(to_string(files.Get(i), name + ".files[" + std::to_string(i) + "]"));
   }
   if (fields.has("precision"))
-    source.precision = precision_of(fields.string("precision"), name + ".precision");
-  if (fields.has("stream")) source.stream = stream_of(fields.string("stream"), name + ".stream");
+    source.options.precision = precision_of(fields.string("precision"), name + ".precision");
+  if (fields.has("residency"))
+    source.options.residency = residency_of(fields.string("residency"), name + ".residency");
   if (source.files.empty()) {
     throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at least 1 element in " + name + ".files");
   }
@@ -50,17 +48,17 @@ Source Source::read(Napi::Value value, const std::string& name) {
     Tensor tensor;
     tensor.name = entry.string("name");
     tensor.type = entry.string("type");
-    tensor.shape = entry.integers("shape", 0, kMostDimension);
+    tensor.shape = entry.integers("shape", 0, Limits::dimension, Limits::rank);
     int64_t elements = 1;
     for (int64_t dimension : tensor.shape) {
-      if (dimension > 0 && elements > kMostElements / dimension) {
+      if (dimension > 0 && elements > Limits::elements / dimension) {
         throw nd::Error(nd::ErrorCode::model_format, "Expected fewer elements in tensor " + tensor.name);
       }
       elements *= dimension;
     }
     tensor.file = static_cast<int>(entry.integer("file", 0, static_cast<int64_t>(source.files.size()) - 1));
-    tensor.offset = static_cast<uint64_t>(entry.integer("offset", 0, kMostBytes));
-    tensor.bytes = static_cast<uint64_t>(entry.integer("bytes", 0, kMostBytes));
+    tensor.offset = static_cast<uint64_t>(entry.integer("offset", 0, Limits::bytes));
+    tensor.bytes = static_cast<uint64_t>(entry.integer("bytes", 0, Limits::bytes));
     tensor.channels_last = entry.has("channelsLast") && entry.boolean("channelsLast");
     source.tensors.push_back(std::move(tensor));
   }

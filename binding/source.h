@@ -1,15 +1,15 @@
-// The table of stored tensors that lib/weights found in the files' headers.
+// The stored tensors that lib/weights found in the headers of the files.
 #pragma once
 #include <string>
 #include <vector>
 
-#include "core/weights.h"
+#include "nn/loader.h"
 #include "napi_all.h"
 
 namespace nd_binding {
 
-/// A ModelSource of lib/native.ts, read on the JavaScript thread; the files are opened by build(), on a
-/// worker.
+/// A ModelSource of lib/native.ts. It is read on the JavaScript thread; build() opens the files on a worker
+/// thread.
 struct Source {
   struct Tensor {
     std::string name, type;
@@ -19,12 +19,11 @@ struct Source {
     uint64_t offset = 0, bytes = 0;
   };
   std::vector<std::string> files;
-  nd::Precision precision = nd::Precision::automatic;
-  nd::Stream stream = nd::Stream::never;
+  nd::LoadOptions options;
   std::vector<Tensor> tensors;
 
   static Source read(Napi::Value value, const std::string& name);
-  /// Opens the files. Errors: io, model_format, unsupported_model (of a tensor's type).
+  /// Opens the files. Errors: io, model_format, unsupported_model (an unknown type).
   nd::WeightTable build() const;
 };
 

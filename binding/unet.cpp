@@ -1,108 +1,122 @@
+#include "configs.h"
 #include "deep_features.h"
+#include "limits.h"
 #include "models.h"
 
 namespace nd_binding {
 namespace {
 
-constexpr int64_t kMostLayers = 100;
-constexpr int64_t kMostDepth = 1000;
-constexpr int64_t kMostTimesteps = 1 << 16;
-
-nd::UnetConfig read_config(Napi::Value value) {
-  const Fields fields(value, "config");
-  nd::UnetConfig config;
-  config.in_channels = fields.integer("inChannels", 1, kMostWidth);
-  config.out_channels = fields.integer("outChannels", 1, kMostWidth);
-  config.block_channels = fields.integers("blockChannels", 1, kMostWidth);
-  config.layers_per_block = fields.integers("layersPerBlock", 1, kMostLayers);
-  config.down_transformer_depth = fields.integers("downTransformerDepth", 0, kMostDepth);
-  config.up_transformer_depth = fields.integers("upTransformerDepth", 0, kMostDepth);
-  config.mid_transformer_depth = fields.integer("midTransformerDepth", -1, kMostDepth);
-  config.heads = fields.integers("heads", 1, kMostWidth);
-  config.context_width = fields.integer("contextWidth", 0, kMostWidth);
-  config.norm_groups = fields.integer("normGroups", 1, kMostWidth);
-  config.norm_eps = static_cast<float>(fields.number("normEps"));
-  config.linear_projection = fields.boolean("linearProjection");
-  config.flip_sin_to_cos = fields.boolean("flipSinToCos");
-  config.freq_shift = static_cast<float>(fields.number("freqShift"));
-  config.check();
-  return config;
-}
-
-struct Sizes {
-  int64_t n, h, w, length;
+/// The size of the latents of a call.
+struct LatentSizes {
+  int64_t n, h, w, pixels;
 };
 
-Sizes read_sizes(const Napi::CallbackInfo& info, const nd::UnetConfig& config, size_t first,
-                 size_t length_index) {
-  Sizes sizes{};
-  sizes.n = to_integer(info[first], "n", 1, kMostBatch);
-  sizes.h = to_integer(info[first + 1], "h", 1, kMostSide);
-  sizes.w = to_integer(info[first + 2], "w", 1, kMostSide);
-  sizes.length = to_integer(info[length_index], "length", config.has_attention() ? 1 : 0, kMostSide);
-  batch_pixels(sizes.n, sizes.h, sizes.w);
+LatentSizes read_latent_sizes(const Fields& call) {
+  LatentSizes sizes{};
+  sizes.n = call.integer("n", 1, Limits::batch);
+  sizes.h = call.integer("h", 1, Limits::side);
+  sizes.w = call.integer("w", 1, Limits::side);
+  sizes.pixels = batch_pixels(sizes.n, sizes.h, sizes.w);
   return sizes;
 }
 
-/// Options of a call, and what they refer to, kept alive. Bounds are the model's to check.
+Fields read_conditioning(const Fields& call) {
+  return Fields(call.get("conditioning"), call.name("conditioning"));
+}
+
+int64_t read_context_length(const Fields& conditioning, const nd::UnetConfig& config) {
+  return conditioning.integer("contextLength", config.has_attention() ? 1 : 0, Limits::side);
+}
+
+/// UnetOptions, and the features that they refer to. The model checks the values.
 struct CallOptions {
   nd::UnetOptions options;
   std::shared_ptr<nd::DeepFeatures> deep;
 };
 
-CallOptions read_options(Napi::Value value) {
+CallOptions read_options(const Fields& call) {
   CallOptions result;
-  if (value.IsUndefined() || value.IsNull()) return result;
-  const Fields fields(value, "options");
+  if (!call.has("options")) return result;
+  const Fields fields(call.get("options"), call.name("options"));
   if (fields.has("tokenMerging")) result.options.token_merging = fields.number("tokenMerging");
-  if (fields.has("depth")) result.options.depth = fields.integer("depth", 0, kMostLayers * kMostDepth);
+  if (fields.has("depth"))
+    result.options.depth = fields.integer("depth", 0, Limits::levels * (Limits::layers_per_level + 1));
   if (fields.has("reuse")) result.options.reuse = fields.boolean("reuse");
-  if (fields.has("deep")) result.deep = DeepFeaturesWrap::from(fields.get("deep"), "options.deep");
+  if (fields.has("deep")) result.deep = DeepFeaturesWrap::from(fields.get("deep"), fields.name("deep"));
   result.options.deep = result.deep.get();
   return result;
+}
+
+/// A copy of the input of a prediction, because JavaScript may change its arrays as soon as the call returns.
+struct UnetCall {
+  LatentSizes sizes;
+  std::vector<float> latents, timesteps, context;
+  int64_t context_length;
+  CallOptions call_options;
+
+  nd::UnetInput input() const {
+    nd::UnetInput result;
+    result.latents = latents.data();
+    result.n = sizes.n, result.h = sizes.h, result.w = sizes.w;
+    result.conditioning.timesteps = timesteps.data();
+    result.conditioning.context = context.data();
+    result.conditioning.context_length = context_length;
+    return result;
+  }
+};
+
+UnetCall read_call(const Fields& fields, const nd::UnetConfig& config) {
+  UnetCall call{};
+  call.sizes = read_latent_sizes(fields);
+  call.latents = fields.floats("latents", call.sizes.pixels * config.in_channels);
+  const Fields conditioning = read_conditioning(fields);
+  call.timesteps = conditioning.floats("timesteps", call.sizes.n);
+  call.context_length = read_context_length(conditioning, config);
+  call.context = conditioning.floats("context", call.sizes.n * call.context_length * config.context_width);
+  call.call_options = read_options(fields);
+  return call;
 }
 
 }  // namespace
 
 Napi::Function UnetWrap::define(Napi::Env env) {
   return DefineClass(env, kName,
-                     with_common({InstanceMethod("predict", &UnetWrap::predict),
+                     with_common({InstanceAccessor("maxDepth", &UnetWrap::max_depth, nullptr),
+                                  InstanceMethod("predict", &UnetWrap::predict),
                                   InstanceMethod("prepare", &UnetWrap::prepare),
                                   InstanceMethod("workingBytes", &UnetWrap::working_bytes)}));
 }
 
 Napi::Value UnetWrap::load(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_config(info[0])); });
+  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_unet_config(info[0])); });
+}
+
+Napi::Value UnetWrap::max_depth(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(shared()->model().max_depth()));
+  });
 }
 
 Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const nd::UnetConfig& config = held()->model().config();
-    const Sizes sizes = read_sizes(info, config, 1, 6);
-    const int64_t pixels = batch_pixels(sizes.n, sizes.h, sizes.w);
-    struct Input {
-      std::vector<float> latents, timesteps, context;
-    };
-    auto input = std::make_shared<Input>();
-    input->latents = to_floats(info[0], "latents", pixels * config.in_channels);
-    input->timesteps = to_floats(info[4], "timesteps", sizes.n);
-    input->context = to_floats(info[5], "context", sizes.n * sizes.length * config.context_width);
-    const CallOptions call = read_options(info[7]);
-    held()->model().check(call.options);
-    return compute<float>(info, 8, pixels * config.out_channels,
-                          [=](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
-                            model.predict(input->latents.data(), sizes.n, sizes.h, sizes.w,
-                                          input->timesteps.data(), input->context.data(), sizes.length, out,
-                                          &cancel, call.options);
+    const Pointer shared = this->shared();
+    const nd::UnetConfig& config = shared->model().config();
+    auto call = std::make_shared<const UnetCall>(read_call(Fields(info[0], "call"), config));
+    shared->model().check(call->call_options.options);
+    return compute<float>(info.Env(), shared, info[1], call->sizes.pixels * config.out_channels,
+                          [call](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
+                            model.predict(call->input(), out, &cancel, call->call_options.options);
                           });
   });
 }
 
 Napi::Value UnetWrap::prepare(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const int64_t n = to_integer(info[1], "n", 1, kMostTimesteps);
-    auto timesteps = std::make_shared<std::vector<float>>(to_floats(info[0], "timesteps", n));
-    return call(info, 2, [=](nd::Unet& model, const nd::CancelToken& cancel) {
+    const Pointer shared = this->shared();
+    const Fields fields(info[0], "call");
+    const int64_t n = fields.integer("n", 1, Limits::timesteps);
+    auto timesteps = std::make_shared<const std::vector<float>>(fields.floats("timesteps", n));
+    return call(info.Env(), shared, info[1], [=](nd::Unet& model, const nd::CancelToken& cancel) {
       model.prepare(timesteps->data(), n, &cancel);
     });
   });
@@ -110,10 +124,13 @@ Napi::Value UnetWrap::prepare(const Napi::CallbackInfo& info) {
 
 Napi::Value UnetWrap::working_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const nd::Unet& model = held()->model();
-    const Sizes sizes = read_sizes(info, model.config(), 0, 3);
-    const CallOptions call = read_options(info[4]);
-    const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, sizes.length, call.options);
+    const Pointer shared = this->shared();
+    const nd::Unet& model = shared->model();
+    const Fields fields(info[0], "call");
+    const LatentSizes sizes = read_latent_sizes(fields);
+    const int64_t length = read_context_length(read_conditioning(fields), model.config());
+    const CallOptions call = read_options(fields);
+    const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, length, call.options);
     return Napi::Number::New(info.Env(), static_cast<double>(bytes));
   });
 }

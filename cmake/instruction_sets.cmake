@@ -1,24 +1,26 @@
 # One translation unit for each instruction set, with its own flags; everything else is built for the baseline, so that
 # the library loads on any CPU of its architecture and dispatch.cpp chooses.
 function(nd_kernels source definition)
-  target_sources(engine PRIVATE cpp/kernels/simd/${source})
+  target_sources(engine PRIVATE cpp/cpu/kernels/simd/${source})
   target_compile_definitions(engine PUBLIC ${definition})
-  set_source_files_properties(cpp/kernels/simd/${source} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  set_source_files_properties(cpp/cpu/kernels/simd/${source} PROPERTIES COMPILE_OPTIONS "${ARGN}")
 endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  nd_kernels(avx512.cpp ND_X86_KERNELS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
-    -mprefer-vector-width=512)
-  nd_kernels(low_avx512.cpp ND_X86_KERNELS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16
-    -mavx2 -mfma -mf16c -mprefer-vector-width=512 -Wno-unused-function)
-  nd_kernels(attention_avx512bf16.cpp ND_X86_KERNELS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16
-    -mavx2 -mfma -mf16c -mprefer-vector-width=512 -Wno-unused-function)
-  nd_kernels(avx2.cpp ND_X86_KERNELS -mavx2 -mfma -mf16c)
-  nd_kernels(low_avx2.cpp ND_X86_KERNELS -mavx2 -mfma -mf16c -Wno-unused-function)
-  nd_kernels(low_avxvnni.cpp ND_X86_KERNELS -mavx2 -mfma -mf16c -Wno-unused-function)
+  set(avx2 -mavx2 -mfma -mf16c)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
+  # A source uses a part of the fragments that it includes.
+  set(part -Wno-unused-function)
+  nd_kernels(f32_avx512.cpp ND_X86_KERNELS ${avx512})
+  nd_kernels(gemm_int8_bf16_avx512.cpp ND_X86_KERNELS ${avx512} -mavx512vnni -mavx512bf16 ${part})
+  nd_kernels(attention_bf16_avx512.cpp ND_X86_KERNELS ${avx512} -mavx512bf16 ${part})
+  nd_kernels(f32_avx2.cpp ND_X86_KERNELS ${avx2})
+  nd_kernels(gemm_int8_avx2.cpp ND_X86_KERNELS ${avx2} ${part})
+  nd_kernels(gemm_int8_avxvnni.cpp ND_X86_KERNELS ${avx2} ${part})
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
-  nd_kernels(neon.cpp ND_NEON_KERNELS)
-  nd_kernels(low_neon_dotprod.cpp ND_NEON_KERNELS -march=armv8.2-a+dotprod -Wno-unused-function)
-  nd_kernels(low_neon_i8mm.cpp ND_NEON_KERNELS -march=armv8.2-a+i8mm -Wno-unused-function)
-  nd_kernels(low_neon_bf16.cpp ND_NEON_KERNELS -march=armv8.2-a+bf16 -Wno-unused-function)
+  set(part -Wno-unused-function)
+  nd_kernels(f32_neon.cpp ND_NEON_KERNELS)
+  nd_kernels(gemm_int8_neon_dotprod.cpp ND_NEON_KERNELS -march=armv8.2-a+dotprod ${part})
+  nd_kernels(gemm_int8_neon_i8mm.cpp ND_NEON_KERNELS -march=armv8.2-a+i8mm ${part})
+  nd_kernels(gemm_bf16_neon.cpp ND_NEON_KERNELS -march=armv8.2-a+bf16 ${part})
 endif()

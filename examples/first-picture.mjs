@@ -1,4 +1,4 @@
-/** The five lines: `node examples/first-picture.mjs`. */
+/** The shortest program: `node examples/first-picture.mjs`. */
 import { DiffusionPipeline } from 'node-diffusion'
 
 const pipe = await DiffusionPipeline.load()

@@ -1,20 +1,21 @@
 /**
  * A server that keeps one model in memory: `node examples/server.mjs`, then http://localhost:3000/?prompt=noto+pizza
- * Callers are served in order; whoever hangs up is taken out of the line, or stops the run that was theirs.
+ *
+ * Requests are served in order. A client that disconnects leaves the queue, or aborts its run.
  */
 import { createServer } from 'node:http'
 import { DiffusionPipeline } from 'node-diffusion'
 
 const pipe = await DiffusionPipeline.load(process.argv[2])
-const longestLine = 20
+const maxWaiting = 20
 
 async function answer(request, response) {
-  const prompt = new URL(request.url, 'http://localhost').searchParams.get('prompt')
+  const prompt = new URL(`http://localhost${request.url}`).searchParams.get('prompt')
   if (!prompt) return response.writeHead(400).end('prompt is missing\n')
-  if (pipe.waiting >= longestLine) return response.writeHead(503, { 'retry-after': '30' }).end()
-  const hungUp = new AbortController()
-  response.on('close', () => hungUp.abort())
-  const { images } = await pipe.generate({ prompt, signal: hungUp.signal })
+  if (pipe.waiting >= maxWaiting) return response.writeHead(503, { 'retry-after': '30' }).end()
+  const disconnected = new AbortController()
+  response.on('close', () => disconnected.abort())
+  const { images } = await pipe.generate({ prompt, signal: disconnected.signal })
   const png = await images[0].toBuffer('png')
   response.writeHead(200, { 'content-type': 'image/png' }).end(png)
 }

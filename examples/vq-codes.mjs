@@ -1,7 +1,7 @@
 /**
- * A picture as 256 whole numbers and back: `node examples/vq-codes.mjs "a red apple"`.
+ * Encodes an image as 256 integers and decodes it again: `node examples/vq-codes.mjs "a red apple"`.
  *
- * The VQ-VAE in the box cuts 64×64 pixels into 16×16 places and gives each the nearest of 1,024 learned vectors.
+ * The bundled VQ-VAE represents 64×64 pixels by 16×16 codes of 10 bits: the nearest of 1,024 learned vectors.
  */
 import sharp from 'sharp'
 import { DiffusionPipeline, Image, imageToTensor, VqModel } from 'node-diffusion'
@@ -19,5 +19,5 @@ await sharp(await images[0].toBuffer('png'))
   .extend({ right: restored.width })
   .composite([{ input: await restored.toBuffer('png'), left: images[0].width, top: 0 }])
   .toFile('vq-codes.png')
-console.log('vq-codes.png: the picture, and what is left of it after 320 bytes of codes')
+console.log('vq-codes.png: the image, and the image decoded from 320 bytes of codes')
 await Promise.all([pipe.dispose(), vq.dispose()])

@@ -1,29 +1,31 @@
-/** Options that leave out work which training did not ask to leave out: all off unless they are asked for. */
+/** Options that trade fidelity for speed. All of them are off by default. */
 import { checkInteger, checkNumber, checkObject, expectation } from './check.js'
 import type { Scheduler } from './types.js'
 
-/** What generate() takes. */
+/** The acceleration options of generate(). */
 export interface AccelerationOptions {
   /**
-   * Guide only in this part of the run, `[from, to]` in shares of its steps, 0…1 (Kynkäänniemi et al. 2024): step k of n
-   * (the first is 0) is guided where from ≤ k/n and (k+1)/n ≤ to; the others cost half. Image to image counts the steps
-   * that it leaves out, too, so that a share always means the same noise level. Default: everywhere.
+   * Apply guidance only in this part of the run, `[from, to]` as fractions 0…1 of its steps (Kynkäänniemi et al. 2024,
+   * "Applying Guidance in a Limited Interval"). Step k of n, counted from 0, is guided where from ≤ k/n and (k+1)/n ≤
+   * to; a step without guidance costs half. Image to image counts the steps that it skips, so that a fraction always
+   * means the same noise level. Default: all steps.
    */
   guidanceInterval?: [from: number, to: number]
   /**
-   * Compute the deep layers of the UNet in every `interval`-th call only (1…1000) and use their features again in between
-   * (Ma et al. 2024, DeepCache). `depth` layers of the way up, counted from the end, are computed in every call (1…all
-   * but one), and as many of the way down as they look at. `true`: interval 3, depth 1. Default: off.
+   * Compute the deep layers of the UNet only in every `interval`-th call (1…1000) and reuse their features in between
+   * (Ma et al. 2024, "DeepCache: Accelerating Diffusion Models for Free"). The last `depth` layers of the decoder
+   * (1…unet.maxDepth) and the encoder layers that they have skip connections to are computed in every call. `true`
+   * means interval 3, depth 1. Default: off.
    */
   deepCache?: boolean | { interval?: number; depth?: number }
   /**
-   * Share of the tokens, 0…0.75, that self-attention leaves out where the resolution is highest, merged into those most
-   * like them (Bolya & Hoffman 2023). Faster at 512×512 and above. Default: 0.
+   * Fraction of the tokens, 0…0.75, that are merged into similar ones before self-attention at the highest resolution
+   * (Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion"). It pays off at 512×512 and above. Default: 0.
    */
   tokenMerging?: number
 }
 
-/** The same with every question answered. */
+/** The same options with all defaults filled in. */
 export interface Acceleration {
   guidanceInterval?: [from: number, to: number]
   deepCache?: DeepCacheSetting
@@ -41,23 +43,23 @@ export const accelerationKeys = [
   'tokenMerging',
 ] as const satisfies (keyof AccelerationOptions)[]
 
-/** What `deepCache: true` means. */
+/** The setting that `deepCache: true` stands for. */
 export const deepCacheDefaults: DeepCacheSetting = { interval: 3, depth: 1 }
 
-/** Three of four tokens: those that no window of 2×2 needs. */
-export const mostTokenMerging = 0.75
+/** One token of every 2×2 window is always kept. */
+export const maxTokenMerging = 0.75
 
-/** @param mostDepth layers of the UNet's way up but one */
-export function checkAcceleration(options: Record<string, unknown>, mostDepth: number): Acceleration {
+/** @param maxDepth of the UNet's deep features, see Unet.maxDepth */
+export function checkAcceleration(options: Record<string, unknown>, maxDepth: number): Acceleration {
   return {
     guidanceInterval: checkGuidanceInterval(options.guidanceInterval),
-    deepCache: checkDeepCache(options.deepCache, mostDepth),
+    deepCache: checkDeepCache(options.deepCache, maxDepth),
     tokenMerging: checkTokenMerging(options.tokenMerging),
   }
 }
 
 export function checkTokenMerging(value: unknown): number {
-  return value === undefined ? 0 : checkNumber(value, 'tokenMerging', 0, mostTokenMerging)
+  return value === undefined ? 0 : checkNumber(value, 'tokenMerging', 0, maxTokenMerging)
 }
 
 function checkGuidanceInterval(value: unknown): [number, number] | undefined {
@@ -70,8 +72,8 @@ function checkGuidanceInterval(value: unknown): [number, number] | undefined {
   throw new RangeError(`Expected from below to for ${path} but received [${from}, ${to}]`)
 }
 
-/** Undefined where it is off: an interval of 1 is. */
-function checkDeepCache(value: unknown, mostDepth: number): DeepCacheSetting | undefined {
+/** Undefined where it is off; an interval of 1 turns it off, too. */
+function checkDeepCache(value: unknown, maxDepth: number): DeepCacheSetting | undefined {
   if (value === undefined || value === false) return undefined
   const path = 'deepCache'
   if (value !== true && typeof value !== 'object')
@@ -80,12 +82,12 @@ function checkDeepCache(value: unknown, mostDepth: number): DeepCacheSetting | u
     value === true ? {} : checkObject(value, path, ['interval', 'depth'])
   const setting = {
     interval: checkInteger(interval, `${path}.interval`, 1, 1000),
-    depth: checkInteger(depth, `${path}.depth`, 1, mostDepth),
+    depth: checkInteger(depth, `${path}.depth`, 1, maxDepth),
   }
   return setting.interval === 1 ? undefined : setting
 }
 
-/** Whether UNet call `index` of a schedule lies in the interval. All calls of a step of higher order do, or none. */
+/** Whether UNet call `index` of a schedule lies in the interval. The calls of one step are treated alike. */
 export function inInterval(
   interval: [from: number, to: number] | undefined,
   index: number,
@@ -97,7 +99,7 @@ export function inInterval(
   return interval[0] <= step / steps && (step + 1) / steps <= interval[1]
 }
 
-/** How a picture's parameters say it. */
+/** The entries of an image's parameters that describe these options. */
 export function accelerationSettings(accelerated: Acceleration): Record<string, string | number> {
   const { guidanceInterval, deepCache, tokenMerging } = accelerated
   return {

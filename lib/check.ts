@@ -1,29 +1,18 @@
 /**
- * What all options are checked with. A wrong type is a TypeError, a wrong value a RangeError, and the text says what was
- * expected, for which option, and what came: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
+ * Checks of options. A wrong type throws a TypeError, a wrong value a RangeError. The message says what was expected,
+ * for which option, and what was received: `Expected integer between 1 and 1000 for steps but received 0 of type
+ * number`.
  */
+import { printable, received, shorten } from './quote.js'
 import { closest } from './spelling.js'
 import type { Tensor } from './types.js'
 
-/** A value as it appears in an error: short, and never the content of something large. */
-export function shown(value: unknown): string {
-  const type = value === null ? 'null' : typeof value
-  if (typeof value === 'string')
-    return `${JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)} of type string`
-  if (typeof value === 'bigint') return `${value}n of type bigint`
-  if (typeof value === 'function') return `${value.name || 'anonymous'} of type function`
-  if (typeof value === 'object' && value !== null) {
-    return `${Array.isArray(value) ? `an array of ${value.length}` : `an instance of ${value.constructor?.name ?? 'Object'}`}`
-  }
-  return type === 'undefined' || type === 'null' ? type : `${String(value)} of type ${type}`
-}
-
-/** The error's text; `expected` reads after "Expected". */
+/** The message of an error; `expected` follows the word "Expected". */
 export function expectation(expected: string, path: string, value: unknown): string {
-  return `Expected ${expected} for ${path} but received ${shown(value)}`
+  return `Expected ${expected} for ${path} but received ${received(value)}`
 }
 
-/** A plain object with no keys but these; returns it. */
+/** An object that has no other keys than these. */
 export function checkObject(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new TypeError(expectation('object', path, value))
@@ -31,10 +20,9 @@ export function checkObject(value: unknown, path: string, keys: readonly string[
   for (const key of Object.keys(value)) {
     if (keys.includes(key)) continue
     const likely = closest(key, keys)
-    const name = path === 'options' ? key : `${path}.${key}`
-    throw new TypeError(
-      `Unknown option ${name}${likely ? `, did you mean ${likely}?` : ''} Known options: ${keys.join(', ')}`,
-    )
+    const name = (path === 'options' ? '' : `${path}.`) + printable(shorten(key))
+    const hint = likely ? `, did you mean ${likely}?` : '.'
+    throw new TypeError(`Unknown option ${name}${hint} Known options: ${keys.join(', ')}`)
   }
   return value as Record<string, unknown>
 }
@@ -78,7 +66,7 @@ export function checkFunction<T>(value: unknown, path: string): T {
   return value as T
 }
 
-/** Undefined, or something that behaves like an AbortSignal (another realm's is one, too). */
+/** Undefined, or an object that behaves like an AbortSignal, also from another realm or library. */
 export function checkSignal(value: unknown, path = 'signal'): AbortSignal | undefined {
   if (value === undefined) return undefined
   const signal = value as AbortSignal
@@ -94,7 +82,7 @@ export function checkSignal(value: unknown, path = 'signal'): AbortSignal | unde
   return signal
 }
 
-/** A seed: 0…2^64−1; numbers beyond 2^53 are not exact and must come as bigint. */
+/** A seed, 0…2^64−1. Numbers above 2^53 are not exact, so larger seeds must be bigints. */
 export function checkSeed(value: unknown, path: string): number | bigint {
   const expected = 'integer between 0 and 18446744073709551615 (2^64-1)'
   if (typeof value === 'bigint') {
@@ -110,8 +98,8 @@ export function checkSeed(value: unknown, path: string): number | bigint {
 }
 
 /**
- * A tensor of this shape; −1 in `shape` stands for any size above 0. Values are not read: a NaN inside would cost a pass
- * over the data, and does no harm but to the picture.
+ * A tensor of this shape; −1 in `shape` stands for any size above 0. The values are not read: looking for NaN would
+ * cost a pass over the data, and NaN harms nothing but the image.
  */
 export function checkTensor(value: unknown, path: string, shape?: readonly number[]): Tensor {
   const expected = `tensor { data: Float32Array, shape: number[] }`
@@ -142,4 +130,10 @@ export function checkTensor(value: unknown, path: string, shape?: readonly numbe
     }
   }
   return tensor
+}
+
+/** checkTensor(), then a copy, which the caller cannot change any more. */
+export function copyTensor(value: unknown, path: string, shape?: readonly number[]): Tensor {
+  const tensor = checkTensor(value, path, shape)
+  return { data: new Float32Array(tensor.data), shape: [...tensor.shape] }
 }

@@ -1,4 +1,4 @@
-/** What went wrong, for programs: stable across versions. */
+/** What went wrong. The codes are stable across versions. */
 export type DiffusionErrorCode =
   | 'MODEL_NOT_FOUND'
   | 'MODEL_FORMAT'
@@ -7,12 +7,35 @@ export type DiffusionErrorCode =
   | 'OUT_OF_MEMORY'
   | 'DISPOSED'
   | 'IO'
+  | 'DEVICE_UNAVAILABLE'
+  | 'DEVICE_LOST'
   | 'NATIVE_UNAVAILABLE'
+  | 'DEVICE_UNAVAILABLE'
+  | 'DEVICE_LOST'
+
+/** The codes as values. The type makes sure that none is missing. */
+const codes: Record<DiffusionErrorCode, true> = {
+  MODEL_NOT_FOUND: true,
+  MODEL_FORMAT: true,
+  MODEL_SHAPE: true,
+  UNSUPPORTED_MODEL: true,
+  OUT_OF_MEMORY: true,
+  DISPOSED: true,
+  IO: true,
+  DEVICE_UNAVAILABLE: true,
+  DEVICE_LOST: true,
+  NATIVE_UNAVAILABLE: true,
+  DEVICE_UNAVAILABLE: true,
+  DEVICE_LOST: true,
+}
+
+export function isErrorCode(code: unknown): code is DiffusionErrorCode {
+  return typeof code === 'string' && Object.hasOwn(codes, code)
+}
 
 /**
- * Everything that can go wrong apart from a wrong type (`TypeError`), a value out of bounds (`RangeError`) and an abort
- * (the signal's own reason). `code` is stable; the message says which file, tensor or option, what was expected and
- * what came.
+ * Any failure other than a wrong type (`TypeError`), a value out of bounds (`RangeError`) and an abort (the signal's
+ * own reason). `code` is stable; the message names the file, tensor or option, what was expected and what was found.
  */
 export class DiffusionError extends Error {
   override readonly name = 'DiffusionError'

@@ -12,7 +12,7 @@
  *
  * @packageDocumentation
  */
-export { DiffusionPipeline, modelInTheBox, type ModelInfo } from './pipeline/diffusion-pipeline.js'
+export { DiffusionPipeline, bundledModelPath, type ModelInfo } from './pipeline/diffusion-pipeline.js'
 export type { GenerateResult, Timings } from './pipeline/result.js'
 export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
@@ -20,14 +20,15 @@ export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
 export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
 export type { TilingOption } from './tiling.js'
 
-export { AutoencoderKL, type ImageModelOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
+export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { TextEncoder } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
+export type { Conditioning } from './pipeline/conditioning.js'
 export {
   VqModel,
   vqLosses,
-  vqModelInTheBox,
+  bundledVqModelPath,
   type Codes,
   type VqEncoding,
   type VqLosses,
@@ -61,7 +62,11 @@ export {
   type ImageSource,
 } from './image/index.js'
 export { openModel, type ModelDescription, type ScheduleDescription } from './weights/index.js'
-export type { ComponentDescription, TokenizerDescription } from './weights/model-description.js'
+export type {
+  ComponentDescription,
+  TextEncoderDescription,
+  TokenizerDescription,
+} from './weights/model-description.js'
 export type { ComponentSummary, TypeSummary } from './weights/summary.js'
 
 export {
@@ -88,7 +93,7 @@ export type {
   VaeConfig,
 } from './native.js'
 
-/** The CPU as the engine sees it: instruction sets, kernels in use, threads. */
+/** The CPU as the engine sees it: instruction sets, available kernels, threads. */
 export function cpuInfo(): CpuInfo {
   return native().cpu()
 }

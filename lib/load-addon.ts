@@ -8,7 +8,7 @@ const compilerHint: Partial<Record<NodeJS.Platform, string>> = {
   linux: 'sudo apt-get install cmake g++ make   (or your distribution’s names for these)',
 }
 
-/** Loads the addon that was built on this machine, else the prebuilt one of this platform. */
+/** Loads the addon that was built on this machine, or else the prebuilt one for this platform. */
 export function loadAddon(): unknown {
   const root = packageRoot()
   const load = createRequire(import.meta.url)('node-gyp-build') as (folder: string) => unknown
@@ -25,8 +25,8 @@ Tried:
 - ${join(root, 'prebuilds', platform, '*.node')}
 Possible solutions:
 - Build it: npm rebuild node-diffusion
-- Let its install script run: no --ignore-scripts; npm install-scripts approve node-diffusion; pnpm approve-builds
-${hint ? `- Install a compiler and CMake first: ${hint}\n` : ''}- node_modules copied from another platform or image? Run npm install where the program runs`,
+- Let its install script run: without --ignore-scripts, after npm install-scripts approve node-diffusion or pnpm approve-builds
+${hint ? `- Install a compiler and CMake first: ${hint}\n` : ''}- If node_modules was copied from another platform or image, run npm install where the program runs`,
       { cause },
     )
   }

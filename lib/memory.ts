@@ -1,7 +1,7 @@
 import { totalmem } from 'node:os'
 import { DiffusionError } from './errors.js'
 
-/** Bytes this process may use in all: the container's limit where there is one, else the machine's memory. */
+/** Bytes that this process may use: the container's limit if there is one, or else the machine's memory. */
 export function memoryLimit(): number {
   const constrained = process.constrainedMemory?.() ?? 0
   return constrained > 0 && constrained < totalmem() ? constrained : totalmem()
@@ -18,7 +18,7 @@ export function formatBytes(bytes: number): string {
   return `${unit < 2 ? Math.ceil(bytes) : bytes.toFixed(1)} ${units[unit]}`
 }
 
-/** Refuses work that this machine cannot hold, before anything is allocated for it. */
+/** Refuses work that does not fit into memory, before anything is allocated for it. */
 export function requireMemory(bytes: number, what: string, limit = memoryLimit()): void {
   if (bytes <= limit) return
   throw new DiffusionError(

@@ -1,34 +1,29 @@
-import { DiffusionError, type DiffusionErrorCode } from './errors.js'
+import { onAbort, throwIfAborted } from './abort.js'
+import { DiffusionError, isErrorCode } from './errors.js'
 import { native, type CancelToken } from './native.js'
 
-const codes: readonly string[] = [
-  'MODEL_NOT_FOUND', 'MODEL_FORMAT', 'MODEL_SHAPE', 'UNSUPPORTED_MODEL', 'OUT_OF_MEMORY', 'DISPOSED', 'IO',
-  'NATIVE_UNAVAILABLE',
-] satisfies DiffusionErrorCode[] // prettier-ignore
-
-/** The engine's errors carry a code: they become ours. TypeError and RangeError stay what they are. */
+/** Turns an error of the engine that has a code into a DiffusionError. TypeErrors and RangeErrors stay what they are. */
 function toDiffusionError(error: unknown): unknown {
-  const { code, message } = (error ?? {}) as { code?: string; message?: string }
-  if (error instanceof DiffusionError || typeof code !== 'string' || !codes.includes(code)) return error
-  return new DiffusionError(code as DiffusionErrorCode, message ?? code, { cause: error })
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: string }
+  if (error instanceof DiffusionError || !isErrorCode(code)) return error
+  return new DiffusionError(code, message ?? code, { cause: error })
 }
 
-/** Runs one native call that a signal can cancel. */
+/** Runs a native call that a signal can cancel. */
 export async function cancellable<T>(
   signal: AbortSignal | undefined,
   start: (cancel: CancelToken) => Promise<T>,
 ): Promise<T> {
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   const token = new (native().CancelToken)()
-  const onAbort = () => token.cancel()
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const unsubscribe = onAbort(signal, () => token.cancel())
   try {
     return await start(token)
   } catch (error) {
-    // Whatever the call failed with after the abort, the abort is why.
-    if (signal?.aborted) throw signal.reason
+    // After an abort, the abort is the reason, whatever error the call failed with.
+    throwIfAborted(signal)
     throw toDiffusionError(error)
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    unsubscribe()
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The typed contract of the native addon: everything that binding/ exports and nothing else. JavaScript validates,
- * the engine trusts a plain struct (and checks file bounds and tensor shapes once more).
+ * The typed contract of the native addon: everything that binding/ exports. JavaScript validates options; the engine
+ * takes plain structs and checks file bounds and tensor shapes once more.
  */
 import { loadAddon } from './load-addon.js'
 
@@ -21,16 +21,17 @@ export type TensorType =
   | 'q2_k'
 
 /**
- * What matrix products and convolutions multiply: float32, bfloat16, or int8 with scales (sums are always float32).
- * 'auto': float32 weights stay, 16-bit ones multiply as bfloat16, quantized ones as int8, where the CPU is fast at it.
+ * The type in which matrix products and convolutions multiply: float32, bfloat16, or int8 with scales. Sums are always
+ * float32. 'auto' multiplies float32 weights as float32, 16-bit weights as bfloat16 and quantized weights as int8,
+ * where the CPU is fast at it.
  */
 export type Precision = 'auto' | 'f32' | 'bf16' | 'int8'
 
 /**
- * Which matrices are read from their file and packed whenever a layer needs them, and take no memory meanwhile: none,
- * those that work once a picture or less often, or all.
+ * Which matrices stay in memory: all, those that are used in every denoising step, or none. The others are read from
+ * their file and packed whenever a layer needs them.
  */
-export type Stream = 'never' | 'rare' | 'always'
+export type Residency = 'all' | 'per-step' | 'none'
 
 /** One tensor of a model under its canonical (diffusers) name; shape in torch order, outermost first. */
 export interface TensorEntry {
@@ -46,14 +47,17 @@ export interface TensorEntry {
   channelsLast?: boolean
 }
 
-/** Where a component's weights lie. Names have no component prefix: `down_blocks.0.resnets.0.conv1.weight`. */
+/** The stored weights of a component. Names have no component prefix: `down_blocks.0.resnets.0.conv1.weight`. */
 export interface ModelSource {
   files: string[]
   tensors: TensorEntry[]
-  /** How much precision the products may give up; 'auto' (the default) follows the stored weights and the CPU. */
+  /** Default: 'auto'. */
   precision?: Precision
-  /** Default: 'never'. Calls of a model that streams reject with code IO where its file has changed or cannot be read. */
-  stream?: Stream
+  /**
+   * Default: 'all'. Calls of a model whose weights are streamed reject with code IO if its file has changed or cannot
+   * be read.
+   */
+  residency?: Residency
 }
 
 /** CLIP text model. Tensor names: `embeddings.token_embedding.weight`, `encoder.layers.0.self_attn.q_proj.weight`, … */
@@ -74,7 +78,10 @@ export interface UnetConfig {
   outChannels: number
   blockChannels: number[]
   layersPerBlock: number[]
-  /** Transformer blocks of each attention of a level; 0: the level has no attention. Down, up (listed from the highest resolution too) and middle. */
+  /**
+   * Transformer blocks of each attention of a level, in the encoder, the decoder (also listed from the highest
+   * resolution) and the middle block. 0: the level has no attention.
+   */
   downTransformerDepth: number[]
   upTransformerDepth: number[]
   /** −1: the model has no middle block; 0: one residual block without attention (UNetMidBlock2D). */
@@ -83,10 +90,9 @@ export interface UnetConfig {
   contextWidth: number
   normGroups: number
   normEps: number
-  /** proj_in and proj_out are linear layers (SD 2) and not 1×1 convolutions; the numbers are the same. */
-  linearProjection: boolean
-  /** Order of the sinusoidal embedding, cosine first (SD) or sine first; and its frequency shift. */
+  /** Whether the sinusoidal timestep embedding has its cosines first (as in Stable Diffusion). */
   flipSinToCos: boolean
+  /** Frequency shift of the timestep embedding. */
   freqShift: number
 }
 
@@ -105,18 +111,55 @@ export interface VaeConfig {
   codebook?: { size: number; width: number }
 }
 
-/** AutoencoderTiny (TAESD). Lists have the blocks of each resolution in the order of the data; no encoder where it is empty. */
+/** AutoencoderTiny (TAESD). The lists have one element for each resolution, in the order of the data flow. */
 export interface TinyVaeConfig {
   inChannels: number
   outChannels: number
   latentChannels: number
   /** Channels of every hidden layer. */
   width: number
+  /** Residual blocks. Empty: there is no encoder. */
   encoderBlocks: number[]
   decoderBlocks: number[]
 }
 
-/** Sets a running call's cancellation flag: the call rejects with an error whose `cancelled` is true. */
+/** The configurations by the kind of model that they describe. */
+export interface ModelConfigs {
+  textEncoder: TextEncoderConfig
+  unet: UnetConfig
+  vae: VaeConfig
+  tinyVae: TinyVaeConfig
+}
+
+/** A tensor that a model is made from; shape in torch order, outermost first. */
+export interface RequiredTensor {
+  name: string
+  shape: number[]
+}
+
+/** The largest values that the engine accepts. */
+export interface Limits {
+  /** Resolution levels. */
+  readonly levels: number
+  /** Residual blocks of one level. */
+  readonly layersPerLevel: number
+  /** Transformer blocks of one attention. */
+  readonly transformerDepth: number
+  readonly textLayers: number
+  /** Channels of any layer, and so heads and normalization groups. */
+  readonly channels: number
+  /** Hidden width of a text encoder's feed-forward layers. */
+  readonly feedForward: number
+  /** Tokens of a text encoder, codes of a codebook. */
+  readonly vocabulary: number
+  /** Tokens of one row. */
+  readonly positions: number
+  readonly threads: number
+  /** Timesteps of which prepare() keeps results. */
+  readonly preparedTimesteps: number
+}
+
+/** Cancels a running call, which then rejects with an error whose `cancelled` is true. */
 export interface CancelToken {
   cancel(): void
 }
@@ -124,14 +167,14 @@ export interface CancelToken {
 interface NativeModel {
   /** Bytes of the weights in memory. */
   readonly weightBytes: number
-  /** Gives working memory back; the next call allocates it again. */
+  /** Releases working memory; the next call allocates it again. */
   trim(): void
-  /** Frees weights and memory as soon as no call is running; later calls throw DISPOSED. */
+  /** Frees the model as soon as no call is running; later calls throw an error of code DISPOSED. */
   dispose(): void
 }
 
 export interface NativeTextEncoder extends NativeModel {
-  /** tokens: [n, length] → hidden states [n, length, width] after the final norm, leaving out the last `skip` layers. */
+  /** Tokens [n, length] → hidden states [n, length, width] after the final norm, without the last `skip` layers. */
   encode(
     tokens: Int32Array,
     n: number,
@@ -141,130 +184,168 @@ export interface NativeTextEncoder extends NativeModel {
   ): Promise<Float32Array>
 }
 
-/** Features from deep in the UNet that a run keeps for its later steps. */
+/** Features from deep in the UNet that a run keeps for its later steps (DeepCache). */
 export interface DeepFeatures {
-  /** Frees them; it can be used again. */
+  /** Frees the features; the object can be used again. */
   dispose(): void
 }
 
-/** Ways to compute less than all of it. */
+/** Options that trade fidelity for speed. */
 export interface UnetCallOptions {
-  /** 0…0.75: share of the tokens that self-attention leaves out where the resolution is highest. */
+  /** Fraction of the tokens, 0…0.75, that are merged before self-attention at the highest resolution. */
   tokenMerging?: number
-  /** Keeps what the last `depth` layers of the way up get from below. */
+  /** Where to keep the input of the last `depth` decoder layers. */
   deep?: DeepFeatures
-  /** 1…layers of the way up − 1. */
+  /** 1…maxDepth. */
   depth?: number
-  /** Computes only those layers where features of this model, depth and shape of latents were kept. */
+  /** Compute only those layers if features of this model, depth and shape of latents were kept. */
   reuse?: boolean
 }
 
-export interface NativeUnet extends NativeModel {
-  /** latents [n,c,h,w]; timesteps [n]; context [n, length, contextWidth] → prediction [n, outChannels, h, w]. */
-  predict(
-    latents: Float32Array,
-    n: number,
-    h: number,
-    w: number,
-    timesteps: Float32Array,
-    context: Float32Array,
-    length: number,
-    options?: UnetCallOptions | null,
-    cancel?: CancelToken,
-  ): Promise<Float32Array>
-  /**
-   * Computes what depends on the timesteps [n] alone ahead, all at once; predict() would do it one by one. Of more than 64
-   * the first ones count: no more are kept.
-   */
-  prepare(timesteps: Float32Array, n: number, cancel?: CancelToken): Promise<void>
-  /** Bytes of working memory that such a call needs, computed without allocating it, with what is kept between calls (deep features, too). */
-  workingBytes(n: number, h: number, w: number, length: number, options?: UnetCallOptions | null): number
+/** What a prediction is conditioned on besides the latents. */
+export interface NativeConditioning {
+  /** [n] */
+  timesteps: Float32Array
+  /** [n, contextLength, contextWidth] */
+  context: Float32Array
+  contextLength: number
 }
 
 /**
- * Images are processed one after the other. `most` is the working memory in bytes that a call may take, as far as that is
- * possible (the less, the longer it takes; the result differs by rounding alone); null: as much as the whole image takes.
+ * The input of a prediction: latents [n, inChannels, h, w] and the conditioning. Arrays are copied before the call
+ * returns.
  */
-export interface NativeImageCoder extends NativeModel {
-  /** image [n, inChannels, h, w] → latents [n, …, h/f, w/f]. */
+export interface UnetCall {
+  latents: Float32Array
+  n: number
+  h: number
+  w: number
+  conditioning: NativeConditioning
+  options?: UnetCallOptions
+}
+
+/** The sizes of a prediction. */
+export interface UnetSizes {
+  n: number
+  h: number
+  w: number
+  conditioning: Pick<NativeConditioning, 'contextLength'>
+  options?: UnetCallOptions
+}
+
+export interface NativeUnet extends NativeModel {
+  /** Largest `depth` of deep features: all layers of the decoder but one. */
+  readonly maxDepth: number
+  /** Returns the prediction [n, outChannels, h, w]. */
+  predict(call: UnetCall, cancel?: CancelToken): Promise<Float32Array>
+  /**
+   * Computes ahead, all at once, what depends on the timesteps [n] alone; predict() would do it one by one. Of more
+   * timesteps than limits.preparedTimesteps only the first ones count, because no more are kept.
+   */
+  prepare(call: { timesteps: Float32Array; n: number }, cancel?: CancelToken): Promise<void>
+  /**
+   * Bytes of working memory that such a call needs, computed without allocating it. What is kept between calls, deep
+   * features included, is part of it.
+   */
+  workingBytes(sizes: UnetSizes): number
+}
+
+/**
+ * What all autoencoders have in common. Images are processed one after the other. `maxBytes` limits the working memory
+ * of a call where that is possible: the less it is, the longer the call takes, and results differ only by rounding.
+ * null means no limit.
+ */
+export interface NativeAutoencoder extends NativeModel {
+  /** Image [n, inChannels, h, w] → latents [n, …, h/f, w/f]. */
   encode(
     image: Float32Array,
     n: number,
     h: number,
     w: number,
-    most: number | null,
+    maxBytes: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
-  /** latents [n, …, h, w] → image [n, outChannels, f·h, f·w]. */
+  /** Latents [n, …, h, w] → image [n, outChannels, f·h, f·w]. */
   decode(
     latents: Float32Array,
     n: number,
     h: number,
     w: number,
-    most: number | null,
+    maxBytes: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
-  /** Bytes of working memory of such a call, whatever `n`. */
-  encodeBytes(n: number, h: number, w: number, most: number | null): number
-  decodeBytes(n: number, h: number, w: number, most: number | null): number
+  /** Bytes of working memory of such a call; they do not depend on `n`. */
+  encodeBytes(n: number, h: number, w: number, maxBytes: number | null): number
+  decodeBytes(n: number, h: number, w: number, maxBytes: number | null): number
 }
 
 /**
- * encode() gives moments [n, 2·latentChannels, h/f, w/f]: mean, then log variance; sizes are rounded down. decode() takes
- * latents [n, latentChannels, h, w], unscaled. VQModel: both are latents [n, codebook.width, …]; encode's are not quantized
- * yet, decode's are.
+ * AutoencoderKL: encode() returns moments [n, 2·latentChannels, h/f, w/f], the mean and then the log variance, with
+ * sizes rounded down; decode() takes unscaled latents [n, latentChannels, h, w]. VQModel: encode() returns latents [n,
+ * codebook.width, …] before quantization, and decode() takes quantized ones.
  */
-export interface NativeVae extends NativeImageCoder {
-  /** VQModel: latents [n, codebook.width, h, w] → nearest code of each pixel, [n, h, w]. */
+export interface NativeVae extends NativeAutoencoder {
+  /** VQModel: latents [n, codebook.width, h, w] → the nearest code of each latent pixel, [n, h, w]. */
   quantize(latents: Float32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Int32Array>
-  /** VQModel: codes [n, h, w] → their vectors as latents [n, codebook.width, h, w]. */
+  /** VQModel: codes [n, h, w] → their codebook vectors as latents [n, codebook.width, h, w]. */
   lookup(codes: Int32Array, n: number, h: number, w: number, cancel?: CancelToken): Promise<Float32Array>
 }
 
 /**
- * Latents [n, latentChannels, h/f, w/f] are scaled as diffusion has them; sizes are rounded up. Without an encoder, encode
- * rejects.
+ * AutoencoderTiny: latents [n, latentChannels, h/f, w/f] are scaled as in diffusion, and sizes are rounded up. encode()
+ * rejects if the file has no encoder.
  */
-export interface NativeTinyVae extends NativeImageCoder {}
+export interface NativeTinyVae extends NativeAutoencoder {}
 
-/** Rows of a tensor in another type, and what that lost. */
+/** Rows of a tensor converted to another type, and the error of the conversion. */
 export interface ConvertedRows {
   bytes: Uint8Array
-  /** Σ (stored anew − before)²: not finite where a value has no place in the type. */
+  /** Σ (converted − original)². Not finite if the type cannot represent a value. */
   squaredError: number
-  /** Σ before². */
+  /** Σ original². */
   squaredNorm: number
 }
 
 export interface CpuInfo {
-  /** Instruction sets that matter to us and that this CPU has. */
+  /** Instruction sets of this CPU that the engine can use. */
   features: string[]
-  /** Names of the kernel tables that can run here, best first, and of the one in use. */
+  /** Names of the kernel tables that this CPU can run, best first. */
   kernels: string[]
+  /** The kernel table in use. */
   kernel: string
   threads: number
   physicalCores: number
 }
 
-/** Time of one kind of layer in profiled forwards, without what layers inside it took. */
+/** Time of one kind of layer in profiled forward passes, excluding the layers inside it. */
 export interface ProfileRow {
   kind: string
-  /** What its products multiply. */
+  /** The type in which its products multiply. */
   compute: 'f32' | 'bf16' | 'int8'
   seconds: number
-  /** Of its products as they are computed (Winograd's are fewer than the convolution's). */
+  /**
+   * Multiplications and additions of its products as they are computed: Winograd needs fewer than direct convolution.
+   */
   operations: number
 }
 
 export interface Native {
   cpu(): CpuInfo
   /**
-   * For benchmarks: true profiles every forward that begins from now on in this process, false ends that. Returns what was
-   * measured since the last call, largest time first. It costs nothing while it is off.
+   * For benchmarks. true starts profiling all forward passes of this process, false stops it. Returns the measurements
+   * since the last call, longest time first. It costs nothing while it is off.
    */
   profile(on: boolean): ProfileRow[]
-  /** 1…256 threads for the whole process; waits for running work's current layer. */
+  /**
+   * Sets the number of threads of the process, 1…limits.threads. Waits until the current layer of running calls ends.
+   */
   setThreads(threads: number): void
+  readonly limits: Limits
+  /**
+   * Every tensor that a model of this configuration is made from, found by a dry run of its constructor. Throws a
+   * RangeError if fields of the configuration contradict each other.
+   */
+  requiredTensors<Kind extends keyof ModelConfigs>(kind: Kind, config: ModelConfigs[Kind]): RequiredTensor[]
   CancelToken: new () => CancelToken
   DeepFeatures: new () => DeepFeatures
   loadTextEncoder(
@@ -276,9 +357,10 @@ export interface Native {
   loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
   loadTinyVae(config: TinyVaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTinyVae>
   /**
-   * Rows first … first + count − 1 of the one tensor of `source`, written as `type`: rows of its outermost dimension (a
-   * vector is one row). Kernels of convolutions come as (kh, kw, I) when `channelsLast`, else as (I, kh, kw). RangeError
-   * where the innermost dimension does not fill the type's blocks. Memory: what the rows need, and no more.
+   * Rows first … first + count − 1 of the one tensor of `source`, converted to `type`. Rows run along the outermost
+   * dimension; a vector is one row. Convolution kernels come as (kh, kw, I) with `channelsLast`, otherwise as (I, kh,
+   * kw). Throws a RangeError if the innermost dimension does not fill the type's blocks. Takes memory for these rows
+   * only.
    */
   convertRows(
     source: ModelSource,
@@ -291,9 +373,14 @@ export interface Native {
 }
 
 /**
- * The addon of this platform. Its functions throw synchronously a TypeError for wrong argument types and, like the
- * promises, an Error with one of DiffusionErrorCode as `code`.
+ * The addon of this platform. Its functions throw TypeErrors and RangeErrors for wrong arguments before they return a
+ * promise; all other failures are Errors with one of DiffusionErrorCode as `code`.
+ *
+ * @throws {DiffusionError} NATIVE_UNAVAILABLE: it cannot be loaded
  */
 export function native(): Native {
-  return loadAddon() as Native
+  addon ??= loadAddon() as Native
+  return addon
 }
+
+let addon: Native | undefined

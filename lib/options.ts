@@ -1,4 +1,4 @@
-/** Every option of load() and generate(): its default, its bounds, and what it is interpreted as. */
+/** Every option of load() and generate(): defaults, bounds and interpretation. */
 import { randomBytes } from 'node:crypto'
 import {
   accelerationKeys,
@@ -16,134 +16,143 @@ import {
   checkSeed,
   checkSignal,
   checkString,
-  checkTensor,
+  copyTensor,
   expectation,
 } from './check.js'
 import { Image, type ImageSource } from './image/index.js'
-import type { Precision } from './native.js'
-import { checkTiling, type TilingOption } from './tiling.js'
+import { native, type Precision } from './native.js'
 import type { StepEvent } from './step-event.js'
+import { checkTiling, type TilingOption } from './tiling.js'
 import { rngNames, type RngName } from './random/index.js'
 import { schedulerNames, type SchedulerName, type SchedulerOptions } from './schedulers/index.js'
 import type { Scheduler, Tensor } from './types.js'
 
-/** How a model is opened. */
+/** Options of DiffusionPipeline.load(). */
 export interface LoadOptions {
-  /** Threads of the whole process, 1…256. Default: one for each physical core. */
+  /** Number of threads of the process, 1…256. Default: one for each physical core. */
   threads?: number
   /**
-   * How much precision the engine's products may give up. 'auto' follows the stored weights and the CPU; 'f32' is what
-   * comes closest to diffusers in fp32. Default: 'auto'.
+   * The type in which the engine multiplies. 'auto' chooses by the stored weights and the CPU; 'f32' comes closest to
+   * diffusers in fp32. Default: 'auto'.
    */
   precision?: Precision
-  /** A tiny autoencoder (TAESD) for previews and, with `decoder: 'tiny'`, for pictures: its folder or file. */
+  /** Folder or file of a tiny autoencoder (TAESD), for previews and for images with `decoder: 'tiny'`. */
   tinyVae?: string
   /**
-   * true: weights are read from the model's files whenever a layer needs them, in every step, and none stay in memory.
-   * false: all of them stay in memory, ready for use. Default: what works in every step stays; what works once a picture
-   * is read for each picture (with a quantized model the text encoder and the autoencoder, else the image encoder alone).
-   * Where the model is quantized or this is true, the autoencoder takes no more working memory than the UNet. With int8
-   * arithmetic the picture is another by rounding, as layers whose weights are streamed take another way there.
+   * true: no weights stay in memory; they are read from the model's files whenever a layer needs them, in every step.
+   * false: all weights stay in memory. Default: weights that are used in every step stay; those that are used once per
+   * image are read for each image (the text encoder and autoencoder of a quantized model, otherwise the image encoder
+   * alone). If this is true, or by default with a quantized model, the autoencoder takes no more working memory than
+   * the UNet. With int8 arithmetic, images differ by rounding between the settings.
    */
   lowMemory?: boolean
-  /** Ends loading within 100 ms. */
+  /** Aborts loading within 100 ms. */
   signal?: AbortSignal
 }
 
-/** The names that `precision` takes. */
+/** The values of `precision`. */
 export const precisions: readonly Precision[] = ['auto', 'f32', 'bf16', 'int8']
 
-/** Checks the option, where it is given. */
+/** Checks the option if it is given. */
 export function checkPrecision(value: unknown): Precision | undefined {
   return value === undefined ? undefined : checkOneOf(value, 'precision', precisions)
 }
 
-/** An image as generate() takes it: a path, an encoded file's bytes, an Image, or a tensor [n, 3, h, w] in −1…1. */
+/** An input image: a path, the bytes of an encoded image, an Image, or a tensor [n, 3, h, w] in −1…1. */
 export type ImageInput = ImageSource | Tensor
 
-/** What to draw and how. Only `prompt` (or `promptEmbeds`) is needed. */
+/** Options of generate(). Only `prompt` or `promptEmbeds` is required. */
 export interface GenerateOptions extends AccelerationOptions {
-  /** What the picture shows; several prompts make several pictures in one batch. `(word:1.3)` weighs, see `weighting`. */
+  /**
+   * What the image shows; several prompts give several images in one batch. `(word:1.3)` is a weight, see `weighting`.
+   */
   prompt?: string | string[]
-  /** What it must not show: one for all, or one for each prompt. Default: ''. */
+  /** What the image must not show: one text for all, or one for each prompt. Default: ''. */
   negativePrompt?: string | string[]
-  /** Pixels; multiples of the autoencoder's factor (8). Default: the input image's or the model's own size. */
+  /** In pixels, multiples of the autoencoder's factor (8). Default: the size of `image`, or that of the model. */
   width?: number
   height?: number
   /** Denoising steps, 1…1000. Default: 25. */
   steps?: number
-  /** How closely to follow the prompt, 0…100; 1 and less: no guidance, half the work. Default: 7.5 (the model in the box: 3). */
+  /**
+   * How closely to follow the prompt, 0…100 (Ho & Salimans 2022, "Classifier-Free Diffusion Guidance"). Values up to 1
+   * turn guidance off and halve the work. Default: 7.5 (3 for the bundled model).
+   */
   guidanceScale?: number
-  /** 0…1: against overexposure with high guidance (Lin et al. 2023). Default: 0. */
+  /** 0…1: counteracts overexposure with a high guidance scale (Lin et al. 2023). Default: 0. */
   guidanceRescale?: number
-  /** 0…2^64−1; image i of a batch uses seed + i. Default: random, and reported in the result. */
+  /** 0…2^64−1; image i of a batch uses seed + i. Default: random; the result reports it. */
   seed?: number | bigint
-  /** Whose random numbers: a seed draws what torch draws on a CPU, or what the GPU webui does. Default: 'torch'. */
+  /** Noise as from torch with a CPU generator, or as from the web UIs on a GPU ('philox'). Default: 'torch'. */
   rng?: RngName
-  /** Pictures for each prompt, 1…256. Default: 1. */
+  /** Images for each prompt, 1…256. Default: 1. */
   batchSize?: number
-  /** A name, or any object that implements Scheduler. Default: the model authors' own. */
+  /** A name, or an object that implements Scheduler. Default: the one that the model's files name. */
   scheduler?: SchedulerName | Scheduler
-  /** What the scheduler of that name can be told: eta, spacing, … (checked by it). */
+  /** Options of the named scheduler: eta, spacing, … */
   schedulerOptions?: SchedulerOptions
-  /** Last layers of the text encoder to leave out. Default: 0. */
+  /** Number of the text encoder's last layers to skip. Default: 0. */
   clipSkip?: number
-  /** Whether brackets in prompts are weights. Default: true. */
+  /** Whether brackets in prompts are weights and BREAK starts a new chunk. Default: true. */
   weighting?: boolean
   /** Start from this image. */
   image?: ImageInput
-  /** How much of the image to give up, 0…1. Default: 0.8; with a mask 1. */
+  /** How much of the image to change, 0…1. Default: 0.8, with a mask 1. */
   strength?: number
-  /** White where the image is to be painted anew; a tensor: [n, 1, h, w] in 0…1. */
+  /** White where the image is repainted. As a tensor: [n, 1, h, w] in 0…1. */
   mask?: ImageInput
-  /** Further input channels of UNets that have them, [n, c, h/8, w/8]: semantic maps, latents of another image. */
+  /** Additional input channels of the UNet, [n, c, h/8, w/8]: semantic maps, latents of another image. */
   extraChannels?: Tensor
-  /** Ready-made embeddings in place of `prompt`: [n, length, width]. */
+  /** Embeddings in place of `prompt`: [n, length, width]. */
   promptEmbeds?: Tensor
-  /** In place of `negativePrompt`; as long as promptEmbeds. */
+  /** Embeddings in place of `negativePrompt`, of the same length as `promptEmbeds`. */
   negativePromptEmbeds?: Tensor
-  /** Initial noise N(0,1) in place of the seed's: [n, c, h/8, w/8]. */
+  /** Initial noise from N(0, 1) in place of the seed's: [n, c, h/8, w/8]. */
   latents?: Tensor
-  /** 'latents': stop before the decoder. Default: 'image'. */
+  /** 'latents' returns the latents without decoding them. Default: 'image'. */
   outputType?: 'image' | 'latents'
-  /** Which autoencoder makes the pictures; 'tiny' is the one given to load() as `tinyVae`. Default: 'full'. */
+  /** Which autoencoder decodes the images; 'tiny' is the one given to load() as `tinyVae`. Default: 'full'. */
   decoder?: 'full' | 'tiny'
-  /** Decode and encode in bands, to save memory. Default: where the whole image would take more than 700 MB; see lowMemory. */
+  /**
+   * Whether the autoencoder decodes and encodes in bands of rows, which saves memory. Default: if the whole image would
+   * take more than 700 MB; see also `lowMemory`.
+   */
   vaeTiling?: TilingOption
-  /** Ends the call within 100 ms; it rejects with the signal's reason. */
+  /** Aborts the call within 100 ms; it rejects with the signal's reason. */
   signal?: AbortSignal
-  /** Called after each step; a promise is waited for. What it throws ends the call. */
+  /** Called after each step. A promise that it returns is awaited; an error that it throws ends the call. */
   onStep?: (event: StepEvent) => unknown
 }
 
-/** What options.ts must know about the model. */
+/** What the checks must know about the model. */
 export interface ModelFacts {
-  /** Default side, in pixels. */
+  /** Default width and height in pixels. */
   imageSize: number
-  /** Pixels a side of one latent. */
+  /** Pixels along one side for each latent. */
   factor: number
   latentChannels: number
   contextWidth: number
-  /** Layers of the UNet's way up but one. */
-  mostDepth: number
-  /** Default guidance, where the model wants another than Stable Diffusion's. */
+  /** Largest depth of deep features, see Unet.maxDepth. */
+  maxDepth: number
+  /** The model's own default guidance scale. */
   guidanceScale?: number
-  /** Layers that clipSkip may leave out; −1: the model has no text encoder. */
-  skippableLayers: number
-  /** A tiny autoencoder was loaded. */
+  /** Layers that clipSkip can leave out; −1: the model has no text encoder. */
+  maxClipSkip: number
+  /** Whether a tiny autoencoder was loaded. */
   tinyVae?: boolean
 }
 
-/** GenerateOptions with every question answered. */
+/** GenerateOptions with all defaults filled in. */
 export interface GenerateRequest extends Acceleration {
   prompts: string[]
   negativePrompts: string[]
-  /** Prompts (or embeddings) and images of each; `count` is their product. */
+  /** Images for each prompt. */
   batchSize: number
+  /** Images in total. */
   count: number
   width: number
   height: number
-  /** The size was asked for: an input image is resized to it. */
+  /** Whether width or height was given: then an input image is resized. */
   sizeGiven: boolean
   steps: number
   guidanceScale: number
@@ -174,13 +183,13 @@ const generateKeys = [
   'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
-/** The longest side in pixels: what fits into memory is asked separately, and says how much that would be. */
-export const largestSide = 2 ** 20
+/** Maximum width and height in pixels. Whether an image fits into memory is checked separately. */
+export const maxSide = 2 ** 20
 
-/** Characters of one prompt: tens of chunks of 75 tokens. */
-export const longestPrompt = 8192
+/** Maximum number of characters of one prompt. */
+export const maxPromptLength = 8192
 
-/** What generate() uses where nothing is said. */
+/** The defaults of generate(). */
 export const defaults = {
   negativePrompt: '',
   steps: 25,
@@ -199,7 +208,7 @@ export function checkLoadOptions(options: unknown): LoadOptions {
   const keys = ['threads', 'precision', 'tinyVae', 'lowMemory', 'signal'] as const
   const { threads, precision, tinyVae, lowMemory, signal } = checkObject(options, 'options', keys)
   return {
-    threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, 256),
+    threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),
@@ -207,7 +216,10 @@ export function checkLoadOptions(options: unknown): LoadOptions {
   }
 }
 
-/** Defaults → validate → interpret. Nothing large is allocated before everything has been checked. */
+/**
+ * Validates the options and fills in the defaults. Tensors and images are copied, because a request may wait in the
+ * queue while its caller goes on.
+ */
 export function checkGenerateOptions(options: unknown, model: ModelFacts): GenerateRequest {
   const o = checkObject(options, 'options', generateKeys)
   const optional = <T>(
@@ -231,8 +243,8 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
       `Expected at most 256 images but received ${text.rows} prompts × batchSize ${batchSize}`,
     )
   }
-  const image = optional('image', checkImage, undefined)
-  const mask = optional('mask', checkImage, undefined)
+  const image = optional('image', copyImage, undefined)
+  const mask = optional('mask', copyImage, undefined)
   if (mask !== undefined && image === undefined) throw new TypeError('Expected image, as mask was given')
   if (o.strength !== undefined && image === undefined)
     throw new TypeError('Expected image, as strength was given')
@@ -240,7 +252,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     throw new TypeError('Expected either image or latents but received both')
   }
   const latentShape = [-1, model.latentChannels, -1, -1]
-  const latents = optional('latents', (v, path) => checkTensor(v, path, latentShape), undefined)
+  const latents = optional('latents', (v, path) => copyTensor(v, path, latentShape), undefined)
   const scheduler = optional('scheduler', checkScheduler, undefined)
   const steps = optional(
     'steps',
@@ -265,7 +277,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     rng: optional('rng', (v, path) => checkOneOf(v, path, rngNames), defaults.rng),
     scheduler,
     schedulerOptions: optional('schedulerOptions', checkSchedulerOptions, undefined),
-    clipSkip: optional('clipSkip', integer(0, Math.max(0, model.skippableLayers)), defaults.clipSkip),
+    clipSkip: optional('clipSkip', integer(0, Math.max(0, model.maxClipSkip)), defaults.clipSkip),
     weighting: optional('weighting', checkBoolean, defaults.weighting),
     image,
     strength: optional(
@@ -274,7 +286,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
       mask === undefined ? defaults.strength : defaults.inpaintStrength,
     ),
     mask,
-    extraChannels: optional('extraChannels', (v, path) => checkTensor(v, path, [-1, -1, -1, -1]), undefined),
+    extraChannels: optional('extraChannels', (v, path) => copyTensor(v, path, [-1, -1, -1, -1]), undefined),
     latents,
     outputType: optional(
       'outputType',
@@ -283,7 +295,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     ),
     decoder: checkDecoder(o.decoder, model),
     vaeTiling: checkTiling(o.vaeTiling),
-    ...checkAcceleration(o, model.mostDepth),
+    ...checkAcceleration(o, model.maxDepth),
     signal: checkSignal(o.signal),
     onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
   }
@@ -296,16 +308,16 @@ function checkDecoder(value: unknown, { tinyVae }: ModelFacts): 'full' | 'tiny' 
   return decoder
 }
 
-/** Prompts or embeddings, and as many negative ones; `rows` is their number. */
-function checkTexts(o: Record<string, unknown>, { contextWidth, skippableLayers }: ModelFacts) {
+/** Prompts or embeddings and the negative ones for them; `rows` is their number. */
+function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSkip }: ModelFacts) {
   const embeds = (key: 'promptEmbeds' | 'negativePromptEmbeds', shape: number[]) =>
-    o[key] === undefined ? undefined : checkTensor(o[key], key, shape)
+    o[key] === undefined ? undefined : copyTensor(o[key], key, shape)
   const promptEmbeds = embeds('promptEmbeds', [-1, -1, contextWidth])
   if (promptEmbeds && o.prompt !== undefined) {
     throw new TypeError('Expected either prompt or promptEmbeds but received both')
   }
   if (!promptEmbeds && o.prompt === undefined) throw new TypeError(expectation('string', 'prompt', o.prompt))
-  if (!promptEmbeds && skippableLayers < 0) {
+  if (!promptEmbeds && maxClipSkip < 0) {
     throw new TypeError('Expected promptEmbeds, as this model has no text encoder')
   }
   const prompts = promptEmbeds ? [] : texts(o.prompt, 'prompt')
@@ -349,26 +361,31 @@ function texts(value: unknown, path: string): string[] {
   if (value.length < 1 || value.length > 256) {
     throw new RangeError(expectation('between 1 and 256 strings', path, value))
   }
-  return value.map((text, i) => checkText(text, `${path}[${i}]`))
+  // Unlike map(), Array.from() does not skip the holes of a sparse array.
+  return Array.from(value, (text, i) => checkText(text, `${path}[${i}]`))
 }
 
-/** Tokenizing is synchronous: a whole book would block the event loop. */
+/** Tokenizing is synchronous, so a very long text would block the event loop. */
 function checkText(value: unknown, path: string): string {
   const text = checkString(value, path)
-  if (text.length <= longestPrompt) return text
-  throw new RangeError(`Expected at most ${longestPrompt} characters for ${path} but received ${text.length}`)
+  if (text.length <= maxPromptLength) return text
+  throw new RangeError(
+    `Expected at most ${maxPromptLength} characters for ${path} but received ${text.length}`,
+  )
 }
 
 function checkSide(value: unknown, path: string, factor: number): number {
-  const side = checkInteger(value, path, factor, largestSide)
+  const side = checkInteger(value, path, factor, maxSide)
   if (side % factor !== 0) throw new RangeError(expectation(`multiple of ${factor}`, path, value))
   return side
 }
 
-function checkImage(value: unknown, path: string): ImageInput {
-  if (typeof value === 'string' || value instanceof Uint8Array || value instanceof Image) return value
+function copyImage(value: unknown, path: string): ImageInput {
+  if (typeof value === 'string') return value
+  if (value instanceof Uint8Array) return new Uint8Array(value)
+  if (value instanceof Image) return new Image(value.width, value.height, new Uint8Array(value.data))
   if (typeof value === 'object' && value !== null && 'shape' in value)
-    return checkTensor(value, path, [-1, -1, -1, -1])
+    return copyTensor(value, path, [-1, -1, -1, -1])
   throw new TypeError(expectation('path, encoded image (Uint8Array), Image or tensor', path, value))
 }
 
@@ -394,25 +411,25 @@ function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler
   return scheduler
 }
 
-/** Steps of a scheduler that was made elsewhere. */
+/** The number of steps of a scheduler object. */
 function stepsOf({ timesteps, order = 1 }: Scheduler): number {
   return Math.max(Math.floor(timesteps.length / order), 1)
 }
 
-/** An object; what may be in it is the scheduler's own business. */
+/** A copy of the object. The scheduler checks what is in it. */
 function checkSchedulerOptions(value: unknown, path: string): SchedulerOptions {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new TypeError(expectation('object', path, value))
   }
-  return value
+  return { ...value }
 }
 
-/** 32 bits, as people like to type them. */
+/** Random seeds have 32 bits, so that they are short enough to type. */
 function randomSeed(): number {
   return randomBytes(4).readUInt32LE()
 }
 
-/** seed + i, a number as long as it is exact; beyond 2^64 it starts over. */
+/** seed + i: a number as long as it is exact, wrapping around at 2^64. */
 function seedAfter(seed: number | bigint, i: number): number | bigint {
   const next = BigInt.asUintN(64, BigInt(seed) + BigInt(i))
   return typeof seed === 'number' && next <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(next) : next

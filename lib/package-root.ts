@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** The package's folder: the nearest one above this file whose package.json is ours (dist/ and build/ts/lib/ alike). */
+/** The package's folder: the nearest one above this file that has its package.json, from dist/ and build/ts/lib/ alike. */
 export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   for (;;) {

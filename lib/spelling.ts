@@ -1,8 +1,12 @@
+/** Longer words are not compared: that takes time proportional to the product of both lengths. */
+const MAX_LENGTH = 60
+
 /**
- * The candidate that a mistyped word most likely meant, or undefined where none is near: at most one edit for every
- * three letters (insertion, deletion, substitution or a swap of neighbours; Damerau 1964).
+ * The candidate closest to a mistyped word, or undefined if none is close. Close means at most one edit for every three
+ * letters: an insertion, a deletion, a substitution or a swap of neighbours (Damerau 1964).
  */
 export function closest(word: string, candidates: Iterable<string>): string | undefined {
+  if (word.length > MAX_LENGTH) return undefined
   let best: string | undefined
   let bestDistance = Infinity
   for (const candidate of candidates) {
@@ -16,7 +20,7 @@ export function closest(word: string, candidates: Iterable<string>): string | un
   return best
 }
 
-/** Edits between two words, neighbours swapped counting as one (optimal string alignment). */
+/** Number of edits between two words (optimal string alignment distance). */
 function edits(a: string, b: string): number {
   let beforeLast: number[] = []
   let last = Array.from({ length: b.length + 1 }, (_, j) => j)

@@ -1,21 +1,21 @@
 import type { Image } from './image/index.js'
 import type { Tensor } from './types.js'
 
-/** What is known after each step of the loop. */
+/** An event after each step of the denoising loop. */
 export interface StepEvent {
-  /** Steps done, 1…steps. */
+  /** Number of finished steps, 1…steps. */
   readonly step: number
-  /** UNet calls that this run makes (methods of second order make two for each of `options.steps`). */
+  /** Number of UNet calls of this run; second-order methods make two for each of `options.steps`. */
   readonly steps: number
-  /** The timestep that was denoised. */
+  /** The timestep of the UNet call. */
   readonly timestep: number
-  /** Noise level before the step, where the scheduler knows it. */
+  /** Noise level before the step, if the scheduler has `sigmas`. */
   readonly sigma: number | undefined
-  /** The latents after the step, [n, c, h/8, w/8]: a copy is not made, so do not change them. */
+  /** The latents after the step, [n, c, h/8, w/8]. They are not a copy, so do not change them. */
   readonly latents: Tensor
   /**
-   * A picture of where the first image is going: by the tiny autoencoder where one is loaded, else a rough one with a pixel
-   * for each latent, made when it is asked for.
+   * A preview of the first image: decoded by the tiny autoencoder if one is loaded, otherwise a rough image with one
+   * pixel for each latent, which is computed when it is read.
    */
   readonly preview: Image
 }

@@ -1,14 +1,14 @@
 import { checkInteger, checkObject } from './check.js'
 
-/** Working memory that decoding or encoding may take before it goes band by band on its own accord. */
-const COMFORTABLE_BYTES = 700e6
-/** The same for each pixel of an image so large that less would cost much time. */
-const COMFORTABLE_BYTES_PER_PIXEL = 300
+/** By default, the autoencoder works in bands only if the whole image would take more working memory than this. */
+const DEFAULT_MAX_BYTES = 700e6
+/** Limit for large images, in bytes per pixel: less memory would cost much time. */
+const DEFAULT_MAX_BYTES_PER_PIXEL = 300
 
 /**
- * How the autoencoder works through an image. true: in bands of rows, with as little memory as can be; false: the whole
- * image at once, whatever memory that takes; or in bands that take at most so many bytes of working memory, as far as
- * that is possible. Bands cost time and nothing else: the picture is the same up to rounding, without seams.
+ * How the autoencoder processes an image. true: in bands of rows, with as little memory as possible. false: the whole
+ * image at once. `{ bytes }`: in bands that take at most this much working memory, or as little as possible if that is
+ * more. Bands cost only time: the image is the same up to rounding, without seams.
  */
 export type TilingOption = boolean | { bytes: number }
 
@@ -19,9 +19,9 @@ export function checkTiling(value: unknown, path = 'vaeTiling'): TilingOption | 
   return { bytes: checkInteger(bytes, `${path}.bytes`, 0, Number.MAX_SAFE_INTEGER) }
 }
 
-/** Bytes that the engine may take for an image of so many pixels; null: whatever it takes. */
+/** Maximum working memory in bytes for an image with this number of pixels; null: no limit. */
 export function bytesAllowed(option: TilingOption | undefined, pixels: number): number | null {
   if (option === false) return null
   if (option === true) return 0
-  return option?.bytes ?? Math.max(COMFORTABLE_BYTES, COMFORTABLE_BYTES_PER_PIXEL * pixels)
+  return option?.bytes ?? Math.max(DEFAULT_MAX_BYTES, DEFAULT_MAX_BYTES_PER_PIXEL * pixels)
 }

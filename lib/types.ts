@@ -1,10 +1,10 @@
-/** The plain currency at the API boundary: row-major float32; images and latents are NCHW, as in diffusers. */
+/** A row-major float32 array with its shape. Images and latents are NCHW, as in diffusers. */
 export interface Tensor {
   data: Float32Array
   shape: number[]
 }
 
-/** Draws standard normal numbers; the same seed gives the same numbers. */
+/** A source of standard normal numbers; the same seed gives the same numbers. */
 export interface Random {
   /** `count` samples of N(0,1), shaped `shape` (row-major). */
   normal(shape: readonly number[]): Tensor
@@ -12,9 +12,9 @@ export interface Random {
 
 export type PredictionType = 'epsilon' | 'v_prediction' | 'sample'
 
-/** The training schedule, and how the model's authors sample from it (fields of diffusers' scheduler_config.json). */
+/** The training schedule and the authors' sampling method: the fields of diffusers' scheduler_config.json. */
 export interface ScheduleDescription {
-  /** diffusers' class name, where the model names one: 'PNDMScheduler', … */
+  /** The class name in diffusers, if the model's files have it: 'PNDMScheduler', … */
   className?: string
   trainTimesteps: number
   betaStart: number
@@ -29,40 +29,42 @@ export interface ScheduleDescription {
   clipSample: boolean
 }
 
-/** A tokenizer; where it has no texts, and where there is null in its place, the built-in CLIP vocabulary is meant. */
+/** A tokenizer. Without texts it uses the built-in CLIP vocabulary. */
 export interface TokenizerDescription {
-  /** vocab.json and merges.txt, or a whole tokenizer.json. */
+  /** The texts of vocab.json and merges.txt, or of tokenizer.json. */
   vocab?: string
   merges?: string
   tokenizerJson?: string
-  /** Length of one chunk, with begin and end tokens (77). */
+  /** Length of one chunk, including the begin and end tokens (77). */
   maxLength: number
-  /** Token that fills a chunk up: '<|endoftext|>' (SD 1), '!' (SD 2). */
+  /** Token that pads chunks: '<|endoftext|>' (SD 1), '!' (SD 2). */
   padToken: string
 }
 
 /**
- * What a denoising loop asks of a sampling method. The built-in ones live in `schedulers/`, one file each; any object
- * of this form can be passed as `scheduler`. A scheduler is made for one run (one number of steps) and may keep state
- * between steps, so it serves one run at a time.
+ * A sampling method, as the denoising loop uses it. The built-in ones are in `schedulers/`, one file each; any object
+ * with these members can be passed as `scheduler`. A scheduler is made for one number of steps and may keep state
+ * between them, so it serves one run at a time.
  */
 export interface Scheduler {
-  /** One UNet call each, in order: timesteps of the training schedule (0…999, fractional where a method wants it). */
+  /**
+   * The timesteps of all UNet calls in their order, on the scale of the training schedule (0…999, fractions allowed).
+   */
   readonly timesteps: ArrayLike<number>
-  /** Noise level of each timestep, where the method knows one (for progress reports). */
+  /** Noise level at each timestep, for progress reports. */
   readonly sigmas?: ArrayLike<number>
-  /** UNet calls, and so timesteps, that make one step: 2 for methods of second order. Default: 1. */
+  /** UNet calls, and therefore timesteps, for each step: 2 for second-order methods. Default: 1. */
   readonly order?: number
-  /** Standard deviation that the initial noise must be scaled to. */
+  /** Standard deviation of the initial noise. */
   readonly initNoiseSigma: number
-  /** Starts over; `random` serves the methods that add noise, `begin` is the index of the first timestep to be used. */
+  /** Starts a run at the timestep of index `begin`; methods that add noise draw it from `random`. */
   reset?(options: { random: Random; begin: number }): void
-  /** The latents as the UNet wants to see them at `timestep`. Must not change its argument. */
+  /** Scales the latents for the UNet's input at `timestep`. Must not change its argument. */
   scaleModelInput(latents: Tensor, timestep: number): Tensor
-  /** From the UNet's prediction at `timestep` to the latents of the next. Must not change its arguments. */
+  /** Computes the next latents from the UNet's prediction at `timestep`. Must not change its arguments. */
   step(prediction: Tensor, timestep: number, latents: Tensor): Tensor
-  /** The fully denoised latents that the last `step` estimated, for previews. */
+  /** The last step's estimate of the fully denoised latents, for previews. */
   readonly denoised?: Tensor
-  /** The forward process: clean latents noised to the level of `timestep`. */
+  /** The forward process: adds noise of the level of `timestep` to clean latents. */
   addNoise(latents: Tensor, noise: Tensor, timestep: number): Tensor
 }

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import { basename, dirname, join } from 'node:path'
 import { DiffusionError } from './errors.js'
 
-/** A name beside `path`, so that renaming over it stays within one file system. */
+/** A temporary name in the same folder, so that renaming it to `path` stays within one file system. */
 export function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path).slice(0, 100)}.${randomUUID()}.tmp`)
 }
 
-/** Why `path` could not be written, for people. */
+/** An error that says in plain words why `path` could not be written. */
 export function writeError(path: string, cause: unknown): DiffusionError {
   return new DiffusionError('IO', `Cannot write ${path}: ${explain(cause as NodeJS.ErrnoException, path)}`, {
     cause,

@@ -18,6 +18,12 @@ export const objects = join(root, 'build', 'cmake')
 export const jobs = process.env.JOBS ?? String(availableParallelism())
 const require = createRequire(join(root, 'package.json'))
 
+/** Native test programs; the CUDA backend's run its kernels on an emulator, which is written for x86-64. */
+export const testPrograms =
+  process.platform === 'linux' && process.arch === 'x64'
+    ? ['engine-tests', 'cuda-tests', 'cuda-tests-checked']
+    : ['engine-tests']
+
 /** Something the user has to install or to look into; the message says what. */
 export class BuildError extends Error {}
 

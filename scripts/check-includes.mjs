@@ -36,7 +36,9 @@ const layers = [
     ],
   },
   { name: 'test', folder: 'test/cpp', may: '*' },
+  { name: 'cuda-test', folder: 'test/cuda', may: '*' },
   { name: 'bench', folder: 'bench/kernels', may: '*' },
+  { name: 'cuda-bench', folder: 'bench/cuda', may: '*' },
 ]
 
 /** What the code of a layer (comments left out) must not contain. */

@@ -41,7 +41,10 @@ const scripts = files(['.', 'lib', 'test', 'scripts', 'bench', 'examples', 'tool
 run(process.execPath, [prettier, write ? '--write' : '--check', '--log-level=warn', ...scripts])
 
 if (versionOf('clang-format')) {
-  const sources = files(['cpp', 'binding', 'test/cpp', 'bench/kernels'], /\.(cpp|h)$/)
+  const sources = files(
+    ['cpp', 'binding', 'test/cpp', 'test/cuda', 'bench/kernels', 'bench/cuda'],
+    /\.(cpp|h|cu)$/,
+  )
   run('clang-format', [...(write ? ['-i'] : ['--dry-run', '--Werror']), ...sources])
 } else {
   leaveOut('C++', 'clang-format is not installed')

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, posix } from 'node:path'
 
 /** Where an include's path may begin, besides the folder of the file that has it: as in CMakeLists.txt. */
-const roots = ['cpp', 'test/cpp']
+const roots = ['cpp', 'test', 'test/cpp', 'test/cuda/emulator']
 const sources = /\.(c|cc|cpp|cu|cuh|h|hpp)$/
 
 /** C++ sources below folders of `root`, with slashes and relative to it. */

@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { buildAddon, BuildError, jobs, objects, root } from './build-addon.mjs'
+import { buildAddon, BuildError, jobs, objects, root, testPrograms } from './build-addon.mjs'
 import { run } from './run.mjs'
 
 const sanitizerOptions = {
@@ -22,27 +22,40 @@ function cmake(...args) {
   if (status !== 0) throw new BuildError(`cmake ${args.join(' ')} failed (status ${status})`)
 }
 
-/** Builds engine-tests; returns its path. */
-function build(preset) {
+/** Builds the test programs; returns their paths. */
+function build(preset, programs) {
   if (preset) {
     cmake('--preset', preset)
     cmake('--build', '--preset', preset, '--parallel', jobs, '--target', 'engine-tests')
-    return join(root, 'build', preset, 'engine-tests')
+    return [join(root, 'build', preset, 'engine-tests')]
   }
   // In the addon's own build folder: the engine is compiled once for both.
-  buildAddon(['engine-tests'])
-  const places = [objects, join(objects, 'Release')].flatMap((folder) =>
-    ['engine-tests', 'engine-tests.exe'].map((name) => join(folder, name)),
+  buildAddon(programs)
+  return programs.map((program) =>
+    [objects, join(objects, 'Release')]
+      .flatMap((folder) => [program, `${program}.exe`].map((name) => join(folder, name)))
+      .find((place) => existsSync(place)),
   )
-  return places.find((place) => existsSync(place))
 }
 
-/** Builds and runs the native tests; args are theirs. */
+/**
+ * Builds and runs the native tests; args are theirs. The tests of the CUDA backend, whose names begin with `cuda/`, are
+ * programs of their own: a filter chooses between them and the engine's.
+ */
 export async function testNative(args = [], preset = undefined) {
-  const { status, text } = await run(build(preset), args, sanitizerOptions)
-  const counts = [...text.matchAll(/(\d+) passed, (\d+) failed/g)].pop()
-  const [passed, failed] = counts ? [Number(counts[1]), Number(counts[2])] : [0, 0]
-  return { passed, failed: status !== 0 && failed === 0 ? 1 : failed }
+  const filter = args.find((arg) => !arg.startsWith('-'))
+  const programs = testPrograms.filter(
+    (program) => filter === undefined || filter.startsWith('cuda') === program.startsWith('cuda'),
+  )
+  const sum = { passed: 0, failed: 0 }
+  for (const program of build(preset, programs)) {
+    const { status, text } = await run(program, args, sanitizerOptions)
+    const counts = [...text.matchAll(/(\d+) passed, (\d+) failed/g)].pop()
+    const [passed, failed] = counts ? [Number(counts[1]), Number(counts[2])] : [0, 0]
+    sum.passed += passed
+    sum.failed += status !== 0 && failed === 0 ? 1 : failed
+  }
+  return sum
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
@@ -50,7 +63,8 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const at = args.indexOf('--preset')
   const [, preset] = at < 0 ? [] : args.splice(at, 2)
   try {
-    const { failed } = await testNative(args, preset)
+    const { passed, failed } = await testNative(args, preset)
+    console.log(`${passed} passed, ${failed} failed`)
     process.exitCode = failed > 0 ? 1 : 0
   } catch (error) {
     console.error(error instanceof BuildError ? error.message : error)

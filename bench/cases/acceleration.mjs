@@ -1,11 +1,11 @@
-/** The options that leave work out: what each saves, and how far its pictures are from those without it. */
+/** The options that trade fidelity for speed: the time that each saves, and how much it changes pictures. */
 import { native } from '../../dist/native.js'
 import { prompts, psnr } from './quality.mjs'
 import { component, library, noise, seconds } from './support.mjs'
 
 const STEPS = 20
 
-/** Settings of generate(), by the name they have in the table. */
+/** Options of generate() by their name in the table. */
 const settings = {
   'guidanceInterval [0, 0.6]': { guidanceInterval: [0, 0.6] },
   'guidanceInterval [0.2, 0.8]': { guidanceInterval: [0.2, 0.8] },
@@ -21,7 +21,7 @@ const settings = {
   'all three': { guidanceInterval: [0.2, 0.8], deepCache: { interval: 3, depth: 1 }, tokenMerging: 0.5 },
 }
 
-/** UNet calls of a run that are guided and whole, and so on. */
+/** Counts the UNet calls of a run: with and without guidance, whole and with the shallow layers only. */
 function countCalls({ guidanceInterval: [from, to] = [0, 1], deepCache: { interval = 1 } = {} }) {
   const calls = { guidedWhole: 0, guidedShallow: 0, singleWhole: 0, singleShallow: 0 }
   let [before, uses] = ['', 0]
@@ -34,7 +34,7 @@ function countCalls({ guidanceInterval: [from, to] = [0, 1], deepCache: { interv
   return calls
 }
 
-/** The forwards of a run: how many of which. */
+/** The kinds of forward passes in a run, and how many there are of each. */
 function forwardsOf({ tokenMerging = 0, deepCache, guidanceInterval }) {
   const { guidedWhole, guidedShallow, singleWhole, singleShallow } = countCalls({
     guidanceInterval,
@@ -52,8 +52,8 @@ function forwardsOf({ tokenMerging = 0, deepCache, guidanceInterval }) {
 const keyOf = ({ n, tokenMerging, depth }) => `batch ${n}, merging ${tokenMerging}, depth ${depth || 'all'}`
 
 /**
- * UNet forwards as they occur in a run, each measured by itself, and what 20 steps of them would take. They take turns, the
- * best of all rounds counts: a machine that slows down for a while does so for all of them.
+ * Times each kind of UNet forward pass that occurs in a run, and adds up 20 steps of them. The kinds take turns and the
+ * best of all rounds counts, so that a machine that slows down for a while affects all of them alike.
  */
 export async function forwards({ model, precision, repeat, size }) {
   const { part, config } = await component(model, 'unet', precision)
@@ -62,10 +62,18 @@ export async function forwards({ model, precision, repeat, size }) {
   const context = noise(2 * 77 * config.contextWidth)
   const deep = new (native().DeepFeatures)()
   const predict = ({ n, tokenMerging, depth }, reuse) =>
-    part.predict(
-      latents.subarray(0, (latents.length / 2) * n), n, side, side, new Float32Array(n).fill(500),
-      context.subarray(0, (context.length / 2) * n), 77, depth ? { tokenMerging, deep, depth, reuse } : { tokenMerging },
-    ) // prettier-ignore
+    part.predict({
+      latents: latents.subarray(0, (latents.length / 2) * n),
+      n,
+      h: side,
+      w: side,
+      conditioning: {
+        timesteps: new Float32Array(n).fill(500),
+        context: context.subarray(0, (context.length / 2) * n),
+        contextLength: 77,
+      },
+      options: depth ? { tokenMerging, deep, depth, reuse } : { tokenMerging },
+    })
   const all = { off: {}, ...settings }
   const kinds = new Map(
     Object.values(all)
@@ -77,7 +85,7 @@ export async function forwards({ model, precision, repeat, size }) {
     for (const [key, kind] of kinds) {
       if (kind.depth) await predict(kind, false)
       const time = await seconds(() => predict(kind, true))
-      if (round > 0) times[key].push(time) // the first warms up
+      if (round > 0) times[key].push(time) // the first round warms up
     }
   }
   deep.dispose()
@@ -90,7 +98,7 @@ export async function forwards({ model, precision, repeat, size }) {
   return { seconds: run({}), acceleration, forwards: times, weightBytes: part.weightBytes }
 }
 
-/** The model in the box: pictures of 20 prompts with each option against those without. */
+/** The bundled model: pictures of 20 prompts with each option, compared with those without it. */
 export async function pictures() {
   const { DiffusionPipeline } = await library()
   const pipe = await DiffusionPipeline.load()
@@ -100,7 +108,7 @@ export async function pictures() {
     psnr: /** @type {number[]} */ ([]),
   }))
   let off = 0
-  // All options of a prompt in turn, for the same reason.
+  // All options of a prompt take turns, for the same reason.
   for (const [i, prompt] of prompts.entries()) {
     const draw = async (setting) => {
       const { images, timings } = await pipe.generate({ prompt, steps: STEPS, seed: i + 1, ...setting })

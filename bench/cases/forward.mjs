@@ -1,4 +1,4 @@
-/** One forward of each component, and where the UNet's time goes. */
+/** One forward pass of each component, and the time of a UNet pass by kind of layer. */
 import { native } from '../../dist/native.js'
 import { unetOperations } from '../operations.mjs'
 import { best, component, noise } from './support.mjs'
@@ -20,10 +20,12 @@ async function openUnet({ model, precision, batch, size }) {
   const latents = noise(batch * config.inChannels * side * side)
   const context = noise(batch * 77 * config.contextWidth)
   const timesteps = new Float32Array(batch).fill(500)
+  const sizes = { n: batch, h: side, w: side }
   return {
     part,
-    predict: () => part.predict(latents, batch, side, side, timesteps, context, 77),
-    workingBytes: part.workingBytes(batch, side, side, 77),
+    predict: () =>
+      part.predict({ latents, ...sizes, conditioning: { timesteps, context, contextLength: 77 } }),
+    workingBytes: part.workingBytes({ ...sizes, conditioning: { contextLength: 77 } }),
     operations: unetOperations(config, { height: side, width: side, batch }).total,
   }
 }
@@ -38,7 +40,7 @@ export async function unet(options) {
   }
 }
 
-/** The quickest of the forwards, by kind of layer. */
+/** The fastest of the forward passes, by kind of layer. */
 export async function layers(options) {
   const { predict } = await openUnet(options)
   await predict()

@@ -1,7 +1,7 @@
 /**
- * What is measured. Every case has a title and runs in a process of its own; it resolves to figures whose names tell their
- * units. Times are the best of --repeat after one run that warms up, unless the title says otherwise. `of`: which models
- * it is run with: 'each' full-size one, the 'first', 'all' of them in one process, or the model in the 'box'.
+ * The cases. Each has a title, runs in a process of its own, and resolves to figures whose names include their units. Times
+ * are the best of --repeat runs after one warm-up run, unless the title says otherwise. `of` says which models a case runs
+ * with: 'each' full-size model, the 'first' one, 'all' of them in one process, or the 'bundled' one.
  */
 import * as acceleration from './acceleration.mjs'
 import * as forward from './forward.mjs'
@@ -9,7 +9,7 @@ import * as life from './life.mjs'
 import * as quality from './quality.mjs'
 import * as whole from './whole.mjs'
 
-const inTheBox = (run) => (options) => run({ ...options, model: undefined })
+const withBundledModel = (run) => (options) => run({ ...options, model: undefined })
 
 export const cases = {
   load: { title: 'load, from the page cache', of: 'each', run: whole.load },
@@ -41,33 +41,37 @@ export const cases = {
     run: (o) => life.eventLoop({ ...o, steps: 2 }),
   },
   accel: {
-    title: 'options that leave work out: 20 steps, from their forwards',
+    title: 'options that trade fidelity for speed: 20 steps, summed from forward passes',
     of: 'each',
     group: 'quality',
     run: acceleration.forwards,
   },
   'accel-pictures': {
-    title: 'options that leave work out: 20 pictures of the model in the box, 20 steps',
-    of: 'box',
+    title: 'options that trade fidelity for speed: 20 pictures of the bundled model, 20 steps',
+    of: 'bundled',
     group: 'quality',
     run: acceleration.pictures,
   },
-  box: { title: 'model in the box: process start → PNG, 20 steps', of: 'box', run: whole.box },
-  'rss-flat': { title: 'memory over 100 small pictures', of: 'box', run: inTheBox(life.rssFlat) },
-  'event-loop': {
-    title: 'event loop, model in the box',
-    of: 'box',
-    run: inTheBox((o) => life.eventLoop({ ...o, steps: 20 })),
+  bundled: { title: 'bundled model: process start → PNG, 20 steps', of: 'bundled', run: whole.bundled },
+  'rss-flat': {
+    title: 'memory over 100 small pictures',
+    of: 'bundled',
+    run: withBundledModel(life.rssFlat),
   },
-  abort: { title: 'abort, model in the box', of: 'box', run: inTheBox(life.abort) },
+  'event-loop': {
+    title: 'event loop, bundled model',
+    of: 'bundled',
+    run: withBundledModel((o) => life.eventLoop({ ...o, steps: 20 })),
+  },
+  abort: { title: 'abort, bundled model', of: 'bundled', run: withBundledModel(life.abort) },
   'quality-pictures': {
-    title: 'pictures of the model in the box against float32',
-    of: 'box',
+    title: 'pictures of the bundled model, compared with float32',
+    of: 'bundled',
     group: 'quality',
     run: quality.pictures,
   },
   'quality-prediction': {
-    title: 'UNet prediction against float32',
+    title: 'UNet prediction, compared with float32',
     of: 'all',
     group: 'quality',
     run: quality.prediction,

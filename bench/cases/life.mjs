@@ -1,9 +1,9 @@
-/** How it lives beside other work: memory over time, the event loop, abort. */
+/** Behaviour in a long-running process: memory over time, the event loop, cancellation. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { library, seconds } from './support.mjs'
 
-/** Resident size after the first tenth and after all of many generations. */
+/** Resident set size after the first tenth of many generations, and after all of them. */
 export async function rssFlat({ generations = 100 }) {
   const { DiffusionPipeline } = await library()
   const pipe = await DiffusionPipeline.load()
@@ -20,23 +20,23 @@ export async function rssFlat({ generations = 100 }) {
   return { generations, rssFirstBytes: at[0], rssLastBytes: at.at(-1), growthBytes: at.at(-1) - at[0] }
 }
 
-/** How long the event loop is held up while a picture is drawn: 99th percentile and longest. */
+/** Delay of the event loop while a picture is drawn: 99th percentile and maximum. */
 export async function eventLoop({ model, size, steps = 4 }) {
   const { DiffusionPipeline } = await library()
   const pipe = await DiffusionPipeline.load(model)
   const request = { prompt: 'noto pizza', steps, seed: 1, ...(model ? { width: size, height: size } : {}) }
-  await pipe.generate({ ...request, steps: 1 }) // without the first run's compilation of JavaScript
+  await pipe.generate({ ...request, steps: 1 }) // so that JavaScript is compiled before the measurement
   const delay = monitorEventLoopDelay({ resolution: 1 })
   delay.enable()
   const time = await seconds(() => pipe.generate(request))
   delay.disable()
   await pipe.dispose()
-  // The histogram counts the timer's own period.
+  // The histogram includes the period of its own timer.
   const late = (nanoseconds) => Math.max(0, nanoseconds / 1e6 - 1)
   return { seconds: time, delayP99Ms: late(delay.percentile(99)), delayMaxMs: late(delay.max) }
 }
 
-/** From abort() to the rejection, at moments spread over a run. */
+/** Time from abort() to the rejection, at moments spread over a run. */
 export async function abort({ model, size, tries = 20 }) {
   const { DiffusionPipeline } = await library()
   const pipe = await DiffusionPipeline.load(model)

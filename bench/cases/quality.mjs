@@ -1,4 +1,4 @@
-/** What narrow arithmetic and quantized weights cost in quality. */
+/** What bfloat16, int8 and quantized weights cost in quality. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,10 +10,10 @@ export const prompts = [
   'noto strawberry', 'flat tent', 'noto cactus', 'flat ghost', 'flat pizza', 'noto rocket',
 ] // prettier-ignore
 
-/** The model in the box's own default, which a quantized copy of it does not carry. */
+/** The default of the bundled model. */
 const GUIDANCE = 3
 
-/** dB between two pictures of bytes; equal ones: infinity. */
+/** PSNR in dB of two pictures of bytes; infinity if they are equal. */
 export function psnr(a, b) {
   let sum = 0
   for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2
@@ -32,26 +32,26 @@ async function draw(path, options, steps) {
   return pictures
 }
 
-/** The model in the box: the final picture of 20 prompts against float32's, after 20 steps. */
+/** The bundled model: pictures of 20 prompts after 20 steps, compared with those in float32. */
 export async function pictures({ steps = 20 }) {
-  const { modelInTheBox, quantizeModel } = await library()
-  const box = modelInTheBox()
+  const { bundledModelPath, quantizeModel } = await library()
+  const bundled = bundledModelPath()
   const folder = await mkdtemp(join(tmpdir(), 'node-diffusion-bench-'))
   try {
-    const truth = await draw(box, { precision: 'f32' }, steps)
+    const reference = await draw(bundled, { precision: 'f32' }, steps)
     const quality = []
     const compare = async (name, path, options) => {
-      const all = (await draw(path, options, steps)).map((picture, i) => psnr(picture, truth[i]))
+      const all = (await draw(path, options, steps)).map((picture, i) => psnr(picture, reference[i]))
       // JSON has no infinity.
       const finite = all.map((x) => Math.min(x, 99))
       const mean = finite.reduce((sum, x) => sum + x, 0) / finite.length
       quality.push({ name, psnrMean: mean, psnrWorst: Math.min(...finite) })
     }
-    await compare('bf16', box, { precision: 'bf16' })
-    await compare('int8 of the stored weights', box, { precision: 'int8' })
+    await compare('bf16', bundled, { precision: 'bf16' })
+    await compare('int8, from the fp16 weights', bundled, { precision: 'int8' })
     for (const type of ['q8_0', 'q4_0', 'q4_k']) {
       const output = join(folder, `${type}.gguf`)
-      await quantizeModel(box, output, { type })
+      await quantizeModel(bundled, output, { type })
       await compare(type, output, {})
     }
     return { quality }
@@ -60,7 +60,7 @@ export async function pictures({ steps = 20 }) {
   }
 }
 
-/** Normal numbers of a small generator (mulberry32, Box–Muller): the same in every run. */
+/** Normal numbers from a small generator (mulberry32, Box–Muller), the same in every run. */
 function normals(count, seed) {
   const uniform = () => {
     seed = (seed + 0x6d2b79f5) | 0
@@ -74,27 +74,34 @@ function normals(count, seed) {
   })
 }
 
-/** One prediction of each model's UNet against the first one's in float32: |difference| over |truth|, L2. */
+/** One prediction of each model's UNet, compared with the first one's in float32: relative L2 error. */
 export async function prediction({ models, size }) {
   const side = Math.ceil(size / 8)
   const predict = async (path, precision) => {
     const { part, config } = await component(path, 'unet', precision)
-    const output = await part.predict(
-      normals(config.inChannels * side * side, 1), 1, side, side, Float32Array.of(500),
-      normals(77 * config.contextWidth, 2), 77,
-    ) // prettier-ignore
+    const output = await part.predict({
+      latents: normals(config.inChannels * side * side, 1),
+      n: 1,
+      h: side,
+      w: side,
+      conditioning: {
+        timesteps: Float32Array.of(500),
+        context: normals(77 * config.contextWidth, 2),
+        contextLength: 77,
+      },
+    })
     part.dispose()
     return output
   }
-  const truth = await predict(models[0].path, 'f32')
+  const reference = await predict(models[0].path, 'f32')
   const quality = []
   for (const { label, path, precision } of models) {
     const output = await predict(path, precision)
     let difference = 0
     let norm = 0
-    for (let i = 0; i < truth.length; i++) {
-      difference += (output[i] - truth[i]) ** 2
-      norm += truth[i] ** 2
+    for (let i = 0; i < reference.length; i++) {
+      difference += (output[i] - reference[i]) ** 2
+      norm += reference[i] ** 2
     }
     quality.push({ name: label, relativeError: Math.sqrt(difference / norm) })
   }

@@ -1,9 +1,9 @@
-/** What the cases share: timing, inputs, and components loaded straight from the addon. */
+/** What the cases share: timing, inputs, and components loaded directly from the addon. */
 import { createReadStream } from 'node:fs'
 import { native } from '../../dist/native.js'
 import { openModel } from '../../dist/weights/index.js'
 
-/** The public entry is loaded where it is measured: its own cost belongs to the process start. */
+/** The package's entry point. It is imported where it is measured, because importing it is part of the start. */
 export const library = () => import('../../dist/index.js')
 
 export async function seconds(work) {
@@ -12,7 +12,7 @@ export async function seconds(work) {
   return (performance.now() - began) / 1000
 }
 
-/** The shortest of `repeat` runs after one that warms up. */
+/** The shortest of `repeat` runs after one warm-up run. */
 export async function best(repeat, work) {
   await work()
   let shortest = Infinity
@@ -20,7 +20,7 @@ export async function best(repeat, work) {
   return shortest
 }
 
-/** Normal-like numbers: what they are does not matter to the time, but subnormal or huge ones would. */
+/** Roughly normal numbers. Their values do not affect the time, as subnormal or huge ones would. */
 export function noise(count, random = Math.random) {
   const data = new Float32Array(count)
   for (let i = 0; i < count; i++) data[i] = 1.7 * (random() + random() - 1)
@@ -34,14 +34,18 @@ export const loaders = {
 }
 
 export async function component(path, name, precision) {
-  const model = await openModel(path)
-  if (!model[name]) throw new Error(`${path} has no ${name}`)
-  return { part: await loaders[name](model[name], precision), config: model[name].config }
+  const described = partOf(await openModel(path), name)
+  if (!described) throw new Error(`${path} has no ${name}`)
+  return { part: await loaders[name](described, precision), config: described.config }
 }
 
-/** Reads the model's files once, so that they lie in the page cache. */
+function partOf(model, name) {
+  return name === 'textEncoder' ? model.textEncoders[0] : model[name]
+}
+
+/** Reads the model's files once, so that they are in the page cache. */
 export async function warmPages(model) {
-  const files = new Set(Object.keys(loaders).flatMap((name) => model[name]?.source.files ?? []))
+  const files = new Set(Object.keys(loaders).flatMap((name) => partOf(model, name)?.source.files ?? []))
   for (const file of files)
     for await (const chunk of createReadStream(file, { highWaterMark: 1 << 22 })) void chunk
 }

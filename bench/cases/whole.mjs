@@ -1,4 +1,4 @@
-/** From a file to a picture: loading, memory of a whole generation, process start to PNG. */
+/** From a file to a picture: loading, peak memory of a whole run, process start to PNG. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,9 +8,9 @@ import { library, loaders, noise, seconds, warmPages } from './support.mjs'
 const given = (precision) => (precision && precision !== 'auto' ? { precision } : {})
 
 /**
- * From the page cache: the three components, and (in `firstStepSeconds`) the whole way to the first denoising step, the
- * prompt's encoding included. The shorter of two: where a hypervisor has taken the machine's memory back, the first use
- * of each page measures the hypervisor.
+ * Loading from the page cache: the three components, and (`firstStepSeconds`) everything up to the first denoising step,
+ * including encoding the prompt. The shorter of two runs counts: where a hypervisor has reclaimed memory, the first use of
+ * each page measures the hypervisor.
  */
 export async function load({ model, precision, size }) {
   const { DiffusionPipeline } = await library()
@@ -18,7 +18,7 @@ export async function load({ model, precision, size }) {
   let weightBytes = 0
   const components = async () => {
     const again = await openModel(model)
-    const parts = [] // held, so that the peak is that of all of them together
+    const parts = [] // kept, so that the peak is that of all components together
     for (const name of Object.keys(loaders))
       if (again[name]) parts.push(await loaders[name](again[name], precision))
     weightBytes = parts.reduce((sum, part) => sum + part.weightBytes, 0)
@@ -63,7 +63,7 @@ export async function load({ model, precision, size }) {
   }
 }
 
-/** A whole picture of a full-size model in two steps with guidance: its peak is that of any number of steps. */
+/** A whole picture of a full-size model in two steps with guidance. More steps would have the same peak. */
 export async function memory({ model, precision, size, lowMemory }) {
   const { DiffusionPipeline } = await library()
   const pipe = await DiffusionPipeline.load(model, {
@@ -86,8 +86,8 @@ export async function memoryDecode({ model, precision, side = 1024 }) {
   return { seconds: time, weightBytes: vae.weightBytes }
 }
 
-/** The model in the box from process start: run.mjs times the process from outside as well. */
-export async function box({ steps = 20 }) {
+/** The bundled model from process start. run.mjs also times the process from outside. */
+export async function bundled({ steps = 20 }) {
   const { DiffusionPipeline } = await library()
   const folder = await mkdtemp(join(tmpdir(), 'node-diffusion-bench-'))
   try {

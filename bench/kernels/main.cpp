@@ -1,6 +1,6 @@
-// kernel-bench [--table NAME] [--threads N] [--seconds S] [--json] [FILTER]: GFLOP/s of every kernel on real
-// layers' shapes, and the part of the measured peak. Single thread unless told. Bandwidth-bound operations
-// give GB/s, read and written.
+// kernel-bench [--table NAME] [--threads N] [--seconds S] [--json] [FILTER]: GFLOP/s of every kernel on the
+// shapes of real layers, and the fraction of the measured peak; GB/s, read and written, for kernels that are
+// bound by bandwidth. One thread by default.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -9,19 +9,18 @@
 #include <string>
 #include <vector>
 
+#include "cpu/layers/product.h"
 #include "peak.h"
 #include "timing.h"
 
+namespace nd::cpu::bench {
 namespace {
-
-using namespace nd;
-using namespace nd::bench;
 
 void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   const std::string name = std::string("gemm ") + c.layer + " " + std::to_string(c.m) + "x" +
                            std::to_string(c.n) + "x" + std::to_string(c.k);
   if (!wanted(name)) return;
-  // As a convolution over a band: 66 pixels a row, each window beginning one pixel after the one before.
+  // As a convolution over a band of 66 pixels a row: each window starts one pixel after the one before.
   const int64_t length = c.k / c.runs, pixel = c.runs == 1 ? c.k : length / 3, width = 66;
   const bool geglu = c.activation == Activation::geglu;
   const int64_t columns = geglu ? c.n / 2 : c.n;
@@ -30,27 +29,21 @@ void gemm(const Kernels& table, const cases::Gemm& c, double peak) {
   std::vector<KRun> runs;
   for (int64_t r = 0; r < c.runs; ++r) runs.push_back({r * width * pixel, length});
   GemmArgs args;
-  args.a = a.get();
-  args.lda = pixel;
-  args.runs = runs.data();
-  args.run_count = c.runs;
-  args.b = b.get();
   args.m = c.m;
   args.n = c.n;
   args.k = c.k;
-  args.c = out.get();
-  args.ldc = columns;
-  args.bias = bias.get();
-  if (!geglu) args.residual = residual.get();
-  args.ldr = columns;
-  args.activation = c.activation;
+  args.lhs = {a.get(), nullptr, pixel, runs.data(), c.runs};
+  args.rhs.panels = b.get();
+  args.epilogue.c = out.get();
+  args.epilogue.ldc = args.epilogue.ldr = columns;
+  args.epilogue.bias = bias.get();
+  if (!geglu) args.epilogue.residual = residual.get();
+  args.epilogue.activation = c.activation;
   const int64_t panels = (c.n + table.nr - 1) / table.nr;
-  // In the kernel's own order: row blocks outside, panels (64 columns) inside.
-  const int64_t rows = 192, group = std::max<int64_t>(1, 64 / table.nr);
-  const int64_t row_slices = (c.m + rows - 1) / rows, panel_slices = (panels + group - 1) / group;
-  const double time = best_time(row_slices * panel_slices, [&](int64_t i, int) {
-    const int64_t m0 = i / panel_slices * rows, p0 = i % panel_slices * group;
-    table.gemm(args, m0, std::min(m0 + rows, c.m), p0, std::min(p0 + group, panels));
+  const ProductTasks tasks({c.m, panels, c.k * table.nr * 4, pixel * 4, false, false});
+  const double time = best_time(tasks.count(), [&](int64_t i, int) {
+    const ProductTasks::Task task = tasks[i];
+    table.gemm(args, task.first, task.end, task.panel, task.panel + 1);
   });
   print(table.name, name, time, 2.0 * c.m * c.n * c.k, peak);
 }
@@ -78,14 +71,35 @@ void bandwidth_bound(const Kernels& table) {
             [&] { table.planar_to_rows(x.get(), c, rows, out.get()); });
   bandwidth(table, "rows_to_planar 320x4096", 8.0 * count,
             [&] { table.rows_to_planar(x.get(), c, rows, out.get()); });
-  const uint16_t* halves = reinterpret_cast<const uint16_t*>(y.get());
+  const uint16_t* fp16 = reinterpret_cast<const uint16_t*>(y.get());
   bandwidth(table, "half_to_float 1310720", 6.0 * count,
-            [&] { table.half_to_float(halves, count, out.get()); });
+            [&] { table.decoders.half_to_float(fp16, count, out.get()); });
 }
 
 }  // namespace
 
+void run_tables() {
+  int count = 0;
+  const Kernels* const* tables = available_kernels(&count);
+  for (int i = 0; i < count; ++i) {
+    const Kernels& table = *tables[i];
+    // The reference is too slow for real shapes: it runs only if it is named.
+    if (options.table.empty() ? std::strcmp(table.name, "ref") == 0 : options.table != table.name) continue;
+    const double peak = measure_peak([&](int64_t rounds) { return multiply_add(table.name, rounds); });
+    print_peak(table.name, "f32", peak);
+    reduced_products(table);
+    // Tables that differ in reduced precision share the rest.
+    if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
+    for (const auto& c : cases::kGemms) gemm(table, c, peak);
+    for (const auto& c : cases::kAttentions) attention(table.name, "attention", table.attention, c, peak);
+    bandwidth_bound(table);
+  }
+}
+
+}  // namespace nd::cpu::bench
+
 int main(int argc, char** argv) {
+  using namespace nd::cpu::bench;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
     if (arg == "--table" && i + 1 < argc)
@@ -99,21 +113,5 @@ int main(int argc, char** argv) {
     else
       options.filter = arg;
   }
-  int count = 0;
-  const Kernels* const* tables = available_kernels(&count);
-  for (int i = 0; i < count; ++i) {
-    const Kernels& table = *tables[i];
-    // The reference is far too slow for real shapes; it runs only when asked for.
-    if (options.table.empty() ? std::strcmp(table.name, "ref") == 0 : options.table != table.name) continue;
-    const double peak = measure_peak([&](int64_t rounds) { return multiply_add(table.name, rounds); });
-    print_peak(table.name, "f32", peak);
-    narrow_products(table);
-    // Tables that differ in their narrow products share the rest.
-    if (i > 0 && options.table.empty() && tables[i - 1]->gemm == table.gemm) continue;
-    for (const auto& c : cases::kGemms) gemm(table, c, peak);
-    const LowAttention plain = {table.attention_packed_floats, table.attention_pack,
-                                table.attention_scratch_floats, table.attention};
-    for (const auto& c : cases::kAttentions) attention(table.name, "attention", plain, c, peak);
-    bandwidth_bound(table);
-  }
+  run_tables();
 }

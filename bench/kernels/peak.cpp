@@ -8,12 +8,12 @@
 #include <arm_neon.h>
 #endif
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 namespace {
 
-// Eight chains hide a latency of four cycles at two a cycle; twelve leave room. The empty asm keeps the
-// compiler from folding the rounds together and the values in registers.
+// Eight chains hide a latency of four cycles at two instructions per cycle; twelve leave room. The empty asm
+// keeps the compiler from merging rounds, and the values in registers.
 #define ND_CHAINS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
 
 #if defined(__x86_64__)
@@ -49,8 +49,8 @@ __attribute__((target("avx2,fma"))) int64_t rounds_avx2(int64_t rounds) {
   return rounds * 12 * 8 * 2;
 }
 
-// The dot products as text: compilers that know no AVX512-BF16 build this too, and GCC 12 spills the
-// intrinsics' accumulators.
+// The dot products are inline asm, as GCC 12 spills the accumulators of the intrinsics, and so that the file
+// needs no flags for AVX512-BF16.
 #define ND_SET(i) __m512i s##i = _mm512_setzero_si512();
 #define ND_DOT(i) asm volatile(ND_NAME " %1, %1, %0" : "+v"(s##i) : "v"(x));
 __attribute__((target("avx512f"))) int64_t rounds_avx512_i8(int64_t rounds) {
@@ -92,7 +92,7 @@ int64_t rounds_neon(int64_t rounds) {
   return rounds * 12 * 4 * 2;
 }
 
-// The narrow products as text, so that this file needs no flags of its own.
+// The dot products are inline asm, so that this file needs no flags of its own.
 #define ND_SET(i) int32x4_t s##i = vdupq_n_s32(0);
 #define ND_DOT(i) asm volatile(".arch armv8.6-a\n" ND_NAME : "+w"(s##i) : "w"(x));
 #define ND_ROUNDS(name, operations)        \
@@ -120,7 +120,7 @@ ND_ROUNDS(rounds_neon_bfmmla, 16)
 
 }  // namespace
 
-/// Whether a table is this one or a variant of it ("neon-i8mm" of "neon").
+/// Whether a table is `name` or a variant of it ("neon-i8mm" of "neon").
 static bool is(const char* table, const char* name) {
   return !std::strncmp(table, name, std::strlen(name));
 }
@@ -160,4 +160,4 @@ int64_t dot_bf16(const char* table, int64_t rounds) {
   return 0;
 }
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

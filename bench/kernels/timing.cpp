@@ -10,7 +10,7 @@
 
 #include "core/thread_pool.h"
 
-namespace nd::bench {
+namespace nd::cpu::bench {
 
 Options options;
 
@@ -59,7 +59,7 @@ double measure_peak(const std::function<int64_t(int64_t)>& loop) {
 }
 
 // The engine's working memory and packed weights lie in huge pages, too (core/arena.cpp,
-// nn/packed_matrix.cpp).
+// cpu/layers/packed_matrix.cpp).
 Buffer::Buffer(int64_t count) {
   constexpr size_t kHugePage = 2 << 20;
   size_t bytes = (static_cast<size_t>(count) * 4 + 127) / 64 * 64;
@@ -80,7 +80,7 @@ Buffer::~Buffer() {
   std::free(data_);
 }
 
-// Names hold nothing that JSON would want escaped.
+// Names contain nothing that JSON escapes.
 
 void print_peak(const std::string& table, const std::string& compute, double peak) {
   if (!(peak > 0)) return;
@@ -113,4 +113,4 @@ void print_bandwidth(const std::string& table, const std::string& name, double t
   std::fflush(stdout);
 }
 
-}  // namespace nd::bench
+}  // namespace nd::cpu::bench

@@ -1,4 +1,4 @@
-/** Numbers and tables as Markdown. */
+/** Formats numbers and tables as Markdown. */
 export const mb = (bytes) => (bytes == null ? '' : `${Math.round(bytes / 1e6)} MB`)
 export const s = (seconds) => (seconds == null ? '' : `${seconds.toFixed(seconds < 1 ? 3 : 2)} s`)
 export const ms = (value) => `${value.toFixed(1)} ms`
@@ -10,7 +10,7 @@ export function table(head, rows) {
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
 }
 
-/** The figures of a case with a model, unless it failed. */
+/** Finds the figures of a case with a model, unless it failed. */
 export function finder(rows) {
   return (name, label) =>
     rows.find((row) => row.case === name && row.model === label && !row.point && !row.error)

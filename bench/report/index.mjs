@@ -1,4 +1,4 @@
-/** Results as Markdown, and the section of docs/benchmarks.md. */
+/** Formats results as Markdown, and writes the section of docs/benchmarks.md. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { acceleration, kernels, layers, models, peers, quality, rest, scaling } from './sections.mjs'
@@ -9,12 +9,12 @@ export function machine() {
   return `${cpu?.model.trim() ?? process.arch}, ${cpus().length} logical CPUs, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform}, Node ${process.version}`
 }
 
-/** @param {object} results as run.mjs writes them */
+/** @param {object} results what run.mjs writes to results.json */
 export function markdown(results) {
   const { size, batch, repeat, rounds } = results.options
   const { kernel, threads } = results.cpu
   return [
-    `${results.machine}. Kernels ${kernel}, ${threads} threads; ${size}×${size}, batch ${batch}, best of ${repeat}${rounds > 1 ? ` in each of ${rounds} rounds` : ''}, every case in a process of its own.`,
+    `${results.machine}. Kernels ${kernel}, ${threads} threads; ${size}×${size}, batch ${batch}, best of ${repeat}${rounds > 1 ? ` in each of ${rounds} rounds` : ''}, each case in a process of its own.`,
     ...[targets, models, peers, layers, scaling, quality, acceleration, rest, kernels].map((part) =>
       part(results),
     ),
@@ -23,7 +23,7 @@ export function markdown(results) {
     .join('\n\n')
 }
 
-/** Puts a section under its heading into the file, in place of one of the same heading, else before the others. */
+/** Writes a section to the file: in place of the one with the same heading, or before all others. */
 export function writeSection(file, heading, body) {
   const text = existsSync(file) ? readFileSync(file, 'utf8') : '# Benchmarks\n'
   const section = `## ${heading}\n\n${body}\n`

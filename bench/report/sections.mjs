@@ -1,9 +1,9 @@
-/** The parts of a report; each is '' where nothing of it was measured. */
+/** The sections of a report. A section is '' where nothing for it was measured. */
 import { finder, giga, mb, ms, percent, s, table } from './format.mjs'
 
-const some = (rows, render) => (rows.length === 0 ? '' : render(rows))
+const unlessEmpty = (rows, render) => (rows.length === 0 ? '' : render(rows))
 
-/** Every model in one line: times, weights and memory of its components and of a whole picture. */
+/** One row for each model: times, weights and memory of its components and of a whole picture. */
 export function models({ rows, options }) {
   const find = finder(rows)
   const head = ['model', 'weights', 'load', 'to the first step', 'text', 'UNet', 'VAE encode', 'VAE decode', 'peak RSS of a picture', 'lowMemory'] // prettier-ignore
@@ -16,13 +16,14 @@ export function models({ rows, options }) {
     mb(find('memory', label)?.peakRss),
     mb(find('memory-low', label)?.peakRss),
   ])
-  return some(
+  return unlessEmpty(
     lines.filter((cells) => cells.slice(1).some((cell) => cell !== '')),
     (full) => table(head, full),
   )
 }
 
-const partners = {
+/** The labels of our models that each peer is compared with; the first one that was measured counts. */
+const counterparts = {
   'torch-fp32': ['f32'],
   'torch-bf16': ['bf16'],
   'openvino-f32': ['f32'],
@@ -30,14 +31,14 @@ const partners = {
   'openvino-int8': ['q8_0', 'int8'],
 }
 
-/** Ours ÷ theirs, each peer beside our model of its precision, else beside the first. */
+/** Our times and memory divided by those of each peer, for our model of the same precision or else the first one. */
 export function peers({ rows, peers, options }) {
   const find = finder(rows)
   const labels = options.models.map(({ label }) => label)
-  return some(peers, () => {
+  return unlessEmpty(peers, () => {
     const lines = peers.map((peer) => {
       if (peer.error) return [peer.peer, '', peer.error, '', '', '', '']
-      const label = partners[peer.peer]?.find((name) => labels.includes(name)) ?? labels[0]
+      const label = counterparts[peer.peer]?.find((name) => labels.includes(name)) ?? labels[0]
       const cell = (theirs, ours, show) =>
         theirs == null ? '' : ours == null ? show(theirs) : `${(ours / theirs).toFixed(2)} (${show(theirs)})`
       const memory = peer.peak_rss_mb == null ? undefined : peer.peak_rss_mb * 2 ** 20
@@ -51,14 +52,14 @@ export function peers({ rows, peers, options }) {
         cell(memory, find('memory', label)?.peakRss, mb),
       ]
     })
-    return `Ours ÷ theirs in the same run (in brackets theirs; below 1: we are faster, smaller).\n\n${table(['peer', 'ours', 'UNet', 'VAE decode', 'text', 'load', 'peak RSS'], lines)}`
+    return `Our figures divided by those of the peers, which are in brackets, in the same run. Below 1 means that ours are smaller.\n\n${table(['peer', 'our model', 'UNet', 'VAE decode', 'text', 'load', 'peak RSS'], lines)}`
   })
 }
 
-/** Where a UNet forward's time goes. */
+/** The time of a UNet forward pass by kind of layer. */
 export function layers({ rows, measured, cpu }) {
   const profiled = rows.filter((row) => row.layers)
-  return some(profiled, () => {
+  return unlessEmpty(profiled, () => {
     const lines = profiled.flatMap((row) =>
       row.layers
         .filter((layer) => layer.seconds >= 0.002 * row.seconds)
@@ -76,7 +77,7 @@ export function layers({ rows, measured, cpu }) {
           ]
         }),
     )
-    return `Where a UNet forward’s time goes (${cpu.threads} threads; operations as they are computed: Winograd’s and folded upsampling’s fewer ones).\n\n${table(['model', 'layers', 'multiplies', 'time', 'of the forward', 'GFLOP/s', 'of the peak'], lines)}`
+    return `Time of a UNet forward pass by kind of layer (${cpu.threads} threads). Operations are those that are computed; Winograd and folded upsampling need fewer than direct convolution.\n\n${table(['model', 'layers', 'arithmetic', 'time', 'share', 'GFLOP/s', 'of the peak'], lines)}`
   })
 }
 
@@ -86,9 +87,9 @@ const kinds = [
   ['int8', 'gemm-i8 ', 'attention-i8 '],
 ]
 
-/** Every kernel on the shapes of real layers, one thread: GFLOP/s and part of the peak of what it multiplies. */
+/** Every kernel on the shapes of real layers, one thread: GFLOP/s, and percent of the peak of its arithmetic. */
 export function kernels({ measured, cpu }) {
-  return some(measured.kernels ?? [], (all) => {
+  return unlessEmpty(measured.kernels ?? [], (all) => {
     const products = new Map()
     for (const row of all) {
       for (const [column, ...prefixes] of kinds) {
@@ -108,17 +109,17 @@ export function kernels({ measured, cpu }) {
     const rest = all.filter((row) => row.bandwidth).map((row) => [row.name, `${giga(row.bandwidth)} GB/s`])
     const peaks = Object.entries(measured.peaks).map(([compute, peak]) => `${compute} ${giga(peak)}`)
     return [
-      `Kernels (${cpu.kernel}), one thread. Its measured peaks: ${peaks.join(', ')} GFLOP/s.`,
+      `Kernels (${cpu.kernel}), one thread. Measured peaks: ${peaks.join(', ')} GFLOP/s.`,
       table(head, lines),
-      table(['bound by memory', 'read and written'], rest),
+      table(['memory-bound operation', 'read and written'], rest),
     ].join('\n\n')
   })
 }
 
-/** Measured time against what the operation counts predict, each axis from its own base. */
+/** Measured times beside those that the operation counts predict. */
 export function scaling({ rows, scaled, options }) {
   const points = rows.filter((row) => row.point && !row.error)
-  return some(points, () => {
+  return unlessEmpty(points, () => {
     const threads = Math.max(...points.map((row) => row.point.threads))
     const isBase = ({ point }) =>
       point.size === options.size && point.batch === 1 && point.threads === threads
@@ -139,20 +140,20 @@ export function scaling({ rows, scaled, options }) {
         base ? percent(ratio / counted - 1) : '',
       ]
     })
-    return `UNet of ${scaled} against resolution, batch and threads. Predicted from the operation counts (of a direct computation); perfect scaling over threads.\n\n${table(['size', 'batch', 'threads', 'time', 'GFLOP', 'GFLOP/s', 'predicted ×', 'measured ×', 'off by'], lines)}`
+    return `UNet of ${scaled} at several resolutions, batch sizes and numbers of threads. Predictions follow the operation counts of a direct computation, and assume perfect scaling with the number of threads.\n\n${table(['size', 'batch', 'threads', 'time', 'GFLOP', 'GFLOP/s', 'predicted ×', 'measured ×', 'difference'], lines)}`
   })
 }
 
-/** What the options that leave work out save, and how far their pictures are from those without. */
+/** The options that trade fidelity for speed: time saved, and difference of the pictures. */
 export function acceleration({ rows }) {
   const pictures = finder(rows)('accel-pictures')?.acceleration ?? []
   const full = rows.filter((row) => row.case === 'accel' && !row.error)
   const names = (full[0]?.acceleration ?? pictures).map(({ name }) => name)
-  return some(names, () => {
+  return unlessEmpty(names, () => {
     const head = [
-      '20 steps with guidance, against those without the option',
+      '20 steps with guidance, relative to those without the option',
       ...full.map((row) => `time, ${row.model}`),
-      ...(pictures.length > 0 ? ['model in the box: time', 'PSNR, mean', 'worst'] : []),
+      ...(pictures.length > 0 ? ['bundled model: time', 'PSNR, mean', 'worst'] : []),
     ]
     const lines = names.map((name) => {
       const drawn = pictures.find((row) => row.name === name)
@@ -173,15 +174,15 @@ export function quality({ rows }) {
   const pictures = find('quality-pictures')?.quality ?? []
   const predictions = find('quality-prediction')?.quality ?? []
   return [
-    some(pictures, () =>
+    unlessEmpty(pictures, () =>
       table(
-        ['pictures of the model in the box, 20 prompts, 20 steps, against f32', 'PSNR, mean', 'worst'],
+        ['pictures of the bundled model, 20 prompts, 20 steps, compared with f32', 'PSNR, mean', 'worst'],
         pictures.map((row) => [row.name, `${row.psnrMean.toFixed(1)} dB`, `${row.psnrWorst.toFixed(1)} dB`]),
       ),
     ),
-    some(predictions, () =>
+    unlessEmpty(predictions, () =>
       table(
-        ['one UNet prediction, full size, against f32', 'relative L2 error'],
+        ['one UNet prediction, full size, compared with f32', 'relative L2 error'],
         predictions.map((row) => [row.name, percent(row.relativeError)]),
       ),
     ),
@@ -190,7 +191,7 @@ export function quality({ rows }) {
     .join('\n\n')
 }
 
-const elsewhere = new Set([
+const inOtherTables = new Set([
   'load',
   'text',
   'unet',
@@ -201,7 +202,7 @@ const elsewhere = new Set([
   'memory-low',
 ])
 
-/** Everything that has no table of its own, and what failed. */
+/** Cases that have no table of their own, and cases that failed. */
 export function rest({ rows }) {
   const remarks = (row) => {
     if (row.error) return row.error
@@ -209,15 +210,15 @@ export function rest({ rows }) {
     if (row.growthBytes !== undefined)
       parts.push(`${mb(row.rssFirstBytes)} after the first tenth, ${mb(row.rssLastBytes)} at the end`)
     if (row.delayP99Ms !== undefined)
-      parts.push(`delay: p99 ${ms(row.delayP99Ms)}, longest ${ms(row.delayMaxMs)}`)
+      parts.push(`delay: p99 ${ms(row.delayP99Ms)}, maximum ${ms(row.delayMaxMs)}`)
     if (row.latencyMaxMs !== undefined)
-      parts.push(`${row.aborted} aborts: median ${ms(row.latencyMedianMs)}, longest ${ms(row.latencyMaxMs)}`)
+      parts.push(`${row.aborted} aborts: median ${ms(row.latencyMedianMs)}, maximum ${ms(row.latencyMaxMs)}`)
     if (row.secondsToLoaded !== undefined)
       parts.push(`loaded after ${s(row.secondsToLoaded)}, PNG after ${s(row.secondsToPng)}`)
     return parts.join('; ')
   }
-  const others = rows.filter((row) => row.error || (!elsewhere.has(row.case) && !row.quality))
-  return some(others, () =>
+  const others = rows.filter((row) => row.error || (!inOtherTables.has(row.case) && !row.quality))
+  return unlessEmpty(others, () =>
     table(
       ['case', 'model', 'time', 'peak RSS', ''],
       others.map((row) => [

@@ -1,53 +1,53 @@
-/** What must hold: ours ÷ theirs, times and memory that the project promises, and whether they are kept. */
+/** Targets: ratios to peers, times, memory and quality that the project promises, and whether they are met. */
 import { finder, mb, percent, s, table } from './format.mjs'
 
-/** Ours beside theirs, in one run. `must` and `reach`: at most. */
+/** Our time divided by a peer's in the same run. `limit` must not be exceeded, `goal` is what we aim for. */
 const ratios = [
   {
     what: 'UNet forward, q8_0',
     ours: ['unet', 'q8_0'],
     theirs: ['openvino-int8', 'unet_s'],
-    must: 0.9,
-    reach: 0.7,
+    limit: 0.9,
+    goal: 0.7,
   },
   {
     what: 'UNet forward, bf16',
     ours: ['unet', 'bf16'],
     theirs: ['openvino-bf16', 'unet_s'],
-    must: 0.95,
-    reach: 0.75,
+    limit: 0.95,
+    goal: 0.75,
   },
   {
     what: 'UNet forward, f32',
     ours: ['unet', 'f32'],
     theirs: ['openvino-f32', 'unet_s'],
-    must: 0.95,
-    reach: 0.7,
+    limit: 0.95,
+    goal: 0.7,
   },
   {
     what: 'VAE decode, default precision (of the q8_0 file)',
     ours: ['vae-decode', 'q8_0'],
     theirs: ['openvino-bf16', 'vae_decode_s'],
-    must: 0.6,
-    reach: 0.4,
+    limit: 0.6,
+    goal: 0.4,
   },
 ]
 
 const own = [
-  { what: 'UNet forward, q4_0', label: 'q4_0', must: 1.1, reach: 1 },
-  { what: 'UNet forward, q4_K', label: 'q4_k', must: 1.1, reach: 1 },
+  { what: 'UNet forward, q4_0', label: 'q4_0', limit: 1.1, goal: 1 },
+  { what: 'UNet forward, q4_K', label: 'q4_k', limit: 1.1, goal: 1 },
 ]
 
 const memory = [
-  { what: '512×512 on q4_0, peak RSS', of: ['memory', 'q4_0'], must: 900e6 },
-  { what: '512×512 on q8_0, peak RSS', of: ['memory', 'q8_0'], must: 1400e6 },
-  { what: '512×512 on q8_0 with lowMemory, peak RSS', of: ['memory-low', 'q8_0'], must: 450e6 },
+  { what: '512×512 on q4_0, peak RSS', of: ['memory', 'q4_0'], limit: 900e6 },
+  { what: '512×512 on q8_0, peak RSS', of: ['memory', 'q8_0'], limit: 1400e6 },
+  { what: '512×512 on q8_0 with lowMemory, peak RSS', of: ['memory-low', 'q8_0'], limit: 450e6 },
 ]
 
 const pictureQuality = { bf16: 40, q8_0: 34, q4_k: 26 } // dB at least
 const predictionError = { bf16: 0.01, q8_0: 0.02, q4_0: 0.12 } // relative L2 at most
 
-/** Of the kernel's products on the UNet's shapes: all their operations in all their time, and the worst of the 3×3 ones. */
+/** The int8 GEMM kernel on the UNet's shapes: rate over all of them, and the rates of the 3×3 convolutions. */
 function int8Kernel(measured) {
   const rows = (measured.kernels ?? []).filter((row) => row.name.startsWith('gemm-i8 unet') && row.part > 0)
   if (rows.length === 0) return undefined
@@ -60,11 +60,11 @@ function int8Kernel(measured) {
 export function targets({ rows, peers, measured, scaled }) {
   const find = finder(rows)
   const lines = []
-  const add = (what, must, reach, found, held) =>
-    lines.push([what, must, reach, found, held ? 'yes' : '**no**'])
-  const ratio = (what, ours, theirs, name, { must, reach }) => {
+  const add = (what, limit, goal, found, met) =>
+    lines.push([what, limit, goal, found, met ? 'yes' : '**no**'])
+  const ratio = (what, ours, theirs, name, { limit, goal }) => {
     const value = ours / theirs
-    add(what, `≤ ${must.toFixed(2)} × ${name}`, reach.toFixed(2), `${value.toFixed(2)} (${s(ours)} ÷ ${s(theirs)})`, value <= must) // prettier-ignore
+    add(what, `≤ ${limit.toFixed(2)} × ${name}`, goal.toFixed(2), `${value.toFixed(2)} (${s(ours)} ÷ ${s(theirs)})`, value <= limit) // prettier-ignore
   }
   for (const target of ratios) {
     const ours = find(...target.ours)?.seconds
@@ -83,10 +83,10 @@ export function targets({ rows, peers, measured, scaled }) {
   if (at(512) && at(768)) {
     const deviation = at(768).seconds / at(512).seconds / (at(768).operations / at(512).operations) - 1
     const found = `${deviation >= 0 ? '+' : '−'}${percent(Math.abs(deviation))}`
-    add('UNet forward at 768×768 against 512×512', 'within 15 % of the operation counts', '', found, Math.abs(deviation) <= 0.15) // prettier-ignore
+    add('UNet forward at 768×768, relative to 512×512', '±15 % of the operation counts', '', found, Math.abs(deviation) <= 0.15) // prettier-ignore
   }
   const load = find('load', 'q8_0')?.firstStepSeconds
-  if (load) add('load q8_0 from the page cache to the first step', '≤ 1.0 s', '0.3 s', s(load), load <= 1)
+  if (load) add('q8_0: load from the page cache to the first step', '≤ 1.0 s', '0.3 s', s(load), load <= 1)
   const kernel = int8Kernel(measured)
   if (kernel) {
     const found = `${percent(kernel.part)}; 3×3 convolutions ${percent(Math.min(...kernel.convolutions))} to ${percent(Math.max(...kernel.convolutions))}`
@@ -98,25 +98,25 @@ export function targets({ rows, peers, measured, scaled }) {
       kernel.part >= 0.85,
     )
   }
-  for (const { what, of, must } of memory) {
+  for (const { what, of, limit } of memory) {
     const peak = find(...of)?.peakRss
-    if (peak) add(what, `≤ ${mb(must)}`, '', mb(peak), peak <= must)
+    if (peak) add(what, `≤ ${mb(limit)}`, '', mb(peak), peak <= limit)
   }
   for (const { name, psnrMean } of find('quality-pictures')?.quality ?? []) {
-    const must = pictureQuality[name]
-    if (must)
-      add(`PSNR of 20 pictures, ${name}`, `≥ ${must} dB`, '', `${psnrMean.toFixed(1)} dB`, psnrMean >= must)
+    const limit = pictureQuality[name]
+    if (limit)
+      add(`PSNR of 20 pictures, ${name}`, `≥ ${limit} dB`, '', `${psnrMean.toFixed(1)} dB`, psnrMean >= limit)
   }
   for (const { name, relativeError } of find('quality-prediction')?.quality ?? []) {
-    const must = predictionError[name]
-    if (must)
+    const limit = predictionError[name]
+    if (limit)
       add(
-        `one UNet prediction’s error, ${name}`,
-        `≤ ${percent(must)}`,
+        `error of one UNet prediction, ${name}`,
+        `≤ ${percent(limit)}`,
         '',
         percent(relativeError),
-        relativeError <= must,
+        relativeError <= limit,
       )
   }
-  return lines.length === 0 ? '' : table(['what must hold', 'must', 'reach for', 'measured', 'held'], lines)
+  return lines.length === 0 ? '' : table(['target', 'limit', 'goal', 'measured', 'met'], lines)
 }

@@ -1,16 +1,16 @@
 #include "core/arena.h"
 
-#include <sys/mman.h>
-
+#include <iterator>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
 namespace nd {
 
 namespace {
-// In measuring mode pointers are offsets from here, so that none is null.
+// In measuring mode addresses are offsets from here, so that none is null.
 constexpr uintptr_t kMeasuringBase = 1u << 20;
 constexpr size_t kOpenEnd = std::numeric_limits<size_t>::max() / 2;
 
@@ -42,26 +42,20 @@ void Arena::reserve(size_t bytes) {
   bytes = round_up(bytes);
   if (bytes <= capacity_) return;
   free();
-  void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (block == MAP_FAILED)
-    throw Error(ErrorCode::out_of_memory,
-                "Could not allocate " + std::to_string(bytes >> 20) + " MB of working memory");
-#ifdef MADV_HUGEPAGE
-  madvise(block, bytes, MADV_HUGEPAGE);
-#endif
-  base_ = static_cast<uint8_t*>(block);
+  base_ = memory_->allocate(bytes);
   capacity_ = bytes;
   reset();
 }
 
-void Arena::free() {
-  if (base_) munmap(base_, capacity_);
-  base_ = nullptr;
+void Arena::free() noexcept {
+  if (base_) memory_->release(base_, capacity_);
+  base_ = {};
   capacity_ = 0;
-  reset();
+  used_.clear();
+  gaps_.clear();
 }
 
-void* Arena::allocate(size_t bytes) {
+Address Arena::allocate(size_t bytes) {
   bytes = round_up(bytes);
   auto best = gaps_.end();
   for (auto gap = gaps_.begin(); gap != gaps_.end(); ++gap)
@@ -73,32 +67,33 @@ void* Arena::allocate(size_t bytes) {
   if (length > bytes) gaps_[offset + bytes] = length - bytes;
   used_[offset] = bytes;
   if (offset + bytes > peak_) peak_ = offset + bytes;
-  if (measuring_) return reinterpret_cast<void*>(kMeasuringBase + offset);
+  if (measuring_) return {kMeasuringBase + offset};
   if (offset + bytes > capacity_)
     throw Error(ErrorCode::out_of_memory, "Working memory was planned too small: a defect of the engine");
   return base_ + offset;
 }
 
-void Arena::release(void* pointer) {
-  const size_t offset = measuring_ ? reinterpret_cast<uintptr_t>(pointer) - kMeasuringBase
-                                   : static_cast<size_t>(static_cast<uint8_t*>(pointer) - base_);
-  auto entry = used_.find(offset);
-  if (entry == used_.end()) return;
-  size_t begin = entry->first, length = entry->second;
-  used_.erase(entry);
-  auto next = gaps_.lower_bound(begin);
-  if (next != gaps_.end() && next->first == begin + length) {
-    length += next->second;
-    next = gaps_.erase(next);
+// Tensors release their memory in destructors, so nothing may be allocated here: the entry of what was in use
+// becomes the entry of the gap.
+void Arena::release(Address address) noexcept {
+  const size_t offset = measuring_ ? address.value - kMeasuringBase : address - base_;
+  const auto used = used_.find(offset);
+  if (used == used_.end()) return;
+  auto entry = used_.extract(used);
+  const auto next = gaps_.lower_bound(offset);
+  if (next != gaps_.end() && next->first == offset + entry.mapped()) {
+    entry.mapped() += next->second;
+    gaps_.erase(next);
   }
-  if (next != gaps_.begin()) {
-    auto previous = std::prev(next);
-    if (previous->first + previous->second == begin) {
-      previous->second += length;
+  const auto after = gaps_.lower_bound(offset);
+  if (after != gaps_.begin()) {
+    const auto previous = std::prev(after);
+    if (previous->first + previous->second == offset) {
+      previous->second += entry.mapped();
       return;
     }
   }
-  gaps_[begin] = length;
+  gaps_.insert(std::move(entry));
 }
 
 }  // namespace nd

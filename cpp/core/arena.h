@@ -6,36 +6,39 @@
 #include <cstdint>
 #include <map>
 
+#include "core/memory.h"
+
 namespace nd {
 
 class Arena {
  public:
   static constexpr size_t kAlignment = 64;  // one cache line, one AVX-512 vector
 
-  Arena() = default;
+  explicit Arena(Memory& memory = host_memory()) : memory_(&memory) {}
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
   /// Everything allocated is forgotten; allocations from now on only count. peak() starts at zero.
   void begin_measuring();
-  /// Makes room for `bytes` (Error out_of_memory if the system has not got them) and leaves measuring mode.
+  /// Makes room for `bytes` and leaves measuring mode. Error out_of_memory.
   void reserve(size_t bytes);
-  /// Gives the block back to the system.
-  void free();
+  /// Releases the block. Nothing can be allocated until the next begin_measuring() or reserve().
+  void free() noexcept;
 
   bool measuring() const { return measuring_; }
   size_t peak() const { return peak_; }
   size_t capacity() const { return capacity_; }
 
-  /// Best fit among the gaps. In measuring mode the returned pointer must not be read or written.
-  void* allocate(size_t bytes);
-  void release(void* pointer);
+  /// Best fit among the gaps. In measuring mode nothing may be read or written at the address.
+  Address allocate(size_t bytes);
+  void release(Address address) noexcept;
 
  private:
   void reset();
 
-  uint8_t* base_ = nullptr;
+  Memory* memory_;
+  Address base_;
   size_t capacity_ = 0;
   size_t peak_ = 0;
   bool measuring_ = false;

@@ -13,14 +13,14 @@ class CancelToken {
   void cancel() { left_.store(0, std::memory_order_relaxed); }
   bool cancelled() const {
     if (left_.load(std::memory_order_relaxed) == kNever) return false;
-    // Below 0 it stays cancelled, whoever counts on.
+    // Below 0 it stays cancelled, however often it is asked.
     return left_.fetch_sub(1, std::memory_order_relaxed) <= 1;
   }
   void check() const {
     if (cancelled()) throw Cancelled{};
   }
 
-  /// For tests, which must not depend on time: from now on cancelled() is true at the `questions`th call (1
+  /// For tests, which must not depend on time: cancelled() becomes true at the `questions`th call from now (1
   /// or more).
   void cancel_at(int64_t questions) { left_.store(questions, std::memory_order_relaxed); }
   /// Calls of cancelled() until it is true.

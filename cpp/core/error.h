@@ -12,7 +12,9 @@ enum class ErrorCode {
   unsupported_model,
   out_of_memory,
   disposed,
-  io
+  io,
+  device_unavailable,  // no driver, no device, or one that is too old
+  device_lost          // the device or its driver failed in the middle of something
 };
 
 class Error : public std::runtime_error {
@@ -24,7 +26,7 @@ class Error : public std::runtime_error {
   ErrorCode code_;
 };
 
-/// Thrown out of a computation whose CancelToken was set. Not an Error: nothing went wrong.
+/// Ends a computation whose CancelToken was set. It is no Error: nothing failed.
 struct Cancelled {};
 
 }  // namespace nd

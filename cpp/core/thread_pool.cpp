@@ -2,17 +2,14 @@
 
 #include <condition_variable>
 #include <exception>
-#include <fstream>
 #include <mutex>
-#include <set>
-#include <string>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#ifdef __linux__
-#include <sched.h>
-#endif
+#include "core/cpu_count.h"
 
 namespace nd {
 
@@ -29,35 +26,7 @@ inline void relax() {
 #endif
 }
 
-#ifdef __linux__
-int read_number(const std::string& path) {
-  std::ifstream file(path);
-  int value = -1;
-  file >> value;
-  return file ? value : -1;
-}
-#endif
 }  // namespace
-
-int physical_cores() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    std::set<std::pair<int, int>> cores;
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(cpu, &set)) continue;
-      const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-      const int core = read_number(topology + "core_id");
-      // Where the kernel tells no topology, every logical CPU counts as a core of its own.
-      cores.insert(core < 0 ? std::make_pair(-1, cpu)
-                            : std::make_pair(read_number(topology + "physical_package_id"), core));
-    }
-    if (!cores.empty()) return static_cast<int>(cores.size());
-  }
-#endif
-  const unsigned n = std::thread::hardware_concurrency();
-  return n ? static_cast<int>(n) : 1;
-}
 
 float* thread_scratch(size_t floats, int slot) {
   static thread_local std::vector<float> slots[2];
@@ -77,6 +46,7 @@ struct ThreadPool::State {
   std::mutex mutex;
   std::condition_variable wake, finished;
   std::vector<std::thread> workers;
+  std::atomic<int> wanted{1};  // threads, from the next parallel_for on
   std::atomic<uint64_t> generation{0};
   bool stopping = false;
   int busy = 0;
@@ -122,10 +92,27 @@ struct ThreadPool::State {
     }
   }
 
+  /// Starts up to threads − 1 workers: fewer where the system refuses to start more.
   void start(int threads) {
     stopping = false;
     const uint64_t seen = generation.load();
-    for (int i = 1; i < threads; ++i) workers.emplace_back([this, i, seen] { work(i, seen); });
+    try {
+      workers.reserve(static_cast<size_t>(threads));
+      for (int i = 1; i < threads; ++i) workers.emplace_back([this, i, seen] { work(i, seen); });
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
+  }
+
+  /// Changes the number of threads to the one wanted, by a caller whose turn it is.
+  void apply_wanted() {
+    const int threads = wanted.load(std::memory_order_relaxed);
+    if (threads == static_cast<int>(workers.size()) + 1) return;
+    stop_workers();
+    start(threads);
+    // Where fewer were started, those are what is wanted: not every call is to try again.
+    int expected = threads;
+    wanted.compare_exchange_strong(expected, static_cast<int>(workers.size()) + 1);
   }
 
   void stop_workers() {
@@ -146,7 +133,8 @@ ThreadPool& ThreadPool::shared() {
 }
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
-  state_->start(threads < 1 ? 1 : threads);
+  state_->wanted = threads < 1 ? 1 : threads;
+  state_->apply_wanted();
 }
 
 ThreadPool::~ThreadPool() {
@@ -154,16 +142,12 @@ ThreadPool::~ThreadPool() {
 }
 
 int ThreadPool::threads() const {
-  std::lock_guard<std::mutex> lock(state_->turn);
-  return static_cast<int>(state_->workers.size()) + 1;
+  return state_->wanted.load(std::memory_order_relaxed);
 }
 
 void ThreadPool::resize(int threads) {
   if (threads < 1 || threads > 256) throw Error(ErrorCode::invalid_argument, "Expected 1 to 256 threads");
-  std::lock_guard<std::mutex> lock(state_->turn);
-  if (threads == static_cast<int>(state_->workers.size()) + 1) return;
-  state_->stop_workers();
-  state_->start(threads);
+  state_->wanted.store(threads, std::memory_order_relaxed);
 }
 
 void ThreadPool::parallel_for(int64_t count, const CancelToken* cancel,
@@ -172,6 +156,7 @@ void ThreadPool::parallel_for(int64_t count, const CancelToken* cancel,
   if (cancel) cancel->check();
   if (count <= 0) return;
   std::lock_guard<std::mutex> turn(s.turn);
+  s.apply_wanted();
   s.task = &task;
   s.cancel = cancel;
   s.count = count;

@@ -16,13 +16,16 @@ class ThreadPool {
   /// run on).
   static ThreadPool& shared();
 
+  /// With fewer threads where the system does not start as many.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
+  /// Threads that compute the next parallel_for. Never waits.
   int threads() const;
-  /// Waits for the running work, then changes the number of threads (1…256).
+  /// Changes the number of threads (1…256) from the next parallel_for on. Never waits. Where the system does
+  /// not start as many, the pool works with fewer.
   void resize(int threads);
 
   /// Calls task(index, thread) for every index in [0, count), thread in [0, threads()). Blocks until all are
@@ -35,13 +38,11 @@ class ThreadPool {
   std::unique_ptr<State> state_;
 };
 
-/// At least `floats` floats that belong to the calling thread, 64-byte aligned, valid until its next call.
-/// Grows once and is kept: for what a task needs beside the arena, whose size must not depend on the number
-/// of threads. Each slot is memory of its own, for callers that hold theirs while they call others.
+/// Memory of the calling thread for at least `floats` floats, 64-byte aligned, valid until its next call with
+/// the same slot. It grows as needed and is kept. Tasks use it for what must not lie in the arena, whose size
+/// must not depend on the number of threads. Each slot has memory of its own, for callers that call others
+/// meanwhile.
 float* thread_scratch(size_t floats, int slot = 0);
 constexpr int kPackSlot = 1;  // a matrix that is being packed
-
-/// Physical cores that this process may use, at least 1.
-int physical_cores();
 
 }  // namespace nd

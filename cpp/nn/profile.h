@@ -1,11 +1,11 @@
-// Where a forward's time goes, by kind of layer. Off unless somebody measures; then a forward costs a clock
-// reading at each change of kind, on the thread that drives it.
+// The time of a forward by kind of layer. Off by default; when enabled, it costs one clock reading at each
+// change of kind, on the thread that runs the forward.
 #pragma once
 #include <chrono>
 #include <cstdint>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "nn/compute.h"
 
 namespace nd {
 
@@ -38,6 +38,27 @@ class Profile {
   std::vector<Row> rows_;
   size_t current_ = 0;
   Clock::time_point since_;
+};
+
+/// While it lives, the time of the forward belongs to this kind of layer. A null profile measures nothing.
+class Profiled {
+ public:
+  Profiled(Profile* profile, const char* kind, Compute compute) : profile_(profile) {
+    if (profile_) before_ = profile_->enter(kind, compute);
+  }
+  ~Profiled() {
+    if (profile_) profile_->resume(before_);
+  }
+  Profiled(const Profiled&) = delete;
+  Profiled& operator=(const Profiled&) = delete;
+  /// Operations of a product that this layer computes.
+  void count(double operations) {
+    if (profile_) profile_->count(operations);
+  }
+
+ private:
+  Profile* profile_;
+  size_t before_ = 0;
 };
 
 }  // namespace nd

@@ -1,7 +1,7 @@
 #include "text/text_encoder.h"
 
-#include <algorithm>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
@@ -28,44 +28,30 @@ void TextEncoderConfig::check() const {
 }
 
 TextEncoder::TextEncoder(const TextEncoderConfig& config, Loader& loader)
-    : config_(config), kernels_(loader.kernels) {
+    : config_(config), workspace_(loader.backend()) {
   config.check();
-  token_embedding_ = Embedding(loader, "embeddings.token_embedding.weight", config.vocab_size, config.width);
-  position_embedding_ =
-      Embedding(loader, "embeddings.position_embedding.weight", config.max_positions, config.width);
+  const int64_t width = config.width;
+  token_embedding_ = loader.embedding("embeddings.token_embedding.weight", config.vocab_size, width);
+  position_embedding_ = loader.embedding("embeddings.position_embedding.weight", config.max_positions, width);
 
   AttentionOptions attention;
-  attention.width = config.width;
+  attention.width = width;
   attention.heads = config.heads;
-  attention.head_dim = config.width / config.heads;
+  attention.head_dim = width / config.heads;
   attention.projection_bias = true;
   attention.causal = true;
   attention.q = "q_proj", attention.k = "k_proj", attention.v = "v_proj", attention.out = "out_proj";
   for (int64_t i = 0; i < config.layers; ++i) {
     const std::string prefix = "encoder.layers." + std::to_string(i) + ".";
     Layer layer;
-    layer.norm1 = LayerNorm(loader, prefix + "layer_norm1", config.width, config.layer_norm_eps);
-    layer.attention = Attention(loader, prefix + "self_attn", attention);
-    layer.norm2 = LayerNorm(loader, prefix + "layer_norm2", config.width, config.layer_norm_eps);
-    layer.up = Linear(loader, prefix + "mlp.fc1", config.width, config.intermediate);
-    layer.down = Linear(loader, prefix + "mlp.fc2", config.intermediate, config.width);
+    layer.norm1 = loader.layer_norm(prefix + "layer_norm1", width, config.layer_norm_eps);
+    layer.attention = loader.attention(prefix + "self_attn", attention);
+    layer.norm2 = loader.layer_norm(prefix + "layer_norm2", width, config.layer_norm_eps);
+    layer.fc1 = loader.linear(prefix + "mlp.fc1", width, config.intermediate);
+    layer.fc2 = loader.linear(prefix + "mlp.fc2", config.intermediate, width);
     layers_.push_back(std::move(layer));
   }
-  final_norm_ = LayerNorm(loader, "final_layer_norm", config.width, config.layer_norm_eps);
-}
-
-Feature TextEncoder::embed(Run& run, const int32_t* tokens, int64_t n, int64_t length) const {
-  Feature x(run, n, 1, length, config_.width);
-  run.parallel(n, [&](int64_t image, int) {
-    float* position = thread_scratch(static_cast<size_t>(config_.width));
-    for (int64_t t = 0; t < length; ++t) {
-      float* row = x.data() + (image * length + t) * config_.width;
-      token_embedding_.read(run.kernels, tokens[image * length + t], row);
-      position_embedding_.read(run.kernels, t, position);
-      run.kernels.add(row, position, config_.width, row);
-    }
-  });
-  return x;
+  final_norm_ = loader.layer_norm("final_layer_norm", width, config.layer_norm_eps);
 }
 
 void TextEncoder::encode(const int32_t* tokens, int64_t n, int64_t length, int64_t skip, float* out,
@@ -83,23 +69,26 @@ void TextEncoder::encode(const int32_t* tokens, int64_t n, int64_t length, int64
                 std::to_string(i / length));
   }
 
-  Fuse activate;
+  std::vector<int32_t> positions;
+  for (int64_t i = 0; i < n * length; ++i) positions.push_back(static_cast<int32_t>(i % length));
+  Epilogue activate;
   activate.activation = config_.activation;
-  workspace_.run(kernels_, cancel, [&](Run& run) {
-    Feature x = embed(run, tokens, n, length);
+  workspace_.run(cancel, [&](ForwardContext& ctx) {
+    Tensor x = token_embedding_->forward(ctx, tokens, n, length);
+    position_embedding_->add_to(ctx, positions.data(), x);
     for (int64_t i = 0; i < config_.layers - skip; ++i) {
       const Layer& layer = layers_[static_cast<size_t>(i)];
-      Feature normed = layer.norm1.forward(run, x);
-      x = layer.attention.forward(run, normed, &x);
-      normed = layer.norm2.forward(run, x);
-      const Feature hidden = layer.up.forward(run, normed, activate);
+      Tensor normed = layer.norm1->forward(ctx, x);
+      x = layer.attention->forward(ctx, normed, &x);
+      normed = layer.norm2->forward(ctx, x);
+      const Tensor hidden = layer.fc1->forward(ctx, normed, activate);
       normed.release();
-      Fuse residual;
+      Epilogue residual;
       residual.residual = &x;
-      x = layer.down.forward(run, hidden, residual);
+      x = layer.fc2->forward(ctx, hidden, residual);
     }
-    x = final_norm_.forward(run, x);
-    if (!run.measuring()) std::copy_n(x.data(), x.size(), out);
+    x = final_norm_->forward(ctx, x);
+    ctx.backend.get(ctx, x, out);
   });
 }
 

@@ -1,15 +1,11 @@
 // Tokens → context: the CLIP text model (Radford et al. 2021), a pre-norm transformer with causal attention.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
-#include "core/cancel.h"
-#include "core/weights.h"
-#include "nn/attention.h"
-#include "nn/embedding.h"
-#include "nn/linear.h"
-#include "nn/norm.h"
-#include "nn/run.h"
+#include "nn/loader.h"
+#include "nn/workspace.h"
 
 namespace nd {
 
@@ -23,7 +19,7 @@ struct TextEncoderConfig {
   Activation activation = Activation::quick_gelu;  // or gelu
   float layer_norm_eps = 1e-5f;
 
-  /// Error invalid_argument names the field that cannot be.
+  /// Error invalid_argument names the invalid field.
   void check() const;
 };
 
@@ -41,23 +37,20 @@ class TextEncoder {
   void encode(const int32_t* tokens, int64_t n, int64_t length, int64_t skip, float* out,
               const CancelToken* cancel);
 
-  /// Gives working memory back; the next call allocates it again.
+  /// Releases working memory; the next call allocates it again.
   void trim() { workspace_.trim(); }
 
  private:
   struct Layer {
-    LayerNorm norm1, norm2;
-    Attention attention;
-    Linear up, down;
+    std::unique_ptr<LayerNorm> norm1, norm2;
+    std::unique_ptr<Attention> attention;
+    std::unique_ptr<Linear> fc1, fc2;
   };
-  /// Token plus position embedding, [n][1][length][width].
-  Feature embed(Run& run, const int32_t* tokens, int64_t n, int64_t length) const;
 
   TextEncoderConfig config_;
-  const Kernels& kernels_;
-  Embedding token_embedding_, position_embedding_;
+  std::unique_ptr<Embedding> token_embedding_, position_embedding_;
   std::vector<Layer> layers_;
-  LayerNorm final_norm_;
+  std::unique_ptr<LayerNorm> final_norm_;
   Workspace workspace_;
 };
 

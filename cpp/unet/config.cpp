@@ -34,7 +34,7 @@ bool UnetConfig::has_attention() const {
   return false;
 }
 
-int64_t UnetConfig::first_attending_level() const {
+int64_t UnetConfig::first_attention_level() const {
   for (size_t level = 0; level + 1 < block_channels.size(); ++level)
     if (down_transformer_depth[level] > 0 || up_transformer_depth[level] > 0)
       return static_cast<int64_t>(level);

@@ -18,16 +18,15 @@ struct UnetConfig {
   int64_t context_width = 768;
   int64_t norm_groups = 32;
   float norm_eps = 1e-5f;
-  bool linear_projection = false;
   bool flip_sin_to_cos = true;
   float freq_shift = 0;
 
   int64_t levels() const { return static_cast<int64_t>(block_channels.size()); }
   int64_t time_width() const { return 4 * block_channels[0]; }
   bool has_attention() const;
-  /// The highest-resolution level with attention on the way down or up, else the last.
-  int64_t first_attending_level() const;
-  /// Error invalid_argument names the field that cannot be.
+  /// The highest-resolution level with attention in the encoder or decoder, else the last.
+  int64_t first_attention_level() const;
+  /// Error invalid_argument names the invalid field.
   void check() const;
 };
 

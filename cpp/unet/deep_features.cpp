@@ -1,23 +1,21 @@
 #include "unet/deep_features.h"
 
-#include <algorithm>
+#include "nn/backend.h"
 
 namespace nd {
 
-namespace {
-constexpr int64_t kRowsPerTask = 1024;
-}
-
-void DeepFeatures::keep(Run& run, const Feature& x) {
+void DeepFeatures::keep(ForwardContext& ctx, const Tensor& x) {
   complete_ = false;
   n_ = x.n, h_ = x.h, w_ = x.w, c_ = x.c;
-  if (run.measuring()) return;
-  arena_.reserve(bytes());
-  data_ = static_cast<float*>(arena_.allocate(bytes()));
-  run.parallel((x.rows() + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int) {
-    const int64_t first = task * kRowsPerTask, rows = std::min(kRowsPerTask, x.rows() - first);
-    std::copy_n(x.data() + first * c_, rows * c_, data_ + first * c_);
-  });
+  bytes_ = static_cast<size_t>(x.size()) * ctx.backend.element_bytes();
+  if (ctx.measuring()) return;
+  if (memory_ != &ctx.backend.memory()) {
+    memory_ = &ctx.backend.memory();
+    arena_ = std::make_unique<Arena>(*memory_);
+  }
+  arena_->reserve(bytes_);
+  address_ = arena_->allocate(bytes_);
+  ctx.backend.copy_rows(ctx, x, 0, view(), 0, x.rows());
 }
 
 void DeepFeatures::finish(const Origin& origin) {

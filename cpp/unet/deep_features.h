@@ -1,43 +1,45 @@
-// Features from deep in the UNet, kept to serve later steps (Ma et al. 2024, "DeepCache: Accelerating
+// Features from deep in the UNet that are kept for later steps (Ma et al. 2024, "DeepCache: Accelerating
 // Diffusion Models for Free"): they change slowly from one step to the next.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <mutex>
 
-#include "core/arena.h"
-#include "nn/run.h"
+#include "nn/tensor.h"
 
 namespace nd {
 
-/// Belongs to whoever denoises, one for each run, so that nobody else's calls can touch it.
+/// Each denoising run owns one, so that no other call can change it.
 class DeepFeatures {
  public:
-  /// What the features come from: they serve no other call.
+  /// What the features were computed from: they serve no other call.
   struct Origin {
-    const void* unet = nullptr;
+    uint64_t weights = 0;         // Unet::weights_id(), which no other weights ever have
     int64_t n = 0, h = 0, w = 0;  // of the latents
     int64_t depth = 0;
     bool operator==(const Origin& other) const {
-      return unet == other.unet && n == other.n && h == other.h && w == other.w && depth == other.depth;
+      return weights == other.weights && n == other.n && h == other.h && w == other.w && depth == other.depth;
     }
   };
 
   bool has(const Origin& origin) const { return complete_ && origin_ == origin; }
-  /// A copy of x takes the place of what was kept; complete when finish() is called. Error out_of_memory.
-  void keep(Run& run, const Feature& x);
+  /// Replaces what was kept by a copy of x; complete when finish() is called. Error out_of_memory.
+  void keep(ForwardContext& ctx, const Tensor& x);
   void finish(const Origin& origin);
-  /// What was kept, for a run to read.
-  Feature view() const { return Feature::borrowed(data_, n_, h_, w_, c_); }
-  /// Bytes that keeping needs; known after a run that was only measured, too.
-  size_t bytes() const { return static_cast<size_t>(n_ * h_ * w_ * c_) * sizeof(float); }
+  /// What was kept, for a forward to read.
+  Tensor view() const { return Tensor::borrowed(address_, n_, h_, w_, c_); }
+  /// Bytes that keeping needs; also known after a forward that was only measured.
+  size_t bytes() const { return bytes_; }
 
-  /// For the length of a call: two UNets could be given the same features at once.
+  /// Held for the length of a call: two UNets could be given the same features at once.
   std::mutex mutex;
 
  private:
-  Arena arena_;
-  float* data_ = nullptr;
+  std::unique_ptr<Arena> arena_;  // in the memory of the device that the features were computed on
+  Memory* memory_ = nullptr;
+  Address address_;
   int64_t n_ = 0, h_ = 0, w_ = 0, c_ = 0;
+  size_t bytes_ = 0;
   Origin origin_;
   bool complete_ = false;
 };

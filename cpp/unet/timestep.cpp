@@ -4,10 +4,6 @@
 
 namespace nd {
 
-namespace {
-constexpr LinearOptions kSensitive = {/*bias=*/true, /*sensitive=*/true, /*geglu=*/false};
-}
-
 void sinusoidal_embedding(float timestep, int64_t width, bool cosine_first, float frequency_shift,
                           float* out) {
   const int64_t half = width / 2;
@@ -25,23 +21,29 @@ void sinusoidal_embedding(float timestep, int64_t width, bool cosine_first, floa
 }
 
 TimestepEmbedding::TimestepEmbedding(Loader& loader, const std::string& prefix, const UnetConfig& config)
-    : linear1_(loader, prefix + ".linear_1", config.block_channels[0], config.time_width(), kSensitive),
-      linear2_(loader, prefix + ".linear_2", config.time_width(), config.time_width(), kSensitive),
-      width_(config.block_channels[0]),
+    : width_(config.block_channels[0]),
       cosine_first_(config.flip_sin_to_cos),
-      frequency_shift_(config.freq_shift) {}
+      frequency_shift_(config.freq_shift) {
+  LinearOptions options;
+  options.role = Role::time_embedding;
+  linear1_ = loader.linear(prefix + ".linear_1", width_, config.time_width(), options);
+  linear2_ = loader.linear(prefix + ".linear_2", config.time_width(), config.time_width(), options);
+}
 
-Feature TimestepEmbedding::forward(Run& run, const float* timesteps, int64_t n) const {
-  Feature waves(run, n, 1, 1, width_);
-  if (!run.measuring()) {
-    for (int64_t i = 0; i < n; ++i) {
-      sinusoidal_embedding(timesteps[i], width_, cosine_first_, frequency_shift_, waves.data() + i * width_);
-    }
+Tensor TimestepEmbedding::forward(ForwardContext& ctx, const std::vector<float>& timesteps) const {
+  const auto n = static_cast<int64_t>(timesteps.size());
+  const Tensor waves(ctx, n, 1, 1, width_);
+  if (!ctx.measuring()) {
+    std::vector<float> values(static_cast<size_t>(n * width_));
+    for (int64_t i = 0; i < n; ++i)
+      sinusoidal_embedding(timesteps[static_cast<size_t>(i)], width_, cosine_first_, frequency_shift_,
+                           values.data() + i * width_);
+    ctx.backend.put(ctx, values.data(), waves, 0, n);
   }
-  Fuse silu;
+  Epilogue silu;
   silu.activation = Activation::silu;
-  const Feature hidden = linear1_.forward(run, waves, silu);
-  return linear2_.forward(run, hidden, silu);
+  const Tensor hidden = linear1_->forward(ctx, waves, silu);
+  return linear2_->forward(ctx, hidden, silu);
 }
 
 }  // namespace nd

@@ -1,9 +1,11 @@
 // The timestep as a vector: sinusoidal embedding (Vaswani et al. 2017; Ho et al. 2020), then two linear
 // layers.
 #pragma once
+#include <memory>
 #include <string>
+#include <vector>
 
-#include "nn/linear.h"
+#include "nn/loader.h"
 #include "unet/config.h"
 
 namespace nd {
@@ -20,10 +22,10 @@ class TimestepEmbedding {
 
   /// timesteps [n] → [n][1][1][time_width], with the SiLU that every ResBlock would begin its projection
   /// with.
-  Feature forward(Run& run, const float* timesteps, int64_t n) const;
+  Tensor forward(ForwardContext& ctx, const std::vector<float>& timesteps) const;
 
  private:
-  Linear linear1_, linear2_;
+  std::unique_ptr<Linear> linear1_, linear2_;
   int64_t width_ = 0;
   bool cosine_first_ = true;
   float frequency_shift_ = 0;

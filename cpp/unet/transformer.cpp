@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "nn/token_merge.h"
-
 namespace nd {
 namespace {
 
@@ -20,83 +18,79 @@ AttentionOptions attention_options(const TransformerOptions& options, int64_t co
   return result;
 }
 
-LinearOptions projection(const TransformerOptions& options) {
-  LinearOptions result;
-  result.sensitive = options.sensitive_projections;
-  return result;
-}
-
 }  // namespace
 
 TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
-                                   const TransformerOptions& options)
-    : norm1_(loader, prefix + ".norm1", options.channels, kLayerNormEps),
-      norm2_(loader, prefix + ".norm2", options.channels, kLayerNormEps),
-      norm3_(loader, prefix + ".norm3", options.channels, kLayerNormEps),
-      self_(loader, prefix + ".attn1", attention_options(options, 0)),
-      cross_(loader, prefix + ".attn2", attention_options(options, options.context_width)) {
-  LinearOptions geglu;
-  geglu.geglu = true;
-  const int64_t inner = kExpansion * options.channels;
-  gate_ = Linear(loader, prefix + ".ff.net.0.proj", options.channels, 2 * inner, geglu);
-  out_ = Linear(loader, prefix + ".ff.net.2", inner, options.channels);
+                                   const TransformerOptions& options) {
+  const int64_t channels = options.channels;
+  norm1_ = loader.layer_norm(prefix + ".norm1", channels, kLayerNormEps);
+  norm2_ = loader.layer_norm(prefix + ".norm2", channels, kLayerNormEps);
+  norm3_ = loader.layer_norm(prefix + ".norm3", channels, kLayerNormEps);
+  self_ = loader.attention(prefix + ".attn1", attention_options(options, 0));
+  cross_ = loader.attention(prefix + ".attn2", attention_options(options, options.context_width));
+  feed_forward_ =
+      loader.feed_forward(prefix + ".ff.net.0.proj", prefix + ".ff.net.2", channels, kExpansion * channels);
 }
 
-Feature TransformerBlock::attend_to_itself(Run& run, Feature x, double merging) const {
-  Feature normed = norm1_.forward(run, x);
-  if (TokenMerge::merged(x.h, x.w, merging) == 0) return self_.forward(run, normed, &x);
-  const TokenMerge merge(run, x, merging);
-  const Feature fewer = merge.merge(run, normed);
+Tensor TransformerBlock::self_attention(ForwardContext& ctx, Tensor x, double merging) const {
+  Tensor normed = norm1_->forward(ctx, x);
+  const std::unique_ptr<TokenMerge> merge = merging > 0 ? ctx.backend.merge_tokens(ctx, x, merging) : nullptr;
+  if (!merge) return self_->forward(ctx, normed, &x);
+  const Tensor fewer = merge->merge(ctx, normed);
   normed.release();
-  merge.unmerge_onto(run, self_.forward(run, fewer, nullptr), x);
+  merge->unmerge_onto(ctx, self_->forward(ctx, fewer, nullptr), x);
   return x;
 }
 
-Feature TransformerBlock::forward(Run& run, Feature x, const PackedContext& context, double merging) const {
-  x = attend_to_itself(run, std::move(x), merging);
+Tensor TransformerBlock::forward(ForwardContext& ctx, Tensor x, const PackedContext& context,
+                                 double merging) const {
+  x = self_attention(ctx, std::move(x), merging);
   {
-    const Feature normed = norm2_.forward(run, x);
-    x = cross_.forward(run, normed, context, &x);
+    const Tensor normed = norm2_->forward(ctx, x);
+    x = cross_->forward(ctx, normed, context, &x);
   }
-  Linear::add_through(run, gate_, out_, norm3_.forward(run, x), x);
+  feed_forward_->add_to(ctx, norm3_->forward(ctx, x), x);
   return x;
 }
 
 SpatialTransformer::SpatialTransformer(Loader& loader, const std::string& prefix,
-                                       const TransformerOptions& options)
-    : norm_(loader, prefix + ".norm", options.channels, options.norm_groups, kGroupNormEps),
-      // 1×1 convolutions in SD 1, linear layers in SD 2: in NHWC both are the same product.
-      in_(loader, prefix + ".proj_in", options.channels, options.channels, projection(options)),
-      out_(loader, prefix + ".proj_out", options.channels, options.channels, projection(options)) {
-  for (int64_t i = 0; i < options.depth; ++i) {
+                                       const TransformerOptions& options) {
+  LinearOptions projection;
+  projection.role = options.projections;
+  norm_ = loader.group_norm(prefix + ".norm", options.channels, options.norm_groups, kGroupNormEps);
+  // 1×1 convolutions in SD 1, linear layers in SD 2: in NHWC both are the same product.
+  in_ = loader.linear(prefix + ".proj_in", options.channels, options.channels, projection);
+  for (int64_t i = 0; i < options.depth; ++i)
     blocks_.emplace_back(loader, prefix + ".transformer_blocks." + std::to_string(i), options);
-  }
+  out_ = loader.linear(prefix + ".proj_out", options.channels, options.channels, projection);
 }
 
-int64_t SpatialTransformer::packed_floats(const Kernels& table, int64_t length) const {
-  int64_t floats = 0;
-  for (const TransformerBlock& block : blocks_) floats += block.cross().packed_floats(table, length);
-  return floats;
+size_t SpatialTransformer::packed_bytes(int64_t length) const {
+  size_t bytes = 0;
+  for (const TransformerBlock& block : blocks_) bytes += block.cross().packed_bytes(length);
+  return bytes;
 }
 
-void SpatialTransformer::pack(Run& run, const Feature& context, float* const* images, int64_t offset) const {
+void SpatialTransformer::pack(ForwardContext& ctx, const Tensor& context, const Address* images,
+                              size_t offset) const {
   for (const TransformerBlock& block : blocks_) {
-    block.cross().pack(run, context, images, offset);
-    offset += block.cross().packed_floats(run.kernels, context.pixels());
+    block.cross().pack(ctx, context, images, offset);
+    offset += block.cross().packed_bytes(context.pixels());
   }
 }
 
-Feature SpatialTransformer::forward(Run& run, Feature x, PackedContext context, double merging) const {
-  Feature normed = norm_.forward(run, x);
-  Feature hidden = in_.forward(run, normed);
+Tensor SpatialTransformer::forward(ForwardContext& ctx, Tensor x, PackedContext context,
+                                   double merging) const {
+  Tensor normed = norm_->forward(ctx, x);
+  Tensor hidden = in_->forward(ctx, normed);
   normed.release();
   for (const TransformerBlock& block : blocks_) {
-    hidden = block.forward(run, std::move(hidden), context, merging);
-    context.offset += block.cross().packed_floats(run.kernels, context.length);
+    hidden = block.forward(ctx, std::move(hidden), context, merging);
+    context.offset += block.cross().packed_bytes(context.length);
   }
-  Fuse residual;
+  Epilogue residual;
   residual.residual = &x;
-  return out_.forward(run, hidden, residual);
+  return out_->forward(ctx, hidden, residual);
 }
 
 }  // namespace nd

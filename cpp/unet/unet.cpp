@@ -1,25 +1,39 @@
 #include "unet/unet.h"
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <utility>
 
 #include "core/error.h"
 
 namespace nd {
+namespace {
 
-Unet::Unet(const UnetConfig& config, Loader& loader) : config_(config), kernels_(loader.kernels) {
+uint64_t next_weights_id() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
+
+Unet::Unet(const UnetConfig& config, Loader& loader)
+    : config_(config),
+      backend_(loader.backend()),
+      weights_id_(next_weights_id()),
+      contexts_(backend_.memory()),
+      workspace_(backend_) {
   config.check();
   time_ = TimestepEmbedding(loader, "time_embedding", config);
   Conv2dOptions outermost;
-  outermost.sensitive = true;
-  conv_in_ = Conv2d(loader, "conv_in", config.in_channels, config.block_channels[0], outermost);
-  load_down(loader);
+  outermost.role = Role::input_output;
+  const int64_t channels = config.block_channels[0];
+  conv_in_ = loader.conv2d("conv_in", config.in_channels, channels, outermost);
+  load_encoder(loader);
   load_middle(loader);
-  load_up(loader);
-  norm_out_ =
-      GroupNorm(loader, "conv_norm_out", config.block_channels[0], config.norm_groups, config.norm_eps);
-  conv_out_ = Conv2d(loader, "conv_out", config.block_channels[0], config.out_channels, outermost);
+  load_decoder(loader);
+  norm_out_ = loader.group_norm("conv_norm_out", channels, config.norm_groups, config.norm_eps);
+  conv_out_ = loader.conv2d("conv_out", channels, config.out_channels, outermost);
 }
 
 Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t index, int64_t in,
@@ -28,17 +42,17 @@ Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t 
   const std::string number = std::to_string(index);
   Layer layer;
   layer.number = layers_++;
-  layer.time_offset = time_channels_;
-  layer.merges = level == config_.first_attending_level();
-  time_channels_ += config_.block_channels[l];
-  // Measured with SD 1.5: the error of Winograd in int8 shows at the finest level, as does that of the
-  // projections around the transformers of the two finest; at the coarsest one few pixels share the larger
-  // weights.
-  const bool finest = level == 0, coarsest = level + 1 == config_.levels();
-  Conv2dOptions convolution;
-  convolution.winograd_int8 = !finest && !coarsest;
-  layer.block = ResBlock(loader, prefix + ".resnets." + number, in, config_.block_channels[l],
-                         config_.norm_groups, config_.norm_eps, config_.time_width(), convolution);
+  layer.shift_offset = shift_channels_;
+  layer.merges = level == config_.first_attention_level();
+  shift_channels_ += config_.block_channels[l];
+  ResBlockOptions block;
+  block.in = in;
+  block.out = config_.block_channels[l];
+  block.norm_groups = config_.norm_groups;
+  block.norm_eps = config_.norm_eps;
+  block.time_width = config_.time_width();
+  block.convolutions = convolution_role(level, config_.levels());
+  layer.block = ResBlock(loader, prefix + ".resnets." + number, block);
   if (depth > 0) {
     TransformerOptions options;
     options.channels = config_.block_channels[l];
@@ -46,29 +60,30 @@ Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t 
     options.depth = depth;
     options.context_width = config_.context_width;
     options.norm_groups = config_.norm_groups;
-    options.sensitive_projections = level <= 1;
-    layer.attention.emplace_back(loader, prefix + ".attentions." + number, options);
+    options.projections = projection_role(level);
+    layer.transformer =
+        std::make_unique<SpatialTransformer>(loader, prefix + ".attentions." + number, options);
   }
   return layer;
 }
 
-void Unet::load_down(Loader& loader) {
+void Unet::load_encoder(Loader& loader) {
   int64_t channels = config_.block_channels[0];
   for (int64_t level = 0; level < config_.levels(); ++level) {
     const size_t l = static_cast<size_t>(level);
     const std::string prefix = "down_blocks." + std::to_string(level);
-    Down down;
+    EncoderLevel result;
     for (int64_t i = 0; i < config_.layers_per_block[l]; ++i) {
-      down.layers.push_back(
+      result.layers.push_back(
           make_layer(loader, prefix, i, channels, level, config_.down_transformer_depth[l]));
       channels = config_.block_channels[l];
     }
     if (level + 1 < config_.levels()) {
       Conv2dOptions halve;
       halve.stride = 2;
-      down.downsample.emplace_back(loader, prefix + ".downsamplers.0.conv", channels, channels, halve);
+      result.downsample = loader.conv2d(prefix + ".downsamplers.0.conv", channels, channels, halve);
     }
-    down_.push_back(std::move(down));
+    encoder_.push_back(std::move(result));
   }
 }
 
@@ -81,8 +96,8 @@ void Unet::load_middle(Loader& loader) {
     middle_.push_back(make_layer(loader, "mid_block", 1, channels, level, 0));
 }
 
-void Unet::load_up(Loader& loader) {
-  // What the way down leaves behind, in that order; the way up takes it from the back.
+void Unet::load_decoder(Loader& loader) {
+  // Channels of the skip connections in the order of the encoder; the decoder takes them from the back.
   std::vector<int64_t> skips = {config_.block_channels[0]};
   for (size_t l = 0; l < config_.block_channels.size(); ++l) {
     const bool downsamples = l + 1 < config_.block_channels.size();
@@ -94,153 +109,110 @@ void Unet::load_up(Loader& loader) {
     const int64_t level = config_.levels() - 1 - i;
     const size_t l = static_cast<size_t>(level);
     const std::string prefix = "up_blocks." + std::to_string(i);
-    Up up;
+    DecoderLevel result;
     for (int64_t j = 0; j <= config_.layers_per_block[l]; ++j) {
-      up.layers.push_back(
+      result.layers.push_back(
           make_layer(loader, prefix, j, channels + skips.back(), level, config_.up_transformer_depth[l]));
       skips.pop_back();
-      ++up_layers_;
+      ++decoder_layers_;
       channels = config_.block_channels[l];
     }
-    if (level > 0) up.upsample.emplace_back(loader, prefix + ".upsamplers.0.conv", channels);
-    up_.push_back(std::move(up));
+    if (level > 0) {
+      Conv2dOptions twice;
+      twice.upsample = true;
+      result.upsample = loader.conv2d(prefix + ".upsamplers.0.conv", channels, channels, twice);
+    }
+    decoder_.push_back(std::move(result));
   }
 }
 
 template <class Visit>
 void Unet::each_layer(const Visit& visit) const {
-  for (const Down& down : down_)
-    for (const Layer& layer : down.layers) visit(layer);
+  for (const EncoderLevel& level : encoder_)
+    for (const Layer& layer : level.layers) visit(layer);
   for (const Layer& layer : middle_) visit(layer);
-  for (const Up& up : up_)
-    for (const Layer& layer : up.layers) visit(layer);
+  for (const DecoderLevel& level : decoder_)
+    for (const Layer& layer : level.layers) visit(layer);
 }
 
-std::vector<int64_t> Unet::packed_offsets(int64_t length) const {
-  std::vector<int64_t> offsets = {0};
+std::vector<size_t> Unet::packed_offsets(int64_t length) const {
+  std::vector<size_t> offsets = {0};
   each_layer([&](const Layer& layer) {
-    int64_t floats = 0;
-    for (const SpatialTransformer& attention : layer.attention)
-      floats += attention.packed_floats(kernels_, length);
-    offsets.push_back(offsets.back() + floats);
+    offsets.push_back(offsets.back() + (layer.transformer ? layer.transformer->packed_bytes(length) : 0));
   });
   return offsets;
 }
 
-void Unet::pack(Run& run, const float* contexts, int64_t length,
-                const std::vector<ContextTable::Fresh>& fresh) const {
-  Feature context(run, static_cast<int64_t>(fresh.size()), 1, length, config_.context_width);
-  std::vector<float*> images;
-  for (const ContextTable::Fresh& one : fresh) {
-    const int64_t floats = length * config_.context_width;
-    if (!run.measuring())
-      std::copy_n(contexts + one.image * floats, floats,
-                  context.data() + static_cast<int64_t>(images.size()) * floats);
+void Unet::pack(ForwardContext& ctx, const float* contexts, int64_t length,
+                const std::vector<ContextCache::Fresh>& fresh) const {
+  const Tensor context(ctx, static_cast<int64_t>(fresh.size()), 1, length, config_.context_width);
+  std::vector<Address> images;
+  for (const ContextCache::Fresh& one : fresh) {
+    if (!ctx.measuring())
+      backend_.put(ctx, contexts + one.image * length * config_.context_width, context,
+                   static_cast<int64_t>(images.size()) * length, length);
     images.push_back(one.packed);
   }
-  const std::vector<int64_t> offsets = packed_offsets(length);
+  const std::vector<size_t> offsets = packed_offsets(length);
   each_layer([&](const Layer& layer) {
-    for (const SpatialTransformer& attention : layer.attention)
-      attention.pack(run, context, images.data(), offsets[static_cast<size_t>(layer.number)]);
+    if (layer.transformer)
+      layer.transformer->pack(ctx, context, images.data(), offsets[static_cast<size_t>(layer.number)]);
   });
 }
 
-void Unet::prepare_context(const float* context, int64_t n, int64_t length, const CancelToken* cancel) {
+void Unet::cache_context(const Conditioning& conditioning, int64_t n, const CancelToken* cancel) {
+  const int64_t length = conditioning.context_length;
   const auto fresh =
-      contexts_.place(context, n, length * config_.context_width, packed_offsets(length).back());
-  if (!fresh.empty()) workspace_.run(kernels_, cancel, [&](Run& run) { pack(run, context, length, fresh); });
+      contexts_.place(conditioning.context, n, length * config_.context_width, packed_offsets(length).back());
+  if (!fresh.empty())
+    workspace_.run(cancel, [&](ForwardContext& ctx) { pack(ctx, conditioning.context, length, fresh); });
   contexts_.settle();
 }
 
-void Unet::shifts(Run& run, const float* timesteps, int64_t n, std::vector<std::vector<float>>& rows) const {
-  const Feature time = time_.forward(run, timesteps, n);
+void Unet::shifts(ForwardContext& ctx, const std::vector<float>& timesteps,
+                  std::vector<std::vector<float>>& rows) const {
+  const Tensor time = time_.forward(ctx, timesteps);
   each_layer([&](const Layer& layer) {
-    const Feature shift = layer.block.project_time(run, time);
-    if (run.measuring()) return;
-    for (int64_t i = 0; i < n; ++i) {
-      std::vector<float>& row = rows[static_cast<size_t>(i)];
-      std::copy_n(shift.data() + i * shift.c, shift.c, row.data() + layer.time_offset);
-    }
+    const Tensor shift = layer.block.project_time(ctx, time);
+    if (ctx.measuring()) return;
+    std::vector<float> values(static_cast<size_t>(shift.size()));
+    backend_.get(ctx, shift, values.data());
+    for (size_t i = 0; i < rows.size(); ++i)
+      std::copy_n(values.data() + static_cast<int64_t>(i) * shift.c, shift.c,
+                  rows[i].data() + layer.shift_offset);
   });
 }
 
 void Unet::prepare(const float* timesteps, int64_t n, const CancelToken* cancel) {
-  prepare_times(timesteps, std::min(n, TimeTable::kMost), cancel);
+  cache_shifts(timesteps, std::min(n, TimestepCache::kMaxEntries), cancel);
 }
 
-void Unet::prepare_times(const float* timesteps, int64_t n, const CancelToken* cancel) {
-  const std::vector<float> missing = times_.missing(timesteps, n);
+void Unet::cache_shifts(const float* keys, int64_t n, const CancelToken* cancel) {
+  const std::vector<float> missing = timesteps_.missing(keys, n);
   if (missing.empty()) return;
   std::vector<std::vector<float>> rows(missing.size(),
-                                       std::vector<float>(static_cast<size_t>(time_channels_)));
-  workspace_.run(kernels_, cancel,
-                 [&](Run& run) { shifts(run, missing.data(), static_cast<int64_t>(missing.size()), rows); });
-  for (size_t i = 0; i < missing.size(); ++i) times_.add(missing[i], std::move(rows[i]));
+                                       std::vector<float>(static_cast<size_t>(shift_channels_)));
+  workspace_.run(cancel, [&](ForwardContext& ctx) { shifts(ctx, missing, rows); });
+  for (size_t i = 0; i < missing.size(); ++i) timesteps_.add(&missing[i], std::move(rows[i]));
 }
 
 void Unet::check(const UnetOptions& options) const {
   const auto require = [](bool holds, const std::string& message) {
     if (!holds) throw Error(ErrorCode::invalid_argument, message);
   };
-  // Negated, so that what is not a number is refused, too.
+  // Written so that NaN is refused.
   require(options.token_merging >= 0 && options.token_merging <= 0.75,
           "Expected tokenMerging between 0 and 0.75");
-  require(options.depth >= 0 && options.depth <= std::max<int64_t>(most_depth(), 0),
-          "Expected depth of deep features of at most " + std::to_string(most_depth()) + " but received " +
+  require(options.depth >= 0 && options.depth <= std::max<int64_t>(max_depth(), 0),
+          "Expected depth of deep features of at most " + std::to_string(max_depth()) + " but received " +
               std::to_string(options.depth));
   require(!options.deep || options.depth > 0, "Expected depth of at least 1 for deep features");
-}
-
-void Unet::predict(const float* latents, int64_t n, int64_t h, int64_t w, const float* timesteps,
-                   const float* context, int64_t length, float* out, const CancelToken* cancel,
-                   const UnetOptions& options) {
-  if (n < 1 || h < 1 || w < 1 || (length < 1 && config_.has_attention())) {
-    throw Error(ErrorCode::invalid_argument,
-                "Expected latents and context of at least one element a dimension");
-  }
-  check(options);
-  prepare_times(timesteps, n, cancel);
-  PackedContext packed;
-  if (config_.has_attention()) {
-    prepare_context(context, n, length, cancel);
-    packed = {contexts_.images(), 0, length};
-  }
-  Input input{latents, n, h, w, timesteps, packed, options};
-  std::unique_lock<std::mutex> lock;
-  const DeepFeatures::Origin origin{this, n, h, w, options.depth};
-  if (options.deep) {
-    lock = std::unique_lock<std::mutex>(options.deep->mutex);
-    input.shallow = options.reuse && options.deep->has(origin);
-  }
-  workspace_.run(kernels_, cancel, [&](Run& run) { to_planar(run, forward(run, input), out); });
-  if (options.deep) options.deep->finish(origin);
 }
 
 void Unet::trim() {
   workspace_.trim();
   contexts_.clear();
-  times_.clear();
-}
-
-size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,
-                           const UnetOptions& options) const {
-  check(options);
-  const int64_t most_timesteps = std::max(n, TimeTable::kMost);
-  std::vector<std::vector<float>> no_rows;
-  const std::vector<float> timesteps(static_cast<size_t>(most_timesteps));
-  size_t bytes =
-      Workspace::measure(kernels_, [&](Run& run) { shifts(run, timesteps.data(), most_timesteps, no_rows); });
-  size_t kept = TimeTable::bytes(n, time_channels_);
-  if (config_.has_attention()) {
-    const std::vector<ContextTable::Fresh> all(static_cast<size_t>(n));
-    bytes = std::max(bytes, Workspace::measure(kernels_, [&](Run& run) { pack(run, nullptr, length, all); }));
-    kept += ContextTable::bytes(n, length * config_.context_width, packed_offsets(length).back());
-  }
-  DeepFeatures deep;
-  Input input{nullptr, n, h, w, nullptr, {nullptr, 0, length}, options};
-  input.options.deep = options.depth > 0 ? &deep : nullptr;
-  bytes = std::max(bytes, Workspace::measure(kernels_, [&](Run& run) { forward(run, input); }));
-  return kept + deep.bytes() + bytes;
+  timesteps_.clear();
 }
 
 }  // namespace nd

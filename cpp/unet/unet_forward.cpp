@@ -1,91 +1,149 @@
 // One forward pass of the UNet, whole or only its shallow layers.
 #include <algorithm>
 #include <limits>
+#include <mutex>
 #include <utility>
 
+#include "core/error.h"
 #include "unet/unet.h"
 
 namespace nd {
 
 /// What all layers of a forward need to know.
 struct Unet::Pass {
-  const Input& input;
-  Feature shifts;                // [n][1][1][time_channels_]
-  std::vector<int64_t> offsets;  // packed_offsets() of the context
+  const UnetInput& input;
+  const UnetOptions& options;
+  bool shallow = false;     // options.deep has what the layers below would compute
+  PackedContext context{};  // of the first layer
+  std::vector<size_t> context_offsets{};
+  const Tensor* shifts = nullptr;  // [n][1][1][shift_channels_]
 };
 
 template <class X>
-Feature Unet::forward_layer(Run& run, const Pass& pass, const Layer& layer, X&& x) const {
-  const TimeShift shift{pass.shifts.data() + layer.time_offset, pass.shifts.c};
-  Feature out = layer.block.forward(run, std::forward<X>(x), &shift);
-  PackedContext context = pass.input.context;
-  context.offset = pass.offsets[static_cast<size_t>(layer.number)];
-  const double merging = layer.merges ? pass.input.options.token_merging : 0;
-  for (const SpatialTransformer& attention : layer.attention)
-    out = attention.forward(run, std::move(out), context, merging);
-  return out;
+Tensor Unet::forward_layer(ForwardContext& ctx, const Pass& pass, const Layer& layer, X&& x) const {
+  const TimeShift shift{pass.shifts, layer.shift_offset};
+  Tensor out = layer.block.forward(ctx, std::forward<X>(x), &shift);
+  if (!layer.transformer) return out;
+  PackedContext context = pass.context;
+  context.offset = pass.context_offsets[static_cast<size_t>(layer.number)];
+  const double merging = layer.merges ? pass.options.token_merging : 0;
+  return layer.transformer->forward(ctx, std::move(out), context, merging);
 }
 
-/// What the way down leaves for the way up, in that order; the first `wanted` of it.
-std::vector<Feature> Unet::go_down(Run& run, const Pass& pass, size_t wanted) const {
-  const Input& input = pass.input;
-  std::vector<Feature> skips;
+/// The first `wanted` skip connections, in the encoder's order.
+std::vector<Tensor> Unet::encode(ForwardContext& ctx, const Pass& pass, size_t wanted) const {
+  const UnetInput& input = pass.input;
+  std::vector<Tensor> skips;
   {
-    const Feature latents = from_planar(run, input.latents, input.n, config_.in_channels, input.h, input.w);
-    skips.push_back(conv_in_.forward(run, latents));
+    const Tensor latents =
+        backend_.from_planar(ctx, input.latents, input.n, config_.in_channels, input.h, input.w);
+    skips.push_back(conv_in_->forward(ctx, latents));
   }
-  for (const Down& down : down_) {
-    for (const Layer& layer : down.layers)
-      if (skips.size() < wanted) skips.push_back(forward_layer(run, pass, layer, skips.back()));
-    for (const Conv2d& downsample : down.downsample)
-      if (skips.size() < wanted) skips.push_back(downsample.forward(run, skips.back()));
+  for (const EncoderLevel& level : encoder_) {
+    for (const Layer& layer : level.layers)
+      if (skips.size() < wanted) skips.push_back(forward_layer(ctx, pass, layer, skips.back()));
+    if (level.downsample && skips.size() < wanted)
+      skips.push_back(level.downsample->forward(ctx, skips.back()));
   }
   return skips;
 }
 
-/// The way up from x (none: from the last skip twice, there being no middle block). In a shallow pass all but
-/// the last layers are left out, and what they would have given is what was kept.
-Feature Unet::go_up(Run& run, const Pass& pass, Feature x, std::vector<Feature> skips) const {
-  const UnetOptions& options = pass.input.options;
-  int64_t left = up_layers_;
-  for (const Up& up : up_) {
-    for (const Layer& layer : up.layers) {
+/// The decoder from x on (where it is empty, there is no middle block: from the last skip connection). A
+/// shallow pass leaves out all but the last layers and takes what they would have computed from the deep
+/// features.
+Tensor Unet::decode(ForwardContext& ctx, const Pass& pass, Tensor x, std::vector<Tensor> skips) const {
+  const UnetOptions& options = pass.options;
+  int64_t left = decoder_layers_;
+  for (const DecoderLevel& level : decoder_) {
+    for (const Layer& layer : level.layers) {
       if (options.deep && left == options.depth) {
-        if (pass.input.shallow)
+        if (pass.shallow)
           x = options.deep->view();
         else
-          options.deep->keep(run, x);
+          options.deep->keep(ctx, x);
       }
-      if (!pass.input.shallow || left <= options.depth) {
-        Feature both = concat(run, x ? x : skips.back(), skips.back());
+      if (!pass.shallow || left <= options.depth) {
+        Tensor both = backend_.concat(ctx, x ? x : skips.back(), skips.back());
         x.release();
         skips.pop_back();
-        x = forward_layer(run, pass, layer, std::move(both));
+        x = forward_layer(ctx, pass, layer, std::move(both));
       }
       --left;
     }
-    for (const Upsample& upsample : up.upsample)
-      if (x) x = upsample.forward(run, x, skips.back().h, skips.back().w);
+    if (level.upsample && x) x = level.upsample->upsample(ctx, x, skips.back().h, skips.back().w);
   }
   return x;
 }
 
-Feature Unet::forward(Run& run, const Input& input) const {
-  Pass pass{input, Feature(run, input.n, 1, 1, time_channels_), packed_offsets(input.context.length)};
-  for (int64_t i = 0; i < input.n && !run.measuring(); ++i)
-    std::copy_n(times_.find(input.timesteps[i]), time_channels_, pass.shifts.data() + i * time_channels_);
+Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
+  const UnetInput& input = given.input;
+  const Tensor shifts(ctx, input.n, 1, 1, shift_channels_);
+  for (int64_t i = 0; i < input.n && !ctx.measuring(); ++i)
+    backend_.put(ctx, timesteps_.find(input.conditioning.timesteps + i), shifts, i, 1);
+  Pass pass = given;
+  pass.shifts = &shifts;
+  pass.context_offsets = packed_offsets(pass.context.length);
 
   const size_t wanted =
-      input.shallow ? static_cast<size_t>(input.options.depth) : std::numeric_limits<size_t>::max();
-  std::vector<Feature> skips = go_down(run, pass, wanted);
-  Feature x;
-  if (!input.shallow) {
-    // The first block's input is also the last skip, so it is read in place.
+      pass.shallow ? static_cast<size_t>(pass.options.depth) : std::numeric_limits<size_t>::max();
+  std::vector<Tensor> skips = encode(ctx, pass, wanted);
+  Tensor x;
+  if (!pass.shallow) {
+    // The first block's input is also the last skip connection, so it is read in place.
     for (const Layer& layer : middle_)
-      x = x ? forward_layer(run, pass, layer, std::move(x)) : forward_layer(run, pass, layer, skips.back());
+      x = x ? forward_layer(ctx, pass, layer, std::move(x)) : forward_layer(ctx, pass, layer, skips.back());
   }
-  x = go_up(run, pass, std::move(x), std::move(skips));
-  return conv_out_.forward(run, x, &norm_out_);
+  x = decode(ctx, pass, std::move(x), std::move(skips));
+  return conv_out_->forward(ctx, x, norm_out_.get());
+}
+
+void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel,
+                   const UnetOptions& options) {
+  const Conditioning& conditioning = input.conditioning;
+  if (input.n < 1 || input.h < 1 || input.w < 1 ||
+      (conditioning.context_length < 1 && config_.has_attention())) {
+    throw Error(ErrorCode::invalid_argument,
+                "Expected latents and context of at least one element in each dimension");
+  }
+  check(options);
+  cache_shifts(conditioning.timesteps, input.n, cancel);
+  Pass pass{input, options};
+  if (config_.has_attention()) {
+    cache_context(conditioning, input.n, cancel);
+    pass.context = {contexts_.images(), 0, conditioning.context_length};
+  }
+  std::unique_lock<std::mutex> lock;
+  const DeepFeatures::Origin origin{weights_id_, input.n, input.h, input.w, options.depth};
+  if (options.deep) {
+    lock = std::unique_lock<std::mutex>(options.deep->mutex);
+    pass.shallow = options.reuse && options.deep->has(origin);
+  }
+  workspace_.run(cancel, [&](ForwardContext& ctx) { backend_.to_planar(ctx, forward(ctx, pass), out); });
+  if (options.deep) options.deep->finish(origin);
+}
+
+size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,
+                           const UnetOptions& options) const {
+  check(options);
+  std::vector<std::vector<float>> no_rows;
+  const std::vector<float> timesteps(static_cast<size_t>(std::max(n, TimestepCache::kMaxEntries)));
+  size_t bytes = Workspace::measure(backend_, [&](ForwardContext& ctx) { shifts(ctx, timesteps, no_rows); });
+  size_t kept = TimestepCache::bytes(n, shift_channels_);
+  if (config_.has_attention()) {
+    const std::vector<ContextCache::Fresh> all(static_cast<size_t>(n));
+    bytes = std::max(
+        bytes, Workspace::measure(backend_, [&](ForwardContext& ctx) { pack(ctx, nullptr, length, all); }));
+    kept += ContextCache::bytes(n, length * config_.context_width, packed_offsets(length).back());
+  }
+  DeepFeatures deep;
+  UnetInput input;
+  input.n = n, input.h = h, input.w = w;
+  UnetOptions measured = options;
+  measured.deep = options.depth > 0 ? &deep : nullptr;
+  Pass pass{input, measured};
+  pass.context.length = length;
+  bytes = std::max(bytes, Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, pass); }));
+  return kept + deep.bytes() + bytes;
 }
 
 }  // namespace nd

@@ -6,9 +6,9 @@ namespace nd {
 
 namespace {
 
-Feature take_shortcut(Run& run, const Conv2d& shortcut, Feature x) {
-  if (shortcut.out() < shortcut.in()) return shortcut.forward_in_place(run, std::move(x));
-  return shortcut.forward(run, x);
+Tensor take_shortcut(ForwardContext& ctx, const Conv2d& shortcut, Tensor x) {
+  if (shortcut.out() < shortcut.in()) return shortcut.forward_in_place(ctx, std::move(x));
+  return shortcut.forward(ctx, x);
 }
 
 }  // namespace
@@ -16,9 +16,9 @@ Feature take_shortcut(Run& run, const Conv2d& shortcut, Feature x) {
 void Chain::add(const ResBlock& block) {
   const ResBlock::Parts parts = block.parts();
   Link first{parts.conv1, parts.norm1}, second{parts.conv2, parts.norm2};
-  first.opens = true;
+  first.opens_residual = true;
   first.shortcut = parts.shortcut;
-  second.closes = true;
+  second.closes_residual = true;
   links_.push_back(first);
   links_.push_back(second);
 }
@@ -27,52 +27,52 @@ void Chain::end_level() {
   levels_.emplace_back(levels_.empty() ? 0 : levels_.back().second, links_.size());
 }
 
-bool Chain::normalises() const {
+bool Chain::normalizes() const {
   return std::any_of(links_.begin(), links_.end(), [](const Link& link) { return link.norm != nullptr; });
 }
 
-std::vector<Side> Chain::sides(Side input) const {
-  std::vector<Side> result{input};
+std::vector<ImageShape> Chain::shapes(ImageShape input) const {
+  std::vector<ImageShape> result{input};
   for (const Link& link : links_) {
     const Conv2dOptions& options = link.conv->options();
     const int64_t padding = options.pad_before + options.pad_after - options.kernel;
     const auto length = [&](int64_t side) {
       return options.upsample ? 2 * side : (side + padding) / options.stride + 1;
     };
-    const Side& last = result.back();
+    const ImageShape& last = result.back();
     result.push_back({length(last.h), length(last.w), link.conv->out()});
   }
   return result;
 }
 
-Passage Chain::run(Run& run, Passage in, size_t first, size_t last, const Feature* factors,
-                   bool keep_open) const {
-  Feature x = std::move(in.x), residual = std::move(in.residual);
-  const Feature none;
+Activations Chain::run(ForwardContext& ctx, Activations in, size_t first, size_t last, const Tensor* factors,
+                       bool keep_open) const {
+  Tensor x = std::move(in.x), residual = std::move(in.residual);
+  const Tensor none;
   for (size_t i = first; i < last; ++i) {
     const Link& link = links_[i];
-    const Feature own = link.norm && !factors ? link.norm->affine(run, x) : Feature();
-    const Feature& normed = factors ? factors[i] : own;
-    if (link.closes) {
-      x = link.conv->forward_onto_with(run, x, normed, std::move(residual), link.relu);
+    const Tensor own = link.norm && !factors ? link.norm->affine(ctx, x) : Tensor();
+    const Tensor& normed = factors ? factors[i] : own;
+    if (link.closes_residual) {
+      x = link.conv->forward_onto_with(ctx, x, normed, std::move(residual), link.relu);
       continue;
     }
-    Fuse fuse;
-    if (link.relu) fuse.activation = Activation::relu;
-    Feature result = link.conv->forward_with(run, x, normed, fuse);
-    if (link.opens) {
+    Epilogue epilogue;
+    if (link.relu) epilogue.activation = Activation::relu;
+    Tensor result = link.conv->forward_with(ctx, x, normed, epilogue);
+    if (link.opens_residual) {
       const bool closed =
           std::any_of(links_.begin() + static_cast<int64_t>(i), links_.begin() + static_cast<int64_t>(last),
-                      [](const Link& later) { return later.closes; });
+                      [](const Link& later) { return later.closes_residual; });
       if (closed || keep_open)
-        residual = link.shortcut ? take_shortcut(run, *link.shortcut, std::move(x)) : std::move(x);
+        residual = link.shortcut ? take_shortcut(ctx, *link.shortcut, std::move(x)) : std::move(x);
     }
     x = std::move(result);
   }
   return {std::move(x), std::move(residual)};
 }
 
-Rows Chain::input_rows(const std::vector<Side>& sides, size_t first, size_t last, Rows out) const {
+Rows Chain::input_rows(const std::vector<ImageShape>& shapes, size_t first, size_t last, Rows out) const {
   for (size_t i = last; i-- > first;) {
     const Conv2dOptions& options = links_[i].conv->options();
     if (options.upsample) {
@@ -84,7 +84,7 @@ Rows Chain::input_rows(const std::vector<Side>& sides, size_t first, size_t last
       out.end = (out.end - 1) * options.stride - options.pad_before + options.kernel;
     }
     out.begin = std::max<int64_t>(0, out.begin) / 2 * 2;
-    out.end = std::min(out.end, sides[i].h);
+    out.end = std::min(out.end, shapes[i].h);
   }
   return out;
 }

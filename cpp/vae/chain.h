@@ -4,77 +4,65 @@
 #include <utility>
 #include <vector>
 
-#include "nn/conv2d.h"
-#include "nn/norm.h"
+#include "nn/backend.h"
 #include "nn/res_block.h"
 
 namespace nd {
 
-/// A convolution and what goes with it. Residuals span links: one opens, a later one closes.
+/// A convolution with the operations around it. A residual connection spans links: it begins at the input of
+/// the link that opens it and is added to the result of the next link that closes one.
 struct Link {
   const Conv2d* conv = nullptr;
-  const GroupNorm* norm = nullptr;   // SiLU(norm(x)) is convolved
-  bool relu = false;                 // of the result, after the residual
-  bool opens = false;                // x is what the next link that closes adds to its result
-  const Conv2d* shortcut = nullptr;  // 1×1, through which x goes for that
-  bool closes = false;
+  const GroupNorm* norm = nullptr;  // the input is SiLU(norm(x))
+  bool relu = false;                // applied to the result, after the residual is added
+  bool opens_residual = false;
+  const Conv2d* shortcut = nullptr;  // 1×1, applied to the residual that is opened
+  bool closes_residual = false;
 
   bool upsamples() const { return conv->options().upsample; }
   bool downsamples() const { return conv->options().stride == 2; }
 };
 
-/// Rows [begin, end) of an image.
-struct Rows {
-  int64_t begin = 0, end = 0;
-  int64_t count() const { return end - begin; }
-};
-
-/// Height, width and channels of an image.
-struct Side {
-  int64_t h = 0, w = 0, c = 0;
-  int64_t row() const { return w * c; }
-  int64_t size() const { return h * row(); }
-};
-
-/// What passes from one link to the next: x, and the residual that is open.
-struct Passage {
-  Feature x, residual;
+/// The activations between two links: x, and the residual that is open.
+struct Activations {
+  Tensor x, residual;
 };
 
 class Chain {
  public:
-  /// rises: the last level has the highest resolution, else the first.
-  explicit Chain(bool rises) : rises_(rises) {}
-  bool rises() const { return rises_; }
+  /// ascending: the resolution increases along the chain (a decoder); else it decreases (an encoder).
+  explicit Chain(bool ascending) : ascending_(ascending) {}
+  bool ascending() const { return ascending_; }
 
   void add(const Link& link) { links_.push_back(link); }
   void add(const Conv2d& conv, const GroupNorm* norm = nullptr) { links_.push_back({&conv, norm}); }
   void add(const ResBlock& block);
-  /// The links since the last level, which may take to a higher resolution first or to a lower one last.
+  /// Ends a level: the links added since the last one. An upsampling link begins a level, a downsampling link
+  /// ends one.
   void end_level();
 
   const std::vector<Link>& links() const { return links_; }
-  /// [first, last) links of each level; links behind the last one are none's.
+  /// The links [first, last) of each level. Links after the last level belong to none.
   const std::vector<std::pair<size_t, size_t>>& levels() const { return levels_; }
-  bool normalises() const;
+  bool normalizes() const;
 
-  /// Images before each link and after the last one.
-  std::vector<Side> sides(Side input) const;
+  /// The shape of the image before each link and after the last one.
+  std::vector<ImageShape> shapes(ImageShape input) const;
 
-  /// Links [first, last). factors: what GroupNorm::affine gives, for each of all links, empty where there is
-  /// no norm; null: the norms are those of what they get. keep_open: a residual that is open at the end is
-  /// wanted.
-  Passage run(Run& run, Passage in, size_t first, size_t last, const Feature* factors, bool keep_open) const;
+  /// Runs links [first, last). factors: the result of GroupNorm::affine for every link of the chain, empty
+  /// where a link has no norm; null: each norm is computed from its own input. keep_open: whether to return a
+  /// residual that is still open after the last of them.
+  Activations run(ForwardContext& ctx, Activations in, size_t first, size_t last, const Tensor* factors,
+                  bool keep_open) const;
 
-  /// Rows before link `first` that rows `out` behind link last − 1 depend on. A band begins at an even row:
-  /// tiles of Winograd convolutions and halved rows lie in it as they do in the whole image.
-  Rows input_rows(const std::vector<Side>& sides, size_t first, size_t last, Rows out) const;
-  /// The row behind link last − 1 that a band's first one is, when `row` is the first one before link
-  /// `first`.
+  /// The rows before link `first` that rows `out` after link last − 1 depend on. A band begins at an even
+  /// row, so that Winograd tiles and downsampled rows are aligned in it as they are in the whole image.
+  Rows input_rows(const std::vector<ImageShape>& shapes, size_t first, size_t last, Rows out) const;
+  /// The row after link last − 1 at which a band begins whose input begins at `row` before link `first`.
   int64_t output_row(size_t first, size_t last, int64_t row) const;
 
  private:
-  bool rises_;
+  bool ascending_;
   std::vector<Link> links_;
   std::vector<std::pair<size_t, size_t>> levels_;
 };

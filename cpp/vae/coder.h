@@ -1,12 +1,11 @@
-// The two halves of an autoencoder: residual blocks over levels of halving resolution, an optional attention
-// where it is lowest (Esser et al. 2021; Rombach et al. 2022).
+// The encoder and the decoder of an autoencoder: residual blocks at several resolutions, with optional
+// attention at the lowest (Esser et al. 2021; Rombach et al. 2022).
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "nn/attention.h"
-#include "nn/conv2d.h"
-#include "nn/norm.h"
+#include "nn/loader.h"
 #include "nn/res_block.h"
 #include "vae/bands.h"
 #include "vae/chain.h"
@@ -20,13 +19,12 @@ class MiddleBlock {
   MiddleBlock() = default;
   MiddleBlock(Loader& loader, const std::string& prefix, const VaeConfig& config);
   /// [n][h][w][c] → as x
-  Feature forward(Run& run, Feature x) const;
+  Tensor forward(ForwardContext& ctx, Tensor x) const;
 
  private:
   ResBlock first_, second_;
-  GroupNorm norm_;
-  Attention attention_;
-  bool attends_ = false;
+  std::unique_ptr<GroupNorm> norm_;
+  std::unique_ptr<Attention> attention_;  // or null
 };
 
 class Encoder {
@@ -34,20 +32,20 @@ class Encoder {
   Encoder() = default;
   Encoder(Loader& loader, const VaeConfig& config);
   /// image [in_channels][h][w] → out [moment_channels][h/f][w/f], sizes rounded down
-  void forward(Run& run, const PlanarSource& image, const Plan& plan, float* out) const;
-  /// The layers before the middle block, which a plan speaks of. Valid as long as this object stays in place.
+  void forward(ForwardContext& ctx, const PlanarSource& image, const Plan& plan, float* out) const;
+  /// The layers before the middle block, which a plan refers to. Valid while this object is not moved.
   Chain chain() const;
 
  private:
   struct Level {
     std::vector<ResBlock> blocks;
-    std::vector<Conv2d> downsample;  // none or one
+    std::unique_ptr<Conv2d> downsample;  // or null
   };
-  Conv2d conv_in_, conv_out_;
+  std::unique_ptr<Conv2d> conv_in_, conv_out_;
   std::vector<Level> levels_;
   MiddleBlock middle_;
-  GroupNorm norm_out_;
-  std::vector<Conv2d> quant_;  // none or one
+  std::unique_ptr<GroupNorm> norm_out_;
+  std::unique_ptr<Conv2d> quant_;  // or null
 };
 
 class Decoder {
@@ -55,20 +53,20 @@ class Decoder {
   Decoder() = default;
   Decoder(Loader& loader, const VaeConfig& config);
   /// latents [decoded_channels][h][w] → out [out_channels][f·h][f·w]
-  void forward(Run& run, const PlanarSource& latents, const Plan& plan, float* out) const;
-  /// The layers behind the middle block, which a plan speaks of. Valid as long as this object stays in place.
+  void forward(ForwardContext& ctx, const PlanarSource& latents, const Plan& plan, float* out) const;
+  /// The layers after the middle block, which a plan refers to. Valid while this object is not moved.
   Chain chain() const;
 
  private:
   struct Level {
     std::vector<ResBlock> blocks;
-    std::vector<Conv2d> upsample;  // none or one
+    std::unique_ptr<Conv2d> upsample;  // or null
   };
-  Conv2d conv_in_, conv_out_;
+  std::unique_ptr<Conv2d> conv_in_, conv_out_;
   std::vector<Level> levels_;  // lowest resolution first
   MiddleBlock middle_;
-  GroupNorm norm_out_;
-  std::vector<Conv2d> post_quant_;  // none or one
+  std::unique_ptr<GroupNorm> norm_out_;
+  std::unique_ptr<Conv2d> post_quant_;  // or null
 };
 
 }  // namespace nd

@@ -14,8 +14,8 @@ void require(bool holds, const std::string& message) {
 }  // namespace
 
 void VaeConfig::check() const {
-  constexpr size_t kMostLevels = 16;
-  require(!block_channels.empty() && block_channels.size() <= kMostLevels,
+  constexpr size_t kMaxLevels = 16;
+  require(!block_channels.empty() && block_channels.size() <= kMaxLevels,
           "Expected VAE blockChannels to have between 1 and 16 elements but received " +
               std::to_string(block_channels.size()));
   require(in_channels >= 1 && out_channels >= 1 && latent_channels >= 1 && layers_per_block >= 1,

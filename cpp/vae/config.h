@@ -29,7 +29,7 @@ struct VaeConfig {
   int64_t moment_channels() const { return vector_quantized() ? decoded_channels() : 2 * latent_channels; }
   /// Channels of what decode() reads.
   int64_t decoded_channels() const { return vector_quantized() ? codebook_width : latent_channels; }
-  /// Error invalid_argument names the field that cannot be.
+  /// Error invalid_argument names the invalid field.
   void check() const;
 };
 

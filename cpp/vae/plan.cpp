@@ -7,71 +7,70 @@ namespace nd {
 
 namespace {
 
-// Rows in one band: fewer need less memory and compute more rows twice, where bands meet.
+// Rows in one band. Fewer rows need less memory, but more of them are computed twice where bands meet.
 constexpr int64_t kRows[] = {64, 32, 16};
 
-/// What halves must save to be chosen: floats lose nothing.
-constexpr double kHalves = 1.05;
+// A plan that stores half precision counts as this much slower, so that float32 is preferred where it fits.
+constexpr double kHalfPrecisionCost = 1.05;
 
-/// How many levels, counted from the highest resolution, are run in each way; each number includes those
-/// before.
+/// How many levels, counted from the highest resolution, run in bands; how many of these store the image only
+/// after residual blocks; and how many of those store nothing inside the level.
 struct Depths {
-  size_t joined, blocks, banded;  // the rest of the banded ones are written after every link
+  size_t joined, blocks, banded;
 };
 
 Plan make_plan(const Chain& chain, const Depths& depths, int64_t rows) {
   const std::vector<Link>& links = chain.links();
   const auto& levels = chain.levels();
-  const bool up = chain.rises();
   // Levels by resolution, the highest first.
-  const auto rank = [&](size_t level) { return up ? levels.size() - 1 - level : level; };
+  const auto rank = [&](size_t level) { return chain.ascending() ? levels.size() - 1 - level : level; };
   Plan plan;
   plan.rows = rows;
   if (depths.banded == 0) return plan;
-  plan.first = up ? levels[levels.size() - depths.banded].first : 0;
-  plan.last = up ? links.size() : levels[depths.banded - 1].second;
+  plan.first = chain.ascending() ? levels[levels.size() - depths.banded].first : 0;
+  plan.last = chain.ascending() ? links.size() : levels[depths.banded - 1].second;
   for (size_t level = 0; level < levels.size(); ++level) {
     if (rank(level) >= depths.banded) continue;
     const auto [first, last] = levels[level];
     const bool joined = rank(level) < depths.joined, blocks = rank(level) < depths.blocks;
     for (size_t i = first; i + 1 < last && !joined; ++i) {
-      // A convolution that halves the image is cheaper to write than what it reads.
+      // The result of a downsampling convolution is smaller than its input.
       if (links[i + 1].downsamples()) continue;
-      if (links[i].closes || !blocks) plan.cuts.push_back(i + 1);
+      if (links[i].closes_residual || !blocks) plan.cuts.push_back(i + 1);
     }
-    const bool goes_on = level + 1 < levels.size() ? rank(level + 1) < depths.joined : true;
-    if (!(joined && goes_on) && last < plan.last) plan.cuts.push_back(last);
+    const bool continues = level + 1 < levels.size() ? rank(level + 1) < depths.joined : true;
+    if (!(joined && continues) && last < plan.last) plan.cuts.push_back(last);
   }
   plan.cuts.push_back(plan.last);
   return plan;
 }
 
 /// Multiplications of links [first, last) for one band of output rows, or for the whole image.
-double work(const Chain& chain, const std::vector<Side>& sides, size_t first, size_t last,
+double work(const Chain& chain, const std::vector<ImageShape>& shapes, size_t first, size_t last,
             std::optional<Rows> out) {
   double sum = 0;
-  Rows in = out ? chain.input_rows(sides, first, last, *out) : Rows{0, sides[first].h};
+  Rows in = out ? chain.input_rows(shapes, first, last, *out) : Rows{0, shapes[first].h};
   int64_t rows = in.count();
   for (size_t i = first; i < last; ++i) {
     const Link& link = chain.links()[i];
     if (link.upsamples()) rows *= 2;
     if (link.downsamples()) rows /= 2;
-    const double pixels = static_cast<double>(rows * sides[i + 1].w);
+    const double pixels = static_cast<double>(rows * shapes[i + 1].w);
     const double each = static_cast<double>(link.conv->in() * link.conv->out());
-    // Doubling is folded into four 2×2 convolutions; Winograd makes 4 multiplications of 9.
+    // Upsampling is folded into four 2×2 convolutions; Winograd needs 4 multiplications instead of 9.
     sum += pixels * each * (link.downsamples() ? 9 : 4);
     if (link.shortcut) sum += pixels * each;
   }
   return sum;
 }
 
-double cost(const Chain& chain, const std::vector<Side>& sides, const Plan& plan) {
-  double sum = work(chain, sides, 0, plan.first, {});
-  sum += work(chain, sides, plan.last, chain.links().size(), {});
+double cost(const Chain& chain, const std::vector<ImageShape>& shapes, const Plan& plan) {
+  double sum = work(chain, shapes, 0, plan.first, {});
+  sum += work(chain, shapes, plan.last, chain.links().size(), {});
   const auto pass = [&](size_t first, size_t last) {
-    const int64_t height = sides[last].h, bands = (height + plan.rows - 1) / plan.rows, middle = bands / 2;
+    const int64_t height = shapes[last].h, bands = (height + plan.rows - 1) / plan.rows, middle = bands / 2;
     const Rows rows{middle * plan.rows, std::min(height, (middle + 1) * plan.rows)};
-    sum += work(chain, sides, first, last, rows) * static_cast<double>(height) /
+    sum += work(chain, shapes, first, last, rows) * static_cast<double>(height) /
            static_cast<double>(rows.count());
   };
   size_t first = plan.first;
@@ -88,8 +87,8 @@ std::vector<Depths> all_depths(const Chain& chain) {
   const size_t levels = chain.levels().size();
   std::vector<Depths> result;
   for (size_t banded = 0; banded <= levels; ++banded) {
-    // Without norms there is only one way to run links in bands, and it costs nothing.
-    if (!chain.normalises()) {
+    // Without norms there is only one way to run links in bands.
+    if (!chain.normalizes()) {
       result.push_back({banded, banded, banded});
       continue;
     }
@@ -102,9 +101,9 @@ std::vector<Depths> all_depths(const Chain& chain) {
 
 }  // namespace
 
-Plan choose_plan(const Chain& chain, const Side& input, size_t most,
+Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes,
                  const std::function<size_t(const Plan&)>& bytes) {
-  const std::vector<Side> sides = chain.sides(input);
+  const std::vector<ImageShape> shapes = chain.shapes(input);
   struct Candidate {
     Plan plan;
     double cost;
@@ -113,24 +112,24 @@ Plan choose_plan(const Chain& chain, const Side& input, size_t most,
   for (const Depths& depths : all_depths(chain))
     for (const int64_t rows : kRows) {
       Plan plan = make_plan(chain, depths, rows);
-      const double time = cost(chain, sides, plan);
+      const double time = cost(chain, shapes, plan);
       candidates.push_back({plan, time});
       if (depths.banded == 0) break;
-      plan.halves = true;
-      candidates.push_back({std::move(plan), time * kHalves});
+      plan.fp16 = true;
+      candidates.push_back({std::move(plan), time * kHalfPrecisionCost});
     }
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
-  const Plan* least = nullptr;
-  size_t least_bytes = 0;
+  const Plan* smallest = nullptr;
+  size_t smallest_bytes = 0;
   for (const Candidate& candidate : candidates) {
     const size_t needed = bytes(candidate.plan);
-    if (needed <= most) return candidate.plan;
-    if (least && needed >= least_bytes) continue;
-    least = &candidate.plan;
-    least_bytes = needed;
+    if (needed <= max_bytes) return candidate.plan;
+    if (smallest && needed >= smallest_bytes) continue;
+    smallest = &candidate.plan;
+    smallest_bytes = needed;
   }
-  return *least;
+  return *smallest;
 }
 
 }  // namespace nd

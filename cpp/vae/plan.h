@@ -1,5 +1,4 @@
-// Which parts of a chain to run in bands, so that it stays within the memory allowed and takes the least
-// time.
+// Chooses which parts of a chain run in bands: the fastest plan that fits in the memory allowed.
 #pragma once
 #include <functional>
 
@@ -7,13 +6,14 @@
 
 namespace nd {
 
-/// The cheapest plan for which bytes(plan) ≤ most; where there is none, the one that needs least. `input` is
-/// the image before the chain.
+/// The fastest plan for which bytes(plan) ≤ max_bytes; where there is none, the one that needs the least
+/// memory. `input` is the shape of the image before the chain.
 ///
-/// What can be done with a level, from the lowest resolution to the highest: run it whole; write its image
-/// after every convolution, and compute nothing twice; write it after every residual block; and, of the
-/// highest alone, keep nothing but what comes from the level before, at as many passes as there are norms.
-Plan choose_plan(const Chain& chain, const Side& input, size_t most,
+/// Each level can run in one of these ways, in the order of less memory and more time: on the whole image;
+/// storing the image after every convolution, which computes nothing twice; storing it after every residual
+/// block; and, at the highest resolution only, storing only the input of the level, with one pass for each
+/// norm.
+Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes,
                  const std::function<size_t(const Plan&)>& bytes);
 
 }  // namespace nd

@@ -19,38 +19,41 @@ void require_sizes(int64_t n, int64_t h, int64_t w) {
                                                std::to_string(w));
 }
 
-/// Layers of one half under their numbers in diffusers' nn.Sequential; what has no weights has a number, too.
+/// Makes the layers of the encoder or decoder under their numbers in diffusers' nn.Sequential, where modules
+/// without weights also count.
 class Builder {
  public:
-  Builder(Loader& loader, const TinyVaeConfig& config, const char* half, std::vector<Conv2d>& layers)
+  Builder(Loader& loader, const TinyVaeConfig& config, const char* half,
+          std::vector<std::unique_ptr<Conv2d>>& layers)
       : loader_(loader), config_(config), prefix_(std::string(half) + ".layers."), layers_(layers) {}
 
   void conv(int64_t in, int64_t out, Conv2dOptions options = {}) {
-    layers_.emplace_back(loader_, prefix_ + std::to_string(number_++), in, out, options);
+    layers_.push_back(loader_.conv2d(prefix_ + std::to_string(number_++), in, out, options));
   }
   void skip() { ++number_; }
   void blocks(int64_t count) {
     for (int64_t i = 0; i < count; ++i, ++number_)
       for (const char* part : {".conv.0", ".conv.2", ".conv.4"})
-        layers_.emplace_back(loader_, prefix_ + std::to_string(number_) + part, config_.width, config_.width);
+        layers_.push_back(
+            loader_.conv2d(prefix_ + std::to_string(number_) + part, config_.width, config_.width));
   }
 
  private:
   Loader& loader_;
   const TinyVaeConfig& config_;
   const std::string prefix_;
-  std::vector<Conv2d>& layers_;
+  std::vector<std::unique_ptr<Conv2d>>& layers_;
   int number_ = 0;
 };
 
 /// Adds relu(x + conv(relu(conv(relu(conv(x)))))) of three layers; returns the layer after them.
-const Conv2d* add_block(Chain& chain, const Conv2d* layer) {
+const std::unique_ptr<Conv2d>* add_block(Chain& chain, const std::unique_ptr<Conv2d>* layer) {
   for (int i = 0; i < 3; ++i) {
     Link link;
-    link.conv = layer++;
+    link.conv = (layer++)->get();
     link.relu = true;
-    link.opens = i == 0;
-    link.closes = i == 2;
+    link.opens_residual = i == 0;
+    link.closes_residual = i == 2;
     chain.add(link);
   }
   return layer;
@@ -59,13 +62,13 @@ const Conv2d* add_block(Chain& chain, const Conv2d* layer) {
 }  // namespace
 
 void TinyVaeConfig::check() const {
-  constexpr size_t kMostLevels = 16;
+  constexpr size_t kMaxLevels = 16;
   const auto require = [](bool holds, const std::string& message) {
     if (!holds) throw Error(ErrorCode::invalid_argument, message);
   };
   require(in_channels >= 1 && out_channels >= 1 && latent_channels >= 1 && width >= 1,
           "Expected inChannels, outChannels, latentChannels and width of at least 1");
-  require(!decoder_blocks.empty() && decoder_blocks.size() <= kMostLevels &&
+  require(!decoder_blocks.empty() && decoder_blocks.size() <= kMaxLevels &&
               (encoder_blocks.empty() || encoder_blocks.size() == decoder_blocks.size()),
           "Expected encoderBlocks and decoderBlocks of the same length between 1 and 16 but received " +
               std::to_string(encoder_blocks.size()) + " and " + std::to_string(decoder_blocks.size()));
@@ -74,9 +77,9 @@ void TinyVaeConfig::check() const {
 }
 
 TinyVae::TinyVae(const TinyVaeConfig& config, Loader& loader)
-    : config_(config), kernels_(loader.kernels), encoder_(false), decoder_(true) {
+    : config_(config), backend_(loader.backend()), encoder_(false), decoder_(true), workspace_(backend_) {
   config.check();
-  loader.int8_allowed = false;  // as for Vae
+  loader.precision().i8_allowed = false;
   Conv2dOptions halve, twice;
   halve.stride = 2;
   twice.upsample = true;
@@ -100,26 +103,25 @@ TinyVae::TinyVae(const TinyVaeConfig& config, Loader& loader)
   }
   decoder.conv(config.width, config.out_channels);
 
-  // Only now do the layers stay where they are.
-  const Conv2d* layer = encoder_layers_.data();
+  const std::unique_ptr<Conv2d>* layer = encoder_layers_.data();
   for (size_t level = 0; level < config.encoder_blocks.size(); ++level) {
-    if (level == 0) encoder_.add(*layer++);
+    if (level == 0) encoder_.add(**layer++);
     for (int64_t i = 0; i < config.encoder_blocks[level]; ++i) layer = add_block(encoder_, layer);
-    if (level + 1 < config.encoder_blocks.size()) encoder_.add(*layer++);
+    if (level + 1 < config.encoder_blocks.size()) encoder_.add(**layer++);
     encoder_.end_level();
   }
-  if (!config.encoder_blocks.empty()) encoder_.add(*layer);
+  if (!config.encoder_blocks.empty()) encoder_.add(**layer);
   layer = decoder_layers_.data();
   Link first;
-  first.conv = layer++;
+  first.conv = (layer++)->get();
   first.relu = true;
   decoder_.add(first);
   for (size_t level = 0; level < config.decoder_blocks.size(); ++level) {
-    if (level > 0) decoder_.add(*layer++);
+    if (level > 0) decoder_.add(**layer++);
     for (int64_t i = 0; i < config.decoder_blocks[level]; ++i) layer = add_block(decoder_, layer);
     decoder_.end_level();
   }
-  decoder_.add(*layer);
+  decoder_.add(**layer);
 }
 
 const Chain& TinyVae::encoder() const {
@@ -127,86 +129,82 @@ const Chain& TinyVae::encoder() const {
   throw Error(ErrorCode::unsupported_model, "This tiny autoencoder has no encoder");
 }
 
-void TinyVae::forward(Run& run, const Chain& chain, const PlanarSource& source, const Plan& plan,
-                      float* out) const {
+void TinyVae::forward(ForwardContext& ctx, const Chain& chain, const PlanarSource& source, const Plan& plan,
+                      const PlanarTarget& target) const {
   const size_t count = chain.links().size(), whole = plan.banded() ? plan.first : count;
-  Feature x;
+  Tensor x;
   if (whole > 0) {
-    x = read_planes(run, source, {0, source.side.h});
-    x = chain.run(run, {std::move(x), {}}, 0, whole, nullptr, false).x;
+    x = backend_.read_planes(ctx, source, {0, source.shape.h});
+    x = chain.run(ctx, {std::move(x), {}}, 0, whole, nullptr, false).x;
   }
   if (plan.banded()) {
     const bool ends = plan.last == count;
-    x = run_in_bands(run, chain, plan, std::move(x), source, ends ? out : nullptr);
+    x = run_in_bands(ctx, chain, plan, std::move(x), source, ends && target.data ? &target : nullptr);
     if (ends) return;
-    x = chain.run(run, {std::move(x), {}}, plan.last, count, nullptr, false).x;
+    x = chain.run(ctx, {std::move(x), {}}, plan.last, count, nullptr, false).x;
   }
-  write_planes(run, x, 0, {0, x.h}, x.h, out);
+  backend_.write_planes(ctx, x, 0, {0, x.h}, target);
 }
 
-size_t TinyVae::bytes(const Chain& chain, const Side& side, const Plan& plan) const {
-  return Workspace::measure(kernels_, [&](Run& run) { forward(run, chain, {nullptr, side}, plan, nullptr); });
+size_t TinyVae::bytes(const Chain& chain, const ImageShape& shape, const Plan& plan) const {
+  return Workspace::measure(backend_, [&](ForwardContext& ctx) {
+    forward(ctx, chain, {nullptr, shape}, plan, {});
+  });
 }
 
-Plan TinyVae::plan(const Chain& chain, const Side& side, size_t most) const {
-  return choose_plan(chain, side, most, [&](const Plan& plan) { return bytes(chain, side, plan); });
+Plan TinyVae::plan(const Chain& chain, const ImageShape& shape, size_t max_bytes) const {
+  return choose_plan(chain, shape, max_bytes, [&](const Plan& plan) { return bytes(chain, shape, plan); });
 }
 
-void TinyVae::convert(const Chain& chain, const float* in, int64_t n, const Side& side, size_t most,
-                      float* out, const CancelToken* cancel) {
-  const Plan chosen = plan(chain, side, most);
-  const Side result = chain.sides(side).back();
+void TinyVae::convert(const Chain& chain, const float* in, int64_t n, const ImageShape& shape,
+                      size_t max_bytes, float* out, const CancelToken* cancel) {
+  const Plan chosen = plan(chain, shape, max_bytes);
+  const ImageShape result = chain.shapes(shape).back();
   const bool decodes = &chain == &decoder_;
   for (int64_t i = 0; i < n; ++i) {
-    float* image = out + i * result.size();
-    PlanarSource source{in + i * side.size(), side};
+    PlanarSource source{in + i * shape.size(), shape};
+    PlanarTarget target{out + i * result.size(), result.h};
     std::vector<float> squashed;
     if (decodes) {
-      squashed.assign(source.data, source.data + side.size());
+      squashed.assign(source.data, source.data + shape.size());
       for (float& x : squashed) x = std::tanh(x / kMagnitude) * kMagnitude;
       source.data = squashed.data();
+      target.scale = 2.0f, target.shift = -1.0f;  // the layers' images are 0…1
     } else {
-      source.scale = source.shift = 0.5f;  // the layers' images are 0…1
+      source.scale = source.shift = 0.5f;
     }
-    workspace_.run(kernels_, cancel, [&](Run& run) {
-      forward(run, chain, source, chosen, image);
-      if (!decodes) return;
-      run.parallel(result.h * result.c, [&](int64_t row, int) {
-        float* x = image + row * result.w;
-        for (int64_t j = 0; j < result.w; ++j) x[j] = 2.0f * x[j] - 1.0f;
-      });
-    });
+    workspace_.run(cancel, [&](ForwardContext& ctx) { forward(ctx, chain, source, chosen, target); });
   }
 }
 
-void TinyVae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t most, float* out,
+void TinyVae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,
                      const CancelToken* cancel) {
   require_sizes(n, h, w);
-  convert(encoder(), image, n, {h, w, config_.in_channels}, most, out, cancel);
+  convert(encoder(), image, n, {h, w, config_.in_channels}, max_bytes, out, cancel);
 }
 
-void TinyVae::decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t most, float* out,
+void TinyVae::decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,
                      const CancelToken* cancel) {
   require_sizes(n, h, w);
-  convert(decoder_, latents, n, {h, w, config_.latent_channels}, most, out, cancel);
+  convert(decoder_, latents, n, {h, w, config_.latent_channels}, max_bytes, out, cancel);
 }
 
-Plan TinyVae::encode_plan(int64_t h, int64_t w, size_t most) const {
+Plan TinyVae::encode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   require_sizes(1, h, w);
-  return plan(encoder(), {h, w, config_.in_channels}, most);
+  return plan(encoder(), {h, w, config_.in_channels}, max_bytes);
 }
 
-Plan TinyVae::decode_plan(int64_t h, int64_t w, size_t most) const {
+Plan TinyVae::decode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   require_sizes(1, h, w);
-  return plan(decoder_, {h, w, config_.latent_channels}, most);
+  return plan(decoder_, {h, w, config_.latent_channels}, max_bytes);
 }
 
-size_t TinyVae::encode_bytes(int64_t h, int64_t w, size_t most) const {
-  return bytes(encoder(), {h, w, config_.in_channels}, encode_plan(h, w, most));
+size_t TinyVae::encode_bytes(int64_t h, int64_t w, size_t max_bytes) const {
+  return bytes(encoder(), {h, w, config_.in_channels}, encode_plan(h, w, max_bytes));
 }
 
-size_t TinyVae::decode_bytes(int64_t h, int64_t w, size_t most) const {
-  return bytes(decoder_, {h, w, config_.latent_channels}, decode_plan(h, w, most));
+size_t TinyVae::decode_bytes(int64_t h, int64_t w, size_t max_bytes) const {
+  return bytes(decoder_, {h, w, config_.latent_channels}, decode_plan(h, w, max_bytes));
 }
 
 }  // namespace nd

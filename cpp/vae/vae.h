@@ -1,12 +1,10 @@
-// Image ⇄ latents: the autoencoder that latent diffusion works inside of. AutoencoderKL and VQModel of
-// diffusers.
+// Image ⇄ latents: AutoencoderKL and VQModel of diffusers.
 #pragma once
 #include <cstdint>
+#include <memory>
 
-#include "core/cancel.h"
-#include "core/weights.h"
-#include "nn/run.h"
-#include "vae/codebook.h"
+#include "nn/loader.h"
+#include "nn/workspace.h"
 #include "vae/coder.h"
 #include "vae/config.h"
 
@@ -23,22 +21,22 @@ class Vae {
   const VaeConfig& config() const { return config_; }
 
   /// image [n][in_channels][h][w] → out [n][moment_channels][h/f][w/f], sizes rounded down, at least 1: mean,
-  /// then log variance; VQModel: latents before quantization. With no more than `most` bytes of working
-  /// memory, where that can be: the less, the longer it takes; what comes out differs by rounding alone.
-  void encode(const float* image, int64_t n, int64_t h, int64_t w, size_t most, float* out,
+  /// then log variance; VQModel: latents before quantization. Takes at most `max_bytes` of working memory
+  /// where that is possible. Less memory takes longer; the result differs only by rounding.
+  void encode(const float* image, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,
               const CancelToken* cancel);
   /// latents [n][decoded_channels][h][w], unscaled (VQModel: quantized) → out [n][out_channels][f·h][f·w].
-  void decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t most, float* out,
+  void decode(const float* latents, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,
               const CancelToken* cancel);
 
   /// Bytes of working memory of such a call on images (latents) of this size, computed without allocating
   /// them.
-  size_t encode_bytes(int64_t h, int64_t w, size_t most) const;
-  size_t decode_bytes(int64_t h, int64_t w, size_t most) const;
+  size_t encode_bytes(int64_t h, int64_t w, size_t max_bytes) const;
+  size_t decode_bytes(int64_t h, int64_t w, size_t max_bytes) const;
 
-  /// How such a call would be run.
-  Plan encode_plan(int64_t h, int64_t w, size_t most) const;
-  Plan decode_plan(int64_t h, int64_t w, size_t most) const;
+  /// The plan of such a call.
+  Plan encode_plan(int64_t h, int64_t w, size_t max_bytes) const;
+  Plan decode_plan(int64_t h, int64_t w, size_t max_bytes) const;
 
   /// VQModel only (else Error unsupported_model). latents [n][codebook_width][h][w] ⇄ codes [n][h][w]: the
   /// nearest by squared distance, the first of equals. Error invalid_argument: a code outside the book.
@@ -46,19 +44,19 @@ class Vae {
                 const CancelToken* cancel);
   void lookup(const int32_t* codes, int64_t n, int64_t h, int64_t w, float* latents) const;
 
-  /// Gives working memory back; the next call allocates it again.
+  /// Releases working memory; the next call allocates it again.
   void trim() { workspace_.trim(); }
 
  private:
   const Codebook& codebook() const;
   template <class Coder>
-  size_t measure(const Coder& coder, const Side& side, const Plan& plan) const;
+  size_t measure(const Coder& coder, const ImageShape& shape, const Plan& plan) const;
 
   VaeConfig config_;
-  const Kernels& kernels_;
+  Backend& backend_;
   Encoder encoder_;
   Decoder decoder_;
-  Codebook codebook_;
+  std::unique_ptr<Codebook> codebook_;  // or null
   Workspace workspace_;
 };
 

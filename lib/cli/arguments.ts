@@ -1,4 +1,4 @@
-/** What users type, as values: the syntax only. Bounds are checked once, by the library. */
+/** Parses what users type. Only the syntax is checked here; the library checks bounds. */
 import { InvalidArgumentError } from 'commander'
 
 export function integer(text: string): number {
@@ -18,28 +18,28 @@ export function number(text: string): number {
   return Number(text)
 }
 
-/** Seeds have up to 64 bits, more than a number holds exactly. */
+/** A seed of up to 64 bits: a bigint where a number would not be exact. */
 export function seed(text: string): number | bigint {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number of 0 or more.')
   const value = BigInt(text)
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value
 }
 
-/** `0.2-0.8`: two numbers. */
+/** Two numbers: `0.2-0.8`. */
 export function interval(text: string): [from: number, to: number] {
   const match = /^([\d.]+)\s*[-–:,]\s*([\d.]+)$/.exec(text.trim())
   if (!match) throw new InvalidArgumentError('It must look like 0.2-0.8.')
   return [number(match[1]), number(match[2])]
 }
 
-/** `3`, or with a depth `3:2`. */
+/** An interval, `3`, or an interval and a depth, `3:2`. */
 export function deepCache(text: string): { interval: number; depth?: number } {
   const [every, depth, ...more] = text.split(':')
   if (more.length > 0) throw new InvalidArgumentError('It must look like 3 or 3:2.')
   return { interval: integer(every), ...(depth === undefined ? {} : { depth: integer(depth) }) }
 }
 
-/** `512x768` (width × height) or `512`. */
+/** A width and height, `512x768`, or one number for both, `512`. */
 export function size(text: string): { width: number; height: number } {
   const match = /^(\d+)(?:[x×*](\d+))?$/i.exec(text.trim())
   if (!match) throw new InvalidArgumentError('It must look like 512x768 or 512.')

@@ -1,4 +1,4 @@
-/** What the command line needs of the library; tests put a stand-in here. */
+/** The part of the library that the command line uses. Tests replace it. */
 import type { DiffusionPipeline } from '../pipeline/diffusion-pipeline.js'
 import type { LoadOptions } from '../options.js'
 import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
@@ -15,7 +15,7 @@ export interface Engine {
   schedulerNames(): Promise<readonly string[]>
 }
 
-/** The library itself, imported when it is needed: `--help` must not wait for an addon. */
+/** The library itself. It is imported when it is needed, so that `--help` does not wait for the addon. */
 export const library: Engine = {
   async load(path, options) {
     const { DiffusionPipeline } = await import('../index.js')

@@ -1,12 +1,14 @@
-/** `node-diffusion "prompt"`: loads the model, draws, writes the files. */
+/** `node-diffusion "prompt"`: loads the model, generates the images and writes the files. */
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { text as readText } from 'node:stream/consumers'
+import { raceAbort } from '../abort.js'
 import { DiffusionError } from '../errors.js'
 import { formatOf, type Image } from '../image/image.js'
 import type { GenerateOptions } from '../options.js'
 import type { Timings } from '../pipeline/result.js'
 import type { SchedulerName } from '../schedulers/index.js'
+import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
 import { outputPath, planOutput, type OutputPlan } from './output.js'
@@ -44,11 +46,11 @@ export async function generate(
       signal: terminal.signal,
     })
     try {
-      const run = new Run(prompt, flags, plan, pipe, terminal, progress)
-      run.totals.timings.load = performance.now() - began
-      await run.all()
+      const command = new GenerateCommand(prompt, flags, plan, pipe, terminal, progress)
+      command.totals.timings.load = performance.now() - began
+      await command.run()
       progress.stop()
-      await report(run.totals, flags, terminal, performance.now() - began)
+      await report(command.totals, flags, terminal, performance.now() - began)
     } finally {
       await pipe.dispose()
     }
@@ -61,20 +63,20 @@ function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
   if (flags.output === '-') {
     if (flags.json) throw new UsageError('--json and "-o -" both write to standard output')
     if ((flags.count ?? flags.batch ?? 1) > 1)
-      throw new UsageError('"-o -" takes one image: use a file or a folder for more')
+      throw new UsageError('"-o -" takes one image: use a file or a folder for several')
     if (stdout.isTTY)
-      throw new UsageError('an image cannot be shown on a terminal: send it to a file or a program')
+      throw new UsageError('an image cannot be written to a terminal: send it to a file or a program')
   }
-  if (flags.mask && !flags.init) throw new UsageError('--mask needs --init, the image to paint in')
+  if (flags.mask && !flags.init) throw new UsageError('--mask needs --init, the image to repaint')
   if (flags.strength !== undefined && !flags.init)
     throw new UsageError('--strength needs --init, the image to start from')
   if (flags.decoder === 'tiny' && flags.tinyVae === undefined)
     throw new UsageError('--decoder tiny needs --tiny-vae, the autoencoder to decode with')
   if (flags.tinyVae !== undefined && flags.decoder !== 'tiny' && flags.preview === undefined)
-    throw new UsageError('--tiny-vae needs --preview or --decoder tiny: what it is to be used for')
+    throw new UsageError('--tiny-vae needs --preview or --decoder tiny')
 }
 
-/** What can be mistyped and is known without a model: nobody should wait for one to be told. */
+/** Checks everything that can be checked without a model, so that a typo is reported before one is loaded. */
 async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
   const { scheduler, init, mask, tinyVae, preview } = flags
   if (typeof preview === 'string') formatOf(preview)
@@ -83,7 +85,7 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
     if (!names.includes(scheduler)) {
       const near = closest(scheduler, names)
       const hint = near ? `did you mean ${near}?` : 'see: node-diffusion schedulers'
-      throw new UsageError(`there is no scheduler ${scheduler}; ${hint}`)
+      throw new UsageError(`there is no scheduler ${printable(shorten(scheduler))}; ${hint}`)
     }
   }
   for (const file of [init, mask, tinyVae]) {
@@ -97,17 +99,13 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
 }
 
 async function readPrompt({ stdin, signal }: Terminal): Promise<string> {
-  signal.throwIfAborted()
-  const interrupted = new Promise<never>((_, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
-  })
-  const prompt = (await Promise.race([readText(stdin), interrupted])).trim()
+  const prompt = (await raceAbort(signal, readText(stdin))).trim()
   if (prompt === '') throw new UsageError('standard input is empty where a prompt was expected')
   return prompt
 }
 
-/** One call of the program: as many generate() calls as its images need. */
-class Run {
+/** Makes as many generate() calls as the images need. */
+class GenerateCommand {
   readonly totals: Totals = {
     files: [],
     seeds: [],
@@ -128,27 +126,31 @@ class Run {
     this.#count = flags.count ?? flags.batch ?? 1
     const { preview } = flags
     if (preview !== undefined) {
-      // Without a tiny autoencoder a preview has a pixel for each latent.
+      // Without a tiny autoencoder, a preview has one pixel for each latent.
       const enlarged = flags.tinyVae === undefined ? pipe.model.factor : 1
       this.#preview = new PreviewFile(preview === true ? 'preview.png' : preview, enlarged)
     }
   }
 
-  async all(): Promise<void> {
+  async run(): Promise<void> {
     const batch = Math.min(this.flags.batch ?? 1, this.#count)
     let seed = this.flags.seed
     for (let done = 0; done < this.#count;) {
       const size = Math.min(batch, this.#count - done)
-      const seeds = await this.#some(done, size, seed)
+      const seeds = await this.#generate(done, size, seed)
       done += size
-      // Counted on from what the first run drew, where it chose the seed itself.
+      // The next batch continues with the following seed, also if the first one was random.
       seed = next(seeds.at(-1)!)
     }
   }
 
-  /** Draws and writes images done … done + size − 1; returns their seeds. */
-  async #some(done: number, size: number, seed: number | bigint | undefined): Promise<(number | bigint)[]> {
-    this.progress.phase('Reading the prompt')
+  /** Generates and writes images done … done + size − 1; returns their seeds. */
+  async #generate(
+    done: number,
+    size: number,
+    seed: number | bigint | undefined,
+  ): Promise<(number | bigint)[]> {
+    this.progress.phase('Encoding the prompt')
     const options = this.#options(size, seed, this.#label(done, size))
     const { images, seeds, timings, warnings } = await this.pipe.generate(options)
     for (const key of ['text', 'start', 'denoise', 'decode'] as const)
@@ -176,7 +178,7 @@ class Run {
       seed,
       rng: flags.rng,
       batchSize,
-      // Without a name --eta means the method that it is known from.
+      // --eta without a scheduler means DDIM, where it comes from.
       scheduler: (flags.scheduler ?? (flags.eta === undefined ? undefined : 'ddim')) as SchedulerName,
       schedulerOptions: flags.eta === undefined ? undefined : { eta: flags.eta },
       clipSkip: flags.clipSkip,

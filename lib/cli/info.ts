@@ -22,17 +22,26 @@ export async function info(
   engine: Engine,
 ): Promise<void> {
   if (flags.size === undefined) {
-    if (flags.batch !== undefined) throw new UsageError('--batch needs --size, that of the images')
-    if (flags.lowMemory) throw new UsageError('--low-memory needs --size: it says what drawing would take')
+    if (flags.batch !== undefined) throw new UsageError('--batch needs --size, the size of the images')
+    if (flags.lowMemory) throw new UsageError('--low-memory needs --size, the size of the image')
   }
   const model = await engine.openModel(path)
   const components = await describeComponents(model)
   const memory =
     flags.size &&
-    (await askMemory(path, { ...flags.size, batchSize: flags.batch ?? 1 }, flags.lowMemory, terminal, engine))
+    (await estimateMemory(
+      path,
+      { ...flags.size, batchSize: flags.batch ?? 1 },
+      flags.lowMemory,
+      terminal,
+      engine,
+    ))
   const { architecture, format, imageSize, schedule } = model
+  const ownTokenizer = model.textEncoders.some(
+    ({ tokenizer }) => tokenizer?.vocab ?? tokenizer?.tokenizerJson,
+  )
   if (flags.json) {
-    const tokenizer = model.tokenizer ? 'model' : 'built-in'
+    const tokenizer = ownTokenizer ? 'model' : 'built-in'
     const asked = memory && { size: flags.size, batchSize: flags.batch ?? 1, memory }
     await write(
       terminal.stdout,
@@ -47,7 +56,9 @@ export async function info(
     ['image size', `${imageSize}×${imageSize}`],
     ['predicts', schedule.predictionType.replace('_', '-')],
     ...components.map((c) => [c.name, describe(c)]),
-    ['tokenizer', model.tokenizer ? "the model's own" : 'built-in CLIP vocabulary'],
+    ...(model.textEncoders.length > 0
+      ? [['tokenizer', ownTokenizer ? "the model's own" : 'built-in CLIP vocabulary']]
+      : []),
     ...(memory ? memoryLines(memory, `${flags.size!.width}×${flags.size!.height}`, flags.batch ?? 1) : []),
   ]
   const width = Math.max(...lines.map(([name]) => name.length))
@@ -69,7 +80,10 @@ export async function schedulers(
 async function describeComponents(model: ModelDescription): Promise<ComponentInfo[]> {
   const { componentSummary } = await import('../weights/summary.js')
   const named: [string, { config: object; source: ModelSource } | undefined][] = [
-    ['text encoder', model.textEncoder],
+    ...model.textEncoders.map((encoder, i): [string, typeof encoder] => [
+      i === 0 ? 'text encoder' : `text encoder ${i + 1}`,
+      encoder,
+    ]),
     ['unet', model.unet],
     ['vae', model.vae],
     ['tiny vae', model.tinyVae],
@@ -85,14 +99,14 @@ function describe({ parameters, bytes, types }: ComponentInfo): string {
   return `${formatCount(parameters)} parameters, ${formatBytes(bytes)}, ${kinds.join(', ')}`
 }
 
-/** 859.5 M */
+/** 859.5 million */
 function formatCount(count: number): string {
   if (count >= 1e9) return `${(count / 1e9).toFixed(2)} billion`
   if (count >= 1e6) return `${(count / 1e6).toFixed(1)} million`
   return String(count)
 }
 
-async function askMemory(
+async function estimateMemory(
   path: string,
   request: { width: number; height: number; batchSize: number },
   lowMemory: boolean | undefined,

@@ -1,10 +1,13 @@
 #!/usr/bin/env node
-/** The program `node-diffusion`. Everything heavy is imported by the command that needs it. */
+/** The program `node-diffusion`. Each command imports what it needs, so that the program starts fast. */
 import { readFileSync } from 'node:fs'
 import { library } from './engine.js'
 import { EXIT, run } from './run.js'
 
-/** From the nearest package.json above: the compiled file lies at different depths in the package and in tests. */
+/**
+ * The version in the nearest package.json above: the compiled file lies at different depths in the package and in
+ * tests.
+ */
 function packageVersion(): string {
   for (let folder = new URL('./', import.meta.url); ; folder = new URL('../', folder)) {
     try {
@@ -22,12 +25,12 @@ function packageVersion(): string {
 
 const abort = new AbortController()
 const interrupt = (): void => {
-  // The first asks for an orderly end, which takes a tenth of a second; whoever asks twice gets an immediate one.
+  // The first signal ends the program in an orderly way, which takes a tenth of a second; the second ends it at once.
   if (abort.signal.aborted) process.exit(EXIT.interrupted)
   abort.abort()
 }
 process.on('SIGINT', interrupt).on('SIGTERM', interrupt)
-// `node-diffusion … | head` closes the pipe early: nobody is left to tell.
+// `node-diffusion … | head` closes the pipe early, which is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) =>
   process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failed),
 )
@@ -39,5 +42,5 @@ process.exitCode = await run(
   { stdin, stdout, stderr, signal: abort.signal },
   library,
 )
-// A prompt that was being read from a terminal would keep the process alive.
+// Reading a prompt from a terminal would keep the process alive.
 if (abort.signal.aborted) stdin.destroy()

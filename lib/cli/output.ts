@@ -1,4 +1,4 @@
-/** Where the images go: names, and what can be known to fail before minutes of work. */
+/** Names of the output files, and checks that can fail before minutes of work. */
 import { constants } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
@@ -10,16 +10,16 @@ const EXTENSION = { png: '.png', jpeg: '.jpg', webp: '.webp' } as const
 export interface OutputPlan {
   /** '-': standard output. */
   folder: string
-  /** As the user named it; undefined: named after the prompt, never over another file. */
+  /** The name that the user gave; undefined: files are named after the prompt and never replace another file. */
   name?: string
   format: ImageFormat
 }
 
 /**
- * Decides where images go, and checks that the folder is there and can be written to.
+ * Decides where images are written, and checks that the folder exists and is writable.
  *
- * @throws {RangeError} the file's extension means no format
- * @throws {DiffusionError} IO: there is no such folder, or no permission
+ * @throws {RangeError} the file's extension is not that of an image format
+ * @throws {DiffusionError} IO: the folder does not exist or is not writable
  */
 export async function planOutput(output: string | undefined, format?: ImageFormat): Promise<OutputPlan> {
   if (output === '-') return { folder: '-', format: format ?? 'png' }
@@ -67,7 +67,7 @@ export async function outputPath(
   }
 }
 
-/** The first words of a prompt as a file name: letters and digits of any script, the rest hyphens. */
+/** The first words of a prompt as a file name: letters and digits of any script, separated by hyphens. */
 export function slug(prompt: string): string {
   const words = prompt
     .normalize('NFC')
@@ -76,7 +76,7 @@ export function slug(prompt: string): string {
     .filter(Boolean)
   let name = ''
   for (const word of words) {
-    // File systems count bytes, 255 of them for a name.
+    // File systems allow 255 bytes for a name.
     if (Buffer.byteLength(`${name}-${word}`) > 60) break
     name += (name && '-') + word
   }

@@ -2,21 +2,21 @@ import type { Image } from '../image/image.js'
 import { formatOf } from '../image/image.js'
 import { writeWholeFile } from '../image/write-file.js'
 
-/** A file that always holds the newest preview. While one is being written, later ones are left out. */
+/** A file that holds the latest preview. Previews that come while one is being written are skipped. */
 export class PreviewFile {
   readonly #path: string
-  readonly #enlarged: number
+  readonly #scale: number
   #writing: Promise<void> | undefined
   #failure: Error | undefined
 
   /**
-   * @param enlarged how often each pixel of a preview is repeated, so that the file has the image's size
-   * @throws {RangeError} the extension means no format
+   * @param scale factor by which previews are enlarged, so that the file has the image's size
+   * @throws {RangeError} the file's extension is not that of an image format
    */
-  constructor(path: string, enlarged: number) {
+  constructor(path: string, scale: number) {
     formatOf(path)
     this.#path = path
-    this.#enlarged = enlarged
+    this.#scale = scale
   }
 
   offer(preview: Image): void {
@@ -26,7 +26,7 @@ export class PreviewFile {
       .then(() => (this.#writing = undefined))
   }
 
-  /** When nothing is being written any more. */
+  /** Resolves when no preview is being written any more. */
   async settled(): Promise<void> {
     await this.#writing
     if (this.#failure) throw this.#failure
@@ -35,8 +35,8 @@ export class PreviewFile {
   async #write({ data, width, height }: Image): Promise<void> {
     const { default: sharp } = await import('sharp')
     const enlarged = sharp(data, { raw: { width, height, channels: 3 } }).resize(
-      width * this.#enlarged,
-      height * this.#enlarged,
+      width * this.#scale,
+      height * this.#scale,
     )
     await writeWholeFile(this.#path, await enlarged.toFormat(formatOf(this.#path)).toBuffer())
   }

@@ -1,4 +1,4 @@
-/** The command line's grammar: every command and option, and nothing of what they do. */
+/** The command line's grammar: all commands and options, without what they do. */
 import { Command, Option } from 'commander'
 import type { Precision } from '../native.js'
 import { deepCache, integer, interval, number, positive, seed, size } from './arguments.js'
@@ -75,107 +75,113 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).`
 
 export function createProgram(version: string, actions: Actions): Command {
   const program = new Command('node-diffusion')
-    .description('Draws images from text with Stable Diffusion models, in this process, on this machine.')
+    .description('Generates images from text with Stable Diffusion models, on this machine.')
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .argument('<prompt>', 'what the image shows; "-" reads it from standard input')
-    // Otherwise the program's own --json and --size would be taken from behind a command's name.
+    // Without this, the program itself would take --json and --size given after a command's name.
     .enablePositionalOptions()
     .allowExcessArguments(false)
     .showSuggestionAfterError()
     .optionsGroup('Model and output:')
     .option(
       '-m, --model <path>',
-      'a .safetensors or .gguf file, or a diffusers folder (default: the model in the box)',
+      'a .safetensors or .gguf file, or a diffusers folder (default: the bundled model)',
     )
     .option(
       '-o, --output <path>',
       '.png, .jpg or .webp file, a folder, or "-" for standard output (default: named after the prompt)',
     )
-    .option('-n, --count <n>', 'number of images; each has the seed after the last', positive)
-    .option('-b, --batch <n>', 'how many of them at once: faster, and more memory', positive)
+    .option('-n, --count <n>', 'number of images; each uses the next seed', positive)
+    .option('-b, --batch <n>', 'number of images in one batch: faster, but takes more memory', positive)
     .addOption(
-      new Option('--format <name>', 'of the output, where no file name says it').choices([
-        'png',
-        'jpeg',
-        'webp',
-      ]),
+      new Option('--format <name>', 'image format, if no file name says it').choices(['png', 'jpeg', 'webp']),
     )
-    .option('--quality <1-100>', 'of .jpg and .webp files (default: 95)', integer)
-    .option('--no-metadata', 'do not write prompt and settings into the file')
-    .optionsGroup('What to draw:')
+    .option('--quality <1-100>', 'quality of .jpg and .webp files (default: 95)', integer)
+    .option('--no-metadata', 'do not write the prompt and settings into the file')
+    .optionsGroup('Image:')
     .option('-N, --negative <text>', 'what the image must not show')
     .option('-s, --size <WxH>', "pixels, such as 512x768 or 512 (default: the model's own)", size)
-    .option('--seed <n>', 'the same seed draws the same image (default: random)', seed)
+    .option('--seed <n>', 'the same seed gives the same image (default: random)', seed)
     .option('--init <image>', 'start from this image')
-    .option('--strength <0-1>', 'how much of it to give up (default: 0.8; with a mask 1)', number)
-    .option('--mask <image>', 'white where the image is to be painted anew')
-    .option('--no-weighting', 'brackets and BREAK in the prompt are plain text')
-    .optionsGroup('How:')
+    .option('--strength <0-1>', 'how much of it to change (default: 0.8; with a mask 1)', number)
+    .option('--mask <image>', 'white where the image is repainted')
+    .option('--no-weighting', 'treat brackets and BREAK in the prompt as plain text')
+    .optionsGroup('Sampling:')
     .option('--steps <n>', 'denoising steps (default: 25)', positive)
     .option('--cfg <scale>', 'how closely to follow the prompt (default: 7.5)', number)
-    .option('--scheduler <name>', 'sampling method; see: node-diffusion schedulers')
-    .option('--eta <0-1>', 'share of new noise in each step (default: 0 with ddim, else 1)', number)
-    .option('--guidance-rescale <0-1>', 'against overexposure with a high --cfg (default: 0)', number)
-    .option('--clip-skip <n>', 'last layers of the text encoder to leave out (default: 0)', integer)
-    .addOption(
-      new Option('--rng <name>', 'whose random numbers: torch on a CPU, or philox as on a GPU').choices([
-        'torch',
-        'philox',
-      ]),
-    )
+    .option('--scheduler <name>', 'sampling method, see: node-diffusion schedulers')
+    .option('--eta <0-1>', 'amount of noise added in each step (default: 0 with ddim, otherwise 1)', number)
+    .option('--guidance-rescale <0-1>', 'counteracts overexposure with a high --cfg (default: 0)', number)
+    .option('--clip-skip <n>', 'number of last text encoder layers to skip (default: 0)', integer)
     .addOption(
       new Option(
-        '--precision <type>',
-        'of the arithmetic; auto: what the weights and the CPU suggest',
-      ).choices(['auto', 'f32', 'bf16', 'int8'] satisfies Precision[]),
+        '--rng <name>',
+        'noise as from torch on a CPU, or philox as from the web UIs on a GPU',
+      ).choices(['torch', 'philox']),
     )
-    .option('--low-memory', 'read the weights from the file in every step: slower, and none stay in memory')
-    .option('--threads <n>', 'default: one for each physical core', positive)
-    .optionsGroup('Faster, for a little of the picture (all off by default):')
+    .addOption(
+      new Option('--precision <type>', 'arithmetic type; auto chooses by the weights and the CPU').choices([
+        'auto',
+        'f32',
+        'bf16',
+        'int8',
+      ] satisfies Precision[]),
+    )
+    .option(
+      '--low-memory',
+      'read the weights from the file in every step instead of keeping them in memory: slower',
+    )
+    .option('--threads <n>', 'number of threads (default: one for each physical core)', positive)
+    .optionsGroup('Acceleration, at the cost of fidelity (all off by default):')
     .option(
       '--guidance-interval <from-to>',
-      'guide only in this part of the steps, such as 0.1-0.8: the others cost half',
+      'apply guidance only in this part of the steps, such as 0.1-0.8; the others cost half',
       interval,
     )
     .option(
       '--deep-cache <n[:depth]>',
-      "compute the UNet's deep layers in every n-th call only, such as 3",
+      "compute the UNet's deep layers only in every n-th call, such as 3",
       deepCache,
     )
-    .option('--token-merging <0-0.75>', 'share of the tokens that attention leaves out, such as 0.5', number)
     .option(
-      '--tiny-vae <path>',
-      'a tiny autoencoder (TAESD), a file or a folder: for --preview and --decoder',
+      '--token-merging <0-0.75>',
+      'fraction of the tokens that self-attention merges, such as 0.5',
+      number,
     )
+    .option('--tiny-vae <path>', 'file or folder of a tiny autoencoder (TAESD), for --preview and --decoder')
     .addOption(
       new Option(
         '--decoder <name>',
-        'what makes the image; tiny: the one of --tiny-vae (default: full)',
+        'autoencoder that decodes the image; tiny is that of --tiny-vae (default: full)',
       ).choices(['full', 'tiny']),
     )
-    .optionsGroup('Reports:')
-    .option('--preview [file]', 'keep a rough image of each step in this file (default: preview.png)')
+    .optionsGroup('Reporting:')
+    .option('--preview [file]', 'write a preview of each step to this file (default: preview.png)')
     .option('--json', 'print one line of JSON: files, seeds, timings')
     .option('-q, --quiet', 'print nothing but errors')
-    .option('-v, --verbose', 'print where an error came from')
+    .option('-v, --verbose', 'print the stack trace of an error')
     .addHelpText('after', EXAMPLES)
     .action((prompt: string, flags: GenerateFlags) => actions.generate(prompt, flags))
 
   program
     .command('info')
-    .description("what a model's files say: architecture, components, sizes")
+    .description("describe a model's files: architecture, components, sizes")
     .argument('<model>', 'a .safetensors or .gguf file, or a diffusers folder')
-    .option('-s, --size <WxH>', 'also load it and say how much memory an image of this size needs', size)
-    .option('-b, --batch <n>', 'that many images at once', positive)
-    .option('--low-memory', 'with --size: of drawing with --low-memory')
+    .option(
+      '-s, --size <WxH>',
+      'also load the model and print the memory that an image of this size needs',
+      size,
+    )
+    .option('-b, --batch <n>', 'with --size: for a batch of this many images', positive)
+    .option('--low-memory', 'with --size: for a run with --low-memory')
     .option('--json', 'print one line of JSON')
-    .option('-v, --verbose', 'print where an error came from')
+    .option('-v, --verbose', 'print the stack trace of an error')
     .action((model: string, flags: InfoFlags) => actions.info(model, flags))
 
   program
     .command('quantize')
-    .description('write a model as one GGUF file with smaller weights')
+    .description('write a model as one GGUF file with quantized weights')
     .argument('<model>', 'a .safetensors or .gguf file, or a diffusers folder')
     .argument('<output>', 'the .gguf file to write')
     .requiredOption(
@@ -184,20 +190,20 @@ export function createProgram(version: string, actions: Actions): Command {
     )
     .option(
       '-r, --rules <list>',
-      'exceptions by tensor name, such as "unet.*attn*=q8_0,*.conv_in.*=f16"; the first that matches counts',
+      'exceptions by tensor name, such as "unet.*attn*=q8_0,*.conv_in.*=f16"; the first match counts',
     )
-    .option('--json', 'print one line of JSON: sizes, and the error of each part')
+    .option('--json', 'print one line of JSON: sizes and the error of each part')
     .option('-q, --quiet', 'print nothing but errors')
-    .option('-v, --verbose', 'print where an error came from, and which tensors have another type')
+    .option('-v, --verbose', 'print the stack trace of an error, and the tensors that got another type')
     .action((input: string, output: string, flags: QuantizeFlags) => actions.quantize(input, output, flags))
 
   program
     .command('schedulers')
-    .description('the sampling methods that --scheduler takes')
+    .description('list the sampling methods for --scheduler')
     .option('--json', 'print one line of JSON')
     .action((flags: { json?: boolean }) => actions.schedulers(flags))
 
-  // Commander leaves it out where the program itself takes an argument.
+  // Commander does not add it to a program that takes an argument itself.
   program.helpCommand('help [command]', 'print the help of a command')
   return program
 }

@@ -1,12 +1,12 @@
-/** Progress on standard error: a bar with the time left on a terminal, plain lines elsewhere. */
+/** Progress on standard error: a bar with the remaining time on a terminal, plain lines elsewhere. */
 import type { SingleBar } from 'cli-progress'
 
 export interface Progress {
-  /** What is being done now, before or after the steps: 'Loading the model'. */
+  /** Names the current phase, before or after the steps: 'Loading the model'. */
   phase(name: string): void
-  /** `step` of `steps` is done; `label` says of which image. */
+  /** Reports that `step` of `steps` is done; `label` names the image. */
   step(step: number, steps: number, label?: string): void
-  /** Takes the bar off the terminal. */
+  /** Removes the bar from the terminal. */
   stop(): void
 }
 
@@ -33,7 +33,7 @@ export async function createProgress(stream: TerminalStream): Promise<Progress> 
   })
 }
 
-/** Estimates the time left from the steps that are done; the time of the step that is running counts down. */
+/** Estimates the remaining time from the finished steps. It counts down during a step. */
 export class Clock {
   #began = 0
   #last = 0
@@ -57,7 +57,7 @@ export class Clock {
     this.#last = this.#now()
   }
 
-  /** Seconds; undefined until a step is done. */
+  /** The remaining time in seconds; undefined until a step is done. */
   left(): number | undefined {
     if (this.#step === 0) return undefined
     const each = (this.#last - this.#began) / this.#step
@@ -81,7 +81,7 @@ type Format = (
   payload: { text?: string },
 ) => string
 
-/** cli-progress takes care of the terminal and redraws four times a second, so that the time left counts down. */
+/** cli-progress handles the terminal and redraws four times a second, so that the remaining time counts down. */
 function barProgress(stream: TerminalStream, createBar: (format: Format) => SingleBar): Progress {
   const clock = new Clock()
   let bar: SingleBar | undefined
@@ -127,7 +127,7 @@ function drawBar(done: number, room: number): string {
   return '█'.repeat(full) + '░'.repeat(width - full)
 }
 
-/** A line when something else begins, and one for each tenth of the steps: logs stay short. */
+/** Prints a line for each phase and for each tenth of the steps, so that logs stay short. */
 function plainProgress(stream: NodeJS.WritableStream): Progress {
   const clock = new Clock()
   return {

@@ -1,4 +1,4 @@
-/** `node-diffusion quantize`: a smaller model, and what that costs. */
+/** `node-diffusion quantize`: writes a smaller model and reports the error. */
 import { formatBytes } from '../memory.js'
 import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
 import type { Engine } from './engine.js'
@@ -16,7 +16,7 @@ export async function quantize(
   const progress = flags.quiet || flags.json ? silent : await createProgress(terminal.stderr)
   let percent = 0
   const options: QuantizeOptions = {
-    // The library says which types there are.
+    // The library checks the type.
     type: flags.type as QuantizeOptions['type'],
     rules: flags.rules,
     signal: terminal.signal,

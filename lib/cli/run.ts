@@ -1,4 +1,4 @@
-/** One call of the program: parses, runs, reports; returns the exit status. */
+/** Parses the arguments, runs the command, reports errors and returns the exit status. */
 import { CommanderError } from 'commander'
 import type { Engine } from './engine.js'
 import { createProgram } from './program.js'
@@ -6,7 +6,7 @@ import { UsageError, type Terminal } from './terminal.js'
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const
 
-/** @param args without the interpreter and the program's name */
+/** @param args the arguments after the program's name */
 export async function run(
   args: string[],
   version: string,
@@ -42,7 +42,7 @@ export async function run(
   }
 }
 
-/** One line; where it came from only on demand, as it helps nobody who has mistyped a path. */
+/** One line, or with --verbose the stack traces. */
 function explain(error: unknown, verbose: boolean): string {
   if (verbose || process.env.DEBUG) {
     const causes: string[] = []
@@ -53,7 +53,7 @@ function explain(error: unknown, verbose: boolean): string {
   return `error: ${message.trim()}\n`
 }
 
-/** The library's own checks of options say what they expected, or which option is of no use. */
+/** Whether the library refused an option: that is wrong usage of the program. */
 function isUsage(error: unknown): boolean {
   if (error instanceof UsageError) return true
   return (

@@ -1,5 +1,8 @@
 import { extname } from 'node:path'
 import type { Sharp } from 'sharp'
+import { throwIfAborted } from '../abort.js'
+import { expectation } from '../check.js'
+import { printable } from '../quote.js'
 import type { Tensor } from '../types.js'
 import { withUserComment } from './exif.js'
 import { formatParameters, type ImageMetadata } from './parameters.js'
@@ -16,25 +19,27 @@ const EXTENSIONS: Record<string, ImageFormat> = {
 }
 
 export interface EncodeOptions {
-  /** jpeg and webp: 1…100. Default 95. */
+  /** jpeg and webp: 1…100. Default: 95. */
   quality?: number
-  /** webp: every pixel exactly as it is. */
+  /** webp: lossless compression. */
   lossless?: boolean
-  /** png: 0 (fast) … 9 (small). Default 6. */
+  /** png: 0 (fast) … 9 (small). Default: 6. */
   compressionLevel?: number
-  /** Write how the picture was made into the file, where `image.metadata` says it. Default true. */
+  /**
+   * Whether to write `image.metadata`, the parameters that the image was generated with, into the file. Default: true.
+   */
   metadata?: boolean
 }
 
 export interface FileOptions extends EncodeOptions {
-  /** Instead of what the file's extension says. */
+  /** Default: by the file's extension. */
   format?: ImageFormat
-  /** Ends the writing; nothing is left behind. */
+  /** Aborts writing; no partial file is left behind. */
   signal?: AbortSignal
 }
 
 /**
- * A picture in memory: 8-bit RGB, row after row.
+ * An 8-bit RGB image in memory, row by row.
  *
  * ```ts
  * await result.images[0].toFile('out.png')
@@ -45,10 +50,10 @@ export class Image {
   readonly height: number
   /** [height, width, 3] */
   readonly data: Uint8Array
-  /** How it was made; goes into the files as web UIs write it. */
+  /** The parameters that the image was generated with. They are written into files in the web UIs' format. */
   metadata?: ImageMetadata
 
-  /** @throws {RangeError} `data` has not height·width·3 bytes */
+  /** @throws {RangeError} `data` does not have height·width·3 bytes */
   constructor(width: number, height: number, data: Uint8Array, metadata?: ImageMetadata) {
     if (!(width >= 1) || !(height >= 1) || data.length !== width * height * 3) {
       throw new RangeError(`Expected ${width}×${height}×3 bytes of RGB but received ${data.length}`)
@@ -60,17 +65,17 @@ export class Image {
   }
 
   /**
-   * Picture `index` of a tensor [n, 3, height, width] (or [3, height, width]) of −1…1; values beyond are clipped. One
-   * channel instead of three is grey.
+   * Image `index` of a tensor [n, 3, height, width] or [3, height, width] in −1…1; values outside are clipped. A tensor
+   * with one channel instead of three gives a grey image.
    *
-   * @throws {RangeError} for another shape
+   * @throws {RangeError} the tensor has another shape
    */
   static fromTensor(tensor: Tensor, index = 0): Image {
     const [n, channels, height, width] = tensor.shape.length === 3 ? [1, ...tensor.shape] : tensor.shape
     const fits = tensor.shape.length >= 3 && tensor.shape.length <= 4 && (channels === 3 || channels === 1)
     if (!fits || tensor.data.length !== n * channels * height * width || !(index >= 0 && index < n)) {
       throw new RangeError(
-        `Expected picture ${index} of a tensor [n, 3, height, width] but received [${tensor.shape.join(', ')}]`,
+        `Expected image ${index} of a tensor [n, 3, height, width] but received [${tensor.shape.join(', ')}]`,
       )
     }
     const plane = height * width
@@ -84,9 +89,9 @@ export class Image {
   }
 
   /**
-   * The picture as the bytes of a file.
+   * Encodes the image.
    *
-   * @throws {RangeError} for an unknown format or a quality out of bounds
+   * @throws {RangeError} an unknown format, or an option out of bounds
    */
   async toBuffer(format: ImageFormat = 'png', options: EncodeOptions = {}): Promise<Buffer> {
     const { default: sharp } = await import('sharp')
@@ -101,7 +106,7 @@ export class Image {
         return text === undefined ? png : withPngText(png, 'parameters', text)
       }
       case 'jpeg': {
-        // Full colour resolution: generated pictures have saturated edges that halved chroma smears.
+        // Full chroma resolution: subsampling smears the saturated edges of generated images.
         const settings = { quality: quality(options), chromaSubsampling: '4:4:4' }
         return encode(raw, text, (image) => image.jpeg(settings))
       }
@@ -110,34 +115,34 @@ export class Image {
         return encode(raw, text, (image) => image.webp(settings))
       }
       default:
-        throw new RangeError(`Expected one of png, jpeg, webp for format but received ${String(format)}`)
+        throw new RangeError(expectation('one of png, jpeg, webp', 'format', format))
     }
   }
 
   /**
-   * Writes the picture to a file as a whole or not at all; the extension says the format.
+   * Writes the image to a file, completely or not at all. The extension determines the format.
    *
-   * @throws {RangeError} for an unknown extension
-   * @throws {DiffusionError} IO: the file cannot be written; nothing is left behind
+   * @throws {RangeError} an unknown extension, or an option out of bounds
+   * @throws {DiffusionError} IO: the file cannot be written; no partial file is left behind
    */
   async toFile(path: string, options: FileOptions = {}): Promise<void> {
     const bytes = await this.toBuffer(options.format ?? formatOf(path), options)
-    options.signal?.throwIfAborted()
+    throwIfAborted(options.signal)
     await writeWholeFile(path, bytes, options.signal)
   }
 }
 
 /**
- * The format that a file's extension means.
+ * The format of a file by its extension.
  *
- * @throws {RangeError} it means none
+ * @throws {RangeError} the extension is not that of an image format
  */
 export function formatOf(path: string): ImageFormat {
   const extension = extname(path)
   const format = EXTENSIONS[extension.toLowerCase()]
   if (format) return format
   const known = Object.keys(EXTENSIONS).join(', ')
-  throw new RangeError(`Expected a file name that ends in one of ${known} but received ${path}`)
+  throw new RangeError(`Expected a file name that ends in one of ${known} but received ${printable(path)}`)
 }
 
 function encode(image: Sharp, text: string | undefined, set: (image: Sharp) => Sharp): Promise<Buffer> {
@@ -150,7 +155,5 @@ function quality(options: EncodeOptions): number {
 
 function inRange(name: string, value: number, low: number, high: number): number {
   if (Number.isInteger(value) && value >= low && value <= high) return value
-  throw new RangeError(
-    `Expected integer between ${low} and ${high} for ${name} but received ${String(value)} of type ${typeof value}`,
-  )
+  throw new RangeError(expectation(`integer between ${low} and ${high}`, name, value))
 }

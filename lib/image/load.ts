@@ -1,23 +1,25 @@
-/** Pictures that a user brings, as tensors. */
+/** Reads images and masks as tensors. */
 import { stat } from 'node:fs/promises'
+import { expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import type { Tensor } from '../types.js'
 import { Image } from './image.js'
 
-/** A path, the bytes of a file in any format that sharp reads, or a picture in memory. */
+/** A path, the bytes of a file in any format that sharp reads, or an image in memory. */
 export type ImageSource = string | Uint8Array | Image
 
-/** Size to bring a picture to; without it, its own. */
+/** A width and height in pixels. */
 export interface ImageSize {
   width: number
   height: number
 }
 
 /**
- * A picture as a tensor [1, 3, height, width] of −1…1: turned upright as its EXIF says, transparency on white, resized
- * to cover `size` (the middle is kept).
+ * An image as a tensor [1, 3, height, width] in −1…1. It is rotated as its EXIF orientation says, and transparent parts
+ * become white. With `size` it is resized to cover that size and cropped to its centre.
  *
- * @throws {DiffusionError} IO: it cannot be read
+ * @throws {TypeError} `input` is something else
+ * @throws {DiffusionError} IO: the image cannot be read
  */
 export async function toTensor(input: ImageSource, size?: ImageSize): Promise<Tensor> {
   const { data, width, height } = await readPixels(input, size, { background: '#ffffff', grey: false })
@@ -30,7 +32,7 @@ export async function toTensor(input: ImageSource, size?: ImageSize): Promise<Te
   return { data: tensor, shape: [1, 3, height, width] }
 }
 
-/** Folders, devices and named pipes: reading some of them would never end. */
+/** Refuses folders, devices and named pipes: reading some of them would never end. */
 async function requireFile(path: string): Promise<void> {
   let what: string
   try {
@@ -43,19 +45,19 @@ async function requireFile(path: string): Promise<void> {
   throw new DiffusionError('IO', `Cannot read ${path}: ${what}`)
 }
 
-/** What to repaint: 1 repaints, 0 keeps. */
+/** The part of an image that is repainted: 1 repaints, 0 keeps. */
 export interface Mask {
-  /** [1, 1, height, width], 0…1: grey edges blend. */
+  /** [1, 1, height, width] in 0…1. */
   full: Tensor
-  /** [1, 1, height/factor, width/factor]: 1 where at least half of the latent's pixels are to be repainted. */
+  /** [1, 1, height/factor, width/factor]: 1 where at least half of the latent's pixels are repainted. */
   latent: Tensor
 }
 
 /**
- * A mask for inpainting: white is repainted, black (and what is transparent) is kept.
+ * A mask for inpainting: white is repainted, black and transparent parts are kept.
  *
- * @param factor pixels of a latent's side: 8 for Stable Diffusion
- * @throws {DiffusionError} IO: it cannot be read
+ * @param factor pixels along one side for each latent: 8 for Stable Diffusion
+ * @throws {DiffusionError} IO: the mask cannot be read
  * @throws {RangeError} the size is not a multiple of `factor`
  */
 export async function loadMask(input: ImageSource, size: ImageSize, factor = 8): Promise<Mask> {
@@ -85,28 +87,29 @@ async function readPixels(
   { background, grey }: { background: string; grey: boolean },
 ): Promise<{ data: Uint8Array; width: number; height: number }> {
   if (!(typeof input === 'string' || input instanceof Uint8Array || input instanceof Image)) {
-    throw new TypeError(
-      `Expected a path, a Buffer or an Image but received ${String(input)} of type ${typeof input}`,
-    )
+    throw new TypeError(expectation('path, encoded image (Uint8Array) or Image', 'image', input))
   }
+  // Copied before the first await, because the caller may change its bytes afterwards.
+  const bytes =
+    typeof input === 'string' ? input : new Uint8Array(input instanceof Image ? input.data : input)
   if (typeof input === 'string') await requireFile(input)
   const { default: sharp } = await import('sharp')
   try {
     const source =
       input instanceof Image
-        ? sharp(input.data, { raw: { width: input.width, height: input.height, channels: 3 } })
-        : sharp(input, { autoOrient: true })
+        ? sharp(bytes, { raw: { width: input.width, height: input.height, channels: 3 } })
+        : sharp(bytes, { autoOrient: true })
     let image = source.flatten({ background }).toColourspace(grey ? 'b-w' : 'srgb')
     if (size) image = image.resize(size.width, size.height, { fit: 'cover' })
     const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
     return { data: channelsOf(data, info.channels, grey ? 1 : 3), width: info.width, height: info.height }
   } catch (cause) {
-    const name = typeof input === 'string' ? input : 'the picture'
+    const name = typeof input === 'string' ? input : 'the image'
     throw new DiffusionError('IO', `Cannot read ${name}: ${(cause as Error).message}`, { cause })
   }
 }
 
-/** The first `wanted` of `given` interleaved channels; a single one serves for all. */
+/** The first `wanted` of `given` interleaved channels; a single channel is repeated. */
 function channelsOf(data: Uint8Array, given: number, wanted: number): Uint8Array {
   if (given === wanted) return data
   const pixels = data.length / given

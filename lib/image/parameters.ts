@@ -1,6 +1,6 @@
-/** How a picture was made, as text in the form that Stable Diffusion web UIs write into pictures and read back. */
+/** The text about an image's parameters that Stable Diffusion web UIs write into files and read back. */
 
-/** What made a picture. Everything but the prompt may be missing. */
+/** The parameters that an image was generated with. All but the prompt may be missing. */
 export interface ImageMetadata {
   prompt: string
   negativePrompt?: string
@@ -11,18 +11,18 @@ export interface ImageMetadata {
   width?: number
   height?: number
   model?: string
-  /** Image-to-image: how much was redrawn, 0…1. */
+  /** Image to image: how much was changed, 0…1. */
   strength?: number
   clipSkip?: number
   guidanceRescale?: number
   eta?: number
-  /** Where the noise came from, if not from a CPU generator: 'philox'. */
+  /** The source of the noise, unless it is torch's CPU generator: 'philox'. */
   rng?: string
-  /** More that is worth knowing, written as it is. */
+  /** Further entries, written as they are. */
   extra?: Record<string, string | number>
 }
 
-/** Names that web UIs know our schedulers by. */
+/** The names of our schedulers in web UIs. */
 const SAMPLERS: Record<string, string> = {
   ddim: 'DDIM',
   ddpm: 'DDPM',
@@ -74,13 +74,13 @@ export function formatParameters(metadata: ImageMetadata): string {
   return lines.join('\n')
 }
 
-/** Values that could be taken for more settings are quoted, as web UIs do. */
+/** Puts values that could be taken for further settings in quotes, as web UIs do. */
 function quote(value: string | number | bigint): string {
   const text = String(value)
   return /[,:\n"]/.test(text) ? JSON.stringify(text) : text
 }
 
-/** The parts of such a text again: the settings by the names they have there. */
+/** Parses such a text. The settings have the names of the web UIs. */
 export function parseParameters(text: string): {
   prompt: string
   negativePrompt: string

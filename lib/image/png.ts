@@ -1,19 +1,21 @@
-/** Text in PNG files: sharp encodes the pixels but writes no text chunks, so we put ours into what it made. */
+/** Text chunks of PNG files. sharp writes none, so they are inserted into the file that it made. */
 
-/** Signature and the IHDR chunk (length, type, 13 bytes, checksum): text goes right behind them. */
+/**
+ * Bytes of the signature and the IHDR chunk (length, type, 13 bytes, checksum). Text chunks are inserted after them.
+ */
 const AFTER_HEADER = 8 + 25
 
 /**
- * An encoded PNG with one more text chunk. Latin-1 text becomes tEXt, which every program reads; any other iTXt.
+ * An encoded PNG with one more text chunk: tEXt, which every program reads, for Latin-1 text, otherwise iTXt.
  *
- * @param keyword 1…79 Latin-1 characters; `parameters` is what Stable Diffusion web UIs read back
+ * @param keyword 1…79 Latin-1 characters; Stable Diffusion web UIs read `parameters`
  */
 export function withPngText(png: Uint8Array, keyword: string, text: string): Buffer {
-  // Text chunks end their fields with a zero byte, so none can be in them.
+  // Fields of text chunks end with a zero byte, so they cannot contain one.
   const clean = text.replaceAll('\0', '')
   const chunk = isLatin1(clean)
     ? pngChunk('tEXt', Buffer.from(`${keyword}\0${clean}`, 'latin1'))
-    : // Zero bytes: end of keyword, not compressed, method, end of language, end of translated keyword.
+    : // The zero bytes: end of keyword, not compressed, compression method, end of language, end of translated keyword.
       pngChunk(
         'iTXt',
         Buffer.concat([Buffer.from(`${keyword}\0\0\0\0\0`, 'latin1'), Buffer.from(clean, 'utf8')]),
@@ -21,7 +23,7 @@ export function withPngText(png: Uint8Array, keyword: string, text: string): Buf
   return Buffer.concat([png.subarray(0, AFTER_HEADER), chunk, png.subarray(AFTER_HEADER)])
 }
 
-/** The uncompressed texts (tEXt and iTXt) of a PNG by keyword; empty where it is no PNG. */
+/** The uncompressed texts (tEXt and iTXt) of a PNG by keyword; none for other files. */
 export function readPngTexts(png: Uint8Array): Map<string, string> {
   const texts = new Map<string, string>()
   const buffer = Buffer.from(png.buffer, png.byteOffset, png.byteLength)
@@ -60,7 +62,7 @@ function pngChunk(type: string, content: Buffer): Buffer {
   return chunk
 }
 
-/** CRC-32 as PNG wants it (zlib's function came with Node 20.15; a text of some hundred bytes needs no table). */
+/** CRC-32. zlib.crc32 needs Node 20.15, and a text of some hundred bytes needs no table. */
 function crc32(bytes: Uint8Array): number {
   let crc = 0xffffffff
   for (const byte of bytes) {

@@ -1,12 +1,12 @@
 import type { Tensor } from '../types.js'
 import { Image } from './image.js'
 
-/** For each latent channel its share of red, green and blue. */
+/** Weights of each latent channel in red, green and blue. */
 export type LatentFactors = readonly (readonly [red: number, green: number, blue: number])[]
 
 /**
- * How the (scaled) latents of Stable Diffusion 1 and 2 show through in colours of −1…1: a linear fit that is well known
- * among users of the model (discuss.huggingface.co, "Decoding latents to RGB without upscaling").
+ * A linear fit from the scaled latents of Stable Diffusion 1 and 2 to colours in −1…1, well known among users of the
+ * model (discuss.huggingface.co, "Decoding latents to RGB without upscaling").
  */
 export const STABLE_DIFFUSION_FACTORS: LatentFactors = [
   [0.298, 0.207, 0.208],
@@ -16,12 +16,12 @@ export const STABLE_DIFFUSION_FACTORS: LatentFactors = [
 ]
 
 /**
- * A rough picture of latents, one pixel for each, without running the VAE.
+ * A rough image of latents, one pixel for each, without running the autoencoder.
  *
- * @param latents [n, channels, height, width], scaled as the UNet takes them
- * @param factors without: Stable Diffusion's for four channels; null, or another number of channels: the first three
- *   channels as red, green and blue, each stretched over its range
- * @param index which of the n
+ * @param latents [n, channels, height, width], scaled as in diffusion
+ * @param factors default: Stable Diffusion's, for four channels. With null, or by default with another number of
+ *   channels, the first three channels are red, green and blue, each stretched over its range
+ * @param index which of the n images
  * @throws {RangeError} the shapes do not fit
  */
 export function latentPreview(latents: Tensor, factors?: LatentFactors | null, index = 0): Image {

@@ -1,15 +1,16 @@
+import { joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
+import { FairLock } from '../fair-lock.js'
 import { cancellable } from '../native-call.js'
 import type { CancelToken } from '../native.js'
-import { Line } from '../queue.js'
 
-/** What every computing call of a component takes. */
+/** Options of every call that computes. */
 export interface CallOptions {
-  /** Ends the call within 100 ms: it rejects with the signal's reason. */
+  /** Aborts the call within 100 ms; it rejects with the signal's reason. */
   signal?: AbortSignal
 }
 
-/** What all native models have. */
+/** The common part of all native models. */
 interface NativeModel {
   readonly weightBytes: number
   trim(): void
@@ -17,41 +18,33 @@ interface NativeModel {
 }
 
 /**
- * What `loading` resolves to. After an abort it rejects at once and does not wait for what has been loaded so far to be
- * freed: of gigabytes, that takes longer than an abort may. Should loading succeed all the same, its result is disposed of.
+ * Waits for `loading`. After an abort it rejects at once and does not wait until the weights that have been loaded are
+ * freed: for gigabytes that takes longer than an abort may. If loading succeeds all the same, the result is disposed.
  */
-export async function abandonable<T extends { dispose(): Promise<void> }>(
+export async function loadUnlessAborted<T extends { dispose(): Promise<void> }>(
   signal: AbortSignal | undefined,
   loading: Promise<T>,
 ): Promise<T> {
-  if (!signal) return loading
-  let onAbort!: () => void
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
   try {
-    return await Promise.race([loading, aborted])
+    return await raceAbort(signal, loading)
   } catch (error) {
     loading.then(
       (late) => late.dispose(),
       () => {},
     )
     throw error
-  } finally {
-    signal.removeEventListener('abort', onAbort)
   }
 }
 
 /**
- * A part of a model in the engine: weights, and one call at a time, in the order of the callers. (Waiting here and not in
- * the engine keeps libuv's few threads free for the rest of the program.)
+ * A component of a model in the engine. Calls are served one at a time, in the order in which they came. They wait here
+ * and not on a thread of the engine.
  */
 export abstract class Component<Model extends NativeModel> {
   /** Bytes of the weights in memory. */
   readonly weightBytes: number
   readonly #model: Model
-  readonly #line = new Line()
+  readonly #lock = new FairLock()
   readonly #closing = new AbortController()
   #disposing?: Promise<void>
 
@@ -68,41 +61,41 @@ export abstract class Component<Model extends NativeModel> {
     return this.#closing.signal.aborted
   }
 
-  /** The native model, for questions that are answered at once. */
+  /** The native model, for synchronous calls. */
   protected get model(): Model {
-    this.#closing.signal.throwIfAborted()
+    throwIfAborted(this.#closing.signal)
     return this.#model
   }
 
-  /** Waits for its turn, then runs `start` until it is done, aborted or this is disposed. */
+  /** Waits for the lock, then runs `start`. An abort and dispose() end both. */
   protected async call<T>(
     signal: AbortSignal | undefined,
     start: (model: Model, cancel: CancelToken) => Promise<T>,
   ): Promise<T> {
-    const either = joinSignals(signal, this.#closing.signal)
+    const joined = joinSignals(signal, this.#closing.signal)
     try {
-      const end = await this.#line.turn(either.signal)
+      const release = await this.#lock.acquire(joined.signal)
       try {
-        return await cancellable(either.signal, (cancel) => start(this.#model, cancel))
+        return await cancellable(joined.signal, (cancel) => start(this.#model, cancel))
       } finally {
-        end()
+        release()
       }
     } finally {
-      either.release()
+      joined.release()
     }
   }
 
-  /** Gives working memory back to the system; the next call takes it again. */
+  /** Releases working memory; the next call allocates it again. */
   trim(): void {
     if (!this.disposed) this.#model.trim()
   }
 
-  /** Frees everything. Calls under way and those that wait reject with a DiffusionError of code DISPOSED. */
+  /** Frees the component. Running and waiting calls reject with a DiffusionError of code DISPOSED. */
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
-      const reason = new DiffusionError('DISPOSED', `This ${this.name} was disposed of`)
+      const reason = new DiffusionError('DISPOSED', `This ${this.name} has been disposed`)
       this.#closing.abort(reason)
-      await this.#line.close(reason)
+      await this.#lock.close(reason)
       this.#model.dispose()
     })()
     return this.#disposing
@@ -110,32 +103,5 @@ export abstract class Component<Model extends NativeModel> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
-  }
-}
-
-/**
- * A signal that follows either of two; `release` lets go of both. (AbortSignal.any has no way to let go, and would keep
- * every call's listeners on a signal that lives as long as the server.)
- */
-export function joinSignals(
-  a: AbortSignal | undefined,
-  b: AbortSignal,
-): { signal: AbortSignal; abort: (reason: unknown) => void; release: () => void } {
-  const controller = new AbortController()
-  const onA = () => controller.abort(a!.reason)
-  const onB = () => controller.abort(b.reason)
-  if (b.aborted) onB()
-  else if (a?.aborted) onA()
-  else {
-    a?.addEventListener('abort', onA, { once: true })
-    b.addEventListener('abort', onB, { once: true })
-  }
-  return {
-    signal: controller.signal,
-    abort: (reason) => controller.abort(reason),
-    release: () => {
-      a?.removeEventListener('abort', onA)
-      b.removeEventListener('abort', onB)
-    },
   }
 }

@@ -3,11 +3,11 @@ import { checkInteger, checkObject } from '../check.js'
 import { native, type DeepFeatures } from '../native.js'
 
 /**
- * Features from deep in the UNet that change little from one step to the next, kept to be used again (Ma et al. 2024,
- * "DeepCache: Accelerating Diffusion Models for Free"). One for each run: nobody else's calls touch it.
+ * Keeps features from deep in the UNet, which change little from one step to the next, and reuses them (Ma et al. 2024,
+ * "DeepCache: Accelerating Diffusion Models for Free"). Each run needs its own.
  *
- * Calls are counted, not steps: the second call of a Heun step may use what the first has computed. After a change of
- * batch or size everything is computed anew.
+ * UNet calls are counted, not steps: the second call of a Heun step can reuse what the first one computed. After a
+ * change of the batch size or the image size everything is computed again.
  */
 export class DeepCache {
   readonly interval: number
@@ -17,16 +17,19 @@ export class DeepCache {
   #uses = 0
 
   /**
-   * @param options `interval`: of so many calls one computes everything, 1…1000; `depth`: layers of the way up that all
-   *   calls compute, 1…all but one (which is checked by the UNet that uses it)
+   * @param options `interval`: one of this many calls computes everything, 1…1000; `depth`: the number of last decoder
+   *   layers that every call computes, 1…unet.maxDepth (checked by the UNet that uses it)
+   * @throws {TypeError} an option of the wrong type
+   * @throws {RangeError} an option out of bounds
    */
   constructor(options: DeepCacheSetting) {
     const { interval, depth } = checkObject(options, 'options', ['interval', 'depth'])
     this.interval = checkInteger(interval, 'interval', 1, 1000)
-    this.depth = checkInteger(depth, 'depth', 1, 2 ** 16)
+    const { levels, layersPerLevel } = native().limits
+    this.depth = checkInteger(depth, 'depth', 1, levels * (layersPerLevel + 1) - 1)
   }
 
-  /** @internal What the next call for latents of this shape is to do. It must be made. */
+  /** @internal The options of the next call, for latents of this shape. The call must be made. */
   next(shape: readonly number[]): { deep: DeepFeatures; depth: number; reuse: boolean } {
     const asked = shape.join()
     const reuse = asked === this.#kept && this.#uses < this.interval
@@ -35,7 +38,7 @@ export class DeepCache {
     return { deep: this.#features, depth: this.depth, reuse }
   }
 
-  /** Gives the features' memory back. */
+  /** Frees the features. */
   dispose(): void {
     this.#features.dispose()
     this.#kept = ''

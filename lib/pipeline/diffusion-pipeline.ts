@@ -1,4 +1,5 @@
 import { basename, join } from 'node:path'
+import { abortReason, joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
@@ -11,7 +12,7 @@ import {
   type LoadOptions,
   type ModelFacts,
 } from '../options.js'
-import { Line } from '../queue.js'
+import { FairLock } from '../fair-lock.js'
 import { defaultSchedulerName, type SchedulerName } from '../schedulers/index.js'
 import { Tokenizer } from '../tokenizer/tokenizer.js'
 import {
@@ -20,43 +21,44 @@ import {
   type ComponentSummary,
   type ModelDescription,
   type ScheduleDescription,
+  type TextEncoderDescription,
 } from '../weights/index.js'
 import { AutoencoderKL } from './autoencoder.js'
-import { abandonable, joinSignals } from './component.js'
-import { chooseStreams, workingMemory, type MemoryNeeded } from './memory-plan.js'
+import { loadUnlessAborted } from './component.js'
+import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
+import { generate } from './generate.js'
 import type { Parts } from './parts.js'
-import { run } from './run.js'
 import type { StepEvent } from '../step-event.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
 
-/** Options of generate() that its memory depends on. */
+/** The options of generate() that its memory depends on. */
 const memoryKeys = [
   'width', 'height', 'batchSize', 'guidanceScale', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
-/** What a loaded model is. */
+/** A description of a loaded model. */
 export interface ModelInfo {
   path: string
   format: ModelDescription['format']
   /** 'Stable Diffusion 1.x', … */
   architecture: string
-  /** Pixels a side that it was trained at. */
+  /** Width and height in pixels that it was trained at. */
   imageSize: number
-  /** Pixels a side of one latent: width and height are multiples of it. */
+  /** Pixels along one side for each latent: width and height are multiples of it. */
   factor: number
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   /** Sizes and element types as stored. */
-  components: { textEncoder?: ComponentSummary; unet: ComponentSummary; vae: ComponentSummary }
-  /** Every word that the model was taught, of small models that say so. */
-  words?: readonly string[]
+  components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
+  /** Every word of the captions that the model was trained on; only small models list them. */
+  trainedWords?: readonly string[]
 }
 
 /**
- * A latent diffusion model in memory, ready to draw.
+ * A latent diffusion model in memory.
  *
  * ```ts
  * await using pipe = await DiffusionPipeline.load()
@@ -64,30 +66,32 @@ export interface ModelInfo {
  * await images[0].toFile('pizza.png')
  * ```
  *
- * Calls are served one after the other in the order in which they came, whole runs at a time: a run has the working memory
- * and the CPU to itself, a caller's picture does not depend on who else calls, and who waits holds no memory.
+ * Runs are served one after the other, in the order in which they were started. A run has the working memory and the
+ * CPU to itself, waiting runs hold no memory, and an image does not depend on other callers.
  */
 export class DiffusionPipeline {
   readonly model: ModelInfo
-  readonly tokenizer: Tokenizer
+  /** In the order in which the UNet's context joins their hidden states; empty if the model has none. */
+  readonly textEncoders: readonly TextEncoder[]
+  /** One for each text encoder; CLIP's own tokenizer if the model has none. */
+  readonly tokenizers: readonly Tokenizer[]
   readonly unet: Unet
   readonly vae: AutoencoderKL
-  /** The tiny autoencoder, where load() was given one. */
+  /** The tiny autoencoder, if load() was given one. */
   readonly tinyVae?: AutoencoderTiny
-  readonly #textEncoder?: TextEncoder
   readonly #parts: Parts
   readonly #facts: ModelFacts
-  readonly #line = new Line()
+  readonly #lock = new FairLock()
   readonly #closing = new AbortController()
   #disposing?: Promise<void>
 
   private constructor(description: ModelDescription, parts: Parts) {
-    const { textEncoder, unet, vae } = parts
-    this.tokenizer = parts.tokenizer
+    const { textEncoders, tokenizers, unet, vae } = parts
+    this.textEncoders = textEncoders
+    this.tokenizers = tokenizers
     this.unet = unet
     this.vae = vae
     this.tinyVae = parts.tinyVae
-    this.#textEncoder = textEncoder
     this.#parts = parts
     this.#facts = {
       imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
@@ -95,9 +99,9 @@ export class DiffusionPipeline {
       tinyVae: parts.tinyVae !== undefined,
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
-      mostDepth: unet.mostDepth,
+      maxDepth: unet.maxDepth,
       guidanceScale: description.guidanceScale,
-      skippableLayers: textEncoder ? textEncoder.config.layers - 1 - description.textEncoder!.skip : -1,
+      maxClipSkip: textEncoders.length > 0 ? Math.min(...textEncoders.map((e) => e.maxClipSkip)) : -1,
     }
     this.model = {
       path: description.path,
@@ -108,26 +112,32 @@ export class DiffusionPipeline {
       schedule: description.schedule,
       defaultScheduler: parts.defaultScheduler,
       components: {
-        textEncoder: description.textEncoder && componentSummary(description.textEncoder.source),
+        textEncoders: description.textEncoders.map(({ source }) => componentSummary(source)),
         unet: componentSummary(description.unet!.source),
         vae: componentSummary(description.vae!.source),
       },
-      ...(description.words && { words: description.words }),
+      ...(description.trainedWords && { trainedWords: description.trainedWords }),
     }
   }
 
   /**
    * Loads a model.
    *
-   * @param path a .safetensors or .gguf file, or a diffusers folder; without it, the small model in the box
+   * @param path a .safetensors or .gguf file, or a diffusers folder. Default: the small bundled model
+   * @throws {TypeError} an option of the wrong type, or one that does not exist
+   * @throws {RangeError} an option out of bounds
    * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO, or
    *   NATIVE_UNAVAILABLE
+   * @throws the signal's reason after an abort, within 100 ms
    */
-  static async load(path: string = modelInTheBox(), options: LoadOptions = {}): Promise<DiffusionPipeline> {
+  static async load(
+    path: string = bundledModelPath(),
+    options: LoadOptions = {},
+  ): Promise<DiffusionPipeline> {
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     const checked = checkLoadOptions(options)
-    checked.signal?.throwIfAborted()
-    return abandonable(checked.signal, DiffusionPipeline.#load(path, checked))
+    throwIfAborted(checked.signal)
+    return loadUnlessAborted(checked.signal, DiffusionPipeline.#load(path, checked))
   }
 
   static async #load(
@@ -135,17 +145,17 @@ export class DiffusionPipeline {
     { threads, precision, tinyVae, lowMemory, signal }: LoadOptions,
   ): Promise<DiffusionPipeline> {
     const description = await openModel(path)
-    signal?.throwIfAborted()
-    const { unet, vae, textEncoder } = description
+    throwIfAborted(signal)
+    const { unet, vae, textEncoders } = description
     if (!unet || !vae) {
-      const missing = unet ? 'an autoencoder' : 'a UNet'
+      const missing = unet ? 'autoencoder' : 'UNet'
       throw new DiffusionError(
         'UNSUPPORTED_MODEL',
-        `${path}: expected a whole model, but it has not ${missing}`,
+        `${path}: expected a whole model, but it has no ${missing}`,
       )
     }
-    for (const part of [unet, vae, textEncoder]) if (part && precision) part.source.precision = precision
-    const { frugal } = chooseStreams({ unet, vae, textEncoder }, lowMemory)
+    for (const part of [unet, vae, ...textEncoders]) if (precision) part.source.precision = precision
+    const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, lowMemory)
     if (threads !== undefined) native().setThreads(threads)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
@@ -153,28 +163,27 @@ export class DiffusionPipeline {
       return part
     }
     try {
-      const tokenizer = await Tokenizer.create(description.tokenizer, textEncoder?.config.maxPositions)
-      // One after the other: loading takes memory beyond the weights, and more threads would not make it faster.
+      const tokenizers = await loadTokenizers(textEncoders)
+      // One after the other, because loading takes more memory than the weights, and is no faster in parallel.
       const parts: Parts = {
-        // First, as the quickest to find fault with.
+        // First, because it is the quickest to fail.
         tinyVae:
           tinyVae === undefined
             ? undefined
             : keep(await AutoencoderTiny.load(tinyVae, { precision, signal })),
         name: basename(description.path).replace(/\.(safetensors|gguf)$/i, ''),
-        tokenizer,
-        textEncoder:
-          textEncoder && keep(await TextEncoder.load(textEncoder, tokenizer.maxLength, { signal })),
+        tokenizers,
+        textEncoders: await loadTextEncoders(textEncoders, tokenizers, signal, keep),
         unet: keep(await Unet.load(unet, { signal })),
         vae: keep(await AutoencoderKL.from(vae, { signal })),
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
-        frugal,
-        words: description.words && new Set(description.words),
+        savesMemory,
+        trainedWords: description.trainedWords && new Set(description.trainedWords),
       }
       checkTinyVae(parts, tinyVae)
-      signal?.throwIfAborted()
+      throwIfAborted(signal)
       return new DiffusionPipeline(description, parts)
     } catch (error) {
       await Promise.all(loaded.map((part) => part.dispose()))
@@ -183,13 +192,18 @@ export class DiffusionPipeline {
   }
 
   /**
-   * The text encoder.
+   * The first text encoder.
    *
    * @throws {DiffusionError} UNSUPPORTED_MODEL: this model has none
    */
   get textEncoder(): TextEncoder {
-    if (this.#textEncoder) return this.#textEncoder
+    if (this.textEncoders.length > 0) return this.textEncoders[0]
     throw new DiffusionError('UNSUPPORTED_MODEL', `${this.model.path} has no text encoder`)
+  }
+
+  /** The first text encoder's tokenizer. */
+  get tokenizer(): Tokenizer {
+    return this.tokenizers[0]
   }
 
   /** Whether dispose() was called. */
@@ -197,17 +211,17 @@ export class DiffusionPipeline {
     return this.#closing.signal.aborted
   }
 
-  /** Calls that wait for their turn. */
+  /** Number of runs that wait for their turn. */
   get waiting(): number {
-    return this.#line.length
+    return this.#lock.waiting
   }
 
   /**
-   * Draws.
+   * Generates images.
    *
    * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an option out of bounds
-   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO for an image that cannot be read
+   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED, or IO if an image cannot be read
    * @throws the signal's reason after an abort, within 100 ms
    */
   async generate(options: GenerateOptions): Promise<GenerateResult> {
@@ -219,7 +233,7 @@ export class DiffusionPipeline {
   }
 
   /**
-   * The same, step by step; the generator returns the result.
+   * Generates images step by step; the generator returns the result.
    *
    * ```ts
    * const steps = pipe.steps({ prompt })
@@ -228,8 +242,10 @@ export class DiffusionPipeline {
    * const { images } = next.value
    * ```
    *
-   * `for await (const event of steps)` gives the events alone; `onResult` gets the result then. While the caller holds a
-   * step, others may have their turn. Leaving the loop ends the run.
+   * `for await (const event of steps)` yields the events but not the result, which `onResult` receives. Between two
+   * steps other runs may have their turn. Leaving the loop ends the run.
+   *
+   * @throws as generate()
    */
   steps(
     options: GenerateOptions,
@@ -238,35 +254,41 @@ export class DiffusionPipeline {
     return this.#run(checkGenerateOptions(options, this.#facts), true, onResult)
   }
 
-  /** Bytes that such a run takes; nothing is allocated. A prompt of one chunk is assumed. */
+  /**
+   * Estimates the memory of a run with these options, without allocating it. A prompt of one chunk is assumed.
+   *
+   * @throws as generate()
+   */
   memoryNeeded(options: Pick<GenerateOptions, (typeof memoryKeys)[number]> = {}): MemoryNeeded {
     checkObject(options, 'options', memoryKeys)
-    this.#closing.signal.throwIfAborted()
+    throwIfAborted(this.#closing.signal)
     const length = this.tokenizer.maxLength
-    const text = this.#textEncoder
-      ? { prompt: '' }
-      : {
-          promptEmbeds: {
-            data: new Float32Array(length * this.unet.config.contextWidth),
-            shape: [1, length, this.unet.config.contextWidth],
-          },
-        }
+    const text =
+      this.textEncoders.length > 0
+        ? { prompt: '' }
+        : {
+            promptEmbeds: {
+              data: new Float32Array(length * this.unet.config.contextWidth),
+              shape: [1, length, this.unet.config.contextWidth],
+            },
+          }
     return workingMemory(this.#parts, checkGenerateOptions({ ...text, ...options }, this.#facts), length)
   }
 
   async *#run(
     request: GenerateRequest,
-    sharing: boolean,
+    /** Whether other runs may have their turn between two steps. */
+    yields: boolean,
     onResult?: (result: GenerateResult) => void,
   ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
-    const either = joinSignals(request.signal, this.#closing.signal)
-    const { signal } = either
-    let end: (() => void) | undefined
+    const joined = joinSignals(request.signal, this.#closing.signal)
+    const { signal } = joined
+    let release: (() => void) | undefined
     let finished = false
-    let steps: ReturnType<typeof run> | undefined
+    let steps: ReturnType<typeof generate> | undefined
     try {
-      end = await this.#line.turn(signal)
-      steps = run(this.#parts, request, signal, sharing || request.onStep !== undefined)
+      release = await this.#lock.acquire(signal)
+      steps = generate(this.#parts, request, signal, yields || request.onStep !== undefined)
       for (;;) {
         const next = await steps.next()
         if (next.done) {
@@ -274,25 +296,25 @@ export class DiffusionPipeline {
           onResult?.(next.value)
           return next.value
         }
-        await unlessAborted(request.onStep?.(next.value), signal)
-        if (!sharing) continue
-        end()
-        end = undefined
+        await raceAbort(signal, request.onStep?.(next.value))
+        if (!yields) continue
+        release()
+        release = undefined
         yield next.value
-        end = await this.#line.turn(signal)
+        release = await this.#lock.acquire(signal)
       }
     } catch (error) {
-      throw signal.aborted ? signal.reason : error
+      throw signal.aborted ? abortReason(signal) : error
     } finally {
-      // Whatever happens in here, the next caller must get its turn.
+      // Whatever fails here, the next run must get its turn.
       try {
-        either.release()
+        joined.release()
         if (!finished) {
           void steps?.return(undefined as never)
           this.#trim()
         }
       } finally {
-        end?.()
+        release?.()
       }
     }
   }
@@ -302,18 +324,18 @@ export class DiffusionPipeline {
   }
 
   #components() {
-    return [this.#textEncoder, this.unet, this.vae, this.tinyVae].filter((part) => part !== undefined)
+    return [...this.textEncoders, this.unet, this.vae, this.tinyVae].filter((part) => part !== undefined)
   }
 
   /**
-   * Frees the model. Runs under way and those that wait reject with a DiffusionError of code DISPOSED; resolves when all
-   * memory has been given back. May be called at any time, and more than once.
+   * Frees the model. Running and waiting runs reject with a DiffusionError of code DISPOSED. Resolves when all memory
+   * has been freed. Can be called at any time, also repeatedly.
    */
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
-      const reason = new DiffusionError('DISPOSED', 'This pipeline was disposed of')
+      const reason = new DiffusionError('DISPOSED', 'This pipeline has been disposed')
       this.#closing.abort(reason)
-      await this.#line.close(reason)
+      await this.#lock.close(reason)
       await Promise.all(this.#components().map((part) => part.dispose()))
     })()
     return this.#disposing
@@ -324,7 +346,27 @@ export class DiffusionPipeline {
   }
 }
 
-/** The tiny autoencoder must read this model's latents. */
+/** A tokenizer for each text encoder. If there is none, CLIP's tokenizer defines the length of a chunk. */
+async function loadTokenizers(descriptions: readonly TextEncoderDescription[]): Promise<Tokenizer[]> {
+  const tokenizers: Tokenizer[] = []
+  for (const { tokenizer, config } of descriptions)
+    tokenizers.push(await Tokenizer.create(tokenizer, config.maxPositions))
+  return tokenizers.length > 0 ? tokenizers : [await Tokenizer.create(null)]
+}
+
+async function loadTextEncoders(
+  descriptions: readonly TextEncoderDescription[],
+  tokenizers: readonly Tokenizer[],
+  signal: AbortSignal | undefined,
+  keep: (loaded: TextEncoder) => TextEncoder,
+): Promise<TextEncoder[]> {
+  const textEncoders: TextEncoder[] = []
+  for (const [i, description] of descriptions.entries())
+    textEncoders.push(keep(await TextEncoder.load(description, tokenizers[i].maxLength, { signal })))
+  return textEncoders
+}
+
+/** Checks that the tiny autoencoder has the same latents as the model. */
 function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
   if (!tinyVae) return
   const [wanted, found] = [vae, tinyVae].map(
@@ -337,25 +379,7 @@ function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
     )
 }
 
-/** Folder of the model that the package brings along. */
-export function modelInTheBox(): string {
+/** The folder of the bundled model. */
+export function bundledModelPath(): string {
   return join(packageRoot(), 'models', 'emoji-64')
-}
-
-/** Waits for what a callback returned, but not beyond an abort. */
-async function unlessAborted(value: unknown, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  if (typeof (value as PromiseLike<unknown> | undefined)?.then !== 'function') return
-  let onAbort: (() => void) | undefined
-  try {
-    await Promise.race([
-      value,
-      new Promise((_, reject) => {
-        onAbort = () => reject(signal.reason)
-        signal.addEventListener('abort', onAbort, { once: true })
-      }),
-    ])
-  } finally {
-    signal.removeEventListener('abort', onAbort!)
-  }
 }

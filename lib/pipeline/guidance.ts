@@ -2,11 +2,12 @@ import type { Tensor } from '../types.js'
 import { rows, zeros } from './tensors.js'
 
 /**
- * Classifier-free guidance (Ho & Salimans 2022): away from the unconditional prediction, `scale` times the way to the
- * conditional one. `prediction` holds both as one batch, unconditional half first; the result has half its rows.
+ * Classifier-free guidance (Ho & Salimans 2022): unconditional + scale · (conditional − unconditional). `prediction`
+ * holds both as one batch [2n, c, h, w], the unconditional half first; the result is [n, c, h, w].
  *
- * `rescale` φ brings the result's standard deviation back towards the conditional prediction's (Lin et al. 2023,
- * "Common Diffusion Noise Schedules and Sample Steps are Flawed", eq. 14–16), against overexposed pictures.
+ * `rescale` φ, 0…1, moves the standard deviation of the result towards that of the conditional prediction, which
+ * counteracts overexposure (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", eq.
+ * 14–16).
  */
 export function guide(prediction: Tensor, scale: number, rescale = 0): Tensor {
   const n = prediction.shape[0] / 2
@@ -27,7 +28,7 @@ export function guide(prediction: Tensor, scale: number, rescale = 0): Tensor {
   return guided
 }
 
-/** Standard deviation of a sample (n − 1), as torch.std. */
+/** Sample standard deviation (n − 1), as torch.std(). */
 function deviation(values: Float32Array): number {
   let mean = 0
   for (const x of values) mean += x

@@ -6,19 +6,21 @@ import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { Unet } from './unet.js'
 
-/** The parts of a model that a run works with. */
+/** The components of a model and what a run must know about it. */
 export interface Parts {
   name: string
-  tokenizer: Tokenizer
-  textEncoder?: TextEncoder
+  textEncoders: readonly TextEncoder[]
+  /** One for each text encoder; CLIP's tokenizer if the model has none. */
+  tokenizers: readonly Tokenizer[]
   unet: Unet
   vae: AutoencoderKL
   tinyVae?: AutoencoderTiny
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
+  /** Pixels along one side that the model was trained at. */
   imageSize: number
-  /** Weights and the autoencoder's work give way to memory. */
-  frugal: boolean
-  /** Every word that the model was taught, where that is known. */
-  words?: ReadonlySet<string>
+  /** Whether memory counts for more than time, see chooseResidency(). */
+  savesMemory: boolean
+  /** Every word of the captions that the model was trained on, where that is known. */
+  trainedWords?: ReadonlySet<string>
 }

@@ -1,38 +1,39 @@
 import { accelerationSettings, inInterval } from '../acceleration.js'
 import type { Image, ImageMetadata } from '../image/index.js'
 import type { GenerateRequest } from '../options.js'
+import { printable, shorten } from '../quote.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
-import { untaughtWords } from './words.js'
+import { unknownWords } from './unknown-words.js'
 import type { Parts } from './parts.js'
 
-/** Milliseconds that the parts of a run took, without waiting for its turn. */
+/** Durations of the phases of a run in milliseconds, without the time that it waited for its turn. */
 export interface Timings {
-  /** Tokenizer and text encoder. */
+  /** Tokenizing and encoding of the prompts. */
   text: number
-  /** Noise; reading and encoding of an image to start from. */
+  /** Drawing noise, and reading and encoding the image to start from. */
   start: number
   denoise: number
   decode: number
   total: number
 }
 
-/** What generate() resolves to. */
+/** The result of generate(). */
 export interface GenerateResult {
-  /** In the prompts' order, `batchSize` of each. Empty with outputType 'latents'. */
+  /** In the order of the prompts, `batchSize` for each. Empty with outputType 'latents'. */
   images: Image[]
-  /** The seed of each image: generate() with it alone draws the same picture again. */
+  /** The seed of each image: generate() with this seed alone gives the same image again. */
   seeds: (number | bigint)[]
-  /** How each image was made, every default filled in; written into the files, too. */
+  /** The parameters of each image with all defaults filled in. They are also written into files. */
   parameters: ImageMetadata[]
   timings: Timings
-  /** What was probably not meant, in words. */
+  /** Descriptions of what was probably not intended. */
   warnings: string[]
-  /** With outputType 'latents': [n, c, h/8, w/8], scaled as diffusion has them. */
+  /** With outputType 'latents': [n, c, h/8, w/8], scaled as in diffusion. */
   latents?: Tensor
 }
 
-/** Measures one stretch after the other. */
+/** Measures the phases of a run. */
 export class Stopwatch {
   readonly #began = performance.now()
   #last = this.#began
@@ -50,7 +51,7 @@ export class Stopwatch {
   }
 }
 
-/** Says for image i how it was made. */
+/** The parameters of each image. */
 export function imageMetadata(
   parts: Parts,
   request: GenerateRequest,
@@ -66,7 +67,6 @@ export function imageMetadata(
       steps: request.steps,
       scheduler: name,
       guidanceScale: request.guidanceScale,
-      // A bigint is written in full; the field's type says number for those who read it.
       seed: request.seeds[i],
       width: request.width,
       height: request.height,
@@ -86,41 +86,44 @@ function nameOf(scheduler: Scheduler): string {
   return !name || name === 'Object' ? 'custom' : name
 }
 
-/** Options that are allowed but most likely do not do what was meant. */
+/** Maximum number of words in a warning. */
+const MAX_LISTED_WORDS = 10
+
+/** Warns of options that are allowed but probably not intended. */
 export function warningsFor(
   parts: Parts,
   request: GenerateRequest,
   scheduler: Scheduler,
-  /** The first of its timesteps that is used. */
+  /** Index of the first timestep. */
   begin: number,
 ): string[] {
   const warnings: string[] = []
   const { prompts, negativePrompts, width, height } = request
-  const unknown = [
-    ...new Set([...prompts, ...negativePrompts].flatMap((text) => parts.tokenizer.unknownWords(text))),
-  ]
+  const texts = [...prompts, ...negativePrompts]
+  const unspellable = new Set(
+    parts.tokenizers.flatMap((tokenizer) => texts.flatMap((text) => tokenizer.unknownWords(text))),
+  )
+  if (unspellable.size > 0) {
+    const words = [...unspellable].slice(0, MAX_LISTED_WORDS).map((word) => printable(shorten(word)))
+    warnings.push(`The model's vocabulary cannot represent ${words.join(', ')}: the prompt ends there`)
+  }
+  const unknown = parts.trainedWords ? unknownWords(parts.trainedWords, texts, MAX_LISTED_WORDS) : []
   if (unknown.length > 0) {
-    warnings.push(
-      `This model's vocabulary cannot spell: ${unknown.slice(0, 10).join(', ')}. The prompt ends there`,
-    )
+    warnings.push(`The model was not trained on ${unknown.join(', ')}: the result is a guess`)
   }
-  const untaught = parts.words ? untaughtWords(parts.words, [...prompts, ...negativePrompts]) : []
-  if (untaught.length > 0) {
-    warnings.push(`This model was not taught ${untaught.slice(0, 10).join(', ')}: what it draws is a guess`)
-  }
-  warnings.push(...ineffective(request), ...emptyRanges(request, scheduler, begin))
+  warnings.push(...optionsWithoutEffect(request), ...emptyRanges(request, scheduler, begin))
   const area = (width * height) / parts.imageSize ** 2
   if (area < 0.4 || area > 2.5) {
     warnings.push(
-      `${width}×${height} is far from the ${parts.imageSize}×${parts.imageSize} that this model was trained at: ` +
+      `${width}×${height} is far from the ${parts.imageSize}×${parts.imageSize} that the model was trained at: ` +
         'expect repetition or a lack of structure',
     )
   }
   return warnings
 }
 
-/** Options that others leave without effect. */
-function ineffective(request: GenerateRequest): string[] {
+/** Options that have no effect because of other options. */
+function optionsWithoutEffect(request: GenerateRequest): string[] {
   const { negativePrompts, negativePromptEmbeds, guidanceRescale, guidanceInterval } = request
   const guidanceOnly = {
     negativePrompt: negativePrompts.some((text) => text !== ''),
@@ -140,12 +143,12 @@ function ineffective(request: GenerateRequest): string[] {
   ]
 }
 
-/** Ranges of steps that hold none. */
+/** Options that leave no steps to run or to guide. */
 function emptyRanges(request: GenerateRequest, scheduler: Scheduler, begin: number): string[] {
   const { strength, steps, guidanceInterval } = request
   const { timesteps, order = 1 } = scheduler
   if (begin >= timesteps.length)
-    return [`strength ${strength} of ${steps} steps leaves none: the image stays what it is`]
+    return [`strength ${strength} of ${steps} steps leaves no step: the image does not change`]
   if (!isGuided(request) || !guidanceInterval) return []
   for (let i = begin; i < timesteps.length; i++) if (inInterval(guidanceInterval, i, scheduler)) return []
   const [first, last] = [Math.floor(begin / order) + 1, Math.ceil(timesteps.length / order)]

@@ -2,7 +2,7 @@ import { latentPreview, STABLE_DIFFUSION_FACTORS, type Image } from '../image/in
 import type { StepEvent } from '../step-event.js'
 import type { Tensor } from '../types.js'
 
-/** Makes the event; `denoised` is the scheduler's guess at the finished latents. */
+/** Creates the event; `denoised` is the scheduler's estimate of the finished latents. */
 export function stepEvent(
   facts: Omit<StepEvent, 'preview'>,
   denoised: Tensor,
@@ -20,7 +20,7 @@ export function stepEvent(
   }
 }
 
-/** The known colours of latents are those of Stable Diffusion's autoencoder, which its scaling factor tells. */
+/** The colours of latents are known for Stable Diffusion's autoencoder, which is recognized by its scaling factor. */
 function isStableDiffusion(scalingFactor: number): boolean {
   return Math.abs(scalingFactor - 0.18215) < 1e-4
 }

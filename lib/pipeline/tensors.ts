@@ -1,4 +1,4 @@
-/** The little arithmetic that the pipeline does itself: on latents, which are small. */
+/** Arithmetic on latents and contexts, which are small enough for JavaScript. */
 import type { Tensor } from '../types.js'
 
 /** A tensor of zeros. */
@@ -6,12 +6,12 @@ export function zeros(shape: readonly number[]): Tensor {
   return { data: new Float32Array(shape.reduce((a, b) => a * b, 1)), shape: [...shape] }
 }
 
-/** Every element times `factor`. */
+/** Multiplies every element by `factor`. */
 export function scale({ data, shape }: Tensor, factor: number): Tensor {
   return { data: factor === 1 ? data : data.map((x) => x * factor), shape }
 }
 
-/** One after the other along the first dimension; the others must agree. */
+/** Concatenates along the first dimension; the other dimensions must agree. */
 export function stack(tensors: readonly Tensor[]): Tensor {
   if (tensors.length === 1) return tensors[0]
   const out = zeros([tensors.reduce((n, { shape }) => n + shape[0], 0), ...tensors[0].shape.slice(1)])
@@ -23,7 +23,7 @@ export function stack(tensors: readonly Tensor[]): Tensor {
   return out
 }
 
-/** The same batch twice: what guidance feeds to the UNet. */
+/** The batch twice, which is the UNet's input with guidance. */
 export function twice(tensor: Tensor): Tensor {
   return stack([tensor, tensor])
 }
@@ -34,19 +34,34 @@ export function rows({ data, shape }: Tensor, begin: number, end = begin + 1): T
   return { data: data.subarray(begin * size, end * size), shape: [end - begin, ...shape.slice(1)] }
 }
 
-/** Each row `times` times in a row: a, a, b, b. */
+/** Repeats each row `times` times: a, a, b, b. */
 export function repeatRows(tensor: Tensor, times: number): Tensor {
   if (times === 1) return tensor
   const list = Array.from({ length: tensor.shape[0] * times }, (_, i) => rows(tensor, Math.floor(i / times)))
   return stack(list)
 }
 
-/** A batch of one becomes a batch of `n`. */
+/** Repeats a batch of one `n` times; other batches stay what they are. */
 export function broadcastRows(tensor: Tensor, n: number): Tensor {
   return tensor.shape[0] === 1 ? repeatRows(tensor, n) : tensor
 }
 
-/** NCHW tensors side by side along the channels; those with a batch of 1 serve every row. */
+/** Concatenates tensors [n, length, width] along their width. */
+export function concatWidths(tensors: readonly Tensor[]): Tensor {
+  if (tensors.length === 1) return tensors[0]
+  const [n, length] = tensors[0].shape
+  const width = tensors.reduce((sum, { shape }) => sum + shape[2], 0)
+  const out = zeros([n, length, width])
+  for (let row = 0, at = 0; row < n * length; row++) {
+    for (const { data, shape } of tensors) {
+      out.data.set(data.subarray(row * shape[2], (row + 1) * shape[2]), at)
+      at += shape[2]
+    }
+  }
+  return out
+}
+
+/** Concatenates NCHW tensors along their channels; a batch of one is repeated for every row. */
 export function concatChannels(tensors: readonly Tensor[]): Tensor {
   if (tensors.length === 1) return tensors[0]
   const [n, , ...rest] = tensors[0].shape
@@ -63,7 +78,7 @@ export function concatChannels(tensors: readonly Tensor[]): Tensor {
   return out
 }
 
-/** (1 − mask)·outside + mask·inside, where `mask` has one channel and, perhaps, one row for all. */
+/** (1 − mask)·outside + mask·inside, where `mask` has one channel, and one row or one for each image. */
 export function blend(outside: Tensor, inside: Tensor, mask: Tensor): Tensor {
   const [n, c] = inside.shape
   const plane = inside.data.length / (n * c)

@@ -1,4 +1,4 @@
-import { checkTensor } from '../check.js'
+import { throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
@@ -6,37 +6,37 @@ import type { Tensor } from '../types.js'
 import { openModel } from '../weights/index.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import {
-  checkImageOptions,
-  ImageModel,
-  type ImageModelOptions,
+  checkAutoencoderOptions,
+  Autoencoder,
+  type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { abandonable } from './component.js'
+import { loadUnlessAborted } from './component.js'
 
 /**
- * A tiny autoencoder (TAESD): it stands in for the large one at a fraction of its time, with a little less detail. Its
- * latents are scaled as diffusion has them: no scaling factor comes between.
+ * A tiny autoencoder (TAESD, github.com/madebyollin/taesd). It replaces AutoencoderKL at a fraction of the time, with a
+ * little less detail. Its latents are scaled as in diffusion, without a scaling factor.
  */
-export class AutoencoderTiny extends ImageModel<NativeTinyVae, TinyVaeConfig> {
+export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
   private constructor(model: NativeTinyVae, config: TinyVaeConfig) {
     super(model, config, config.decoderBlocks.length, 'tiny autoencoder')
   }
 
   /**
-   * Loads one.
+   * Loads a tiny autoencoder.
    *
-   * @param path a diffusers folder, or a .safetensors or .gguf file with diffusers' names or the original ones; the
-   *   decoder may be alone
-   * @throws {DiffusionError} as DiffusionPipeline.load
+   * @param path a diffusers folder, or a .safetensors or .gguf file with diffusers' or the original tensor names; it
+   *   may contain the decoder only
+   * @throws {DiffusionError} as DiffusionPipeline.load()
    */
-  static async load(path: string, options: ImageModelOptions = {}): Promise<AutoencoderTiny> {
-    return abandonable(checkImageOptions(options).signal, AutoencoderTiny.#load(path, options))
+  static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderTiny> {
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, AutoencoderTiny.#load(path, options))
   }
 
-  static async #load(path: string, options: ImageModelOptions): Promise<AutoencoderTiny> {
-    const { precision, signal } = checkImageOptions(options)
+  static async #load(path: string, options: AutoencoderOptions): Promise<AutoencoderTiny> {
+    const { precision, signal } = checkAutoencoderOptions(options)
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     const { tinyVae, architecture }: ModelDescription = await openModel(path)
     if (!tinyVae) {
       throw new DiffusionError(
@@ -54,15 +54,14 @@ export class AutoencoderTiny extends ImageModel<NativeTinyVae, TinyVaeConfig> {
   /**
    * Images [n, 3, h, w] in −1…1 to latents [n, 4, h/8, w/8].
    *
-   * @throws {DiffusionError} UNSUPPORTED_MODEL: only the decoder was in the file
+   * @throws {DiffusionError} UNSUPPORTED_MODEL: the file contains the decoder only
    */
   async encode(image: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     return this.encodeRows(image, options)
   }
 
-  /** Latents [n, 4, h, w], scaled as diffusion has them, to images [n, 3, 8h, 8w] (about −1…1, not clamped). */
+  /** Latents [n, 4, h, w], scaled as in diffusion, to images [n, 3, 8h, 8w] in about −1…1, not clamped. */
   async decode(latents: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
-    checkTensor(latents, 'latents', [-1, this.config.latentChannels, -1, -1])
-    return this.decodeRows(latents, options)
+    return this.decodeRows(latents, this.config.latentChannels, options)
   }
 }

@@ -1,33 +1,37 @@
 import { checkTokenMerging } from '../acceleration.js'
-import { checkInteger, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
+import { checkInteger, checkObject, checkSignal, copyTensor, expectation } from '../check.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeUnet, type UnetConfig } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import { Component, type CallOptions } from './component.js'
+import type { Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 
-/** What the UNet is asked. */
-export interface UnetInput {
-  /** [n, inChannels, h, w], scaled as the scheduler wants it. */
+/** The input of a prediction. */
+export interface UnetInput extends Conditioning {
+  /** [n, inChannels, h, w], as scaled by scheduler.scaleModelInput(). */
   latents: Tensor
-  /** One timestep for all rows, or one for each: 0…999, fractions allowed. */
+  /** One timestep for all rows, or one for each row: 0…999, fractions allowed. */
   timestep: number | ArrayLike<number>
-  /** What the cross-attention looks at: [n, length, contextWidth]. */
-  context: Tensor
-  /** Share of the tokens that self-attention leaves out where the resolution is highest, 0…0.75. Default: 0. */
+  /** Fraction of the tokens, 0…0.75, that are merged before self-attention at the highest resolution. Default: 0. */
   tokenMerging?: number
-  /** Lets calls use deep features of earlier ones again. Default: all is computed. */
+  /** Reuses deep features of earlier calls. Default: everything is computed. */
   deepCache?: DeepCache
 }
 
-/** UNet2DConditionModel: noisy latents, timestep and context → the prediction (noise, velocity or sample). */
+/**
+ * UNet2DConditionModel of diffusers: noisy latents, timestep and context to the prediction (noise, velocity or sample).
+ */
 export class Unet extends Component<NativeUnet> {
   readonly config: Readonly<UnetConfig>
+  /** Largest `depth` of a DeepCache: all layers of the decoder but one. */
+  readonly maxDepth: number
 
   private constructor(model: NativeUnet, config: UnetConfig) {
     super(model, 'UNet')
     this.config = config
+    this.maxDepth = model.maxDepth
   }
 
   /** @internal */
@@ -38,28 +42,35 @@ export class Unet extends Component<NativeUnet> {
     return new Unet(await cancellable(signal, (cancel) => native().loadUnet(config, source, cancel)), config)
   }
 
-  /** → [n, outChannels, h, w] */
+  /**
+   * Predicts the noise (or the velocity or sample, whatever the model was trained for), [n, outChannels, h, w].
+   *
+   * @throws {TypeError} a wrong type
+   * @throws {RangeError} a wrong shape, or a value out of bounds
+   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO if weights are streamed and their file has changed
+   */
   async predict(input: UnetInput, options: CallOptions = {}): Promise<Tensor> {
     checkObject(input, 'input', ['latents', 'timestep', 'context', 'tokenMerging', 'deepCache'])
     checkObject(options, 'options', ['signal'])
     const signal = checkSignal(options.signal)
     const { inChannels, outChannels, contextWidth } = this.config
-    const latents = checkTensor(input.latents, 'latents', [-1, inChannels, -1, -1])
+    const latents = copyTensor(input.latents, 'latents', [-1, inChannels, -1, -1])
     const [n, , h, w] = latents.shape
-    const context = checkTensor(input.context, 'context', [n, -1, contextWidth])
+    const context = copyTensor(input.context, 'context', [n, -1, contextWidth])
     const timesteps = toTimesteps(input.timestep, n)
     const tokenMerging = checkTokenMerging(input.tokenMerging)
     const deepCache = this.#checkDeepCache(input.deepCache)
     const data = await this.call(signal, (model, cancel) => {
+      const conditioning = { timesteps, context: context.data, contextLength: context.shape[1] }
       const options = { tokenMerging, ...deepCache?.next(latents.shape) }
-      return model.predict(latents.data, n, h, w, timesteps, context.data, context.shape[1], options, cancel)
+      return model.predict({ latents: latents.data, n, h, w, conditioning, options }, cancel)
     })
     return { data, shape: [n, outChannels, h, w] }
   }
 
   /**
-   * Computes what depends on the timesteps alone ahead, all at once: predict() does it one by one, reading the same weights
-   * each time. What predict() returns is the same. At most 64 timesteps are kept, until trim().
+   * Computes ahead, all at once, what depends on the timesteps alone. Without it, predict() does that for each timestep
+   * and reads the same weights every time; the results are the same. At most 64 timesteps are kept, until trim().
    */
   async prepare(timesteps: ArrayLike<number>, options: CallOptions = {}): Promise<void> {
     checkObject(options, 'options', ['signal'])
@@ -69,17 +80,12 @@ export class Unet extends Component<NativeUnet> {
     }
     const list = toTimesteps(timesteps, timesteps.length)
     if (list.length === 0) return
-    await this.call(signal, (model, cancel) => model.prepare(list, list.length, cancel))
-  }
-
-  /** The greatest `depth` of a DeepCache: layers of the way up but one. */
-  get mostDepth(): number {
-    return this.config.layersPerBlock.reduce((sum, layers) => sum + layers + 1, -1)
+    await this.call(signal, (model, cancel) => model.prepare({ timesteps: list, n: list.length }, cancel))
   }
 
   /**
-   * Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`; with `depth` the
-   * features of a DeepCache are part of it.
+   * Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`. With `depth`, the
+   * features of a DeepCache are included.
    */
   workingBytes(
     n: number,
@@ -88,13 +94,23 @@ export class Unet extends Component<NativeUnet> {
     length: number,
     options: { tokenMerging?: number; depth?: number } = {},
   ): number {
-    return this.model.workingBytes(n, h, w, length, options)
+    checkObject(options, 'options', ['tokenMerging', 'depth'])
+    const { depth, ...rest } = options
+    const tokenMerging = checkTokenMerging(rest.tokenMerging)
+    const deep = depth === undefined ? {} : { depth: checkInteger(depth, 'depth', 0, this.maxDepth) }
+    return this.model.workingBytes({
+      n,
+      h,
+      w,
+      conditioning: { contextLength: length },
+      options: { tokenMerging, ...deep },
+    })
   }
 
   #checkDeepCache(value: unknown): DeepCache | undefined {
     if (value === undefined) return undefined
     if (!(value instanceof DeepCache)) throw new TypeError(expectation('DeepCache', 'deepCache', value))
-    checkInteger(value.depth, 'deepCache.depth', 1, this.mostDepth)
+    checkInteger(value.depth, 'deepCache.depth', 1, this.maxDepth)
     return value
   }
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { checkNumber, checkObject, checkSignal, checkTensor, expectation } from '../check.js'
+import { checkNumber, checkObject, checkSignal, checkTensor, copyTensor, expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
 import { cancellable } from '../native-call.js'
@@ -7,33 +7,33 @@ import { native, type NativeVae } from '../native.js'
 import type { Tensor } from '../types.js'
 import type { ModelDescription } from '../weights/model-description.js'
 import {
-  checkImageOptions,
+  checkAutoencoderOptions,
   describeVae,
-  ImageModel,
-  type ImageModelOptions,
+  Autoencoder,
+  type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { abandonable, type CallOptions } from './component.js'
+import { loadUnlessAborted, type CallOptions } from './component.js'
 
-/** Codes of a batch of images: one for each latent, row by row. */
+/** Codes of a batch of images: one for each latent pixel, row by row. */
 export interface Codes {
   data: Int32Array
   /** [n, h, w] */
   shape: number[]
 }
 
-/** What VqModel.encode() gives. */
+/** The result of VqModel.encode(). */
 export interface VqEncoding {
-  /** What the encoder says, before quantization: [n, c, h, w]. */
+  /** The encoder's output before quantization, [n, c, h, w]. */
   latents: Tensor
-  /** The nearest code of each latent. */
+  /** The nearest code of each latent pixel. */
   indices: Codes
-  /** The latents with each vector replaced by its code's: what the decoder gets. */
+  /** The latents with each vector replaced by that of its code; the decoder's input. */
   quantized: Tensor
 }
 
-/** VQ-VAE (van den Oord et al. 2017): an autoencoder whose latents are drawn from a codebook. */
-export class VqModel extends ImageModel {
+/** VQ-VAE (van den Oord et al. 2017): an autoencoder whose latents are vectors of a codebook. */
+export class VqModel extends Autoencoder {
   /** Number of codes and their width. */
   readonly codebook: Readonly<{ size: number; width: number }>
 
@@ -42,12 +42,17 @@ export class VqModel extends ImageModel {
     this.codebook = config.codebook!
   }
 
-  /** A model file or folder that holds a VQModel; without it, the small one in the box. */
-  static async load(path: string = vqModelInTheBox(), options: ImageModelOptions = {}): Promise<VqModel> {
-    return abandonable(checkImageOptions(options).signal, VqModel.#load(path, options))
+  /**
+   * Loads a VQ model.
+   *
+   * @param path a model file or folder that contains a VQModel. Default: the small bundled one
+   * @throws {DiffusionError} as DiffusionPipeline.load()
+   */
+  static async load(path: string = bundledVqModelPath(), options: AutoencoderOptions = {}): Promise<VqModel> {
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, VqModel.#load(path, options))
   }
 
-  static async #load(path: string, options: ImageModelOptions): Promise<VqModel> {
+  static async #load(path: string, options: AutoencoderOptions): Promise<VqModel> {
     const description = await describeVae(path, options)
     const { signal } = options
     if (!description.config.codebook) {
@@ -67,38 +72,40 @@ export class VqModel extends ImageModel {
     return { latents, indices, quantized }
   }
 
-  /** The codebook's nearest vector (Euclidean) to each latent. */
+  /** The code of the nearest codebook vector (by Euclidean distance) for each pixel of latents [n, c, h, w]. */
   async quantize(latents: Tensor, options: CallOptions = {}): Promise<Codes> {
     checkObject(options, 'options', ['signal'])
-    const [n, , h, w] = checkTensor(latents, 'latents', [-1, this.codebook.width, -1, -1]).shape
+    const { data: vectors, shape } = copyTensor(latents, 'latents', [-1, this.codebook.width, -1, -1])
+    const [n, , h, w] = shape
     const data = await this.call(checkSignal(options.signal), (model, cancel) =>
-      model.quantize(latents.data, n, h, w, cancel),
+      model.quantize(vectors, n, h, w, cancel),
     )
     return { data, shape: [n, h, w] }
   }
 
-  /** The vectors of codes, as latents [n, c, h, w]. */
+  /** The codebook vectors of codes, as latents [n, c, h, w]. */
   async lookup(codes: Codes, options: CallOptions = {}): Promise<Tensor> {
     checkObject(options, 'options', ['signal'])
     const { size, width } = this.codebook
     const [n, h, w] = checkCodes(codes, size)
+    const indices = new Int32Array(codes.data)
     const data = await this.call(checkSignal(options.signal), (model, cancel) =>
-      model.lookup(codes.data, n, h, w, cancel),
+      model.lookup(indices, n, h, w, cancel),
     )
     return { data, shape: [n, width, h, w] }
   }
 
-  /** Codes, or latents (which are quantized first), to images [n, 3, factor·h, factor·w]. */
+  /** Codes, or latents that are quantized first, to images [n, 3, factor·h, factor·w]. */
   async decode(from: Codes | Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     const signal = options.signal
     const codes =
       from?.data instanceof Int32Array ? (from as Codes) : await this.quantize(from as Tensor, { signal })
-    return this.decodeRows(await this.lookup(codes, { signal }), options)
+    return this.decodeRows(await this.lookup(codes, { signal }), this.codebook.width, options)
   }
 }
 
-/** The VQ-VAE that comes with the package: 64×64 pictures of the same drawings as the model in the box, 16×16 codes of 1,024. */
-export function vqModelInTheBox(): string {
+/** The folder of the bundled VQ-VAE: 64×64 images, 16×16 codes from a codebook of 1,024. */
+export function bundledVqModelPath(): string {
   return join(packageRoot(), 'models', 'emoji-64-vq')
 }
 
@@ -119,23 +126,26 @@ function checkCodes(codes: Codes, size: number): number[] {
   return codes.shape
 }
 
-/** The three terms of the VQ-VAE's objective, and their sum. */
+/** The three terms of the VQ-VAE's training objective, and their sum. */
 export interface VqLosses {
   /** Mean squared error of the reconstruction. */
   reconstruction: number
-  /** ‖sg[z_e] − e‖²: moves the codes towards the encoder's output. */
+  /** ‖sg[z_e] − e‖²: moves the codebook vectors towards the encoder's output. */
   codebook: number
-  /** β·‖z_e − sg[e]‖²: keeps the encoder close to its codes. */
+  /** β·‖z_e − sg[e]‖²: keeps the encoder's output close to the codebook vectors. */
   commitment: number
   total: number
 }
 
 /**
- * The objective of van den Oord et al. 2017 ("Neural Discrete Representation Learning", eq. 3), each term as the mean over
- * its elements. In value the codebook and the commitment term differ by β alone; which side they move differs, and that
- * is a matter of gradients.
+ * The training objective of van den Oord et al. 2017 ("Neural Discrete Representation Learning", eq. 3), each term as
+ * the mean over its elements. The values of the codebook and commitment terms differ only by β; their gradients differ.
  *
- * @param terms.encoded the encoder's latents; `quantized` their codes' vectors; `commitment` is β (default 0.25)
+ * @param terms.encoded the encoder's latents
+ * @param terms.quantized the codebook vectors that replace them
+ * @param terms.commitment β. Default: 0.25
+ * @throws {TypeError} a wrong type
+ * @throws {RangeError} shapes that differ
  */
 export function vqLosses(terms: {
   image: Tensor

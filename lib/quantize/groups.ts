@@ -1,4 +1,4 @@
-/** Parts of a model as people think of them, and their order in the report. */
+/** The parts of a model in the report, in their order. */
 export const GROUPS = [
   'text encoder embeddings',
   'text encoder attention',
@@ -20,7 +20,7 @@ export const GROUPS = [
 
 export type Group = (typeof GROUPS)[number]
 
-/** @param name canonical, with its component: `unet.mid_block.attentions.0.proj_in.weight` */
+/** @param name a canonical name with its component: `unet.mid_block.attentions.0.proj_in.weight` */
 export function groupOf(name: string): Group {
   const [component, part = ''] = name.split('.')
   if (component === 'vae') {

@@ -1,9 +1,11 @@
+import { throwIfAborted } from '../abort.js'
 import { checkFunction, checkObject, checkSignal, checkString } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { native, type ConvertedRows, type TensorType } from '../native.js'
 import { cancellable } from '../native-call.js'
 import { GgufWriter } from '../weights/gguf-writer.js'
 import { CONFIG_KEY, openModel, writeStoredConfig } from '../weights/index.js'
+import { checkOutput } from './output.js'
 import { planTensors, type PlannedTensor } from './plan.js'
 import { describeFallbacks, describeGroups, Losses, totals, type QuantizeReport } from './report.js'
 import { checkTensorType, parseRules } from './rules.js'
@@ -11,43 +13,49 @@ import { checkTensorType, parseRules } from './rules.js'
 export type { Group } from './groups.js'
 export type { QuantizedGroup, QuantizeReport, TypeFallback } from './report.js'
 
-/** How far a model has been written. */
+/** Progress of quantizeModel(). */
 export interface QuantizeProgress {
-  /** Parameters done, and in all. */
+  /** Number of parameters written. */
   done: number
+  /** Number of parameters of the model. */
   total: number
-  /** The tensor that is being written. */
+  /** The tensor that is written next; empty at the end. */
   tensor: string
 }
 
 export interface QuantizeOptions {
-  /** What most weights become. */
+  /** The type of most weights. */
   type: TensorType
   /**
-   * Exceptions, `pattern=type` separated by commas: `unet.*attn*=q8_0,*.conv_in.*=f16`. Patterns match whole names such as
-   * `unet.down_blocks.0.resnets.0.conv1.weight`, * any characters and ? one; the first that matches counts. Without one,
-   * the VAE, embeddings, the UNet's first and last convolution and its time embedding become f16, its level of highest
-   * resolution q8_0 at least (what is stored in fewer bits already stays so), and biases, norms and tiny tensors f32.
+   * Exceptions as `pattern=type`, separated by commas: `unet.*attn*=q8_0,*.conv_in.*=f16`. Patterns match whole names
+   * such as `unet.down_blocks.0.resnets.0.conv1.weight`; * stands for any characters and ? for one. The first match
+   * counts. By default, the autoencoder, the embeddings, the UNet's first and last convolutions and its time embedding
+   * become f16, the UNet's highest-resolution level at least q8_0 (unless it is stored in fewer bits already), and
+   * biases, norms and small tensors f32.
    */
   rules?: string
-  /** Ends the work within 100 ms; nothing is left behind. */
+  /** Aborts within 100 ms; no partial file is left behind. */
   signal?: AbortSignal
+  /** Called before each chunk of a tensor is converted, and at the end. */
   onProgress?(progress: QuantizeProgress): void
 }
 
 const KEYS = ['type', 'rules', 'signal', 'onProgress']
 
-/** Elements converted at a time: bounds the memory whatever the tensors' sizes. */
-const PIECE = 4 << 20
+/** Number of elements converted at a time, which bounds the memory. */
+const CHUNK_ELEMENTS = 4 << 20
 
 /**
- * Writes a model as one GGUF file with its weights quantized: everything in it (text encoder, UNet, VAE, tokenizer,
- * schedule), convolutions with their input channels innermost, so that blocks fit them. Weights are read and written
- * piece by piece: memory stays below a few hundred megabytes. The file appears under its name when it is complete.
+ * Quantizes a model and writes it as one GGUF file with all of its components, tokenizer and schedule. Convolution
+ * kernels are stored with their input channels innermost, so that blocks run along them. Weights are read and written
+ * in chunks: memory stays below a few hundred megabytes. The file appears under its name when it is complete.
  *
- * @param input whatever openModel() reads
- * @throws TypeError, RangeError: options; DiffusionError: the model cannot be read (as openModel()), IO: the file cannot
- * be written, MODEL_FORMAT: weights that the type cannot hold (NaN, infinity)
+ * @param input a model as openModel() reads it
+ * @param output the GGUF file to write
+ * @throws {TypeError} an option of the wrong type, or one that does not exist
+ * @throws {RangeError} an option out of bounds, or an output that is a file of the input
+ * @throws {DiffusionError} as openModel(); IO: the file cannot be written; MODEL_FORMAT: the type cannot represent a
+ *   weight (NaN, infinity)
  */
 export async function quantizeModel(
   input: string,
@@ -64,9 +72,10 @@ export async function quantizeModel(
     given.onProgress === undefined
       ? undefined
       : checkFunction<NonNullable<QuantizeOptions['onProgress']>>(given.onProgress, 'onProgress')
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
 
   const model = await openModel(input)
+  await checkOutput(model, output)
   const plan = planTensors(model, type, rules)
   const losses = new Losses()
   const metadata = {
@@ -81,21 +90,21 @@ export async function quantizeModel(
   try {
     let done = 0
     for (const tensor of plan.tensors) {
-      for (const [first, count] of pieces(tensor)) {
+      for (const [first, count] of chunks(tensor)) {
         onProgress?.({ done, total, tensor: tensor.name })
-        // The disk takes one piece while the next is computed.
+        // One chunk is written while the next one is computed.
         const [rows] = await Promise.all([convert(tensor, first, count, signal), writing])
-        checkHeld(tensor, rows)
-        // Vectors stay as they are, and norms are so large that they would hide what the matrices lose.
+        checkRepresentable(tensor, rows)
+        // Vectors are not quantized, and norms are so large that they would hide the error of the matrices.
         if (tensor.shape.length > 1) losses.add(tensor.group, rows)
         writing = writer.write(rows.bytes)
-        // Awaited above or below; until then a failure must not count as unhandled.
+        // It is awaited in the next iteration or after the loop; until then a failure must not count as unhandled.
         writing.catch(() => {})
         done += (tensor.elements / tensor.rows) * count
       }
     }
     await writing
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     onProgress?.({ done, total, tensor: '' })
     await writer.finish()
   } catch (error) {
@@ -115,10 +124,10 @@ export async function quantizeModel(
   }
 }
 
-/** First row and number of rows of each piece. */
-function* pieces({ rows, elements }: PlannedTensor): Generator<[first: number, count: number]> {
-  const most = Math.max(1, Math.floor(PIECE / Math.max(1, elements / rows)))
-  for (let first = 0; first < rows; first += most) yield [first, Math.min(most, rows - first)]
+/** First row and number of rows of each chunk. */
+function* chunks({ rows, elements }: PlannedTensor): Generator<[first: number, count: number]> {
+  const count = Math.max(1, Math.floor(CHUNK_ELEMENTS / Math.max(1, elements / rows)))
+  for (let first = 0; first < rows; first += count) yield [first, Math.min(count, rows - first)]
 }
 
 function convert(
@@ -131,8 +140,8 @@ function convert(
   return cancellable(signal, (cancel) => native().convertRows(one, type, channelsLast, first, count, cancel))
 }
 
-/** float32 takes anything; the other types have a largest number, and blocks no NaN. */
-function checkHeld({ name, type, source, entry }: PlannedTensor, rows: ConvertedRows): void {
+/** Refuses values that the type cannot represent. float32 represents all of them. */
+function checkRepresentable({ name, type, source, entry }: PlannedTensor, rows: ConvertedRows): void {
   if (type === 'f32' || Number.isFinite(rows.squaredError)) return
   throw new DiffusionError(
     'MODEL_FORMAT',

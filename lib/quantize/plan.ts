@@ -5,29 +5,29 @@ import type { ModelDescription } from '../weights/model-description.js'
 import { groupOf } from './groups.js'
 import { bitsOf, defaultRules, type Rule } from './rules.js'
 
-/** What happens to one tensor. */
+/** The plan for one tensor. */
 export interface PlannedTensor extends GgufTensor {
   source: ModelSource
   entry: TensorEntry
-  /** Of the report. */
+  /** The part of the report that it belongs to. */
   group: string
-  /** The type asked for, where its blocks do not fit the tensor's rows. */
+  /** The requested type, if its blocks do not fit the tensor's rows. */
   wanted?: TensorType
   elements: number
   bytes: number
-  /** The outermost dimension, over which the work can be cut. */
+  /** The outermost dimension, along which the tensor can be divided into chunks. */
   rows: number
 }
 
 export interface Plan {
   tensors: PlannedTensor[]
-  /** Rules that match no tensor: most likely mistyped. */
+  /** Rules that match no tensor and are probably mistyped. */
   unusedRules: string[]
 }
 
 /**
- * The type to take where a type's blocks do not fill a row: the next one that is no worse. Blocks of 256 give way to
- * blocks of 32, those to no blocks.
+ * The type that replaces another one if its blocks do not fill a row: at least as precise, with blocks of 32 in place
+ * of 256, or without blocks.
  */
 const FALLBACK: Partial<Record<TensorType, TensorType>> = {
   q2_k: 'q4_0',
@@ -42,16 +42,18 @@ const FALLBACK: Partial<Record<TensorType, TensorType>> = {
   q4_0: 'f16',
 }
 
-/** Smaller tensors are not worth a block's scale. */
-const TINY = 1024
+/** Smaller tensors are not quantized. */
+const MIN_QUANTIZED_ELEMENTS = 1024
 
-/** @param rules tried before the defaults, in their order */
+/** @param rules in their order; they take precedence over the defaults */
 export function planTensors(model: ModelDescription, type: TensorType, rules: readonly Rule[]): Plan {
   const used = new Set<Rule>()
   const defaults = defaultRules(type, model.unet?.config.blockChannels.length ?? 0)
   const tensors: PlannedTensor[] = []
   const components = [
-    ['text_encoder', model.textEncoder?.source],
+    ...model.textEncoders.map(
+      ({ source }, i) => [i === 0 ? 'text_encoder' : `text_encoder_${i + 1}`, source] as const,
+    ),
     ['unet', model.unet?.source],
     ['vae', model.vae?.source],
   ] as const
@@ -79,8 +81,8 @@ function planTensor(
   const blocks = GGML_TYPES[wanted].elements > 1
   const channelsLast = shape.length === 4
   const row = (channelsLast ? shape[1] : shape.at(-1)) ?? 1
-  // No rule puts vectors in blocks.
-  const keep = blocks && (shape.length < 2 || (!rule && elements < TINY))
+  // Vectors are never quantized, whatever the rules.
+  const keep = blocks && (shape.length < 2 || (!rule && elements < MIN_QUANTIZED_ELEMENTS))
   const type = keep ? 'f32' : fitting(wanted, row)
   return {
     name,
@@ -103,13 +105,13 @@ function defaultType(
   type: TensorType,
   defaults: readonly Rule[],
 ): TensorType {
-  // Biases and norms: a few kilobytes that everything else is added to or multiplied with.
+  // Biases and norms take little memory, and their precision matters.
   if (storedShape(entry.shape).length < 2) return 'f32'
-  // Types without blocks are for whole models.
+  // A type without blocks applies to the whole model.
   if (GGML_TYPES[type].elements === 1) return type
   const kept = defaults.find(({ matches }) => matches(name))?.type
   if (!kept) return type
-  // What is stored in fewer bits already gains nothing from more.
+  // A tensor that is stored in fewer bits already gains nothing from more.
   return bitsOf(entry.type) < bitsOf(kept) ? entry.type : kept
 }
 
@@ -118,7 +120,7 @@ function fitting(type: TensorType, row: number): TensorType {
   return type
 }
 
-/** A 1×1 convolution is stored as the linear layer that it is, so that blocks can run along its inputs. */
+/** A 1×1 convolution is stored as a linear layer, so that blocks run along its inputs. */
 function storedShape(shape: readonly number[]): number[] {
   let rank = shape.length
   while (rank > 2 && shape[rank - 1] === 1) rank--

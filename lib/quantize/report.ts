@@ -3,23 +3,27 @@ import { GGML_TYPES } from '../weights/gguf-types.js'
 import { GROUPS, type Group } from './groups.js'
 import type { Plan, PlannedTensor } from './plan.js'
 
-/** One part of the model. */
+/** The result for one part of the model. */
 export interface QuantizedGroup {
   name: Group
   parameters: number
   bytesBefore: number
   bytesAfter: number
-  /** Tensors of each type, the most frequent first. */
+  /** Number of tensors of each type, the most frequent type first. */
   types: { type: TensorType; tensors: number }[]
-  /** Root mean square of what changed in its matrices and kernels, relative to that of their weights. */
+  /**
+   * Root mean square error of its matrices and convolution kernels, relative to the root mean square of the weights.
+   */
   error: number
 }
 
-/** Tensors whose rows do not fill the blocks of the type asked for, and what they are stored as. */
+/** Tensors whose rows do not fill the blocks of the requested type, and the type that they are stored in. */
 export interface TypeFallback {
+  /** The requested type. */
   wanted: TensorType
+  /** The type that they are stored in. */
   type: TensorType
-  /** Elements of the blocks that do not fit. */
+  /** Number of elements in a block of the requested type. */
   block: number
   tensors: string[]
 }
@@ -29,10 +33,10 @@ export interface QuantizeReport {
   type: TensorType
   parameters: number
   bytesBefore: number
-  /** Of the tensors; the file's own size is a little more. */
+  /** Size of the tensors; the file is slightly larger. */
   bytesAfter: number
   fileBytes: number
-  /** Of all weights together, as in QuantizedGroup. */
+  /** Relative error of all weights, as in QuantizedGroup. */
   error: number
   groups: QuantizedGroup[]
   fallbacks: TypeFallback[]
@@ -45,12 +49,12 @@ interface Sums {
   squaredNorm: number
 }
 
-/** Adds up what every tensor lost. */
+/** Sums up the errors of all tensors. */
 export class Losses {
   readonly #groups = new Map<string, Sums>()
 
   add(group: string, { squaredError, squaredNorm }: Sums): void {
-    // float32 keeps what is no number, and that has no size.
+    // float32 keeps NaN and infinity, whose error is not a number.
     if (!Number.isFinite(squaredError + squaredNorm)) return
     const sums = this.#groups.get(group) ?? { squaredError: 0, squaredNorm: 0 }
     sums.squaredError += squaredError

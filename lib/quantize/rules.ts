@@ -2,9 +2,9 @@ import { checkOneOf, expectation } from '../check.js'
 import type { TensorType } from '../native.js'
 import { GGML_TYPES } from '../weights/gguf-types.js'
 
-/** Which type the tensors get whose name a pattern matches. */
+/** The type for tensors whose name matches a pattern. */
 export interface Rule {
-  /** As it was written, for reports. */
+  /** The text of the rule, for reports. */
   readonly text: string
   readonly type: TensorType
   matches: (name: string) => boolean
@@ -12,14 +12,14 @@ export interface Rule {
 
 export const TENSOR_TYPES = Object.keys(GGML_TYPES) as TensorType[]
 
-/** 'Q4_K' as ggml writes it, 'q4_k' as we do. */
+/** Accepts 'Q4_K', as ggml writes it, and 'q4_k'. */
 export function checkTensorType(value: unknown, path: string): TensorType {
   return checkOneOf(typeof value === 'string' ? value.toLowerCase() : value, path, TENSOR_TYPES)
 }
 
 /**
- * `unet.*attn*=q8_0,*.conv_in.*=f16`: patterns of whole tensor names, * for any characters and ? for one, in the order in
- * which they are tried.
+ * Parses rules such as `unet.*attn*=q8_0,*.conv_in.*=f16`. Patterns match whole tensor names; * stands for any
+ * characters and ? for one. The rules are tried in their order.
  */
 export function parseRules(value: unknown, path = 'rules'): Rule[] {
   if (value === undefined) return []
@@ -47,17 +47,17 @@ function rule(text: string, pattern: string, type: TensorType): Rule {
 }
 
 /**
- * What is kept precise unless a rule says otherwise: lookup tables, the few layers that latents and timesteps enter and
- * leave by, and the autoencoder, whose 8 bits can be seen in flat areas.
+ * Tensors that stay precise unless a rule says otherwise: embeddings, the UNet's input, output and time embedding
+ * layers, and the autoencoder, where 8 bits are visible in flat areas of an image.
  */
 const KEPT =
   'text_encoder.embeddings.*=f16,unet.conv_in.*=f16,unet.conv_out.*=f16,unet.time_embedding.*=f16,' +
   'vae.quantize.*=f32,vae.*=f16'
 
 /**
- * The rules after the user's own. The UNet's level of highest resolution has 3 % of Stable Diffusion's weights, and
- * nothing comes after it to even its errors out: with q4_0 throughout, it causes three quarters of the squared error of
- * a prediction. So where weights become smaller than 8 bits, it keeps 8.
+ * The rules that follow the user's. The UNet's highest-resolution level has 3 % of Stable Diffusion's weights, but with
+ * q4_0 throughout it causes three quarters of the squared error of a prediction, because no later layers even its
+ * errors out. So it keeps 8 bits when other weights become smaller.
  */
 export function defaultRules(type: TensorType, unetLevels: number): readonly Rule[] {
   const small = bitsOf(type) < bitsOf('q8_0')
@@ -66,7 +66,7 @@ export function defaultRules(type: TensorType, unetLevels: number): readonly Rul
   )
 }
 
-/** Bits of one element. */
+/** Number of bits of one element. */
 export function bitsOf(type: TensorType): number {
   return (GGML_TYPES[type].bytes * 8) / GGML_TYPES[type].elements
 }

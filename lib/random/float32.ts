@@ -1,9 +1,9 @@
 /**
  * log, sin and cos in single precision, bit for bit as torch computes them for `randn` on x86 CPUs.
  *
- * torch's vector path evaluates the Cephes polynomials (S. Moshier, Cephes Math Library: logf.c, sinf.c) in float32, and
- * its compiler contracts a product that feeds a sum into one fused multiply-add. Correctly rounded functions would be
- * more accurate and give other last bits, so the same polynomials are evaluated here with the same roundings.
+ * torch's vector path evaluates the Cephes polynomials (S. Moshier, Cephes Math Library: logf.c, sinf.c) in float32,
+ * and its compiler contracts a product and a sum into one fused multiply-add. Correctly rounded functions would be more
+ * accurate, but their last bits would differ. So this module evaluates the same polynomials with the same roundings.
  */
 const f = Math.fround
 
@@ -11,8 +11,9 @@ const words = new Uint32Array(1)
 const floats = new Float32Array(words.buffer)
 
 /**
- * a·b + c for float32 arguments, rounded once to float32. The product is exact in double; the sum is rounded to double
- * first, which only matters when that lands on the middle between two floats: then the lost part of the sum decides.
+ * a·b + c for float32 arguments, rounded once to float32. The product is exact in double precision, but the sum is
+ * rounded to double first. That only matters if the double lies halfway between two floats: then the rounding error of
+ * the sum decides.
  */
 export function fma(a: number, b: number, c: number): number {
   const product = a * b
@@ -32,12 +33,12 @@ const LOG = [
   7.0376836292e-2, -1.151461031e-1, 1.167699874e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
   2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
 ].map(f)
-/** ln 2 in two parts, the first short enough that its multiples are exact. */
+/** ln 2 in two parts, of which the high one is short enough that its multiples are exact. */
 const LN2_LOW = f(-2.1219444e-4)
 const LN2_HIGH = f(0.693359375)
 const SQRT_HALF = f(Math.SQRT1_2)
 
-/** Natural logarithm of a normal float32 greater than zero. */
+/** Natural logarithm of a positive normal float32. */
 export function log(x: number): number {
   floats[0] = x
   let exponent = (words[0] >>> 23) - 126

@@ -1,4 +1,5 @@
-/** Sources of noise: the same seed gives the same latents as torch on a CPU, or as the GPU webui. */
+/** Sources of noise. A seed gives the same latents as torch with a CPU generator, or as the web UIs on a GPU. */
+import { received } from '../quote.js'
 import type { Random, Tensor } from '../types.js'
 import { PhiloxRandom } from './philox.js'
 import { elementCount } from './shape.js'
@@ -6,27 +7,28 @@ import { TorchRandom } from './torch.js'
 
 export { PhiloxRandom, TorchRandom }
 
-/** 'torch': `torch.randn` with a CPU generator; 'philox': the GPU webui's. */
+/** 'torch': as `torch.randn` with a CPU generator; 'philox': as the web UIs on a GPU. */
 export type RngName = 'torch' | 'philox'
 
-/** The names of the sources of noise. */
+/** The values of `rng`. */
 export const rngNames: readonly RngName[] = ['torch', 'philox']
 
 /**
  * The source of noise for one image.
  *
- * @param seed −2⁶³…2⁶⁴−1; beyond 2⁵³ as a bigint
- * @throws TypeError for an unknown name or a seed that is no integer, RangeError for a seed out of bounds
+ * @param seed −2⁶³…2⁶⁴−1; above 2⁵³ it must be a bigint
+ * @throws {TypeError} an unknown name, or a seed that is not an integer
+ * @throws {RangeError} a seed out of bounds
  */
 export function randomFor(rng: RngName, seed: number | bigint): Random {
   if (rng === 'torch') return new TorchRandom(seed)
   if (rng === 'philox') return new PhiloxRandom(seed)
-  throw new TypeError(`Expected one of ${rngNames.join(', ')} for rng but received ${String(rng)}`)
+  throw new TypeError(`Expected one of ${rngNames.join(', ')} for rng but received ${received(rng)}`)
 }
 
 /**
- * One source of noise for each image of a batch, so that an image does not depend on its neighbours: row i of every
- * draw comes from `sources[i]`, as diffusers does with a list of generators.
+ * One source of noise for each image of a batch, so that images do not depend on each other: row i of every draw comes
+ * from `sources[i]`, as in diffusers with a list of generators.
  */
 export class BatchRandom implements Random {
   constructor(private readonly sources: readonly Random[]) {}
@@ -45,7 +47,7 @@ export class BatchRandom implements Random {
   }
 }
 
-/** The sources for `count` images seeded `seed`, `seed` + 1, …, wrapping around at 2⁶⁴. */
+/** The sources of noise for `count` images with the seeds `seed`, `seed` + 1, …, wrapping around at 2⁶⁴. */
 export function randomForBatch(rng: RngName, seed: number | bigint, count: number): BatchRandom {
   const first = BigInt(seed)
   return new BatchRandom(

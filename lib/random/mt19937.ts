@@ -1,13 +1,15 @@
-/** Words of state, and the distance between the two that are mixed (Matsumoto & Nishimura 1998, table II). */
+/**
+ * Number of state words, and the distance between the two words that are mixed (Matsumoto & Nishimura 1998, table II).
+ */
 const WORDS = 624
 const SHIFT = 397
 
-/** The Mersenne Twister MT19937 with the 2002 initialization, the engine of torch's CPU generators. */
+/** The Mersenne Twister MT19937 with its 2002 initialization: the engine of torch's CPU generators. */
 export class Mt19937 {
   private readonly state = new Uint32Array(WORDS)
   private next = WORDS
 
-  /** Only the low 32 bits of a seed enter the state, as in torch. */
+  /** As in torch, only the low 32 bits of the seed count. */
   constructor(seed: number) {
     const state = this.state
     state[0] = seed

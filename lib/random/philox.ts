@@ -2,20 +2,22 @@ import type { Random, Tensor } from '../types.js'
 import { seedBits } from './seed.js'
 import { elementCount } from './shape.js'
 
-/** Multipliers and Weyl increments of Philox-4×32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). */
+/**
+ * Multipliers and Weyl increments of Philox-4×32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+ */
 const M0 = 0xd2511f53
 const M1 = 0xcd9e8d57
 const W0 = 0x9e3779b9
 const W1 = 0xbb67ae85
 const ROUNDS = 10
 
-/** 2⁻³² and 2π·2⁻³² as the float32 constants of cuRAND, whose Box–Muller transform the noise follows. */
+/** 2⁻³² and 2π·2⁻³² as the float32 constants of cuRAND's Box–Muller transform. */
 const SCALE = Math.fround(2.3283064e-10)
 const SCALE_2PI = Math.fround(2.3283064e-10 * 6.2831855)
 
 /**
- * The noise of the GPU webui (AUTOMATIC1111, "random number generator source: NV"): what `torch.randn` gives on a CUDA
- * device, to within its last bit. Sample i of draw number d takes the words of counter (d, 0, i, 0) under the key `seed`.
+ * The noise of the web UIs on a GPU (AUTOMATIC1111, "random number generator source: NV"): that of `torch.randn` on a
+ * CUDA device up to the last bit. Sample i of draw d uses the words of counter (d, 0, i, 0) with the key `seed`.
  */
 export class PhiloxRandom implements Random {
   private readonly key0: number

@@ -1,4 +1,8 @@
-/** Elements of a tensor of that shape; throws TypeError unless every extent is a whole number, none negative. */
+/**
+ * Number of elements of a tensor of this shape.
+ *
+ * @throws {TypeError} a dimension is not a non-negative integer
+ */
 export function elementCount(shape: readonly number[]): number {
   let count = 1
   for (const extent of shape) {

@@ -4,7 +4,7 @@ import { Mt19937 } from './mt19937.js'
 import { seedBits } from './seed.js'
 import { elementCount } from './shape.js'
 
-/** Samples that one round of the vectorized Box–Muller transform makes. */
+/** Number of samples in one round of the vectorized Box–Muller transform. */
 const BLOCK = 16
 
 const f = Math.fround
@@ -12,10 +12,11 @@ const TWO_PI = f(2 * Math.PI)
 const pair = new Float32Array(2)
 
 /**
- * `torch.randn(shape, generator=torch.Generator('cpu').manual_seed(seed))`, the same floats, call after call.
+ * The same floats as `torch.randn(shape, generator=torch.Generator('cpu').manual_seed(seed))`, call after call.
  *
- * Draws of fewer than 16 numbers go through torch's scalar path (double precision, one spare sample kept for the next
- * such draw); larger ones are made of blocks of 16, and the last 16 are drawn anew where 16 does not divide the count.
+ * Draws of fewer than 16 numbers take torch's scalar path: double precision, and one spare sample is kept for the next
+ * such draw. Larger draws consist of blocks of 16; if 16 does not divide their size, the last 16 numbers are drawn
+ * again.
  */
 export class TorchRandom implements Random {
   private readonly engine: Mt19937
@@ -42,12 +43,12 @@ export class TorchRandom implements Random {
     return { data, shape: [...shape] }
   }
 
-  /** 24 random bits each, in [0, 1). */
+  /** Fills `data` with numbers of 24 random bits in [0, 1). */
   private uniform(data: Float32Array): void {
     for (let i = 0; i < data.length; i++) data[i] = (this.engine.uint32() & 0xffffff) * 2 ** -24
   }
 
-  /** 53 random bits in [0, 1): the engine's first word gives the high ones. */
+  /** A number of 53 random bits in [0, 1). The engine's first word gives the high bits. */
   private uniformDouble(): number {
     const high = this.engine.uint32() & 0x1fffff
     return (high * 2 ** 32 + this.engine.uint32()) * 2 ** -53
@@ -66,12 +67,12 @@ export class TorchRandom implements Random {
   }
 }
 
-/** Turns 16 uniform numbers into normal ones in place: the first eight give radii, the last eight angles. */
+/** Transforms 16 uniform numbers into normal ones in place: the first eight give radii, the last eight angles. */
 function boxMuller(block: Float32Array): void {
   for (let j = 0; j < BLOCK / 2; j++) {
     const radius = f(Math.sqrt(f(-2 * log(1 - block[j]))))
     sincos(f(TWO_PI * block[j + BLOCK / 2]), pair)
-    // Adding zero is what torch's "· std + mean" leaves: it turns −0 into 0.
+    // torch computes "· std + mean" with std 1 and mean 0; adding zero turns −0 into 0.
     block[j] = f(radius * pair[1]) + 0
     block[j + BLOCK / 2] = f(radius * pair[0]) + 0
   }

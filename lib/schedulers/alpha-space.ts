@@ -10,8 +10,8 @@ export function discreteTimesteps(settings: SchedulerSettings): number[] {
 }
 
 /**
- * Methods that work on latents x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε at integer timesteps of the training schedule, as DDPM
- * and DDIM write them. The UNet gets the latents as they are.
+ * Methods on latents x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε at integer timesteps of the training schedule, as in DDPM and DDIM.
+ * The UNet's input is not scaled.
  */
 export abstract class AlphaScheduler extends SchedulerBase {
   readonly timesteps: Float64Array
@@ -31,7 +31,7 @@ export abstract class AlphaScheduler extends SchedulerBase {
     return this.timesteps[this.index]
   }
 
-  /** ᾱ_t; before the first training timestep it is 1, or where the model was trained so, that of timestep 0. */
+  /** ᾱ_t. Before the first training timestep it is 1, or that of timestep 0 if the schedule says so. */
   protected alpha(timestep: number): number {
     const { alphasCumprod, timesteps } = this.settings.training
     if (timestep < 0) return this.settings.setAlphaToOne ? 1 : alphasCumprod[0]
@@ -47,7 +47,7 @@ export abstract class AlphaScheduler extends SchedulerBase {
     return [Math.sqrt(alpha), Math.sqrt(1 - alpha)]
   }
 
-  /** x̂_0 from the UNet's prediction, clipped where the schedule says so; also what `denoised` shows. */
+  /** x̂_0 from the UNet's prediction, clipped if the schedule says so. Sets `denoised`. */
   protected denoise(prediction: Tensor, latents: Tensor, alpha: number): Tensor {
     const denoised = fromAlpha.denoised(this.settings.predictionType, prediction, latents, alpha)
     this.denoised = this.settings.clipSample ? clamp(denoised, 1) : denoised
@@ -55,7 +55,7 @@ export abstract class AlphaScheduler extends SchedulerBase {
   }
 }
 
-/** What the prediction says about latents of signal √ᾱ and noise √(1 − ᾱ). */
+/** x̂_0 and ε from a prediction for latents with signal √ᾱ and noise √(1 − ᾱ). */
 export const fromAlpha = {
   denoised(
     type: SchedulerSettings['predictionType'],

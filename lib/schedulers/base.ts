@@ -1,33 +1,38 @@
+import { received } from '../quote.js'
 import type { Random, Scheduler, Tensor } from '../types.js'
 import { combine } from './tensors.js'
 
-/** How far a timestep may be from the listed one and still mean it: a float32's rounding. */
+/** Timesteps may differ by this much from those of the list, because float32 rounds them. */
 const TIMESTEP_TOLERANCE = 1e-3
 
-/** What all sampling methods share: where in the schedule the run is, the source of noise, and checks of arguments. */
+/**
+ * The common part of all sampling methods: the position in the schedule, the source of noise, and checks of arguments.
+ */
 export abstract class SchedulerBase implements Scheduler {
   abstract readonly timesteps: Float64Array
   abstract readonly sigmas: Float64Array
   abstract readonly initNoiseSigma: number
 
-  /** UNet calls for each step of the schedule; runs can begin at multiples of it. */
+  /** Number of UNet calls for each step; runs can begin at multiples of it. */
   readonly order: number = 1
 
-  /** The clean latents that the last `step` estimated. */
+  /** The last step's estimate of the clean latents. */
   denoised?: Tensor
 
-  /** Index of the current timestep; −1 before the first one is known. */
+  /** Index of the current timestep; −1 before the first call. */
   protected index = -1
   private random: Random | undefined
 
   /**
-   * Starts over with an empty history at timestep number `begin`; the list's length means that none is left to do.
+   * Starts a run with an empty history at the timestep of index `begin`. If that is the length of the list, no step is
+   * left.
    *
-   * @throws TypeError where `begin` is no integer; RangeError where no run can begin there
+   * @throws {TypeError} `begin` is not an integer
+   * @throws {RangeError} no run can begin there
    */
   reset({ random, begin }: { random: Random; begin: number }): void {
     if (typeof begin !== 'number' || !Number.isInteger(begin)) {
-      throw new TypeError(`Expected integer for begin but received ${String(begin)} of type ${typeof begin}`)
+      throw new TypeError(`Expected integer for begin but received ${received(begin)}`)
     }
     const end = this.timesteps.length
     if (begin < 0 || begin > end) {
@@ -72,7 +77,7 @@ export abstract class SchedulerBase implements Scheduler {
     return combine([signal, latents], [sigma, noise])
   }
 
-  /** One step from the current index; returns new latents and sets `denoised`. */
+  /** Computes the step at the current index; returns new latents and sets `denoised`. */
   protected abstract advance(prediction: Tensor, latents: Tensor): Tensor
 
   /** Factors of the clean latents and of the noise at `timestep`. */
@@ -82,14 +87,14 @@ export abstract class SchedulerBase implements Scheduler {
     return latents
   }
 
-  /** Drops what was remembered of earlier steps. */
+  /** Clears the history of earlier steps. */
   protected forget(): void {}
 
   protected canBeginAt(index: number): boolean {
     return index % this.order === 0
   }
 
-  /** True where this is the last UNet call of the run. */
+  /** Whether this is the last UNet call of the run. */
   protected get last(): boolean {
     return this.index === this.timesteps.length - 1
   }
@@ -101,7 +106,7 @@ export abstract class SchedulerBase implements Scheduler {
     return this.random.normal(shape)
   }
 
-  /** The index of a timestep in the list: the current one where it matches, else the first; −1 where there is none. */
+  /** The index of a timestep: the current index if it matches, otherwise the first that does, or −1. */
   protected find(timestep: number): number {
     if (this.matches(this.index, timestep)) return this.index
     return this.timesteps.findIndex((_, i) => this.matches(i, timestep))
@@ -111,7 +116,7 @@ export abstract class SchedulerBase implements Scheduler {
     return Math.abs(this.timesteps[index] - timestep) <= TIMESTEP_TOLERANCE
   }
 
-  /** Makes sure that `timestep` is the one whose turn it is. */
+  /** Checks that `timestep` is the current one. */
   private locate(timestep: number): void {
     if (this.index < 0) {
       this.index = this.find(timestep)

@@ -1,4 +1,4 @@
-/** Quantiles of the beta distribution, for "beta" noise levels. */
+/** Quantiles of the beta distribution, for the "beta" noise levels. */
 
 /** Lanczos coefficients for g = 7, n = 9 (Godfrey 2001): ln Γ to about 15 digits. */
 const LANCZOS = [
@@ -17,10 +17,10 @@ function logGamma(x: number): number {
 }
 
 /**
- * I_x(a, b), the regularized incomplete beta function: the continued fraction DLMF 8.17.22 evaluated from the front by
- * Lentz's method, on the side of the mean where it converges fast, with I_x(a, b) = 1 − I_{1−x}(b, a).
+ * I_x(a, b), the regularized incomplete beta function: the continued fraction DLMF 8.17.22, evaluated by Lentz's method
+ * on the side of the mean where it converges fast, with I_x(a, b) = 1 − I_{1−x}(b, a).
  *
- * `y` is 1 − x, given apart because near x = 1 it would have lost its digits.
+ * @param y 1 − x, which near x = 1 is more precise than if it were computed from x
  */
 export function regularizedIncompleteBeta(x: number, y: number, a: number, b: number): number {
   if (x <= 0) return 0
@@ -56,13 +56,13 @@ function continuedFraction(x: number, a: number, b: number): number {
 export function betaQuantile(p: number, a: number, b: number): number {
   if (p <= 0) return 0
   if (p >= 1) return 1
-  // Bracketed Newton steps; the search runs in whichever of x and 1 − x is small, where doubles are dense.
+  // Bracketed Newton steps in x or 1 − x, whichever is small, because doubles are denser there.
   const median = regularizedIncompleteBeta(0.5, 0.5, a, b)
   if (p > median) return 1 - lowerQuantile(1 - p, b, a)
   return lowerQuantile(p, a, b)
 }
 
-/** The quantile of a p that is known to lie in x ≤ 1/2. */
+/** The quantile of p, which must be at most 1/2. */
 function lowerQuantile(p: number, a: number, b: number): number {
   const logNorm = logGamma(a + b) - logGamma(a) - logGamma(b)
   let [low, high] = [0, 0.5]

@@ -4,8 +4,8 @@ import type { SchedulerSettings } from './settings.js'
 import { combine } from './tensors.js'
 
 /**
- * Denoising diffusion implicit models (Song et al. 2021, eq. 12 and 16): deterministic for η = 0, the noise of DDPM
- * for η = 1.
+ * Denoising diffusion implicit models (Song et al. 2021, eq. 12 and 16): deterministic for η = 0, with the noise of
+ * DDPM for η = 1.
  */
 export class DdimScheduler extends AlphaScheduler {
   constructor(settings: SchedulerSettings) {
@@ -15,7 +15,7 @@ export class DdimScheduler extends AlphaScheduler {
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const { predictionType, training, steps, eta } = this.settings
     const alpha = this.alpha(this.timestep)
-    // Always the mean distance down, also where the timesteps are not evenly spaced: diffusers' convention.
+    // The mean distance between timesteps, also if they are not evenly spaced: diffusers' convention.
     const before = this.alpha(this.timestep - Math.floor(training.timesteps / steps))
     const denoised = this.denoise(prediction, latents, alpha)
     const epsilon = fromAlpha.epsilon(predictionType, prediction, latents, alpha)

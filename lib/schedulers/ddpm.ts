@@ -3,7 +3,9 @@ import { AlphaScheduler, discreteTimesteps } from './alpha-space.js'
 import type { SchedulerSettings } from './settings.js'
 import { combine } from './tensors.js'
 
-/** Ancestral sampling of the reverse chain (Ho et al., "Denoising diffusion probabilistic models", 2020, eq. 6 and 7). */
+/**
+ * Ancestral sampling of the reverse chain (Ho et al., "Denoising diffusion probabilistic models", 2020, eq. 6 and 7).
+ */
 export class DdpmScheduler extends AlphaScheduler {
   constructor(settings: SchedulerSettings) {
     super(settings, discreteTimesteps(settings))
@@ -11,7 +13,7 @@ export class DdpmScheduler extends AlphaScheduler {
 
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const alpha = this.alpha(this.timestep)
-    // The chain ends at clean latents, whatever the schedule's own first timestep has left.
+    // The chain ends at clean latents, even if the schedule's first timestep still has noise.
     const before = this.last ? 1 : this.alpha(this.timesteps[this.index + 1])
     const ratio = alpha / before
     const beta = 1 - ratio

@@ -6,8 +6,8 @@ import { combine, copy } from './tensors.js'
 
 /**
  * DPM-Solver-2 in the form of k-diffusion's `sample_dpm_2` (Lu et al., "DPM-Solver", 2022; Karras et al. 2022): an
- * Euler step to the geometric mean of the two levels, then the whole step with the slope found there. With ancestral
- * noise (`sample_dpm_2_ancestral`, "DPM2 a") the step goes to a lower level and noise lifts it again.
+ * Euler step to the geometric mean of the two levels, then the whole step with the slope there. With ancestral noise
+ * (`sample_dpm_2_ancestral`, "DPM2 a") the step goes to a lower level, and new noise raises it again.
  */
 export class Dpm2Scheduler extends SigmaScheduler {
   override readonly order = 2
@@ -18,7 +18,7 @@ export class Dpm2Scheduler extends SigmaScheduler {
     private readonly isAncestral = false,
   ) {
     const { levels, timesteps: listed } = sigmaNodes(settings)
-    // diffusers rounds Karras timesteps for this method, and no others.
+    // diffusers rounds the timesteps of this method with Karras levels only.
     const timesteps = settings.sigmas === 'karras' ? listed.map(roundHalfEven) : listed
     const nodes = [...levels].slice(0, -1)
     const eta = isAncestral ? settings.eta : 0

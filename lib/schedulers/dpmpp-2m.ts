@@ -3,12 +3,12 @@ import { LambdaScheduler, lambdaOf, split } from './lambda-space.js'
 import type { SchedulerSettings } from './settings.js'
 import { combine, copy } from './tensors.js'
 
-/** Below this many steps the end of the run falls back to lower orders. */
+/** Runs of fewer steps end with lower orders. */
 const FEW_STEPS = 15
 
 /**
  * DPM-Solver++, multistep, orders 1 to 3 (Lu et al., "DPM-Solver++", 2022, algorithm 2), and its version for the
- * reverse SDE ("DPM++ 2M SDE": the same paper's appendix), which adds fresh noise in every step.
+ * reverse SDE ("DPM++ 2M SDE", in the paper's appendix), which adds new noise in every step.
  */
 export class Dpmpp2mScheduler extends LambdaScheduler {
   /** Estimates x̂_0 of earlier steps, newest first. */
@@ -24,7 +24,7 @@ export class Dpmpp2mScheduler extends LambdaScheduler {
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const [level, nextLevel] = this.levels.subarray(this.index)
     const denoised = this.denoise(prediction, latents)
-    // Two equal levels (more steps than timesteps, or a final sigma_min): nothing to move, and no slope to learn.
+    // Two equal levels (more steps than timesteps, or a final sigma_min) have no step between them, and no slope.
     if (level === nextLevel) return copy(latents)
     const lambda = lambdaOf(level)
     const h = lambdaOf(nextLevel) - lambda
@@ -34,7 +34,7 @@ export class Dpmpp2mScheduler extends LambdaScheduler {
 
     const [alpha, sigma] = split(nextLevel)
     const [, from] = split(level)
-    // The ODE decays by e^−h in λ, the SDE by e^−2h (h may be infinite: the last step to clean latents).
+    // The ODE decays by e^−h in λ, the SDE by e^−2h. In the last step, to clean latents, h is infinite.
     const rate = this.stochastic ? 2 * h : h
     const decay = Math.exp(-rate)
     const w0 = alpha * -Math.expm1(-rate)
@@ -44,7 +44,7 @@ export class Dpmpp2mScheduler extends LambdaScheduler {
     return combine(...terms, [sigma * Math.sqrt(-Math.expm1(-2 * h)), this.noise(latents.shape)])
   }
 
-  /** The weights of x̂_0 now and before: the integral of the polynomial through them. */
+  /** The weights of the current and earlier x̂_0: the integral of the polynomial through them. */
   private slopes(
     order: number,
     h: number,
@@ -67,7 +67,7 @@ export class Dpmpp2mScheduler extends LambdaScheduler {
     }
     const r1 = (one.lambda - two.lambda) / h
     // With D₁ = Δ₀ + r₀/(r₀+r₁)·(Δ₀ − Δ₁) and D₂ = (Δ₀ − Δ₁)/(r₀+r₁), Δ₀ = (m₀−m₁)/r₀, Δ₁ = (m₁−m₂)/r₁.
-    // The stochastic solver has 1 − e^−2h − 2h where the exact integral has e^−2h − 1 + 2h; kept, as in diffusers.
+    // The stochastic solver has 1 − e^−2h − 2h where the exact integral has e^−2h − 1 + 2h, as in diffusers.
     const w2 = this.stochastic
       ? alpha * ((1 - decay - rate) / rate ** 2 - 0.5)
       : -alpha * ((decay - 1 + rate) / rate ** 2 - 0.5)
@@ -81,7 +81,7 @@ export class Dpmpp2mScheduler extends LambdaScheduler {
     ]
   }
 
-  /** First order to begin with, and at the end of short runs, where high orders overshoot. */
+  /** The order of the current step: low at the beginning, and at the end of short runs, where high orders overshoot. */
   private orderHere(): number {
     const { order, eulerAtFinal, lowerOrderFinal, finalSigmasType } = this.settings
     const few = lowerOrderFinal && this.timesteps.length < FEW_STEPS

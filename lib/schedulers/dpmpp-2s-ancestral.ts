@@ -6,7 +6,7 @@ import { combine, copy } from './tensors.js'
 
 /**
  * DPM-Solver++(2S) with ancestral noise (Lu et al., "DPM-Solver++", 2022, algorithm 1 with r = ½; k-diffusion's
- * `sample_dpmpp_2s_ancestral`): the step to the lower level is made with the x̂_0 found half-way in log σ.
+ * `sample_dpmpp_2s_ancestral`): the step to the lower level uses x̂_0 from the middle of the step in log σ.
  */
 export class Dpmpp2sAncestralScheduler extends SigmaScheduler {
   override readonly order = 2

@@ -6,8 +6,8 @@ import { combine, copy } from './tensors.js'
 
 /**
  * DPM-Solver++ for the reverse SDE, single step, r = ½ (Lu et al. 2022, "DPM-Solver++"; diffusers' DPMSolverSDE,
- * k-diffusion's `sample_dpmpp_sde`). Both stages start from the same latents and see the same Brownian path in σ:
- * the noise of the whole step is that of its first half plus an independent rest.
+ * k-diffusion's `sample_dpmpp_sde`). Both stages start from the same latents and follow the same Brownian path in σ:
+ * the noise of the whole step is that of its first half plus independent noise.
  */
 export class DpmppSdeScheduler extends SigmaScheduler {
   override readonly order = 2
@@ -39,7 +39,7 @@ export class DpmppSdeScheduler extends SigmaScheduler {
       return combine([1, towards(latents, denoised, sigma, down)], [up, noise])
     }
     const { down, up } = ancestral(sigma, next, eta)
-    // Increments of a Brownian motion over σ…here and here…next, together scaled to variance 1.
+    // Increments of a Brownian motion over σ…here and here…next, scaled to a total variance of 1.
     const share = sigma > next ? Math.min((sigma - here) / (sigma - next), 1) : 1
     return combine(
       [1, towards(this.start.latents, denoised, sigma, down)],

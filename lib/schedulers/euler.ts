@@ -3,7 +3,7 @@ import type { SchedulerSettings } from './settings.js'
 import { SigmaScheduler, sigmaNodes, times } from './sigma-space.js'
 import { combine } from './tensors.js'
 
-/** Euler's method on the probability flow ODE (Karras et al. 2022, algorithm 2 without churn and correction). */
+/** Euler's method for the probability flow ODE (Karras et al. 2022, algorithm 2 without churn and correction). */
 export class EulerScheduler extends SigmaScheduler {
   constructor(settings: SchedulerSettings) {
     const { timesteps, levels } = sigmaNodes(settings)

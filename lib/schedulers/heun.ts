@@ -5,7 +5,7 @@ import { clamp, combine, copy } from './tensors.js'
 
 /**
  * Heun's second-order method (Karras et al. 2022, algorithm 1 without churn): an Euler step, then the same step again
- * with the mean of the slopes at both its ends. The last step, to level 0, is Euler's alone.
+ * with the mean of the slopes at both of its ends. The last step, to level 0, is an Euler step.
  */
 export class HeunScheduler extends SigmaScheduler {
   override readonly order = 2

@@ -1,4 +1,5 @@
 /** Sampling methods by name. */
+import { printable, received, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { ScheduleDescription, Scheduler } from '../types.js'
 import type { SchedulerBase } from './base.js'
@@ -44,10 +45,10 @@ export type SigmaMethod =
   | 'dpm2-a'
   | 'unipc'
 
-/** A sampling method, where it takes noise levels with their formula as a suffix: 'dpm++-2m-karras'. */
+/** The name of a sampling method. Sigma-based methods also take a suffix: 'dpm++-2m-karras'. */
 export type SchedulerName = TimestepMethod | SigmaMethod | `${SigmaMethod}-${SigmaSpacing}`
 
-/** A built-in scheduler: `order` is the number of UNet calls a step, of which `begin` must be a multiple. */
+/** A built-in scheduler. `reset()` takes a `begin` that is a multiple of `order`. */
 export interface BuiltInScheduler extends Scheduler {
   readonly order: number
   readonly timesteps: Float64Array
@@ -58,10 +59,10 @@ export interface BuiltInScheduler extends Scheduler {
 interface Method extends AcceptedOptions {
   make(settings: SchedulerSettings): SchedulerBase
   spacing: Spacing
-  /** Defaults that differ from method to method. */
+  /** Defaults of this method. */
   eta?: number
   order?: number
-  /** Copes with a last training timestep of no signal at all, where σ is infinite. */
+  /** Whether the last training timestep may have no signal, so that σ is infinite. */
   infinite?: boolean
 }
 
@@ -106,7 +107,7 @@ const methods: Record<TimestepMethod | SigmaMethod, Method> = {
   }),
 }
 
-/** Every name that `createScheduler` knows. */
+/** All names of built-in schedulers. */
 export const schedulerNames: readonly SchedulerName[] = Object.entries(methods).flatMap(
   ([name, { options }]) => {
     const suffixes = options.includes('sigmas') ? sigmaSpacings.map((kind) => `-${kind}`) : []
@@ -115,12 +116,13 @@ export const schedulerNames: readonly SchedulerName[] = Object.entries(methods).
 )
 
 /**
- * A scheduler for one run of `steps` steps.
+ * Creates a scheduler for a run of `steps` steps.
  *
- * @param steps 1…1000, at most the length of the training schedule
- * @param schedule how the model was trained, and how its authors sample from it
- * @param options refused where the method has no use for them
- * @throws TypeError for an unknown name or option or a wrong type, RangeError for a value out of bounds
+ * @param steps 1…1000, and at most the length of the training schedule
+ * @param schedule the model's training schedule
+ * @param options options that have no effect on the method are refused
+ * @throws {TypeError} an unknown name or option, or a wrong type
+ * @throws {RangeError} a value out of bounds
  */
 export function createScheduler(
   name: SchedulerName | (string & {}),
@@ -165,18 +167,20 @@ export function createScheduler(
 
 function parseName(name: unknown): { base: keyof typeof methods; suffix: SigmaSpacing | undefined } {
   if (typeof name !== 'string') {
-    throw new TypeError(`Expected a scheduler's name but received ${String(name)} of type ${typeof name}`)
+    throw new TypeError(`Expected a scheduler's name but received ${received(name)}`)
   }
   if (!(schedulerNames as readonly string[]).includes(name)) {
     const near = closest(name, schedulerNames)
-    const hint = near ? `did you mean ${near}? ` : ''
-    throw new TypeError(`Unknown scheduler ${name} (${hint}Known are ${schedulerNames.join(', ')})`)
+    const hint = near ? `, did you mean ${near}?` : '.'
+    throw new TypeError(
+      `Unknown scheduler ${printable(shorten(name))}${hint} Known schedulers: ${schedulerNames.join(', ')}`,
+    )
   }
   const suffix = sigmaSpacings.find((kind) => name.endsWith(`-${kind}`))
   return { base: (suffix ? name.slice(0, -suffix.length - 1) : name) as keyof typeof methods, suffix }
 }
 
-/** Our names for diffusers' classes; where it has no equal, the nearest method for the same equation. */
+/** The names of diffusers' classes. A class without an equal has the closest method for the same equation. */
 const classNames = new Map<string, SchedulerName>(
   Object.entries({
     DDPMScheduler: 'ddpm',
@@ -197,7 +201,7 @@ const classNames = new Map<string, SchedulerName>(
   } satisfies Record<string, SchedulerName>),
 )
 
-/** The method that the model's authors sample with, where its files say so; else 'dpm++-2m-karras'. */
+/** The method that the model's files name, or else 'dpm++-2m-karras'. */
 export function defaultSchedulerName(schedule: ScheduleDescription): SchedulerName {
   return classNames.get(schedule.className ?? '') ?? 'dpm++-2m-karras'
 }

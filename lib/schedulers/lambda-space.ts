@@ -5,10 +5,10 @@ import { roundHalfEven, shapedSigmas, sigmaAt, spacedIntervals, timestepAt } fro
 import { combine, copy } from './tensors.js'
 
 /**
- * Methods that solve in λ = log(α/σ), half the log signal-to-noise ratio, on latents x = α·x_0 + σ·ε with α² + σ² = 1
- * (Lu et al., "DPM-Solver", 2022, section 3). The UNet gets the latents as they are.
+ * Methods in λ = log(α/σ), half the log signal-to-noise ratio, on latents x = α·x_0 + σ·ε with α² + σ² = 1 (Lu et al.,
+ * "DPM-Solver", 2022, section 3). The UNet's input is not scaled.
  *
- * `levels` holds σ/α, which is what diffusers calls sigma; so λ = −log(level).
+ * `levels` are σ/α, which diffusers calls sigmas, so λ = −log(level).
  */
 export abstract class LambdaScheduler extends SchedulerBase {
   readonly timesteps: Float64Array
@@ -18,7 +18,10 @@ export abstract class LambdaScheduler extends SchedulerBase {
 
   constructor(
     protected readonly settings: SchedulerSettings,
-    /** Where the methods differ: Karras timesteps rounded or cut; a final sigma_min of the training or of the run. */
+    /**
+     * Where the methods differ: whether Karras timesteps are rounded or truncated, and which sigma_min is the last
+     * level.
+     */
     rules: { roundKarras: boolean; finalOfTraining: boolean },
   ) {
     super()
@@ -46,7 +49,7 @@ export abstract class LambdaScheduler extends SchedulerBase {
     return split(index >= 0 ? this.levels[index] : sigmaAt(this.settings.training.sigmas, timestep))
   }
 
-  /** x̂_0 from the UNet's prediction at the current level; also what `denoised` shows. */
+  /** x̂_0 from the UNet's prediction at the current level. Sets `denoised`. */
   protected denoise(prediction: Tensor, latents: Tensor): Tensor {
     const [alpha, sigma] = split(this.levels[this.index])
     switch (this.settings.predictionType) {

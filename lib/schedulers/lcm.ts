@@ -4,13 +4,13 @@ import type { SchedulerSettings } from './settings.js'
 import { linspace, spacedTimesteps } from './sigmas.js'
 import { combine, copy } from './tensors.js'
 
-/** σ_data of the boundary condition, and the factor that timesteps enter it with. */
+/** σ_data of the boundary condition, and the factor of its timesteps. */
 const SIGMA_DATA = 0.5
 const TIMESTEP_SCALING = 10
 
 /**
  * Multistep consistency sampling (Luo et al., "Latent consistency models", 2023, algorithm 3): each step predicts clean
- * latents and noises them again to the next timestep.
+ * latents and adds noise of the level of the next timestep.
  */
 export class LcmScheduler extends AlphaScheduler {
   constructor(settings: SchedulerSettings) {
@@ -30,7 +30,7 @@ export class LcmScheduler extends AlphaScheduler {
   }
 }
 
-/** A subset of the timesteps that the model was distilled on; beyond their number, timesteps down from T−1. */
+/** A subset of the timesteps that the model was distilled on; for more steps than these, timesteps from T−1 down. */
 function consistencyTimesteps(settings: SchedulerSettings): number[] {
   const { steps, training, originalInferenceSteps: original } = settings
   if (steps > original) {

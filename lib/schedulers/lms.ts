@@ -7,8 +7,8 @@ import { type Term, combine } from './tensors.js'
 const GAUSS = [-1 / Math.sqrt(3), 1 / Math.sqrt(3)]
 
 /**
- * Linear multistep (Adams–Bashforth on uneven levels): the slope is the polynomial through up to four past slopes,
- * integrated exactly over the step. k-diffusion's `sample_lms`.
+ * Linear multistep method (Adams–Bashforth on uneven levels): integrates the polynomial through up to four past slopes
+ * exactly over the step. k-diffusion's `sample_lms`.
  */
 export class LmsScheduler extends SigmaScheduler {
   /** Newest first. */
@@ -22,7 +22,7 @@ export class LmsScheduler extends SigmaScheduler {
   protected override advance(prediction: Tensor, latents: Tensor): Tensor {
     const [sigma, next] = this.levels.subarray(this.index)
     const slope = combine(...this.slopeAt(prediction, latents, sigma))
-    // Two equal levels (many steps, 'beta') would leave no polynomial to draw through both.
+    // There is no polynomial through two equal levels, which 'beta' gives with many steps.
     if (next === sigma) return combine([1, latents])
     this.history.unshift({ sigma, slope })
     this.history.length = Math.min(this.history.length, this.settings.order)

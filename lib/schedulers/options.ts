@@ -1,35 +1,37 @@
-/** The options of sampling methods: their types, bounds and what is said when they are wrong. */
+/** The options of sampling methods, and their checks. */
+import { expectation } from '../check.js'
+import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { PredictionType } from '../types.js'
 import { type SigmaSpacing, type Spacing, sigmaSpacings, spacings } from './sigmas.js'
 
-/** What can be said about a sampling method besides its name and the number of steps. Defaults are diffusers'. */
+/** The options of sampling methods. Defaults are those of diffusers. */
 export interface SchedulerOptions {
-  /** What the UNet predicts. Default: what the model's schedule says. */
+  /** What the UNet predicts. Default: as in the model's schedule. */
   predictionType?: PredictionType
-  /** How timesteps are spread. Default: what the model's schedule says, else the method's own. */
+  /** Spacing of the timesteps. Default: as in the model's schedule, otherwise the method's own. */
   spacing?: Spacing
-  /** Noise levels by a formula instead of by timestep; the same as the name's suffix. */
+  /** A formula for the noise levels in place of those of the timesteps; the same as the suffix of the name. */
   sigmas?: SigmaSpacing
-  /** Where the run ends: at clean latents, or at the training schedule's lowest level. Default: 'zero'. */
+  /** The last noise level: none, or the lowest one of the training schedule. Default: 'zero'. */
   finalSigmasType?: 'zero' | 'sigma_min'
-  /** Make the last training timestep pure noise (Lin et al. 2023). Default: what the model's schedule says. */
+  /** Whether the last training timestep is pure noise (Lin et al. 2023). Default: as in the model's schedule. */
   rescaleBetasZeroSnr?: boolean
-  /** 0…1: share of the reverse SDE's noise. Default: 0 for DDIM, 1 for ancestral and SDE methods. */
+  /** Fraction 0…1 of the reverse SDE's noise. Default: 0 for DDIM, 1 for ancestral and SDE methods. */
   eta?: number
   /** Order of multistep methods: LMS 1…4 (default 4), DPM++ 2M and UniPC 1…3 (default 2). */
   order?: number
   /** DPM++ 2M: 'midpoint' (default) or 'heun'; UniPC: 'bh1' or 'bh2' (default). */
   solverType?: 'midpoint' | 'heun' | 'bh1' | 'bh2'
-  /** Lower orders in the last steps of short runs. Default: true. */
+  /** Whether the last steps of short runs have a lower order. Default: true. */
   lowerOrderFinal?: boolean
-  /** First order in the very last step. Default: false. */
+  /** Whether the very last step is of first order. Default: false. */
   eulerAtFinal?: boolean
-  /** PLMS: leave out the Runge–Kutta warm-up, as Stable Diffusion does. Default: true. */
+  /** PLMS: whether to skip the Runge–Kutta warm-up, as Stable Diffusion does. Default: true. */
   skipPrkSteps?: boolean
-  /** DDPM: variance of the reverse steps, lower or upper bound. Default: 'fixed_small'. */
+  /** DDPM: the lower or upper bound as the variance of the reverse steps. Default: 'fixed_small'. */
   varianceType?: 'fixed_small' | 'fixed_large'
-  /** LCM: steps of the schedule that the model was distilled on, 1…1000. Default: 50. */
+  /** LCM: number of steps of the schedule that the model was distilled on, 1…1000. Default: 50. */
   originalInferenceSteps?: number
 }
 
@@ -55,21 +57,16 @@ const number =
     const wanted = `${integer ? 'integer' : 'number'} between ${from} and ${to}`
     if (typeof value !== 'number') throw expected(wanted, value, path)
     if (!(value >= from && value <= to) || (integer && !Number.isInteger(value))) {
-      throw new RangeError(`Expected ${wanted} for ${path} but received ${value} of type number`)
+      throw new RangeError(expectation(wanted, path, value))
     }
   }
 
 function expected(wanted: string, value: unknown, path: string, near?: string): TypeError {
-  const hint = near === undefined ? '' : ` (did you mean ${near}?)`
-  const shown = typeof value === 'string' ? value : describe(value)
-  return new TypeError(`Expected ${wanted} for ${path} but received ${shown} of type ${typeof value}${hint}`)
+  const hint = near === undefined ? '' : `, did you mean ${near}?`
+  return new TypeError(expectation(wanted, path, value) + hint)
 }
 
-function describe(value: unknown): string {
-  return Array.isArray(value) ? 'an array' : String(value)
-}
-
-/** Bounds that hold for every method; a method narrows `order` and `solverType` down. */
+/** Checks that hold for every method. A method narrows `order` and `solverType` down. */
 const checks: Record<SchedulerOption, Check> = {
   predictionType: oneOf('epsilon', 'v_prediction', 'sample'),
   spacing: oneOf(...spacings),
@@ -96,9 +93,10 @@ export interface AcceptedOptions {
 }
 
 /**
- * Refuses unknown options, options that the method has no use for, wrong types and values out of bounds.
+ * Refuses unknown options, options that have no effect on the method, wrong types and values out of bounds.
  *
- * @throws TypeError, RangeError
+ * @throws {TypeError}
+ * @throws {RangeError}
  */
 export function checkSchedulerOptions(
   name: string,
@@ -112,8 +110,10 @@ export function checkSchedulerOptions(
     const option = key as SchedulerOption
     if (!known.includes(option)) {
       const near = closest(key, known)
-      const hint = near ? `did you mean ${near}?` : `known are ${known.join(', ')}`
-      throw new TypeError(`Unknown scheduler option ${key} (${hint})`)
+      const hint = near ? `, did you mean ${near}?` : '.'
+      throw new TypeError(
+        `Unknown scheduler option ${printable(shorten(key))}${hint} Known options: ${known.join(', ')}`,
+      )
     }
     if (value === undefined) continue
     if (!accepted.options.includes(option)) {

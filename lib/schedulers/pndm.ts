@@ -3,7 +3,7 @@ import { AlphaScheduler, discreteTimesteps, fromAlpha } from './alpha-space.js'
 import type { SchedulerSettings } from './settings.js'
 import { clamp, combine, copy, type Term } from './tensors.js'
 
-/** Weights of the newest and the older noise predictions: Adams–Bashforth of order 1 to 4. */
+/** Weights of the noise predictions, newest first: Adams–Bashforth of order 1 to 4. */
 const ADAMS_BASHFORTH = [
   [1],
   [3 / 2, -1 / 2],
@@ -12,25 +12,25 @@ const ADAMS_BASHFORTH = [
 ]
 /** Weights of the four evaluations of one classical Runge–Kutta step. */
 const RUNGE_KUTTA = [1 / 6, 1 / 3, 1 / 3, 1 / 6]
-/** Runge–Kutta steps that fill the history of the linear multistep method. */
+/** Number of Runge–Kutta steps that fill the history of the linear multistep method. */
 const WARM_UP = 3
 
 /**
  * Pseudo numerical methods for diffusion models (Liu et al. 2022): linear multistep prediction of the noise (PLMS),
- * with the DDIM transfer of eq. 11. Stable Diffusion's own sampler leaves the Runge–Kutta warm-up out
- * (`skipPrkSteps`): the first step is then made twice, the second time with the mean of the slopes at both ends.
- * A run that begins later (image to image) makes its first step twice as well although the list repeats no timestep
- * there: that costs it one step, and is what diffusers does.
+ * with the DDIM transfer of eq. 11. Stable Diffusion's own sampler skips the Runge–Kutta warm-up (`skipPrkSteps`): then
+ * the first step is made twice, the second time with the mean of the slopes at both ends. A run that begins later
+ * (image to image) also makes its first step twice, although the list does not repeat a timestep there. That costs it
+ * one step, as in diffusers.
  */
 export class PndmScheduler extends AlphaScheduler {
-  /** Calls of the Runge–Kutta warm-up, at the head of `timesteps`. */
+  /** Number of UNet calls of the Runge–Kutta warm-up, at the beginning of `timesteps`. */
   private readonly warmUpCalls: number
-  /** Training timesteps from one step to the next. */
+  /** Number of training timesteps between two steps. */
   private readonly stride: number
 
-  /** Noise predictions (or velocities: whatever the model predicts), newest first. */
+  /** Predictions of the model, newest first. */
   private history: Tensor[] = []
-  /** Latents at the begin of a step that takes several calls, and the weighted predictions made in it. */
+  /** Latents at the beginning of a step that takes several calls, and its weighted predictions. */
   private start: Tensor | undefined
   private stages: Term[] = []
   private calls = 0
@@ -67,7 +67,7 @@ export class PndmScheduler extends AlphaScheduler {
       this.remember(prediction)
     }
     this.stages.push([RUNGE_KUTTA[stage], copy(prediction)])
-    // Stages end half a step, half a step, a whole and a whole step below the one they start from.
+    // The four stages end half a step, half a step, a whole step and a whole step below their start.
     const to = this.timestep - (stage % 2 === 0 ? Math.floor(this.stride / 2) : 0)
     const slope = stage === 3 ? combine(...this.stages) : prediction
     return this.transfer(this.start ?? latents, this.timesteps[this.index - stage], to, slope)
@@ -113,18 +113,18 @@ export class PndmScheduler extends AlphaScheduler {
     this.calls = 0
   }
 
-  /** A Runge–Kutta step cannot be entered half-way. */
+  /** No run can begin in the middle of a Runge–Kutta step. */
   protected override canBeginAt(index: number): boolean {
     return index >= this.warmUpCalls || index % 4 === 0
   }
 }
 
-/** t_0, t_1, t_1, t_2, …: the second timestep serves the repetition of the first step. */
+/** t_0, t_1, t_1, t_2, …: the first step is repeated at the second timestep. */
 function repeatSecond(timesteps: readonly number[]): number[] {
   return timesteps.length < 2 ? [...timesteps] : [timesteps[0], timesteps[1], ...timesteps.slice(1)]
 }
 
-/** Four calls for each step: at its begin, twice half-way, at its end. */
+/** Four calls for each step: at its beginning, twice in its middle, and at its end. */
 function warmUpTimesteps(timesteps: readonly number[], half: number): number[] {
   if (timesteps.length <= WARM_UP) {
     throw new RangeError(

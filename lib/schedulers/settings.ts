@@ -2,7 +2,7 @@ import type { PredictionType } from '../types.js'
 import type { SigmaSpacing, Spacing } from './sigmas.js'
 import type { TrainingSchedule } from './training-schedule.js'
 
-/** What a sampling method is built from: the schedule and the caller's options with every default filled in. */
+/** The settings of a sampling method: the schedule, and the caller's options with all defaults filled in. */
 export interface SchedulerSettings {
   steps: number
   training: TrainingSchedule

@@ -4,14 +4,16 @@ import type { SchedulerSettings } from './settings.js'
 import { shapedSigmas, sigmaAt, spacedTimesteps, timestepAt } from './sigmas.js'
 import { combine, copy, type Term } from './tensors.js'
 
-/** The nodes of a schedule: one timestep and level each, and a last level that the run ends at. */
+/** The nodes of a schedule: timesteps with their noise levels, and the last level. */
 export interface SigmaNodes {
   timesteps: number[]
-  /** One more than timesteps; float32, as the methods use them. */
+  /** One element more than timesteps. In float32, as the methods use them. */
   levels: Float32Array
 }
 
-/** Nodes by timestep spacing, or between the spacing's highest and lowest level where the levels have a formula. */
+/**
+ * Nodes at spaced timesteps. With a formula for the levels, between the highest and lowest level of these timesteps.
+ */
 export function sigmaNodes(settings: SchedulerSettings): SigmaNodes {
   const { training, steps } = settings
   let timesteps = spacedTimesteps({ ...settings, trainTimesteps: training.timesteps }).map(Math.fround)
@@ -25,7 +27,7 @@ export function sigmaNodes(settings: SchedulerSettings): SigmaNodes {
 }
 
 /**
- * Methods that work on latents x = x_0 + σ·ε, as Karras et al. (2022) write them: the UNet gets x / √(σ² + 1), and
+ * Methods on latents x = x_0 + σ·ε, as in Karras et al. (2022): the UNet's input is x / √(σ² + 1), and
  * dx/dσ = (x − x̂_0) / σ.
  */
 export abstract class SigmaScheduler extends SchedulerBase {
@@ -43,7 +45,7 @@ export abstract class SigmaScheduler extends SchedulerBase {
     this.timesteps = Float64Array.from(calls.timesteps)
     this.sigmas = Float64Array.from(calls.sigmas)
     const highest = levels.reduce((a, b) => Math.max(a, b))
-    // 'leading' does not start at pure noise: what is left of the signal has variance 1.
+    // 'leading' does not start at pure noise: the remaining signal has variance 1.
     this.initNoiseSigma = settings.spacing === 'leading' ? Math.sqrt(highest ** 2 + 1) : highest
   }
 
@@ -62,14 +64,14 @@ export abstract class SigmaScheduler extends SchedulerBase {
     return slope(this.settings.predictionType, prediction, latents, sigma)
   }
 
-  /** x̂_0 from the UNet's prediction at level σ; also what `denoised` shows. */
+  /** x̂_0 from the UNet's prediction at level σ. Sets `denoised`. */
   protected denoise(prediction: Tensor, latents: Tensor, sigma: number): Tensor {
     this.denoised = toDenoised(this.settings, prediction, latents, sigma)
     return this.denoised
   }
 }
 
-/** dx/dσ = (x − x̂_0) / σ, written in what the UNet said: x̂_0 itself would cost digits where σ is large. */
+/** dx/dσ = (x − x̂_0) / σ, in terms of the prediction: computing it from x̂_0 would lose digits where σ is large. */
 function slope(type: PredictionType, prediction: Tensor, latents: Tensor, sigma: number): Term[] {
   switch (type) {
     case 'epsilon':
@@ -87,7 +89,7 @@ function slope(type: PredictionType, prediction: Tensor, latents: Tensor, sigma:
   }
 }
 
-/** The terms of a sum, all multiplied by one factor. */
+/** Multiplies all terms of a sum by one factor. */
 export function times(factor: number, terms: readonly Term[]): Term[] {
   return terms.map(([coefficient, tensor]) => [factor * coefficient, tensor])
 }
@@ -103,14 +105,14 @@ function toDenoised(settings: SchedulerSettings, prediction: Tensor, latents: Te
   }
 }
 
-/** Along the line through x at level σ and x̂_0 at level 0, the point at level `to`: an Euler step of the ODE. */
+/** The point at level `to` on the line from x at level σ to x̂_0 at level 0: an Euler step of the ODE. */
 export function towards(latents: Tensor, denoised: Tensor, sigma: number, to: number): Tensor {
   return combine([to / sigma, latents], [1 - to / sigma, denoised])
 }
 
 /**
- * Splits a step down to level `to` into a deterministic part to `down` and fresh noise of deviation `up`, so that the
- * sum has level `to`; η = 0 adds none, η = 1 all that the reverse SDE's ancestral sampling has.
+ * Splits a step to level `to` into a deterministic step to level `down` and new noise of standard deviation `up`, so
+ * that the result has level `to`. η = 0 adds no noise, η = 1 the noise of ancestral sampling.
  */
 export function ancestral(from: number, to: number, eta: number): { down: number; up: number } {
   const variance = (to ** 2 * (from ** 2 - to ** 2)) / from ** 2
@@ -118,7 +120,7 @@ export function ancestral(from: number, to: number, eta: number): { down: number
   return { down: Math.sqrt(to ** 2 - up ** 2), up }
 }
 
-/** Alternates a schedule's own nodes with intermediate ones: first[0], second[0], first[1], … */
+/** Interleaves the nodes of a schedule with intermediate ones: first[0], second[0], first[1], … */
 export function interleave(first: ArrayLike<number>, second: ArrayLike<number>): number[] {
   return Array.from({ length: first.length + second.length }, (_, i) => (i % 2 ? second : first)[i >> 1])
 }

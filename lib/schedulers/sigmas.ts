@@ -1,22 +1,22 @@
-/** Which timesteps and noise levels a sampling method visits. */
+/** The timesteps and noise levels of sampling methods. */
 import { betaQuantile } from './beta-distribution.js'
 import type { TrainingSchedule } from './training-schedule.js'
 
-/** How timesteps are spread over the training schedule (Lin et al. 2023, table 2). */
+/** Spacing of the timesteps over the training schedule (Lin et al. 2023, table 2). */
 export type Spacing = 'leading' | 'linspace' | 'trailing'
 export const spacings: readonly Spacing[] = ['leading', 'linspace', 'trailing']
 
-/** Noise levels chosen by a formula of their own instead of by timestep. */
+/** A formula for the noise levels in place of those of the timesteps. */
 export type SigmaSpacing = 'karras' | 'exponential' | 'beta'
 export const sigmaSpacings: readonly SigmaSpacing[] = ['karras', 'exponential', 'beta']
 
-/** `numpy.linspace`: `count` numbers from `start` to `end`, the last one exact. */
+/** `numpy.linspace`: `count` numbers from `start` to `end`, of which the last is exact. */
 export function linspace(start: number, end: number, count: number): number[] {
   const step = (end - start) / (count - 1)
   return Array.from({ length: count }, (_, i) => (i > 0 && i === count - 1 ? end : start + (i && i * step)))
 }
 
-/** Nearest integer, halves to the even one, as numpy and IEEE 754 round. */
+/** Rounds to the nearest integer, and halves to the even one, as numpy and IEEE 754. */
 export function roundHalfEven(x: number): number {
   const below = Math.floor(x)
   const rest = x - below
@@ -27,15 +27,15 @@ export function roundHalfEven(x: number): number {
 export interface SpacingRequest {
   spacing: Spacing
   steps: number
-  /** T of the training schedule. */
+  /** T, the length of the training schedule. */
   trainTimesteps: number
   /** Added to 'leading' timesteps (Stable Diffusion: 1). */
   stepsOffset: number
 }
 
 /**
- * Timesteps in descending order, `steps` of them: integers, except for 'linspace' which divides 0…T−1 evenly.
- * An offset never leads beyond T−1, where diffusers would fail to find the timestep.
+ * `steps` timesteps in descending order. They are integers, except with 'linspace', which divides 0…T−1 evenly. The
+ * offset never gives more than T−1, where diffusers would not find the timestep.
  */
 export function spacedTimesteps({
   spacing,
@@ -51,7 +51,7 @@ export function spacedTimesteps({
       return Array.from({ length: steps }, (_, i) => Math.min((steps - 1 - i) * ratio + stepsOffset, T - 1))
     }
     case 'trailing': {
-      // numpy.arange's own increment: the difference of its first two elements.
+      // numpy.arange increments by the difference of its first two elements.
       const ratio = T - (T - T / steps)
       return Array.from({ length: steps }, (_, i) => Math.max(roundHalfEven(T - i * ratio) - 1, 0))
     }
@@ -59,8 +59,8 @@ export function spacedTimesteps({
 }
 
 /**
- * The same for methods that think of the last interval as part of the schedule (DPM-Solver, UniPC): the final one of
- * `steps` + 1 timesteps is left out.
+ * Timesteps for methods that count the last interval as part of the schedule (DPM-Solver, UniPC): `steps` + 1 timesteps
+ * without the last one.
  */
 export function spacedIntervals(request: SpacingRequest): number[] {
   const { spacing, steps, trainTimesteps: T, stepsOffset } = request
@@ -72,7 +72,7 @@ export function spacedIntervals(request: SpacingRequest): number[] {
         .map(roundHalfEven)
     case 'leading': {
       const ratio = Math.floor(T / (steps + 1))
-      // More intervals than timesteps: all would be the same one.
+      // With more intervals than timesteps, all would be the same timestep.
       if (ratio === 0) return spacedTimesteps(request)
       return Array.from({ length: steps }, (_, i) => Math.min((steps - i) * ratio + stepsOffset, T - 1))
     }
@@ -90,12 +90,12 @@ export function sigmaAt(sigmas: ArrayLike<number>, timestep: number): number {
   return sigmas[low] + (sigmas[low + 1] - sigmas[low]) * (timestep - low)
 }
 
-/** The timestep of a noise level, linear in the level's logarithm, held within the training schedule. */
+/** The timestep of a noise level, linear in the level's logarithm and clamped to the training schedule. */
 export function timestepAt(training: TrainingSchedule, sigma: number): number {
   const { sigmas, timesteps } = training
   const logSigma = Math.log(Math.max(sigma, 1e-10))
   const logLevel = (t: number) => Math.fround(Math.log(sigmas[t]))
-  // The last training timestep whose level is not above sigma; the levels rise with t.
+  // Finds the last training timestep whose level is not above sigma; the levels rise with t.
   let low = 0
   let high = timesteps - 1
   while (low < high) {

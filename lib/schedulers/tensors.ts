@@ -3,7 +3,7 @@ import type { Tensor } from '../types.js'
 /** A coefficient and the tensor that it multiplies. */
 export type Term = readonly [number, Tensor]
 
-/** Σ coefficient·tensor as a new tensor: sums in double precision, stores float32. */
+/** Σ coefficient·tensor as a new tensor, summed in double precision and stored as float32. */
 export function combine(...terms: Term[]): Tensor {
   const { shape } = terms[0][1]
   const out = new Float32Array(terms[0][1].data.length)
@@ -30,7 +30,7 @@ export function copy({ data, shape }: Tensor): Tensor {
   return { data: data.slice(), shape: [...shape] }
 }
 
-/** Holds every element within −limit…limit, in place; for tensors that nobody else has seen. */
+/** Clamps every element to −limit…limit in place. The tensor must not be in use elsewhere. */
 export function clamp(tensor: Tensor, limit: number): Tensor {
   const { data } = tensor
   for (let i = 0; i < data.length; i++) data[i] = Math.min(Math.max(data[i], -limit), limit)

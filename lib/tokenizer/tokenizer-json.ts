@@ -1,12 +1,12 @@
 import type { Vocabulary } from './clip-vocabulary.js'
 
-/** What splits a text into words: the special tokens, English contractions, letters, single digits, the rest. */
+/** The words of a text: special tokens, English contractions, letters, single digits, other characters. */
 const WORDS =
   "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"
 
 /**
- * The description of a CLIP tokenizer in the form of a tokenizer.json, for `@huggingface/tokenizers`: what
- * transformers' CLIPTokenizer sets up around a vocabulary.
+ * A CLIP tokenizer with this vocabulary as a tokenizer.json for `@huggingface/tokenizers`, set up as in transformers'
+ * CLIPTokenizer.
  */
 export function clipTokenizerJson({ vocab, merges }: Vocabulary): object {
   const special = (content: string): object => ({

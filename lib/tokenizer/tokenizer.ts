@@ -1,19 +1,20 @@
 import { DiffusionError } from '../errors.js'
+import { received } from '../quote.js'
 import type { TokenizerDescription } from '../types.js'
 import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
 import { clipTokenizerJson } from './tokenizer-json.js'
 
 const BEGIN = '<|startoftext|>'
 const END = '<|endoftext|>'
-/** Positions of CLIP's text encoder. */
+/** Number of positions of CLIP's text encoder. */
 const CLIP_LENGTH = 77
 
 const QUESTION_MARK = 63
 const SYMBOL_BYTES = new Map(byteSymbols().map((symbol, byte) => [symbol, byte]))
 
 /**
- * What is used of @huggingface/tokenizers. The package's own declarations import without file extensions, which
- * TypeScript cannot resolve under NodeNext: everything in them would be any.
+ * The part of @huggingface/tokenizers that is used. The declarations of the package import without file extensions, which
+ * TypeScript cannot resolve under NodeNext, so that everything in them would be any.
  */
 interface BpeTokenizer {
   token_to_id(token: string): number | undefined
@@ -23,21 +24,21 @@ interface BpeTokenizer {
 type BpeTokenizerClass = new (tokenizer: object, config: object) => BpeTokenizer
 
 /**
- * CLIP's byte-level BPE tokenizer: text to token ids, exactly as transformers' CLIPTokenizer makes them.
+ * CLIP's byte-level BPE tokenizer (Radford et al. 2021). Its ids are those of transformers' CLIPTokenizer.
  *
  * ```ts
- * const tokenizer = await Tokenizer.create(null)      // CLIP's own 49,408 tokens
+ * const tokenizer = await Tokenizer.create(null)      // CLIP's 49,408 tokens
  * tokenizer.encode('a photo of a cat')                // Int32Array(77) [49406, 320, 1125, …, 49407, 49407]
  * ```
  */
 export class Tokenizer {
-  /** Ids in one chunk, begin and end included: 77 for CLIP. */
+  /** Number of ids in one chunk, including begin and end: 77 for CLIP. */
   readonly maxLength: number
-  /** Begins every chunk. */
+  /** Id of the token that begins every chunk. */
   readonly bos: number
-  /** Ends the text in every chunk. */
+  /** Id of the token that ends the text of every chunk. */
   readonly eos: number
-  /** Fills a chunk up after its end. */
+  /** Id of the token that pads chunks. */
   readonly pad: number
   readonly #bpe: BpeTokenizer
 
@@ -60,34 +61,33 @@ export class Tokenizer {
   }
 
   /**
-   * A tokenizer from the texts of a model's files; where it has none, the built-in CLIP vocabulary.
+   * Creates a tokenizer from the texts of a model's files.
    *
-   * @param maxLength length of a chunk, where the text encoder's is not the one the tokenizer's files say
+   * @param description null: the built-in CLIP vocabulary
+   * @param maxLength length of a chunk. Default: as in the tokenizer's files
    * @throws {DiffusionError} MODEL_FORMAT: the texts are not those of a CLIP tokenizer
    */
   static async create(description: TokenizerDescription | null, maxLength?: number): Promise<Tokenizer> {
     const length = maxLength ?? description?.maxLength ?? CLIP_LENGTH
     if (!Number.isInteger(length) || length < 3) {
-      throw new RangeError(
-        `Expected integer of at least 3 for maxLength but received ${length} of type ${typeof length}`,
-      )
+      throw new RangeError(`Expected integer of at least 3 for maxLength but received ${received(length)}`)
     }
     const json = clipTokenizerJson(await readVocabulary(description))
     const { Tokenizer: Bpe } = (await import('@huggingface/tokenizers')) as { Tokenizer: BpeTokenizerClass }
     return new Tokenizer(new Bpe(json, { unk_token: END }), length, description?.padToken ?? END)
   }
 
-  /** One chunk of `maxLength` ids: begin, the text (cut where it is too long), end, padding. */
+  /** Encodes a text as one chunk of `maxLength` ids: begin, the text (truncated if it is too long), end, padding. */
   encode(text: string): Int32Array {
     return this.chunk(this.ids(text))
   }
 
-  /** The text's ids alone, however many: no begin, end or padding. */
+  /** The ids of a text of any length, without begin, end and padding. */
   ids(text: string): number[] {
     return this.#bpe.encode(cleanText(text), { add_special_tokens: false }).ids
   }
 
-  /** Ids without begin and end as one chunk; those beyond `maxLength − 2` are left out. */
+  /** Makes one chunk of ids; those beyond `maxLength − 2` are dropped. */
   chunk(ids: ArrayLike<number>): Int32Array {
     const chunk = new Int32Array(this.maxLength).fill(this.pad)
     const count = Math.min(ids.length, this.maxLength - 2)
@@ -97,14 +97,14 @@ export class Tokenizer {
     return chunk
   }
 
-  /** Ids to text: lower case, words apart by one blank; begin, end and what pads the chunks are left out. */
+  /** Decodes ids to text in lower case, with one blank between words. Begin, end and padding are dropped. */
   decode(ids: ArrayLike<number>): string {
     const kept: number[] = []
     let ended = false
     for (let i = 0; i < ids.length; i++) {
       if (ids[i] === this.bos) ended = false
       else if (ids[i] === this.eos) ended = true
-      // A pad token can be an ordinary one ('!' in SD 2): after the end only a new begin is text again.
+      // The padding token can be an ordinary token ('!' in SD 2). After an end, text starts at the next begin.
       else if (!ended || ids[i] !== this.pad) kept.push(ids[i])
     }
     const bytes: number[] = []
@@ -117,8 +117,8 @@ export class Tokenizer {
   }
 
   /**
-   * The words of a text that the vocabulary cannot spell, as they were written. A full byte-level vocabulary spells
-   * everything; one that was cut down to its captions turns such words into the end token, which ends the prompt there.
+   * The words of a text that the vocabulary cannot represent. A full byte-level vocabulary represents every word. One
+   * that was reduced to the words of its captions encodes others as the end token, which ends the prompt there.
    */
   unknownWords(text: string): string[] {
     const words = text.replaceAll(BEGIN, ' ').replaceAll(END, ' ').split(/\s+/)
@@ -127,9 +127,9 @@ export class Tokenizer {
 }
 
 /**
- * Where the JavaScript library would part from the Rust one that CLIP's ids are defined by, settled before it sees the
- * text: half a surrogate pair becomes U+FFFD, as in any UTF-8 encoder; Σ is lower-cased as it is anywhere, not to the
- * final ς that JavaScript makes at the end of a word; and only the exact spelling of a special token is one.
+ * Evens out differences between the JavaScript library and the Rust one that defines CLIP's ids: a lone surrogate
+ * becomes U+FFFD, as in any UTF-8 encoder; Σ is lower-cased to σ, and not to ς at the end of a word as in JavaScript;
+ * and special tokens must be spelt exactly.
  */
 function cleanText(text: string): string {
   return text
@@ -165,7 +165,7 @@ async function readVocabulary(description: TokenizerDescription | null): Promise
       `Expected both vocab.json and merges.txt but ${missing} is missing`,
     )
   }
-  // Length and padding alone, as of a single file of Stable Diffusion 2.
+  // A description without texts has a length and a padding token only, as for single files of Stable Diffusion 2.
   return clipVocabulary()
 }
 
@@ -183,7 +183,7 @@ function parse(name: string, text: string): object {
   throw new DiffusionError('MODEL_FORMAT', `Expected an object in the tokenizer's ${name}`)
 }
 
-/** merges.txt: a version line, then one pair a line. */
+/** merges.txt has a version line, then one pair per line. */
 function mergeLines(text: string): string[] {
   const lines = text.split(/\r?\n/)
   return lines.filter((line, i) => line !== '' && !(i === 0 && line.startsWith('#version')))

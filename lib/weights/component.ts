@@ -1,17 +1,17 @@
 import { DiffusionError } from '../errors.js'
-import type { ModelSource, TensorEntry, TensorType } from '../native.js'
-import { badFormat, quote, unsupported } from './fail.js'
-import type { Layout } from './layout.js'
+import type { ModelSource, RequiredTensor, TensorEntry, TensorType } from '../native.js'
+import { quote } from '../quote.js'
+import { badFormat, unsupported } from './fail.js'
 import type { StoredTensor } from './tensor-file.js'
 
 const TENSOR_TYPES: readonly TensorType[] =
   // prettier-ignore
   ['f32', 'f16', 'bf16', 'q8_0', 'q5_0', 'q5_1', 'q4_0', 'q4_1', 'q6_k', 'q5_k', 'q4_k', 'q3_k', 'q2_k']
 
-/** Stored tensors of one component under their canonical names. */
+/** Stored tensors of one component by their canonical names. */
 export type Tensors = Map<string, StoredTensor>
 
-/** Renames; two stored tensors of one canonical name are refused. `rename` gives undefined for a tensor to leave out. */
+/** Renames tensors and refuses two of the same canonical name. `rename` returns undefined for a tensor to drop. */
 export function renameTensors(
   paths: readonly string[],
   tensors: Tensors,
@@ -40,29 +40,30 @@ export function addTensor(
 }
 
 /**
- * The table for the engine: exactly the tensors of `layout`, each with the shape expected there. `strict` refuses what
- * is left over, for configurations that were derived from the tensors themselves: an unknown tensor then means an
- * unknown part of the model. `where` is what to name for a tensor that is in no file.
+ * The source for the engine: exactly the required tensors, with the shapes that are expected. `strict` refuses all
+ * others, for configurations that were derived from the tensors: then an unknown tensor means an unknown part of the
+ * model. `where` is the file or folder that messages name for a missing tensor.
  */
-export function matchLayout(
+export function matchTensors(
   where: string,
   files: string[],
   tensors: Tensors,
-  layout: Layout,
+  required: readonly RequiredTensor[],
   strict: boolean,
 ): ModelSource {
   const entries: TensorEntry[] = []
-  for (const [name, shape] of layout) {
+  for (const { name, shape } of required) {
     const tensor = tensors.get(name)
     if (!tensor) throw badFormat(where, `tensor ${name} of shape [${shape}] is missing`)
     entries.push(entry(files[tensor.file], name, shape, tensor))
   }
   if (strict) {
+    const known = new Set(required.map(({ name }) => name))
     for (const [name, tensor] of tensors) {
-      if (layout.has(name)) continue
+      if (known.has(name)) continue
       throw unsupported(
         files[tensor.file],
-        `tensor ${quote(tensor.name)} is of a part that node-diffusion does not know`,
+        `tensor ${quote(tensor.name)} belongs to a part that node-diffusion does not support`,
       )
     }
   }
@@ -71,7 +72,7 @@ export function matchLayout(
 
 function entry(path: string, name: string, shape: number[], tensor: StoredTensor): TensorEntry {
   const stored = tensor.name === name ? name : `${name} (stored as ${quote(tensor.name)})`
-  // Trailing ones don't count: a 1×1 convolution is a linear layer.
+  // Trailing ones do not count: a 1×1 convolution is a linear layer.
   if (trimOnes(tensor.shape) !== trimOnes(shape)) {
     throw new DiffusionError(
       'MODEL_SHAPE',
@@ -86,7 +87,7 @@ function entry(path: string, name: string, shape: number[], tensor: StoredTensor
     )
   }
   const { file, offset, bytes } = tensor
-  // A 1×1 kernel is stored the same way in both orders.
+  // Both orders of a 1×1 kernel are the same.
   const channelsLast = tensor.channelsLast === true && shape.length === 4 && shape[2] * shape[3] > 1
   return { name, type, shape, file, offset, bytes, ...(channelsLast ? { channelsLast } : {}) }
 }

@@ -1,5 +1,6 @@
+import { printable, show } from '../quote.js'
 import { readExactly, withFile } from './tensor-file.js'
-import { badFormat, printable, show, unsupported } from './fail.js'
+import { badFormat, unsupported } from './fail.js'
 
 /** Reads a text file of at most `limit` bytes. */
 export function readText(path: string, limit: number): Promise<string> {
@@ -14,7 +15,7 @@ export function readText(path: string, limit: number): Promise<string> {
   })
 }
 
-/** Fields of a JSON object, each checked as it is read. Errors name the file and the dotted path of the field. */
+/** Reads and checks the fields of a JSON object. Errors name the file and the dotted path of the field. */
 export class ConfigReader {
   private constructor(
     readonly path: string,
@@ -26,7 +27,7 @@ export class ConfigReader {
     return ConfigReader.parse(path, await readText(path, 4 << 20))
   }
 
-  /** `what`: the name of the text in messages, where it is not a whole file. */
+  /** `what` names the text in messages if it is not a whole file. */
   static parse(path: string, text: string, what = ''): ConfigReader {
     let value: unknown
     try {
@@ -48,12 +49,12 @@ export class ConfigReader {
     return new ConfigReader(path, value as Record<string, unknown>, prefix)
   }
 
-  /** The field as it is; undefined where there is none. */
+  /** The unchecked value of a field; undefined if it is missing. */
   get(key: string): unknown {
     return Object.hasOwn(this.object, key) ? this.object[key] : undefined
   }
 
-  /** Is there a value? JSON's null says no. */
+  /** Whether the field has a value other than null. */
   has(key: string): boolean {
     return this.get(key) !== undefined && this.get(key) !== null
   }
@@ -77,7 +78,7 @@ export class ConfigReader {
     )
   }
 
-  /** The value means a model that the engine cannot run. */
+  /** An error for a value of a model that the engine cannot run. */
   refuse(key: string, supported: string): Error {
     return unsupported(
       this.path,
@@ -117,7 +118,7 @@ export class ConfigReader {
     throw this.fail(key, 'string')
   }
 
-  /** One of `values`; any other string is something the engine does not have. */
+  /** One of `values`; the engine does not support any other. */
   choice<T extends string>(key: string, values: readonly T[], fallback?: T): T {
     const value = this.string(key, fallback)
     if (values.includes(value as T)) return value as T
@@ -140,7 +141,7 @@ export class ConfigReader {
     throw this.fail(key, `list of ${length ?? 'one or more'} integers between ${min} and ${max}`)
   }
 
-  /** A number for every level, or a list with one for each. */
+  /** One number for all levels, or a list with one for each level. */
   integerPerLevel(key: string, fallback: number, min: number, max: number, levels: number): number[] {
     if (this.absent(key) || typeof this.get(key) === 'number') {
       return new Array<number>(levels).fill(this.integer(key, fallback, min, max))

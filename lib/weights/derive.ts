@@ -1,13 +1,16 @@
 import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import { quote } from '../quote.js'
 import type { Tensors } from './component.js'
-import { badFormat, quote, unsupported } from './fail.js'
-import { LIMITS } from './limits.js'
+import { badFormat, unsupported } from './fail.js'
+import { limits } from './limits.js'
 import { CONFIG_KEY } from './stored-config.js'
 
-/** Configurations of files that carry none, from canonical names and shapes. What neither tells is the family's custom. */
+/**
+ * Derives configurations from the canonical names and shapes of tensors. What they do not tell is as usual in the
+ * family.
+ */
 
-/** How the messages call the way out. */
-const HINT = `the file's tensors do not tell; give the model as a diffusers folder, or as a file with ${CONFIG_KEY} metadata`
+const HINT = `the tensors do not tell; use the model as a diffusers folder, or as a file with ${CONFIG_KEY} metadata`
 
 class Probe {
   constructor(
@@ -19,7 +22,7 @@ class Probe {
     return this.tensors.has(name)
   }
 
-  /** One dimension of a tensor that must be there with `rank` dimensions (trailing ones may be missing). */
+  /** The size of one dimension of a tensor with at most `rank` dimensions; missing ones are 1. */
   size(name: string, dimension: number, min: number, max: number, rank: number): number {
     const tensor = this.tensors.get(name)
     if (!tensor) throw badFormat(this.path, `tensor ${name} is missing`)
@@ -32,10 +35,10 @@ class Probe {
   }
 
   channels(name: string, dimension: number): number {
-    return this.size(name, dimension, 1, LIMITS.channels, 4)
+    return this.size(name, dimension, 1, limits().channels, 4)
   }
 
-  /** How many of `name(0)`, `name(1)`, … there are. */
+  /** The number of tensors `name(0)`, `name(1)`, … */
   count(limit: number, name: (i: number) => string): number {
     let count = 0
     while (this.has(name(count))) {
@@ -47,11 +50,11 @@ class Probe {
 
 export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   const probe = new Probe(path, tensors)
-  const levels = probe.count(LIMITS.levels, (i) => `down_blocks.${i}.resnets.0.conv1.weight`)
+  const levels = probe.count(limits().levels, (i) => `down_blocks.${i}.resnets.0.conv1.weight`)
   if (levels === 0) throw badFormat(path, 'tensor down_blocks.0.resnets.0.conv1.weight is missing')
   const all = [...Array(levels).keys()]
   const layersPerBlock = all.map((i) =>
-    probe.count(LIMITS.layers, (j) => `down_blocks.${i}.resnets.${j}.conv1.weight`),
+    probe.count(limits().layersPerLevel, (j) => `down_blocks.${i}.resnets.${j}.conv1.weight`),
   )
   const blockChannels = all.map((i) => probe.channels(`down_blocks.${i}.resnets.0.conv1.weight`, 0))
   const attention = [...tensors.keys()].find((name) =>
@@ -59,7 +62,6 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   )
   if (attention === undefined) throw unsupported(path, 'expected a UNet with cross-attention, found none')
   const contextWidth = probe.channels(attention, 1)
-  const projection = attention.replace('transformer_blocks.0.attn2.to_k', 'proj_in')
   const hasMiddle = probe.has('mid_block.resnets.0.conv1.weight')
   return {
     inChannels: probe.channels('conv_in.weight', 1),
@@ -75,17 +77,16 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
     contextWidth,
     normGroups: guessGroups(path, blockChannels),
     normEps: 1e-5,
-    linearProjection: tensors.get(projection)?.shape.length === 2,
     flipSinToCos: true,
     freqShift: 0,
   }
 }
 
-/** Transformer blocks of each attention of a level, which must be the same in all its layers. */
+/** The number of transformer blocks in each attention of a level, which must be the same in all of its layers. */
 function levelDepth(probe: Probe, prefix: string, layers: number): number {
   const depths = [...Array(layers).keys()].map((layer) =>
     probe.count(
-      LIMITS.transformerDepth,
+      limits().transformerDepth,
       (i) => `${prefix}.attentions.${layer}.transformer_blocks.${i}.attn1.to_q.weight`,
     ),
   )
@@ -98,24 +99,24 @@ function levelDepth(probe: Probe, prefix: string, layers: number): number {
   return depths[0]
 }
 
-/** Stable Diffusion 2 has heads of 64 channels, version 1 eight heads at each level; others are taken for the latter. */
+/** Stable Diffusion 2 has heads of 64 channels. Version 1 has eight heads at each level, and others are assumed to. */
 function guessHeads(path: string, channels: number, contextWidth: number): number {
   const heads = contextWidth === 1024 ? channels / 64 : 8
   if (Number.isInteger(heads) && channels % heads === 0) return heads
-  throw unsupported(path, `cannot know the number of attention heads of ${channels} channels: ${HINT}`)
+  throw unsupported(path, `the number of attention heads of ${channels} channels is unknown: ${HINT}`)
 }
 
 function guessGroups(path: string, blockChannels: number[]): number {
   if (blockChannels.every((channels) => channels % 32 === 0)) return 32
   throw unsupported(
     path,
-    `cannot know the number of normalization groups of [${blockChannels}] channels: ${HINT}`,
+    `the number of normalization groups of [${blockChannels}] channels is unknown: ${HINT}`,
   )
 }
 
 export function deriveVae(path: string, tensors: Tensors): VaeConfig {
   const probe = new Probe(path, tensors)
-  const levels = probe.count(LIMITS.levels, (i) => `encoder.down_blocks.${i}.resnets.0.conv1.weight`)
+  const levels = probe.count(limits().levels, (i) => `encoder.down_blocks.${i}.resnets.0.conv1.weight`)
   if (levels === 0) throw badFormat(path, 'tensor encoder.down_blocks.0.resnets.0.conv1.weight is missing')
   const blockChannels = [...Array(levels).keys()].map((i) =>
     probe.channels(`encoder.down_blocks.${i}.resnets.0.conv1.weight`, 0),
@@ -126,17 +127,20 @@ export function deriveVae(path: string, tensors: Tensors): VaeConfig {
     outChannels: probe.channels('decoder.conv_out.weight', 0),
     latentChannels,
     blockChannels,
-    layersPerBlock: probe.count(LIMITS.layers, (j) => `encoder.down_blocks.0.resnets.${j}.conv1.weight`),
+    layersPerBlock: probe.count(
+      limits().layersPerLevel,
+      (j) => `encoder.down_blocks.0.resnets.${j}.conv1.weight`,
+    ),
     normGroups: guessGroups(path, blockChannels),
     midAttention: probe.has('decoder.mid_block.attentions.0.to_q.weight'),
     quantConv: probe.has('quant_conv.weight'),
     postQuantConv: probe.has('post_quant_conv.weight'),
   }
   if (probe.has('quantize.embedding.weight')) {
-    const size = probe.size('quantize.embedding.weight', 0, 1, LIMITS.vocabulary, 2)
+    const size = probe.size('quantize.embedding.weight', 0, 1, limits().vocabulary, 2)
     config.codebook = { size, width: probe.channels('quantize.embedding.weight', 1) }
   } else if (latentChannels === 16) {
-    // Their latents are shifted too, by a number that is not in the file.
+    // Their latents are also shifted, by a number that is not in the file.
     throw unsupported(
       path,
       'this is the autoencoder of Stable Diffusion 3 or Flux (16 latent channels), which is not supported',
@@ -145,7 +149,7 @@ export function deriveVae(path: string, tensors: Tensors): VaeConfig {
   return config
 }
 
-/** `openClip`: stored under OpenCLIP's names. */
+/** @param openClip whether the tensors have OpenCLIP's names */
 export function deriveText(
   path: string,
   tensors: Tensors,
@@ -153,20 +157,21 @@ export function deriveText(
 ): { config: TextEncoderConfig; skip: number } {
   const probe = new Probe(path, tensors)
   const width = probe.channels('embeddings.token_embedding.weight', 1)
-  const layers = probe.count(LIMITS.textLayers, (i) => `encoder.layers.${i}.mlp.fc1.weight`)
+  const layers = probe.count(limits().textLayers, (i) => `encoder.layers.${i}.mlp.fc1.weight`)
   if (layers === 0) throw badFormat(path, 'tensor encoder.layers.0.mlp.fc1.weight is missing')
   if (width % 64 !== 0)
-    throw unsupported(path, `cannot know the number of attention heads of a width of ${width}: ${HINT}`)
-  // Stable Diffusion 2 takes the output of the last layer but one; files in transformers' form may have left the last out.
+    throw unsupported(path, `the number of attention heads of a width of ${width} is unknown: ${HINT}`)
+  // Stable Diffusion 2 uses the output of the penultimate layer. Files with transformers' names may lack the last
+  // layer.
   const gelu = openClip || width === 1024
   const skip = openClip || (width === 1024 && layers === 24) ? 1 : 0
   const config: TextEncoderConfig = {
-    vocabSize: probe.size('embeddings.token_embedding.weight', 0, 1, LIMITS.vocabulary, 2),
+    vocabSize: probe.size('embeddings.token_embedding.weight', 0, 1, limits().vocabulary, 2),
     width,
     layers,
     heads: width / 64,
-    intermediate: probe.channels('encoder.layers.0.mlp.fc1.weight', 0),
-    maxPositions: probe.size('embeddings.position_embedding.weight', 0, 1, LIMITS.positions, 2),
+    intermediate: probe.size('encoder.layers.0.mlp.fc1.weight', 0, 1, limits().feedForward, 2),
+    maxPositions: probe.size('embeddings.position_embedding.weight', 0, 1, limits().positions, 2),
     activation: gelu ? 'gelu' : 'quick_gelu',
     layerNormEps: 1e-5,
   }

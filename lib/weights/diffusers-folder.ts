@@ -1,36 +1,40 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { matchLayout, type Tensors } from './component.js'
+import { quote, show } from '../quote.js'
+import { matchTensors, type Tensors } from './component.js'
 import { ConfigReader } from './config-reader.js'
 import { textConfig, unetConfig, vaeConfig } from './diffusers-config.js'
-import { badFormat, quote, show, unsupported } from './fail.js'
-import { textLayout, unetLayout, vaeLayout } from './layout.js'
-import type { ModelDescription, TokenizerDescription } from './model-description.js'
+import { badFormat, unsupported } from './fail.js'
+import { MAX_SAMPLE_SIZE } from './limits.js'
+import type { RequiredTensor } from '../native.js'
+import type { ModelDescription, TextEncoderDescription, TokenizerDescription } from './model-description.js'
 import { renameClipText } from './names-text.js'
 import { renameVae } from './names-vae.js'
+import { requiredTensors } from './required-tensors.js'
 import { defaultSchedule, scheduleFromDiffusers } from './schedule.js'
 import { architectureName } from './single-file.js'
-import { renameTinyVae, tinyVaeConfig, tinyVaeLayout } from './tiny-vae.js'
+import { renameTinyVae, tinyVaeConfig } from './tiny-vae.js'
 import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
 import { readWeights } from './weight-files.js'
 
-/** Tokens of CLIP's vocabulary, which is built in. */
+/** Number of tokens of the built-in CLIP vocabulary. */
 const CLIP_VOCABULARY = 49_408
 
-/** Parts of other pipelines that take part in making the image: without them it would be another model. */
+/** Components of other pipelines without which the model would give other images. */
 // prettier-ignore
-const FOREIGN_PARTS = [
+const UNSUPPORTED_PARTS = [
   'transformer', 'text_encoder_2', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
   'adapter', 'super_res_first', 'low_res_scheduler',
 ]
 
-/** Everything that differs between a component's folders, as they are collected. */
-type Found = Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder' | 'tinyVae'> & {
+/** The components that have been found. */
+type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'> & {
+  textEncoder?: Omit<TextEncoderDescription, 'tokenizer'>
   unetSamples?: number
   vaeSamples?: number
 }
 
-/** A folder as diffusers' save_pretrained writes it: a pipeline, or one of its components. */
+/** Describes a folder as diffusers' save_pretrained() writes it: a pipeline, or one of its components. */
 export async function describeFolder(folder: string): Promise<ModelDescription> {
   const configPath = join(folder, 'config.json')
   const indexPath = join(folder, 'model_index.json')
@@ -48,14 +52,14 @@ export async function describeFolder(folder: string): Promise<ModelDescription> 
   )
 }
 
-/** index: model_index.json; undefined where there is none and the folders' names tell. */
+/** @param index model_index.json; without it, the names of the folders tell the components */
 async function describePipeline(folder: string, index: ConfigReader | undefined): Promise<ModelDescription> {
   const listed = (part: string) => {
     const value = index?.get(part)
     return Array.isArray(value) && value.length > 0 && typeof value.at(-1) === 'string'
   }
   const pipeline = index?.has('_class_name') ? ` (${show(index.get('_class_name'))})` : ''
-  for (const part of FOREIGN_PARTS) {
+  for (const part of UNSUPPORTED_PARTS) {
     if (listed(part))
       throw unsupported(index!.path, `the pipeline${pipeline} has a part ${part}, which is not supported`)
   }
@@ -88,18 +92,20 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
   }
   const knowledge = await readKnowledge(join(folder, 'knowledge.json'))
   return {
-    ...describe(folder, found, await tokenizerOf(folder, found)),
+    ...describe(folder, found, await readTokenizerOf(folder, found.textEncoder)),
     schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
     ...knowledge,
   }
 }
 
-/** What tools/train/export.py writes beside a model: the words of its captions, and the guidance it draws best with. */
-async function readKnowledge(path: string): Promise<Pick<ModelDescription, 'words' | 'guidanceScale'>> {
+/** Reads what tools/train/export.py writes for a model: the words of its captions, and its best guidance scale. */
+async function readKnowledge(
+  path: string,
+): Promise<Pick<ModelDescription, 'trainedWords' | 'guidanceScale'>> {
   if (!(await isFile(path))) return {}
   const knowledge = await ConfigReader.read(path)
   return {
-    ...(knowledge.has('words') && { words: knowledge.strings('words', []) }),
+    ...(knowledge.has('words') && { trainedWords: knowledge.strings('words', []) }),
     ...(knowledge.has('guidanceScale') && {
       guidanceScale: knowledge.number('guidanceScale', undefined, 0, 100),
     }),
@@ -109,7 +115,7 @@ async function readKnowledge(path: string): Promise<Pick<ModelDescription, 'word
 async function describeComponent(folder: string, config: ConfigReader): Promise<ModelDescription> {
   const found: Found = {}
   await readComponent(folder, config, found)
-  return describe(folder, found, builtInTokenizer(found))
+  return describe(folder, found, found.textEncoder ? builtInTokenizer(found.textEncoder) : null)
 }
 
 function describe(folder: string, found: Found, tokenizer: TokenizerDescription | null): ModelDescription {
@@ -119,11 +125,10 @@ function describe(folder: string, found: Found, tokenizer: TokenizerDescription 
     path: folder,
     format: 'diffusers',
     architecture: architectureName(found),
-    ...(textEncoder && { textEncoder }),
+    textEncoders: textEncoder ? [{ ...textEncoder, tokenizer }] : [],
     ...(unet && { unet }),
     ...(vae && { vae }),
     ...(tinyVae && { tinyVae }),
-    tokenizer,
     schedule: defaultSchedule(),
     imageSize: unet ? (unetSamples ?? 64) * factor : (vaeSamples ?? 512),
   }
@@ -134,23 +139,31 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
   if (className === 'UNet2DConditionModel') {
     const parsed = unetConfig(config)
     const samples = sampleSize(config)
-    const { files, tensors } = await readWeights(folder)
-    found.unet = { config: parsed, source: matchLayout(folder, files, tensors, unetLayout(parsed), false) }
+    const source = await readSource(
+      folder,
+      (_, tensors) => tensors,
+      requiredTensors(config.path, 'unet', parsed),
+    )
+    found.unet = { config: parsed, source }
     if (samples !== undefined) found.unetSamples = samples
   } else if (className === 'AutoencoderKL' || className === 'VQModel') {
     if (found.vae) throw unsupported(folder, 'expected one of vae and vqvae, found both')
     const parsed = vaeConfig(config, className === 'VQModel')
     const samples = sampleSize(config)
-    const source = await renamedSource(folder, renameVae, vaeLayout(parsed.config))
+    const source = await readSource(folder, renameVae, requiredTensors(config.path, 'vae', parsed.config))
     found.vae = { ...parsed, source }
     if (samples !== undefined) found.vaeSamples = samples
   } else if (className === 'AutoencoderTiny') {
     const parsed = tinyVaeConfig(config)
-    const source = await renamedSource(folder, renameTinyVae, tinyVaeLayout(parsed))
+    const source = await readSource(folder, renameTinyVae, requiredTensors(config.path, 'tinyVae', parsed))
     found.tinyVae = { config: parsed, source }
   } else if (/^CLIP(TextModel|TextModelWithProjection|Model)$/.test(className)) {
     const parsed = textConfig(config)
-    const source = await renamedSource(folder, renameClipText, textLayout(parsed))
+    const source = await readSource(
+      folder,
+      renameClipText,
+      requiredTensors(config.path, 'textEncoder', parsed),
+    )
     found.textEncoder = { config: parsed, source, skip: 0 }
   } else {
     throw unsupported(
@@ -160,16 +173,16 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
   }
 }
 
-async function renamedSource(
+async function readSource(
   folder: string,
   rename: (paths: readonly string[], tensors: Tensors) => Tensors,
-  layout: Map<string, number[]>,
+  required: readonly RequiredTensor[],
 ) {
   const { files, tensors } = await readWeights(folder)
-  return matchLayout(folder, files, rename(files, tensors), layout, false)
+  return matchTensors(folder, files, rename(files, tensors), required, false)
 }
 
-/** diffusers names its class, transformers a list of one. */
+/** The class name: `_class_name` in diffusers, the only element of `architectures` in transformers. */
 function componentClass(config: ConfigReader): string {
   if (config.has('_class_name')) return config.string('_class_name')
   const [name] = config.strings('architectures', [])
@@ -179,26 +192,28 @@ function componentClass(config: ConfigReader): string {
 
 function sampleSize(config: ConfigReader): number | undefined {
   if (!config.has('sample_size')) return undefined
-  if (!Array.isArray(config.get('sample_size'))) return config.integer('sample_size', undefined, 1, 65_536)
-  return Math.max(...config.integers('sample_size', undefined, 1, 65_536, 2))
+  if (!Array.isArray(config.get('sample_size')))
+    return config.integer('sample_size', undefined, 1, MAX_SAMPLE_SIZE)
+  return Math.max(...config.integers('sample_size', undefined, 1, MAX_SAMPLE_SIZE, 2))
 }
 
-async function tokenizerOf(folder: string, found: Found): Promise<TokenizerDescription | null> {
+async function readTokenizerOf(
+  folder: string,
+  textEncoder: Found['textEncoder'],
+): Promise<TokenizerDescription | null> {
+  if (!textEncoder) return null
+  const { vocabSize, maxPositions } = textEncoder.config
   const tokenizerFolder = join(folder, 'tokenizer')
-  if (await isFolder(tokenizerFolder)) {
-    return readTokenizer(tokenizerFolder, found.textEncoder?.config.maxPositions ?? 77)
-  }
-  const vocabulary = found.textEncoder?.config.vocabSize ?? CLIP_VOCABULARY
-  if (vocabulary !== CLIP_VOCABULARY) {
-    const own = `the text encoder has a vocabulary of its own (${vocabulary} tokens)`
+  if (await isFolder(tokenizerFolder)) return readTokenizer(tokenizerFolder, maxPositions)
+  if (vocabSize !== CLIP_VOCABULARY) {
+    const own = `the text encoder has a vocabulary of its own (${vocabSize} tokens)`
     throw badFormat(folder, `${own}: expected tokenizer/vocab.json and tokenizer/merges.txt, found none`)
   }
-  return builtInTokenizer(found)
+  return builtInTokenizer(textEncoder)
 }
 
-/** The built-in vocabulary; Stable Diffusion 2's text encoder wants it filled up with another token. */
-function builtInTokenizer({ textEncoder }: Found): TokenizerDescription | null {
-  if (textEncoder?.config.activation !== 'gelu' || textEncoder.config.vocabSize !== CLIP_VOCABULARY)
-    return null
-  return { maxLength: textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
+/** The built-in vocabulary. Stable Diffusion 2's text encoder was trained with another padding token. */
+function builtInTokenizer({ config }: NonNullable<Found['textEncoder']>): TokenizerDescription | null {
+  if (config.activation !== 'gelu' || config.vocabSize !== CLIP_VOCABULARY) return null
+  return { maxLength: config.maxPositions, padToken: OPEN_CLIP_PAD }
 }

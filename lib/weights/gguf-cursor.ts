@@ -1,15 +1,16 @@
-import { badFormat, quote } from './fail.js'
+import { quote } from '../quote.js'
+import { badFormat } from './fail.js'
 
-/** Thrown where the bytes read so far end inside the header. */
+/** Thrown if the bytes that have been read end inside the header. */
 export class NeedMore extends Error {}
 
-/** Longest string value kept: vocabularies of our own files travel as one. */
+/** Longest string value: our own files hold vocabularies in one string. */
 const MAX_STRING = 64 << 20
-/** Longest array: vocabularies of language models have some 250,000. */
+/** Longest array: vocabularies of language models have about 250,000 elements. */
 const MAX_ARRAY = 1_000_000
-/** Elements of all arrays together, so that a header of bytes does not become gigabytes of numbers. */
+/** Total number of array elements, so that a small header does not become gigabytes of numbers. */
 const MAX_ELEMENTS = 4_000_000
-/** Deepest array of arrays. */
+/** Depth of nested arrays. */
 const MAX_DEPTH = 4
 
 const FIXED: readonly ((c: Cursor, what: string) => unknown)[] = [
@@ -23,12 +24,15 @@ const FIXED: readonly ((c: Cursor, what: string) => unknown)[] = [
   (c, what) => c.bool(what),
 ]
 
-/** Reads GGUF's little-endian values one after another from the beginning of a file, checking each before it moves on. */
+/** Reads GGUF's little-endian values one after the other from the beginning of a file, and checks each of them. */
 export class Cursor {
   position = 0
   private elements = 0
 
-  /** bytes: the file's first ones; size: the whole file's, which no honest length exceeds. */
+  /**
+   * @param buffer the first bytes of the file
+   * @param size size of the whole file, which no valid length exceeds
+   */
   constructor(
     private readonly path: string,
     private readonly buffer: Buffer,
@@ -67,7 +71,7 @@ export class Cursor {
     return Number(value)
   }
 
-  /** A key or a tensor's name: strict UTF-8. */
+  /** A key or a tensor's name in strict UTF-8. */
   name(what: string, limit: number): string {
     const bytes = this.bytes(this.length(`length of a ${what}`, limit))
     try {
@@ -87,7 +91,7 @@ export class Cursor {
     return value === 1
   }
 
-  /** A metadata value of GGUF's value type `type`. 64-bit integers beyond the safe ones come as bigint. */
+  /** A metadata value of GGUF's value type `type`. 64-bit integers that are not safe integers become bigints. */
   value(what: string, type: number, depth = 0): unknown {
     if (type === 8) return this.bytes(this.length(`length of ${what}`, MAX_STRING)).toString('utf8')
     if (type === 9) return this.array(what, depth)

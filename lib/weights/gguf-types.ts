@@ -1,13 +1,13 @@
 import type { TensorType } from '../native.js'
 
-/** How ggml stores a type: its number in GGUF files, elements and bytes of one block. */
+/** A type of ggml: its number in GGUF files, and the number of elements and bytes of one block. */
 export interface GgmlType {
   readonly number: number
   readonly elements: number
   readonly bytes: number
 }
 
-/** The types that this engine reads and writes. */
+/** The types that the engine reads and writes. */
 // prettier-ignore
 export const GGML_TYPES: Readonly<Record<TensorType, GgmlType>> = {
   f32: { number: 0, elements: 1, bytes: 4 },
@@ -25,7 +25,7 @@ export const GGML_TYPES: Readonly<Record<TensorType, GgmlType>> = {
   q2_k: { number: 10, elements: 256, bytes: 84 },
 }
 
-/** Bytes of `count` elements, which fill whole blocks. */
+/** Bytes of `count` elements, which must fill whole blocks. */
 export function ggmlBytes(type: TensorType, count: number): number {
   const { elements, bytes } = GGML_TYPES[type]
   return (count / elements) * bytes

@@ -7,7 +7,7 @@ import { temporaryName, writeError } from '../write-error.js'
 import { CHANNELS_LAST_KEY } from './gguf.js'
 import { GGML_TYPES, ggmlBytes } from './gguf-types.js'
 
-/** A tensor to be written; shape in torch order, outermost first. */
+/** A tensor to write; shape in torch order, outermost first. */
 export interface GgufTensor {
   name: string
   type: TensorType
@@ -16,7 +16,7 @@ export interface GgufTensor {
   channelsLast?: boolean
 }
 
-/** Metadata values of the kinds that our files need: string, uint32, array of strings. */
+/** A metadata value: string, uint32 or array of strings. */
 export type GgufValue = string | number | string[]
 
 const VERSION = 3
@@ -24,8 +24,8 @@ const ALIGNMENT = 32
 const [UINT32, STRING, ARRAY] = [4, 8, 9]
 
 /**
- * A GGUF file (version 3, little-endian) written as a whole or not at all: header first, then the tensors' bytes in the
- * order of the header, in pieces of any size, under a temporary name that finish() renames.
+ * Writes a GGUF file (version 3, little-endian) completely or not at all: first the header, then the tensors' bytes in
+ * the order of the header, in chunks of any size. The file has a temporary name until finish() renames it.
  */
 export class GgufWriter {
   readonly #sizes: number[]
@@ -37,15 +37,15 @@ export class GgufWriter {
     private readonly temporary: string,
     private readonly file: FileHandle,
     tensors: readonly GgufTensor[],
-    /** Of the whole file. */
+    /** Size of the whole file. */
     readonly bytes: number,
   ) {
     this.#sizes = tensors.map(bytesOf)
   }
 
   /**
-   * @param metadata beside `node_diffusion.channels_last`, which follows from the tensors
-   * @throws DiffusionError IO: it cannot be written there, or there is not enough room
+   * @param metadata without `node_diffusion.channels_last`, which follows from the tensors
+   * @throws {DiffusionError} IO: the file cannot be written, or the disk is too small
    */
   static async create(
     path: string,
@@ -72,29 +72,29 @@ export class GgufWriter {
     return writer
   }
 
-  /** The next bytes of the current tensor; one tensor's pieces never reach into the next. */
-  async write(piece: Uint8Array): Promise<void> {
+  /** Writes the next bytes of the current tensor. A chunk never reaches into the next tensor. */
+  async write(chunk: Uint8Array): Promise<void> {
     const size = this.#sizes[this.#tensor]
-    if (size === undefined || this.#written + piece.length > size) {
+    if (size === undefined || this.#written + chunk.length > size) {
       throw new RangeError(
-        `tensor ${this.#tensor} of ${this.path} has ${size ?? 0} bytes, not ${this.#written + piece.length}`,
+        `tensor ${this.#tensor} of ${this.path} has ${size ?? 0} bytes, not ${this.#written + chunk.length}`,
       )
     }
-    await this.#put(piece)
-    this.#written += piece.length
+    await this.#put(chunk)
+    this.#written += chunk.length
     if (this.#written < size) return
     if (align(size) > size) await this.#put(Buffer.alloc(align(size) - size))
     this.#tensor++
     this.#written = 0
   }
 
-  /** On disk, under its name. */
+  /** Completes the file on disk and gives it its name. */
   async finish(): Promise<void> {
     if (this.#tensor < this.#sizes.length) {
       throw new RangeError(`tensor ${this.#tensor} of ${this.path} is not complete`)
     }
     try {
-      // A rename that survives a power failure must not find a file without its data.
+      // After a power failure, the file must not have its name without its data.
       await this.file.sync()
       await this.file.close()
       await rename(this.temporary, this.path)
@@ -103,7 +103,7 @@ export class GgufWriter {
     }
   }
 
-  /** Leaves nothing behind; harmless after finish(). */
+  /** Removes the temporary file; does nothing after finish(). */
   async abandon(): Promise<void> {
     await this.file.close().catch(() => {})
     await rm(this.temporary, { force: true }).catch(() => {})
@@ -120,12 +120,12 @@ export class GgufWriter {
   }
 }
 
-/** What can be known to fail before minutes of work: a folder in the way, a disk too small. */
+/** Checks that can fail before minutes of work: a folder of the same name, a disk that is too small. */
 async function checkPlace(path: string, bytes: number): Promise<void> {
   const found = await stat(path).catch(() => undefined)
   if (found?.isDirectory()) throw writeError(path, { code: 'EISDIR' })
   const disk = await statfs(dirname(path)).catch(() => undefined)
-  // File systems that do not know their size say zero.
+  // File systems that do not know their size report zero.
   if (!disk || disk.blocks === 0) return
   const free = disk.bavail * disk.bsize
   if (bytes > free) {
@@ -145,7 +145,7 @@ function bytesOf({ type, shape }: GgufTensor): number {
   )
 }
 
-/** Everything up to the tensors' bytes, padded. */
+/** The header, padded up to the tensors' bytes. */
 function ggufHeader(metadata: Readonly<Record<string, GgufValue>>, tensors: readonly GgufTensor[]): Buffer {
   const channelsLast = tensors.filter((tensor) => tensor.channelsLast).map(({ name }) => name)
   const pairs: [string, GgufValue][] = Object.entries(metadata)

@@ -1,6 +1,7 @@
-import { badFormat, quote, show, unsupported } from './fail.js'
+import { quote, show } from '../quote.js'
+import { badFormat, unsupported } from './fail.js'
 import {
-  checkLayout,
+  checkOffsets,
   countElements,
   readExactly,
   withFile,
@@ -11,10 +12,10 @@ import { Cursor, NeedMore } from './gguf-cursor.js'
 import { GGML_TYPES } from './gguf-types.js'
 
 /**
- * Header of a GGUF file, versions 2 and 3, little-endian:
+ * Reads the header of a GGUF file, versions 2 and 3, little-endian:
  * https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  *
- * Beyond that, node-diffusion's own files carry two metadata keys:
+ * node-diffusion's own files have two more metadata keys:
  * - `node_diffusion.channels_last`, an array of strings: names of convolution kernels stored (O, kh, kw, I), so that
  *   their dimensions in the file, innermost first, are [I, kw, kh, O] and a quantized block runs along the input
  *   channels. Every other 4-D tensor is (O, I, kh, kw), as ggml and stable-diffusion.cpp have it.
@@ -22,15 +23,15 @@ import { GGML_TYPES } from './gguf-types.js'
  */
 export const CHANNELS_LAST_KEY = 'node_diffusion.channels_last'
 
-/** ggml's types by their numbers: name, elements and bytes of a block. */
+/** ggml's types by their numbers: name, and the number of elements and bytes of a block. */
 // prettier-ignore
 const TYPES: ReadonlyMap<number, readonly [name: string, elements: number, bytes: number]> = new Map([
   ...Object.entries(GGML_TYPES).map(([name, t]) => [t.number, [name, t.elements, t.bytes]] as const),
-  // No weights, but they may be there (position_ids).
+  // These types are not weights, but files may contain them (position_ids).
   [24, ['i8', 1, 1]], [25, ['i16', 1, 2]], [26, ['i32', 1, 4]], [27, ['i64', 1, 8]], [28, ['f64', 1, 8]],
 ])
 
-/** Types that ggml has and this engine does not, for the message. */
+/** Types of ggml that the engine does not support, for messages. */
 // prettier-ignore
 const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
   [4, 'q4_2'], [5, 'q4_3'], [9, 'q8_1'], [15, 'q8_k'], [16, 'iq2_xxs'], [17, 'iq2_xs'], [18, 'iq3_xxs'],
@@ -38,10 +39,10 @@ const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
   [32, 'q4_0_4_8'], [33, 'q4_0_8_8'], [34, 'tq1_0'], [35, 'tq2_0'], [39, 'mxfp4'], [40, 'nvfp4'], [41, 'q1_0'],
 ])
 
-/** What this engine calls readable weights, for messages. */
+/** The types that the engine supports, for messages. */
 const READABLE = 'f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, q3_k or q2_k'
 
-// Caps far above any real file: they bound the work that a lying header can cause.
+// Limits far above any real file. They bound the work that a manipulated header can cause.
 const MAX_HEADER = 256 << 20
 const FIRST_READ = 1 << 20
 const MAX_TENSORS = 100_000
@@ -52,7 +53,7 @@ const MAX_ALIGNMENT = 1 << 20
 
 export function readGguf(path: string, fileIndex = 0): Promise<TensorFile> {
   return withFile(path, async (file, size) => {
-    // The header's length is written nowhere: parse a beginning of the file, a longer one if it was too short.
+    // The length of the header is unknown: parse the beginning of the file, and a longer one if it was too short.
     for (let length = Math.min(size, FIRST_READ); ; length = Math.min(size, length * 4)) {
       const bytes = await readExactly(path, file, 0, length)
       try {
@@ -100,7 +101,7 @@ function parse(path: string, bytes: Buffer, size: number, file: number): TensorF
       )
     }
   }
-  checkLayout(path, tensors.values(), dataStart, alignment - 1)
+  checkOffsets(path, tensors.values(), dataStart, alignment - 1)
   markChannelsLast(path, tensors, metadata)
   return { path, format: 'gguf', tensors, metadata }
 }
@@ -110,7 +111,7 @@ function checkVersion(path: string, cursor: Cursor): void {
   if (magic !== 'GGUF')
     throw badFormat(path, `expected a file that begins with "GGUF", found ${quote(magic)}`)
   const version = cursor.u32()
-  // 2 and 3 read the other way round are multiples of 2^24.
+  // In the other byte order, 2 and 3 are multiples of 2^24.
   if (version !== 0 && (version & 0xffff) === 0) {
     throw unsupported(path, 'this GGUF file is big-endian; write it again on a little-endian machine')
   }
@@ -177,7 +178,7 @@ function markChannelsLast(
   for (const name of new Set<unknown>(names)) {
     const tensor = typeof name === 'string' ? tensors.get(name) : undefined
     if (!tensor)
-      throw badFormat(path, `${CHANNELS_LAST_KEY} names ${show(name)}, which is no tensor of this file`)
+      throw badFormat(path, `${CHANNELS_LAST_KEY} names ${show(name)}, which is not a tensor of this file`)
     if (tensor.shape.length !== 4) {
       throw badFormat(
         path,

@@ -4,14 +4,14 @@ import type { ScheduleDescription } from './model-description.js'
 import { defaultSchedule } from './schedule.js'
 import { readExactly, withFile, type TensorFile } from './tensor-file.js'
 
-/** Steps that Stable Diffusion 2-base was trained: diffusers' way to tell it from the v-prediction models. */
+/** Number of training steps of Stable Diffusion 2-base, by which diffusers tells it from the v-prediction models. */
 const BASE_STEPS = 875_000n
 
 /**
- * The schedule of a single file that has no configuration. Names and shapes do not tell what a UNet predicts, so the
- * file's marks are asked first (`modelspec.prediction_type`; the empty tensors `v_pred` and `ztsnr` that trainers add);
- * then, as in diffusers, a Stable Diffusion 2 for plain latents is taken for a v-prediction model unless its step
- * count is the base model's.
+ * The schedule of a single file without a configuration. Names and shapes do not tell what a UNet predicts. So metadata
+ * comes first (`modelspec.prediction_type`, and the empty tensors `v_pred` and `ztsnr` that trainers add). Otherwise,
+ * as in diffusers, Stable Diffusion 2 with four input channels is a v-prediction model, unless its step count is that
+ * of the base model.
  */
 export async function guessSchedule(
   file: TensorFile,

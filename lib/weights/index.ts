@@ -1,7 +1,8 @@
 import { stat } from 'node:fs/promises'
 import { extname, resolve } from 'node:path'
+import { quote, received } from '../quote.js'
 import { describeFolder } from './diffusers-folder.js'
-import { badFormat, quote, unsupported } from './fail.js'
+import { badFormat, unsupported } from './fail.js'
 import { readGguf } from './gguf.js'
 import type { ModelDescription } from './model-description.js'
 import { notFound } from './not-found.js'
@@ -15,28 +16,27 @@ export { CHANNELS_LAST_KEY } from './gguf.js'
 export { CONFIG_KEY, writeStoredConfig } from './stored-config.js'
 
 /**
- * Reads what a model's files say about it: headers and configurations, no weights.
+ * Reads the headers and configurations of a model's files, but not the weights.
  *
  * @param path a .safetensors or .gguf file, a diffusers folder, or a folder of one component
- * @throws DiffusionError MODEL_NOT_FOUND, MODEL_FORMAT (damaged or incomplete), MODEL_SHAPE (a tensor of another size
- * than its configuration says), UNSUPPORTED_MODEL, IO; TypeError if path is no string
+ * @throws {TypeError} `path` is not a string
+ * @throws {DiffusionError} MODEL_NOT_FOUND; MODEL_FORMAT: damaged or incomplete files; MODEL_SHAPE: a tensor of another
+ *   shape than its configuration says; UNSUPPORTED_MODEL, IO, NATIVE_UNAVAILABLE
  */
 export async function openModel(path: string): Promise<ModelDescription> {
   if (typeof path !== 'string' || path === '' || path.includes('\0')) {
-    throw new TypeError(
-      `Expected the path of a model but received ${quote(String(path))} of type ${typeof path}`,
-    )
+    throw new TypeError(`Expected the path of a model but received ${received(path)}`)
   }
   const model = (await isFolderOrThrow(path)) ? await describeFolder(path) : await describeFile(path)
-  // The weights may be loaded after the process has changed its working directory.
-  for (const part of [model.unet, model.vae, model.textEncoder, model.tinyVae]) {
+  // Absolute paths, because weights may be loaded after the working directory has changed.
+  for (const part of [model.unet, model.vae, ...model.textEncoders, model.tinyVae]) {
     if (part) part.source.files = part.source.files.map((file) => resolve(file))
   }
   return model
 }
 
 async function describeFile(path: string): Promise<ModelDescription> {
-  const format = await sniff(path)
+  const format = await detectFormat(path)
   return describeSingleFile(format === 'gguf' ? await readGguf(path) : await readSafetensors(path))
 }
 
@@ -51,16 +51,16 @@ async function isFolderOrThrow(path: string): Promise<boolean> {
 
 const PICKLE_EXTENSIONS = ['.ckpt', '.pt', '.pth', '.bin', '.pkl']
 
-/** What the first bytes say; the extension where they say nothing. */
-async function sniff(path: string): Promise<'safetensors' | 'gguf'> {
+/** The format by the first bytes of the file, or by its extension if they do not tell. */
+async function detectFormat(path: string): Promise<'safetensors' | 'gguf'> {
   const head = await withFile(path, (file, size) => readExactly(path, file, 0, Math.min(size, 64)))
   if (head.length === 0) throw badFormat(path, 'expected a safetensors or GGUF file, found an empty one')
   const text = head.toString('latin1')
   const extension = extname(path).toLowerCase()
-  // GGUF's older relatives begin with the letters in the other order.
+  // Older ggml formats begin with the letters in another order.
   if (text.startsWith('GGUF')) return 'gguf'
   if (/^(lmgg|fmgg|tjgg|algg)/.test(text)) throw unsupported(path, 'this is a GGML file from before GGUF')
-  // A safetensors header begins with its length, which could be anything, and a brace.
+  // A safetensors file begins with the length of its header and a brace.
   if (text[8] === '{' && !text.startsWith('PK\u0003\u0004')) return 'safetensors'
   if (text.startsWith('PK\u0003\u0004') || /^\u0080[\u0002-\u0005]/.test(text)) throw pickled(path)
   if (text.startsWith('version https://git-lfs')) {
@@ -87,7 +87,7 @@ function pickled(path: string) {
     "s.save_file({k: v.clone().contiguous() for k, v in m.items() if hasattr(v, 'shape')}, sys.argv[2])"
   return unsupported(
     path,
-    'this is a PyTorch pickle, which can hold code and is not read. Convert it once to safetensors: ' +
+    'this is a PyTorch pickle, which can contain code and is not read. Convert it once to safetensors: ' +
       `python -c "${convert}" model.ckpt model.safetensors`,
   )
 }

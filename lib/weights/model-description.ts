@@ -3,30 +3,37 @@ import type { ScheduleDescription, TokenizerDescription } from '../types.js'
 
 export type { ScheduleDescription, TokenizerDescription }
 
-/** What a stored component is and where its weights lie. */
+/** A stored component: its configuration and its weights. */
 export interface ComponentDescription<Config> {
   config: Config
   source: ModelSource
 }
 
-/** Everything that a model's files say, before any weight is read. */
+/** A stored text encoder and its tokenizer. */
+export interface TextEncoderDescription extends ComponentDescription<TextEncoderConfig> {
+  /** Number of last layers that the model always skips: 1 if a file holds all layers of OpenCLIP's text encoder. */
+  skip: number
+  /** null: the built-in CLIP vocabulary. */
+  tokenizer: TokenizerDescription | null
+}
+
+/** A model, as its files describe it. No weights have been read. */
 export interface ModelDescription {
   path: string
   format: 'diffusers' | 'safetensors' | 'gguf'
-  /** For people: 'Stable Diffusion 1.x', 'Stable Diffusion 2.x', 'latent diffusion', … */
+  /** A name for people: 'Stable Diffusion 1.x', 'Stable Diffusion 2.x', 'latent diffusion', … */
   architecture: string
-  /** skip: last layers left out by default (OpenCLIP stored whole: 1). */
-  textEncoder?: ComponentDescription<TextEncoderConfig> & { skip: number }
+  /** In the order in which the UNet's context joins their hidden states; empty if there is none. */
+  textEncoders: TextEncoderDescription[]
   unet?: ComponentDescription<UnetConfig>
   vae?: ComponentDescription<VaeConfig> & { scalingFactor: number }
-  /** A file or folder that holds a tiny autoencoder holds nothing else. */
+  /** A file or folder with a tiny autoencoder has no other components. */
   tinyVae?: ComponentDescription<TinyVaeConfig>
-  tokenizer: TokenizerDescription | null
   schedule: ScheduleDescription
-  /** Pixels a side that the model was trained at. */
+  /** Width and height in pixels that the model was trained at. */
   imageSize: number
-  /** Every word of the captions it was trained on, in lower case, where that is known: of small models. */
-  words?: string[]
-  /** What its makers draw with, where they say so. */
+  /** Every word of the captions that the model was trained on, in lower case; only small models list them. */
+  trainedWords?: string[]
+  /** The default guidance scale, if the files have one. */
   guidanceScale?: number
 }

@@ -1,8 +1,12 @@
+import { quote } from '../quote.js'
 import { addTensor, renameTensors, type Tensors } from './component.js'
-import { badFormat, quote } from './fail.js'
+import { badFormat } from './fail.js'
 import type { StoredTensor } from './tensor-file.js'
 
-/** The text encoder's names: transformers' with and without `text_model.`, and OpenCLIP's → transformers 5's. */
+/**
+ * Renames the text encoder's tensors from transformers' names with `text_model.` and OpenCLIP's to those of
+ * transformers 5.
+ */
 
 export function isOpenClip(tensors: Tensors): boolean {
   return tensors.has('token_embedding.weight') && tensors.has('positional_embedding')
@@ -12,7 +16,7 @@ export function isClipText(tensors: Tensors): boolean {
   return ['', 'text_model.'].some((prefix) => tensors.has(`${prefix}embeddings.token_embedding.weight`))
 }
 
-/** Parts of a whole CLIP that the text encoder of a diffusion model does not use, and buffers. */
+/** Parts of CLIP that a diffusion model does not use, and buffers. */
 const UNUSED =
   /^(embeddings\.position_ids|text_projection(\.weight)?|logit_scale|attn_mask|vision_model\..*|visual\..*|visual_projection\.weight)$/
 
@@ -48,7 +52,10 @@ export function renameOpenClip(paths: readonly string[], tensors: Tensors): Tens
   return splitFused(paths, renamed)
 }
 
-/** Query, key and value stored as one matrix [3·width, width] lie one after another: three tensors, nothing to copy. */
+/**
+ * Splits fused query, key and value matrices [3·width, width]: their rows lie one after the other, so nothing is
+ * copied.
+ */
 function splitFused(paths: readonly string[], tensors: Tensors): Tensors {
   const split: Tensors = new Map()
   for (const [name, tensor] of tensors) {
@@ -66,12 +73,12 @@ function splitFused(paths: readonly string[], tensors: Tensors): Tensors {
 
 function third(paths: readonly string[], tensor: StoredTensor, index: number): StoredTensor {
   const [rows = 0, ...rest] = tensor.shape
-  // A row's blocks are whole, so a third of the rows is a third of the bytes; a quantized bias may be one block.
+  // Rows consist of whole blocks, so a third of the rows is a third of the bytes. A quantized bias may be one block.
   if (rows === 0 || rows % 3 !== 0 || (tensor.bytes / rows) % 1 !== 0) {
     const found = `found ${tensor.type} of shape [${tensor.shape}]`
     throw badFormat(
       paths[tensor.file],
-      `tensor ${quote(tensor.name)}: expected query, key and value below each other, ${found}`,
+      `tensor ${quote(tensor.name)}: expected fused query, key and value, ${found}`,
     )
   }
   const bytes = tensor.bytes / 3

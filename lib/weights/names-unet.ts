@@ -1,9 +1,9 @@
 import { renameTensors, type Tensors } from './component.js'
 
 /**
- * The UNet's names in the original latent-diffusion code → diffusers'. The original numbers blocks straight through
- * (`input_blocks.0…11`, `output_blocks.0…11`), with the convolution that halves or doubles the resolution as the last
- * of its level: walking through them tells level and layer.
+ * Renames the UNet's tensors from the names of the original latent-diffusion code to diffusers'. The original numbers
+ * blocks consecutively (`input_blocks.0…11`, `output_blocks.0…11`), and the last one of a level changes the resolution.
+ * So the level and layer of a block follow from the blocks before it.
  */
 
 const RESNET: Readonly<Record<string, string>> = {
@@ -28,14 +28,14 @@ export function isOriginalUnet(tensors: Tensors): boolean {
 }
 
 export function renameOriginalUnet(paths: readonly string[], tensors: Tensors): Tensors {
-  const blocks = new Map([...walkDown(tensors), ...walkMiddle(tensors), ...walkUp(tensors)])
+  const blocks = new Map([...placeEncoder(tensors), ...placeMiddle(tensors), ...placeDecoder(tensors)])
   return renameTensors(paths, tensors, (name) => {
     const dot = name.lastIndexOf('.')
     const [stem, leaf] = [name.slice(0, dot), name.slice(dot)]
     if (Object.hasOwn(OUTER, stem)) return OUTER[stem] + leaf
     const match = /^(?:(?:input|output)_blocks\.\d+\.\d+(?:\.op|\.conv)?|middle_block\.\d+)(?=\.)/.exec(name)
     const place = match && blocks.get(match[0])
-    // What has no place keeps its name; the layout decides whether that is an error.
+    // A tensor without a place keeps its name. Whether that is an error, the engine's list of tensors decides.
     if (!place) return name
     const rest = name.slice(match[0].length)
     if (!place.includes('resnets')) return place + rest
@@ -48,7 +48,7 @@ function has(tensors: Tensors, ...stems: string[]): boolean {
   return stems.some((stem) => tensors.has(`${stem}.weight`))
 }
 
-function walkDown(tensors: Tensors): Map<string, string> {
+function placeEncoder(tensors: Tensors): Map<string, string> {
   const places = new Map<string, string>()
   let [level, layer] = [0, 0]
   for (let i = 1; ; i++) {
@@ -65,7 +65,7 @@ function walkDown(tensors: Tensors): Map<string, string> {
   }
 }
 
-function walkMiddle(tensors: Tensors): Map<string, string> {
+function placeMiddle(tensors: Tensors): Map<string, string> {
   const attends = !has(tensors, 'middle_block.1.in_layers.0')
   return new Map([
     ['middle_block.0', 'mid_block.resnets.0'],
@@ -74,12 +74,12 @@ function walkMiddle(tensors: Tensors): Map<string, string> {
   ])
 }
 
-function walkUp(tensors: Tensors): Map<string, string> {
+function placeDecoder(tensors: Tensors): Map<string, string> {
   const places = new Map<string, string>()
   let [block, layer] = [0, 0]
   for (let i = 0; has(tensors, `output_blocks.${i}.0.in_layers.0`); i++) {
     places.set(`output_blocks.${i}.0`, `up_blocks.${block}.resnets.${layer}`)
-    // The upsampler comes after the attention where there is one, so its number depends on the level.
+    // The upsampler comes after the attention if there is one, so its number depends on the level.
     const upsampler = [1, 2].map((n) => `output_blocks.${i}.${n}.conv`).find((name) => has(tensors, name))
     places.set(`output_blocks.${i}.1`, `up_blocks.${block}.attentions.${layer}`)
     layer++

@@ -1,6 +1,9 @@
 import { renameTensors, type Tensors } from './component.js'
 
-/** The autoencoder's names: the original code's (`encoder.down.0.block.1`), old and new diffusers' → new diffusers'. */
+/**
+ * Renames the autoencoder's tensors from the original names (`encoder.down.0.block.1`) and old diffusers' to new
+ * diffusers'.
+ */
 
 const MIDDLE: readonly (readonly [RegExp, string])[] = [
   [/\.mid\.block_1\./, '.mid_block.resnets.0.'],
@@ -8,7 +11,7 @@ const MIDDLE: readonly (readonly [RegExp, string])[] = [
   [/\.mid\.attn_1\./, '.mid_block.attentions.0.'],
 ]
 
-/** Names inside the attention: the original's and diffusers' before 0.15. */
+/** Names inside the attention: the original ones, and those of diffusers before 0.15. */
 const ATTENTION: Readonly<Record<string, string>> = {
   norm: 'group_norm',
   q: 'to_q',
@@ -35,12 +38,12 @@ export function renameVae(paths: readonly string[], tensors: Tensors): Tensors {
 }
 
 function renameOne(name: string, levels: number): string | undefined {
-  // Training leftovers: discriminator and averaged weights.
+  // The discriminator and averaged weights of the training.
   if (/^(loss|model_ema)\./.test(name)) return undefined
   let renamed = name
     .replace(/^encoder\.down\.(\d+)\.block\.(\d+)\./, 'encoder.down_blocks.$1.resnets.$2.')
     .replace(/^encoder\.down\.(\d+)\.downsample\./, 'encoder.down_blocks.$1.downsamplers.0.')
-    // The original counts the decoder's levels from the highest resolution, diffusers in the order of the data.
+    // The original numbers the decoder's levels from the highest resolution, diffusers in the order of the data flow.
     .replace(
       /^decoder\.up\.(\d{1,3})\.block\.(\d+)\./,
       (_, up, n) => `decoder.up_blocks.${levels - 1 - Number(up)}.resnets.${n}.`,

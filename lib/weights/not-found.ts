@@ -1,9 +1,9 @@
+import { quote } from '../quote.js'
 import { readdir } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { DiffusionError } from '../errors.js'
-import { quote } from './fail.js'
 
-/** Nothing lies at `path`: says so, and what lies near it under a similar name. */
+/** An error for a path that does not exist. Its message suggests similar names in the folder. */
 export async function notFound(path: string): Promise<DiffusionError> {
   const full = resolve(path)
   const folder = dirname(full)
@@ -12,11 +12,11 @@ export async function notFound(path: string): Promise<DiffusionError> {
   try {
     names = await readdir(folder)
   } catch {
-    return new DiffusionError('MODEL_NOT_FOUND', `${message} (nor is there a folder ${folder})`)
+    return new DiffusionError('MODEL_NOT_FOUND', `${message} (there is no folder ${folder} either)`)
   }
   const wanted = basename(full)
   if (names.includes(wanted))
-    return new DiffusionError('MODEL_NOT_FOUND', `${path}: a link to something that is not there`)
+    return new DiffusionError('MODEL_NOT_FOUND', `${path}: a link whose target does not exist`)
   const close = names
     .filter((name) => !name.startsWith('.'))
     .map((name) => ({ name, distance: distance(wanted.toLowerCase(), name.toLowerCase()) }))

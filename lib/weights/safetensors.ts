@@ -1,6 +1,7 @@
-import { badFormat, printable, quote, show } from './fail.js'
+import { printable, quote, show } from '../quote.js'
+import { badFormat } from './fail.js'
 import {
-  checkLayout,
+  checkOffsets,
   countElements,
   readExactly,
   withFile,
@@ -9,7 +10,7 @@ import {
 } from './tensor-file.js'
 
 /**
- * Header of a safetensors file: 8 bytes little-endian length, then JSON
+ * Reads the header of a safetensors file: an 8-byte little-endian length, then JSON
  * `{ "name": { "dtype", "shape", "data_offsets": [begin, end] }, "__metadata__": { … } }`, then the data without holes.
  * https://github.com/huggingface/safetensors#format
  */
@@ -17,7 +18,7 @@ import {
 /** The limit of the reference implementation. */
 const MAX_HEADER = 100_000_000
 
-/** Bits of one element. Only floating-point types carry weights; the others may be there (position_ids). */
+/** Bits of one element. Only floating-point types are weights, but files may contain others (position_ids). */
 // prettier-ignore
 const BITS: ReadonlyMap<string, number> = new Map([
   ['BOOL', 8], ['U8', 8], ['I8', 8], ['U16', 16], ['I16', 16], ['U32', 32], ['I32', 32], ['U64', 64], ['I64', 64],
@@ -56,15 +57,15 @@ function parseHeader(path: string, bytes: Buffer): Record<string, unknown> {
   } catch (error) {
     throw badFormat(path, `header is not valid JSON: ${printable((error as Error).message)}`, error)
   }
-  // JSON.parse keeps the last of two equal keys and says nothing.
+  // JSON.parse silently keeps the last of two equal keys.
   const repeated = repeatedKey(text)
   if (repeated !== undefined) throw badFormat(path, `header gives ${quote(repeated)} twice`)
   return header as Record<string, unknown>
 }
 
-/** The first key that an object in `text`, which is valid JSON, holds twice. */
+/** The first key that occurs twice in an object of `text`, which must be valid JSON. */
 export function repeatedKey(text: string): string | undefined {
-  // One set for each open object, null for an array.
+  // The keys of each open object, and null for each open array.
   const open: (Set<string> | null)[] = []
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
@@ -99,7 +100,7 @@ function readEntries(
     if (name === '__metadata__') readMetadata(path, entry, metadata)
     else tensors.set(name, readEntry(path, name, entry, dataStart, size, file))
   }
-  const end = checkLayout(path, tensors.values(), dataStart, 0)
+  const end = checkOffsets(path, tensors.values(), dataStart, 0)
   if (end !== size) {
     throw badFormat(path, `expected the tensors to end at byte ${size}, the end of the file, found ${end}`)
   }
@@ -127,7 +128,7 @@ function readEntry(
   const fail = (expected: string, found: unknown) =>
     badFormat(path, `tensor ${quote(name)}: expected ${expected}, found ${show(found)}`)
   if (!isObject(entry)) throw fail('an object', entry)
-  // Own properties only: the header's keys are the file's, `__proto__` among them.
+  // Own properties only, because keys such as `__proto__` come from the file.
   const own = (key: string) => (Object.hasOwn(entry, key) ? entry[key] : undefined)
 
   const dtype = own('dtype')

@@ -6,7 +6,7 @@ export const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2'] a
 export const PREDICTION_TYPES = ['epsilon', 'v_prediction', 'sample'] as const
 export const TIMESTEP_SPACINGS = ['leading', 'linspace', 'trailing'] as const
 
-/** How Stable Diffusion 1 and 2 were trained and are sampled; for models that come without a scheduler_config.json. */
+/** The schedule of Stable Diffusion 1 and 2, for models without a scheduler_config.json. */
 export function defaultSchedule(predictionType: PredictionType = 'epsilon'): ScheduleDescription {
   return {
     trainTimesteps: 1000,
@@ -21,7 +21,7 @@ export function defaultSchedule(predictionType: PredictionType = 'epsilon'): Sch
   }
 }
 
-/** scheduler_config.json. What it does not say is the default of the class it names, as when diffusers reads it. */
+/** Reads scheduler_config.json. As in diffusers, missing fields have the defaults of the class that it names. */
 export function scheduleFromDiffusers(c: ConfigReader): ScheduleDescription {
   const className = c.has('_class_name') ? c.string('_class_name') : undefined
   const is = (...names: string[]) => names.includes(className ?? '')
@@ -31,7 +31,7 @@ export function scheduleFromDiffusers(c: ConfigReader): ScheduleDescription {
   ) {
     throw c.refuse('_class_name', 'a scheduler of a discrete beta schedule')
   }
-  // Latent consistency's schedulers start from Stable Diffusion's betas, Heun from its bounds, all others from DDPM's.
+  // Defaults are Stable Diffusion's betas for latent consistency, their bounds for Heun, and DDPM's betas for others.
   const consistency = is('LCMScheduler', 'TCDScheduler')
   const bounds =
     consistency || is('HeunDiscreteScheduler', 'KDPM2DiscreteScheduler', 'KDPM2AncestralDiscreteScheduler')

@@ -1,22 +1,24 @@
-import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
-import { matchLayout, type Tensors } from './component.js'
+import type { ModelConfigs, TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import { quote } from '../quote.js'
+import { matchTensors, type Tensors } from './component.js'
 import { deriveText, deriveUnet, deriveVae } from './derive.js'
-import { badFormat, quote } from './fail.js'
-import { refuseForeign } from './foreign.js'
-import { textLayout, unetLayout, vaeLayout } from './layout.js'
-import type { ModelDescription } from './model-description.js'
+import { badFormat } from './fail.js'
+import { refuseUnsupportedModels } from './unsupported-models.js'
+import type { ModelDescription, TokenizerDescription } from './model-description.js'
 import { isClipText, isOpenClip, renameClipText, renameOpenClip } from './names-text.js'
 import { isOriginalUnet, renameOriginalUnet } from './names-unet.js'
 import { isVae, renameVae } from './names-vae.js'
 import { guessSchedule } from './guess-schedule.js'
 import { CONFIG_KEY, readStoredConfig, type StoredConfig } from './stored-config.js'
+import { requiredTensors } from './required-tensors.js'
 import type { TensorFile } from './tensor-file.js'
 import { OPEN_CLIP_PAD } from './tokenizer-files.js'
-import { deriveTinyVae, isTinyVae, renameTinyVae, tinyVaeLayout } from './tiny-vae.js'
+import { deriveTinyVae, isTinyVae, renameTinyVae } from './tiny-vae.js'
 
 /**
- * A whole model, or one component, in one file: the original latent-diffusion names (as most checkpoints have them,
- * and stable-diffusion.cpp's GGUF files), diffusers' names behind a component's prefix, or those of one component alone.
+ * Describes a whole model or one component in one file. Tensors have the original latent-diffusion names (as in most
+ * checkpoints and stable-diffusion.cpp's GGUF files), diffusers' names with a prefix for each component, or the names
+ * of a single component without a prefix.
  */
 
 interface Parts {
@@ -38,83 +40,95 @@ const PREFIXES = {
 
 export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
   const { path, metadata } = file
-  refuseForeign(path, file.tensors)
+  refuseUnsupportedModels(path, file.tensors)
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
   const stored = readStoredConfig(path, metadata)
   const parts = findParts(path, file.tensors)
-  const files = [path]
+  const source = <Kind extends keyof ModelConfigs>(
+    kind: Kind,
+    tensors: Tensors,
+    config: ModelConfigs[Kind],
+    derived: boolean,
+  ) => {
+    const where = derived ? path : `${path}: ${CONFIG_KEY}`
+    return matchTensors(path, [path], tensors, requiredTensors(where, kind, config), derived)
+  }
 
   const model: ModelDescription = {
     path,
     format: file.format,
     architecture: '',
-    tokenizer: null,
+    textEncoders: [],
     schedule: await guessSchedule(file, undefined),
     imageSize: 512,
   }
   if (parts.unet) {
-    const known = component(path, stored, 'unet')
+    const known = component(path, stored, stored?.unet, 'unet')
     const config: UnetConfig = known?.config ?? deriveUnet(path, parts.unet)
-    model.unet = { config, source: matchLayout(path, files, parts.unet, unetLayout(config), !known) }
+    model.unet = { config, source: source('unet', parts.unet, config, !known) }
   }
   if (parts.vae) {
-    const known = component(path, stored, 'vae')
+    const known = component(path, stored, stored?.vae, 'vae')
     const config: VaeConfig = known?.config ?? deriveVae(path, parts.vae)
-    const source = matchLayout(path, files, parts.vae, vaeLayout(config), !known)
-    model.vae = { config, source, scalingFactor: known?.scalingFactor ?? 0.18215 }
+    const scalingFactor = known?.scalingFactor ?? 0.18215
+    model.vae = { config, source: source('vae', parts.vae, config, !known), scalingFactor }
   }
   if (parts.text) {
-    const known = component(path, stored, 'textEncoder')
+    const known = component(path, stored, stored?.textEncoders[0], 'textEncoder')
     const { config, skip }: { config: TextEncoderConfig; skip: number } =
       known ?? deriveText(path, parts.text, parts.openClip)
-    model.textEncoder = {
+    const tokenizer = known ? known.tokenizer : derivedTokenizer(config)
+    model.textEncoders.push({
       config,
       skip,
-      source: matchLayout(path, files, parts.text, textLayout(config), !known),
-    }
+      tokenizer,
+      source: source('textEncoder', parts.text, config, !known),
+    })
   }
 
   if (stored) {
-    const { textEncoder, unet, vae, ...facts } = stored
+    const { textEncoders, unet, vae, ...facts } = stored
     return Object.assign(model, facts)
   }
   model.architecture = architectureName(model)
   model.schedule = await guessSchedule(file, model.unet?.config)
   model.imageSize = guessImageSize(file, model)
-  // OpenCLIP has CLIP's vocabulary, but fills up with another token.
-  if (model.textEncoder?.config.activation === 'gelu') {
-    model.tokenizer = { maxLength: model.textEncoder.config.maxPositions, padToken: OPEN_CLIP_PAD }
-  }
   return model
+}
+
+/** OpenCLIP has CLIP's vocabulary, but pads with another token. */
+function derivedTokenizer({ activation, maxPositions }: TextEncoderConfig): TokenizerDescription | null {
+  return activation === 'gelu' ? { maxLength: maxPositions, padToken: OPEN_CLIP_PAD } : null
 }
 
 async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
   const { path, format } = file
   const tensors = renameTinyVae([path], file.tensors)
   const config = deriveTinyVae(path, tensors)
-  const source = matchLayout(path, [path], tensors, tinyVaeLayout(config), true)
+  const source = matchTensors(path, [path], tensors, requiredTensors(path, 'tinyVae', config), true)
   const schedule = await guessSchedule(file, undefined)
   const tinyVae = { config, source }
   return {
     path,
     format,
     architecture: architectureName({ tinyVae }),
+    textEncoders: [],
     tinyVae,
-    tokenizer: null,
     schedule,
     imageSize: 512,
   }
 }
 
-/** The stored configuration of a component whose tensors are there; a file that has metadata must have it for all. */
-function component<K extends 'unet' | 'vae' | 'textEncoder'>(
+/** The stored configuration of a component. A file with metadata must have it for all components that it contains. */
+function component<Config>(
   path: string,
   stored: StoredConfig | undefined,
-  key: K,
-): StoredConfig[K] {
-  if (stored && !stored[key])
-    throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are there`)
-  return stored?.[key]
+  known: Config | undefined,
+  key: string,
+): Config | undefined {
+  if (stored && !known)
+    throw badFormat(path, `expected ${CONFIG_KEY} to describe ${key}, whose tensors are in the file`)
+  return known
 }
 
 function findParts(path: string, tensors: Tensors): Parts {
@@ -147,7 +161,7 @@ function findParts(path: string, tensors: Tensors): Parts {
   return parts
 }
 
-/** Tensors behind the first of `prefixes` that any has. */
+/** The tensors with the first of `prefixes` that occurs, without the prefix. */
 function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefined {
   for (const prefix of prefixes) {
     const found: Tensors = new Map()
@@ -158,9 +172,7 @@ function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefin
   return undefined
 }
 
-export function architectureName(
-  model: Pick<ModelDescription, 'unet' | 'vae' | 'textEncoder' | 'tinyVae'>,
-): string {
+export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'>): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels } = model.unet.config
     const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''
@@ -173,7 +185,9 @@ export function architectureName(
   return 'CLIP text encoder'
 }
 
-/** Pixels a side: what the file says, 64×64 latents otherwise, 96×96 for Stable Diffusion 2's v-prediction. */
+/**
+ * Image size in pixels: from the metadata, otherwise 64×64 latents, or 96×96 for Stable Diffusion 2 with v-prediction.
+ */
 function guessImageSize(file: TensorFile, model: ModelDescription): number {
   const resolution = file.metadata.get('modelspec.resolution')
   const match = typeof resolution === 'string' ? /^(\d{2,4})x(\d{2,4})$/.exec(resolution) : null

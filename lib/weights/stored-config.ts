@@ -1,15 +1,20 @@
 import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
 import { ConfigReader } from './config-reader.js'
 import { badFormat, unsupported } from './fail.js'
-import { LIMITS, textMismatch, unetMismatch, vaeMismatch } from './limits.js'
-import type { ModelDescription, ScheduleDescription, TokenizerDescription } from './model-description.js'
+import { limits, MAX_SAMPLE_SIZE } from './limits.js'
+import type {
+  ModelDescription,
+  ScheduleDescription,
+  TextEncoderDescription,
+  TokenizerDescription,
+} from './model-description.js'
 import { BETA_SCHEDULES, PREDICTION_TYPES, readBetas, TIMESTEP_SPACINGS } from './schedule.js'
 
 /**
- * node-diffusion's own single files say what no tensor can: this metadata key (a string; in safetensors under
- * `__metadata__`) holds JSON of a ModelDescription without path, format and sources. Its tensors are named canonically
- * behind `unet.`, `vae.` or `text_encoder.`; any other naming that this package reads works too. A component is there
- * when its tensors are; one that only one of the two mentions is an error or not read.
+ * node-diffusion's own single files store what the tensors do not tell. This metadata key (in safetensors under
+ * `__metadata__`) is a string with the JSON of a ModelDescription without path, format and sources. Tensors have
+ * canonical names with the prefixes `unet.`, `vae.` and `text_encoder.`, but other names work as well. The tensors
+ * decide which components the file contains.
  */
 export const CONFIG_KEY = 'node_diffusion.config'
 const VERSION = 1
@@ -18,32 +23,35 @@ export interface StoredConfig {
   architecture: string
   imageSize: number
   schedule: ScheduleDescription
-  tokenizer: TokenizerDescription | null
-  textEncoder?: { config: TextEncoderConfig; skip: number }
+  textEncoders: Omit<TextEncoderDescription, 'source'>[]
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
-  words?: string[]
+  trainedWords?: string[]
   guidanceScale?: number
 }
 
 /** The text for CONFIG_KEY. */
 export function writeStoredConfig(model: ModelDescription): string {
-  const { architecture, imageSize, schedule, tokenizer, textEncoder, unet, vae, words, guidanceScale } = model
+  const { architecture, imageSize, schedule, textEncoders, unet, vae, trainedWords, guidanceScale } = model
   return JSON.stringify({
     version: VERSION,
     architecture,
     imageSize,
     schedule,
-    tokenizer,
-    ...(textEncoder && { textEncoder: { config: textEncoder.config, skip: textEncoder.skip } }),
+    ...Object.fromEntries(
+      textEncoders.flatMap(({ config, skip, tokenizer }, i) => [
+        [numbered('textEncoder', i), { config, skip }],
+        [numbered('tokenizer', i), tokenizer],
+      ]),
+    ),
     ...(unet && { unet: { config: unet.config } }),
     ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
-    ...(words && { words }),
+    ...(trainedWords && { trainedWords }),
     ...(guidanceScale !== undefined && { guidanceScale }),
   })
 }
 
-/** Every field checked: the file may come from anywhere. undefined: the file has no such metadata. */
+/** Reads and checks the metadata; undefined if the file has none. */
 export function readStoredConfig(path: string, metadata: Map<string, unknown>): StoredConfig | undefined {
   const text = metadata.get(CONFIG_KEY)
   if (text === undefined) return undefined
@@ -58,53 +66,60 @@ export function readStoredConfig(path: string, metadata: Map<string, unknown>): 
   }
   const stored: StoredConfig = {
     architecture: c.string('architecture'),
-    imageSize: c.integer('imageSize', undefined, 1, 65_536),
+    imageSize: c.integer('imageSize', undefined, 1, MAX_SAMPLE_SIZE),
     schedule: readSchedule(c.child('schedule')),
-    tokenizer: c.has('tokenizer') ? readTokenizerTexts(c.child('tokenizer')) : null,
+    textEncoders: [],
   }
-  if (c.has('textEncoder')) stored.textEncoder = readText(c.child('textEncoder'))
+  for (let i = 0; c.has(numbered('textEncoder', i)); i++) {
+    const key = numbered('tokenizer', i)
+    const tokenizer = c.has(key) ? readTokenizerTexts(c.child(key)) : null
+    stored.textEncoders.push({ ...readText(c.child(numbered('textEncoder', i))), tokenizer })
+  }
   if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
-  if (c.has('words')) stored.words = c.strings('words', [])
+  if (c.has('trainedWords')) stored.trainedWords = c.strings('trainedWords', [])
   if (c.has('guidanceScale')) stored.guidanceScale = c.number('guidanceScale', undefined, 0, 100)
   return stored
 }
 
+/** The key of the first text encoder has no number and that of the second ends in 2, as in diffusers' folders. */
+function numbered(key: string, index: number): string {
+  return index === 0 ? key : `${key}${index + 1}`
+}
+
 function readUnet(c: ConfigReader): UnetConfig {
-  const blockChannels = c.integers('blockChannels', undefined, 1, LIMITS.channels)
+  const blockChannels = c.integers('blockChannels', undefined, 1, limits().channels)
   const levels = blockChannels.length
-  if (levels > LIMITS.levels) throw c.fail('blockChannels', `list of at most ${LIMITS.levels} levels`)
-  const config: UnetConfig = {
-    inChannels: c.integer('inChannels', undefined, 1, LIMITS.channels),
-    outChannels: c.integer('outChannels', undefined, 1, LIMITS.channels),
+  if (levels > limits().levels) throw c.fail('blockChannels', `list of at most ${limits().levels} levels`)
+  return {
+    inChannels: c.integer('inChannels', undefined, 1, limits().channels),
+    outChannels: c.integer('outChannels', undefined, 1, limits().channels),
     blockChannels,
-    layersPerBlock: c.integers('layersPerBlock', undefined, 1, LIMITS.layers, levels),
-    downTransformerDepth: c.integers('downTransformerDepth', undefined, 0, LIMITS.transformerDepth, levels),
-    upTransformerDepth: c.integers('upTransformerDepth', undefined, 0, LIMITS.transformerDepth, levels),
-    midTransformerDepth: c.integer('midTransformerDepth', undefined, -1, LIMITS.transformerDepth),
-    heads: c.integers('heads', undefined, 1, LIMITS.channels, levels),
-    contextWidth: c.integer('contextWidth', undefined, 1, LIMITS.channels),
-    normGroups: c.integer('normGroups', undefined, 1, LIMITS.channels),
+    layersPerBlock: c.integers('layersPerBlock', undefined, 1, limits().layersPerLevel, levels),
+    downTransformerDepth: c.integers('downTransformerDepth', undefined, 0, limits().transformerDepth, levels),
+    upTransformerDepth: c.integers('upTransformerDepth', undefined, 0, limits().transformerDepth, levels),
+    midTransformerDepth: c.integer('midTransformerDepth', undefined, -1, limits().transformerDepth),
+    heads: c.integers('heads', undefined, 1, limits().channels, levels),
+    contextWidth: c.integer('contextWidth', undefined, 1, limits().channels),
+    normGroups: c.integer('normGroups', undefined, 1, limits().channels),
     normEps: c.number('normEps', undefined, 0, 1),
-    linearProjection: c.boolean('linearProjection'),
     flipSinToCos: c.boolean('flipSinToCos'),
     freqShift: c.number('freqShift', undefined, -1e6, 1e6),
   }
-  return fitting(c, config, unetMismatch)
 }
 
 function readVae(outer: ConfigReader): { config: VaeConfig; scalingFactor: number } {
   const c = outer.child('config')
-  const blockChannels = c.integers('blockChannels', undefined, 1, LIMITS.channels)
-  if (blockChannels.length > LIMITS.levels)
-    throw c.fail('blockChannels', `list of at most ${LIMITS.levels} levels`)
+  const blockChannels = c.integers('blockChannels', undefined, 1, limits().channels)
+  if (blockChannels.length > limits().levels)
+    throw c.fail('blockChannels', `list of at most ${limits().levels} levels`)
   const config: VaeConfig = {
-    inChannels: c.integer('inChannels', undefined, 1, LIMITS.channels),
-    outChannels: c.integer('outChannels', undefined, 1, LIMITS.channels),
-    latentChannels: c.integer('latentChannels', undefined, 1, LIMITS.channels),
+    inChannels: c.integer('inChannels', undefined, 1, limits().channels),
+    outChannels: c.integer('outChannels', undefined, 1, limits().channels),
+    latentChannels: c.integer('latentChannels', undefined, 1, limits().channels),
     blockChannels,
-    layersPerBlock: c.integer('layersPerBlock', undefined, 1, LIMITS.layers),
-    normGroups: c.integer('normGroups', undefined, 1, LIMITS.channels),
+    layersPerBlock: c.integer('layersPerBlock', undefined, 1, limits().layersPerLevel),
+    normGroups: c.integer('normGroups', undefined, 1, limits().channels),
     midAttention: c.boolean('midAttention'),
     quantConv: c.boolean('quantConv'),
     postQuantConv: c.boolean('postQuantConv'),
@@ -112,12 +127,12 @@ function readVae(outer: ConfigReader): { config: VaeConfig; scalingFactor: numbe
   if (c.has('codebook')) {
     const book = c.child('codebook')
     config.codebook = {
-      size: book.integer('size', undefined, 1, LIMITS.vocabulary),
-      width: book.integer('width', undefined, 1, LIMITS.channels),
+      size: book.integer('size', undefined, 1, limits().vocabulary),
+      width: book.integer('width', undefined, 1, limits().channels),
     }
   }
   return {
-    config: fitting(c, config, vaeMismatch),
+    config,
     scalingFactor: outer.number('scalingFactor', undefined, 1e-6, 1e6),
   }
 }
@@ -125,29 +140,19 @@ function readVae(outer: ConfigReader): { config: VaeConfig; scalingFactor: numbe
 function readText(outer: ConfigReader): { config: TextEncoderConfig; skip: number } {
   const c = outer.child('config')
   const config: TextEncoderConfig = {
-    vocabSize: c.integer('vocabSize', undefined, 1, LIMITS.vocabulary),
-    width: c.integer('width', undefined, 1, LIMITS.channels),
-    layers: c.integer('layers', undefined, 1, LIMITS.textLayers),
-    heads: c.integer('heads', undefined, 1, LIMITS.channels),
-    intermediate: c.integer('intermediate', undefined, 1, LIMITS.channels),
-    maxPositions: c.integer('maxPositions', undefined, 1, LIMITS.positions),
+    vocabSize: c.integer('vocabSize', undefined, 1, limits().vocabulary),
+    width: c.integer('width', undefined, 1, limits().channels),
+    layers: c.integer('layers', undefined, 1, limits().textLayers),
+    heads: c.integer('heads', undefined, 1, limits().channels),
+    intermediate: c.integer('intermediate', undefined, 1, limits().feedForward),
+    maxPositions: c.integer('maxPositions', undefined, 1, limits().positions),
     activation: c.choice('activation', ['quick_gelu', 'gelu']),
     layerNormEps: c.number('layerNormEps', undefined, 0, 1),
   }
   return {
-    config: fitting(c, config, textMismatch),
+    config,
     skip: outer.integer('skip', undefined, 0, config.layers),
   }
-}
-
-function fitting<Config>(
-  c: ConfigReader,
-  config: Config,
-  mismatch: (config: Config) => string | undefined,
-): Config {
-  const problem = mismatch(config)
-  if (problem) throw badFormat(c.path, `${CONFIG_KEY}: ${problem}`)
-  return config
 }
 
 function readSchedule(c: ConfigReader): ScheduleDescription {
@@ -171,7 +176,7 @@ function readSchedule(c: ConfigReader): ScheduleDescription {
 
 function readTokenizerTexts(c: ConfigReader): TokenizerDescription {
   const tokenizer: TokenizerDescription = {
-    maxLength: c.integer('maxLength', undefined, 3, LIMITS.positions),
+    maxLength: c.integer('maxLength', undefined, 3, limits().positions),
     padToken: c.string('padToken'),
   }
   for (const key of ['vocab', 'merges', 'tokenizerJson'] as const)

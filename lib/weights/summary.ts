@@ -7,7 +7,7 @@ export interface TypeSummary {
   bytes: number
 }
 
-/** A component's size on disk, for people. */
+/** The size of a component on disk. */
 export interface ComponentSummary {
   tensors: number
   parameters: number

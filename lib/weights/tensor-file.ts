@@ -1,12 +1,13 @@
 import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { DiffusionError } from '../errors.js'
-import { badFormat, quote } from './fail.js'
+import { quote } from '../quote.js'
+import { badFormat } from './fail.js'
 
-/** A tensor as its file names it; nothing interpreted yet except shape order and place. */
+/** A tensor of a file, under the name that it has there. */
 export interface StoredTensor {
   name: string
-  /** In lower case: a TensorType, or one that only the format knows ('i64', 'f8_e4m3'). */
+  /** In lower case: a TensorType, or another type of the format ('i64', 'f8_e4m3'). */
   type: string
   /** Torch order, outermost first. */
   shape: number[]
@@ -32,14 +33,14 @@ export function ioError(path: string, error: unknown): DiffusionError {
   return new DiffusionError('IO', `${path}: cannot be read: ${reason}`, { cause: error })
 }
 
-/** Opens a regular file, hands it over with its size and closes it again. */
+/** Opens a regular file for `use`, and closes it. */
 export async function withFile<T>(
   path: string,
   use: (file: FileHandle, size: number) => Promise<T>,
 ): Promise<T> {
   let file: FileHandle
   try {
-    // A named pipe that nobody writes to would not even open, and hold one of Node's few threads for good.
+    // Opening a named pipe without a writer would block one of Node's few threads forever.
     file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
   } catch (error) {
     throw ioError(path, error)
@@ -53,7 +54,7 @@ export async function withFile<T>(
   }
 }
 
-/** Exactly `length` bytes from `position`; the caller has checked that the file is that long. */
+/** Reads exactly `length` bytes from `position`; the caller has checked that the file is long enough. */
 export async function readExactly(
   path: string,
   file: FileHandle,
@@ -76,7 +77,7 @@ export async function readExactly(
   return buffer
 }
 
-/** Number of elements, or undefined where it leaves the safe integers. */
+/** Number of elements; undefined if it is not a safe integer. */
 export function countElements(shape: readonly number[]): number | undefined {
   if (shape.includes(0)) return 0
   let count = 1
@@ -88,10 +89,10 @@ export function countElements(shape: readonly number[]): number | undefined {
 }
 
 /**
- * Refuses tensors that share bytes, and gaps of more than `slack` bytes between them (room for alignment): both mean
- * that the header describes another file. Returns the end of the last tensor.
+ * Refuses tensors that overlap, and holes between them of more than `slack` bytes, which alignment needs: both mean
+ * that the header belongs to another file. Returns the end of the last tensor.
  */
-export function checkLayout(
+export function checkOffsets(
   path: string,
   tensors: Iterable<StoredTensor>,
   start: number,

@@ -2,13 +2,13 @@ import type { TinyVaeConfig } from '../native.js'
 import { renameTensors, type Tensors } from './component.js'
 import type { ConfigReader } from './config-reader.js'
 import { badFormat, unsupported } from './fail.js'
-import type { Layout } from './layout.js'
-import { LIMITS } from './limits.js'
+import { limits } from './limits.js'
 
 /**
- * Tiny autoencoders (TAESD): configuration and names. diffusers numbers the layers of each half as in its nn.Sequential
- * (`decoder.layers.2.conv.0.weight`); the original files say `decoder.3.conv.0.weight` or, one half to a file, just
- * `3.conv.0.weight`: their decoder begins with the clamp, which has no weights, so its numbers are one higher.
+ * Configurations and names of tiny autoencoders (TAESD). diffusers numbers the layers of the encoder and of the decoder
+ * as in its nn.Sequential (`decoder.layers.2.conv.0.weight`). The original files have `decoder.3.conv.0.weight`, or
+ * `3.conv.0.weight` with the encoder and decoder in separate files. Their decoder begins with a clamp, which has no
+ * weights, so its numbers are one higher.
  */
 
 const FIXED: readonly (readonly [key: string, value: unknown])[] = [
@@ -26,11 +26,11 @@ export function tinyVaeConfig(c: ConfigReader): TinyVaeConfig {
     if (found !== undefined && found !== null && found !== value) throw c.refuse(key, String(value))
   }
   const blocks = (side: 'encoder' | 'decoder', fallback: number[]) => {
-    const counts = c.integers(`num_${side}_blocks`, fallback, 0, LIMITS.layers)
-    if (counts.length > LIMITS.levels)
-      throw c.fail(`num_${side}_blocks`, `list of at most ${LIMITS.levels} levels`)
+    const counts = c.integers(`num_${side}_blocks`, fallback, 0, limits().layersPerLevel)
+    if (counts.length > limits().levels)
+      throw c.fail(`num_${side}_blocks`, `list of at most ${limits().levels} levels`)
     const key = `${side}_block_out_channels`
-    const widths = c.integers(key, counts.map(() => 64), 1, LIMITS.channels, counts.length) // prettier-ignore
+    const widths = c.integers(key, counts.map(() => 64), 1, limits().channels, counts.length) // prettier-ignore
     return { counts, widths, key }
   }
   const encoder = blocks('encoder', [1, 3, 3, 3])
@@ -41,9 +41,9 @@ export function tinyVaeConfig(c: ConfigReader): TinyVaeConfig {
   if (encoder.counts.length !== decoder.counts.length)
     throw c.fail('num_encoder_blocks', 'list as long as num_decoder_blocks')
   return {
-    inChannels: c.integer('in_channels', 3, 1, LIMITS.channels),
-    outChannels: c.integer('out_channels', 3, 1, LIMITS.channels),
-    latentChannels: c.integer('latent_channels', 4, 1, LIMITS.channels),
+    inChannels: c.integer('in_channels', 3, 1, limits().channels),
+    outChannels: c.integer('out_channels', 3, 1, limits().channels),
+    latentChannels: c.integer('latent_channels', 4, 1, limits().channels),
     width,
     encoderBlocks: encoder.counts,
     decoderBlocks: decoder.counts,
@@ -52,7 +52,7 @@ export function tinyVaeConfig(c: ConfigReader): TinyVaeConfig {
 
 const LAYER = /^(?:(encoder|decoder)\.)?(layers\.)?(\d{1,3})\.((?:conv\.\d\.)?(?:weight|bias))$/
 
-/** All names are those of numbered layers, and one is that of a block. */
+/** Whether all names are those of numbered layers, with at least one residual block. */
 export function isTinyVae(tensors: Tensors): boolean {
   const names = [...tensors.keys()]
   return (
@@ -60,9 +60,9 @@ export function isTinyVae(tensors: Tensors): boolean {
   )
 }
 
-/** Canonical: diffusers' names. */
+/** Renames tensors to diffusers' names. */
 export function renameTinyVae(paths: readonly string[], tensors: Tensors): Tensors {
-  // One half alone: only the encoder has a layer 0.
+  // In a file with one of the two, only the encoder has a layer 0.
   const half = tensors.has('0.weight') ? 'encoder' : 'decoder'
   return renameTensors(paths, tensors, (name) => {
     const match = LAYER.exec(name)
@@ -73,7 +73,7 @@ export function renameTinyVae(paths: readonly string[], tensors: Tensors): Tenso
   })
 }
 
-/** The configuration of a file that has none: blocks are counted, and convolutions without a bias change the resolution. */
+/** Derives the configuration from the tensors. Convolutions without a bias change the resolution. */
 export function deriveTinyVae(path: string, tensors: Tensors): TinyVaeConfig {
   const shape = (name: string) => {
     const tensor = tensors.get(name)
@@ -86,7 +86,7 @@ export function deriveTinyVae(path: string, tensors: Tensors): TinyVaeConfig {
     ? countBlocks(path, tensors, 'encoder', 1)
     : undefined
   const bounded = (size: number | undefined) => {
-    if (size !== undefined && size >= 1 && size <= LIMITS.channels) return size
+    if (size !== undefined && size >= 1 && size <= limits().channels) return size
     throw badFormat(path, `tensor decoder.layers.0.weight: expected 4 dimensions, found [${first}]`)
   }
   return {
@@ -105,43 +105,11 @@ function countBlocks(path: string, tensors: Tensors, side: 'encoder' | 'decoder'
   for (let layer = begin; layer < 1000; layer++) {
     if (has(layer, 'conv.0.weight')) blocks[blocks.length - 1]++
     else if (has(layer, 'weight') && has(layer, 'bias')) {
-      if (blocks.length <= LIMITS.levels) return { blocks, last: layer }
+      if (blocks.length <= limits().levels) return { blocks, last: layer }
       break
     } else if (has(layer, 'weight')) blocks.push(0)
-    // The decoder's doubling has a number and no weights.
+    // The decoder's upsampling has a number but no weights.
     else if (side === 'encoder' || !has(layer + 1, 'weight')) break
   }
   throw unsupported(path, `expected the ${side} of a tiny autoencoder to end with a convolution, found none`)
-}
-
-/** AutoencoderTiny. */
-export function tinyVaeLayout(config: TinyVaeConfig): Layout {
-  const layout: Layout = new Map()
-  const conv = (name: string, inputs: number, outputs: number, bias = true) => {
-    layout.set(`${name}.weight`, [outputs, inputs, 3, 3])
-    if (bias) layout.set(`${name}.bias`, [outputs])
-  }
-  const { width, latentChannels } = config
-  const block = (name: string) => {
-    for (const part of [0, 2, 4]) conv(`${name}.conv.${part}`, width, width)
-  }
-  let layer = 0
-  const next = (side: string) => `${side}.layers.${layer++}`
-  for (const [level, count] of config.encoderBlocks.entries()) {
-    if (level === 0) conv(next('encoder'), config.inChannels, width)
-    else conv(next('encoder'), width, width, false)
-    for (let i = 0; i < count; i++) block(next('encoder'))
-  }
-  if (config.encoderBlocks.length > 0) conv(next('encoder'), width, latentChannels)
-  layer = 0
-  conv(next('decoder'), latentChannels, width)
-  layer++ // ReLU
-  for (const [level, count] of config.decoderBlocks.entries()) {
-    for (let i = 0; i < count; i++) block(next('decoder'))
-    if (level + 1 === config.decoderBlocks.length) break
-    layer++ // doubling
-    conv(next('decoder'), width, width, false)
-  }
-  conv(next('decoder'), width, config.outChannels)
-  return layout
 }

@@ -5,14 +5,14 @@ import { badFormat } from './fail.js'
 import type { TokenizerDescription } from './model-description.js'
 
 const MAX_VOCABULARY = 64 << 20
-/** transformers writes 1e30 where the length is not known. */
+/** transformers writes 1e30 if the length is unknown. */
 const MAX_LENGTH = 65_536
 
-/** What fills up a chunk: CLIP's end token, in OpenCLIP (Stable Diffusion 2) token 0. */
+/** The padding tokens: CLIP's end token, and token 0 in OpenCLIP (Stable Diffusion 2). */
 export const CLIP_PAD = '<|endoftext|>'
 export const OPEN_CLIP_PAD = '!'
 
-/** A tokenizer folder as transformers writes it. positions: length that the text encoder can take. */
+/** Reads a tokenizer folder of transformers. `positions` is the number of positions of the text encoder. */
 export async function readTokenizer(folder: string, positions: number): Promise<TokenizerDescription> {
   const paths = { vocab: 'vocab.json', merges: 'merges.txt', tokenizerJson: 'tokenizer.json' }
   const texts: Partial<Record<keyof typeof paths, string>> = {}
@@ -37,8 +37,8 @@ function readMaxLength(config: ConfigReader | undefined, positions: number): num
 }
 
 /**
- * transformers lets special_tokens_map.json overrule tokenizer_config.json, except where the latter has
- * `added_tokens_decoder` (files of its version 4.34 and later). Stable Diffusion 2's files differ: '!' in the map.
+ * In transformers, special_tokens_map.json takes precedence over tokenizer_config.json, unless the latter has
+ * `added_tokens_decoder` (since version 4.34). In Stable Diffusion 2's files they differ, and the map has '!'.
  */
 function readPadToken(config: ConfigReader | undefined, special: ConfigReader | undefined): string {
   const sources = config?.has('added_tokens_decoder') ? [config, special] : [special, config]

@@ -1,15 +1,16 @@
 import { readdir } from 'node:fs/promises'
 import { isAbsolute, join, win32 } from 'node:path'
+import { quote, show } from '../quote.js'
 import type { Tensors } from './component.js'
 import { ConfigReader, readText } from './config-reader.js'
-import { badFormat, quote, show } from './fail.js'
+import { badFormat } from './fail.js'
 import { readSafetensors, repeatedKey } from './safetensors.js'
 import { ioError } from './tensor-file.js'
 import { isFile } from './tokenizer-files.js'
 
 /**
- * Weights in a component's folder, in the order of preference: plain before half precision, as diffusers does.
- * Both stems are tried for each component; transformers writes the first, diffusers the second.
+ * Names of weight files in a component's folder, in order of preference: as in diffusers, files without a variant come
+ * first. transformers uses the first stem, diffusers the second.
  */
 const STEMS = ['model', 'diffusion_pytorch_model']
 const VARIANTS = ['', '.fp16', '.bf16', '.fp32']
@@ -47,7 +48,7 @@ function noWeights(folder: string, names: string[]): Error {
   if (!pickled) return badFormat(folder, `no weights found: ${looked}`)
   return badFormat(
     folder,
-    `no weights in safetensors found, only ${quote(pickled)}, which can hold code and is not read (${looked}). ` +
+    `no weights in safetensors found, only ${quote(pickled)}, which can contain code and is not read (${looked}). ` +
       'Convert the model once: python -c "from diffusers import DiffusionPipeline as P; ' +
       "P.from_pretrained('MODEL_FOLDER').save_pretrained('NEW_FOLDER', safe_serialization=True)\"",
   )
@@ -82,7 +83,7 @@ async function readShards(folder: string, indexName: string): Promise<ComponentW
   return { files, tensors }
 }
 
-/** A shard lies in the component's folder: an index must not make us open other files. */
+/** Checks that a shard is in the component's folder: an index must not open other files. */
 function checkShardName(indexPath: string, name: unknown): string {
   const inside =
     typeof name === 'string' &&

@@ -1,4 +1,4 @@
-/** A stand-in for the library: records what it is asked for and draws grey squares. */
+/** A replacement for the library that records calls and generates grey squares. */
 import { PassThrough, Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { run } from '../../lib/cli/run.js'
@@ -28,7 +28,7 @@ export const description = {
   format: 'gguf',
   architecture: 'Stable Diffusion 1.x',
   imageSize: 512,
-  tokenizer: null,
+  textEncoders: [],
   schedule: { trainTimesteps: 1000, predictionType: 'v_prediction' },
   unet: {
     config: { inChannels: 4 },

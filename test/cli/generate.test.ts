@@ -6,7 +6,7 @@ import { DiffusionError } from '../../lib/errors.js'
 import { readPngTexts } from '../../lib/image/png.js'
 import { call } from './fake.js'
 
-/** Files are named relative to the current folder, so each test has its own. */
+/** Output files are relative to the working directory, so each test has its own. */
 const inFolder = (t: Test): string => {
   const dir = t.testdir()
   const before = process.cwd()
@@ -49,7 +49,7 @@ t.test('every option reaches the library', async (t) => {
   t.same(readdirSync(dir).sort(), ['i.png', 'm.png', 'out-1.png', 'out-2.png'])
 })
 
-t.test('how the faster ways are spelled', async (t) => {
+t.test('syntax of the acceleration flags', async (t) => {
   inFolder(t)
   const { calls } = await call(['x', '--deep-cache', '3', '--guidance-interval', '.2,1'])
   t.match(calls.generate, [{ deepCache: { interval: 3 }, guidanceInterval: [0.2, 1] }])
@@ -68,7 +68,7 @@ t.test('how the faster ways are spelled', async (t) => {
   }
 })
 
-t.test('what is not said is left to the library', async (t) => {
+t.test('options that are not given are left to the library', async (t) => {
   inFolder(t)
   const { calls } = await call(['x'])
   t.equal(calls.load[0][0], undefined)
@@ -80,13 +80,13 @@ t.test('what is not said is left to the library', async (t) => {
   )
 })
 
-t.test('names: after prompt and seed, never over another file', async (t) => {
+t.test('file names are made from prompt and seed, and never replace another file', async (t) => {
   const dir = inFolder(t)
   const first = await call(['A (red:1.2) cat, on Mars!', '--seed', '5'])
   t.equal(first.stdout, 'a-red-1-2-cat-on-mars-5.png\n')
   t.match(
     first.stderr,
-    /^Loading the model\nReading the prompt\nstep 1\/3, .* left\n[^]*step 3\/3\nDecoding the image\nseed 5, \d+\.\d s\n$/,
+    /^Loading the model\nEncoding the prompt\nstep 1\/3, .* left\n[^]*step 3\/3\nDecoding the image\nseed 5, \d+\.\d s\n$/,
   )
   t.equal(
     (await call(['A (red:1.2) cat, on Mars!', '--seed', '5'])).stdout,
@@ -107,7 +107,7 @@ t.test('names: after prompt and seed, never over another file', async (t) => {
   t.equal(
     (await sharp(readFileSync('given.jpg')).metadata()).format,
     'jpeg',
-    'a name that was given is written over',
+    'a file that was named is replaced',
   )
   t.notOk(readdirSync(dir).some((name) => name.endsWith('.tmp')))
 })
@@ -120,7 +120,7 @@ t.test('metadata', async (t) => {
   t.equal(readPngTexts(readFileSync('b.png')).size, 0)
 })
 
-t.test('--eta belongs to ddim where no scheduler is named', async (t) => {
+t.test('--eta without --scheduler selects ddim', async (t) => {
   inFolder(t)
   const request = async (...args: string[]) => (await call(['x', ...args])).calls.generate[0]
   t.match(await request('--eta', '0.5'), { scheduler: 'ddim', schedulerOptions: { eta: 0.5 } })
@@ -149,7 +149,7 @@ t.test('--tiny-vae and --decoder', async (t) => {
   t.equal(calls.generate[0].decoder, 'tiny')
   t.equal((await call([...tiny, '--decoder', 'full', '--preview'])).calls.generate[0].decoder, 'full')
   const { width, height } = await sharp(readFileSync('preview.png')).metadata()
-  t.same([width, height], [4, 4], 'whole pictures are not enlarged')
+  t.same([width, height], [4, 4], 'previews by the tiny autoencoder are not enlarged')
   for (const [args, message] of [
     [['x', '--decoder', 'tiny'], /--decoder tiny needs --tiny-vae/],
     [tiny, /--tiny-vae needs --preview or --decoder tiny/],
@@ -172,7 +172,7 @@ t.test('--low-memory', async (t) => {
   t.equal((await call(['x'])).calls.load[0][1].lowMemory, undefined)
 })
 
-t.test('several images: seeds count on', async (t) => {
+t.test('each of several images has the next seed', async (t) => {
   const dir = inFolder(t)
   const { calls, stdout, stderr } = await call(['x', '-n', '5', '-b', '2', '--seed', '10'])
   t.same(
@@ -194,7 +194,7 @@ t.test('several images: seeds count on', async (t) => {
   t.same(
     random.calls.generate.map((g) => g.seed),
     [undefined, 1001],
-    'counted on from the one that was drawn',
+    'continues after the random seed',
   )
   const large = await call(['z', '-n', '2', '--seed', '18446744073709551615'])
   t.same(
@@ -203,7 +203,7 @@ t.test('several images: seeds count on', async (t) => {
   )
 })
 
-t.test('--json: one line', async (t) => {
+t.test('--json prints one line', async (t) => {
   inFolder(t)
   const { stdout, stderr, code } = await call(['x', '--json', '--seed', '3', '-n', '2'], {
     warnings: ['odd'],
@@ -219,14 +219,14 @@ t.test('--json: one line', async (t) => {
   t.match(JSON.parse(large.stdout), { seed: '18446744073709551614' })
 })
 
-t.test('--quiet, warnings', async (t) => {
+t.test('--quiet suppresses warnings', async (t) => {
   inFolder(t)
   const quiet = await call(['x', '-q'], { warnings: ['odd'] })
   t.same([quiet.code, quiet.stdout, quiet.stderr], [0, '', ''])
   t.match((await call(['x'], { warnings: ['odd'] })).stderr, /^warning: odd$/m)
 })
 
-t.test('-o -: the image on standard output and nothing else', async (t) => {
+t.test('-o - writes the image to standard output and nothing else', async (t) => {
   const dir = inFolder(t)
   const png = await call(['x', '-o', '-'])
   t.equal((await sharp(png.bytes).metadata()).format, 'png')
@@ -266,7 +266,7 @@ t.test('--preview', async (t) => {
   t.match(unwritable.stderr, /error: Cannot write none\/p\.png: there is no folder none/)
 })
 
-t.test('wrong usage: status 2, before anything is loaded', async (t) => {
+t.test('wrong usage ends with status 2 before anything is loaded', async (t) => {
   inFolder(t)
   for (const [args, message] of [
     [[], /missing required argument 'prompt'/],
@@ -299,7 +299,7 @@ t.test('wrong usage: status 2, before anything is loaded', async (t) => {
   }
 })
 
-t.test('what the library refuses', async (t) => {
+t.test('errors of the library', async (t) => {
   const dir = inFolder(t)
   const bound = await call(['x'], {
     fail: new RangeError('Expected integer between 1 and 1000 for steps but received 0 of type number'),
@@ -322,7 +322,7 @@ t.test('what the library refuses', async (t) => {
   t.same(readdirSync(dir), [])
 })
 
-t.test('files and folders are checked before minutes of work', async (t) => {
+t.test('files and folders are checked before the model is loaded', async (t) => {
   inFolder(t)
   const missing = await call(['x', '--init', 'none.png'])
   t.same([missing.code, missing.calls.load.length], [1, 0])
@@ -333,7 +333,7 @@ t.test('files and folders are checked before minutes of work', async (t) => {
   t.equal(calls.load.length, 0)
 })
 
-t.test('interrupted: status 130, no file', async (t) => {
+t.test('an interrupt ends with status 130 and leaves no file', async (t) => {
   const dir = inFolder(t)
   for (const after of [0, 30]) {
     const abort = new AbortController()

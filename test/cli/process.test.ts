@@ -1,4 +1,4 @@
-/** The program as its users start it, with the model in the box. */
+/** The program in a process of its own, with the bundled model. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -29,24 +29,24 @@ const start = (args: string[], cwd = '.'): { child: ChildProcess; ended: Promise
   return { child, ended }
 }
 
-/** When the program has said it. */
-const said = (child: ChildProcess, text: string): Promise<void> =>
+/** Resolves when the program has printed `text`. */
+const printed = (child: ChildProcess, text: string): Promise<void> =>
   new Promise((done) => child.stderr!.on('data', (chunk: Buffer) => chunk.includes(text) && done()))
 
-t.test('version and help import neither addon nor sharp', async (t) => {
+t.test('--version and --help load neither the addon nor sharp', async (t) => {
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
   const { code, stdout } = await start(['--version']).ended
   t.same([code, stdout.toString()], [0, `${version}\n`])
   t.equal((await start(['--help']).ended).code, 0)
 })
 
-t.test('usage errors are one line and status 2', async (t) => {
+t.test('usage errors print one line and end with status 2', async (t) => {
   const { code, stdout, stderr } = await start(['x', '--steps', '0']).ended
   t.same([code, stdout.length], [2, 0])
   t.match(stderr, /^error: .*\n$/)
 })
 
-t.test('draws; the same seed draws the same', async (t) => {
+t.test('the same seed gives the same image', async (t) => {
   const dir = t.testdir()
   const args = ['noto pizza', '--seed', '1', '--steps', '3', '--json']
   const first = await start([...args, '-o', 'a.png'], dir).ended
@@ -62,7 +62,7 @@ t.test('draws; the same seed draws the same', async (t) => {
   const { child, ended } = start(['-', '--seed', '1', '--steps', '3', '-o', '-'], dir)
   child.stdin!.end('noto pizza\n')
   const piped = await ended
-  t.ok(file.equals(piped.stdout), 'through pipes, too')
+  t.ok(file.equals(piped.stdout), 'also through pipes')
   t.match(piped.stderr, /step 3\/3/)
 })
 
@@ -94,10 +94,10 @@ t.test('--tiny-vae', async (t) => {
     t.match(await sharp(join(dir, file)).metadata(), { width: 64, height: 64 }, file)
 })
 
-t.test('Ctrl-C: status 130, no file', async (t) => {
+t.test('Ctrl-C ends with status 130 and leaves no file', async (t) => {
   const dir = t.testdir()
   const { child, ended } = start(['noto pizza', '--steps', '1000', '-o', 'a.png'], dir)
-  await said(child, 'Reading the prompt')
+  await printed(child, 'Encoding the prompt')
   child.kill('SIGINT')
   const { code, stderr } = await ended
   t.equal(code, 130)
@@ -105,13 +105,13 @@ t.test('Ctrl-C: status 130, no file', async (t) => {
   t.same(readdirSync(dir), [])
 
   const reading = start(['-'], dir)
-  // More than a pipe holds: once it has been taken, the program is reading.
+  // This is more than a pipe holds: when it has been written, the program is reading.
   await new Promise((taken) => reading.child.stdin!.write('a'.repeat(4 << 20), taken))
   reading.child.kill('SIGINT')
   t.equal((await reading.ended).code, 130, 'while it waits for a prompt')
 })
 
-t.test('info on the model in the box', async (t) => {
+t.test('info about the bundled model', async (t) => {
   const { code, stdout } = await start(['info', resolve('models/emoji-64'), '--size', '64', '--json']).ended
   t.equal(code, 0)
   const report = JSON.parse(stdout.toString()) as {
@@ -125,7 +125,7 @@ t.test('info on the model in the box', async (t) => {
   t.ok(report.memory.total > 20e6)
 })
 
-t.test('a closed pipe is no error', async (t) => {
+t.test('a closed pipe is not an error', async (t) => {
   const { child, ended } = start(['schedulers'])
   child.stdout!.destroy()
   const { code, stderr } = await ended

@@ -2,7 +2,7 @@ import t from 'tap'
 import { DiffusionError } from '../../lib/errors.js'
 import { call } from './fake.js'
 
-t.test('quantize prints what it did', async (t) => {
+t.test('quantize prints a report', async (t) => {
   const { stdout, stderr, code, calls } = await call([
     'quantize',
     'in',
@@ -40,7 +40,7 @@ t.test('quantize --json and --quiet', async (t) => {
   t.same([quiet.stdout, quiet.stderr], ['', ''])
 })
 
-t.test('quantize, used wrongly or failing', async (t) => {
+t.test('quantize with wrong usage and with errors', async (t) => {
   t.equal((await call(['quantize', 'in', 'out.gguf'])).code, 2, 'no type')
   t.equal((await call(['quantize', 'in', '--type', 'q8_0'])).code, 2, 'no output')
   const type = new RangeError('Expected one of f32 for type but received "x" of type string')

@@ -6,9 +6,10 @@
 #include "cases.h"
 #include "harness.h"
 #include "tables.h"
-#include "kernels/low_matrix.h"
+#include "cpu/kernels/reduced_gemm.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kEps = 0x1p-23;
@@ -16,7 +17,7 @@ constexpr double kEps = 0x1p-23;
 /// Every attention that this CPU can run; the last one is the reference.
 struct Variant {
   std::string name;
-  LowAttention kernel;
+  AttentionKernel kernel;
   bool narrow;  // its products multiply bfloat16
 };
 
@@ -25,9 +26,7 @@ std::vector<Variant> variants() {
   for (const Kernels* table : float_tables()) {
     const Kernels& k = *table;
     if (k.bf16_attention) all.push_back({k.name + std::string("-bf16"), *k.bf16_attention, true});
-    all.push_back({k.name,
-                   {k.attention_packed_floats, k.attention_pack, k.attention_scratch_floats, k.attention},
-                   false});
+    all.push_back({k.name, k.attention, false});
   }
   return all;
 }
@@ -90,7 +89,7 @@ struct Problem {
     return a;
   }
 
-  Floats run(const LowAttention& kernel, int64_t cut, std::string& why) {
+  Floats run(const AttentionKernel& kernel, int64_t cut, std::string& why) {
     Floats out(c.batch * c.q_len * ldo, 1);
     const AttentionArgs a = args(out.get());
     Floats packed(kernel.packed_floats(a)), scratch(kernel.scratch_floats(a));
@@ -99,7 +98,7 @@ struct Problem {
         kernel.pack(a, b, h, packed.get());
         for (int64_t q0 = 0, q1; q0 < c.q_len; q0 = q1) {
           q1 = cut ? std::min(c.q_len, q0 + cut) : c.q_len;
-          kernel.attention(a, b, h, q0, q1, packed.get(), scratch.get());
+          kernel.run(a, b, h, q0, q1, packed.get(), scratch.get());
         }
       }
     if (why.empty()) why = packed.guards();

@@ -1,5 +1,5 @@
-// Autoencoders within less and less memory against the whole image at once: what comes out must be the same
-// up to the rounding of halves, wherever bands meet.
+// Autoencoders in less and less memory against the whole image at once. The results must be equal up to
+// rounding, also where bands meet.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -11,9 +11,9 @@
 namespace nd::test {
 namespace {
 
-// Largest errors over the root mean square. Floats: sums in another order. Halves: 2⁻¹² of each value several
-// times over, and what norms far from identity make of it.
-constexpr double kFloats = 2e-5, kHalves = 1.2e-2;
+// Bounds on the largest error over the root mean square. In float32 sums are taken in another order. In half
+// precision each value is rounded to 2⁻¹² several times, and norms can amplify that.
+constexpr double kFloat32 = 2e-5, kFloat16 = 1.2e-2;
 
 struct Subject {
   const char* name;
@@ -51,7 +51,7 @@ std::vector<double> row_errors(const std::vector<float>& found, const std::vecto
   return errors;
 }
 
-/// Errors of rows where bands meet, over those of all rows; 1 where there are too few to tell.
+/// The mean error of rows where bands meet over that of all rows; 1 where there are too few such rows.
 double border_ratio(const std::vector<double>& errors, int64_t rows) {
   double all = 0, border = 0;
   int64_t count = 0;
@@ -67,24 +67,24 @@ double border_ratio(const std::vector<double>& errors, int64_t rows) {
                                : border / static_cast<double>(count) / (all / static_cast<double>(height));
 }
 
-/// Calls bytes(most) and run(most, out) with less and less memory, until it does not get less.
+/// Calls bytes(limit) and call(limit, out) with less and less memory, down to the least possible.
 template <class Bytes, class MakePlan, class Call>
 std::string walk(Bytes bytes, MakePlan make_plan, Call call, int64_t c, int64_t h, int64_t w, int* plans) {
   const std::vector<float> empty(static_cast<size_t>(c * h * w), NAN);
   std::vector<float> whole = empty;
-  size_t most = std::numeric_limits<size_t>::max();
-  size_t needed = bytes(most);
-  call(most, whole);
+  size_t limit = std::numeric_limits<size_t>::max();
+  size_t needed = bytes(limit);
+  call(limit, whole);
   for (*plans = 0;; ++*plans) {
-    most = needed - 1;
-    const size_t next = bytes(most);
+    limit = needed - 1;
+    const size_t next = bytes(limit);
     if (next >= needed) return "";
     needed = next;
     std::vector<float> found = empty;
-    call(most, found);
+    call(limit, found);
     const std::vector<double> errors = row_errors(found, whole, c, h, w);
-    const Plan plan = make_plan(most);
-    const double tolerance = plan.halves ? kHalves : kFloats;
+    const Plan plan = make_plan(limit);
+    const double tolerance = plan.fp16 ? kFloat16 : kFloat32;
     for (size_t y = 0; y < errors.size(); ++y)
       if (!(errors[y] <= tolerance))
         return std::to_string(needed) + " bytes: row " + std::to_string(y) + " is off by " + text(errors[y]);
@@ -94,10 +94,10 @@ std::string walk(Bytes bytes, MakePlan make_plan, Call call, int64_t c, int64_t 
     const int threads = pool.threads();
     pool.resize(threads == 1 ? 3 : 1);
     std::vector<float> again = empty;
-    call(most, again);
+    call(limit, again);
     pool.resize(threads);
     if (std::memcmp(found.data(), again.data(), found.size() * sizeof(float)) != 0)
-      return std::to_string(needed) + " bytes: another number of threads gives another result";
+      return std::to_string(needed) + " bytes: the result depends on the number of threads";
   }
 }
 
@@ -113,10 +113,10 @@ const Register suite([] {
         const auto vae = load_model<Vae>(subject.file, config, nullptr, Precision::f32);
         const std::vector<float> latents = noise("latents", config.latent_channels * h * w);
         int plans = 0;
-        std::string why = walk([&](size_t most) { return vae->decode_bytes(h, w, most); },
-                               [&](size_t most) { return vae->decode_plan(h, w, most); },
-                               [&](size_t most, std::vector<float>& out) {
-                                 vae->decode(latents.data(), 1, h, w, most, out.data(), nullptr);
+        std::string why = walk([&](size_t limit) { return vae->decode_bytes(h, w, limit); },
+                               [&](size_t limit) { return vae->decode_plan(h, w, limit); },
+                               [&](size_t limit, std::vector<float>& out) {
+                                 vae->decode(latents.data(), 1, h, w, limit, out.data(), nullptr);
                                },
                                config.out_channels, f * h, f * w, &plans);
         if (why.empty() && h > 100 && plans < 3) return "only " + std::to_string(plans) + " plans";
@@ -126,10 +126,10 @@ const Register suite([] {
         const auto vae = load_model<Vae>(subject.file, config, nullptr, Precision::f32);
         const std::vector<float> image = noise("image", config.in_channels * h * w);
         int plans = 0;
-        return walk([&](size_t most) { return vae->encode_bytes(h, w, most); },
-                    [&](size_t most) { return vae->encode_plan(h, w, most); },
-                    [&](size_t most, std::vector<float>& out) {
-                      vae->encode(image.data(), 1, h, w, most, out.data(), nullptr);
+        return walk([&](size_t limit) { return vae->encode_bytes(h, w, limit); },
+                    [&](size_t limit) { return vae->encode_plan(h, w, limit); },
+                    [&](size_t limit, std::vector<float>& out) {
+                      vae->encode(image.data(), 1, h, w, limit, out.data(), nullptr);
                     },
                     config.moment_channels(), h / f, w / f, &plans);
       });

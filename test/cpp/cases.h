@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/kernels.h"
+#include "cpu/kernels/kernels.h"
 
 namespace nd::cases {
 

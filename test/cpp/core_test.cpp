@@ -1,13 +1,21 @@
 // Arena and thread pool.
+#include <unistd.h>
+
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <thread>
 
 #include "core/arena.h"
+#include "core/cpu_count.h"
 #include "core/error.h"
+#include "core/executor.h"
 #include "core/thread_pool.h"
+#include "cpu/context.h"
+#include "failing_threads.h"
 #include "harness.h"
-#include "kernels/kernels.h"
+#include "cpu/kernels/kernels.h"
 
 namespace nd::test {
 namespace {
@@ -20,9 +28,9 @@ void test(const std::string& name, Check check) {
 /// The same pseudo-random sequence of allocations; returns offsets from the first pointer.
 std::vector<intptr_t> exercise(Arena& arena, const std::string& seed) {
   Random random(seed);
-  std::vector<void*> live;
+  std::vector<Address> live;
   std::vector<intptr_t> offsets;
-  char* first = nullptr;
+  Address first;
   for (int i = 0; i < 400; ++i) {
     if (live.size() > 3 && random.below(2)) {
       const size_t at = static_cast<size_t>(random.below(static_cast<int64_t>(live.size())));
@@ -30,17 +38,17 @@ std::vector<intptr_t> exercise(Arena& arena, const std::string& seed) {
       live.erase(live.begin() + static_cast<int64_t>(at));
       continue;
     }
-    char* p = static_cast<char*>(arena.allocate(static_cast<size_t>(1 + random.below(5000))));
+    const Address p = arena.allocate(static_cast<size_t>(1 + random.below(5000)));
     if (!first) first = p;
-    offsets.push_back(reinterpret_cast<intptr_t>(p) - reinterpret_cast<intptr_t>(first));
+    offsets.push_back(static_cast<intptr_t>(p.value) - static_cast<intptr_t>(first.value));
     live.push_back(p);
   }
-  for (void* p : live) arena.release(p);
+  for (const Address p : live) arena.release(p);
   return offsets;
 }
 
 void arena() {
-  test("core/arena measured and real runs agree", [] {
+  test("core/arena a measured run and a real run use the same offsets", [] {
     Arena arena;
     for (const char* seed : {"a", "b", "c"}) {
       arena.begin_measuring();
@@ -55,25 +63,24 @@ void arena() {
   test("core/arena aligns and reuses", [] {
     Arena arena;
     arena.reserve(1000);
-    void* a = arena.allocate(1);
-    void* b = arena.allocate(100);
-    if (reinterpret_cast<uintptr_t>(a) % 64 || reinterpret_cast<uintptr_t>(b) % 64)
-      return "not aligned to 64 bytes";
-    std::memset(a, 1, 1);
-    std::memset(b, 2, 100);
+    const Address a = arena.allocate(1);
+    const Address b = arena.allocate(100);
+    if (a.value % 64 || b.value % 64) return "not aligned to 64 bytes";
+    std::memset(cpu::pointer<void>(a), 1, 1);
+    std::memset(cpu::pointer<void>(b), 2, 100);
     arena.release(a);
     if (arena.allocate(64) != a) return "the gap was not reused";
     arena.release(b);
     if (arena.allocate(128) != b) return "the second gap was not reused";
     return "";
   });
-  test("core/arena neighbouring gaps join", [] {
+  test("core/arena neighboring gaps are merged", [] {
     Arena arena;
     arena.begin_measuring();
-    void* a = arena.allocate(64);
-    void* b = arena.allocate(64);
-    void* c = arena.allocate(64);
-    void* d = arena.allocate(64);
+    const Address a = arena.allocate(64);
+    const Address b = arena.allocate(64);
+    const Address c = arena.allocate(64);
+    const Address d = arena.allocate(64);
     arena.release(a);
     arena.release(c);
     arena.release(b);
@@ -92,6 +99,24 @@ void arena() {
 }
 
 void thread_pool() {
+#ifdef ND_TEST_FAILING_THREADS
+  test("core/pool works with the threads that the system starts", [] {
+    failing_threads::after(2);
+    ThreadPool pool(6);
+    if (pool.threads() != 3) return "the pool has " + std::to_string(pool.threads()) + " threads";
+    std::atomic<int> done{0};
+    pool.parallel_for(100, nullptr, [&](int64_t, int) { ++done; });
+    failing_threads::after(0);
+    pool.resize(4);
+    pool.parallel_for(100, nullptr, [&](int64_t, int) { ++done; });
+    failing_threads::after(-1);
+    if (pool.threads() != 1)
+      return "without workers the pool has " + std::to_string(pool.threads()) + " threads";
+    pool.resize(4);
+    pool.parallel_for(100, nullptr, [&](int64_t, int) { ++done; });
+    return done == 300 && pool.threads() == 4 ? std::string() : std::string("work is missing");
+  });
+#endif
   for (int threads : {1, 2, 5}) {
     const std::string n = " threads=" + std::to_string(threads);
     test("core/pool every index once" + n, [=] {
@@ -109,7 +134,7 @@ void thread_pool() {
       }
       return std::string();
     });
-    test("core/pool rethrows the exception and goes on" + n, [=] {
+    test("core/pool rethrows an exception and stays usable" + n, [=] {
       ThreadPool pool(threads);
       for (int round = 0; round < 20; ++round) {
         try {
@@ -138,7 +163,7 @@ void thread_pool() {
         return "no Cancelled";
       } catch (const Cancelled&) {
       }
-      if (ran > 90000) return "tasks went on after cancellation";
+      if (ran > 90000) return "tasks ran after cancellation";
       try {
         pool.parallel_for(1, &token, [&](int64_t, int) { ran = -1; });
       } catch (const Cancelled&) {
@@ -158,9 +183,25 @@ void thread_pool() {
           }
         });
       for (auto& caller : callers) caller.join();
-      return total == 4 * 50 * 190 ? "" : "work was lost or done twice";
+      return total == 4 * 50 * 190 ? "" : "tasks were lost or ran twice";
     });
   }
+  test("core/pool threads() and resize() do not wait for running work", [] {
+    ThreadPool pool(2);
+    std::atomic<bool> running{false}, asked{false};
+    std::thread caller([&] {
+      pool.parallel_for(2, nullptr, [&](int64_t, int) {
+        running = true;
+        while (!asked) std::this_thread::yield();
+      });
+    });
+    while (!running) std::this_thread::yield();
+    pool.resize(3);  // would wait for ever
+    const int threads = pool.threads();
+    asked = true;
+    caller.join();
+    return threads == 3 ? "" : "threads() does not say what was set";
+  });
   test("core/pool resize", [] {
     ThreadPool pool(1);
     for (int threads : {3, 1, 2, 4}) {
@@ -183,9 +224,9 @@ void thread_pool() {
 }
 
 void tables() {
-  test("core/kernels ref is last and names differ", [] {
+  test("core/kernels the reference is last and names are unique", [] {
     int count = 0;
-    const Kernels* const* list = available_kernels(&count);
+    const cpu::Kernels* const* list = cpu::available_kernels(&count);
     std::set<std::string> names;
     for (int i = 0; i < count; ++i) names.insert(list[i]->name);
     return count > 0 && names.size() == static_cast<size_t>(count) &&
@@ -193,13 +234,13 @@ void tables() {
                ? ""
                : "wrong list";
   });
-  test("core/kernels unknown name", [] {
+  test("core/kernels an unknown name is refused", [] {
     // The choice is remembered only once it succeeds, so a refused name can be tried before.
     // No other thread reads the environment.
     setenv("NODE_DIFFUSION_KERNELS", "sse9", 1);  // NOLINT(concurrency-mt-unsafe)
     std::string why = "no error";
     try {
-      best_kernels();
+      cpu::best_kernels();
     } catch (const Error& error) {
       why = error.code() == ErrorCode::invalid_argument &&
                     std::string(error.what()).find("ref") != std::string::npos
@@ -207,12 +248,81 @@ void tables() {
                 : error.what();
     }
     setenv("NODE_DIFFUSION_KERNELS", "ref", 1);  // NOLINT(concurrency-mt-unsafe)
-    if (why.empty() && std::string(best_kernels().name) != "ref") why = "the cap was ignored";
+    if (why.empty() && std::string(cpu::best_kernels().name) != "ref") why = "the cap was ignored";
     return why;
   });
 }
 
+void cpu_count() {
+  test("core/cpu_count reads the quota of a container", [] {
+    const std::string root = "/tmp/node-diffusion-cgroup-" + std::to_string(getpid());
+    const auto with = [&](const char* file, const char* content) {
+      std::filesystem::create_directories(root + "/cpu");
+      std::ofstream(root + file) << content;
+      const double quota = cgroup_quota(root);
+      std::filesystem::remove_all(root);
+      return quota;
+    };
+    if (with("/cpu.max", "150000 100000\n") != 1.5) return "a quota of 1.5 CPUs";
+    if (with("/cpu.max", "max 100000\n") != 0) return "no quota";
+    if (with("/cpu.max", "") != 0) return "an empty file";
+    std::filesystem::create_directories(root + "/cpu");
+    std::ofstream(root + "/cpu/cpu.cfs_period_us") << "50000";
+    if (with("/cpu/cpu.cfs_quota_us", "100000") != 2) return "version 1";
+    if (with("/cpu/cpu.cfs_quota_us", "-1") != 0) return "version 1 without a limit";
+    return cgroup_quota("/nowhere") == 0 && physical_cores() >= 1 ? "" : "no control groups";
+  });
+}
+
+void executor() {
+  test("core/executor runs calls beside each other, up to its limit", [] {
+    Executor executor(3);
+    std::atomic<int> running{0}, most{0}, done{0};
+    for (int i = 0; i < 20; ++i)
+      executor.submit([&] {
+        const int now = ++running;
+        int seen = most;
+        while (now > seen && !most.compare_exchange_weak(seen, now)) {
+        }
+        // The first three wait for each other: they must run at once.
+        while (done + running < 3) std::this_thread::yield();
+        --running, ++done;
+      });
+    while (done < 20) std::this_thread::yield();
+    if (executor.threads() > 3) return "it has " + std::to_string(executor.threads()) + " threads";
+    return most > 3 ? std::string("more than three at once") : std::string();
+  });
+  test("core/executor finishes its calls before it goes", [] {
+    std::atomic<int> done{0};
+    {
+      Executor executor(2);
+      for (int i = 0; i < 50; ++i) executor.submit([&] { ++done; });
+    }
+    return done == 50 ? "" : "calls were lost";
+  });
+#ifdef ND_TEST_FAILING_THREADS
+  test("core/executor says so where no thread can be started, and works with one", [] {
+    Executor executor(4);
+    std::atomic<int> done{0};
+    failing_threads::after(0);
+    bool refused = false;
+    try {
+      executor.submit([&] { ++done; });
+    } catch (const Error& error) {
+      refused = error.code() == ErrorCode::out_of_memory;
+    }
+    failing_threads::after(1);
+    for (int i = 0; i < 10; ++i) executor.submit([&] { ++done; });
+    failing_threads::after(-1);
+    while (done < 10) std::this_thread::yield();
+    return !refused ? "no error" : executor.threads() == 1 ? "" : "more threads than the system started";
+  });
+#endif
+}
+
 const Register suite([] {
+  cpu_count();
+  executor();
   arena();
   thread_pool();
   tables();

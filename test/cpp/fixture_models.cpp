@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <map>
 
 #include "core/error.h"
 #include "harness.h"
@@ -23,6 +24,13 @@ std::vector<int64_t> numbers_after(const std::string& text, const char* key, siz
 
 }  // namespace
 
+Backend& backend_of(const cpu::Kernels* kernels) {
+  static std::map<const cpu::Kernels*, cpu::CpuBackend> backends;
+  int count = 0;
+  if (!kernels) kernels = cpu::available_kernels(&count)[0];
+  return backends.try_emplace(kernels, *kernels, ThreadPool::shared()).first->second;
+}
+
 void add_safetensors(WeightTable& table, const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   uint64_t length = 0;
@@ -43,6 +51,13 @@ void add_safetensors(WeightTable& table, const std::string& path) {
     table.add(header.substr(begin, at - begin), type, numbers_after(header, "shape", at), false, index,
               8 + length + static_cast<uint64_t>(place[0]), static_cast<uint64_t>(place[1] - place[0]));
   }
+}
+
+void add_component(WeightTable& table, const std::string& path) {
+  if (std::ifstream(path)) return add_safetensors(table, path);
+  const std::string stem = path.substr(0, path.rfind('.'));
+  for (const char* shard : {"-00001-of-00002", "-00002-of-00002"})
+    add_safetensors(table, stem + shard + ".safetensors");
 }
 
 std::vector<float> noise(const std::string& seed, int64_t count) {

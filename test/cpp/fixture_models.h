@@ -1,4 +1,4 @@
-// Loading models of the fixtures without TypeScript.
+// Loads the models of the fixtures without TypeScript.
 #pragma once
 #include <exception>
 #include <limits>
@@ -7,38 +7,52 @@
 #include <vector>
 
 #include "core/thread_pool.h"
-#include "core/weights.h"
+#include "cpu/backend.h"
 #include "harness.h"
+#include "nn/loader.h"
 #include "unet/config.h"
 
 namespace nd::test {
 
-/// The table of a sound safetensors file as Python writes it; TypeScript has the parser for all others.
+/// Adds the tensors of a valid safetensors file as Python writes it; the parser for all others is
+/// TypeScript's.
 void add_safetensors(WeightTable& table, const std::string& path);
+/// The same for a file that may be stored as two shards.
+void add_component(WeightTable& table, const std::string& path);
 
-/// Numbers in [−1, 1) that depend on `seed` alone.
+/// The CPU with these kernels, or with the best that it can run.
+Backend& backend_of(const cpu::Kernels* kernels = nullptr);
+
+/// Numbers in [−1, 1) that depend only on `seed`.
 std::vector<float> noise(const std::string& seed, int64_t count);
 
 /// Of the fixture "sd1".
 UnetConfig unet_config();
 
-/// The component in `file` (below test/fixtures/models), for these kernels, else the best that this CPU has.
+/// The component in `file` (below test/fixtures/models) on any backend.
+template <class Model, class Config>
+std::unique_ptr<Model> load_model(Backend& backend, const std::string& file, const Config& config,
+                                  const CancelToken* cancel = nullptr,
+                                  Precision precision = Precision::automatic) {
+  WeightTable table;
+  add_component(table, std::string(ND_FIXTURES) + "/models/" + file);
+  Loader loader(table, backend, {precision}, cancel);
+  return std::make_unique<Model>(config, loader);
+}
+
+/// The component in `file` (below test/fixtures/models) on the CPU, for these kernels, else the best that
+/// this CPU has.
 template <class Model, class Config>
 std::unique_ptr<Model> load_model(const char* file, const Config& config, const CancelToken* cancel = nullptr,
                                   Precision precision = Precision::automatic,
-                                  const Kernels* kernels = nullptr) {
-  WeightTable table;
-  add_safetensors(table, std::string(ND_FIXTURES) + "/models/" + file);
-  int count = 0;
-  if (!kernels) kernels = available_kernels(&count)[0];
-  Loader loader{table, *kernels, ThreadPool::shared(), cancel, precision};
-  return std::make_unique<Model>(config, loader);
+                                  const cpu::Kernels* kernels = nullptr) {
+  return load_model<Model>(backend_of(kernels), file, config, cancel, precision);
 }
 
 /// Working memory without bounds.
 constexpr size_t kAnyMemory = std::numeric_limits<size_t>::max();
 
-/// One case; check() says what is wrong with it, or nothing.
+/// One case; check() returns what is wrong, or nothing.
 template <class Check>
 void test(const std::string& name, Check check) {
   if (!wanted(name)) return;
@@ -49,9 +63,9 @@ void test(const std::string& name, Check check) {
   }
 }
 
-/// Runs `call(token)` with tokens that cancel it at the first time it asks them, at the last and between,
-/// each of which must throw Cancelled; what `after()` says is wrong then, or nothing. With one thread a call
-/// asks least often, so the places counted with one are reached with any number of threads.
+/// Runs `call(token)` with tokens that cancel it the first time it asks, the last time, and between; each
+/// must throw Cancelled. Returns what `after()` says is wrong after one of them, or nothing. A call asks
+/// least often with one thread, so the places counted with one thread are reached with any number.
 template <class Call, class After>
 std::string cancel_everywhere(int places, Call call, After after) {
   constexpr int64_t kBeyond = int64_t{1} << 40;

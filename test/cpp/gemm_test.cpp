@@ -6,9 +6,10 @@
 #include "cases.h"
 #include "harness.h"
 #include "tables.h"
-#include "kernels/kernels.h"
+#include "cpu/kernels/kernels.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kEps = 0x1p-23;
@@ -106,34 +107,31 @@ struct Problem {
     }
     Problem& self = const_cast<Problem&>(*this);
     GemmArgs args;
-    args.a = self.a.get();
-    args.row_offset = c.flags & kOffsets ? a_offset.data() : nullptr;
-    args.lda = lda;
-    args.runs = runs.data();
-    args.run_count = c.runs;
-    args.b = packed.get();
     args.m = c.m;
     args.n = c.n;
     args.k = c.k;
-    args.c = out.get();
-    args.c_offset = c.flags & kOffsets ? c_offset.data() : nullptr;
-    args.ldc = ldc;
-    if (c.flags & kBias) args.bias = panel_bias.get();
-    if (c.flags & kImageBias) args.image_bias = self.image_bias.get();
-    args.image_bias_stride = c.n + 1;
-    args.rows_per_image = 3;
-    args.residual_offset = c.flags & kOffsets ? residual_offset.data() : nullptr;
-    args.ldr = ldc;
+    args.lhs = {self.a.get(), c.flags & kOffsets ? a_offset.data() : nullptr, lda, runs.data(), c.runs};
+    args.rhs.panels = packed.get();
+    GemmEpilogue& epilogue = args.epilogue;
+    epilogue.c = out.get();
+    epilogue.c_offset = c.flags & kOffsets ? c_offset.data() : nullptr;
+    epilogue.ldc = ldc;
+    if (c.flags & kBias) epilogue.bias = panel_bias.get();
+    if (c.flags & kImageBias) epilogue.image_bias = self.image_bias.get();
+    epilogue.image_bias_stride = c.n + 1;
+    epilogue.rows_per_image = 3;
+    epilogue.residual_offset = c.flags & kOffsets ? residual_offset.data() : nullptr;
+    epilogue.ldr = ldc;
     if (c.flags & kInPlace) {
-      args.residual = out.get();
-      args.residual_offset = args.c_offset;
+      epilogue.residual = out.get();
+      epilogue.residual_offset = epilogue.c_offset;
       for (int64_t i = 0; i < c.m; ++i)
         for (int64_t j = 0; j < c.outputs(); ++j) out[i * ldc + j] = residual[i * ldc + j];
     } else if (c.flags & kResidual) {
-      args.residual = self.residual.get();
+      epilogue.residual = self.residual.get();
     }
-    args.activation = c.activation;
-    if (c.flags & kScale) args.scale = c.flags & kWhole ? -2.0f : 0.7071f;
+    epilogue.activation = c.activation;
+    if (c.flags & kScale) epilogue.scale = c.flags & kWhole ? -2.0f : 0.7071f;
     for (int64_t m0 = 0, m1; m0 < c.m; m0 = m1) {
       m1 = row_cut ? std::min(c.m, m0 + row_cut) : c.m;
       if (!each_panel)

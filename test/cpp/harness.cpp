@@ -9,11 +9,11 @@ std::vector<Suite>& suites() {
   static std::vector<Suite> list;
   return list;
 }
-std::string filter;
+std::string filter, device_name = "emulated";
 bool small_set = false;
 int matched = 0, passed = 0, failed = 0;
 
-// A NaN with a payload that no arithmetic gives: a canary that also poisons whatever reads it.
+// A NaN with a payload that no arithmetic produces: a canary that also poisons every result computed from it.
 constexpr uint32_t kCanary = 0x7fc0dead;
 float canary() {
   float x;
@@ -33,6 +33,9 @@ bool wanted(const std::string& name) {
 }
 bool small() {
   return small_set;
+}
+const std::string& device() {
+  return device_name;
 }
 void pass() {
   ++passed;
@@ -55,6 +58,8 @@ int run(int argc, char** argv) {
     const std::string arg = argv[i];
     if (arg == "--small")
       small_set = true;
+    else if (arg == "--device" && i + 1 < argc)
+      device_name = argv[++i];
     else
       filter = arg;
   }

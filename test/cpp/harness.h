@@ -1,5 +1,4 @@
-// The smallest test harness that serves: named cases, a filter, one line for each failure, a count at the
-// end.
+// A small test harness: named cases, a filter, one line for each failure, a count at the end.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -9,10 +8,12 @@
 
 namespace nd::test {
 
-/// True where this case is to run: the command line's filter is a part of its name, and --small (for
-/// emulators) keeps it. A case's name says everything that reproduces it: give it back as the filter.
+/// Whether to run this case: its name contains the filter of the command line, and --small (for emulators)
+/// keeps it. A case's name holds everything that is needed to reproduce it: pass it as the filter.
 bool wanted(const std::string& name);
 bool small();
+/// What follows --device on the command line: which device a test program of several runs on.
+const std::string& device();
 
 void pass();
 void fail(const std::string& name, const std::string& why);
@@ -40,8 +41,7 @@ class Random {
 
 std::string text(double x);
 
-/// Floats behind a 64-byte boundary plus `skew` floats, filled with a canary before, between and after what
-/// is written.
+/// Floats at a 64-byte boundary plus `skew` floats, filled with a canary and with guards around them.
 class Floats {
  public:
   explicit Floats(int64_t count, int64_t skew = 0);

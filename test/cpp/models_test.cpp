@@ -1,5 +1,7 @@
-// Whole models of the fixtures through what a server does to them: load, run, cancel, trim, several at once.
-// Their numbers are compared in test/models; this is about memory and threads, for the sanitizers above all.
+// Whole models as a server uses them: load, run, cancel, trim, several at once. The golden tests compare
+// their results; these tests are about memory and threads, above all under the sanitizers.
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,12 +14,13 @@
 #include "core/error.h"
 #include "fixture_models.h"
 #include "harness.h"
-#include "nn/packed_matrix.h"
+#include "cpu/layers/packed_matrix.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 /// A model, its weights' file, and one call of it that fills `out`.
@@ -61,7 +64,7 @@ void call_unet(Unet& model, const CancelToken* cancel, std::vector<float>& out) 
                            context = noise("context", 2 * 9 * 20);
   const float timesteps[] = {981.0f, 17.5f};
   out.resize(latents.size());
-  model.predict(latents.data(), 2, 16, 24, timesteps, context.data(), 9, out.data(), cancel);
+  model.predict({latents.data(), 2, 16, 24, {timesteps, context.data(), 9}}, out.data(), cancel);
 }
 
 void call_vae(Vae& model, const CancelToken* cancel, std::vector<float>& out) {
@@ -101,7 +104,7 @@ template <class Model, class Config>
 void life(const Subject<Model, Config>& subject) {
   const std::string name = std::string("models/") + subject.name;
   const int rounds = small() ? 3 : 20;
-  test(name + " gives the same after trim, cancellation and loading anew", [&] {
+  test(name + " gives the same after trim, cancellation and reloading", [&] {
     std::unique_ptr<Model> model = subject.load();
     std::vector<float> first, out;
     subject.call(*model, nullptr, first);
@@ -115,12 +118,12 @@ void life(const Subject<Model, Config>& subject) {
         [&] {
           if ((trim = !trim)) model->trim();
           subject.call(*model, nullptr, out);
-          return std::string(same(out, first) ? "" : "differs after a call cancelled");
+          return std::string(same(out, first) ? "" : "differs after a cancelled call");
         });
     if (!why.empty()) return why;
     model = subject.load();
     subject.call(*model, nullptr, out);
-    return std::string(same(out, first) ? "" : "loaded anew it differs");
+    return std::string(same(out, first) ? "" : "differs after reloading");
   });
   test(name + " loading can be cancelled", [&] {
     return cancel_everywhere(
@@ -139,7 +142,7 @@ void life(const Subject<Model, Config>& subject) {
     }
     for (std::thread& thread : threads) thread.join();
     for (const std::vector<float>& out : outs)
-      if (!same(out, alone)) return "it differs from what it is alone";
+      if (!same(out, alone)) return "differs from a single call";
     return "";
   });
   test(name + " in every precision", [&] {
@@ -153,7 +156,8 @@ void life(const Subject<Model, Config>& subject) {
   });
 }
 
-/// Runs `change` on a file of 64 floats after it was opened, then reads it; the error's text, or ''.
+/// Applies `change` to a file of 64 floats after it was opened, then reads it. Returns the error's text, or
+/// ''.
 template <class Change>
 std::string read_after(Change change) {
   const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
@@ -163,9 +167,8 @@ std::string read_after(Change change) {
     WeightTable table;
     table.add("w", TensorType::f32, {64}, false, table.add_file(path), 0, 256);
     change(path);
-    int count = 0;
     std::vector<float> out(64);
-    table.find("w").read(*available_kernels(&count)[0], 0, 64, out.data());
+    table.find("w").read(scalar_decoders, 0, 64, out.data());
   } catch (const Error& error) {
     message = error.code() == ErrorCode::io ? error.what() : std::string("wrong code: ") + error.what();
   }
@@ -174,16 +177,28 @@ std::string read_after(Change change) {
 }
 
 void files() {
-  // Of a mapping, the same is a SIGBUS, and the end of the process.
+  // With a mapped file the process would die of SIGBUS.
   test("weights/ a file that shrinks after it was opened", [] {
     const std::string message = read_after([](const std::string& path) {
       if (truncate(path.c_str(), 100) != 0) std::abort();
     });
     return message.find("ends at byte 100 now") != std::string::npos ? "" : "unexpected: " + message;
   });
+  test("weights/ a file that is overwritten in place, with its times restored", [] {
+    const std::string message = read_after([](const std::string& path) {
+      struct stat status;
+      if (stat(path.c_str(), &status) != 0) std::abort();
+      std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << std::string(256, '\2');
+      const struct timespec times[] = {status.st_atim, status.st_mtim};
+      if (utimensat(AT_FDCWD, path.c_str(), times, 0) != 0) std::abort();
+    });
+    return message.find("it was changed or moved after it was opened") != std::string::npos
+               ? ""
+               : "unexpected: " + message;
+  });
   test("weights/ a file that is deleted after it was opened",
        [] { return read_after([](const std::string& path) { std::remove(path.c_str()); }); });
-  test("weights/ reads what is there, in pieces and in any order", [] {
+  test("weights/ reads in pieces and in any order", [] {
     const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
     const std::vector<float> values = noise("values", 100000);
     std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(values.data()), 400000);
@@ -191,13 +206,12 @@ void files() {
     {
       WeightTable table;
       table.add("w", TensorType::f32, {100000}, false, table.add_file(path), 0, 400000);
-      int count = 0;
       Random random("order");
       std::vector<float> out(100000);
       for (int i = 0; i < 200 && why.empty(); ++i) {
         const int64_t begin = i == 0 ? 0 : random.below(100000);
         const int64_t length = i == 0 ? 100000 : 1 + random.below(100000 - begin) % (i % 2 ? 50 : 60000);
-        table.find("w").read(*available_kernels(&count)[0], begin, length, out.data());
+        table.find("w").read(scalar_decoders, begin, length, out.data());
         if (std::memcmp(out.data(), values.data() + begin, static_cast<size_t>(length) * 4) != 0)
           why = "wrong from " + std::to_string(begin);
       }
@@ -215,19 +229,19 @@ int64_t resident_bytes() {
 }
 
 void memory() {
-  test("models/ freed weights go back to the system", [] {
+  test("models/ freed weights return to the system", [] {
     const int64_t before = resident_bytes();
-    // glibc keeps blocks of up to the size of the largest one that was freed, behind anything small that
-    // still lives.
+    // glibc keeps freed blocks that are no larger than the largest one freed before, as long as a small block
+    // after them is in use.
     std::free(std::malloc(30 << 20));
     std::vector<std::unique_ptr<char[]>> small;
     WeightTable none;
-    int count = 0;
-    Loader loader{none, *available_kernels(&count)[0], ThreadPool::shared()};
+    const Device& device = static_cast<CpuBackend&>(backend_of()).device();
+    Loader loader(none, backend_of());
     {
       std::vector<PackedMatrix> matrices;
       for (int i = 0; i < 40; ++i) {
-        matrices.emplace_back(loader, Compute::f32, 1024, Inner{1, 1, i % 2 ? 1024 : 256},
+        matrices.emplace_back(device, loader, Compute::f32, 1024, Inner{1, 1, i % 2 ? 1024 : 256},
                               RowSource{[](int64_t, float* row) { std::fill_n(row, 256, 1.0f); }, nullptr});
         small.push_back(std::make_unique<char[]>(1000));
       }

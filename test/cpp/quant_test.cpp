@@ -8,12 +8,13 @@
 #include "core/error.h"
 #include "harness.h"
 #include "tables.h"
-#include "kernels/kernels.h"
-#include "quant/convert.h"
-#include "quant/half.h"
-#include "quant/traits.h"
+#include "cpu/kernels/kernels.h"
+#include "weights/convert.h"
+#include "weights/formats/half.h"
+#include "weights/formats/traits.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 template <class Check>
@@ -68,7 +69,7 @@ std::string decodes(const TypeTraits& row, size_t skew) {
   std::vector<uint8_t> data(size + skew);
   std::memcpy(data.data() + skew, fixture.at(0), size);
   std::vector<float> found(elements);
-  row.decode(reference(), data.data() + skew, static_cast<int64_t>(elements), found.data());
+  row.decode(reference().decoders, data.data() + skew, static_cast<int64_t>(elements), found.data());
   return differences(found, floats(fixture.at(size), elements));
 }
 
@@ -94,7 +95,7 @@ double loss(const TypeTraits& row, const std::vector<float>& x) {
   std::vector<uint8_t> data(size_of(row, x.size()));
   std::vector<float> y(x.size());
   row.encode(x.data(), static_cast<int64_t>(x.size()), data.data());
-  row.decode(reference(), data.data(), static_cast<int64_t>(x.size()), y.data());
+  row.decode(reference().decoders, data.data(), static_cast<int64_t>(x.size()), y.data());
   return relative_error(y, x);
 }
 
@@ -122,37 +123,38 @@ void formats() {
   for (const TensorType type : kQuantized)
     for (const size_t skew : {size_t{0}, size_t{1}}) {
       const TypeTraits& row = traits(type);
-      test("quant/decode " + std::string(row.name) + " skew=" + std::to_string(skew),
+      test("weights/formats/decode " + std::string(row.name) + " skew=" + std::to_string(skew),
            [&] { return decodes(row, skew); });
     }
   for (const TensorType type : kExact)
-    test("quant/encode as gguf " + std::string(name_of(type)), [&] { return encodes(traits(type)); });
+    test("weights/formats/encode as gguf " + std::string(name_of(type)),
+         [&] { return encodes(traits(type)); });
 }
 
 void errors() {
   for (const Bound& bound : kBounds)
     for (const float scale : {1.0f, 1e-3f, 300.0f}) {
       const TypeTraits& row = traits(bound.type);
-      test("quant/error " + std::string(row.name) + " scale=" + text(scale), [&] {
+      test("weights/formats/error " + std::string(row.name) + " scale=" + text(scale), [&] {
         const double found = loss(row, gaussian(row.name, 256 * 256, scale));
         return found <= bound.most ? std::string() : text(found) + " is more than " + text(bound.most);
       });
     }
   for (const TensorType type : kQuantized) {
     const TypeTraits& row = traits(type);
-    test("quant/what a type can hold stays " + std::string(row.name), [&] {
+    test("weights/formats/what a type can hold stays " + std::string(row.name), [&] {
       const std::vector<float> zeros(512, 0.0f), ones(512, 1.0f);
       for (const std::vector<float>& x : {zeros, ones}) {
         std::vector<uint8_t> data(size_of(row, x.size()));
         std::vector<float> y(x.size());
         row.encode(x.data(), 512, data.data());
-        row.decode(reference(), data.data(), 512, y.data());
+        row.decode(reference().decoders, data.data(), 512, y.data());
         for (size_t i = 0; i < x.size(); ++i)
           if (!(std::fabs(y[i] - x[i]) <= 1e-3f * x[i])) return text(y[i]) + " for " + text(x[i]);
       }
       return std::string();
     });
-    test("quant/any floats can be encoded " + std::string(row.name), [&] {
+    test("weights/formats/any floats can be encoded " + std::string(row.name), [&] {
       const float infinity = std::numeric_limits<float>::infinity(),
                   nan = std::numeric_limits<float>::quiet_NaN();
       for (const float odd : {infinity, -infinity, nan, 3e38f, -3e38f, 1e-45f, 1e-38f}) {
@@ -169,12 +171,12 @@ void errors() {
 }
 
 void halves() {
-  test("quant/every half there and back", [] {
+  test("weights/formats/every half there and back", [] {
     for (uint32_t half = 0; half < 65536; ++half) {
       const uint16_t in = static_cast<uint16_t>(half);
       const float x = half_to_float(in);
       float expected;
-      reference().half_to_float(&in, 1, &expected);
+      reference().decoders.half_to_float(&in, 1, &expected);
       const bool is_nan = std::isnan(expected);
       if (is_nan ? !std::isnan(x) : !same_bits(x, expected))
         return "half " + std::to_string(half) + " reads " + text(x);
@@ -210,19 +212,20 @@ struct Convolution {
 void conversion() {
   for (const bool from : {false, true})
     for (const bool to : {false, true})
-      test("quant/convert channels last " + std::to_string(from) + " to " + std::to_string(to), [=] {
-        const Convolution source(from), target(to);
-        ThreadPool pool(2);
-        std::vector<float> out(source.stored.size());
-        for (int64_t row = 0; row < 3; ++row) {
-          uint8_t* bytes = reinterpret_cast<uint8_t*>(out.data() + row * 64 * 6);
-          const ConversionError error =
-              convert_rows(source.tensor, TensorType::f32, to, row, 1, reference(), pool, nullptr, bytes);
-          if (error.squared_error != 0 || error.squared_norm <= 0) return std::string("wrong error");
-        }
-        return differences(out, target.stored);
-      });
-  test("quant/convert is the same for any number of threads", [] {
+      test("weights/formats/convert channels last " + std::to_string(from) + " to " + std::to_string(to),
+           [=] {
+             const Convolution source(from), target(to);
+             ThreadPool pool(2);
+             std::vector<float> out(source.stored.size());
+             for (int64_t row = 0; row < 3; ++row) {
+               uint8_t* bytes = reinterpret_cast<uint8_t*>(out.data() + row * 64 * 6);
+               const ConversionError error = convert_rows(source.tensor, TensorType::f32, to, row, 1,
+                                                          reference().decoders, pool, nullptr, bytes);
+               if (error.squared_error != 0 || error.squared_norm <= 0) return std::string("wrong error");
+             }
+             return differences(out, target.stored);
+           });
+  test("weights/formats/convert is the same for any number of threads", [] {
     const Convolution source(false);
     std::vector<uint8_t> first;
     double error = 0;
@@ -230,8 +233,8 @@ void conversion() {
       ThreadPool pool(threads);
       std::vector<uint8_t> out(
           static_cast<size_t>(3 * converted_row_bytes(source.tensor, TensorType::q4_0, true)));
-      const ConversionError found =
-          convert_rows(source.tensor, TensorType::q4_0, true, 0, 3, reference(), pool, nullptr, out.data());
+      const ConversionError found = convert_rows(source.tensor, TensorType::q4_0, true, 0, 3,
+                                                 reference().decoders, pool, nullptr, out.data());
       if (first.empty()) {
         first = out;
         error = found.squared_error;
@@ -241,13 +244,13 @@ void conversion() {
     }
     return std::string(error > 0 ? "" : "no error");
   });
-  test("quant/convert refuses rows that do not fill blocks, and rows that are not there", [] {
+  test("weights/formats/convert refuses rows that do not fill blocks, and rows that are not there", [] {
     const Convolution source(false);
     ThreadPool pool(1);
     std::vector<uint8_t> out(1 << 16);
     const auto refused = [&](TensorType type, bool channels_last, int64_t first, int64_t count) {
       try {
-        convert_rows(source.tensor, type, channels_last, first, count, reference(), pool, nullptr,
+        convert_rows(source.tensor, type, channels_last, first, count, reference().decoders, pool, nullptr,
                      out.data());
         return false;
       } catch (const Error& error) {

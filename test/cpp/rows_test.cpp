@@ -6,9 +6,10 @@
 
 #include "harness.h"
 #include "tables.h"
-#include "kernels/kernels.h"
+#include "cpu/kernels/kernels.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kEps = 0x1p-23;
@@ -157,9 +158,10 @@ void number_formats() {
                    for (int64_t i = 0; i < count; ++i)
                      x[i] = static_cast<uint16_t>(i * (count < 65536 ? 1777 : 1));
                    Floats out(count, 1), truth(count);
-                   (bfloat ? table.bfloat16_to_float : table.half_to_float)(x.data(), count, out.get());
-                   (bfloat ? reference().bfloat16_to_float : reference().half_to_float)(x.data(), count,
-                                                                                        truth.get());
+                   (bfloat ? table.decoders.bfloat16_to_float : table.decoders.half_to_float)(x.data(), count,
+                                                                                              out.get());
+                   (bfloat ? reference().decoders.bfloat16_to_float : reference().decoders.half_to_float)(
+                       x.data(), count, truth.get());
                    for (int64_t i = 0; i < count; ++i)
                      if (!(same_bits(out[i], truth[i]) || (std::isnan(out[i]) && std::isnan(truth[i]))))
                        return "bits " + std::to_string(x[i]) + ": " + text(out[i]) + ", expected " +

@@ -6,6 +6,7 @@
 #include "unet/unet.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 std::vector<float> predict(const Kernels& table, Precision precision) {
@@ -14,7 +15,7 @@ std::vector<float> predict(const Kernels& table, Precision precision) {
   const std::vector<float> latents = noise("latents", 4 * 16 * 24), context = noise("context", 9 * 20);
   const float timestep = 481.0f;
   std::vector<float> out(latents.size());
-  model->predict(latents.data(), 1, 16, 24, &timestep, context.data(), 9, out.data(), nullptr);
+  model->predict({latents.data(), 1, 16, 24, {&timestep, context.data(), 9}}, out.data(), nullptr);
   return out;
 }
 

@@ -1,16 +1,19 @@
-// Token merging against the method written out plainly, and against attention to all tokens where it must be
-// the same.
+// Token merging against a plain implementation of the method, and against attention to all tokens where both
+// must be the same.
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "core/thread_pool.h"
 #include "fixture_models.h"
 #include "harness.h"
-#include "nn/attention.h"
-#include "nn/token_merge.h"
+#include "nn/workspace.h"
+#include "cpu/layers/attention.h"
+#include "cpu/layers/token_merge.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kTolerance = 1e-5;
@@ -40,7 +43,8 @@ std::vector<Case> cases() {
   return all;
 }
 
-/// Bolya & Hoffman 2023 in double precision: rows of one image → means of what is left, and each token's row.
+/// Bolya & Hoffman 2023 in double precision, for one image: the means of the merged tokens, and the row of
+/// each token.
 struct Plain {
   std::vector<double> rows;
   std::vector<size_t> row;
@@ -67,7 +71,7 @@ struct Plain {
       Edge best{-2, from, 0};
       for (const size_t to : destination) {
         const double cosine = dot(from, to) / std::sqrt(dot(from, from) * dot(to, to));
-        if (cosine > best.similarity) best = {cosine, from, to};
+        if (cosine > best.similarity) best = {cosine, from, to};  // not if the cosine is NaN
       }
       edges.push_back(best);
     }
@@ -93,32 +97,36 @@ struct Plain {
   }
 };
 
-/// Runs as a model does: planned first.
-void run(const Kernels& kernels, const std::function<void(Run&)>& work) {
-  Workspace workspace;
-  workspace.run(kernels, nullptr, work);
+/// Runs `work` as a model does: first to plan memory, then to compute.
+void run(const Kernels& kernels, const std::function<void(Context&)>& work) {
+  Workspace workspace(backend_of(&kernels));
+  workspace.run(nullptr, [&](ForwardContext& ctx) { work(Context::of(ctx)); });
 }
 
-Feature feature(Run& run, const std::vector<float>& values, int64_t n, int64_t h, int64_t w, int64_t c) {
-  Feature x(run, n, h, w, c);
-  if (!run.measuring()) std::copy(values.begin(), values.end(), x.data());
+Tensor feature(Context& ctx, const std::vector<float>& values, int64_t n, int64_t h, int64_t w, int64_t c) {
+  Tensor x(ctx, n, h, w, c);
+  if (!ctx.measuring()) std::copy(values.begin(), values.end(), data(x));
   return x;
 }
 
-std::vector<float> values_of(Run& run, const Feature& x) {
-  return run.measuring() ? std::vector<float>() : std::vector<float>(x.data(), x.data() + x.size());
+std::vector<float> values_of(Context& ctx, const Tensor& x) {
+  return ctx.measuring() ? std::vector<float>() : std::vector<float>(data(x), data(x) + x.size());
 }
 
-std::string against_plain(const Kernels& kernels, const Case& c) {
-  const std::vector<float> values = noise("tokens " + c.name(), c.n * c.h * c.w * c.c);
+/// NaN is close to NaN, and infinity to infinity.
+bool close(double a, double b) {
+  return a == b || (std::isnan(a) ? std::isnan(b) : std::abs(a - b) <= kTolerance);
+}
+
+std::string against_plain(const Kernels& kernels, const Case& c, const std::vector<float>& values) {
   std::vector<float> means, back;
-  run(kernels, [&](Run& run) {
-    const Feature x = feature(run, values, c.n, c.h, c.w, c.c);
-    const TokenMerge merge(run, x, c.ratio);
-    const Feature fewer = merge.merge(run, x);
-    means = values_of(run, fewer);
-    merge.unmerge_onto(run, fewer, x);
-    back = values_of(run, x);
+  run(kernels, [&](Context& ctx) {
+    const Tensor x = feature(ctx, values, c.n, c.h, c.w, c.c);
+    const cpu::TokenMerge merge(ctx, x, c.ratio);
+    const Tensor fewer = merge.merge(ctx, x);
+    means = values_of(ctx, fewer);
+    merge.unmerge_onto(ctx, fewer, x);
+    back = values_of(ctx, x);
   });
   const auto size = static_cast<size_t>(c.h * c.w * c.c), width = static_cast<size_t>(c.c);
   size_t at = 0;
@@ -127,19 +135,18 @@ std::string against_plain(const Kernels& kernels, const Case& c) {
     const Plain plain(x, c.h, c.w, c.c, c.ratio);
     if (at + plain.rows.size() > means.size()) return std::string("too few tokens");
     for (size_t i = 0; i < plain.rows.size(); ++i)
-      if (!(std::abs(means[at + i] - plain.rows[i]) <= kTolerance))
-        return "mean " + std::to_string(i) + " differs";
+      if (!close(means[at + i], plain.rows[i])) return "mean " + std::to_string(i) + " differs";
     for (size_t i = 0; i < size; ++i) {
       const double expected = x[i] + plain.rows[plain.row[i / width] * width + i % width];
-      if (!(std::abs(back[image * size + i] - expected) <= kTolerance))
-        return "token " + std::to_string(i / width) + " gets another row";
+      if (!close(back[image * size + i], expected))
+        return "token " + std::to_string(i / width) + " receives another row";
     }
     at += plain.rows.size();
   }
   return at == means.size() ? "" : "too many tokens";
 }
 
-/// Where all tokens of a window are the same, nothing is lost: each key stands for four.
+/// If all tokens of a window are the same, merging changes nothing: each key represents four.
 std::string lossless(const Kernels& kernels) {
   constexpr int64_t n = 2, h = 8, w = 12, c = 16;
   const std::vector<float> corners = noise("windows", n * h * w * c);
@@ -161,28 +168,52 @@ std::string lossless(const Kernels& kernels) {
     table.add(names[i], TensorType::f32, {c, c}, false, index, static_cast<uint64_t>(i * c * c * 4),
               c * c * 4);
   table.add("a.to_out.0.bias", TensorType::f32, {c}, false, index, 4 * c * c * 4, c * 4);
-  Loader loader{table, kernels, ThreadPool::shared()};
+  Loader loader(table, backend_of(&kernels));
   AttentionOptions options;
   options.width = c;
   options.heads = 2;
   options.head_dim = c / 2;
-  const Attention attention(loader, "a", options);
+  const auto attention = loader.attention("a", options);
   std::remove(path.c_str());
 
   std::vector<float> all, fewer;
-  run(kernels, [&](Run& run) {
-    const Feature x = feature(run, values, n, h, w, c);
-    all = values_of(run, attention.forward(run, x, &x));
+  run(kernels, [&](Context& ctx) {
+    const Tensor x = feature(ctx, values, n, h, w, c);
+    all = values_of(ctx, attention->forward(ctx, x, &x));
   });
-  run(kernels, [&](Run& run) {
-    const Feature x = feature(run, values, n, h, w, c);
-    const TokenMerge merge(run, x, 0.75);
-    merge.unmerge_onto(run, attention.forward(run, merge.merge(run, x), nullptr), x);
-    fewer = values_of(run, x);
+  run(kernels, [&](Context& ctx) {
+    const Tensor x = feature(ctx, values, n, h, w, c);
+    const cpu::TokenMerge merge(ctx, x, 0.75);
+    merge.unmerge_onto(ctx, attention->forward(ctx, merge.merge(ctx, x), nullptr), x);
+    fewer = values_of(ctx, x);
   });
   for (size_t i = 0; i < all.size(); ++i)
     if (!(std::abs(all[i] - fewer[i]) <= kTolerance)) return "element " + std::to_string(i) + " differs";
   return all.empty() ? "empty" : "";
+}
+
+/// Random tokens, of which one of `each` has `value` in all features.
+std::vector<float> tokens_with(const Case& c, float value, int64_t each) {
+  std::vector<float> values = noise("tokens " + c.name(), c.n * c.h * c.w * c.c);
+  for (int64_t token = 0; token < c.n * c.h * c.w; ++token)
+    if (token * 2654435761 % 1009 % each == 0) std::fill_n(values.begin() + token * c.c, c.c, value);
+  return values;
+}
+
+/// Tokens whose length has no finite inverse in float32 are merged as tokens of zeros are.
+std::string subnormal_as_zeros(const Kernels& kernels, const Case& c) {
+  std::vector<float> merged[2];
+  for (const int which : {0, 1}) {
+    const std::vector<float> values = tokens_with(c, which ? 1e-42f : 0.0f, 5);
+    run(kernels, [&](Context& ctx) {
+      const Tensor x = feature(ctx, values, c.n, c.h, c.w, c.c);
+      const cpu::TokenMerge merge(ctx, x, c.ratio);
+      merged[which] = values_of(ctx, merge.merge(ctx, x));
+    });
+  }
+  for (size_t i = 0; i < merged[0].size(); ++i)
+    if (!close(merged[0][i], merged[1][i])) return "mean " + std::to_string(i) + " differs";
+  return "";
 }
 
 const Register suite([] {
@@ -192,30 +223,26 @@ const Register suite([] {
     const std::string prefix = std::string("token-merge/ ") + tables[t]->name + " ";
     for (const Case& c : cases()) {
       const std::string name = prefix + c.name();
-      if (wanted(name)) report(name, against_plain(*tables[t], c));
+      if (wanted(name))
+        report(name, against_plain(*tables[t], c, noise("tokens " + c.name(), c.n * c.h * c.w * c.c)));
     }
+    const Case some{2, 24, 20, 8, 0.3};
+    for (const float value : {std::nanf(""), std::numeric_limits<float>::infinity()})
+      for (const int64_t each : {2, 7}) {
+        const std::string name = prefix + text(value) + " in one of " + std::to_string(each) + " tokens";
+        if (wanted(name)) report(name, against_plain(*tables[t], some, tokens_with(some, value, each)));
+      }
+    if (wanted(prefix + "subnormal tokens"))
+      report(prefix + "subnormal tokens", subnormal_as_zeros(*tables[t], some));
     if (wanted(prefix + "lossless")) report(prefix + "lossless", lossless(*tables[t]));
-  }
-  const std::string name = "token-merge/ what is not a number stays where it is";
-  if (wanted(name)) {
-    std::vector<float> values = noise("tokens", 6 * 8 * 4), out;
-    values[100] = std::nanf("");
-    for (const float odd : {std::nanf(""), HUGE_VALF, 0.0f}) {
-      std::fill_n(values.begin() + 40, 4, odd);
-      run(*tables[0], [&](Run& run) {
-        const Feature x = feature(run, values, 1, 6, 8, 4);
-        const TokenMerge merge(run, x, 0.6);
-        out = values_of(run, merge.merge(run, x));
-      });
-    }
-    report(name, out.size() == (48 - 28) * 4 ? "" : "wrong size");
   }
   const std::string none = "token-merge/ counts";
   if (wanted(none)) {
-    const bool right = TokenMerge::merged(1, 100, 0.75) == 0 && TokenMerge::merged(64, 64, 0.5) == 2048 &&
-                       TokenMerge::merged(64, 64, 0) == 0 && TokenMerge::merged(2, 3, 0.75) == 4 &&
-                       TokenMerge::merged(5, 5, 0.999) == 21 &&
-                       TokenMerge::merged(int64_t{1} << 24, 2, 0.5) == 1 << 24;
+    const bool right = cpu::TokenMerge::merged(1, 100, 0.75) == 0 &&
+                       cpu::TokenMerge::merged(64, 64, 0.5) == 2048 &&
+                       cpu::TokenMerge::merged(64, 64, 0) == 0 && cpu::TokenMerge::merged(2, 3, 0.75) == 4 &&
+                       cpu::TokenMerge::merged(5, 5, 0.999) == 21 &&
+                       cpu::TokenMerge::merged(int64_t{1} << 24, 2, 0.5) == 1 << 24;
     report(none, right ? "" : "wrong");
   }
 });

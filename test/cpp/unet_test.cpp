@@ -1,4 +1,4 @@
-// What the UNet keeps from one call to the next must never show in its results.
+// The UNet's caches must never change its results.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -15,8 +15,7 @@ namespace {
 std::unique_ptr<Unet> load(Precision precision) {
   WeightTable table;
   add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
-  int count = 0;
-  Loader loader{table, *available_kernels(&count)[0], ThreadPool::shared(), nullptr, precision};
+  Loader loader(table, backend_of(), {precision});
   return std::make_unique<Unet>(unet_config(), loader);
 }
 
@@ -36,7 +35,7 @@ struct Call {
       context.insert(context.end(), row.begin(), row.end());
     }
     std::vector<float> out(latents.size());
-    unet.predict(latents.data(), n, h, w, timesteps.data(), context.data(), length, out.data(), cancel,
+    unet.predict({latents.data(), n, h, w, {timesteps.data(), context.data(), length}}, out.data(), cancel,
                  options);
     return out;
   }
@@ -55,28 +54,28 @@ const std::vector<Call>& calls() {
   static const std::vector<Call> all = {
       {{"u", "a"}, {981, 981}},
       {{"u", "a"}, {961, 961}},
-      {{"a"}, {941}},                        // guidance outside of its interval
-      {{"u", "a"}, {921, 921}},              // and inside again
+      {{"a"}, {941}},                        // outside the guidance interval
+      {{"u", "a"}, {921, 921}},              // inside it again
       {{"u", "b"}, {981, 981}},              // another caller's prompt
       {{"a", "u"}, {981, 981}},              // the same contexts in another order
       {{"u", "u", "a", "b"}, {1, 2, 1, 2}},  // more images, one context twice
       {{"u", "a"}, {981, 20.5f}, 9, 7},      // another size, odd
       {{"u", "a"}, {981, 981}, 6, 10, 18},   // a longer prompt
-      {{"a"}, {981}, 6, 10, 1},              //
+      {{"a"}, {981}, 6, 10, 1},              // a context of one token
       {{"u", "a"}, {981, 981}},
   };
   return all;
 }
 
-/// Under an emulator, the three that differ most.
+/// Under an emulator only the three that differ most.
 std::vector<Call> few_calls() {
   return small() ? std::vector<Call>{calls()[0], calls()[6], calls()[7]} : calls();
 }
 
-void prepared() {
+void caches() {
   for (const Precision precision : {Precision::f32, Precision::automatic, Precision::i8}) {
     const std::string name = "unet/ precision " + std::to_string(static_cast<int>(precision)) + " ";
-    test(name + "gives the same whatever was computed before", [&] {
+    test(name + "does not depend on earlier calls", [&] {
       const std::unique_ptr<Unet> unet = load(precision), other = load(precision);
       for (size_t round = 0; round < 3; ++round) {
         for (const Call& call : few_calls()) {
@@ -87,9 +86,9 @@ void prepared() {
       }
       return std::string();
     });
-    test(name + "gives the same with timesteps prepared", [&] {
+    test(name + "gives the same with prepared timesteps", [&] {
       const std::unique_ptr<Unet> unet = load(precision), other = load(precision);
-      std::vector<float> schedule(100);  // more than are kept
+      std::vector<float> schedule(100);  // more than the cache holds
       for (size_t i = 0; i < schedule.size(); ++i) schedule[i] = 1001.0f - 10.0f * static_cast<float>(i + 1);
       for (const float timestep : {991.0f, 501.0f, 1.0f, 3.5f}) {
         unet->prepare(schedule.data(), static_cast<int64_t>(schedule.size()), nullptr);
@@ -99,7 +98,7 @@ void prepared() {
       return std::string();
     });
   }
-  test("unet/ gives the same after a call was cancelled anywhere", [] {
+  test("unet/ gives the same after a call was cancelled at any point", [] {
     const std::unique_ptr<Unet> unet = load(Precision::automatic);
     const Call call = calls()[6];
     const std::vector<float> expected = call(*unet);
@@ -109,9 +108,9 @@ void prepared() {
           unet->trim();
           call(*unet, token);
         },
-        [&] { return std::string(same(call(*unet), expected) ? "" : "differs after a call cancelled"); });
+        [&] { return std::string(same(call(*unet), expected) ? "" : "differs after a cancelled call"); });
   });
-  test("unet/ holds no more than it says it needs, and nothing after trim", [] {
+  test("unet/ holds no more than workingBytes says, and nothing after trim", [] {
     const std::unique_ptr<Unet> unet = load(Precision::f32);
     for (const Call& call : calls()) {
       unet->trim();
@@ -130,23 +129,24 @@ void deep_features() {
   for (const Precision precision : {Precision::f32, Precision::automatic}) {
     const std::string name =
         "unet/ deep features, precision " + std::to_string(static_cast<int>(precision)) + " ";
-    test(name + "of a call give that call again, at any depth", [&] {
+    test(name + "of a call reproduce it at any depth", [&] {
       const std::unique_ptr<Unet> unet = load(precision);
-      if (unet->most_depth() != 11) return "depth " + std::to_string(unet->most_depth());
-      for (int64_t depth = 1; depth <= unet->most_depth(); depth += small() ? 5 : 1) {
+      if (unet->max_depth() != 11) return "depth " + std::to_string(unet->max_depth());
+      for (int64_t depth = 1; depth <= unet->max_depth(); depth += small() ? 5 : 1) {
         for (const Call& call : few_calls()) {
           DeepFeatures deep;
           const std::vector<float> expected = call(*unet);
           if (!same(call(*unet, nullptr, {0, &deep, depth, true}), expected)) return "first: " + call.name();
-          calls()[4](*unet);  // somebody else
+          calls()[4](*unet);  // another caller
           unet->trim();
           if (!same(call(*unet, nullptr, {0, &deep, depth, true}), expected)) return "again: " + call.name();
-          if (!same(call(*unet, nullptr, {0, &deep, depth, false}), expected)) return "anew: " + call.name();
+          if (!same(call(*unet, nullptr, {0, &deep, depth, false}), expected))
+            return "recomputed: " + call.name();
         }
       }
       return std::string();
     });
-    test(name + "serve other latents, and only of their shape", [&] {
+    test(name + "serve other latents of the same shape only", [&] {
       const std::unique_ptr<Unet> unet = load(precision), other = load(precision);
       const Call call = calls()[0], wide = {{"u", "a"}, {981, 981}, 10, 6}, one = {{"a"}, {981}};
       DeepFeatures deep;
@@ -176,9 +176,9 @@ void deep_features() {
       return "";
     });
   }
-  test("unet/ deep features are part of the working memory", [] {
+  test("unet/ working memory includes deep features", [] {
     const std::unique_ptr<Unet> unet = load(Precision::f32);
-    for (int64_t depth = 1; depth <= unet->most_depth(); ++depth) {
+    for (int64_t depth = 1; depth <= unet->max_depth(); ++depth) {
       DeepFeatures deep;
       const Call call = calls()[0];
       unet->trim();
@@ -238,7 +238,7 @@ void token_merging() {
 }
 
 const Register suite([] {
-  prepared();
+  caches();
   deep_features();
   token_merging();
 });

@@ -6,10 +6,12 @@
 
 #include "fixture_models.h"
 #include "harness.h"
-#include "nn/winograd.h"
+#include "nn/workspace.h"
+#include "cpu/layers/winograd.h"
 #include "tables.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 struct Arithmetic {
@@ -22,7 +24,7 @@ constexpr Arithmetic kArithmetics[] = {
 
 bool has(const Kernels& table, Compute compute) {
   if (compute == Compute::f32) return table.winograd_input != nullptr;
-  const LowMatrix* low = compute == Compute::bf16 ? table.bf16 : table.i8;
+  const ReducedGemm* low = compute == Compute::bf16 ? table.bf16 : table.i8;
   return table.winograd_input && low && low->winograd_input;
 }
 
@@ -33,17 +35,18 @@ std::string convolves(const Kernels& table, const Arithmetic& arithmetic) {
                            x = noise("winograd x", n * h * w * in);
   const std::vector<float> bias = noise("winograd bias", out);
   const WeightTable none;
-  Loader loader{none, table, ThreadPool::shared()};
-  const Winograd layer(loader, arithmetic.compute, in, out,
+  Loader loader(none, backend_of(&table));
+  const Winograd layer(Device{table, ThreadPool::shared()}, loader, arithmetic.compute, in, out,
                        [&](int64_t o, float* to) { std::copy_n(kernel.data() + o * 9 * in, 9 * in, to); });
   std::vector<float> found(static_cast<size_t>(n * h * w * out));
-  Workspace workspace;
-  workspace.run(table, nullptr, [&](Run& run) {
-    const Feature input(run, n, h, w, in);
-    if (!run.measuring()) std::copy(x.begin(), x.end(), input.data());
-    Feature result;
-    layer.forward(run, input, Feature(), bias.data(), Fuse(), result);
-    if (!run.measuring()) std::copy_n(result.data(), result.size(), found.begin());
+  Workspace workspace(backend_of(&table));
+  workspace.run(nullptr, [&](ForwardContext& base) {
+    Context& ctx = Context::of(base);
+    const Tensor input(ctx, n, h, w, in);
+    if (!ctx.measuring()) std::copy(x.begin(), x.end(), data(input));
+    Tensor result;
+    layer.forward(ctx, input, Tensor(), bias.data(), Epilogue(), result);
+    if (!ctx.measuring()) std::copy_n(data(result), result.size(), found.begin());
   });
   std::vector<double> expected;
   for (int64_t i = 0; i < n * h * w * out; ++i) {
@@ -62,22 +65,22 @@ std::string convolves(const Kernels& table, const Arithmetic& arithmetic) {
   return error <= arithmetic.most ? std::string() : "relative error " + text(error);
 }
 
-/// What a q8_0 convolution of `in` to `out` channels multiplies as Winograd, f32 standing for "not at all".
-Compute chosen(const Kernels& table, int64_t in, int64_t out, bool int8, Stream stream = Stream::never) {
-  const WeightTable none;
-  Loader loader{none, table, ThreadPool::shared()};
-  loader.stream = stream;
-  Compute compute = Compute::i8;
-  return Winograd::suits(loader, TensorType::q8_0, compute, in, out, int8) ? compute : Compute::f32;
+/// What a q8_0 convolution of `in` to `out` channels multiplies by Winograd; f32 stands for "not at all".
+Compute chosen(const Kernels& table, int64_t in, int64_t out, Role role, bool streamed = false) {
+  PrecisionPolicy policy;
+  policy.device = backend_of(&table).capabilities();
+  const auto choice = policy.convolution(role, TensorType::q8_0, in, out, true, streamed);
+  return choice.winograd ? choice.compute : Compute::f32;
 }
 
 std::string chooses(const Kernels& table) {
-  if (chosen(table, 1280, 1280, true) != Compute::i8) return "a large layer is not int8";
-  if (chosen(table, 640, 640, true) != Compute::f32)
-    return "a layer with little work pays with error or memory";
-  if (chosen(table, 320, 320, false) != Compute::bf16) return "a small layer is not bfloat16";
-  if (chosen(table, 1280, 1280, false) != Compute::f32) return "int8 where it is not allowed, or much memory";
-  if (chosen(table, 1280, 1280, true, Stream::always) != Compute::f32) return "a streamed layer";
+  constexpr Role middle = Role::middle_convolution, other = Role::hidden;
+  if (chosen(table, 1280, 1280, middle) != Compute::i8) return "a large layer is not int8";
+  if (chosen(table, 640, 640, middle) != Compute::f32)
+    return "a layer with little work costs error or memory";
+  if (chosen(table, 320, 320, other) != Compute::bf16) return "a small layer is not bfloat16";
+  if (chosen(table, 1280, 1280, other) != Compute::f32) return "int8 where it is not allowed, or much memory";
+  if (chosen(table, 1280, 1280, middle, true) != Compute::f32) return "a streamed layer";
   return "";
 }
 

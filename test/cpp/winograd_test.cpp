@@ -4,10 +4,11 @@
 #include <functional>
 
 #include "harness.h"
-#include "kernels/low_matrix.h"
+#include "cpu/kernels/reduced_gemm.h"
 #include "tables.h"
 
 namespace nd::test {
+using namespace nd::cpu;
 namespace {
 
 constexpr double kInput[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}};  // Bᵀ
@@ -35,15 +36,15 @@ float widen(uint16_t x) {
   return value;
 }
 
-/// Tiles of c channels in rows of six pixels; output channels are padded to a multiple. low: null for
-/// float32.
-void input(const Kernels& table, const LowMatrix* low, int64_t c) {
+/// Tiles of c channels in rows of six pixels, of values up to `largest`; output channels are padded to a
+/// multiple. low: null for float32.
+void input(const Kernels& table, const ReducedGemm* low, int64_t c, float largest = 1) {
   const bool int8 = low && low->scale_floats > 0, narrow = low;
   const std::string name = std::string("winograd input/") + table.name +
                            (int8     ? "-i8"
                             : narrow ? "-bf16"
                                      : "") +
-                           " c=" + std::to_string(c);
+                           " c=" + std::to_string(c) + (largest == 1 ? "" : " largest=" + text(largest));
   if (!wanted(name)) return;
   const int64_t multiple = low ? low->multiple : 16;
   const int64_t width = 6, tiles = 3, padded = (c + multiple - 1) / multiple * multiple;
@@ -53,7 +54,7 @@ void input(const Kernels& table, const LowMatrix* low, int64_t c) {
   const int64_t offset[tiles] = {0, 2 * c, (2 * width + 1) * c};
   Random random(name);
   Floats x(6 * width * c);
-  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.uniform();
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.uniform() * largest;
   const int64_t count = 16 * tiles * padded;
   Floats out(int8 ? (count + 3) / 4 : narrow ? (count + 1) / 2 : count), scales(2 * 16 * tiles * groups);
   if (low)
@@ -80,7 +81,12 @@ void input(const Kernels& table, const LowMatrix* low, int64_t c) {
       got = scale[1] + double{scale[0]} * reinterpret_cast<const uint8_t*>(out.get())[at];
       tolerance += (0.5 + 255 * 0x1p-20) * scale[0];
       // Sums of four pixels from −1 to 1 have a range of at most 8.
-      if (!(scale[0] >= 0 && scale[0] <= 8.0f / 255)) why = "step " + text(scale[0]);
+      if (!(scale[0] >= 0 && scale[0] <= 8.0f / 255 * largest)) why = "step " + text(scale[0]);
+      // A tiny range is stored as its lowest value.
+      if (255.5f * scale[0] < kMinRange) {
+        if (got != scale[1]) why = "channel " + std::to_string(j) + " of a tiny range is not the lowest";
+        tolerance += kMinRange;
+      }
     } else if (narrow) {
       got = widen(reinterpret_cast<const uint16_t*>(out.get())[at]);
       tolerance += (std::fabs(truth) + size * 0x1p-22) * 0x1p-8;
@@ -155,8 +161,11 @@ const Register suite([] {
         for (bool relu : {false, true}) output(*table, c, addends, relu);
     }
     for (const Kernels* table : all_tables())
-      for (const LowMatrix* low : {table->bf16, table->i8})
+      for (const ReducedGemm* low : {table->bf16, table->i8})
         if (low && low->winograd_input) input(*table, low, c);
+    for (const Kernels* table : all_tables())
+      for (const float largest : {0x1p-126f, 0x1p-140f})
+        if (table->i8 && table->i8->winograd_input) input(*table, table->i8, c, largest);
   }
 });
 

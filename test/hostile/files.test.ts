@@ -1,10 +1,12 @@
-/** Files that change between being opened and being read, and things that are no files: errors, never a crash. */
+/**
+ * Files that change between opening and reading, and paths that are not regular files, give errors and never a crash.
+ */
 import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { AutoencoderKL, DiffusionPipeline, modelInTheBox } from '../../lib/index.js'
+import { AutoencoderKL, DiffusionPipeline, bundledModelPath } from '../../lib/index.js'
 import { native } from '../../lib/native.js'
 import { openModel } from '../../lib/weights/index.js'
 import { quick } from '../pipeline/support.js'
@@ -15,16 +17,16 @@ function folder(t: Test): string {
   return path
 }
 
-/** A copy of the model in the box, opened; its UNet's file to spoil, and what loading says then. */
+/** Opens a copy of the bundled model. Returns the file of its UNet, and a function that loads the UNet. */
 async function opened(t: Test) {
   const path = join(folder(t), 'model')
-  cpSync(modelInTheBox(), path, { recursive: true })
+  cpSync(bundledModelPath(), path, { recursive: true })
   const { unet } = await openModel(path)
   const { config, source } = unet!
   return { file: source.files[0], load: () => native().loadUnet(config, source) }
 }
 
-t.test('a model that changes after it was opened', async (t) => {
+t.test('a model that changes after it has been opened', async (t) => {
   const cut = await opened(t)
   truncateSync(cut.file, statSync(cut.file).size >> 1)
   await t.rejects(cut.load(), { code: 'MODEL_FORMAT', message: /ends at byte \d+ but the file has \d+/ })
@@ -43,9 +45,9 @@ t.test('a model that changes after it was opened', async (t) => {
   await t.rejects(replaced.load(), { code: 'IO', message: /expected a file that is not empty/ })
 })
 
-t.test('a model that shrinks while it is loaded', async (t) => {
-  // Of a mapped file, reading beyond the new end would kill the process (SIGBUS). Where in loading it happens is chance:
-  // test/cpp has the case by itself.
+t.test('a file that is truncated while it is loaded', async (t) => {
+  // Reading a mapped file beyond its new end would kill the process (SIGBUS). When the file is truncated is left to
+  // chance; test/cpp tests this case by itself.
   for (let i = 0; i < 12; i++) {
     const { file, load } = await opened(t)
     const size = statSync(file).size
@@ -56,11 +58,11 @@ t.test('a model that shrinks while it is loaded', async (t) => {
     await new Promise((resolve) => setTimeout(resolve, i))
     truncateSync(file, size >> 2)
     const error = await loading
-    if (error) t.match(error, { code: /^(IO|MODEL_FORMAT)$/, message: /bytes/ })
+    if (error) t.match(error, { code: /^(IO|MODEL_FORMAT)$/, message: /byte/ })
   }
 })
 
-t.test('things that are no files', { skip: process.platform === 'win32' }, async (t) => {
+t.test('paths that are not regular files', { skip: process.platform === 'win32' }, async (t) => {
   const here = folder(t)
   const [pipe, empty, text] = ['pipe', 'empty.safetensors', 'text.txt'].map((name) => join(here, name))
   execFileSync('mkfifo', [pipe])
@@ -82,5 +84,5 @@ t.test('things that are no files', { skip: process.platform === 'win32' }, async
     await t.rejects(model.generate({ ...quick, image }), { code: 'IO', message: /it is not a file/ })
   }
   await t.rejects(model.generate({ ...quick, image: text }), { code: 'IO', message: /unsupported/ })
-  t.equal((await model.generate(quick)).images.length, 1, 'and the pipeline goes on')
+  t.equal((await model.generate(quick)).images.length, 1, 'the pipeline stays usable')
 })

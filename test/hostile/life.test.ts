@@ -1,4 +1,4 @@
-/** Ends that come at the wrong moment: of a worker, of the process, of a run in each of its phases. */
+/** A worker, the process or a run that ends at an inconvenient moment. */
 import { spawn } from 'node:child_process'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
@@ -26,10 +26,10 @@ t.test('a worker is terminated', async (t) => {
     t.type(await worker.terminate(), 'number', `at ${moment}`)
   }
   await using pipe = await DiffusionPipeline.load()
-  t.equal((await pipe.generate(quick)).images.length, 1, 'the others go on')
+  t.equal((await pipe.generate(quick)).images.length, 1, 'other threads are not affected')
 })
 
-t.test('the process ends in the middle of a run', async (t) => {
+t.test('the process ends during a run', async (t) => {
   for (const moment of ['loaded', 'step']) {
     const code = source.replace(
       'console.log(what)',
@@ -41,7 +41,7 @@ t.test('the process ends in the middle of a run', async (t) => {
   }
 })
 
-t.test('aborts in every phase', async (t) => {
+t.test('aborts in every phase of a run', async (t) => {
   const reason = new Error('enough')
   for (const delay of [0, 2, 4, 8, 16]) {
     const signal = AbortSignal.timeout(delay)

@@ -1,4 +1,4 @@
-/** What no type checker stops: prompts, schedulers and signals that were made to hurt. After each, the pipeline goes on. */
+/** Hostile values that no type checker stops: prompts, schedulers and signals. The pipeline stays usable after each. */
 import t from 'tap'
 import { DiffusionPipeline, type GenerateOptions, type Scheduler, type Tensor } from '../../lib/index.js'
 import { fixtures, quick } from '../pipeline/support.js'
@@ -29,7 +29,7 @@ t.test('prompts', async (t) => {
   })
 })
 
-t.test('sizes that no memory holds', async (t) => {
+t.test('sizes that do not fit into memory', async (t) => {
   const before = process.memoryUsage.rss()
   for (const image of [undefined, `${fixtures}/text-ddim.png`]) {
     await t.rejects(pipe.generate({ ...quick, width: 100_000, height: 100_000, image }), {
@@ -40,7 +40,7 @@ t.test('sizes that no memory holds', async (t) => {
   t.ok(process.memoryUsage.rss() - before < 200e6, 'refused before anything was allocated')
 })
 
-t.test('schedulers that break their promises', async (t) => {
+t.test('schedulers that break the contract', async (t) => {
   const make = (change: object) =>
     ({
       timesteps: [999],
@@ -69,10 +69,22 @@ t.test('schedulers that break their promises', async (t) => {
   ]
   for (const [change, error] of cases)
     await t.rejects(pipe.generate({ ...once, scheduler: make(change) }), error)
+  const image = { data: new Float32Array(3 * 32 * 32), shape: [1, 3, 32, 32] }
+  const mask = { data: new Float32Array(32 * 32), shape: [1, 1, 32, 32] }
+  for (const more of [{ image }, { image, mask, strength: 0.9 }]) {
+    const scheduler = make({
+      timesteps: [999, 500],
+      addNoise: () => ({ data: new Float32Array(1), shape: [1] }),
+    })
+    await t.rejects(pipe.generate({ ...once, ...more, scheduler, steps: 2 }), {
+      name: 'RangeError',
+      message: /Expected shape \[1, 4, 8, 8\] for the result of scheduler\.addNoise/,
+    })
+  }
   t.equal((await pipe.generate({ ...once, scheduler: make({}) })).images.length, 1)
 })
 
-t.test('signals that cannot be let go of', async (t) => {
+t.test('signals whose listeners cannot be removed', async (t) => {
   const half = { aborted: false, addEventListener() {} }
   await t.rejects(pipe.generate({ ...once, signal: half as never }), { message: /AbortSignal for signal/ })
   const thrower = {
@@ -82,10 +94,10 @@ t.test('signals that cannot be let go of', async (t) => {
     },
   }
   await t.rejects(pipe.generate({ ...once, signal: thrower as never }), { message: 'mine' })
-  t.equal((await pipe.generate(once)).images.length, 1, 'the next caller has its turn')
+  t.equal((await pipe.generate(once)).images.length, 1, 'the next run gets its turn')
 })
 
-t.test('numbers that are none', async (t) => {
+t.test('NaN and detached arrays', async (t) => {
   const nan = (...shape: number[]): Tensor => ({
     data: new Float32Array(shape.reduce((a, b) => a * b)).fill(NaN),
     shape,

@@ -18,7 +18,7 @@ const gradient = (width: number, height: number): Image =>
 
 const pixels = async (file: Buffer): Promise<Uint8Array> => sharp(file).removeAlpha().raw().toBuffer()
 
-t.test('from a tensor: −1…1 to bytes as diffusers does it', (t) => {
+t.test('fromTensor() converts −1…1 to bytes as diffusers does', (t) => {
   // Two pixels; red, green, blue planes. (0/2 + 0.5)·255 = 127.5 rounds to the even 128.
   const data = Float32Array.of(-1, 1, 0, 0.5, -3, 3)
   const image = Image.fromTensor({ data, shape: [1, 3, 1, 2] })
@@ -41,15 +41,15 @@ t.test('from a tensor: −1…1 to bytes as diffusers does it', (t) => {
   t.end()
 })
 
-t.test('buffers', async (t) => {
+t.test('toBuffer()', async (t) => {
   const image = gradient(20, 10)
-  t.same(new Uint8Array(await pixels(await image.toBuffer())), image.data, 'png is the default, and exact')
+  t.same(new Uint8Array(await pixels(await image.toBuffer())), image.data, 'PNG is the default, and lossless')
   const webp = await image.toBuffer('webp', { lossless: true })
   t.same(new Uint8Array(await pixels(webp)), image.data)
   t.equal((await sharp(await image.toBuffer('jpeg', { quality: 50 })).metadata()).format, 'jpeg')
   const small = await image.toBuffer('png', { compressionLevel: 9 })
   t.ok(small.length < (await image.toBuffer('png', { compressionLevel: 0 })).length)
-  await t.rejects(image.toBuffer('gif' as 'png'), { name: 'RangeError', message: /png, jpeg, webp .* gif/ })
+  await t.rejects(image.toBuffer('gif' as 'png'), { name: 'RangeError', message: /png, jpeg, webp .* "gif"/ })
   await t.rejects(image.toBuffer('jpeg', { quality: 0 }), {
     name: 'RangeError',
     message: /1 and 100 for quality .* 0/,
@@ -57,7 +57,7 @@ t.test('buffers', async (t) => {
   await t.rejects(image.toBuffer('png', { compressionLevel: 10 }), RangeError)
 })
 
-t.test('files', async (t) => {
+t.test('toFile()', async (t) => {
   const dir = t.testdir()
   const image = gradient(8, 8)
   for (const [name, format] of [
@@ -105,7 +105,7 @@ t.test('files that cannot be written', async (t) => {
 
 t.test(
   'a folder without permission',
-  { skip: process.getuid?.() === 0 && 'root may write everywhere' },
+  { skip: process.getuid?.() === 0 && 'root can write everywhere' },
   async (t) => {
     const dir = t.testdir()
     chmodSync(dir, 0o500)
@@ -113,7 +113,7 @@ t.test(
   },
 )
 
-t.test('parameters in the form of web UIs', (t) => {
+t.test('parameters in the format of web UIs', (t) => {
   const metadata = {
     prompt: 'a cat,\n(red:1.2)',
     negativePrompt: 'ugly: yes',
@@ -164,7 +164,7 @@ t.test('metadata in files', async (t) => {
     const clean = Buffer.from(text.replaceAll('\0', '')).toString()
     const png = await image.toBuffer('png')
     t.equal(readPngTexts(png).get('parameters'), clean, 'png')
-    t.same(new Uint8Array(await pixels(png)), image.data, 'the picture is what it was')
+    t.same(new Uint8Array(await pixels(png)), image.data, 'the pixels do not change')
     for (const format of ['jpeg', 'webp'] as const) {
       const { exif } = await sharp(await image.toBuffer(format)).metadata()
       const ascii = exif!.indexOf('ASCII\0\0\0')
@@ -183,7 +183,7 @@ t.test('metadata in files', async (t) => {
   t.equal(readPngTexts(Buffer.from('no png')).size, 0)
 })
 
-t.test('pictures to tensors', async (t) => {
+t.test('images to tensors', async (t) => {
   const dir = t.testdir()
   const image = gradient(6, 4)
   const path = join(dir, 'a.png')
@@ -214,7 +214,7 @@ t.test('pictures to tensors', async (t) => {
   const deep = await sharp(grey).toColourspace('rgb16').png().toBuffer()
   t.equal((await sharp(deep).metadata()).depth, 'ushort')
   t.same(await only(deep), [77, 77, 77], '16 bits')
-  // Two pixels beside each other, to be turned by a quarter: one above the other.
+  // Two pixels side by side, with an orientation of a quarter turn: one above the other.
   const raw = sharp(Buffer.of(255, 0, 0, 0, 0, 255), { raw: { width: 2, height: 1, channels: 3 } })
   const turned = await toTensor(
     await raw
@@ -226,8 +226,8 @@ t.test('pictures to tensors', async (t) => {
   t.same(turned.shape, [1, 3, 2, 1], 'upright')
 })
 
-t.test('cover keeps the middle', async (t) => {
-  // Black, white, black thirds in 30×10; a square of it is the white middle.
+t.test('resizing crops to the centre', async (t) => {
+  // Black, white, black thirds in 30×10; a square crop is the white third in the middle.
   const data = new Uint8Array(30 * 10 * 3).map((_, i) =>
     Math.trunc(i / 3) % 30 >= 10 && Math.trunc(i / 3) % 30 < 20 ? 255 : 0,
   )
@@ -235,8 +235,8 @@ t.test('cover keeps the middle', async (t) => {
   t.ok(square.data.every((value) => value === 1))
 })
 
-t.test('masks: white repaints', async (t) => {
-  // The left 12 of 16 columns are white, so of the second latent a half.
+t.test('white in masks is repainted', async (t) => {
+  // The left 12 of 16 columns are white: the first latent and half of the second.
   const data = new Uint8Array(16 * 8 * 3).map((_, i) => (Math.trunc(i / 3) % 16 < 12 ? 255 : 0))
   const mask = await loadMask(new Image(16, 8, data), { width: 16, height: 8 })
   t.same(mask.full.shape, [1, 1, 8, 16])
@@ -255,8 +255,8 @@ t.test('masks: white repaints', async (t) => {
   })
 })
 
-t.test('pictures that cannot be read', async (t) => {
-  const dir = t.testdir({ 'text.png': 'no picture', 'cut.png': '' })
+t.test('images that cannot be read', async (t) => {
+  const dir = t.testdir({ 'text.png': 'not an image', 'cut.png': '' })
   writeFileSync(join(dir, 'cut.png'), (await gradient(50, 50).toBuffer()).subarray(0, 200))
   for (const name of ['none.png', 'text.png', 'cut.png', '']) {
     const path = join(dir, name)
@@ -270,7 +270,7 @@ t.test('pictures that cannot be read', async (t) => {
   await t.rejects(toTensor(Buffer.alloc(0)), DiffusionError)
   await t.rejects(toTensor(7 as unknown as string), {
     name: 'TypeError',
-    message: /path, a Buffer or an Image .* 7 of type number/,
+    message: /path, encoded image \(Uint8Array\) or Image .* 7 of type number/,
   })
   t.notOk(existsSync(join(dir, 'none.png')))
 })
@@ -280,7 +280,11 @@ t.test('previews of latents', (t) => {
   // First pixel: 0.298, 0.207, 0.208 of −1…1; second: 0.187, 0.286, 0.173.
   t.same([...latentPreview(latents).data], [165, 154, 154, 151, 164, 150])
   t.same(latentPreview(latents, STABLE_DIFFUSION_FACTORS).data, latentPreview(latents).data)
-  t.same([...latentPreview(latents, null).data], [255, 0, 128, 0, 255, 128], 'four channels of another VAE')
+  t.same(
+    [...latentPreview(latents, null).data],
+    [255, 0, 128, 0, 255, 128],
+    'four channels of another autoencoder',
+  )
   const two = { data: Float32Array.of(0, 1, 2, 3, -5, 5), shape: [1, 3, 1, 2] }
   t.same([...latentPreview(two).data], [0, 0, 0, 255, 255, 255])
   t.same(

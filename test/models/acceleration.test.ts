@@ -1,4 +1,4 @@
-/** Deep features and merged tokens against diffusers with both put in from outside (tools/fixtures/acceleration.py). */
+/** Deep features and merged tokens compared with diffusers, patched to do the same (tools/fixtures/acceleration.py). */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -25,10 +25,11 @@ for (const model of new Set(cases.map((c) => c.model))) {
     const floats = (key: string) => golden.get(`${model}/${key}`)! as { data: Float32Array; shape: number[] }
     const context = floats('context')
     const [n, , h, w] = floats('latents').shape
-    const predict = (key: string, timestep: number, options: object | null) =>
-      unet.predict(
-        floats(key).data, n, h, w, new Float32Array(n).fill(timestep), context.data, context.shape[1], options,
-      ) // prettier-ignore
+    const predict = (key: string, timestep: number, options: object) => {
+      const timesteps = new Float32Array(n).fill(timestep)
+      const conditioning = { timesteps, context: context.data, contextLength: context.shape[1] }
+      return unet.predict({ latents: floats(key).data, n, h, w, conditioning, options })
+    }
     for (const { name, depth, ratio, timestep, laterTimestep } of cases.filter((c) => c.model === model)) {
       for (const threads of [1, 3]) {
         native().setThreads(threads)
@@ -46,13 +47,18 @@ for (const model of new Set(cases.map((c) => c.model))) {
   })
 }
 
-t.test('what the addon refuses', async (t) => {
+t.test('options that the addon refuses', async (t) => {
   const unet = await load(join(models, 'sd1', 'unet'), 'unet')
   t.teardown(() => unet.dispose())
   const predict = async (options: unknown) =>
-    unet.predict(
-      new Float32Array(4 * 4), 1, 2, 2, new Float32Array(1), new Float32Array(20), 1, options as never,
-    ) // prettier-ignore
+    unet.predict({
+      latents: new Float32Array(4 * 4),
+      n: 1,
+      h: 2,
+      w: 2,
+      conditioning: { timesteps: new Float32Array(1), context: new Float32Array(20), contextLength: 1 },
+      options: options as never,
+    })
   const deep = new (native().DeepFeatures)()
   t.equal((await predict(null)).length, 16)
   t.equal((await predict({})).length, 16)
@@ -63,7 +69,7 @@ t.test('what the addon refuses', async (t) => {
     [{ tokenMerging: 0.8 }, { message: /tokenMerging/ }],
     [
       { deep: {}, depth: 1 },
-      { name: 'TypeError', message: /DeepFeatures for options\.deep/ },
+      { name: 'TypeError', message: /DeepFeatures for call\.options\.deep/ },
     ],
     [
       { deep: new (native().CancelToken)(), depth: 1 },

@@ -1,4 +1,4 @@
-/** Decoding and encoding within little memory against the whole image at once. test/cpp/bands_test.cpp has every plan. */
+/** Decoding and encoding in bands compared with the whole image at once. test/cpp/bands_test.cpp tests every plan. */
 import { join } from 'node:path'
 import t from 'tap'
 import { native, type NativeVae } from '../../lib/native.js'
@@ -15,17 +15,17 @@ t.test('vae in bands', async (t) => {
   const { data, shape } = floats(decode, 'latents')
   const [, , h, w] = shape
 
-  t.test('the same image, up to the rounding of halves', async (t) => {
+  t.test('the same image up to the rounding to half precision', async (t) => {
     for (const of of [decode, encode]) {
       const whole = await compute(model, of)
       const banded = await compute(model, of, 0)
       const { error, scale } = difference(banded, whole)
-      t.ok(error > 0, `${of.kind}: not the same way`)
+      t.ok(error > 0, `${of.kind} is computed in another way`)
       t.ok(error <= 5e-3 * scale, `${of.kind}: ${error} ≤ ${5e-3 * scale}`)
     }
   })
 
-  t.test('bytes are what is allowed, or the least', async (t) => {
+  t.test('memory is at most what is allowed, or the minimum', async (t) => {
     for (const bytes of [
       (most: number | null) => model.decodeBytes(1, h, w, most),
       (most: number | null) => model.encodeBytes(1, h * FACTOR, w * FACTOR, most),
@@ -37,12 +37,12 @@ t.test('vae in bands', async (t) => {
       for (let most = whole; most > least; most = Math.floor(most * 0.8))
         t.ok(bytes(Math.max(most, least)) <= Math.max(most, least))
     }
-    t.equal(model.decodeBytes(3, h, w, 0), model.decodeBytes(1, h, w, 0), 'whatever the batch')
+    t.equal(model.decodeBytes(3, h, w, 0), model.decodeBytes(1, h, w, 0), 'does not depend on the batch')
     t.throws(() => model.decodeBytes(1, h, w, -1), { message: /bytes/ })
     t.throws(() => model.decodeBytes(1, h, w, '5' as never), { name: 'TypeError', message: /bytes/ })
   })
 
-  t.test('a batch: each image as alone, with any number of threads', async (t) => {
+  t.test('each image of a batch is as by itself, with any number of threads', async (t) => {
     const twice = new Float32Array(2 * data.length)
     twice.set(data)
     twice.set(data, data.length)

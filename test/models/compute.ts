@@ -1,4 +1,4 @@
-/** Runs a case of the fixtures on the engine, the way the public classes do: openModel, then the addon. */
+/** Runs a case of the fixtures in the engine as the public classes do: openModel(), then the addon. */
 import {
   native,
   type NativeTextEncoder,
@@ -17,8 +17,8 @@ interface Models {
 }
 
 /**
- * One component of the model at `path`, in float32 unless told otherwise: the references are, and 16-bit weights would else be multiplied as
- * bfloat16. Without `skip` in a case, text is encoded as the model's file suggests.
+ * Loads one component of the model at `path`. The default precision is float32, as in the references: 'auto' would
+ * multiply 16-bit weights as bfloat16.
  */
 export async function load<K extends keyof Models>(
   path: string,
@@ -26,7 +26,8 @@ export async function load<K extends keyof Models>(
   precision: Precision = 'f32',
 ): Promise<Models[K] & { skip: number }> {
   const model: ModelDescription = await openModel(path)
-  const { unet, vae, textEncoder } = model
+  const { unet, vae, textEncoders } = model
+  const [textEncoder] = textEncoders
   for (const part of [unet, vae, textEncoder]) if (part) part.source.precision = precision
   const missing = () => new Error(`${path} has no ${component}`)
   let loaded: NativeUnet | NativeVae | NativeTextEncoder
@@ -43,7 +44,7 @@ export async function load<K extends keyof Models>(
   return Object.assign(loaded as Models[K], { skip: textEncoder?.skip ?? 0 })
 }
 
-/** The engine's output for a case, as long as the reference if all is well. */
+/** The engine's output for a case. */
 export async function compute(
   model: NativeUnet | NativeVae | NativeTextEncoder,
   of: Case,
@@ -56,7 +57,8 @@ export async function compute(
       const context = floats(of, 'context')
       const [n, , h, w] = latents.shape
       const timesteps = floats(of, 'timesteps').data
-      return (model as NativeUnet).predict(latents.data, n, h, w, timesteps, context.data, context.shape[1])
+      const conditioning = { timesteps, context: context.data, contextLength: context.shape[1] }
+      return (model as NativeUnet).predict({ latents: latents.data, n, h, w, conditioning })
     }
     case 'encode_text': {
       const { data, shape } = integers(of, 'tokens')
@@ -82,7 +84,7 @@ export async function compute(
 }
 
 export interface Difference {
-  /** Largest |found − expected|; NaN if any element of either is. */
+  /** Largest |found − expected|; NaN if any element is NaN. */
   error: number
   /** Largest |expected|. */
   scale: number
@@ -90,7 +92,7 @@ export interface Difference {
   at: number
 }
 
-/** Whole tensors; another length counts as NaN. */
+/** Compares whole tensors. If their lengths differ, the error is NaN. */
 export function difference(found: ArrayLike<number>, expected: ArrayLike<number>): Difference {
   let error = found.length === expected.length ? 0 : NaN
   let scale = 0

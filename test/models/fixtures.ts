@@ -56,7 +56,7 @@ export function integers(of: Case, key: string): { data: Int32Array; shape: numb
   return { data: found.data, shape: found.shape }
 }
 
-/** All of a safetensors file of float32 and int32; written here once more so that the reader under test is not the judge. */
+/** All tensors of a safetensors file of float32 and int32. It does not use the reader that is tested. */
 export function readTensors(path: string): Map<string, GoldenTensor> {
   const bytes = readFileSync(path)
   const start = 8 + Number(bytes.readBigUInt64LE(0))
@@ -75,7 +75,7 @@ export function readTensors(path: string): Map<string, GoldenTensor> {
   return tensors
 }
 
-/** Forms of one and the same model, unpacked into a temporary folder; the caller removes `root`. */
+/** The same model in several file formats, unpacked into a temporary folder that the caller removes. */
 export function unpackForms(): { root: string; path(name: string): string; remove(): void } {
   const root = mkdtempSync(join(tmpdir(), 'node-diffusion-forms-'))
   const unpack = (from: string, to: string) => {
@@ -94,7 +94,7 @@ export function unpackForms(): { root: string; path(name: string): string; remov
   }
 }
 
-/** A copy of a model's folder to spoil; the caller removes it. */
+/** A copy of a model's folder that a test can change. The caller removes it. */
 export function copyModel(model: string): string {
   const to = mkdtempSync(join(tmpdir(), 'node-diffusion-model-'))
   cpSync(join(fixtures, model), to, { recursive: true })

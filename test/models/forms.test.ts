@@ -1,4 +1,4 @@
-/** The same weights as a diffusers folder, an original single file and GGUF files give the same numbers. */
+/** The same weights in a diffusers folder, an original single file and GGUF files give the same results. */
 import t from 'tap'
 import { native } from '../../lib/native.js'
 import { openModel } from '../../lib/weights/index.js'
@@ -10,7 +10,7 @@ const forms = unpackForms()
 t.teardown(() => forms.remove())
 native().setThreads(2)
 
-/** The 16-bit GGUF files hold a part of the model each. */
+/** Each of the 16-bit GGUF files contains a part of the model. */
 const holders: Record<Component, string[]> = {
   unet: ['folder', 'sd1.safetensors', 'sd1-f32.gguf', 'sd1-f16.gguf'],
   vae: ['folder', 'sd1.safetensors', 'sd1-f32.gguf', 'sd1-bf16.gguf'],
@@ -27,7 +27,7 @@ for (const component of ['unet', 'vae', 'text_encoder'] as const) {
         const { error, scale } = difference(found, tensor(of, 'output').data)
         t.ok(error <= TOLERANCE * scale, `${file}: ${of.name}: ${error} ≤ ${TOLERANCE * scale}`)
         const same = difference(found, first.get(of.name) ?? found)
-        t.equal(same.error, 0, `${file}: ${of.name} equals that of the folder`)
+        t.equal(same.error, 0, `${file}: ${of.name} is the same as from the folder`)
         if (!first.has(of.name)) first.set(of.name, found)
       }
       model.dispose()
@@ -36,7 +36,7 @@ for (const component of ['unet', 'vae', 'text_encoder'] as const) {
   })
 }
 
-t.test('OpenCLIP names: fused projections, and the last layer left out without being told', async (t) => {
+t.test('OpenCLIP names: fused projections, and the last layer is skipped by default', async (t) => {
   for (const of of cases.filter((c) => c.model === 'forms-sd2')) {
     const model = await load(forms.path('sd2.safetensors'), of.component)
     if (of.component === 'text_encoder') t.equal(model.skip, of.skip)
@@ -46,10 +46,10 @@ t.test('OpenCLIP names: fused projections, and the last layer left out without b
   }
 })
 
-t.test('what a file is, and which parts it holds', async (t) => {
+t.test('formats of the files and their components', async (t) => {
   const parts = async (file: string) => {
     const model = await openModel(forms.path(file))
-    return [model.format, !!model.unet, !!model.vae, !!model.textEncoder]
+    return [model.format, !!model.unet, !!model.vae, model.textEncoders.length === 1]
   }
   t.strictSame(await parts('folder'), ['diffusers', true, true, true])
   t.strictSame(await parts('sd1.safetensors'), ['safetensors', true, true, true])

@@ -1,4 +1,7 @@
-/** Every model of the fixtures against diffusers and transformers, whole tensors, with every kernel table of this CPU. */
+/**
+ * All models of the fixtures compared with diffusers and transformers, whole tensors, with every kernel table of this
+ * CPU.
+ */
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -18,15 +21,15 @@ for (const kernels of native().cpu().kernels) {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line))
-    t.equal(head.kernel, kernels, 'the table that was asked for is in use')
+    t.equal(head.kernel, kernels, 'the requested table is in use')
     const names = new Set(cases.filter((c) => !c.model.startsWith('forms')).map((c) => c.name))
     for (const { name, threads, exact, error, scale, at } of reports as Report[]) {
       names.delete(name)
       const bound = exact ? 0 : TOLERANCE * scale
-      // JSON has no NaN: it comes as null, which is no number below any bound.
+      // JSON has null in place of NaN, which is not a number below the bound.
       const ok = typeof error === 'number' && error <= bound
       t.ok(ok, `${name}, ${threads} threads: ${error} ≤ ${bound}`, { worstElement: at })
     }
-    t.strictSame([...names], [], 'no case was left out')
+    t.strictSame([...names], [], 'no case is missing')
   })
 }

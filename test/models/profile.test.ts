@@ -1,4 +1,4 @@
-/** The opt-in profile of forwards: what it counts, and that it changes nothing. */
+/** The profile of forward passes: what it counts, and that it does not change results. */
 import { join } from 'node:path'
 import t from 'tap'
 import { native, type NativeUnet } from '../../lib/native.js'
@@ -7,7 +7,7 @@ import { cases, fixtures } from './fixtures.js'
 
 const sample = cases.find((c) => c.model === 'sd1' && c.kind === 'predict')!
 
-t.test('a profiled forward gives the same floats, and its time by kind of layer', async (t) => {
+t.test('a profiled forward pass gives the same result, and its time by kind of layer', async (t) => {
   const unet: NativeUnet = await load(join(fixtures, sample.model), 'unet')
   const plain = await compute(unet, sample)
   t.strictSame(native().profile(true), [], 'nothing was measured before')
@@ -36,7 +36,7 @@ t.test('a profiled forward gives the same floats, and its time by kind of layer'
     t.ok(seconds >= 0 && Number.isFinite(seconds), `${kind}: ${seconds} s`)
     t.equal(compute, 'f32')
     const again = twice.find((row) => row.kind === kind)
-    t.equal(again?.operations, 2 * operations, `${kind}: operations of two forwards`)
+    t.equal(again?.operations, 2 * operations, `${kind}: operations of two forward passes`)
     const multiplies = /^(linear|self|cross|3×3|upsampling|convolution, direct)/.test(kind)
     t.equal(operations > 0, multiplies, `${kind}: ${operations} operations`)
   }

@@ -1,6 +1,6 @@
 /**
- * A process that computes all cases with the kernel table of NODE_DIFFUSION_KERNELS and prints one JSON line for each,
- * after a line that names the table.
+ * A process that computes all cases with the kernel table of NODE_DIFFUSION_KERNELS. It prints a line with the name of
+ * the table, then one line of JSON for each case.
  */
 import { join } from 'node:path'
 import { native } from '../../lib/native.js'

@@ -1,4 +1,4 @@
-/** Every tensor of every component, misshapen or missing: refused by name, by the reader and by the engine alike. */
+/** The reader and the engine refuse every tensor of every component by name if it is missing or has another shape. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -26,8 +26,8 @@ const describe: Record<string, () => Promise<[ModelSource, Loader]>> = {
     return [vae!.source, (source) => native().loadVae(vae!.config, source)]
   },
   async text_encoder() {
-    const { textEncoder } = await openModel(join(fixtures, 'clip', 'text_encoder'))
-    return [textEncoder!.source, (source) => native().loadTextEncoder(textEncoder!.config, source)]
+    const [textEncoder] = (await openModel(join(fixtures, 'clip', 'text_encoder'))).textEncoders
+    return [textEncoder.source, (source) => native().loadTextEncoder(textEncoder.config, source)]
   },
 }
 
@@ -49,7 +49,7 @@ for (const [name, make] of Object.entries(describe)) {
     }
     for (const i of source.tensors.keys()) {
       await spoil(i, (tensors) => tensors.splice(i, 1))
-      // One row less, and as many bytes less: only the shape is wrong.
+      // One row and its bytes are missing, so that only the shape is wrong.
       await spoil(i, (tensors) => {
         const tensor = tensors[i]
         tensor.bytes -= tensor.bytes / tensor.shape[0]
@@ -60,7 +60,7 @@ for (const [name, make] of Object.entries(describe)) {
   })
 }
 
-/** Renames one key of a safetensors header to one of the same length, or changes its shape, in place. */
+/** Rewrites the header of a safetensors file. */
 function editHeader(path: string, edit: (header: string) => string): void {
   const bytes = readFileSync(path)
   const length = Number(bytes.readBigUInt64LE(0))

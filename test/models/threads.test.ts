@@ -1,4 +1,4 @@
-/** Every model of the fixtures gives bitwise the same floats on 1, 2 and 4 threads, in every precision. */
+/** All models of the fixtures give bitwise the same results on 1, 2 and 4 threads in every precision. */
 import { join } from 'node:path'
 import t from 'tap'
 import { native } from '../../lib/native.js'

@@ -1,4 +1,4 @@
-/** Tiny autoencoders against diffusers' AutoencoderTiny (tools/fixtures/tiny_vae.py), under every name they come with. */
+/** Tiny autoencoders compared with diffusers' AutoencoderTiny (tools/fixtures/tiny_vae.py), with all naming schemes. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -40,7 +40,8 @@ for (const model of ['three-levels', 'wide']) {
               const name = `${file}: ${kind} ${size}, ${threads} threads, tiling ${tiling}`
               t.ok(error <= TOLERANCE * scale, `${name}: ${error} ≤ ${TOLERANCE * scale}`)
               if (!tiling) first ??= found.data
-              if (!tiling) t.equal(difference(found.data, first!).error, 0, 'whatever the threads')
+              if (!tiling)
+                t.equal(difference(found.data, first!).error, 0, 'does not depend on the number of threads')
             }
           }
         }
@@ -49,7 +50,7 @@ for (const model of ['three-levels', 'wide']) {
   })
 }
 
-t.test('in bands: less memory, the same image', async (t) => {
+t.test('bands take less memory and give the same image', async (t) => {
   const vae = await AutoencoderTiny.load(join(folder, 'three-levels'), { precision: 'f32' })
   t.teardown(() => vae.dispose())
   const [h, w] = [70, 6]
@@ -58,11 +59,11 @@ t.test('in bands: less memory, the same image', async (t) => {
   t.ok(vae.decodeBytes(h, w, true) < 0.5 * vae.decodeBytes(h, w, false))
   const banded = await vae.decode({ data, shape: [1, 4, h, w] }, { tiling: true })
   const { error, scale } = difference(banded.data, whole.data)
-  // Between whole layers and bands it is kept as halves.
+  // Between whole layers and bands it is kept in half precision.
   t.ok(error <= 2e-3 * scale, `${error} ≤ ${2e-3 * scale}`)
 })
 
-t.test('what cannot be', async (t) => {
+t.test('files and calls that are refused', async (t) => {
   const alone = await AutoencoderTiny.load(join(folder, 'three-levels-decoder.safetensors'))
   t.teardown(() => alone.dispose())
   const image = { data: new Float32Array(3 * 64), shape: [1, 3, 8, 8] }

@@ -1,4 +1,4 @@
-/** What npm will publish, and what happens where the addon is missing. */
+/** The contents of the npm package, and errors if the addon is missing. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -62,7 +62,7 @@ t.test('files', async (t) => {
   t.ok(paths.includes('models/emoji-64/LICENSES.md'))
   t.notOk(
     paths.some((path) => /^(test|bench|tools|node_modules|build)\//.test(path)),
-    'nothing of the workshop',
+    'no development files',
   )
   t.ok(files.reduce((sum, { size }) => sum + size, 0) < 30e6, 'below 30 MB')
   for (const script of [
@@ -105,5 +105,5 @@ t.test('without CMake', async (t) => {
   t.equal(status, 1)
   t.match(stderr, /could not build its native addon: cmake was not found/)
   t.match(stderr, /Possible solutions:\n- Install CMake/)
-  t.ok(existsSync(join(root, 'build', 'Release')), 'what was built before is still there')
+  t.ok(existsSync(join(root, 'build', 'Release')), 'an earlier build is kept')
 })

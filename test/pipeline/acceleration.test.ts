@@ -1,4 +1,4 @@
-/** Options that leave work out: what they compute, what they must not change, and what they refuse. */
+/** The acceleration options: what they compute, what they must not change, and what they refuse. */
 import t from 'tap'
 import { inInterval } from '../../lib/acceleration.js'
 import { DeepCache, DiffusionPipeline, type GenerateOptions, type UnetInput } from '../../lib/index.js'
@@ -8,14 +8,14 @@ const pipe = await DiffusionPipeline.load()
 t.teardown(() => pipe.dispose())
 const eight: GenerateOptions = { ...quick, steps: 8, scheduler: 'euler', outputType: 'latents' }
 
-/** The latents that a run ends with. */
+/** The final latents of a run. */
 async function latents(options: GenerateOptions): Promise<Float32Array> {
   return (await pipe.generate({ ...eight, ...options })).latents!.data
 }
 
 const off = await latents({})
 
-/** Rows of each UNet call of a run. */
+/** The batch size of each UNet call of a run. */
 async function batches(options: GenerateOptions): Promise<number[]> {
   const { unet } = pipe
   const { predict } = unet
@@ -44,7 +44,7 @@ t.test('options that are off change nothing', async (t) => {
     t.equal(largestDifference(await latents(options), off), 0, JSON.stringify(options))
 })
 
-t.test('each option changes the picture a little', async (t) => {
+t.test('each option changes the image slightly', async (t) => {
   const some: GenerateOptions[] = [
     { guidanceInterval: [0.25, 0.75] },
     { deepCache: true },
@@ -61,38 +61,46 @@ t.test('each option changes the picture a little', async (t) => {
     }
     const relative = Math.sqrt(squares / all)
     t.ok(relative > 0.001 && relative < 0.7, `${JSON.stringify(options)}: ${relative.toFixed(3)}`)
-    t.equal(largestDifference(await latents(options), found), 0, 'and always in the same way')
+    t.equal(largestDifference(await latents(options), found), 0, 'in the same way every time')
   }
 })
 
-t.test('guidanceInterval: shares of the steps', async (t) => {
+t.test('guidanceInterval selects steps', async (t) => {
   const guided = async (options: GenerateOptions) =>
     (await batches(options)).map((n) => (n === 2 ? 'g' : n === 1 ? '.' : '?')).join('')
   t.equal(await guided({}), 'gggggggg')
   t.equal(await guided({ guidanceInterval: [0.25, 0.75] }), '..gggg..')
   t.equal(await guided({ guidanceInterval: [0, 0.5] }), 'gggg....')
   t.equal(await guided({ guidanceInterval: [0.5, 1] }), '....gggg')
-  t.equal(await guided({ guidanceInterval: [0.2, 0.8] }), '..gggg..', 'steps that lie in it as a whole')
+  t.equal(
+    await guided({ guidanceInterval: [0.2, 0.8] }),
+    '..gggg..',
+    'only steps that lie completely in the interval',
+  )
   t.equal(await guided({ guidanceInterval: [0.3, 0.31] }), '........')
   t.equal(await guided({ guidanceInterval: [0.25, 0.75], guidanceScale: 1 }), '........')
   const image = { data: new Float32Array(3 * 64 * 64).fill(0.5), shape: [1, 3, 64, 64] }
   t.equal(
     await guided({ guidanceInterval: [0.5, 1], image, strength: 0.75 }),
     '..gggg',
-    'steps that were left out count',
+    'skipped steps count',
   )
   t.equal(
     await guided({ guidanceInterval: [0.25, 0.75], scheduler: 'heun', steps: 4 }),
     '..gggg.',
-    'all calls of a step',
+    'all calls of a step are treated alike',
   )
   const unguided = await latents({ guidanceInterval: [0.3, 0.31] })
-  t.equal(largestDifference(unguided, await latents({ guidanceScale: 1 })), 0, 'nowhere: as without guidance')
+  t.equal(
+    largestDifference(unguided, await latents({ guidanceScale: 1 })),
+    0,
+    'an empty interval is the same as no guidance',
+  )
   const { warnings } = await pipe.generate({ ...quick, guidanceScale: 1, guidanceInterval: [0, 0.5] })
   t.match(warnings.join(), /guidanceInterval has no effect without guidance/)
 })
 
-t.test('every share of every number of steps is what it says', async (t) => {
+t.test('the interval is exact for every number of steps', async (t) => {
   for (const steps of [1, 2, 3, 7, 10, 20, 25, 30, 50]) {
     const schedule = { timesteps: new Float64Array(steps) }
     for (let from = 0; from < steps; from++) {
@@ -105,10 +113,10 @@ t.test('every share of every number of steps is what it says', async (t) => {
       }
     }
   }
-  t.ok(inInterval([0.1, 0.3], 2, { timesteps: new Float64Array(10) }), 'decimals as they are written')
+  t.ok(inInterval([0.1, 0.3], 2, { timesteps: new Float64Array(10) }), 'decimals are not rounded')
 })
 
-t.test('prompts of several rows outside of the interval', async (t) => {
+t.test('several prompts outside the interval', async (t) => {
   const two = {
     prompt: ['noto pizza', 'flat fire'],
     batchSize: 2,
@@ -117,10 +125,10 @@ t.test('prompts of several rows outside of the interval', async (t) => {
   const all = await latents(two)
   const alone = await latents({ ...two, prompt: 'flat fire', batchSize: 1, seed: 4 })
   const size = alone.length
-  t.ok(largestDifference(all.subarray(3 * size), alone) < 1e-4, 'each picture is the one it would be alone')
+  t.ok(largestDifference(all.subarray(3 * size), alone) < 1e-4, 'each image is the same as by itself')
 })
 
-/** Which calls of a run computed everything. */
+/** The calls of a run that computed everything. */
 async function wholes(options: GenerateOptions): Promise<string> {
   let pattern = ''
   const { next } = DeepCache.prototype
@@ -137,7 +145,7 @@ async function wholes(options: GenerateOptions): Promise<string> {
   }
 }
 
-t.test('deepCache: which calls compute everything', async (t) => {
+t.test('deepCache computes everything in every n-th call', async (t) => {
   t.equal(await wholes({}), '')
   t.equal(await wholes({ deepCache: true }), 'F..F..F.')
   t.equal(await wholes({ deepCache: { interval: 2 } }), 'F.F.F.F.')
@@ -150,11 +158,11 @@ t.test('deepCache: which calls compute everything', async (t) => {
   t.equal(
     await wholes({ deepCache: { interval: 4 }, guidanceInterval: [0.25, 0.75] }),
     'F.F...F.',
-    'a batch of another size begins anew',
+    'another batch size starts again',
   )
 })
 
-t.test('deepCache: other callers in between', async (t) => {
+t.test('deepCache with other callers in between', async (t) => {
   const options: GenerateOptions = { ...eight, deepCache: true, guidanceInterval: [0, 0.75] }
   const alone = await latents(options)
   const others: GenerateOptions[] = [
@@ -188,7 +196,7 @@ t.test('deepCache: other callers in between', async (t) => {
     t.equal(largestDifference(result, [alone, ...expected][i]), 0, `run ${i}`)
 })
 
-t.test('unet.predict with them', async (t) => {
+t.test('unet.predict() with acceleration options', async (t) => {
   const { unet } = pipe
   const { contextWidth } = unet.config
   const noise = (seed: number, ...shape: number[]) => ({
@@ -202,7 +210,7 @@ t.test('unet.predict with them', async (t) => {
   }
   const later = { ...input, latents: noise(1.7, 1, 4, 16, 16), timestep: 961 }
   const whole = await unet.predict(input)
-  for (let depth = 1; depth <= unet.mostDepth; depth++) {
+  for (let depth = 1; depth <= unet.maxDepth; depth++) {
     const deepCache = new DeepCache({ interval: 2, depth })
     for (let i = 0; i < 4; i++) {
       const { data } = await unet.predict({ ...input, deepCache })
@@ -214,13 +222,13 @@ t.test('unet.predict with them', async (t) => {
     t.equal(
       largestDifference(anew.data, (await unet.predict(later)).data),
       0,
-      'after dispose everything is computed',
+      'everything is computed after dispose()',
     )
   }
   const merged = await unet.predict({ ...input, tokenMerging: 0.5 })
   t.ok(largestDifference(merged.data, whole.data) > 0)
 
-  const deepCache = new DeepCache({ interval: 3, depth: unet.mostDepth + 1 })
+  const deepCache = new DeepCache({ interval: 3, depth: unet.maxDepth + 1 })
   const bad: [object, { name?: string; message: RegExp }][] = [
     [{ deepCache }, { name: 'RangeError', message: /deepCache\.depth/ }],
     [{ deepCache: {} }, { name: 'TypeError', message: /DeepCache for deepCache/ }],
@@ -240,7 +248,7 @@ t.test('memory and parameters', async (t) => {
   const bytes = (options?: object) => pipe.unet.workingBytes(2, 32, 32, 24, options)
   t.ok(bytes({ depth: 2 }) >= bytes() + 2 * 32 * 32 * 64 * 4, 'kept features are counted')
   t.ok(bytes({ tokenMerging: 0.5 }) > 0)
-  t.throws(() => bytes({ depth: pipe.unet.mostDepth + 1 }), { message: /depth/ })
+  t.throws(() => bytes({ depth: pipe.unet.maxDepth + 1 }), { message: /depth/ })
   const asked = { width: 512, height: 512, deepCache: true, tokenMerging: 0.5 }
   t.ok(pipe.memoryNeeded(asked).working >= pipe.memoryNeeded({ width: 512, height: 512 }).working)
   t.throws(() => pipe.memoryNeeded({ deepCache: { depth: 1000 } }), { name: 'RangeError' })
@@ -258,7 +266,7 @@ t.test('memory and parameters', async (t) => {
   t.same((await pipe.generate(eight)).parameters[0].extra, {})
 })
 
-t.test('an abort in the middle, then again', async (t) => {
+t.test('the same result after an aborted run', async (t) => {
   const options = { deepCache: true, tokenMerging: 0.5 }
   const expected = await latents(options)
   const controller = new AbortController()

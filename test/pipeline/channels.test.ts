@@ -1,4 +1,4 @@
-/** UNets that take more than latents, and models put together of any parts: tiny random ones, end to end. */
+/** UNets with additional input channels, and models assembled from other components: small random ones, end to end. */
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ function tensor(...shape: number[]): Tensor {
   return { data: data.map((_, i) => Math.sin(i * 12.9898) * Math.cos(i * 0.37)), shape }
 }
 
-/** A pipeline of a UNet of the fixtures and their KL autoencoder; it has no text encoder. */
+/** A pipeline with a UNet of the fixtures and their KL autoencoder, without a text encoder. */
 async function assemble(t: Test, unet: string): Promise<DiffusionPipeline> {
   const path = mkdtempSync(join(tmpdir(), 'node-diffusion-parts-'))
   cpSync(join(fixtures, unet), path, { recursive: true })
@@ -37,7 +37,7 @@ const base: GenerateOptions = {
   scheduler: 'ddim',
 }
 
-t.test('nine channels: the UNet is given mask and masked image', async (t) => {
+t.test('a UNet with nine channels gets the mask and the masked image', async (t) => {
   const pipe = await assemble(t, 'inpainting')
   t.match(pipe.model.architecture, /inpainting/)
   const image = tensor(1, 3, 32, 64)
@@ -48,26 +48,29 @@ t.test('nine channels: the UNet is given mask and masked image', async (t) => {
   t.same(a.shape, [2, 4, 4, 8])
   t.ok(a.data.every(Number.isFinite))
   const inverted = { data: mask.data.map((x) => 1 - x), shape: mask.shape }
-  t.ok(largestDifference(a.data, (await run({ image, mask: inverted })).data) > 1e-4, 'the mask is seen')
+  t.ok(
+    largestDifference(a.data, (await run({ image, mask: inverted })).data) > 1e-4,
+    'the mask has an effect',
+  )
   const other = { data: image.data.map((x) => -x), shape: image.shape }
-  t.ok(largestDifference(a.data, (await run({ image: other, mask })).data) > 1e-4, 'the image is seen')
+  t.ok(largestDifference(a.data, (await run({ image: other, mask })).data) > 1e-4, 'the image has an effect')
   const { images } = await pipe.generate({ ...base, image, mask, outputType: 'image' })
   t.match(images[0], { width: 64, height: 32 })
   await t.rejects(pipe.generate(base), { name: 'RangeError', message: /Expected image and mask/ })
   await t.rejects(pipe.generate({ ...base, image }), { message: /Expected image and mask/ })
-  // Who has mask and latents already may give them.
+  // A mask and latents can also be passed as extraChannels.
   t.equal((await run({ extraChannels: tensor(1, 5, 4, 8) })).shape[0], 2)
 })
 
-t.test('eight channels: another image’s latents', async (t) => {
+t.test('a UNet with eight channels gets the latents of another image', async (t) => {
   const pipe = await assemble(t, 'image-conditioned')
   const run = async (extraChannels: Tensor, options: GenerateOptions = {}) =>
     (await pipe.generate({ ...base, ...options, extraChannels })).latents!
   const a = await run(tensor(1, 4, 4, 8))
   t.ok(a.data.every(Number.isFinite))
   const zeros = { data: new Float32Array(4 * 4 * 8), shape: [1, 4, 4, 8] }
-  t.ok(largestDifference(a.data, (await run(zeros)).data) > 1e-4, 'they are seen')
-  t.same((await run(tensor(3, 4, 4, 8), { batchSize: 3 })).shape, [3, 4, 4, 8], 'one for each picture')
+  t.ok(largestDifference(a.data, (await run(zeros)).data) > 1e-4, 'they have an effect')
+  t.same((await run(tensor(3, 4, 4, 8), { batchSize: 3 })).shape, [3, 4, 4, 8], 'one for each image')
   t.ok((await run(tensor(1, 4, 4, 8), { image: tensor(1, 3, 32, 64) })).data.every(Number.isFinite))
   for (const wrong of [tensor(1, 3, 4, 8), tensor(1, 4, 8, 4), tensor(2, 4, 4, 8)]) {
     await t.rejects(run(wrong), { name: 'RangeError', message: /extraChannels/ })
@@ -87,7 +90,7 @@ t.test('a VQ model from its folder', async (t) => {
   t.same([latents.shape, indices.shape, quantized.shape], [[2, 3, 8, 12], [2, 8, 12], [2, 3, 8, 12]]) // prettier-ignore
   t.ok(indices.data.every((code) => code >= 0 && code < 37))
   const again = await vq.quantize(quantized)
-  t.same(again.data, indices.data, 'a code’s vector is nearest to itself')
+  t.same(again.data, indices.data, 'the nearest code to a codebook vector is its own')
   const reconstruction = await vq.decode(indices)
   t.same(reconstruction.shape, image.shape)
   t.equal(

@@ -1,4 +1,4 @@
-/** Every scheduler by its name, from noise, from an image and painting into one: finite latents, and a run that ends. */
+/** Every named scheduler gives finite latents from noise, from an image and in inpainting. */
 import t from 'tap'
 import { DiffusionPipeline, schedulerNames, type GenerateOptions, type Tensor } from '../../lib/index.js'
 import { quick } from './support.js'
@@ -39,7 +39,7 @@ for (const scheduler of schedulerNames) {
       })
       t.ok(seen > 0)
       const largest = Math.max(...latents!.data.map(Math.abs))
-      t.ok(largest > 0.1 && largest < 100, `${way}: finite and of the size of latents (${largest})`)
+      t.ok(largest > 0.1 && largest < 100, `${way}: finite and in the range of latents (${largest})`)
       t.notMatch(warnings.join(), /not finite/)
     }
   })

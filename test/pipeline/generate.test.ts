@@ -1,4 +1,4 @@
-/** What generate() gives, whatever it is given. */
+/** The results of generate() and steps(). */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { mkdtempSync } from 'node:fs'
@@ -37,7 +37,7 @@ t.test('result', async (t) => {
   t.match(readFileSync(file).toString('latin1'), /Steps: 2, Sampler: .*Seed: 1, Size: 64x64/)
 })
 
-t.test('same seed same picture, other seed another', async (t) => {
+t.test('the same seed gives the same image, another seed another', async (t) => {
   const [a, b, c] = await Promise.all(
     [quick, quick, { ...quick, seed: 2 }].map((options) => pipe.generate(options)),
   )
@@ -48,13 +48,13 @@ t.test('same seed same picture, other seed another', async (t) => {
   t.equal(
     largestDifference(random.images[0].data, again.images[0].data),
     0,
-    'a reported seed repeats the picture',
+    'the reported seed gives the same image',
   )
   const philox = await pipe.generate({ ...quick, rng: 'philox' })
   t.ok(largestDifference(a.images[0].data, philox.images[0].data) > 20)
 })
 
-t.test('batches: every picture is the one its seed alone would give', async (t) => {
+t.test('each image of a batch is that of its seed alone', async (t) => {
   const scheduler = 'ddpm'
   const prompt = ['noto crab', 'flat fire']
   const all = await pipe.generate({ ...quick, scheduler, prompt, batchSize: 2 })
@@ -62,11 +62,11 @@ t.test('batches: every picture is the one its seed alone would give', async (t) 
   for (let i = 0; i < 4; i++) {
     const alone = await pipe.generate({ ...quick, scheduler, prompt: prompt[i >> 1], seed: 1 + i })
     const worst = largestDifference(all.images[i].data, alone.images[0].data)
-    t.ok(worst <= 1, `picture ${i}: ${worst}`)
+    t.ok(worst <= 1, `image ${i}: ${worst}`)
   }
 })
 
-t.test('steps are reported', async (t) => {
+t.test('step events', async (t) => {
   const events: StepEvent[] = []
   await pipe.generate({ ...quick, steps: 3, onStep: (event) => void events.push(event) })
   t.same(
@@ -80,7 +80,7 @@ t.test('steps are reported', async (t) => {
   t.same(events[0].latents.shape, [1, 4, 16, 16])
   t.ok(events[0].timestep > events[2].timestep)
   t.match(events[1].preview, { width: 16, height: 16 })
-  t.equal(events[1].preview, events[1].preview, 'made once')
+  t.equal(events[1].preview, events[1].preview, 'computed once')
   await t.rejects(
     pipe.generate({
       ...quick,
@@ -95,7 +95,7 @@ t.test('steps are reported', async (t) => {
   })
 })
 
-t.test('iterator', async (t) => {
+t.test('steps()', async (t) => {
   const expected = await pipe.generate({ ...quick, steps: 3 })
   const steps = pipe.steps({ ...quick, steps: 3 })
   let count = 0
@@ -107,14 +107,14 @@ t.test('iterator', async (t) => {
 
   let images = 0
   for await (const { step } of pipe.steps(quick, (result) => (images = result.images.length))) t.ok(step)
-  t.equal(images, 1, 'onResult serves for-await')
+  t.equal(images, 1, 'onResult receives the result')
 
   for await (const { step } of pipe.steps({ ...quick, steps: 100 })) if (step === 2) break
-  t.equal((await pipe.generate(quick)).images.length, 1, 'a loop left early holds nobody up')
+  t.equal((await pipe.generate(quick)).images.length, 1, 'a loop that was left does not block other runs')
 
   const held = pipe.steps(quick)
   await held.next()
-  t.equal((await pipe.generate(quick)).images.length, 1, 'nor does one that rests')
+  t.equal((await pipe.generate(quick)).images.length, 1, 'nor does a paused one')
   await held.return(undefined as never)
 })
 
@@ -131,7 +131,7 @@ t.test('embeddings', async (t) => {
   t.equal(
     largestDifference(plain.images[0].data, plainExpected.images[0].data),
     0,
-    'without negative ones: those of ""',
+    'the default is the empty prompt',
   )
 })
 
@@ -149,14 +149,14 @@ t.test('latents in and out', async (t) => {
   const zeros: Tensor = { data: new Float32Array(4 * 16 * 16), shape: [1, 4, 16, 16] }
   const a = await pipe.generate({ ...quick, latents: zeros, seed: 1 })
   const b = await pipe.generate({ ...quick, latents: zeros, seed: 2 })
-  t.equal(largestDifference(a.images[0].data, b.images[0].data), 0, 'given latents stand in for the seed')
+  t.equal(largestDifference(a.images[0].data, b.images[0].data), 0, 'given latents replace those of the seed')
   await t.rejects(pipe.generate({ ...quick, width: 128, latents: zeros }), {
     name: 'RangeError',
     message: /latents/,
   })
 })
 
-t.test('a scheduler of one’s own', async (t) => {
+t.test('a custom scheduler', async (t) => {
   const inner = createScheduler('euler', 2, pipe.model.schedule)
   let calls = 0
   const own: Scheduler = {
@@ -191,7 +191,7 @@ t.test('image to image', async (t) => {
   t.equal(none.images[0].width, 64)
   t.ok(largestDifference(none.images[0].data, little.images[0].data) > 0)
   const wide = await pipe.generate({ ...quick, image, width: 96, height: 64 })
-  t.equal(wide.images[0].width, 96, 'resized where a size is given')
+  t.equal(wide.images[0].width, 96, 'resized to a given size')
   await t.rejects(pipe.generate({ ...quick, image: 'no-such.png' }), { code: 'IO' })
   const mask: Tensor = { data: new Float32Array(32 * 32), shape: [1, 1, 32, 32] }
   await t.rejects(pipe.generate({ ...quick, image, mask }), { name: 'RangeError', message: /for mask/ })
@@ -199,7 +199,7 @@ t.test('image to image', async (t) => {
   mask.shape = [1, 1, 64, 64]
   const kept = await pipe.generate({ ...quick, image, mask, scheduler: 'ddim' })
   const worst = largestDifference(kept.images[0].data, none.images[0].data)
-  t.ok(worst <= 60, `a black mask keeps the picture, but for the sample of its latents (${worst})`)
+  t.ok(worst <= 60, `a black mask keeps the image, except for the sampling of its latents (${worst})`)
 })
 
 t.test('warnings', async (t) => {
@@ -220,7 +220,7 @@ t.test('warnings', async (t) => {
   const image = { data: new Float32Array(3 * 64 * 64), shape: [1, 3, 64, 64] }
   const late = { image, strength: 0.5, guidanceInterval: [0, 0.5] }
   t.match(await warnings(late), /step 2 is not in guidanceInterval \[0, 0.5\]: there was no guidance/)
-  t.match(await warnings({ image, strength: 0.4 }), /strength 0.4 of 2 steps leaves none/)
+  t.match(await warnings({ image, strength: 0.4 }), /strength 0.4 of 2 steps leaves no step/)
   t.match(await warnings({ width: 192, height: 192 }), /far from the 64×64/)
 })
 
@@ -238,20 +238,20 @@ t.test('memory', async (t) => {
   t.ok(process.memoryUsage.rss() - before < 300e6, 'refused before anything was allocated')
 })
 
-t.test('bands', async (t) => {
+t.test('vaeTiling', async (t) => {
   const options = { ...quick, width: 128, height: 128 }
   const whole = await pipe.generate({ ...options, vaeTiling: false })
   for (const vaeTiling of [true, { bytes: 3e6 }]) {
     const banded = await pipe.generate({ ...options, vaeTiling })
-    t.ok(largestDifference(whole.images[0].data, banded.images[0].data) <= 2, 'the same picture')
+    t.ok(largestDifference(whole.images[0].data, banded.images[0].data) <= 2, 'the same image')
     t.match(banded.images[0], { width: 128, height: 128 })
   }
   const size = { width: 512, height: 512 }
   const bytes = (vaeTiling?: boolean | { bytes: number }) => pipe.vae.decodeBytes(128, 128, vaeTiling)
   t.ok(bytes(true) < 0.5 * bytes(false), `${bytes(true)} < half of ${bytes(false)}`)
-  t.equal(bytes(), bytes(false), 'all of it where there is room')
+  t.equal(bytes(), bytes(false), 'the whole image by default')
   const between = Math.round((bytes(true) + bytes(false)) / 2)
-  t.ok(bytes({ bytes: between }) <= between, 'no more than is allowed')
-  t.equal(bytes({ bytes: 0 }), bytes(true), 'or as little as can be')
+  t.ok(bytes({ bytes: between }) <= between, 'at most what is allowed')
+  t.equal(bytes({ bytes: 0 }), bytes(true), 'or the minimum')
   t.ok(pipe.memoryNeeded({ ...size, vaeTiling: true }).working <= pipe.memoryNeeded(size).working)
 })

@@ -1,8 +1,8 @@
-/** Aborts, queues, disposal, threads and memory: what a server does to a pipeline. */
+/** Aborts, queueing, dispose(), worker threads and memory, as in a server. */
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { DiffusionPipeline } from '../../lib/index.js'
-import { Line } from '../../lib/queue.js'
+import { FairLock } from '../../lib/fair-lock.js'
 import { largestDifference, quick } from './support.js'
 
 const endless = { ...quick, steps: 1000 }
@@ -37,20 +37,20 @@ t.test('abort', async (t) => {
   const waiting = new AbortController()
   const queued = pipe.generate({ ...quick, signal: waiting.signal })
   waiting.abort()
-  await t.rejects(queued, { name: 'AbortError' }, 'whoever waits can leave at once')
+  await t.rejects(queued, { name: 'AbortError' }, 'a waiting run can be aborted')
   await t.rejects(running, reason)
-  // The step under way may have been done already; how long it takes is bench/'s matter.
+  // The current step may have finished already. bench/ measures the time of an abort.
   t.ok(steps <= atAbort + 1, `step ${steps} after an abort at ${atAbort}`)
-  t.equal((await pipe.generate(quick)).images.length, 1, 'and the pipeline goes on')
+  t.equal((await pipe.generate(quick)).images.length, 1, 'the pipeline stays usable')
 
   await t.rejects(pipe.generate({ ...endless, signal: AbortSignal.timeout(50) }), { name: 'TimeoutError' })
   const stuck = new AbortController()
   const never = pipe.generate({ ...quick, signal: stuck.signal, onStep: () => new Promise(() => {}) })
   setTimeout(() => stuck.abort(reason), 20)
-  await t.rejects(never, reason, 'a callback that never returns does not keep an abort')
+  await t.rejects(never, reason, 'an abort does not wait for a callback that never returns')
 })
 
-t.test('two callers', async (t) => {
+t.test('concurrent runs', async (t) => {
   const pipe = await DiffusionPipeline.load()
   t.teardown(() => pipe.dispose())
   const options = ['noto crab', 'flat rocket', 'noto banana'].map((prompt, i) => ({
@@ -74,13 +74,13 @@ t.test('two callers', async (t) => {
     t.equal(
       largestDifference(together[i].images[0].data, alone[i].images[0].data),
       0,
-      `picture ${i} is what it is alone`,
+      `image ${i} is the same as by itself`,
     )
   }
   const failing = pipe.generate({ ...quick, onStep: () => Promise.reject(new Error('mine')) })
   const next = pipe.generate(quick)
   await t.rejects(failing, { message: 'mine' })
-  t.equal((await next).images.length, 1, 'a failure holds nobody up')
+  t.equal((await next).images.length, 1, 'a failure does not block other runs')
 })
 
 t.test('dispose', async (t) => {
@@ -113,13 +113,13 @@ t.test('dispose', async (t) => {
   t.ok(scoped.disposed, 'await using')
 })
 
-t.test('components check what they get', async (t) => {
+t.test('components check their arguments', async (t) => {
   await using pipe = await DiffusionPipeline.load()
   const latents = { data: new Float32Array(4 * 16 * 16), shape: [1, 4, 16, 16] }
   const context = { data: new Float32Array(24 * 128), shape: [1, 24, 128] }
   t.same((await pipe.unet.predict({ latents, timestep: 1, context })).shape, [1, 4, 16, 16])
   t.equal(await pipe.unet.prepare([1, 2, 2, 999]), undefined)
-  t.equal(await pipe.unet.prepare(new Float64Array(1000)), undefined, 'more than are kept')
+  t.equal(await pipe.unet.prepare(new Float64Array(1000)), undefined, 'more timesteps than are kept')
   t.equal(await pipe.unet.prepare([]), undefined)
   for (const timesteps of [null, 5, '12', undefined]) {
     await t.rejects(pipe.unet.prepare(timesteps as never), { name: 'TypeError', message: /array of numbers/ })
@@ -163,7 +163,7 @@ t.test('the event loop stays free', async (t) => {
   await pipe.generate(quick)
   const latents = { data: new Float32Array(4 * 64 * 64), shape: [1, 4, 64, 64] }
   const context = { data: new Float32Array(24 * 128), shape: [1, 24, 128] }
-  // Work on this thread, or a wait for it, would let the loop turn no more than once.
+  // If this thread worked or waited, the loop would turn at most once.
   for (const [name, call] of [
     ['a UNet call', () => pipe.unet.predict({ latents, timestep: 1, context })],
     ['decoding', () => pipe.vae.decode(latents)],
@@ -210,11 +210,11 @@ t.test('worker threads', async (t) => {
   t.equal(
     await new Promise((resolve) => ended.on('exit', resolve)),
     0,
-    'a worker may end in the middle of a run',
+    'a worker can be terminated during a run',
   )
 })
 
-t.test('memory stays flat', async (t) => {
+t.test('memory does not grow', async (t) => {
   await using pipe = await DiffusionPipeline.load()
   const options = { ...quick, steps: 1 }
   for (let i = 0; i < 15; i++) await pipe.generate(options)
@@ -230,30 +230,30 @@ t.test('memory stays flat', async (t) => {
   for (let i = 0; i < 5; i++) await (await DiffusionPipeline.load()).dispose()
   const loaded = process.memoryUsage.rss()
   for (let i = 0; i < 10; i++) await (await DiffusionPipeline.load()).dispose()
-  t.ok(process.memoryUsage.rss() - loaded < 60e6, 'loading and disposing leaves nothing')
+  t.ok(process.memoryUsage.rss() - loaded < 60e6, 'loading and disposing does not leak')
 })
 
-t.test('Line', async (t) => {
-  const line = new Line()
+t.test('FairLock', async (t) => {
+  const lock = new FairLock()
   const order: number[] = []
-  const end = await line.turn()
-  const [b, c, d] = [1, 2, 3].map((i) => line.turn().then((end) => (order.push(i), end)))
+  const release = await lock.acquire()
+  const [b, c, d] = [1, 2, 3].map((i) => lock.acquire().then((release) => (order.push(i), release)))
   const controller = new AbortController()
-  const leaving = line.turn(controller.signal)
-  t.equal(line.length, 4)
+  const leaving = lock.acquire(controller.signal)
+  t.equal(lock.waiting, 4)
   controller.abort()
   await t.rejects(leaving, { name: 'AbortError' })
-  t.equal(line.length, 3)
-  end()
-  end()
-  const endB = await b
-  t.same(order, [1], 'ending twice serves one')
-  endB()
-  const endC = await c
+  t.equal(lock.waiting, 3)
+  release()
+  release()
+  const releaseB = await b
+  t.same(order, [1], 'releasing twice lets one caller in')
+  releaseB()
+  const releaseC = await c
   const refused = t.rejects(d, { message: 'closed' })
-  const closed = line.close(new Error('closed'))
+  const closed = lock.close(new Error('closed'))
   await refused
-  await t.rejects(line.turn(), { message: 'closed' })
-  endC()
+  await t.rejects(lock.acquire(), { message: 'closed' })
+  releaseC()
   await closed
 })

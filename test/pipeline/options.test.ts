@@ -1,4 +1,4 @@
-/** Every option: valid, of a wrong type, at its bounds and beyond. */
+/** Every option with valid values, wrong types, and values at and beyond its bounds. */
 import t from 'tap'
 import { Image, schedulerNames, type GenerateOptions, type Tensor } from '../../lib/index.js'
 import { checkGenerateOptions, checkLoadOptions, defaults, type ModelFacts } from '../../lib/options.js'
@@ -8,8 +8,8 @@ const facts: ModelFacts = {
   factor: 8,
   latentChannels: 4,
   contextWidth: 768,
-  mostDepth: 11,
-  skippableLayers: 11,
+  maxDepth: 11,
+  maxClipSkip: 11,
 }
 const check = (options: unknown, model = facts) => checkGenerateOptions(options, model)
 const tensor = (...shape: number[]): Tensor => ({
@@ -25,7 +25,7 @@ const scheduler = {
   addNoise: (x: Tensor) => x,
 }
 
-/** For each option: values it takes, of the wrong type, out of bounds. */
+/** For each option: valid values, values of a wrong type, and values out of bounds. */
 const table: Record<
   keyof GenerateOptions,
   { valid: unknown[]; type: unknown[]; range: unknown[]; with?: object }
@@ -161,7 +161,7 @@ for (const [key, row] of Object.entries(table)) {
   t.test(key, async (t) => {
     const base = key === 'prompt' || key === 'promptEmbeds' ? {} : { prompt: 'a' }
     const make = (value: unknown) => ({ ...base, ...row.with, [key]: value })
-    for (const value of row.valid) t.doesNotThrow(() => check(make(value)), `takes ${describe(value)}`)
+    for (const value of row.valid) t.doesNotThrow(() => check(make(value)), `accepts ${describe(value)}`)
     for (const value of row.type) {
       t.throws(
         () => check(make(value)),
@@ -179,7 +179,7 @@ for (const [key, row] of Object.entries(table)) {
   })
 }
 
-t.test('texts of errors', async (t) => {
+t.test('error messages', async (t) => {
   const throws = (options: unknown, message: string | RegExp) => t.throws(() => check(options), { message })
   throws(
     { prompt: 'a', steps: 0 },
@@ -192,7 +192,7 @@ t.test('texts of errors', async (t) => {
     /negativePromptEmbeds in place of negativePrompt/,
   )
   throws({ prompt: 'a', negative_prompt: 'b' }, /did you mean negativePrompt\?/)
-  throws({ prompt: 'a', xyzzy: 1 }, /^Unknown option xyzzy Known options: prompt, negativePrompt/)
+  throws({ prompt: 'a', xyzzy: 1 }, /^Unknown option xyzzy\. Known options: prompt, negativePrompt/)
   throws({ prompt: 'a', vaeTiling: { byte: 4 } }, /^Unknown option vaeTiling\.byte, did you mean bytes\?/)
   throws(
     { prompt: 'a', deepCache: { intervall: 3 } },
@@ -213,6 +213,19 @@ t.test('texts of errors', async (t) => {
     { prompt: 'a', rng: 'pilox' },
     /one of torch, philox for rng but received "pilox" of type string, did you mean philox\?/,
   )
+  // Long names and values are truncated, and get no spelling hints.
+  const long = 'x'.repeat(10_000_000)
+  throws({ prompt: 'a', [long]: 1 }, new RegExp(`^Unknown option x{60}…\\. Known options: prompt, .{1,600}$`))
+  throws(
+    { prompt: 'a', rng: long },
+    /^Expected one of torch, philox for rng but received "x{60}…" of type string$/,
+  )
+  throws({ prompt: 'a', scheduler: long }, /but received "x{60}…" of type string$/)
+  throws({ prompt: 'a', '\u001b[2J': 1 }, /^Unknown option \\u001b\[2J\. Known/)
+  throws({ prompt: 'a', rng: '\u001b[2J' }, /received "\\u001b\[2J" of type string$/)
+  throws({ prompt: 'a', seed: 10n ** 100_000n }, /received a huge integer of type bigint$/)
+  throws({ prompt: 'a', steps: Symbol('s'.repeat(1000)) }, /received Symbol\(s{53}… of type symbol$/)
+  throws({ prompt: new Array(3) }, /^Expected string for prompt\[0\] but received undefined$/)
   throws({ prompt: 'a', mask: 'm.png' }, /Expected image, as mask was given/)
   throws({ prompt: 'a', strength: 0.5 }, /Expected image, as strength was given/)
   throws({ prompt: 'a', promptEmbeds: tensor(1, 77, 768) }, /either prompt or promptEmbeds/)
@@ -251,8 +264,8 @@ t.test('defaults', async (t) => {
   t.equal(check({ prompt: 'a', image, mask: image }).strength, 1)
 })
 
-t.test('a model without text encoder', async (t) => {
-  const model = { ...facts, skippableLayers: -1 }
+t.test('a model without a text encoder', async (t) => {
+  const model = { ...facts, maxClipSkip: -1 }
   t.throws(() => check({ prompt: 'a' }, model), {
     message: /promptEmbeds, as this model has no text encoder/,
   })

@@ -1,11 +1,13 @@
-/** Pictures compared as an eye would: what is where, not which bits. */
+/** Compares images by their content and not by their bits. */
 
 const SIDE = 32
 const KEPT = 8
 
 /**
- * 64 bits: the signs of the lowest 8×8 cosine frequencies of the picture's brightness, each against their median
- * (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions"). grey: [32, 32], 0…255.
+ * A hash of 64 bits: whether each of the lowest 8×8 cosine frequencies of the image's brightness is above their median
+ * (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions").
+ *
+ * @param grey [32, 32], 0…255
  */
 export function perceptualHash(grey: ArrayLike<number>): boolean[] {
   if (grey.length !== SIDE * SIDE)
@@ -29,7 +31,7 @@ export function perceptualHash(grey: ArrayLike<number>): boolean[] {
 
 const cosine = (x: number, u: number) => Math.cos(((2 * x + 1) * u * Math.PI) / (2 * SIDE))
 
-/** Bits in which two hashes differ, 0…64; unrelated pictures are about 32 apart. */
+/** Number of bits in which two hashes differ, 0…64. For unrelated images it is about 32. */
 export function hashDistance(a: readonly boolean[], b: readonly boolean[]): number {
   return a.filter((bit, i) => bit !== b[i]).length
 }

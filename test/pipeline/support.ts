@@ -1,4 +1,4 @@
-/** What the pipeline's tests share. */
+/** Helpers of the pipeline's tests. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import sharp from 'sharp'
@@ -13,7 +13,7 @@ export interface Case {
   files: string[]
 }
 
-/** The cases that tools/fixtures/pipeline.py made, with paths of pictures made whole. */
+/** The cases of tools/fixtures/pipeline.py, with absolute paths of images. */
 export function cases(): Case[] {
   const { cases: list } = JSON.parse(readFileSync(join(fixtures, 'cases.json'), 'utf8')) as { cases: Case[] }
   for (const { options } of list) {
@@ -23,7 +23,7 @@ export function cases(): Case[] {
   return list
 }
 
-/** The largest difference between a picture and a PNG of the fixtures, in levels of 0…255; NaN-safe for other sizes. */
+/** The largest difference between an image and a PNG of the fixtures in levels of 0…255; Infinity for another size. */
 export async function difference(image: Image, file: string): Promise<number> {
   const { data, info } = await sharp(join(fixtures, file))
     .removeAlpha()
@@ -33,7 +33,7 @@ export async function difference(image: Image, file: string): Promise<number> {
   return largestDifference(data, image.data)
 }
 
-/** Peak signal-to-noise ratio of a picture against a PNG of the fixtures, in dB; −Infinity for another size. */
+/** Peak signal-to-noise ratio of an image and a PNG of the fixtures in dB; −Infinity for another size. */
 export async function psnr(image: Image, file: string): Promise<number> {
   const { data, info } = await sharp(join(fixtures, file))
     .removeAlpha()
@@ -55,5 +55,5 @@ export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): n
   return largest
 }
 
-/** A run of a fraction of a second. */
+/** Options of a run that takes a fraction of a second. */
 export const quick: GenerateOptions = { prompt: 'noto pizza', steps: 2, guidanceScale: 3, seed: 1 }

@@ -1,4 +1,4 @@
-/** A tiny autoencoder beside the model in the box: previews, pictures, memory, what cannot be. */
+/** A tiny autoencoder with the bundled model: previews, images, memory, and errors. */
 import { join } from 'node:path'
 import t from 'tap'
 import { DiffusionPipeline, Image, type StepEvent } from '../../lib/index.js'
@@ -7,7 +7,7 @@ import { quick } from './support.js'
 
 const folder = join(packageRoot(), 'test', 'fixtures', 'tiny-vae')
 
-t.test('previews and pictures', async (t) => {
+t.test('previews and images', async (t) => {
   await using pipe = await DiffusionPipeline.load(undefined, { tinyVae: join(folder, 'three-levels') })
   const previews: Image[] = []
   const onStep = ({ preview }: StepEvent) => previews.push(preview)
@@ -15,7 +15,7 @@ t.test('previews and pictures', async (t) => {
   t.match(images[0], { width: 64, height: 64 })
   t.ok(previews.length > 1)
   for (const preview of previews) t.match(preview, { width: 64, height: 64 })
-  t.notSame(previews[0].data, previews.at(-1)!.data, 'each step has its own')
+  t.notSame(previews[0].data, previews.at(-1)!.data, 'each step has its own preview')
   const { latents } = await pipe.generate({ ...quick, seed: 1, outputType: 'latents' })
   t.same(
     Image.fromTensor(await pipe.tinyVae!.decode(latents!)).data,
@@ -23,7 +23,7 @@ t.test('previews and pictures', async (t) => {
     'latents are not scaled',
   )
   const full = await pipe.generate({ ...quick, seed: 1 })
-  t.notSame(full.images[0].data, images[0].data, 'by default the full decoder')
+  t.notSame(full.images[0].data, images[0].data, 'the full decoder is the default')
 })
 
 t.test('dispose', async (t) => {
@@ -35,7 +35,7 @@ t.test('dispose', async (t) => {
   await t.rejects(tiny.decode(latents), { code: 'DISPOSED' })
 })
 
-t.test('what cannot be', async (t) => {
+t.test('options and files that are refused', async (t) => {
   await using pipe = await DiffusionPipeline.load()
   await t.rejects(pipe.generate({ ...quick, decoder: 'tiny' }), { message: /loaded with tinyVae/ })
   t.equal(pipe.tinyVae, undefined)

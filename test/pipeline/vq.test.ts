@@ -1,6 +1,9 @@
-/** The objective of VQ-VAE by hand, and what the standalone autoencoders refuse. */
+/**
+ * The training objective of VQ-VAE compared with values by hand, and errors of autoencoders that are loaded by
+ * themselves.
+ */
 import t from 'tap'
-import { AutoencoderKL, modelInTheBox, VqModel, vqLosses, type Tensor } from '../../lib/index.js'
+import { AutoencoderKL, bundledModelPath, VqModel, vqLosses, type Tensor } from '../../lib/index.js'
 
 const tensor = (...data: number[]): Tensor => ({
   data: Float32Array.from(data),
@@ -21,13 +24,13 @@ t.test('losses', async (t) => {
   t.throws(() => vqLosses({ ...terms, beta: 1 } as never), { message: /Unknown option/ })
 })
 
-t.test('autoencoder alone', async (t) => {
-  await using vae = await AutoencoderKL.load(modelInTheBox())
+t.test('an autoencoder loaded by itself', async (t) => {
+  await using vae = await AutoencoderKL.load(bundledModelPath())
   t.equal(vae.factor, 4)
   const image = { data: new Float32Array(3 * 32 * 32), shape: [1, 3, 32, 32] }
   const { mean } = await vae.encode(image)
   t.same(mean.shape, [1, 4, 8, 8])
   t.same((await vae.decode(mean)).shape, [1, 3, 32, 32])
-  await t.rejects(VqModel.load(modelInTheBox()), { code: 'UNSUPPORTED_MODEL' })
+  await t.rejects(VqModel.load(bundledModelPath()), { code: 'UNSUPPORTED_MODEL' })
   await t.rejects(AutoencoderKL.load('/no/such/model'), { code: 'MODEL_NOT_FOUND' })
 })

@@ -1,4 +1,4 @@
-/** The native function that rewrites tensors, and what the engine says to tables that lie about quantized ones. */
+/** The native function that converts tensors, and the engine's checks of wrong descriptions of quantized tensors. */
 import t from 'tap'
 import { native, type TensorType } from '../../lib/native.js'
 import { GGML_TYPES, ggmlBytes } from '../../lib/weights/gguf-types.js'
@@ -10,7 +10,7 @@ const MOST: Record<TensorType, number> = {
   q5_k: 0.037, q4_k: 0.074, q3_k: 0.16, q2_k: 0.29,
 }
 
-t.test('every type there and back, whole and in pieces, and the error that it reports', async (t) => {
+t.test('every type to float32 and back, whole and in chunks, with the reported error', async (t) => {
   const dir = folder(t)
   const shape = [6, 512]
   const x = weights(6 * 512)
@@ -29,7 +29,7 @@ t.test('every type there and back, whole and in pieces, and the error that it re
   }
 })
 
-t.test('convolutions with their channels last', async (t) => {
+t.test('convolutions with channels last', async (t) => {
   const dir = folder(t)
   const shape = [2, 64, 3, 3]
   const x = weights(2 * 64 * 9)
@@ -77,7 +77,7 @@ t.test('wrong arguments', async (t) => {
   t.equal((error as { cancelled?: boolean }).cancelled, true)
 })
 
-t.test('tables that lie about quantized tensors', async (t) => {
+t.test('wrong descriptions of quantized tensors', async (t) => {
   const dir = folder(t)
   for (const type of QUANTIZED) {
     const { elements, bytes } = GGML_TYPES[type]
@@ -100,7 +100,7 @@ t.test('tables that lie about quantized tensors', async (t) => {
   }
 })
 
-t.test('blocks of any bits decode to something', async (t) => {
+t.test('blocks with random bits can be decoded', async (t) => {
   const dir = folder(t)
   for (const type of QUANTIZED) {
     const { elements, bytes } = GGML_TYPES[type]

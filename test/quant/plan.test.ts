@@ -1,15 +1,22 @@
-/** Which type each tensor gets: defaults, rules, fallbacks; names of the report's parts. */
+/** The types of tensors by defaults, rules and fallbacks, and the parts of the report. */
 import t from 'tap'
 import type { ModelSource, TensorType } from '../../lib/native.js'
 import { groupOf, GROUPS } from '../../lib/quantize/groups.js'
 import { planTensors } from '../../lib/quantize/plan.js'
 import { parseRules } from '../../lib/quantize/rules.js'
 import { ggmlBytes } from '../../lib/weights/gguf-types.js'
-import { textLayout, unetLayout, vaeLayout, type Layout } from '../../lib/weights/layout.js'
 import type { ModelDescription } from '../../lib/weights/model-description.js'
-import { TINY_TEXT, TINY_UNET, TINY_VAE } from '../weights/models.js'
+import {
+  type Shapes,
+  textShapes,
+  TINY_TEXT,
+  TINY_UNET,
+  TINY_VAE,
+  unetShapes,
+  vaeShapes,
+} from '../weights/models.js'
 
-function source(layout: Layout, type: TensorType = 'f32'): ModelSource {
+function source(layout: Shapes, type: TensorType = 'f32'): ModelSource {
   const tensors = [...layout].map(([name, shape]) => {
     const bytes = ggmlBytes(type, shape.reduce((a, b) => a * b, 1)) // prettier-ignore
     return { name, type, shape, file: 0, offset: 0, bytes }
@@ -22,14 +29,17 @@ const UNET = { ...TINY_UNET, blockChannels: [320, 640, 1280], contextWidth: 768 
 
 function model(type?: TensorType): ModelDescription {
   return {
-    textEncoder: {
-      config: TINY_TEXT,
-      skip: 0,
-      source: source(textLayout({ ...TINY_TEXT, width: 768, intermediate: 3072 }), type),
-    },
-    unet: { config: UNET, source: source(unetLayout(UNET), type) },
-    vae: { config: TINY_VAE, scalingFactor: 1, source: source(vaeLayout(TINY_VAE), type) },
-  } as ModelDescription
+    textEncoders: [
+      {
+        config: TINY_TEXT,
+        skip: 0,
+        tokenizer: null,
+        source: source(textShapes({ ...TINY_TEXT, width: 768, intermediate: 3072 }), type),
+      },
+    ],
+    unet: { config: UNET, source: source(unetShapes(UNET), type) },
+    vae: { config: TINY_VAE, scalingFactor: 1, source: source(vaeShapes(TINY_VAE), type) },
+  } as Partial<ModelDescription> as ModelDescription
 }
 
 function types(type: TensorType, rules = '', from?: TensorType) {
@@ -59,7 +69,7 @@ t.test('defaults', async (t) => {
   t.equal(types('q8_0').of['unet.down_blocks.0.resnets.0.conv1.weight'].type, 'q8_0')
 })
 
-t.test('convolutions have their channels last, 1×1 ones are linear layers', async (t) => {
+t.test('convolutions are stored with channels last, 1×1 convolutions as linear layers', async (t) => {
   const { of } = types('q8_0')
   const conv = of['unet.mid_block.resnets.0.conv1.weight']
   t.match(conv, {
@@ -73,7 +83,7 @@ t.test('convolutions have their channels last, 1×1 ones are linear layers', asy
   t.match(of['unet.conv_in.bias'], { shape: [320], rows: 1 })
 })
 
-t.test('a row that fills no block takes the next type that fits, and says so', async (t) => {
+t.test('a row that does not fill blocks gets the next type that fits, which is reported', async (t) => {
   for (const [type, instead] of [
     ['q4_k', 'q5_0'],
     ['q5_k', 'q5_1'],
@@ -90,7 +100,7 @@ t.test('a row that fills no block takes the next type that fits, and says so', a
   t.match(types('q4_0').of['unet.conv_in.weight'], { type: 'f16', wanted: undefined })
 })
 
-t.test('rules: the first that matches, whole names, before the defaults', async (t) => {
+t.test('the first rule that matches a whole name takes precedence over the defaults', async (t) => {
   const { of, plan } = types(
     'q4_0',
     ' unet.*attn1*=Q8_0 , *.to_?.weight=q5_1,vae.*=bf16,*norm*=f16,unet.nothing=f16',
@@ -99,14 +109,14 @@ t.test('rules: the first that matches, whole names, before the defaults', async 
   t.equal(of[`${attention}.attn1.to_q.weight`].type, 'q8_0')
   t.equal(of[`${attention}.attn2.to_q.weight`].type, 'q5_1')
   t.equal(of[`${attention}.attn2.to_out.0.weight`].type, 'q4_0')
-  t.equal(of[`${attention}.attn1.to_out.0.bias`].type, 'f32', 'no vector in blocks')
+  t.equal(of[`${attention}.attn1.to_out.0.bias`].type, 'f32', 'vectors are not quantized')
   t.equal(of['vae.decoder.conv_in.bias'].type, 'bf16')
   t.equal(of['unet.conv_norm_out.weight'].type, 'f16')
   t.same(plan.unusedRules, ['unet.nothing=f16'])
-  t.equal(types('q4_0', 'mid_block=f16').plan.unusedRules.length, 1, 'a part of a name is no match')
+  t.equal(types('q4_0', 'mid_block=f16').plan.unusedRules.length, 1, 'a part of a name does not match')
 })
 
-t.test('whole models of one type, and sources that are smaller already', async (t) => {
+t.test('models of a single type, and sources that are smaller already', async (t) => {
   for (const type of ['f16', 'bf16', 'f32'] as const) {
     const { plan } = types(type)
     t.ok(plan.tensors.every((x) => x.type === (x.shape.length > 1 ? type : 'f32')), type) // prettier-ignore

@@ -1,8 +1,17 @@
-/** Whole models: quantized, opened and used again. */
-import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+/** Whole models that are quantized, opened again and used. */
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  linkSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { basename, join } from 'node:path'
 import t from 'tap'
-import { modelInTheBox } from '../../lib/index.js'
+import { bundledModelPath } from '../../lib/index.js'
 import type { TensorType } from '../../lib/native.js'
 import { quantizeModel, type QuantizeOptions } from '../../lib/quantize/index.js'
 import { openModel } from '../../lib/weights/index.js'
@@ -14,7 +23,7 @@ import { folder, relativeError } from './support.js'
 const forms = unpackForms()
 t.teardown(() => forms.remove())
 
-/** Relative error of the model's predictions against the golden ones. */
+/** Relative error of the model's predictions, compared with the golden ones. */
 async function predictionError(path: string): Promise<number> {
   const of = cases.find(({ model, kind }) => model === 'sd1' && kind === 'predict')!
   const unet = await load(path, 'unet')
@@ -26,7 +35,7 @@ async function predictionError(path: string): Promise<number> {
   return error
 }
 
-t.test('a UNet in each type predicts what it did before', async (t) => {
+t.test('the predictions of a UNet in each type', async (t) => {
   const dir = folder(t)
   const most: Partial<Record<TensorType, number>> = {
     f32: 1e-5,
@@ -50,53 +59,89 @@ t.test('a UNet in each type predicts what it did before', async (t) => {
   }
 })
 
-t.test('everything but the weights stays: configuration, schedule, tokenizer', async (t) => {
+t.test('configuration, schedule and tokenizer do not change', async (t) => {
   const dir = folder(t)
   for (const name of ['folder', 'sd1.safetensors', 'sd1-bf16.gguf', 'sd2.safetensors']) {
     const path = dir.path('model.gguf')
     await quantizeModel(forms.path(name), path, { type: 'Q8_0' as TensorType })
     const [before, after] = [await openModel(forms.path(name)), await openModel(path)]
+    const parts = ({ unet, vae, textEncoders: [textEncoder] }: typeof before) => ({ unet, vae, textEncoder })
     for (const part of ['unet', 'vae', 'textEncoder'] as const) {
-      const [old, now] = [before[part], after[part]]
+      const [old, now] = [parts(before)[part], parts(after)[part]]
       t.equal(now === undefined, old === undefined, `${name}: ${part}`)
       if (!old || !now) continue
       t.same({ ...now, source: 0 }, { ...old, source: 0 }, `${name}: ${part}`)
       t.same(now.source.tensors.map(({ name, shape }) => [name, shape]), old.source.tensors.map(({ name, shape }) => [name, shape])) // prettier-ignore
     }
-    const rest = ({ architecture, imageSize, schedule, tokenizer }: typeof before) => ({
+    const rest = ({ architecture, imageSize, schedule }: typeof before) => ({
       architecture,
       imageSize,
       schedule,
-      tokenizer,
     })
     t.same(rest(after), rest(before), name)
     t.equal(after.format, 'gguf')
   }
 })
 
-t.test('what a model knows stays, too', async (t) => {
+t.test('trained words and guidance scale do not change', async (t) => {
   const path = folder(t).path('box.gguf')
-  await quantizeModel(modelInTheBox(), path, { type: 'q8_0' })
-  const [before, after] = [await openModel(modelInTheBox()), await openModel(path)]
-  t.ok(before.words!.length > 500)
-  t.same([after.words, after.guidanceScale], [before.words, 3])
+  await quantizeModel(bundledModelPath(), path, { type: 'q8_0' })
+  const [before, after] = [await openModel(bundledModelPath()), await openModel(path)]
+  t.ok(before.trainedWords!.length > 500)
+  t.same([after.trainedWords, after.guidanceScale], [before.trainedWords, 3])
 })
 
-t.test('a quantized file can be quantized again, onto itself', async (t) => {
+t.test('a quantized file can be quantized again', async (t) => {
   const dir = folder(t)
-  const path = dir.path('a.gguf')
-  await quantizeModel(join(fixtures, 'sd1', 'unet'), path, { type: 'q8_0' })
-  const first = readFileSync(path)
-  const report = await quantizeModel(path, path, { type: 'q8_0' })
-  t.equal(report.error < 1e-4, true, 'blocks are found again')
-  t.equal(readFileSync(path).length, first.length)
-  await quantizeModel(path, path, { type: 'q4_0' })
-  t.ok(readFileSync(path).length < first.length)
-  t.ok((await predictionError(path)) < 0.35)
-  t.same(dir.files(), ['a.gguf'])
+  const [first, second, third] = ['a.gguf', 'b.gguf', 'c.gguf'].map(dir.path)
+  await quantizeModel(join(fixtures, 'sd1', 'unet'), first, { type: 'q8_0' })
+  const report = await quantizeModel(first, second, { type: 'q8_0' })
+  t.equal(report.error < 1e-4, true, 'the same blocks are found again')
+  t.equal(readFileSync(second).length, readFileSync(first).length)
+  await quantizeModel(second, third, { type: 'q4_0' })
+  t.ok(readFileSync(third).length < readFileSync(first).length)
+  t.ok((await predictionError(third)) < 0.35)
 })
 
-t.test('progress, and an abort that leaves nothing behind', async (t) => {
+t.test('a model is never written over itself', async (t) => {
+  const dir = folder(t)
+  const [path, hard, soft] = ['a.gguf', 'hard.gguf', 'soft.gguf'].map(dir.path)
+  await quantizeModel(join(fixtures, 'sd1', 'unet'), path, { type: 'q8_0' })
+  linkSync(path, hard)
+  symlinkSync('a.gguf', soft)
+  const before = readFileSync(path)
+  const refused = { name: 'RangeError', message: /^Expected an output that is not a file of the model "/ }
+  for (const [input, output] of [
+    [path, path],
+    [path, `${dir.path('.')}/../${basename(dir.path('.'))}/a.gguf`],
+    [path, hard],
+    [path, soft],
+    [soft, path],
+    [hard, path],
+  ])
+    await t.rejects(quantizeModel(input, output, { type: 'q4_0' }), refused, `${input} → ${output}`)
+  t.ok(readFileSync(path).equals(before))
+
+  const model = dir.path('model')
+  cpSync(join(fixtures, 'sd1'), model, { recursive: true })
+  symlinkSync(model, dir.path('link'))
+  const weights = 'unet/diffusion_pytorch_model.safetensors'
+  for (const [input, output] of [
+    [model, join(model, weights)],
+    [join(model, 'unet'), join(model, weights)],
+    [model, join(model, 'unet/config.json')],
+    [dir.path('link'), join(model, 'unet/config.json')],
+    [model, join(dir.path('link'), weights)],
+  ])
+    await t.rejects(quantizeModel(input, output, { type: 'q4_0' }), refused, `${input} → ${output}`)
+  t.same(readdirSync(join(model, 'unet')).sort(), readdirSync(join(fixtures, 'sd1', 'unet')).sort())
+
+  await quantizeModel(join(model, 'unet'), join(model, 'q8_0.gguf'), { type: 'q8_0' })
+  await quantizeModel(join(model, 'unet'), join(model, 'q8_0.gguf'), { type: 'q8_0' })
+  t.ok(existsSync(join(model, 'q8_0.gguf')), 'new and existing GGUF files are allowed')
+})
+
+t.test('progress, and an abort that leaves no partial file', async (t) => {
   const dir = folder(t)
   const input = join(fixtures, 'sd1', 'unet')
   const seen: number[] = []
@@ -131,11 +176,11 @@ t.test('progress, and an abort that leaves nothing behind', async (t) => {
     reason,
   )
   const failing = { type: 'q8_0' as const, onProgress: () => { throw reason } } // prettier-ignore
-  await t.rejects(quantizeModel(input, dir.path('c.gguf'), failing), reason, 'a throwing listener')
+  await t.rejects(quantizeModel(input, dir.path('c.gguf'), failing), reason, 'a listener that throws')
   t.same(dir.files(), ['a.gguf', `aborted-${seen.length - 1}.gguf`])
 })
 
-t.test('weights that a type cannot hold are refused by name', async (t) => {
+t.test('weights that a type cannot represent are refused by name', async (t) => {
   const dir = folder(t)
   const copy = join(copyModel('sd1'), 'unet')
   const file = join(copy, 'diffusion_pytorch_model.safetensors')
@@ -172,14 +217,14 @@ t.test('damaged quantized files', async (t) => {
     code: 'MODEL_FORMAT',
     message: /expected it to end within the file's \d+ bytes/,
   })
-  // Cut short after it was opened: the engine looks again.
+  // The file is truncated after it has been opened: the engine checks it again.
   await t.rejects(quantizeModel(path, dir.path('b.gguf'), { type: 'q8_0' }), { code: 'MODEL_FORMAT' })
   const { native } = await import('../../lib/native.js')
   await t.rejects(native().loadUnet(model.unet!.config, model.unet!.source), {
     code: 'MODEL_FORMAT',
     message: /ends at byte/,
   })
-  // Garbage in the blocks is no error, and no crash.
+  // Random bytes in the blocks give neither an error nor a crash.
   const noise = Buffer.from(bytes)
   for (let i = bytes.length >> 1; i < bytes.length; i++) noise[i] = (i * 2654435761) >>> 24
   writeFileSync(path, noise)

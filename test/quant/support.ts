@@ -1,4 +1,4 @@
-/** What the quantization's tests share. */
+/** Helpers of the quantization's tests. */
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,14 +9,14 @@ import { GGML_TYPES } from '../../lib/weights/gguf-types.js'
 export const TYPES = Object.keys(GGML_TYPES) as TensorType[]
 export const QUANTIZED = TYPES.filter((type) => GGML_TYPES[type].elements > 1)
 
-/** A folder of the test's own. */
+/** A temporary folder for a test. */
 export function folder(t: Test): { path(name: string): string; files(): string[] } {
   const root = mkdtempSync(join(tmpdir(), 'node-diffusion-quant-'))
   t.teardown(() => rmSync(root, { recursive: true, force: true }))
   return { path: (name) => join(root, name), files: () => readdirSync(root).sort() }
 }
 
-/** `count` numbers that look like weights: sums of three uniform ones, the same each time. */
+/** `count` numbers like weights: sums of three uniform numbers, the same each time. */
 export function weights(count: number, seed = 1): Float32Array {
   let state = seed
   const uniform = () => {
@@ -29,7 +29,7 @@ export function weights(count: number, seed = 1): Float32Array {
 export const bytesOf = (x: Float32Array): Uint8Array => new Uint8Array(x.buffer, x.byteOffset, x.byteLength)
 export const floatsOf = (x: Uint8Array): Float32Array => new Float32Array(x.slice().buffer)
 
-/** A file with one tensor, as the native functions want to be told of it. */
+/** Writes a file with one tensor, and returns its description for the native functions. */
 export function oneTensor(
   path: string,
   type: TensorType,

@@ -1,4 +1,4 @@
-/** GGUF files as they are written: what the reader makes of them, and what is left when it goes wrong. */
+/** The GGUF writer: files that can be read again, and errors that leave no partial file. */
 import { execFile } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -63,7 +63,7 @@ t.test('wrong use', async (t) => {
   await writer.write(new Uint8Array(4))
   await t.rejects(writer.write(new Uint8Array(1)), RangeError, 'beyond the last tensor')
   await writer.abandon()
-  t.same(dir.files(), [], 'nothing left')
+  t.same(dir.files(), [], 'no file is left')
   await t.rejects(
     GgufWriter.create(dir.path('b.gguf'), {}, [{ name: 'b', type: 'q8_0', shape: [2, 33] }]),
     /rows of 33 elements of b do not fill q8_0's blocks/,
@@ -71,7 +71,7 @@ t.test('wrong use', async (t) => {
   t.same(dir.files(), [])
 })
 
-t.test('an old file stays until the new one is complete', async (t) => {
+t.test('an existing file stays until the new one is complete', async (t) => {
   const dir = folder(t)
   const path = dir.path('a.gguf')
   writeFileSync(path, 'old')
@@ -84,7 +84,7 @@ t.test('an old file stays until the new one is complete', async (t) => {
   t.same(dir.files(), ['a.gguf'])
 })
 
-t.test('places that cannot be written', async (t) => {
+t.test('paths that cannot be written', async (t) => {
   const dir = folder(t)
   const tensors: GgufTensor[] = [{ name: 'a', type: 'f32', shape: [4] }]
   const refused = async (path: string, message: RegExp, list = tensors) => {
@@ -108,7 +108,7 @@ t.test('places that cannot be written', async (t) => {
   t.same(dir.files(), ['folder'])
 })
 
-t.test('a disk that fills up on the way', { skip: process.platform === 'win32' }, async (t) => {
+t.test('a disk that becomes full', { skip: process.platform === 'win32' }, async (t) => {
   const dir = folder(t)
   const module = fileURLToPath(new URL('../../lib/weights/gguf-writer.js', import.meta.url))
   const script = `
@@ -123,7 +123,7 @@ t.test('a disk that fills up on the way', { skip: process.platform === 'win32' }
       await writer.abandon()
       console.log(code, message)
     }`
-  // A limit on file sizes (in units of 512 or 1024 bytes) is the full disk that needs no privileges.
+  // A limit of file sizes (in units of 512 or 1024 bytes) acts as a full disk and needs no privileges.
   const command = `ulimit -f 2048 && exec "$0" --input-type=module -e "$1"`
   const { stdout } = await promisify(execFile)('sh', ['-c', command, process.execPath, script])
   t.match(stdout, /^IO Cannot write .*a\.gguf: the file is larger than the file system or a limit/)

@@ -26,7 +26,7 @@ const { cases } = JSON.parse(readFileSync(join(folder, 'noise.json'), 'utf8')) a
 const bytes = readFileSync(join(folder, 'noise.bin'))
 const floats = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
 
-t.test('the same floats as the references, draw after draw', (t) => {
+t.test('the same floats as the references in consecutive draws', (t) => {
   let at = 0
   for (const { rng, seed, shapes } of cases) {
     const random = randomFor(rng, BigInt(seed))
@@ -42,11 +42,11 @@ t.test('the same floats as the references, draw after draw', (t) => {
       t.strictSame(got, shape)
     }
   }
-  t.equal(at, floats.length, 'all of the fixture is used')
+  t.equal(at, floats.length, 'the whole fixture is used')
   t.end()
 })
 
-t.test("the example in the GPU webui's own documentation, which a CUDA device made", (t) => {
+t.test("the example of a CUDA device in the web UI's documentation", (t) => {
   const { data } = new PhiloxRandom(0).normal([3, 4])
   const want = [
     -0.92466259, -0.42534415, -2.6438457, 0.14518388, -0.12086647, -0.57972564, -0.62285122, -0.32838709,
@@ -69,7 +69,7 @@ t.test('a million numbers have the moments of N(0, 1)', (t) => {
   t.end()
 })
 
-t.test('single precision functions are good to a few last bits', (t) => {
+t.test('single-precision functions are accurate to their last bits', (t) => {
   const pair = new Float32Array(2)
   for (let i = 1; i <= 4096; i++) {
     const u = i / 4096
@@ -81,10 +81,11 @@ t.test('single precision functions are good to a few last bits', (t) => {
     if (!(error <= 2e-7)) t.fail(`sincos ${angle}: ${error}`)
   }
   t.equal(fma(3, 5, 7), 22)
-  // 1 + 2^-24 lies half-way between two floats: a tie goes to the even one, and what double loses behind it decides.
+  // 1 + 2^-24 lies halfway between two floats. A tie goes to the even one; otherwise the rounding error of the double
+  // decides.
   t.equal(fma(2 ** -12, 2 ** -12, 1), 1)
   t.equal(fma(2 ** -12 + 2 ** -35, 2 ** -12 - 2 ** -35, 1), 1, 'just below')
-  t.equal(fma(2 ** -24 * (1 + 2 ** -23), 1 + 2 ** -23, 1), 1 + 2 ** -23, 'above, as double still sees')
+  t.equal(fma(2 ** -24 * (1 + 2 ** -23), 1 + 2 ** -23, 1), 1 + 2 ** -23, 'above, which double can represent')
   t.equal(fma(2 ** -30, 2 ** -30, 1 + 2 ** -24 - 2 ** -24), 1)
   t.end()
 })
@@ -120,7 +121,7 @@ t.test('seeds, names and shapes are checked', (t) => {
   t.throws(() => new TorchRandom(2 ** 60), { name: 'RangeError', message: /bigint/ })
   t.throws(() => new PhiloxRandom(2n ** 64n), { name: 'RangeError', message: /2\^64-1/ })
   t.throws(() => new PhiloxRandom(-(2n ** 63n) - 1n), RangeError)
-  t.throws(() => randomFor('cuda' as never, 1), /one of torch, philox for rng but received cuda/)
+  t.throws(() => randomFor('cuda' as never, 1), /one of torch, philox for rng but received "cuda"/)
   t.throws(() => new TorchRandom(1).normal([1, -1]), TypeError)
   t.throws(() => new TorchRandom(1).normal([0.5]), TypeError)
   t.equal(new TorchRandom(1).normal([0]).data.length, 0)

@@ -1,4 +1,4 @@
-/** Reads what tools/fixtures/schedulers.py wrote. */
+/** Reads the fixtures of tools/fixtures/schedulers.py. */
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -19,14 +19,14 @@ export interface TrajectoryCase {
   name: string
   steps: number
   schedule: string
-  /** The reference computed in double precision. */
+  /** Whether the reference was computed in double precision. */
   exact?: true
   begin?: number
   options?: SchedulerOptions
   initNoiseSigma: number
   timesteps: (number | null)[]
   sigmas?: number[]
-  /** Latents before the first step, after each, and the estimates of the clean ones. */
+  /** Latents before the first step and after each step, and the estimates of the clean latents. */
   first: Float32Array
   latents: Float32Array[]
   denoised?: Float32Array[]
@@ -79,7 +79,7 @@ export function readBetaQuantiles(): [a: number, b: number, p: number, x: number
   return JSON.parse(readFileSync(join(folder, 'beta.json'), 'utf8')).quantiles
 }
 
-/** The schedules of the fixtures as the package describes them. */
+/** The schedules of the fixtures. */
 export function scheduleNamed(name: string): ScheduleDescription {
   const config = stored.schedules[name]
   return {
@@ -96,7 +96,7 @@ export function scheduleNamed(name: string): ScheduleDescription {
   }
 }
 
-/** Hands out the stored noise in order. */
+/** A source that returns the stored noise in its order. */
 export class StoredNoise implements Random {
   private drawn = 0
   constructor(private readonly noises: Float32Array[]) {}
@@ -105,7 +105,7 @@ export class StoredNoise implements Random {
   }
 }
 
-/** The function that stands in for the UNet, as in the fixture script. */
+/** The function that replaces the UNet, as in the fixture script. */
 export function model(latents: Tensor, timestep: number): Tensor {
   const data = latents.data.map(
     (x, i) => 0.8 * Math.sin(1.1 * x + 0.35 * i + 0.003 * timestep) + (0.25 * x) / (1 + Math.abs(x)),

@@ -13,7 +13,7 @@ t.test('quantiles of the beta distribution are those of scipy', (t) => {
   t.end()
 })
 
-t.test('halves round to the even integer', (t) => {
+t.test('halves are rounded to the even integer', (t) => {
   t.strictSame([0.5, 1.5, 2.5, 2.4, 2.6, 499.5].map(roundHalfEven), [0, 2, 2, 2, 3, 500])
   t.end()
 })
@@ -35,7 +35,7 @@ t.test('timestep spacings of the paper', (t) => {
   t.end()
 })
 
-t.test('every number of steps gives as many timesteps, within the training schedule', (t) => {
+t.test('every number of steps gives as many timesteps of the training schedule', (t) => {
   const wrong: unknown[] = []
   for (const spacing of ['leading', 'trailing', 'linspace'] as const) {
     for (let steps = 1; steps <= 1000; steps++) {
@@ -60,11 +60,11 @@ t.test('the training schedule', (t) => {
 
   const rescaled = trainingSchedule(scheduleNamed('zsnr'))
   t.equal(rescaled.alphasCumprod[999], 0, 'no signal at the end')
-  t.ok(Math.abs(rescaled.alphasCumprod[0] - sd.alphasCumprod[0]) < 1e-6, 'the first timestep is kept')
+  t.ok(Math.abs(rescaled.alphasCumprod[0] - sd.alphasCumprod[0]) < 1e-6, 'the first timestep does not change')
   t.equal(
     trainingSchedule(scheduleNamed('zsnr'), { finite: true }).sigmas[999] > 4000,
     true,
-    'finite on demand',
+    'finite if required',
   )
 
   t.equal(trainingSchedule(scheduleNamed('trained')).timesteps, 200, 'trained betas')

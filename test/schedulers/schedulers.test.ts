@@ -13,7 +13,7 @@ import { model, scheduleNamed, tensor } from './fixtures.js'
 const schedule = scheduleNamed('sd')
 const finite = ({ data }: Tensor) => data.every(Number.isFinite)
 
-/** Runs a schedule to its end; returns the last latents. */
+/** Runs a schedule and returns the final latents. */
 function sample(name: string, steps: number, options?: SchedulerOptions, begin = 0): Tensor {
   const scheduler = createScheduler(name, steps, schedule, options)
   const random = new TorchRandom(7)
@@ -26,7 +26,7 @@ function sample(name: string, steps: number, options?: SchedulerOptions, begin =
   return latents
 }
 
-t.test('every name works for few and for very many steps', (t) => {
+t.test('every scheduler works with few and with very many steps', (t) => {
   for (const name of schedulerNames) {
     const failed = [1, 2, 3, 4, 14, 15, 333, 999, 1000].filter((steps) => !finite(sample(name, steps)))
     t.strictSame(failed, [], name)
@@ -43,7 +43,7 @@ t.test('every name works for few and for very many steps', (t) => {
   t.end()
 })
 
-t.test('many steps of every method agree with each other where the equation has one answer', (t) => {
+t.test('all methods for the same equation agree with many steps', (t) => {
   const exact = sample('heun', 1000).data
   const names: SchedulerName[] = ['euler', 'lms', 'dpm2', 'dpm2-karras', 'lms-karras', 'heun-exponential']
   for (const name of names) {
@@ -53,7 +53,7 @@ t.test('many steps of every method agree with each other where the equation has 
   t.end()
 })
 
-t.test('multistep methods keep their orders for all prediction types', (t) => {
+t.test('multistep methods have their orders for all prediction types', (t) => {
   const predictionTypes: PredictionType[] = ['epsilon', 'v_prediction', 'sample']
   for (const name of schedulerNames) {
     const failed = predictionTypes.filter((predictionType) => !finite(sample(name, 6, { predictionType })))
@@ -72,7 +72,7 @@ t.test('a run can begin at every step', (t) => {
   t.end()
 })
 
-t.test("LMS begins with a fresh history: its first step is Euler's", (t) => {
+t.test("LMS starts with an empty history: its first step is Euler's", (t) => {
   const random = new TorchRandom(1)
   const latents = random.normal([1, 1, 4, 4])
   const [first, second] = (['lms', 'euler'] as const).map((name) => {
@@ -85,7 +85,7 @@ t.test("LMS begins with a fresh history: its first step is Euler's", (t) => {
   t.end()
 })
 
-t.test('PLMS with its Runge-Kutta warm-up begins at whole steps, or after the warm-up', (t) => {
+t.test('PLMS with Runge-Kutta warm-up can begin at a whole step, or after the warm-up', (t) => {
   const options = { skipPrkSteps: false }
   for (const begin of [4, 8, 12, 13, 15]) t.ok(finite(sample('plms', 10, options, begin)), `begin ${begin}`)
   t.throws(() => sample('plms', 10, options, 5), RangeError)
@@ -93,7 +93,7 @@ t.test('PLMS with its Runge-Kutta warm-up begins at whole steps, or after the wa
   t.end()
 })
 
-t.test('arguments are not changed, nor kept', (t) => {
+t.test('arguments are neither changed nor kept', (t) => {
   for (const name of schedulerNames) {
     const run = (spoil: boolean) => {
       const scheduler = createScheduler(name, 6, schedule)
@@ -150,13 +150,13 @@ t.test('timesteps, levels and the forward process', (t) => {
     t.ok(nearest < 1e-4, `${name}: noised to ${got}`)
   }
   const euler = createScheduler('euler', 8, schedule)
-  t.ok(Math.abs(euler.addNoise(clean, noise, 999).data[0] - 16.6146) < 1e-3, 'any timestep, before a run')
+  t.ok(Math.abs(euler.addNoise(clean, noise, 999).data[0] - 16.6146) < 1e-3, 'any timestep before a run')
   t.throws(() => createScheduler('ddim', 8, schedule).addNoise(clean, noise, 1000), RangeError)
   t.throws(() => euler.addNoise(clean, tensor(new Float32Array(4)), 999), RangeError)
   t.end()
 })
 
-t.test('wrong turns are named', (t) => {
+t.test('calls in the wrong order are refused', (t) => {
   const random = new TorchRandom(1)
   const latents = random.normal([1, 1, 4, 4])
   const step = (scheduler: ReturnType<typeof createScheduler>, timestep: number) =>
@@ -170,7 +170,7 @@ t.test('wrong turns are named', (t) => {
   t.throws(() => step(euler, 0), /schedule has ended/)
   t.throws(() => euler.reset({ random, begin: 3 }), /between 0 and 2 for begin but received 3/)
   t.throws(() => euler.reset({ random, begin: 0.5 }), TypeError)
-  t.doesNotThrow(() => euler.reset({ random, begin: 2 }), 'nothing left to do')
+  t.doesNotThrow(() => euler.reset({ random, begin: 2 }), 'no step is left')
   t.throws(() => createScheduler('heun', 4, schedule).reset({ random, begin: 1 }), /multiple of 2/)
 
   const ancestral = createScheduler('euler-a', 2, schedule)
@@ -184,15 +184,28 @@ t.test('names, steps and options are checked', (t) => {
   const make = (name: string, options: unknown = {}, steps: unknown = 10) =>
     createScheduler(name, steps as number, schedule, options as SchedulerOptions)
 
-  t.throws(() => make('dpm++2m'), /Unknown scheduler dpm\+\+2m \(did you mean dpm\+\+-2m\?/)
-  t.throws(() => make('quantum'), /Known are ddpm, /)
+  t.throws(
+    () => make('dpm++2m'),
+    /Unknown scheduler dpm\+\+2m, did you mean dpm\+\+-2m\? Known schedulers: ddpm, /,
+  )
+  t.throws(() => make('quantum'), /^Unknown scheduler quantum\. Known schedulers: ddpm, /)
+  const long = 'k'.repeat(1_000_000)
+  t.throws(() => make(long), /Unknown scheduler k{60}…\. Known schedulers: /)
+  t.throws(() => make('ddim', { [long]: 1 }), /Unknown scheduler option k{60}…\. Known options: /)
+  t.throws(() => make('ddim', { spacing: long }), /for spacing but received "k{60}…" of type string/)
   t.throws(() => make('ddim-karras'), TypeError)
   t.throws(() => make(3 as never), /received 3 of type number/)
-  t.throws(() => make('ddim', { etta: 1 }), /Unknown scheduler option etta \(did you mean eta\?\)/)
-  t.throws(() => make('ddim', { frequency: 1 }), /known are predictionType, /)
+  t.throws(
+    () => make('ddim', { etta: 1 }),
+    /Unknown scheduler option etta, did you mean eta\? Known options: /,
+  )
+  t.throws(
+    () => make('ddim', { frequency: 1 }),
+    /Unknown scheduler option frequency\. Known options: predictionType, /,
+  )
   t.throws(() => make('euler', { eta: 1 }), /eta has no effect on euler, which takes/)
   t.throws(() => make('ddim', { eta: 1.5 }), { name: 'RangeError', message: /between 0 and 1 for eta/ })
-  t.throws(() => make('ddim', { eta: '1' }), { name: 'TypeError', message: /received 1 of type string/ })
+  t.throws(() => make('ddim', { eta: '1' }), { name: 'TypeError', message: /received "1" of type string/ })
   t.throws(() => make('ddim', { eta: NaN }), RangeError)
   t.throws(() => make('ddim', { spacing: 'trailling' }), /did you mean trailing\?/)
   t.throws(() => make('ddim', { spacing: null }), TypeError)
@@ -209,7 +222,7 @@ t.test('names, steps and options are checked', (t) => {
   t.end()
 })
 
-t.test('the default is what the authors sample with', (t) => {
+t.test('the default is the scheduler of the schedule', (t) => {
   t.equal(defaultSchedulerName(schedule), 'dpm++-2m-karras')
   t.equal(defaultSchedulerName({ ...schedule, className: 'PNDMScheduler' }), 'plms')
   t.equal(defaultSchedulerName({ ...schedule, className: 'EulerAncestralDiscreteScheduler' }), 'euler-a')

@@ -1,14 +1,17 @@
 import t from 'tap'
 import { closest } from '../../lib/spelling.js'
 
-t.test('the likely spelling', (t) => {
+t.test('the closest candidate', (t) => {
   const words = ['prompt', 'negativePrompt', 'width', 'height', 'steps', 'seed']
   t.equal(closest('promt', words), 'prompt')
   t.equal(closest('widht', words), 'width', 'swapped letters')
   t.equal(closest('negative_prompt', words), 'negativePrompt')
   t.equal(closest('STEPS', words), 'steps', 'case')
-  t.equal(closest('guidance', words), undefined, 'nothing near')
+  t.equal(closest('guidance', words), undefined, 'no candidate is close')
   t.equal(closest('', words), undefined)
   t.equal(closest('seed', []), undefined)
+  const began = performance.now()
+  t.equal(closest('x'.repeat(10_000_000), ['x'.repeat(20_000_000)]), undefined, 'long words are not compared')
+  t.ok(performance.now() - began < 100)
   t.end()
 })

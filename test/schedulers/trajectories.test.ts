@@ -10,29 +10,29 @@ import {
   type TrajectoryCase,
 } from './fixtures.js'
 
-/** What a case may be off, as a share of the largest magnitude. diffusers computes in float32, ours has double factors. */
+/** Tolerance as a fraction of the largest magnitude. diffusers computes in float32, we have factors in double. */
 function toleranceOf({ name, schedule, exact }: TrajectoryCase): number {
-  // The first level of the cosine schedule is 20,291: a slope's error in the last bit of half-way latents is
-  // multiplied by that, on either side.
+  // The first level of the cosine schedule is 20,291: it multiplies the rounding error of a slope, in both
+  // implementations.
   if (schedule === 'cosine' && (name === 'heun' || name === 'dpm2-a')) return 1e-3
-  // diffusers' float32 sigma_up and sigma_down of DPM2 a cancel to two or three digits; hence the exact cases, too.
+  // diffusers' float32 sigma_up and sigma_down of DPM2 a have only two or three digits, so there are also exact cases.
   if (name === 'dpm2-a' && !exact) return 5e-4
   return exact ? 5e-6 : 3e-5
 }
-/** What float32 latents lose on top where a step divides the magnitude by thousands: rounding of where it started. */
+/** Additional tolerance for float32 latents if a step divides their magnitude by thousands. */
 const ROUNDING = 2 ** -22
 const report = process.env.SCHEDULER_ERRORS !== undefined
 
 const { start, clean, noises, cases } = readTrajectories()
 
-/** Cases where diffusers itself has no answer. */
+/** Cases in which diffusers has no finite result. */
 const notFinite = new Set<string>()
 const errors = new Map<string, number>()
 
 const magnitude = (data: Float32Array) =>
   data.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0)
 
-/** Largest difference as a share of the largest magnitude; NaN where either side is not finite. */
+/** Largest difference as a fraction of the largest magnitude; NaN if a value is not finite. */
 function relativeError(got: Float32Array, want: Float32Array, before: Float32Array[] = []): number {
   const difference = magnitude(got.map((value, i) => value - want[i]))
   const rounding = Math.max(0, ...before.map(magnitude)) * ROUNDING

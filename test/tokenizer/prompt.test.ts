@@ -161,7 +161,7 @@ t.test('chunks', async (t) => {
   const comma = clip.ids(',')[0]
   const repeat = (id: number, n: number): number[] => Array<number>(n).fill(id)
 
-  t.test('a short prompt is one chunk, as the tokenizer makes it', (t) => {
+  t.test('a short prompt is one chunk, as from the tokenizer', (t) => {
     for (const text of ['', 'a photo of a cat', "it's 4:30 — ☕️"]) {
       const { tokens, weights, chunks } = chunkPrompt(clip, text)
       t.equal(chunks, 1)
@@ -171,7 +171,7 @@ t.test('chunks', async (t) => {
     t.end()
   })
 
-  t.test('weights lie on their tokens', (t) => {
+  t.test('each token has its weight', (t) => {
     const { weights } = chunkPrompt(clip, 'a (red cat:1.5), [dog]')
     t.same([...weights.subarray(0, 8)], [1, 1, 1.5, 1.5, 1, 1 / 1.1, 1, 1].map(Math.fround))
     t.end()
@@ -187,7 +187,7 @@ t.test('chunks', async (t) => {
     t.end()
   })
 
-  t.test('a comma among the last 20 tokens is where a full chunk is cut', (t) => {
+  t.test('a full chunk is split at a comma among its last 20 tokens', (t) => {
     const at = (before: number): ReturnType<typeof chunkPrompt> =>
       chunkPrompt(clip, `${'a '.repeat(before)}, (${'a '.repeat(40)}:2)`)
     // Comma at position 55 of 0…74: 20 from the end.
@@ -197,7 +197,7 @@ t.test('chunks', async (t) => {
     t.same([...cut.weights.subarray(77, 77 + 43)], [1, ...repeat(2, 40), 1, 1])
     t.ok(
       cut.weights.subarray(0, 77).every((weight) => weight === 1),
-      'weights moved with their tokens',
+      'weights follow their tokens',
     )
     const notCut = at(54)
     t.same(row(notCut, 0), [clip.bos, ...repeat(a, 54), comma, ...repeat(a, 20), clip.eos])
@@ -218,11 +218,11 @@ t.test('chunks', async (t) => {
     t.same(row(two, 0).slice(0, 3), [clip.bos, a, clip.eos])
     t.same(row(two, 1).slice(0, 4), [clip.bos, a, a, clip.eos])
     t.equal(chunkPrompt(clip, 'a BREAK').chunks, 1)
-    t.equal(chunkPrompt(clip, 'a BREAK BREAK a').chunks, 3, 'an empty chunk between')
+    t.equal(chunkPrompt(clip, 'a BREAK BREAK a').chunks, 3, 'with an empty chunk between them')
     t.end()
   })
 
-  t.test('without weighting all is text', (t) => {
+  t.test('without weighting, everything is text', (t) => {
     const prompt = '(a:1.5) BREAK [b] \\('
     const plain = chunkPrompt(clip, prompt, { weighting: false })
     t.same(plain.tokens, clip.encode(prompt))
@@ -230,7 +230,7 @@ t.test('chunks', async (t) => {
     t.end()
   })
 
-  t.test('prompt and negative prompt get equally many chunks', (t) => {
+  t.test('prompt and negative prompt get the same number of chunks', (t) => {
     const [long, short] = [chunkPrompt(clip, 'a '.repeat(160)), chunkPrompt(clip, '(b:2)')]
     const [x, y] = equalizeChunks(clip, long, short)
     t.equal(x, long)
@@ -252,20 +252,20 @@ t.test('chunks', async (t) => {
     t.equal(chunks, 2)
     t.equal(tokens.length, 48)
     t.equal(tokens[23], small.eos)
-    t.equal(tokens[47], 0, 'padded with the pad token')
+    t.equal(tokens[47], 0, 'padded with the padding token')
   })
 })
 
 t.test('emphasis', (t) => {
   const data = Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8)
-  t.test('all weights 1: nothing changes, not even in the last bit', (t) => {
+  t.test('weights of 1 do not change anything, not even the last bit', (t) => {
     const same = applyWeights({ data, shape: [2, 2, 2] }, [1, 1, 1, 1])
     t.same(same, { data, shape: [1, 4, 2] })
     t.not(same.data, data, 'a copy')
     t.end()
   })
   t.test('each chunk keeps its own mean', (t) => {
-    // First chunk: 1 2 6 8 has the mean 4.25 where 2.5 was.
+    // First chunk: 1 2 6 8 has the mean 4.25 in place of 2.5.
     const weighted = applyWeights({ data, shape: [2, 2, 2] }, [1, 2, 1, 1])
     const factor = 2.5 / 4.25
     const expected = [1 * factor, 2 * factor, 6 * factor, 8 * factor, 5, 6, 7, 8]

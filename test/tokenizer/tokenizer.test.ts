@@ -25,7 +25,7 @@ const describe = (name: string): TokenizerDescription | null => {
 }
 
 for (const name of ['clip', 'emoji', 'ascii']) {
-  t.test(`${name}: ids and decoded text are transformers'`, async (t) => {
+  t.test(`${name}: ids and decoded text are those of transformers`, async (t) => {
     const { cases, bos, eos } = fixture(name)
     const tokenizer = await Tokenizer.create(describe(name))
     t.equal(tokenizer.bos, bos)
@@ -47,13 +47,13 @@ t.test('the built-in merges are those of OpenAI', async (t) => {
   t.same(new Set(Object.values(vocab)).size, CLIP_VOCABULARY_SIZE)
 })
 
-t.test('half of a surrogate pair is a replacement character', async (t) => {
+t.test('a lone surrogate becomes a replacement character', async (t) => {
   const tokenizer = await Tokenizer.create(null)
   t.same(tokenizer.ids('a\ud83d b'), tokenizer.ids('a\ufffd b'))
   t.same(tokenizer.ids('\ude00'), tokenizer.ids('\ufffd'))
 })
 
-t.test('one chunk: begin, text, end, padding', async (t) => {
+t.test('a chunk has begin, text, end and padding', async (t) => {
   const tokenizer = await Tokenizer.create(null)
   t.equal(tokenizer.maxLength, 77)
   const chunk = tokenizer.encode('hello world!')
@@ -65,15 +65,21 @@ t.test('one chunk: begin, text, end, padding', async (t) => {
   t.equal(tokenizer.decode(chunk), 'hello world !')
 })
 
-t.test('a description without texts: the built-in vocabulary with its padding and length', async (t) => {
-  const tokenizer = await Tokenizer.create({ maxLength: 77, padToken: '!' })
-  t.equal(tokenizer.pad, 0)
-  t.same([...tokenizer.encode('hello world!')], [49406, 3306, 1002, 256, 49407, ...Array<number>(72).fill(0)])
-  const short = await Tokenizer.create({ maxLength: 5, padToken: '<|endoftext|>' })
-  t.same([...short.encode('hello')], [49406, 3306, 49407, 49407, 49407])
-  const half = { merges: 'a b', maxLength: 77, padToken: '!' }
-  await t.rejects(Tokenizer.create(half), { code: 'MODEL_FORMAT', message: /vocab\.json is missing/ })
-})
+t.test(
+  'a description without texts uses the built-in vocabulary with its own padding and length',
+  async (t) => {
+    const tokenizer = await Tokenizer.create({ maxLength: 77, padToken: '!' })
+    t.equal(tokenizer.pad, 0)
+    t.same(
+      [...tokenizer.encode('hello world!')],
+      [49406, 3306, 1002, 256, 49407, ...Array<number>(72).fill(0)],
+    )
+    const short = await Tokenizer.create({ maxLength: 5, padToken: '<|endoftext|>' })
+    t.same([...short.encode('hello')], [49406, 3306, 49407, 49407, 49407])
+    const half = { merges: 'a b', maxLength: 77, padToken: '!' }
+    await t.rejects(Tokenizer.create(half), { code: 'MODEL_FORMAT', message: /vocab\.json is missing/ })
+  },
+)
 
 t.test('padding with an ordinary token, as in SD 2', async (t) => {
   const { vocab, merges } = fixture('emoji')
@@ -85,10 +91,10 @@ t.test('padding with an ordinary token, as in SD 2', async (t) => {
     [tokenizer.bos, ...red, tokenizer.ids('!')[0], tokenizer.eos, ...Array<number>(7 - red.length).fill(0)],
   )
   t.equal(tokenizer.pad, 0)
-  t.equal(tokenizer.decode([...chunk, ...chunk]), 'red ! red !', 'padding is no text')
+  t.equal(tokenizer.decode([...chunk, ...chunk]), 'red ! red !', 'padding is dropped')
 })
 
-t.test('a tokenizer.json does as well', async (t) => {
+t.test('a tokenizer.json', async (t) => {
   const { vocab, merges } = fixture('emoji')
   const pairs = merges!.split('\n').slice(1).filter(Boolean)
   const asStrings = { model: { type: 'BPE', vocab: JSON.parse(vocab!) as object, merges: pairs } }
@@ -104,7 +110,7 @@ t.test('a tokenizer.json does as well', async (t) => {
   }
 })
 
-t.test('maxLength: the description, an argument that overrides it, its bounds', async (t) => {
+t.test('maxLength of the description, as an argument, and its bounds', async (t) => {
   t.equal((await Tokenizer.create(describe('emoji'))).encode('x').length, 24)
   t.equal((await Tokenizer.create(describe('emoji'), 8)).encode('x').length, 8)
   for (const length of [2, 0, -1, 7.5, NaN]) {
@@ -112,7 +118,7 @@ t.test('maxLength: the description, an argument that overrides it, its bounds', 
   }
 })
 
-t.test('words that a cut-down vocabulary cannot spell', async (t) => {
+t.test('words that a reduced vocabulary cannot represent', async (t) => {
   const ascii = await Tokenizer.create(describe('ascii'))
   t.same(ascii.unknownWords('a red café, 猫 and 猫 cat <|endoftext|>'), ['café,', '猫'])
   t.same(ascii.unknownWords(''), [])
@@ -120,7 +126,7 @@ t.test('words that a cut-down vocabulary cannot spell', async (t) => {
   t.same(full.unknownWords('a red café, 猫 and 🦖'), [])
 })
 
-t.test('texts that are no CLIP tokenizer', async (t) => {
+t.test('texts that are not a CLIP tokenizer', async (t) => {
   const create = (rest: Partial<TokenizerDescription>): Promise<Tokenizer> =>
     Tokenizer.create({ maxLength: 77, padToken: '<|endoftext|>', ...rest })
   const { vocab, merges } = fixture('emoji')

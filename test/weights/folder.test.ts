@@ -1,12 +1,11 @@
 import { join } from 'node:path'
 import { openModel } from '../../lib/weights/index.js'
-import { textLayout, unetLayout, vaeLayout } from '../../lib/weights/layout.js'
 import { freshPath, rejects, t, writeJson, writeSafetensors, writeSparse } from './helpers.js'
-import { tensorsOf, TINY_TEXT, TINY_UNET, TINY_VAE } from './models.js'
+import { tensorsOf, textShapes, TINY_TEXT, TINY_UNET, TINY_VAE, unetShapes, vaeShapes } from './models.js'
 
 type Json = Record<string, unknown>
 
-/** config.json of the tiny models, without what is default in diffusers. */
+/** config.json of the small models, without the defaults of diffusers. */
 const UNET: Json = {
   _class_name: 'UNet2DConditionModel',
   block_out_channels: [32, 64, 64],
@@ -46,10 +45,10 @@ const SCHEDULER: Json = {
   timestep_spacing: 'trailing',
 }
 
-const unetTensors = tensorsOf(unetLayout(TINY_UNET))
-const vaeTensors = tensorsOf(vaeLayout(TINY_VAE))
+const unetTensors = tensorsOf(unetShapes(TINY_UNET))
+const vaeTensors = tensorsOf(vaeShapes(TINY_VAE))
 
-/** A whole pipeline; each argument replaces fields of one configuration. */
+/** Writes a whole pipeline. `change` replaces fields of its configurations. */
 function pipeline(
   folder: string,
   change: { unet?: Json; vae?: Json; text?: Json; scheduler?: Json; index?: Json } = {},
@@ -76,7 +75,7 @@ function pipeline(
   writeJson(join(folder, 'text_encoder/config.json'), { ...TEXT, ...change.text })
   writeSafetensors(
     join(folder, 'text_encoder/model.safetensors'),
-    tensorsOf(textLayout(TINY_TEXT), (name) => `text_model.${name}`),
+    tensorsOf(textShapes(TINY_TEXT), (name) => `text_model.${name}`),
   )
   writeJson(join(folder, 'tokenizer/vocab.json'), { a: 0 })
   writeJson(join(folder, 'tokenizer/merges.txt'), '#version: 0.2\n')
@@ -91,30 +90,35 @@ t.test('a pipeline', async (t) => {
   t.same(model.unet!.config, TINY_UNET)
   t.same(model.vae!.config, TINY_VAE)
   t.equal(model.vae!.scalingFactor, 0.4)
-  t.same(model.textEncoder!.config, TINY_TEXT)
-  t.equal(model.textEncoder!.skip, 0)
-  t.same(model.tokenizer, { vocab: '{"a":0}', merges: '#version: 0.2\n', maxLength: 16, padToken: '<pad>' })
+  t.same(model.textEncoders[0].config, TINY_TEXT)
+  t.equal(model.textEncoders[0].skip, 0)
+  t.same(model.textEncoders[0].tokenizer, {
+    vocab: '{"a":0}',
+    merges: '#version: 0.2\n',
+    maxLength: 16,
+    padToken: '<pad>',
+  })
   // prettier-ignore
   t.same(model.schedule, {
     className: 'DDIMScheduler', trainTimesteps: 1000, betaStart: 0.001, betaEnd: 0.02, betaSchedule: 'linear',
     predictionType: 'v_prediction', timestepSpacing: 'trailing', stepsOffset: 0, setAlphaToOne: true,
     rescaleBetasZeroSnr: false, clipSample: true,
-  }, 'what the file leaves out is the default of its class')
+  }, 'missing fields have the defaults of the class')
 })
 
-t.test('what a model knows', async (t) => {
+t.test('trained words and guidance scale', async (t) => {
   const folder = pipeline(freshPath(t, ''))
   const path = join(folder, 'knowledge.json')
-  t.notOk('words' in (await openModel(folder)))
+  t.notOk('trainedWords' in (await openModel(folder)))
   writeJson(path, { words: ['a', 'cat'], guidanceScale: 3, subjects: [] })
-  t.match(await openModel(folder), { words: ['a', 'cat'], guidanceScale: 3 })
+  t.match(await openModel(folder), { trainedWords: ['a', 'cat'], guidanceScale: 3 })
   writeJson(path, { words: 'a cat' })
   await rejects(t, openModel(folder), 'MODEL_FORMAT', /list of strings for words/, 'words')
   writeJson(path, { guidanceScale: -1 })
   await rejects(t, openModel(folder), 'MODEL_FORMAT', /between 0 and 100 for guidanceScale/, 'guidance')
 })
 
-t.test('UNet configurations that mean a model of the same tensors', async (t) => {
+t.test('UNet configurations with the same tensors', async (t) => {
   const cases: [Json, object][] = [
     [{ attention_head_dim: 4 }, { heads: [4, 4, 4] }],
     [{ attention_head_dim: [2, 4, 8] }, { heads: [2, 4, 8] }],
@@ -139,7 +143,6 @@ t.test('UNet configurations that mean a model of the same tensors', async (t) =>
       },
       { normGroups: 16 },
     ],
-    [{ use_linear_projection: true }, { linearProjection: true }],
     [{ num_attention_heads: null, class_embed_type: null, sample_size: [16, 24] }, { heads: [8, 8, 8] }],
   ]
   for (const [change, expected] of cases) {
@@ -148,7 +151,7 @@ t.test('UNet configurations that mean a model of the same tensors', async (t) =>
   }
 })
 
-t.test('configurations that the engine does not have', async (t) => {
+t.test('configurations that the engine does not support', async (t) => {
   // prettier-ignore
   const unet: [Json, RegExp][] = [
     [{ class_embed_type: 'timestep' }, /null for class_embed_type but received "timestep"/],
@@ -213,22 +216,21 @@ t.test('configurations that the engine does not have', async (t) => {
   }
 })
 
-t.test('configurations that are wrong', async (t) => {
+t.test('invalid configurations', async (t) => {
   // prettier-ignore
   const cases: [Parameters<typeof pipeline>[1], RegExp][] = [
-    [{ unet: { block_out_channels: [32, '64', 64] } }, /list of one or more integers between 1 and 65536 for block_out_channels but received \[32,"64",64\]/],
+    [{ unet: { block_out_channels: [32, '64', 64] } }, /list of one or more integers between 1 and 32768 for block_out_channels but received \[32,"64",64\]/],
     [{ unet: { block_out_channels: [] } }, /block_out_channels but received \[\]/],
     [{ unet: { block_out_channels: Array(9).fill(32) } }, /at most 8 levels/],
     [{ unet: { down_block_types: ['DownBlock2D'] } }, /list of 3 block types/],
     [{ unet: { layers_per_block: 1e9 } }, /integer between 1 and 32 for layers_per_block but received 1000000000/],
     [{ unet: { layers_per_block: [2, 2] } }, /list of 3 integers/],
     [{ unet: { in_channels: -1 } }, /in_channels but received -1/],
-    [{ unet: { attention_head_dim: 7 } }, /7 heads to divide the 32 channels of level 0/],
-    [{ unet: { norm_num_groups: 24 } }, /normGroups 24 to divide the 32 channels/],
-    [{ unet: { use_linear_projection: 1 } }, /true or false for use_linear_projection but received 1/],
+    [{ unet: { attention_head_dim: 7 } }, /unet.config.json: expected UNet heads\[0\] to divide its 32 channels but received 7/],
+    [{ unet: { norm_num_groups: 24 } }, /expected UNet normGroups to divide blockChannels\[0\], 32, but received 24/],
     [{ vae: { scaling_factor: 'x' } }, /scaling_factor but received "x"/],
-    [{ vae: { norm_num_groups: 5 } }, /normGroups 5 to divide/],
-    [{ text: { num_attention_heads: 5 } }, /5 heads to divide the width 64/],
+    [{ vae: { norm_num_groups: 5 } }, /vae.config.json: expected VAE normGroups to divide blockChannels 32 but received 5/],
+    [{ text: { num_attention_heads: 5 } }, /text_encoder.config.json: expected a text encoder's heads to divide its width 64 but received 5/],
     [{ scheduler: { num_train_timesteps: 0 } }, /num_train_timesteps but received 0/],
     [{ scheduler: { trained_betas: [0.1] } }, /list of 1000 numbers between 0 and 1 for trained_betas/],
   ]
@@ -250,7 +252,7 @@ t.test('configurations that are wrong', async (t) => {
   await rejects(t, openModel(folder), 'MODEL_FORMAT', /expected a JSON object, found \[\]/, 'no object')
 })
 
-/** A UNet's folder with `tensors` split over files named by `names`, and an index. */
+/** Writes a UNet's folder with its tensors distributed over files `names`, and an index. */
 function shards(folder: string, names: string[], rename = (name: unknown) => name): string {
   const entries = Object.entries(unetTensors)
   const map: Json = {}
@@ -264,14 +266,14 @@ function shards(folder: string, names: string[], rename = (name: unknown) => nam
   return folder
 }
 
-t.test('files of weights', async (t) => {
+t.test('weight files', async (t) => {
   const names = [
     'diffusion_pytorch_model-00001-of-00002.safetensors',
     'diffusion_pytorch_model-00002-of-00002.safetensors',
   ]
   const sharded = await openModel(shards(freshPath(t, ''), names))
   t.equal(sharded.unet!.source.files.length, 2)
-  t.equal(sharded.unet!.source.tensors.length, unetLayout(TINY_UNET).size)
+  t.equal(sharded.unet!.source.tensors.length, unetShapes(TINY_UNET).size)
   t.same(new Set(sharded.unet!.source.tensors.map(({ file }) => file)), new Set([0, 1]))
 
   // prettier-ignore
@@ -329,17 +331,14 @@ t.test('files of weights', async (t) => {
   )
 })
 
-t.test('components alone, and folders without an index', async (t) => {
+t.test('single components, and folders without an index', async (t) => {
   const folder = pipeline(freshPath(t, ''))
   const unet = await openModel(join(folder, 'unet'))
-  t.same(
-    [unet.unet!.config, unet.vae, unet.textEncoder, unet.imageSize],
-    [TINY_UNET, undefined, undefined, 128],
-  )
+  t.same([unet.unet!.config, unet.vae, unet.textEncoders, unet.imageSize], [TINY_UNET, undefined, [], 128])
   const vae = await openModel(join(folder, 'vae'))
   t.match(vae, { architecture: 'KL autoencoder', imageSize: 40, unet: undefined })
   const text = await openModel(join(folder, 'text_encoder'))
-  t.match(text, { architecture: 'CLIP text encoder', tokenizer: null })
+  t.match(text, { architecture: 'CLIP text encoder', textEncoders: [{ tokenizer: null }] })
 
   const config = { ...TINY_VAE, latentChannels: 3, codebook: { size: 48, width: 5 } }
   const quantized = freshPath(t, '')
@@ -350,15 +349,15 @@ t.test('components alone, and folders without an index', async (t) => {
     vq_embed_dim: 5,
     lookup_from_codebook: true,
   })
-  writeSafetensors(join(quantized, 'vqvae/diffusion_pytorch_model.safetensors'), tensorsOf(vaeLayout(config)))
+  writeSafetensors(join(quantized, 'vqvae/diffusion_pytorch_model.safetensors'), tensorsOf(vaeShapes(config)))
   for (const path of [quantized, join(quantized, 'vqvae')]) {
     const model = await openModel(path)
     t.same(model.vae!.config, config)
-    t.match(model, { architecture: 'VQ autoencoder', unet: undefined, textEncoder: undefined })
+    t.match(model, { architecture: 'VQ autoencoder', unet: undefined, textEncoders: [] })
   }
 })
 
-t.test('parts that are missing', async (t) => {
+t.test('missing components', async (t) => {
   const folder = freshPath(t, '')
   writeJson(join(folder, 'model_index.json'), { unet: ['diffusers', 'UNet2DConditionModel'] })
   await rejects(
@@ -398,7 +397,7 @@ t.test('tokenizers', async (t) => {
   for (const [main, special, expected] of cases) {
     writeJson(config, main)
     writeJson(join(folder, 'tokenizer/special_tokens_map.json'), special)
-    t.match((await openModel(folder)).tokenizer, expected, JSON.stringify([main, special]))
+    t.match((await openModel(folder)).textEncoders[0].tokenizer, expected, JSON.stringify([main, special]))
   }
   writeJson(config, { model_max_length: -1 })
   await rejects(t, openModel(folder), 'MODEL_FORMAT', /model_max_length but received -1/, 'length')

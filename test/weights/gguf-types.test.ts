@@ -1,8 +1,7 @@
-/** GGUF files whose blocks do not add up, in every type: refused before anything is loaded. */
+/** GGUF files with wrong sizes of blocks are refused before anything is loaded, for every type. */
 import { truncateSync } from 'node:fs'
 import { openModel } from '../../lib/weights/index.js'
 import { readGguf } from '../../lib/weights/gguf.js'
-import { vaeLayout } from '../../lib/weights/layout.js'
 import {
   freshPath,
   GGML_BLOCKS,
@@ -13,7 +12,7 @@ import {
   writeGguf,
   type TestTensor,
 } from './helpers.js'
-import { TINY_VAE } from './models.js'
+import { TINY_VAE, vaeShapes } from './models.js'
 
 const CHANNELS_LAST = 'node_diffusion.channels_last'
 const F16 = 1
@@ -25,7 +24,7 @@ const types = Object.entries(GGML_BLOCKS).map(([number, [name, elements, bytes]]
 }))
 
 for (const { number, name, elements, bytes } of types) {
-  t.test(`${name}: bytes and blocks that are not there`, async (t) => {
+  t.test(`${name}: missing bytes and blocks`, async (t) => {
     const two: Record<string, TestTensor> = {
       a: { shape: [3, 2 * elements], type: number },
       b: { shape: [3, 2 * elements], type: number },
@@ -33,8 +32,8 @@ for (const { number, name, elements, bytes } of types) {
     const { head, dataBytes } = ggufBytes(two)
     const size = 6 * bytes
     const path = writeGguf(freshPath(t, '.gguf'), two)
-    t.equal((await readGguf(path)).tensors.get('b')!.bytes, size, 'the whole file is sound')
-    // In the padding, in the last block, in the last byte of the first tensor, at the data's begin.
+    t.equal((await readGguf(path)).tensors.get('b')!.bytes, size, 'the whole file is valid')
+    // In the padding, in the last block, in the last byte of the first tensor, at the beginning of the data.
     for (const length of [
       dataBytes / 2 + size - 1,
       dataBytes / 2 + size - bytes,
@@ -65,7 +64,7 @@ for (const { number, name, elements, bytes } of types) {
           ] as [string, number[], RegExp][])
         : []),
     ]
-    // Rows so short that a file's padding would swallow one are made longer.
+    // Rows are longer than the padding, so that a missing row is noticed.
     const wide = elements === 1 ? 64 : 1
     for (const [what, [width, ...rest], message] of lies) {
       const shape = [3, 2 * elements * wide]
@@ -77,7 +76,7 @@ for (const { number, name, elements, bytes } of types) {
   })
 }
 
-t.test('a tensor that claims to be of another type', async (t) => {
+t.test('a tensor with a wrong type', async (t) => {
   const shape = [4, 256]
   let refused = 0
   for (const stored of types)
@@ -85,7 +84,7 @@ t.test('a tensor that claims to be of another type', async (t) => {
       if (stored === claimed) continue
       const tensors = { a: { shape, type: stored.number }, b: { shape, type: stored.number } }
       const path = writeGguf(freshPath(t, '.gguf'), tensors, { info: { a: { type: claimed.number } } })
-      // Types of the same size (q4_0 and q4_k, f16 and bf16, …) are other numbers in as many bytes: no lie to be seen.
+      // Types of the same size (q4_0 and q4_k, f16 and bf16, …) cannot be told apart.
       if (stored.bytes * claimed.elements === claimed.bytes * stored.elements) {
         t.equal((await readGguf(path)).tensors.get('a')!.type, claimed.name)
         continue
@@ -99,11 +98,11 @@ t.test('a tensor that claims to be of another type', async (t) => {
       )
       refused++
     }
-  t.ok(refused >= 150, `${refused} lies`)
+  t.ok(refused >= 150, `${refused} refused`)
 })
 
 t.test('channels-last metadata that does not fit the model', async (t) => {
-  const layout = [...vaeLayout(TINY_VAE)].map(([name, shape]): [string, TestTensor] => [
+  const layout = [...vaeShapes(TINY_VAE)].map(([name, shape]): [string, TestTensor] => [
     name,
     { shape, type: F16 },
   ])
@@ -122,13 +121,19 @@ t.test('channels-last metadata that does not fit the model', async (t) => {
     (tensor) => tensor.name === name,
   )
   t.match(marked, { shape: [64, 64, 3, 3], channelsLast: true })
-  await rejects(t, openModel(write(moved, [])), 'MODEL_SHAPE', new RegExp(name), 'stored so, not marked')
+  await rejects(
+    t,
+    openModel(write(moved, [])),
+    'MODEL_SHAPE',
+    new RegExp(name),
+    'channels last but not marked',
+  )
   await rejects(
     t,
     openModel(write((x) => x, [name])),
     'MODEL_SHAPE',
     new RegExp(name),
-    'marked, not stored so',
+    'marked but not channels last',
   )
   await rejects(
     t,
@@ -137,5 +142,5 @@ t.test('channels-last metadata that does not fit the model', async (t) => {
     /4 dimensions/,
     'a vector',
   )
-  await rejects(t, openModel(write(moved, [name, 'nothing'])), 'MODEL_FORMAT', /no tensor/, 'no tensor')
+  await rejects(t, openModel(write(moved, [name, 'nothing'])), 'MODEL_FORMAT', /not a tensor/, 'no tensor')
 })

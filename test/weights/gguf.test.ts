@@ -1,12 +1,11 @@
 import { readGguf } from '../../lib/weights/gguf.js'
 import { openModel } from '../../lib/weights/index.js'
-import { vaeLayout } from '../../lib/weights/layout.js'
 // prettier-ignore
 import {
   freshPath, fuzz, GGML_BLOCKS, ggufBytes, pair, rejects, stringPair, stringsPair, t, text, u32, u64, u8, writeGguf, writeSparse,
   type GgufOptions, type TestTensor,
 } from './helpers.js'
-import { TINY_VAE } from './models.js'
+import { TINY_VAE, vaeShapes } from './models.js'
 
 const CHANNELS_LAST = 'node_diffusion.channels_last'
 
@@ -89,7 +88,7 @@ const one: Record<string, TestTensor> = { a: { shape: [4, 32] } }
 const two: Record<string, TestTensor> = { a: { shape: [4, 32] }, b: { shape: [4, 32] } }
 const huge = 2n ** 63n
 
-/** What differs from a sound file, and what the message must say. */
+/** Changes of a valid file, and what the message must say. */
 // prettier-ignore
 const HOSTILE: readonly (readonly [name: string, tensors: typeof one, options: GgufOptions, message: RegExp])[] = [
   ['more tensors than fit', one, { tensorCount: 90_000 }, /truncated: number of tensors is 90000/],
@@ -119,7 +118,7 @@ const HOSTILE: readonly (readonly [name: string, tensors: typeof one, options: G
   ['a shape beyond the file', one, { info: { a: { dims: [32, 400] } } }, /tensor "a": expected it to end within/],
   ['overlapping tensors', two, { info: { b: { offset: 128 } } }, /tensor "b" overlaps tensor "a"/],
   ['a hole', { ...two, c: { shape: [64] } }, { info: { a: { dims: [16] } } }, /hole of 224 bytes between tensor "a" and tensor "b"/],
-  ['channels last of no tensor', one, { pairs: [stringsPair(CHANNELS_LAST, ['x'])] }, /channels_last names "x", which is no tensor/],
+  ['channels last of no tensor', one, { pairs: [stringsPair(CHANNELS_LAST, ['x'])] }, /channels_last names "x", which is not a tensor/],
   ['channels last of a matrix', one, { pairs: [stringsPair(CHANNELS_LAST, ['a'])] }, /tensor "a": expected 4 dimensions.*found \[4,32\]/],
   ['channels last that is no list', one, { pairs: [stringPair(CHANNELS_LAST, 'a')] }, /channels_last to be an array/],
 ]
@@ -143,7 +142,7 @@ t.test('hostile headers', async (t) => {
     openModel(writeSparse(freshPath(t, '.gguf'), twice, 4096)),
     'MODEL_FORMAT',
     /"a" is described twice/,
-    'a name twice',
+    'a repeated name',
   )
 })
 
@@ -155,7 +154,7 @@ t.test('a file that ends anywhere in its header', async (t) => {
   }
 })
 
-t.test('files that are sound but not for us', async (t) => {
+t.test('valid files that are not supported', async (t) => {
   const cases: [string, GgufOptions, RegExp][] = [
     ['version 1', { version: 1 }, /GGUF version 2 or 3, found 1/],
     ['version 4', { version: 4 }, /GGUF version 2 or 3, found 4/],
@@ -174,7 +173,7 @@ t.test('files that are sound but not for us', async (t) => {
   }
 })
 
-t.test('damaged bytes never cause another error', async (t) => {
+t.test('damaged bytes give a DiffusionError', async (t) => {
   const options = {
     pairs: [
       stringPair('general.name', 'x'),
@@ -186,8 +185,8 @@ t.test('damaged bytes never cause another error', async (t) => {
   await fuzz(t, head, dataBytes, 1500, freshPath(t, '.gguf'), readGguf)
 })
 
-t.test('a damaged header of a whole model never causes another error', async (t) => {
-  const layout = [...vaeLayout(TINY_VAE)].map(([name, shape]) => [name, { shape }])
+t.test('a damaged header of a whole model gives a DiffusionError', async (t) => {
+  const layout = [...vaeShapes(TINY_VAE)].map(([name, shape]) => [name, { shape }])
   const { head, dataBytes } = ggufBytes(Object.fromEntries(layout) as Record<string, TestTensor>)
   await fuzz(t, head, dataBytes, 300, freshPath(t, '.gguf'), openModel)
 })

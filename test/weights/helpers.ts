@@ -3,11 +3,11 @@ import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { DiffusionError, type DiffusionErrorCode } from '../../lib/errors.js'
 
-/** Files for the tests: headers as the formats have them; data is left out where only sizes matter (sparse files). */
+/** Writes files for the tests. They have valid headers; the data is missing if only sizes matter (sparse files). */
 
 export interface TestTensor {
   shape: number[]
-  /** safetensors' name in upper case, or ggml's number. */
+  /** The name in safetensors, in upper case, or the number in ggml. */
   type?: string | number
 }
 
@@ -15,7 +15,7 @@ const BYTES: Record<string, number> = { F64: 8, I64: 8, F32: 4, I32: 4, F16: 2, 
 
 export const count = (shape: number[]) => shape.reduce((a, b) => a * b, 1)
 
-/** Header object of a sound safetensors file. */
+/** The header of a valid safetensors file. */
 export function safetensorsHeader(tensors: Record<string, TestTensor>, metadata?: Record<string, string>) {
   const header: Record<string, unknown> = metadata ? { __metadata__: metadata } : {}
   let offset = 0
@@ -27,7 +27,7 @@ export function safetensorsHeader(tensors: Record<string, TestTensor>, metadata?
   return { header, dataBytes: offset }
 }
 
-/** Length, header and nothing else. */
+/** The length of the header and the header. */
 export function safetensorsBytes(header: object | string): Buffer {
   const json = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header))
   const length = Buffer.alloc(8)
@@ -35,7 +35,7 @@ export function safetensorsBytes(header: object | string): Buffer {
   return Buffer.concat([length, json])
 }
 
-/** Writes `bytes` and makes the file `extra` bytes longer without writing them. */
+/** Writes `bytes` and extends the file by `extra` bytes without writing them. */
 export function writeSparse(path: string, bytes: Buffer, extra = 0): string {
   mkdirSync(dirname(path), { recursive: true })
   const file = openSync(path, 'w')
@@ -72,7 +72,7 @@ export const stringPair = (key: string, value: string) => pair(key, 8, text(valu
 export const stringsPair = (key: string, values: string[]) =>
   pair(key, 9, Buffer.concat([u32(8), u64(values.length), ...values.map(text)]))
 
-/** Elements and bytes of a block, by ggml's numbers. */
+/** Name, elements and bytes of a block by ggml's numbers of types. */
 // prettier-ignore
 export const GGML_BLOCKS: Record<number, readonly [string, number, number]> = {
   0: ['f32', 1, 4], 1: ['f16', 1, 2], 30: ['bf16', 1, 2], 2: ['q4_0', 32, 18], 3: ['q4_1', 32, 20], 6: ['q5_0', 32, 22],
@@ -86,11 +86,11 @@ export interface GgufOptions {
   alignment?: number
   tensorCount?: number | bigint
   pairCount?: number | bigint
-  /** Changes of what is written about a tensor. */
+  /** Changes of the descriptions of tensors. */
   info?: Record<string, { dims?: (number | bigint)[]; type?: number; offset?: number | bigint }>
 }
 
-/** A GGUF header, padded to the data, and the bytes of data that follow. Shapes in torch order. */
+/** A padded GGUF header, and the number of data bytes that follow it. Shapes are in torch order. */
 export function ggufBytes(tensors: Record<string, TestTensor>, options: GgufOptions = {}) {
   const { version = 3, pairs = [], alignment = 32, info = {} } = options
   const names = Object.keys(tensors)
@@ -128,15 +128,15 @@ export function writeGguf(path: string, tensors: Record<string, TestTensor>, opt
 
 const prepared = new WeakSet<Test>()
 let files = 0
-/** A path that is not in use, in the test's temporary directory. */
+/** A new path in the test's temporary directory. */
 export function freshPath(test: Test, extension: string): string {
-  // testdir() empties the directory each time.
+  // testdir() empties the directory every time.
   if (!prepared.has(test)) test.testdir({})
   prepared.add(test)
   return join(test.testdirName, `${files++}${extension}`)
 }
 
-/** Checks that `promise` rejects with a DiffusionError of `code` whose message matches, and names the file. */
+/** Checks that `promise` rejects with a DiffusionError of this code and a matching message. */
 export async function rejects(
   test: Test,
   promise: Promise<unknown>,
@@ -179,7 +179,7 @@ export async function fuzz(
   for (let round = 0; round < rounds; round++) {
     const bytes = Buffer.from(valid)
     for (let i = random(4); i >= 0; i--) bytes[random(bytes.length)] = random(256)
-    // Now and then a file that ends early.
+    // Sometimes the file is truncated.
     const length = random(10) === 0 ? random(bytes.length) : bytes.length
     writeSparse(path, bytes.subarray(0, length), length === bytes.length ? extra : 0)
     try {

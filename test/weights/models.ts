@@ -1,8 +1,13 @@
-import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../../lib/native.js'
-import type { Layout } from '../../lib/weights/layout.js'
+import {
+  native,
+  type ModelConfigs,
+  type TextEncoderConfig,
+  type UnetConfig,
+  type VaeConfig,
+} from '../../lib/native.js'
 import type { TestTensor } from './helpers.js'
 
-/** Small models of real topology, and their tensors' names in the original code, worked out here a second time. */
+/** Small models of real topology, and an independent implementation of the original tensor names. */
 
 export const TINY_UNET: UnetConfig = {
   inChannels: 4,
@@ -16,7 +21,6 @@ export const TINY_UNET: UnetConfig = {
   contextWidth: 24,
   normGroups: 32,
   normEps: 1e-5,
-  linearProjection: false,
   flipSinToCos: true,
   freqShift: 0,
 }
@@ -44,10 +48,30 @@ export const TINY_TEXT: TextEncoderConfig = {
   layerNormEps: 1e-5,
 }
 
+/** The shapes of a model's tensors by name. */
+export type Shapes = Map<string, number[]>
+
+export function shapesOf<Kind extends keyof ModelConfigs>(kind: Kind, config: ModelConfigs[Kind]): Shapes {
+  return new Map(
+    native()
+      .requiredTensors(kind, config)
+      .map(({ name, shape }) => [name, shape]),
+  )
+}
+export const unetShapes = (config: UnetConfig) => shapesOf('unet', config)
+export const vaeShapes = (config: VaeConfig) => shapesOf('vae', config)
+export const textShapes = (config: TextEncoderConfig) => shapesOf('textEncoder', config)
+
+/** Makes the projections around each transformer 1×1 convolutions, as in Stable Diffusion 1. */
+export function withConvolutions(shapes: Shapes): Shapes {
+  const wide = (name: string) => /\.proj_(in|out)\.weight$/.test(name)
+  return new Map([...shapes].map(([name, shape]) => [name, wide(name) ? [...shape, 1, 1] : shape]))
+}
+
 export type TestTensors = Record<string, TestTensor>
 
 export function tensorsOf(
-  layout: Layout,
+  layout: Shapes,
   rename: (name: string) => string = (name) => name,
   type?: string | number,
 ): TestTensors {
@@ -67,7 +91,7 @@ const RESNET: Record<string, string> = {
   conv_shortcut: 'skip_connection',
 }
 
-/** diffusers' name → the original's, of a UNet of `config`. */
+/** The original name of a UNet's tensor by its name in diffusers. */
 export function originalUnetName(name: string, config: UnetConfig): string {
   const [root = '', ...rest] = name.split('.')
   const leaf = rest.at(-1)!
@@ -100,7 +124,7 @@ export function originalUnetName(name: string, config: UnetConfig): string {
   return `output_blocks.${first + layer}.${kind === 'resnets' ? 0 : 1}.${inside(3)(kind)}`
 }
 
-/** diffusers' name → the original's, of an autoencoder of `levels` levels. */
+/** The original name of an autoencoder's tensor by its name in diffusers. */
 export function originalVaeName(name: string, levels: number): string {
   const up = (block: string) => levels - 1 - Number(block)
   return name
@@ -118,8 +142,8 @@ export function originalVaeName(name: string, levels: number): string {
     .replace(/up_blocks\.(\d)\.upsamplers\.0/, (_, block: string) => `up.${up(block)}.upsample`)
 }
 
-/** The original's tensors of an autoencoder: attention as 1×1 convolutions. */
-export function originalVae(layout: Layout, levels: number, prefix = 'first_stage_model.'): TestTensors {
+/** An autoencoder's tensors under their original names, with attention as 1×1 convolutions. */
+export function originalVae(layout: Shapes, levels: number, prefix = 'first_stage_model.'): TestTensors {
   const tensors: TestTensors = {}
   for (const [name, shape] of layout) {
     const wide = name.includes('attentions') && shape.length === 2 ? [...shape, 1, 1] : shape
@@ -128,8 +152,8 @@ export function originalVae(layout: Layout, levels: number, prefix = 'first_stag
   return tensors
 }
 
-/** OpenCLIP's tensors of a text encoder: query, key and value in one. */
-export function openClip(layout: Layout, prefix = 'cond_stage_model.model.'): TestTensors {
+/** A text encoder's tensors under OpenCLIP's names, with fused query, key and value. */
+export function openClip(layout: Shapes, prefix = 'cond_stage_model.model.'): TestTensors {
   const tensors: TestTensors = {}
   for (const [name, shape] of layout) {
     const renamed = name

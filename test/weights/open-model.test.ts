@@ -1,7 +1,6 @@
 import { symlinkSync, mkdirSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { CONFIG_KEY, openModel, writeStoredConfig, type ModelDescription } from '../../lib/weights/index.js'
-import { textLayout, unetLayout, vaeLayout } from '../../lib/weights/layout.js'
 import {
   freshPath,
   rejects,
@@ -12,9 +11,18 @@ import {
   writeSafetensors,
   writeSparse,
 } from './helpers.js'
-import { tensorsOf, TINY_TEXT, TINY_UNET, TINY_VAE, type TestTensors } from './models.js'
+import {
+  tensorsOf,
+  type TestTensors,
+  textShapes,
+  TINY_TEXT,
+  TINY_UNET,
+  TINY_VAE,
+  unetShapes,
+  vaeShapes,
+} from './models.js'
 
-t.test('paths that lead nowhere', async (t) => {
+t.test('paths that do not exist', async (t) => {
   const path = writeSafetensors(join(freshPath(t, ''), 'dreamshaper-v8.safetensors'), {})
   const near = (name: string) => openModel(join(dirname(path), name))
   await rejects(
@@ -31,7 +39,7 @@ t.test('paths that lead nowhere', async (t) => {
     /holds "dreamshaper-v8.safetensors"/,
     'another name',
   )
-  await rejects(t, near('none/at/all'), 'MODEL_NOT_FOUND', /nor is there a folder/, 'no folder')
+  await rejects(t, near('none/at/all'), 'MODEL_NOT_FOUND', /there is no folder .* either/, 'no folder')
   await rejects(t, openModel(join(path, 'x')), 'MODEL_NOT_FOUND', /no such file/, 'inside a file')
   for (const wrong of ['', 'a\0b', 7, undefined, null, {}])
     await t.rejects(openModel(wrong as string), TypeError)
@@ -61,18 +69,18 @@ t.test('files of other formats', async (t) => {
   }
 })
 
-t.test('the content decides, not the extension; links are followed', async (t) => {
-  const tensors = tensorsOf(unetLayout(TINY_UNET))
+t.test('the content determines the format, and links are followed', async (t) => {
+  const tensors = tensorsOf(unetShapes(TINY_UNET))
   const path = writeGguf(
     freshPath(t, '.safetensors'),
-    tensorsOf(unetLayout(TINY_UNET), (n) => n, 1),
+    tensorsOf(unetShapes(TINY_UNET), (n) => n, 1),
   )
   t.equal((await openModel(path)).format, 'gguf')
   const other = writeSafetensors(freshPath(t, '.bin'), tensors)
   t.equal((await openModel(other)).format, 'safetensors')
   const near = await openModel(relative('.', other))
   t.equal(near.path, relative('.', other))
-  t.same(near.unet!.source.files, [other], 'absolute, for later')
+  t.same(near.unet!.source.files, [other], 'paths are absolute')
   const folder = freshPath(t, '')
   mkdirSync(folder)
   symlinkSync(other, join(folder, 'link.safetensors'))
@@ -82,12 +90,12 @@ t.test('the content decides, not the extension; links are followed', async (t) =
     t,
     openModel(join(folder, 'broken.safetensors')),
     'MODEL_NOT_FOUND',
-    /a link to something that is not there/,
+    /a link whose target does not exist/,
     'broken link',
   )
 })
 
-/** A model that no rule of thumb fits. */
+/** A model whose configuration cannot be derived from its tensors. */
 // prettier-ignore
 const UNET = { ...TINY_UNET, blockChannels: [48, 48], layersPerBlock: [1, 1], downTransformerDepth: [0, 1], upTransformerDepth: [0, 1], heads: [1, 3], normGroups: 12, freqShift: 1 }
 const VAE = { ...TINY_VAE, blockChannels: [24, 48], normGroups: 8, codebook: { size: 9, width: 4 } }
@@ -100,8 +108,9 @@ const OWN: ModelDescription = {
   architecture: 'pictures of cats',
   unet: { config: UNET, source: { files: [], tensors: [] } },
   vae: { config: VAE, scalingFactor: 0.5, source: { files: [], tensors: [] } },
-  textEncoder: { config: TEXT, skip: 1, source: { files: [], tensors: [] } },
-  tokenizer: { vocab: '{}', merges: '', maxLength: 16, padToken: '!' },
+  textEncoders: [
+    { config: TEXT, skip: 1, tokenizer: { vocab: '{}', merges: '', maxLength: 16, padToken: '!' }, source: { files: [], tensors: [] } },
+  ],
   schedule: {
     className: 'DDIMScheduler', trainTimesteps: 2, betaStart: 0.1, betaEnd: 0.2, betaSchedule: 'linear', trainedBetas: [0.1, 0.2],
     predictionType: 'v_prediction', timestepSpacing: 'trailing', stepsOffset: 0, setAlphaToOne: true, rescaleBetasZeroSnr: true,
@@ -111,25 +120,24 @@ const OWN: ModelDescription = {
 }
 
 const ownTensors = (type?: number): TestTensors => ({
-  ...tensorsOf(unetLayout(UNET), (name) => `unet.${name}`, type),
-  ...tensorsOf(vaeLayout(VAE), (name) => `vae.${name}`, type),
-  ...tensorsOf(textLayout(TEXT), (name) => `text_encoder.${name}`, type),
+  ...tensorsOf(unetShapes(UNET), (name) => `unet.${name}`, type),
+  ...tensorsOf(vaeShapes(VAE), (name) => `vae.${name}`, type),
+  ...tensorsOf(textShapes(TEXT), (name) => `text_encoder.${name}`, type),
 })
 
-/** A description without what depends on the file. */
+/** The part of a description that does not depend on the file. */
 function essence(model: ModelDescription) {
-  const { path: _path, format: _format, unet, vae, textEncoder, ...rest } = model
+  const { path: _path, format: _format, unet, vae, textEncoders, ...rest } = model
   return {
     ...rest,
     unet: unet?.config,
     vae: vae?.config,
     scale: vae?.scalingFactor,
-    text: textEncoder?.config,
-    skip: textEncoder?.skip,
+    textEncoders: textEncoders.map(({ source: _source, ...facts }) => facts),
   }
 }
 
-t.test('our own files say everything', async (t) => {
+t.test("node-diffusion's own files contain the whole configuration", async (t) => {
   const config = writeStoredConfig(OWN)
   const safetensors = await openModel(
     writeSafetensors(freshPath(t, '.safetensors'), ownTensors(), { [CONFIG_KEY]: config }),
@@ -155,7 +163,7 @@ t.test('our own files say everything', async (t) => {
   })
 })
 
-t.test('our own files with a configuration that is wrong', async (t) => {
+t.test("node-diffusion's own files with an invalid configuration", async (t) => {
   const sound = JSON.parse(writeStoredConfig(OWN)) as Record<string, never>
   const change = (edit: (config: Record<string, any>) => void) => {
     const config = structuredClone(sound)
@@ -171,10 +179,10 @@ t.test('our own files with a configuration that is wrong', async (t) => {
     ['no schedule', change((c) => delete c.schedule), 'MODEL_FORMAT', /node_diffusion.config.schedule/],
     ['millions of layers', change((c) => (c.unet.config.layersPerBlock = [1e9, 1])), 'MODEL_FORMAT', /node_diffusion.config.unet.config.layersPerBlock/],
     ['levels that differ', change((c) => (c.unet.config.heads = [1])), 'MODEL_FORMAT', /list of 2 integers.*heads/],
-    ['heads that do not divide', change((c) => (c.unet.config.heads = [1, 5])), 'MODEL_FORMAT', /5 heads to divide/],
+    ['heads that do not divide', change((c) => (c.unet.config.heads = [1, 5])), 'MODEL_FORMAT', /node_diffusion.config: expected UNet heads\[1\] to divide its 48 channels but received 5/],
     ['text for a number', change((c) => (c.vae.config.normGroups = '8')), 'MODEL_FORMAT', /normGroups but received "8"/],
     ['an unknown activation', change((c) => (c.textEncoder.config.activation = 'relu')), 'UNSUPPORTED_MODEL', /activation but received "relu"/],
-    ['a component left out', change((c) => delete c.vae), 'MODEL_FORMAT', /node_diffusion.config to describe vae, whose tensors are there/],
+    ['a component left out', change((c) => delete c.vae), 'MODEL_FORMAT', /node_diffusion.config to describe vae, whose tensors are in the file/],
     ['another model', change((c) => (c.unet.config.inChannels = 5)), 'MODEL_SHAPE', /conv_in.weight.*expected shape \[48,5,3,3\]/],
     ['betas of another length', change((c) => (c.schedule.trainedBetas = [0.1])), 'MODEL_FORMAT', /list of 2 numbers/],
     ['a tokenizer that is a number', change((c) => (c.tokenizer = 5)), 'MODEL_FORMAT', /JSON object for node_diffusion.config.tokenizer, found 5/],

@@ -1,7 +1,6 @@
 import type { Test } from 'tap'
 import { componentSummary, openModel } from '../../lib/weights/index.js'
 import type { ModelSource, TextEncoderConfig, UnetConfig } from '../../lib/native.js'
-import { textLayout, unetLayout, vaeLayout, type Layout } from '../../lib/weights/layout.js'
 import {
   freshPath,
   rejects,
@@ -16,25 +15,30 @@ import {
   openClip,
   originalUnetName,
   originalVae,
+  type Shapes,
   tensorsOf,
+  type TestTensors,
+  textShapes,
   TINY_TEXT,
   TINY_UNET,
   TINY_VAE,
-  type TestTensors,
+  unetShapes,
+  vaeShapes,
+  withConvolutions,
 } from './models.js'
 
-const originalUnet = (config: UnetConfig, prefix = 'model.diffusion_model.') =>
-  tensorsOf(unetLayout(config), (name) => prefix + originalUnetName(name, config))
+const originalUnet = (config: UnetConfig, prefix = 'model.diffusion_model.', shapes = unetShapes(config)) =>
+  tensorsOf(shapes, (name) => prefix + originalUnetName(name, config))
 const shapes = (source: ModelSource) => new Map(source.tensors.map(({ name, shape }) => [name, shape]))
 
-function sameLayout(t: Test, source: ModelSource | undefined, layout: Layout, name: string) {
+function sameShapes(t: Test, source: ModelSource | undefined, layout: Shapes, name: string) {
   t.same(source && shapes(source), layout, name)
 }
 
-// Widths as published, sizes cut down: the files are sparse.
+// The published widths with fewer layers. The files are sparse.
 // prettier-ignore
 const SD1: UnetConfig = { ...TINY_UNET, blockChannels: [320, 640], layersPerBlock: [2, 2], downTransformerDepth: [1, 0], upTransformerDepth: [1, 0], heads: [8, 8], contextWidth: 768 }
-const SD2: UnetConfig = { ...SD1, heads: [5, 10], contextWidth: 1024, linearProjection: true }
+const SD2: UnetConfig = { ...SD1, heads: [5, 10], contextWidth: 1024 }
 const OPEN_CLIP_TEXT: TextEncoderConfig = {
   ...TINY_TEXT,
   width: 1024,
@@ -48,9 +52,9 @@ t.test('a Stable Diffusion 1 checkpoint', async (t) => {
   const text: TextEncoderConfig = { ...TINY_TEXT, width: 768, heads: 12 }
   for (const prefix of ['cond_stage_model.transformer.text_model.', 'cond_stage_model.transformer.']) {
     const tensors: TestTensors = {
-      ...originalUnet(SD1),
-      ...originalVae(vaeLayout(TINY_VAE), 3),
-      ...tensorsOf(textLayout(text), (name) => prefix + name),
+      ...originalUnet(SD1, undefined, withConvolutions(unetShapes(SD1))),
+      ...originalVae(vaeShapes(TINY_VAE), 3),
+      ...tensorsOf(textShapes(text), (name) => prefix + name),
       'cond_stage_model.transformer.text_model.embeddings.position_ids': { shape: [1, 77], type: 'I64' },
       'model_ema.decay': { shape: [], type: 'F32' },
       'first_stage_model.loss.logvar': { shape: [] },
@@ -61,11 +65,11 @@ t.test('a Stable Diffusion 1 checkpoint', async (t) => {
     t.equal(model.format, 'safetensors')
     t.same(model.unet!.config, SD1)
     t.same(model.vae!.config, TINY_VAE)
-    t.same(model.textEncoder!.config, text)
-    t.equal(model.textEncoder!.skip, 0)
+    t.same(model.textEncoders[0].config, text)
+    t.equal(model.textEncoders[0].skip, 0)
     t.equal(model.vae!.scalingFactor, 0.18215)
     t.equal(model.imageSize, 256, '64 latents, three levels of the autoencoder')
-    t.equal(model.tokenizer, null)
+    t.equal(model.textEncoders[0].tokenizer, null)
     t.match(model.schedule, {
       predictionType: 'epsilon',
       betaSchedule: 'scaled_linear',
@@ -73,15 +77,15 @@ t.test('a Stable Diffusion 1 checkpoint', async (t) => {
       betaEnd: 0.012,
       stepsOffset: 1,
     })
-    sameLayout(t, model.unet!.source, unetLayout(SD1), 'unet')
-    sameLayout(t, model.vae!.source, vaeLayout(TINY_VAE), 'vae')
-    sameLayout(t, model.textEncoder!.source, textLayout(text), 'text encoder')
+    sameShapes(t, model.unet!.source, unetShapes(SD1), 'unet')
+    sameShapes(t, model.vae!.source, vaeShapes(TINY_VAE), 'vae')
+    sameShapes(t, model.textEncoders[0].source, textShapes(text), 'text encoder')
   }
 })
 
 t.test('a Stable Diffusion 2 checkpoint', async (t) => {
   const path = freshPath(t, '.safetensors')
-  const clip = openClip(textLayout(OPEN_CLIP_TEXT))
+  const clip = openClip(textShapes(OPEN_CLIP_TEXT))
   const extra = {
     'cond_stage_model.model.text_projection': { shape: [1024, 1024] },
     'cond_stage_model.model.logit_scale': { shape: [] },
@@ -90,16 +94,16 @@ t.test('a Stable Diffusion 2 checkpoint', async (t) => {
   const model = await openModel(path)
   t.equal(model.architecture, 'Stable Diffusion 2.x')
   t.same(model.unet!.config, SD2)
-  t.same(model.textEncoder!.config, OPEN_CLIP_TEXT)
-  t.equal(model.textEncoder!.skip, 1)
+  t.same(model.textEncoders[0].config, OPEN_CLIP_TEXT)
+  t.equal(model.textEncoders[0].skip, 1)
   t.equal(model.vae, undefined)
-  t.same(model.tokenizer, { maxLength: 16, padToken: '!' })
+  t.same(model.textEncoders[0].tokenizer, { maxLength: 16, padToken: '!' })
   t.equal(model.schedule.predictionType, 'v_prediction')
   t.equal(model.imageSize, 768)
-  sameLayout(t, model.unet!.source, unetLayout(SD2), 'unet')
-  sameLayout(t, model.textEncoder!.source, textLayout(OPEN_CLIP_TEXT), 'text encoder')
+  sameShapes(t, model.unet!.source, unetShapes(SD2), 'unet')
+  sameShapes(t, model.textEncoders[0].source, textShapes(OPEN_CLIP_TEXT), 'text encoder')
 
-  const table = new Map(model.textEncoder!.source.tensors.map((tensor) => [tensor.name, tensor]))
+  const table = new Map(model.textEncoders[0].source.tensors.map((tensor) => [tensor.name, tensor]))
   const [q, k, v] = ['q', 'k', 'v'].map((part) =>
     table.get(`encoder.layers.1.self_attn.${part}_proj.weight`)!,
   )
@@ -108,7 +112,7 @@ t.test('a Stable Diffusion 2 checkpoint', async (t) => {
   t.equal(v.offset, k.offset + k.bytes)
 })
 
-t.test('topologies of other sizes', async (t) => {
+t.test('other topologies', async (t) => {
   // prettier-ignore
   const configs: Record<string, UnetConfig> = {
     tiny: TINY_UNET,
@@ -117,29 +121,29 @@ t.test('topologies of other sizes', async (t) => {
     'layers differ': { ...TINY_UNET, layersPerBlock: [1, 3, 2] },
     'no attention at the top': { ...TINY_UNET, downTransformerDepth: [0, 1, 1], upTransformerDepth: [0, 1, 3], midTransformerDepth: 2 },
     'no middle block': { ...TINY_UNET, midTransformerDepth: -1 },
-    'linear projections': { ...TINY_UNET, linearProjection: true },
   }
   for (const [name, config] of Object.entries(configs)) {
-    const original = tensorsOf(unetLayout(config), (tensor) => originalUnetName(tensor, config))
+    const original = tensorsOf(unetShapes(config), (tensor) => originalUnetName(tensor, config))
     const spellings = {
       original,
       prefixed: originalUnet(config),
-      diffusers: tensorsOf(unetLayout(config)),
-      own: tensorsOf(unetLayout(config), (n) => `unet.${n}`),
+      diffusers: tensorsOf(unetShapes(config)),
+      'projections as convolutions': tensorsOf(withConvolutions(unetShapes(config))),
+      own: tensorsOf(unetShapes(config), (n) => `unet.${n}`),
     }
     for (const [spelling, tensors] of Object.entries(spellings)) {
-      const { unet, vae, textEncoder } = await openModel(
+      const { unet, vae, textEncoders } = await openModel(
         writeSafetensors(freshPath(t, '.safetensors'), tensors),
       )
       t.same(unet!.config, config, `${name}, ${spelling}: configuration`)
-      sameLayout(t, unet!.source, unetLayout(config), `${name}, ${spelling}: tensors`)
-      t.same([vae, textEncoder], [undefined, undefined])
+      sameShapes(t, unet!.source, unetShapes(config), `${name}, ${spelling}: tensors`)
+      t.same([vae, textEncoders], [undefined, []])
     }
   }
 })
 
-t.test('autoencoders and text encoders alone', async (t) => {
-  const layout = vaeLayout(TINY_VAE)
+t.test('single autoencoders and text encoders', async (t) => {
+  const layout = vaeShapes(TINY_VAE)
   const old = (name: string) =>
     name
       .replace('to_out.0', 'proj_attn')
@@ -161,27 +165,27 @@ t.test('autoencoders and text encoders alone', async (t) => {
     )
     t.same(vae!.config, TINY_VAE, spelling)
     t.same([architecture, imageSize], ['KL autoencoder', 256])
-    sameLayout(t, vae!.source, layout, spelling)
+    sameShapes(t, vae!.source, layout, spelling)
   }
   const quantized = { ...TINY_VAE, latentChannels: 3, codebook: { size: 48, width: 5 }, midAttention: false }
   const vq = await openModel(
-    writeSafetensors(freshPath(t, '.safetensors'), originalVae(vaeLayout(quantized), 3, '')),
+    writeSafetensors(freshPath(t, '.safetensors'), originalVae(vaeShapes(quantized), 3, '')),
   )
   t.same(vq.vae!.config, quantized)
   t.equal(vq.architecture, 'VQ autoencoder')
 
-  const text = textLayout(TINY_TEXT)
+  const text = textShapes(TINY_TEXT)
   for (const tensors of [
     tensorsOf(text),
     tensorsOf(text, (name) => `text_model.${name}`),
     openClip(text, ''),
   ]) {
-    const { textEncoder } = await openModel(writeSafetensors(freshPath(t, '.safetensors'), tensors))
-    sameLayout(t, textEncoder!.source, text, 'text encoder')
+    const { textEncoders } = await openModel(writeSafetensors(freshPath(t, '.safetensors'), tensors))
+    sameShapes(t, textEncoders[0].source, text, 'text encoder')
   }
 })
 
-t.test('what a UNet predicts', async (t) => {
+t.test('the prediction type of a UNet', async (t) => {
   const marks: [string, TestTensors, Record<string, string>, object][] = [
     [
       'v_pred',
@@ -236,7 +240,7 @@ t.test('what a UNet predicts', async (t) => {
   t.equal(sized.imageSize, 768)
 })
 
-t.test('files that lack something, hold too much or contradict themselves', async (t) => {
+t.test('incomplete, unknown and contradictory tensors', async (t) => {
   const unet = originalUnet(TINY_UNET)
   const without = (name: string) => Object.fromEntries(Object.entries(unet).filter(([key]) => key !== name))
   const prefix = 'model.diffusion_model.'
@@ -254,21 +258,21 @@ t.test('files that lack something, hold too much or contradict themselves', asyn
     ['scale-shift normalization', reshape('input_blocks.1.0.emb_layers.1.weight', [64, 128]), 'MODEL_SHAPE', /time_emb_proj/],
     ['an integer weight', { ...unet, [`${prefix}out.0.bias`]: { shape: [32], type: 'I32' } }, 'UNSUPPORTED_MODEL', /conv_norm_out.bias.*found i32/],
     ['an 8-bit float weight', { ...unet, [`${prefix}out.0.bias`]: { shape: [32], type: 'F8_E4M3' } }, 'UNSUPPORTED_MODEL', /found f8_e4m3/],
-    ['an unknown part', { ...unet, [`${prefix}extra.weight`]: { shape: [1] } }, 'UNSUPPORTED_MODEL', /"model.diffusion_model.extra.weight" is of a part that node-diffusion does not know/],
+    ['an unknown part', { ...unet, [`${prefix}extra.weight`]: { shape: [1] } }, 'UNSUPPORTED_MODEL', /"model.diffusion_model.extra.weight" belongs to a part that node-diffusion does not support/],
     ['two spellings of one tensor', { ...unet, [`${prefix}conv_in.weight`]: { shape: [32, 4, 3, 3] } }, 'MODEL_FORMAT', /are both conv_in.weight/],
-    ['a decoder without encoder', tensorsOf(new Map([...vaeLayout(TINY_VAE)].filter(([name]) => name.startsWith('decoder')))), 'MODEL_FORMAT', /encoder.down_blocks.0.* is missing/],
-    ['attention inside a level', { ...originalVae(vaeLayout(TINY_VAE), 3, ''), 'encoder.down.1.attn.0.q.weight': { shape: [64, 64, 1, 1] } }, 'UNSUPPORTED_MODEL', /encoder.down.1.attn.0.q.weight/],
-    ['groups that cannot be known', tensorsOf(vaeLayout({ ...TINY_VAE, blockChannels: [48, 64] })), 'UNSUPPORTED_MODEL', /number of normalization groups of \[48,64\]/],
-    ['a width without heads', tensorsOf(textLayout({ ...TINY_TEXT, width: 96 })), 'UNSUPPORTED_MODEL', /attention heads of a width of 96/],
-    ['16 latent channels', tensorsOf(vaeLayout({ ...TINY_VAE, latentChannels: 16, quantConv: false, postQuantConv: false })), 'UNSUPPORTED_MODEL', /Stable Diffusion 3 or Flux/],
-    ['fused attention of odd rows', { ...openClip(textLayout(TINY_TEXT)), 'cond_stage_model.model.transformer.resblocks.0.attn.in_proj_bias': { shape: [190] } }, 'MODEL_FORMAT', /query, key and value below each other, found f16 of shape \[190\]/],
+    ['a decoder without encoder', tensorsOf(new Map([...vaeShapes(TINY_VAE)].filter(([name]) => name.startsWith('decoder')))), 'MODEL_FORMAT', /encoder.down_blocks.0.* is missing/],
+    ['attention inside a level', { ...originalVae(vaeShapes(TINY_VAE), 3, ''), 'encoder.down.1.attn.0.q.weight': { shape: [64, 64, 1, 1] } }, 'UNSUPPORTED_MODEL', /encoder.down.1.attn.0.q.weight/],
+    ['groups that cannot be known', tensorsOf(vaeShapes({ ...TINY_VAE, blockChannels: [48, 64], normGroups: 16 })), 'UNSUPPORTED_MODEL', /number of normalization groups of \[48,64\] channels is unknown/],
+    ['a width without heads', tensorsOf(textShapes({ ...TINY_TEXT, width: 96 })), 'UNSUPPORTED_MODEL', /attention heads of a width of 96/],
+    ['16 latent channels', tensorsOf(vaeShapes({ ...TINY_VAE, latentChannels: 16, quantConv: false, postQuantConv: false })), 'UNSUPPORTED_MODEL', /Stable Diffusion 3 or Flux/],
+    ['fused attention of odd rows', { ...openClip(textShapes(TINY_TEXT)), 'cond_stage_model.model.transformer.resblocks.0.attn.in_proj_bias': { shape: [190] } }, 'MODEL_FORMAT', /expected fused query, key and value, found f16 of shape \[190\]/],
   ]
   for (const [name, tensors, code, message] of cases) {
     await rejects(t, openModel(writeSafetensors(freshPath(t, '.safetensors'), tensors)), code, message, name)
   }
 })
 
-t.test('models of other families are called by their names', async (t) => {
+t.test('models of other families are named', async (t) => {
   const cases: [string, RegExp][] = [
     ['conditioner.embedders.0.transformer.text_model.embeddings.position_ids', /Stable Diffusion XL/],
     ['model.diffusion_model.label_emb.0.0.weight', /class embeddings/],
@@ -297,7 +301,7 @@ t.test('a GGUF file with the original names, partly quantized', async (t) => {
   const tensors: TestTensors = {}
   for (const [name, tensor] of Object.entries({
     ...originalUnet(TINY_UNET),
-    ...originalVae(vaeLayout(TINY_VAE), 3),
+    ...originalVae(vaeShapes(TINY_VAE), 3),
   })) {
     const matrix = tensor.shape.length === 2 && tensor.shape[1] % 32 === 0
     tensors[name] = { shape: tensor.shape, type: matrix ? 8 : tensor.shape.length > 1 ? 1 : 0 }
@@ -306,15 +310,15 @@ t.test('a GGUF file with the original names, partly quantized', async (t) => {
   t.equal(model.format, 'gguf')
   t.same(model.unet!.config, TINY_UNET)
   t.same(model.vae!.config, TINY_VAE)
-  sameLayout(t, model.unet!.source, unetLayout(TINY_UNET), 'unet')
+  sameShapes(t, model.unet!.source, unetShapes(TINY_UNET), 'unet')
 
   const summary = componentSummary(model.unet!.source)
-  const parameters = [...unetLayout(TINY_UNET).values()].reduce(
+  const parameters = [...unetShapes(TINY_UNET).values()].reduce(
     (sum, shape) => sum + shape.reduce((a, b) => a * b, 1),
     0,
   )
   t.equal(summary.parameters, parameters)
-  t.equal(summary.tensors, unetLayout(TINY_UNET).size)
+  t.equal(summary.tensors, unetShapes(TINY_UNET).size)
   t.same(summary.types.map(({ type }) => type).sort(), ['f16', 'f32', 'q8_0'])
   t.equal(
     summary.bytes,

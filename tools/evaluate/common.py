@@ -1,4 +1,4 @@
-"""Lets the evaluation use the training recipe's modules."""
+"""Makes the modules of tools/train importable."""
 
 import sys
 from pathlib import Path

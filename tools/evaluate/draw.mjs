@@ -1,9 +1,10 @@
 /**
- * Draws evaluation prompts with the package itself (`npm run build` first).
+ * Draws the evaluation prompts with this package (`npm run build` first).
  *
  *   node tools/evaluate/draw.mjs PROMPTS.json OUT_FOLDER [--model PATH] [--steps 20] [--guidance 3] [--only KIND]
+ *        [--precision auto]
  *
- * OUT_FOLDER/ID.png for each prompt, and OUT_FOLDER/sheet.png with all of them, twenty a row.
+ * Writes OUT_FOLDER/ID.png for each prompt, and OUT_FOLDER/sheet.png with all pictures, twenty in a row.
  */
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

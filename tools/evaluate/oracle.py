@@ -1,4 +1,4 @@
-"""Composes what each evaluation prompt asks for: what score.py gives to a perfect model, the check of the check.
+"""Composes the picture that each evaluation prompt asks for. score.py must give these pictures a high score.
 
 python tools/evaluate/oracle.py PROMPTS.json OUT_FOLDER
 """
@@ -17,7 +17,7 @@ from scenes import STYLES, Scenes
 
 
 def scene(scenes, prompt):
-    """With the random places, sizes and mirrorings of training."""
+    """A scene with the random positions, sizes and mirroring of the training pictures."""
     words = prompt["prompt"].split()
     style = next((STYLES.index(w) for w in words if w in STYLES), int(scenes.random.integers(len(STYLES))))
     items = []

@@ -1,9 +1,9 @@
-"""Writes the prompts that the model in the box is measured with, or (--tune) those it may be tuned with.
+"""Writes the prompts that the bundled model is evaluated with, or (--tune) those that it may be tuned with.
 
     python tools/evaluate/prompts.py OUT.json [--tune]
 
-OUT.json: [{id, kind, prompt, seed, …what the picture should show}]. Whatever draws them (diffusers, the package, its CLI)
-saves one ID.png each into one folder; score.py judges the folder. Tuning prompts come from another seed.
+OUT.json is a list of {id, kind, prompt, seed, and what the picture should show}. Any program may draw the prompts; it saves
+ID.png for each of them in one folder, and score.py scores the folder. Prompts for tuning come from another seed.
 """
 
 import argparse
@@ -11,14 +11,14 @@ import json
 
 import numpy as np
 
-import common  # noqa: F401 - finds tools/train
+import common  # noqa: F401 (adds tools/train to the path)
 from compose import Drawings
 from run import WORK
 from scenes import STYLES, article, held_out_pairs
 
 
 def single(subjects, random, count, tune):
-    """Every subject before any comes a second time, the styles in turn; tuning takes each in the other style."""
+    """Every subject once before any comes a second time, in alternating styles; for tuning, in the other style."""
     order = np.random.default_rng(4).permutation(len(subjects))
     for i in range(count):
         subject, style = int(order[i % len(order)]), STYLES[(i + tune) % 2]
@@ -26,7 +26,7 @@ def single(subjects, random, count, tune):
 
 
 def colour(subjects, random, count, tune):
-    """Pairs of colour and subject that the training set leaves out; tuning has those that the measurement leaves over."""
+    """Combinations of colour and subject that training leaves out; for tuning, those that the evaluation does not use."""
     pairs = held_out_pairs(subjects)
     order = np.random.default_rng(4).permutation(len(pairs))
     for i in order[100:][:count] if tune else order[:count]:
@@ -49,9 +49,9 @@ def pair(subjects, random, count, tune):
 
 
 def seeds(subjects, random, count, tune):
-    """The same subject from two seeds: the pictures should differ."""
+    """The same subject from two seeds; the pictures should differ."""
     for prompt in single(subjects, random, count, tune):
-        prompt["prompt"] = prompt["prompt"].split(" ", 1)[1]  # the style is left to the seed
+        prompt["prompt"] = prompt["prompt"].split(" ", 1)[1]  # the seed decides the style
         yield prompt
         yield dict(prompt)
 
@@ -61,7 +61,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="fewer prompts of each kind, for a quick look"
+        "--scale", type=float, default=1.0, help="share of the prompts of each kind, for a quick look"
     )
     options = parser.parse_args()
     subjects = Drawings(WORK / "data").subjects

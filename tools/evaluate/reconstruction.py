@@ -1,9 +1,9 @@
-"""PSNR of the exported autoencoder and VQ-VAE, and how much of the codebook is in use.
+"""Measures the PSNR of the exported autoencoder and VQ-VAE, and how much of the codebook is in use.
 
-    python tools/evaluate/reconstruction.py MODELS_FOLDER [--count 1000]      # holds emoji-64 and emoji-64-vq
+    python tools/evaluate/reconstruction.py MODELS_FOLDER [--count 1000]      # the folder with emoji-64 and emoji-64-vq
 
-Measured on scenes from a seed that training does not use, and on every plain drawing. `mean` is the mean of each picture's
-PSNR, `pooled` the PSNR of the mean squared error (the stricter of the two: hard pictures weigh more).
+The pictures are scenes from a seed that training does not use, and all plain drawings. `mean` is the mean PSNR of the
+pictures, and `pooled` the PSNR of the mean squared error, which is stricter because difficult pictures count more.
 """
 
 import argparse

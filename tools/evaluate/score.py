@@ -1,11 +1,11 @@
-"""Judges a folder of pictures drawn from prompts.py's list: the check of issue 4.
+"""Scores a folder of pictures that were drawn from the list of prompts.py.
 
     python tools/evaluate/score.py MODEL_FOLDER PROMPTS.json IMAGES_FOLDER [--out figures.json]
 
-single  the nearest training picture, in the autoencoder's latents and of either style, is of the asked subject
-colour  the hue that covers most of the picture is the asked one (and, besides, the subject among recoloured ones is right)
-pair    the nearest half picture is of the asked subject on both sides
-seeds   two seeds' pictures differ by more than 0.05 of the range (root mean square)
+single  the nearest training picture of either style, in the latents of the autoencoder, shows the requested subject
+colour  the hue that covers most of the picture is the requested one (reported too: the subject is the right one as well)
+pair    on both sides, the nearest half of a picture shows the requested subject
+seeds   the pictures of two seeds differ by more than 0.05 of the range (root mean square)
 """
 
 import argparse
@@ -40,7 +40,7 @@ def item(subject, style, x=SIZE / 2, y=SIZE / 2, size=60, flip=False, colour=Non
 
 
 class References:
-    """Training pictures of every subject, encoded once for each autoencoder: (latents [n, d], subject of each [n])."""
+    """Training pictures of every subject, encoded once for each autoencoder: latents [n, d] and subjects [n]."""
 
     def __init__(self, vae, drawings, work):
         self.vae, self.drawings, self.work = vae, drawings, work
@@ -51,7 +51,7 @@ class References:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, name, region, sizes, **place):
-        """Latents of all subjects × styles × mirrorings × sizes; `region` cuts out the latents that are compared."""
+        """Latents of all subjects in all styles and sizes, plain and mirrored; `region` selects the latents to compare."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
             items = [
@@ -67,7 +67,7 @@ class References:
         return torch.from_numpy(kept["latents"])[(..., *region)].flatten(1), kept["subjects"]
 
     def seen(self, shards=4):
-        """The single plain subjects among the cached training pictures themselves, moved and sized as they were."""
+        """The single plain subjects among the cached training pictures, moved and scaled as they were."""
         latents, subjects = [], []
         for number in range(shards):
             path = self.work / "cache" / f"latents-{number:03}.npy"
@@ -98,13 +98,13 @@ LEFT, RIGHT = (slice(None), slice(0, 8)), (slice(None), slice(8, 16))
 
 
 def nearest(latents, references):
-    """Subject of the reference nearest to each row."""
+    """The subject of the reference that is nearest to each row."""
     known, subjects = references
     return subjects[torch.cdist(latents.flatten(1), known).argmin(1).numpy()]
 
 
 def dominant_colour(image):
-    """The name of the hue that covers most of a picture, by saturation; white, grey and black do not count."""
+    """The name of the hue that covers most of a picture, weighted by saturation; white, grey and black do not count."""
     rgb = np.asarray(image, np.float32) / 255
     high, low = rgb.max(-1), rgb.min(-1)
     chroma = high - low
@@ -118,7 +118,7 @@ def dominant_colour(image):
 
 
 def score(prompts, images, vae, drawings, work=WORK):
-    """{kind: [one dict of verdicts for each prompt]}."""
+    """For each kind of prompt, a list with one dict of verdicts for each prompt."""
     references = References(vae, drawings, work)
     latents = encode(vae, images)
     verdicts = {}
@@ -174,7 +174,7 @@ def figures(verdicts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="diffusers folder with the autoencoder")
+    parser.add_argument("model", help="the diffusers folder that holds the autoencoder")
     parser.add_argument("prompts")
     parser.add_argument("images", type=Path)
     parser.add_argument("--out", type=Path)

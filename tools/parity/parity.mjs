@@ -1,12 +1,12 @@
 /**
- * Numbers of the engine against diffusers', on a full-size model: whole tensors, max |difference| over max |reference|.
+ * Compares the engine with diffusers on a full-size model: whole tensors, max |difference| over max |reference|.
  *
  * usage: npm run parity -- [--sd15 DIR] [--single FILE] [--cache DIR] [--python PYTHON] [--only TEXT]
- *   --sd15 DIR     a diffusers folder (shared/peers/make_sd15.py writes one); also the source of the references
- *   --single FILE  the same model as one file in fp16; compared with fp16-rounded weights in fp32 arithmetic
+ *   --sd15 DIR     a diffusers folder (shared/peers/make_sd15.py writes one); the references are computed from it
+ *   --single FILE  the same model as one file in fp16; compared with weights rounded to fp16, in fp32 arithmetic
  *   --cache DIR    where references are kept between runs; default: build/parity
  *   --only TEXT    only cases whose name contains TEXT (text, unet-64x64-1, encode-512, …)
- * Exit status 1 if any case is off by more than 1e-3, or is not finite.
+ * The exit status is 1 if the error of any case is more than 1e-3 or not finite.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
@@ -29,7 +29,7 @@ const { values: options } = parseArgs({
   },
 })
 
-/** Inputs and outputs of diffusers; computed once and kept. */
+/** Inputs and outputs of diffusers, computed once and cached. */
 function references(half) {
   const file = join(options.cache, half ? 'half.safetensors' : 'full.safetensors')
   if (!existsSync(file)) {
@@ -60,17 +60,22 @@ function readTensors(file) {
   return tensors
 }
 
-/** How each kind of case is computed: which component loads, and the call. */
+/** How each kind of case is computed: the component to load, and the call. */
 const kinds = {
   text: {
-    load: ({ textEncoder }) => native().loadTextEncoder(textEncoder.config, textEncoder.source),
+    load: ({ textEncoders: [first] }) => native().loadTextEncoder(first.config, first.source),
     call: (model, { tokens: { data, shape } }) => model.encode(data, shape[0], shape[1], 0),
   },
   unet: {
     load: ({ unet }) => native().loadUnet(unet.config, unet.source),
     call: (model, { latents, timesteps, context }) => {
       const [n, , h, w] = latents.shape
-      return model.predict(latents.data, n, h, w, timesteps.data, context.data, context.shape[1])
+      const conditioning = {
+        timesteps: timesteps.data,
+        context: context.data,
+        contextLength: context.shape[1],
+      }
+      return model.predict({ latents: latents.data, n, h, w, conditioning })
     },
   },
   encode: {
@@ -83,7 +88,7 @@ const kinds = {
   },
 }
 
-/** NaN if any element is, or if the lengths differ. */
+/** The largest error and the largest expected value. The error is NaN if any element is, or if the lengths differ. */
 function compare(found, expected) {
   let error = found.length === expected.length ? 0 : NaN
   let scale = 0
@@ -127,7 +132,9 @@ async function check(path, tensors) {
 }
 
 if (!options.sd15 && !options.single) {
-  console.error('Expected --sd15 DIR or --single FILE. Usage: see the head of tools/parity/parity.mjs')
+  console.error(
+    'Expected --sd15 DIR or --single FILE. The comment at the top of tools/parity/parity.mjs explains them.',
+  )
   process.exit(2)
 }
 let passed = true
@@ -138,7 +145,7 @@ for (const [path, half] of [
 ]) {
   if (!path) continue
   const tensors = references(half)
-  console.log(`\n${path}: kernels ${kernel}, ${threads} threads; bound ${TOLERANCE}`)
+  console.log(`\n${path}: kernels ${kernel}, ${threads} threads; limit ${TOLERANCE}`)
   passed = (await check(path, tensors)) && passed
 }
 process.exit(passed ? 0 : 1)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What diffusers and transformers compute with a full-size model: inputs and outputs for tools/parity/parity.mjs.
+"""Writes what diffusers and transformers compute with a full-size model, for tools/parity/parity.mjs.
 
 usage: reference.py MODEL_DIR OUT.safetensors [--half]
 
-MODEL_DIR is a diffusers folder. --half rounds the weights to fp16 first (the arithmetic stays fp32), which is what an
-fp16 file of the same model holds. Tensors are named `<case>/<input or output>`; cases:
-  text, unet-64x64-1, unet-64x64-2, unet-48x80-1, unet-48x80-2 (latents' size, batch), encode-512, decode-512
+MODEL_DIR is a diffusers folder. --half first rounds the weights to fp16, as in an fp16 file of the same model; the arithmetic
+stays fp32. Tensors are named `<case>/<input or output>`. The cases are text, unet-64x64-1, unet-64x64-2, unet-48x80-1,
+unet-48x80-2 (size of the latents and batch size), encode-512 and decode-512.
 """
 
 import argparse, os, warnings

@@ -1,9 +1,9 @@
-"""Trains the KL autoencoder: 3×64×64 pixels ⇄ 4×16×16 latents.
+"""Trains the KL autoencoder: 3×64×64 pixels to 4×16×16 latents and back.
 
     python tools/train/autoencoder.py --start DIFFUSERS_VAE            # encoder and decoder
-    python tools/train/autoencoder.py --decoder-only --steps 4000      # the encoder, and so cached latents, stay as they are
+    python tools/train/autoencoder.py --decoder-only --steps 4000      # keeps the encoder, and so the cached latents
 
-Pictures are composed as they are needed: a step costs a thousand times more than its pictures.
+Pictures are composed when they are needed: a training step costs a thousand times more than its pictures.
 """
 
 import sys
@@ -16,7 +16,7 @@ from compose import Drawings, compose
 from run import Average, Run, arguments, bf16, device, load_checkpoint, psnr, save_checkpoint, to_input
 from scenes import Scenes
 
-# 8× fewer numbers in the channels than Stable Diffusion's; factor 4, since pictures are small.
+# Fewer channels than in Stable Diffusion's autoencoder, and factor 4, since the pictures are small.
 CONFIG = dict(
     in_channels=3,
     out_channels=3,
@@ -29,8 +29,8 @@ CONFIG = dict(
     up_block_types=("UpDecoderBlock2D",) * 3,
     mid_block_add_attention=False,
 )
-KL_WEIGHT = 1e-6  # as in latent diffusion: keeps the latents' scale from drifting, no more
-# The decoder will get latents that a UNet drew: it should not mind this much error (in units of the latents' deviation).
+KL_WEIGHT = 1e-6  # as in latent diffusion: just enough to keep the scale of the latents from drifting
+# The decoder will get latents from a UNet, so it should tolerate this much error (in standard deviations of the latents).
 LATENT_NOISE = 0.02
 
 
@@ -40,7 +40,7 @@ def pictures(drawings, seed, count):
 
 
 def reconstruction_loss(output, target):
-    """Squares for PSNR, absolutes for crisp edges, differences of neighbours for lines."""
+    """Squared errors for PSNR, absolute errors for sharp edges, and differences of neighbouring pixels for lines."""
     error = output - target
     across = (error[..., 1:] - error[..., :-1]).abs().mean() + (
         error[..., 1:, :] - error[..., :-1, :]
@@ -56,7 +56,7 @@ def validate(vae, images):
 
 def main():
     parser = arguments(__doc__.split("\n")[0], steps=1500, batch=16, rate=5e-4)
-    parser.add_argument("--start", help="diffusers folder of a trained vae to begin with")
+    parser.add_argument("--start", help="diffusers folder of a trained autoencoder to start from")
     parser.add_argument("--decoder-only", action="store_true")
     options = parser.parse_args()
     name = "decoder" if options.decoder_only else "autoencoder"

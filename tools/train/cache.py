@@ -1,9 +1,10 @@
-"""Composes the training pictures, encodes them once and keeps latents and tokens in memory-mapped shards.
+"""Composes the training pictures, encodes them once, and stores latents and tokens in shards for memory mapping.
 
     python tools/train/cache.py --shards 20
 
-Shard i is latents-i.npy (float16 [n, 4, 16, 16], unscaled means), tokens-i.npy (uint16 [n, 32]), kinds-i.npy (uint8 [n],
-places in scenes.KINDS) and captions-i.txt. The trainer takes up new shards while it runs, so both may run at the same time.
+Shard i consists of latents-i.npy (float16 [n, 4, 16, 16], unscaled means), tokens-i.npy (uint16 [n, 32]), kinds-i.npy
+(uint8 [n], indices into scenes.KINDS) and captions-i.txt. The trainer loads new shards while it runs, so both may run at the
+same time.
 """
 
 import json
@@ -24,7 +25,7 @@ SHARD = 4096
 
 
 def averaged_autoencoder(work):
-    """The autoencoder with averaged weights, and with the decoder trained longest."""
+    """The autoencoder with averaged weights, after the last training of its decoder."""
     vae = AutoencoderKL(**CONFIG)
     for name in ("decoder", "autoencoder"):
         state = load_checkpoint(work / "checkpoints" / f"{name}.pt")
@@ -73,10 +74,10 @@ def main():
         save_array(folder / f"kinds-{number:03}.npy", np.array(kinds, np.uint8))
         (folder / f"captions-{number:03}.txt").write_text("\n".join(captions) + "\n")
         if not (folder / "scale.json").exists():
-            # Fixed by the first shard: later shards must not move the latents of the earlier ones.
+            # The first shard determines the scale: later shards must not change the latents of earlier ones.
             scale = 1 / float(latents.astype(np.float32).std())
             (folder / "scale.json").write_text(json.dumps({"scaling_factor": scale}))
-        save_array(latents_path, latents)  # last: its presence says that the shard is whole
+        save_array(latents_path, latents)  # written last: its presence means that the shard is complete
         threads.update()
         print(f"shard {number}: {len(latents)} latents, {time.time() - begin:.0f} s", flush=True)
 

@@ -1,4 +1,4 @@
-"""Pictures from scenes: drawings, recoloured or not, placed on a plain background."""
+"""Composes pictures from scenes: drawings, recoloured or not, on a plain background."""
 
 import json
 from functools import lru_cache
@@ -9,7 +9,7 @@ from PIL import Image
 
 SIZE = 64  # of a training picture, in pixels
 
-# The seven hues far enough apart to be told from one another in a picture; sRGB.
+# Seven hues that are easy to tell from one another in a picture; sRGB.
 SUBJECT_COLOURS = {
     "red": (222, 40, 46),
     "orange": (250, 134, 20),
@@ -33,7 +33,7 @@ BACKGROUND_COLOURS = {
 
 
 class Drawings:
-    """The rendered subjects of data.mjs: RGBA at 128×128 for each subject and style."""
+    """The subjects that data.mjs rendered: RGBA at 128×128 for each subject and style."""
 
     def __init__(self, folder):
         folder = Path(folder)
@@ -42,7 +42,7 @@ class Drawings:
         size = self.index["size"]
         shape = (len(self.subjects), len(self.styles), size, size, 4)
         self.pixels = np.memmap(folder / "drawings.bin", np.uint8, "r", shape=shape)
-        # Cached pictures are 64 KB each: half a gigabyte holds all colours of most subjects.
+        # A cached picture takes 64 KB, so less than half a gigabyte holds all colours of most subjects.
         self.premultiplied = lru_cache(maxsize=6000)(self._premultiplied)
 
     def _premultiplied(self, subject, style, colour):
@@ -54,7 +54,7 @@ class Drawings:
 
 
 def recolour(rgba, colour):
-    """The drawing in shades of one colour: its median brightness becomes the colour, darker and lighter parts stay so."""
+    """The drawing in shades of one colour: median brightness becomes the colour itself; darker and lighter parts stay so."""
     light = rgba[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
     visible = rgba[..., 3] > 0.5
     median = float(np.clip(np.median(light[visible]) if visible.any() else 0.5, 0.05, 0.95))
@@ -69,7 +69,7 @@ def recolour(rgba, colour):
 
 
 def compose(drawings, scene):
-    """Draws a scene of scenes.py: uint8 [SIZE, SIZE, 3]. Items are painted in order, each centred on (x, y) pixels."""
+    """Draws a scene of scenes.py: uint8 [SIZE, SIZE, 3]. Items are drawn in order, each centred on (x, y) in pixels."""
     background = BACKGROUND_COLOURS[scene["background"]] if scene["background"] else (255, 255, 255)
     canvas = np.empty((SIZE, SIZE, 3), np.float32)
     canvas[:] = background

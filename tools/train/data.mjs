@@ -1,21 +1,21 @@
-// Renders the subjects of subjects.txt in both styles to one raw file, with their names and keywords beside it.
+// Renders the subjects of subjects.txt in both styles to one raw file, and writes their names and keywords beside it.
 //
 //   node tools/train/data.mjs ~/nd-train/data
 //
-// drawings.bin: uint8 [subjects × styles, SIZE, SIZE, RGBA], not premultiplied, subject-major. drawings.json: its index.
+// drawings.bin holds uint8 [subjects × styles, SIZE, SIZE, RGBA], not premultiplied, subject-major; drawings.json is its index.
 import { homedir } from 'node:os'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import sharp from 'sharp' // the package's own dependency, found in the root's node_modules
+import sharp from 'sharp' // a dependency of the package, from the root's node_modules
 
-/** Twice the size of the training pictures: the composer shrinks, it never enlarges. */
+/** Twice the size of the training pictures: the composer scales drawings down, never up. */
 const SIZE = 128
 const SETS = [
   { style: 'flat', package: '@iconify-json/fluent-emoji-flat' },
   { style: 'noto', package: '@iconify-json/noto' },
 ]
-/** Keywords that would name a colour, a place, a number or nothing drawable. */
+/** Keywords that name a colour, a place, a number, or nothing that can be drawn. */
 const NOT_NAMES = new Set(
   (
     'alpha order big under down ugly wise proud talk pirate zoo bearer knights small anniversary elegant beauty outdoors ' +
@@ -44,7 +44,7 @@ function readSubjects() {
     })
 }
 
-/** Keywords that emojibase gives to exactly one of our subjects, so that they name it without doubt. */
+/** Adds the keywords that emojibase gives to exactly one of our subjects, so that they name it unambiguously. */
 function addKeywords(subjects, chars) {
   const entries = new Map(require('emojibase-data/en/compact.json').map((entry) => [entry.hexcode, entry]))
   const plain = (hexcode) => hexcode.toLowerCase().replaceAll('-fe0f', '')

@@ -1,6 +1,6 @@
 """Trains the UNet and the text encoder on cached latents: v-prediction, min-SNR weights, caption dropout, EMA.
 
-python tools/train/diffusion.py --start DIFFUSERS_FOLDER --minutes 600      # resumes where it was stopped
+python tools/train/diffusion.py --start DIFFUSERS_FOLDER --minutes 600      # resumes from its last checkpoint
 """
 
 import json
@@ -25,7 +25,7 @@ UNET = dict(
     attention_head_dim=32,
     block_out_channels=(64, 96, 160),
     cross_attention_dim=WIDTH,
-    # Attention at 8×8 and 4×4 only: at 16×16 it doubles the cost of a step.
+    # There is attention at 8×8 and 4×4 only: at 16×16 it would double the cost of a step.
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
 )
@@ -39,8 +39,8 @@ SCHEDULE = dict(
     steps_offset=1,
 )
 CAPTION_DROPOUT = 0.1
-# How often each kind of cached scene is trained on. Plain single subjects teach the drawings that all others are made of;
-# when they are known, pairs are what is left to learn (--pairs).
+# Share of each kind of cached scene in training. All scenes are made of the drawings that plain single subjects show; once
+# the model has learned those, pairs are what is left to learn (--pairs).
 SHARES = {"single": 0.56, "background": 0.07, "colour": 0.17, "pair": 0.13, "count": 0.035, "size": 0.035}
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy"
 
@@ -61,14 +61,14 @@ def text_config(tokenizer):
 
 
 class Networks(torch.nn.Module):
-    """What is trained together: text → context → prediction."""
+    """The networks that are trained together: text → context → prediction."""
 
     def __init__(self, tokenizer):
         super().__init__()
         self.text_encoder = CLIPTextModel._from_config(text_config(tokenizer), attn_implementation="eager")
         self.unet = UNet2DConditionModel(**UNET)
-        # On CPUs the fused attention's backward pass takes longer than the matrices it saves, and in bf16 more so: with
-        # plain attention a bf16 step takes 0.53 s of one core instead of 1.03.
+        # On CPUs, the backward pass of fused attention is slower than plain attention, most of all in bf16: a step takes
+        # 0.53 s of one core with plain attention, and 1.03 s with fused attention.
         if not torch.cuda.is_available():
             self.unet.set_attn_processor(AttnProcessor())
 
@@ -79,7 +79,7 @@ class Networks(torch.nn.Module):
 
 @torch.no_grad()
 def start_from(networks, tokenizer, folder):
-    """Takes over a smaller model's UNet and text encoder; a new token starts as the mean of the old tokens it is made of."""
+    """Copies UNet and text encoder of another model; a new token starts as the mean of the old tokens that spell it."""
     networks.unet.load_state_dict(UNet2DConditionModel.from_pretrained(f"{folder}/unet").float().state_dict())
     old_tokenizer = CLIPTokenizer.from_pretrained(f"{folder}/tokenizer")
     old = CLIPTextModel.from_pretrained(f"{folder}/text_encoder").float().state_dict()
@@ -101,7 +101,7 @@ def start_from(networks, tokenizer, folder):
 
 
 class Cache:
-    """The shards of cache.py as one array; look() takes up those that came since."""
+    """The shards of cache.py as one array; look() adds those that were written since the last call."""
 
     def __init__(self, folder, target):
         self.folder, self.target, self.shards, self.seen = folder, target, [], set()
@@ -124,7 +124,7 @@ class Cache:
         return len(self.shards)
 
     def batch(self, random, count, pairs):
-        """Latents and tokens; `pairs`: share of pairs, the other kinds as SHARES has them to one another."""
+        """Latents and tokens of a batch. `pairs` is the share of pairs; the other kinds keep their proportions in SHARES."""
         rest = (1 - pairs) / (1 - SHARES["pair"])
         kinds = random.choice(
             len(KINDS), count, p=[pairs if kind == "pair" else SHARES[kind] * rest for kind in KINDS]
@@ -138,7 +138,7 @@ class Cache:
 def v_loss(networks, scheduler, latents, tokens):
     """Min-SNR-weighted squared error of v = √ᾱ ε − √(1−ᾱ) x₀."""
     noise = torch.randn_like(latents)
-    # Stratified timesteps: the same distribution, a less noisy gradient.
+    # Stratified timesteps have the same distribution and give a less noisy gradient.
     count = len(latents)
     steps = (
         (torch.arange(count, device=latents.device) + torch.rand(count, device=latents.device)) / count * 1000
@@ -156,9 +156,9 @@ def v_loss(networks, scheduler, latents, tokens):
 
 def main():
     parser = arguments(__doc__.split("\n")[0], steps=12000, batch=32, rate=1e-3, minutes=600)
-    parser.add_argument("--start", help="diffusers folder to begin with")
+    parser.add_argument("--start", help="diffusers folder to start from")
     parser.add_argument(
-        "--pairs", type=float, default=SHARES["pair"], help="share of pictures of two subjects"
+        "--pairs", type=float, default=SHARES["pair"], help="share of pictures with two subjects"
     )
     options = parser.parse_args()
     target, path = device(), options.work / "checkpoints" / "diffusion.pt"

@@ -1,6 +1,6 @@
-"""Writes the trained models as diffusers folders in fp16, with the licences and what the model knows.
+"""Writes the trained models as diffusers folders in fp16, with licences and a list of what the model knows.
 
-python tools/train/export.py [--out ~/nd-train/export]      # OUT/emoji-64 and OUT/emoji-64-vq: what lies in models/
+python tools/train/export.py [--out ~/nd-train/export]      # OUT/emoji-64 and OUT/emoji-64-vq, as in models/
 """
 
 import json
@@ -33,16 +33,16 @@ INDEX = {
     "vae": ["diffusers", "AutoencoderKL"],
 }
 
-GUIDANCE = 3.0  # what its pictures are drawn with where nothing else is asked for
+GUIDANCE = 3.0  # the model's default guidance scale
 
-VQ_CARD = """# The VQ-VAE in the box: emoji-64-vq
-A VQModel in diffusers' layout, fp16: 64×64 pixels ⇄ 16×16 codes out of 1,024 vectors of 4. Made with the model in
-`../emoji-64` from the same drawings; data, recipe, figures and licences are in that folder's `README.md`.
+VQ_CARD = """# The bundled VQ-VAE: emoji-64-vq
+A VQModel in diffusers' layout, in fp16: 64×64 pixels to 16×16 codes, out of 1,024 vectors of 4, and back. It was made from the
+same drawings as the model in `../emoji-64`, whose `README.md` describes data, training, evaluation and licences.
 """
 
 
 def finite_half(model, name):
-    """fp16 weights, refused if one does not fit in fp16's range."""
+    """The model with fp16 weights; an error if a weight does not fit into the range of fp16."""
     model = model.half().eval()
     bad = [
         key
@@ -55,7 +55,7 @@ def finite_half(model, name):
 
 
 def knowledge(drawings):
-    """What a prompt may ask for; `words` are all that a training caption may hold, so any other word is unknown."""
+    """What a prompt may ask for. `words` are all words of the training captions; any other word is unknown."""
     return {
         "styles": list(STYLES),
         "colours": list(SUBJECT_COLOURS),
@@ -113,7 +113,7 @@ def main():
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"step {state['step']}: {size / 1e6:.1f} MB → {out}" + ("" if vq_state else " (no VQ-VAE yet)"))
     if size > 24e6:
-        raise SystemExit("More than the 24 MB that may be shipped")
+        raise SystemExit("The models are larger than the limit of 24 MB")
 
 
 if __name__ == "__main__":

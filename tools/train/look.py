@@ -1,4 +1,4 @@
-"""A quick look while training runs: a sheet of fixed prompts from the newest checkpoint's averaged weights.
+"""Draws a sheet of fixed prompts with the averaged weights of the newest checkpoint, to follow the training.
 
 python tools/train/look.py            # → WORK/sheets/STEP.png
 """

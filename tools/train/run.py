@@ -1,4 +1,4 @@
-"""What every training script here shares: time budget, threads, checkpoints that survive a kill, a curve as CSV."""
+"""What the training scripts share: time budget, threads, checkpoints that survive a kill, and a curve as CSV."""
 
 import argparse
 import csv
@@ -15,11 +15,11 @@ WORK = Path(os.environ.get("ND_TRAIN_DIR", Path.home() / "nd-train"))
 
 
 def arguments(description, **defaults):
-    """The options all scripts take; each script adds its own to the parser it gets back."""
+    """A parser with the options that all scripts take; each script adds its own."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--work", type=Path, default=WORK, help="folder of data, checkpoints and curves")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for data, checkpoints and curves")
     parser.add_argument(
-        "--minutes", type=float, default=defaults.get("minutes", 15), help="stop after this much time"
+        "--minutes", type=float, default=defaults.get("minutes", 15), help="stop after this many minutes"
     )
     parser.add_argument(
         "--steps", type=int, default=defaults.get("steps", 1000), help="length of the whole schedule"
@@ -29,10 +29,13 @@ def arguments(description, **defaults):
         "--rate", type=float, default=defaults.get("rate", 5e-4), help="highest learning rate"
     )
     parser.add_argument(
-        "--threads", type=int, default=0, help="0: two while the other programs idle, else one"
+        "--threads", type=int, default=0, help="0: two while other programs are idle, otherwise one"
     )
     parser.add_argument(
-        "--no-resume", dest="resume", action="store_false", help="start anew, not from the checkpoint"
+        "--no-resume",
+        dest="resume",
+        action="store_false",
+        help="start from scratch instead of from the checkpoint",
     )
     return parser
 
@@ -42,12 +45,12 @@ def device():
 
 
 def bf16():
-    """Autocast for the passes through a network; losses stay in fp32. On CPUs with AVX512-BF16 it nearly halves a step."""
+    """Autocast for passes through a network; losses stay in fp32. With AVX512-BF16, steps take nearly half the time."""
     return torch.autocast(device().type, torch.bfloat16)
 
 
 class Threads:
-    """One thread beside busy programs, since a second that waits for its core stalls the first at every barrier."""
+    """One thread while other programs are busy: a second one that waits for its core stalls the first at every barrier."""
 
     def __init__(self, fixed):
         self.fixed, self.last = fixed, None
@@ -71,11 +74,11 @@ class Threads:
 
 
 class Run:
-    """Loop control: `for step in run:` until the schedule ends, the time is spent or a signal comes.
+    """Controls the loop: `for step in run:` ends when the schedule or the time is over, or on a signal.
 
-    Every `save_minutes`, and at the end, calls save(); before each step sets the learning rate: linear warm-up, full rate for
-    the share `plateau` of the schedule, then a cosine to a fiftieth of it. With a plateau, the schedule's length can still be
-    changed when a run is resumed.
+    It calls save() every `save_minutes` and at the end, and sets the learning rate before each step: linear warm-up, the full
+    rate for the share `plateau` of the schedule, then a cosine decay to a fiftieth of it. With a plateau, the length of the
+    schedule can still be changed when a run is resumed.
     """
 
     def __init__(self, name, options, optimizer, save, start=0, warmup=100, save_minutes=4, plateau=0.0):
@@ -119,7 +122,7 @@ class Run:
         self.save(step)
 
     def note(self, **values):
-        """Running means over about 50 steps, for the curve."""
+        """Updates the running means of the curve, over about 50 steps."""
         for key, value in values.items():
             value = float(value.detach() if torch.is_tensor(value) else value)
             if not math.isfinite(value):
@@ -144,7 +147,7 @@ class Run:
 
 
 def save_checkpoint(path, state):
-    """Written beside, then renamed: a kill at any moment leaves the last good one."""
+    """Writes to a temporary name and then renames: after a kill at any moment, the last good checkpoint is there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -162,13 +165,13 @@ def to_input(images):
 
 
 def psnr(a, b):
-    """Per picture, in dB, for pictures in −1…1."""
+    """PSNR in dB of each picture in −1…1."""
     mse = ((a.clamp(-1, 1) - b.clamp(-1, 1)) ** 2).mean((1, 2, 3)) / 4
     return -10 * torch.log10(mse.clamp(min=1e-10))
 
 
 class Average:
-    """Exponential moving average of a model's weights; slow to start, so that early noise is forgotten."""
+    """Exponential moving average of a model's weights; its decay rises at the start, so that early weights are forgotten."""
 
     def __init__(self, model, decay):
         self.decay, self.count = decay, 0

@@ -1,4 +1,4 @@
-"""Random scenes with the captions that describe them: what the model is taught to draw, and what is held back from it."""
+"""Random scenes with captions, for training; some combinations are held out for the evaluation."""
 
 import hashlib
 
@@ -6,19 +6,19 @@ from compose import SIZE, SUBJECT_COLOURS, BACKGROUND_COLOURS
 
 STYLES = ("flat", "noto")
 COUNTS = {2: "two", 3: "three", 4: "four"}
-# How often each kind of scene is drawn. Plain single subjects come first: every other kind is built from them.
+# Relative frequency of each kind of scene. Plain single subjects are most frequent: all other kinds are built from them.
 KINDS = {"single": 43, "background": 9, "colour": 18, "pair": 18, "count": 6, "size": 6}
 HELD_OUT_SHARE = 0.08
 
 
 def held_out(colour, slug):
-    """True for the (colour, subject) pairs that no training picture shows; fixed by a hash, not by chance."""
+    """Whether no training picture shows this colour and subject together; a hash decides, not chance."""
     digest = hashlib.sha256(f"held out: {colour} {slug}".encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
 
 
 def held_out_pairs(subjects):
-    """All (colour, subject index) pairs that are kept for the evaluation."""
+    """All pairs (colour, subject index) that are held out for the evaluation."""
     return [(c, i) for i, s in enumerate(subjects) for c in SUBJECT_COLOURS if held_out(c, s["slug"])]
 
 
@@ -54,7 +54,7 @@ def plural(noun):
 
 
 def is_plural(noun):
-    """For names such as glasses, fries, jeans; of fish and sheep one says "a" as well."""
+    """For names such as glasses, fries and jeans. Fish and sheep also take "a"."""
     return plural(noun) == noun and not noun.endswith(("fish", "sheep"))
 
 
@@ -65,7 +65,7 @@ def article(phrase):
 
 
 class Scenes:
-    """Draws scenes from a numpy Generator, so a seed and a count say exactly what the training set is."""
+    """Draws scenes from a NumPy generator, so that a seed and a count determine the training set."""
 
     def __init__(self, subjects, random):
         self.subjects, self.random = subjects, random
@@ -74,17 +74,17 @@ class Scenes:
         self.kind = None  # of the last scene
 
     def next(self):
-        """(scene for compose.py, caption)."""
+        """The next scene for compose.py, and its caption."""
         kind = self.kind = str(self.random.choice(self.kinds, p=self.shares))
         style = int(self.random.integers(len(STYLES)))
-        # Most captions name the style; without it the model picks one.
+        # Most captions name the style. Without it, the model chooses one.
         named = self.chance(0.7)
         scene, phrase = getattr(self, f"_{kind}")(style, STYLES[style] if named else None)
         if scene["background"] is None and kind in ("colour", "pair", "count", "size") and self.chance(0.12):
             scene["background"], phrase = self._on_background(phrase, scene)
         return scene, phrase
 
-    # One method for each kind: scene and phrase.
+    # There is one method for each kind, which returns scene and phrase.
 
     def _single(self, style, named):
         item = self._item(style)
@@ -141,7 +141,7 @@ class Scenes:
             phrase = forms[int(self.random.integers(len(forms)))]
         return self._scene([one, two]), phrase
 
-    # Parts.
+    # Parts of scenes and phrases.
 
     def chance(self, p):
         return bool(self.random.random() < p)
@@ -166,7 +166,7 @@ class Scenes:
         return {"size": self.random.uniform(28, 32), "x": float(x + dx), "y": float(y + dy)}
 
     def _plain_name(self, item):
-        """The first name mostly, another name or a keyword now and then."""
+        """The first name most of the time, another name or a keyword now and then."""
         subject = self.subjects[item["subject"]]
         others = subject["names"][1:]
         if others and self.chance(0.2):

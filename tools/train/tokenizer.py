@@ -1,4 +1,4 @@
-"""Makes the CLIP-style tokenizer: byte-level BPE over captions, so that every word the model knows is one token.
+"""Trains a tokenizer like CLIP's: byte-level BPE on the captions, so that every word the model knows is one token.
 
 python tools/train/tokenizer.py        # → WORK/tokenizer
 """
@@ -20,7 +20,7 @@ PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[
 
 
 def texts(drawings, count=20000):
-    """Captions for the frequencies; every name, plural and keyword a few times more, so that none is too rare to merge."""
+    """Captions, and every name, plural and keyword a few more times, so that none is too rare to be merged."""
     scenes = Scenes(drawings.subjects, np.random.default_rng(3))
     for _ in range(count):
         yield scenes.next()[1]
@@ -30,12 +30,12 @@ def texts(drawings, count=20000):
 
 
 def words(lines):
-    """Every word that the captions use. A token that ends a word is not enough to know it: some are only ends of words."""
+    """Every word of the captions. The vocabulary does not say: some of its tokens are only ends of words."""
     return sorted({word for line in lines for word in re.findall(r"[a-z]+", line)})
 
 
 def byte_level_bpe(lines):
-    """(vocabulary {token: id}, merges [(left, right)])."""
+    """Returns the vocabulary {token: id} and the merges [(left, right)]."""
     tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -47,7 +47,7 @@ def byte_level_bpe(lines):
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    # As in CLIP: the 256 bytes, then the 256 bytes as ends of words, then merges, then the two specials.
+    # The order is CLIP's: the 256 bytes, the 256 bytes as ends of words, the merges, and the two special tokens.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=4000,
@@ -79,7 +79,7 @@ def main():
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
     folder = options.work / "tokenizer"
     tokenizer.save_pretrained(folder)
-    # The files of the older, slower tokenizers: some loaders read only these.
+    # These are the files of the older, slower tokenizers, which are all that some loaders read.
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     known = words(lines)

@@ -1,9 +1,9 @@
-"""Trains the VQ-VAE (van den Oord et al. 2017): 3×64×64 pixels ⇄ 16×16 indices into a codebook of 1,024 vectors of 4.
+"""Trains the VQ-VAE (van den Oord et al. 2017): 3×64×64 pixels to 16×16 indices into 1,024 codes of 4, and back.
 
     python tools/train/vq.py --minutes 30
 
-Begins with the KL autoencoder's encoder and decoder and a codebook of its latents. Codes that fall out of use restart at
-outputs of the encoder (Dhariwal et al. 2020, Jukebox).
+Training starts from the encoder and decoder of the KL autoencoder, and from a codebook of its latents. Codes that are no longer
+used restart at outputs of the encoder (Dhariwal et al. 2020, Jukebox).
 """
 
 import numpy as np
@@ -22,14 +22,14 @@ VQ_CONFIG = {k: CONFIG[k] for k in CONFIG if k not in ("sample_size",)} | dict(
     vq_embed_dim=4,
 )
 COMMITMENT = 0.25  # β of the paper
-RESTART_EVERY = 50  # steps: a code that no position took in so long is dead
+RESTART_EVERY = 50  # steps; a code that was not used for this long is dead
 
 
 @torch.no_grad()
 def start_from_autoencoder(model, vae, images):
-    """The encoder's mean without its variance, and codes drawn from the latents that it gives."""
+    """Keeps the mean of the encoder without the variance, and chooses codes from its latents."""
     encoder = vae.encoder.state_dict()
-    mean = vae.quant_conv.weight[:4, :, 0, 0]  # 4 × 8: the mean's rows
+    mean = vae.quant_conv.weight[:4, :, 0, 0]  # 4 × 8: the rows of the mean
     encoder["conv_out.weight"] = torch.einsum("oc,cihw->oihw", mean, encoder["conv_out.weight"])
     encoder["conv_out.bias"] = mean @ encoder["conv_out.bias"] + vae.quant_conv.bias[:4]
     model.encoder.load_state_dict(encoder)
@@ -49,7 +49,7 @@ def flat(latents):
 
 
 def k_means(points, count, rounds=8):
-    # One point of each distinct value: most of a picture is background, which needs one code, not hundreds.
+    # One point for each distinct value: most of a picture is background, which needs one code and not hundreds.
     points = torch.unique((points * 20).round() / 20, dim=0)
     centres = points[torch.randperm(len(points))[:count]].clone()
     for _ in range(rounds):
@@ -61,7 +61,7 @@ def k_means(points, count, rounds=8):
 
 
 def quantize(model, latents):
-    """The straight-through estimator, written out: (quantized latents, indices, codebook and commitment loss)."""
+    """The straight-through estimator. Returns quantized latents, indices, and the codebook and commitment loss."""
     points, codes = flat(latents), model.quantize.embedding.weight
     with torch.no_grad():
         indices = torch.cat([torch.cdist(part, codes).argmin(1) for part in points.split(8192)])
@@ -85,11 +85,11 @@ def validate(model, images):
 
 @torch.no_grad()
 def restart_dead(model, unused_for, points, optimizer):
-    """Moves codes that nothing chose to random points, and forgets their optimizer state."""
+    """Moves dead codes to random points, and resets their optimizer state."""
     dead = (unused_for >= RESTART_EVERY).nonzero().flatten()
     if len(dead):
         codes = model.quantize.embedding.weight
-        # Far points are drawn more often: a code is wanted where the error is.
+        # Distant points are chosen more often: codes are needed where the error is large.
         distance = torch.cdist(points, codes).min(1).values.square()
         picks = torch.multinomial(distance + 1e-9, min(len(dead), len(points)))
         codes[dead[: len(picks)]] = points[picks]
@@ -162,7 +162,7 @@ def main():
         average.update(model)
         unused_for += 1
         unused_for[indices.unique()] = 0
-        # None restart in the last fifth: the decoder has to know every code.
+        # No code restarts in the last fifth of the training, because the decoder has to learn every code.
         restarted = 0
         if step % 10 == 9 and step < 0.8 * options.steps:
             restarted = restart_dead(model, unused_for, flat(latents.detach()), optimizer)

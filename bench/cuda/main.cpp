@@ -1,0 +1,74 @@
+// cuda-bench [kernels] [unet] [vae] [--check] [--json FILE] [--repetitions N] [--image FILE] [--shrink N]
+// [--device emulated]: times of the CUDA backend on the first GPU. The emulator's times say nothing; it is
+// there to try the program.
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
+#include "kernels.h"
+#include "models.h"
+#ifdef ND_CUDA_EMULATOR
+#include "driver.h"
+#endif
+
+namespace {
+
+using namespace nd;
+
+const cuda::Driver& driver_of(bool emulated) {
+#ifdef ND_CUDA_EMULATOR
+  if (emulated) return emu::driver();
+#else
+  if (emulated) throw Error(ErrorCode::device_unavailable, "This build has no emulator");
+#endif
+  return cuda::system_driver();
+}
+
+void run(int argc, char** argv) {
+  cuda_bench::Options options;
+  options.image = ND_CUDA_IMAGE;
+  bool check = false, kernels = false, unet = false, vae = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
+    if (arg == "kernels") kernels = true;
+    if (arg == "unet") unet = true;
+    if (arg == "vae") vae = true;
+    if (arg == "--check") check = true;
+    if (arg == "--json") options.json = value;
+    if (arg == "--image") options.image = value;
+    if (arg == "--repetitions") options.repetitions = std::atoi(value.c_str());
+    if (arg == "--shrink") options.shrink = std::atoi(value.c_str());
+    if (arg == "--device") options.emulated = value == "emulated";
+  }
+  std::vector<char> image;
+  if (!options.emulated) {
+    std::ifstream file(options.image, std::ios::binary);
+    image.assign(std::istreambuf_iterator<char>(file), {});
+    if (image.empty()) throw Error(ErrorCode::io, options.image + " cannot be read");
+  }
+  cuda::CudaBackend backend(driver_of(options.emulated), 0, image);
+  cuda::Device& device = backend.device();
+  cuda_bench::Report report;
+  report.set("device", device.name());
+  report.set("capability", std::to_string(device.capability()));
+  report.set("multiprocessors", std::to_string(device.multiprocessors()));
+  // What matters most comes first, and each part is written as soon as it is there.
+  if (unet) cuda_bench::time_unet(backend, options, check, report);
+  report.write(options.json);
+  if (vae) cuda_bench::time_vae(backend, options, check, report);
+  report.write(options.json);
+  if (kernels) cuda_bench::time_kernels(backend, options, report);
+  report.write(options.json);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,96 @@
+// The common part of the JavaScript objects of all autoencoders: encoding, decoding, and their memory.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "image_arguments.h"
+#include "model_wrap.h"
+
+namespace nd_binding {
+
+/// In addition to what ModelWrap requires, Self has
+///   kRoundsUp: whether sizes that are not multiples of the factor are rounded up or down
+///   encoded_channels(config), decoded_channels(config): channels of encode()'s output and decode()'s input.
+template <class Self, class Model>
+class AutoencoderWrap : public ModelWrap<Self, Model> {
+  using Wrap = ModelWrap<Self, Model>;
+
+ public:
+  using Wrap::Wrap;
+
+  Napi::Value encode(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto shared = this->shared();
+      const auto& config = shared->model().config();
+      const ImageSizes sizes = read_image_sizes(info, 1, min_side(config));
+      const int64_t f = config.factor(), more = Self::kRoundsUp ? f - 1 : 0;
+      const int64_t latents = sizes.n * ((sizes.h + more) / f) * ((sizes.w + more) / f);
+      auto image = std::make_shared<std::vector<float>>(
+          to_floats(info[0], "image", sizes.pixels * config.in_channels));
+      const size_t max_bytes = read_max_bytes(info[4]);
+      return this->template compute<float>(
+          info.Env(), shared, info[5], latents * Self::encoded_channels(config),
+          [=](Model& model, float* out, const nd::CancelToken& cancel) {
+            model.encode(image->data(), sizes.n, sizes.h, sizes.w, max_bytes, out, &cancel);
+          });
+    });
+  }
+
+  Napi::Value decode(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto shared = this->shared();
+      const auto& config = shared->model().config();
+      const ImageSizes sizes = read_image_sizes(info, 1, 1);
+      const int64_t pixels = scaled_pixels(sizes, config.factor());
+      auto latents = std::make_shared<std::vector<float>>(
+          to_floats(info[0], "latents", sizes.pixels * Self::decoded_channels(config)));
+      const size_t max_bytes = read_max_bytes(info[4]);
+      return this->template compute<float>(info.Env(), shared, info[5], pixels * config.out_channels,
+                                           [=](Model& model, float* out, const nd::CancelToken& cancel) {
+                                             model.decode(latents->data(), sizes.n, sizes.h, sizes.w,
+                                                          max_bytes, out, &cancel);
+                                           });
+    });
+  }
+
+  // Images are processed one after the other, so the working memory does not depend on n.
+  Napi::Value encode_bytes(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const auto shared = this->shared();
+      const ImageSizes sizes = read_image_sizes(info, 0, min_side(shared->model().config()));
+      const size_t bytes = shared->model().encode_bytes(sizes.h, sizes.w, read_max_bytes(info[3]));
+      return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+    });
+  }
+
+  Napi::Value decode_bytes(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const auto shared = this->shared();
+      const Model& model = shared->model();
+      const ImageSizes sizes = read_image_sizes(info, 0, 1);
+      scaled_pixels(sizes, model.config().factor());
+      const size_t bytes = model.decode_bytes(sizes.h, sizes.w, read_max_bytes(info[3]));
+      return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+    });
+  }
+
+ protected:
+  using Property = typename Wrap::Base::PropertyDescriptor;
+  static std::vector<Property> with_coding(std::initializer_list<Property> own) {
+    std::vector<Property> all = Wrap::with_common(own);
+    all.push_back(Wrap::InstanceMethod("encode", &Self::encode));
+    all.push_back(Wrap::InstanceMethod("decode", &Self::decode));
+    all.push_back(Wrap::InstanceMethod("encodeBytes", &Self::encode_bytes));
+    all.push_back(Wrap::InstanceMethod("decodeBytes", &Self::decode_bytes));
+    return all;
+  }
+
+ private:
+  /// The smallest side of an image that has latents.
+  template <class Config>
+  static int64_t min_side(const Config& config) {
+    return Self::kRoundsUp ? 1 : config.factor();
+  }
+};
+
+}  // namespace nd_binding

@@ -1,0 +1,125 @@
+#include "configs.h"
+
+#include <string>
+#include <vector>
+
+#include "arguments.h"
+#include "core/error.h"
+#include "failure.h"
+#include "limits.h"
+#include "nn/loader.h"
+#include "unet/unet.h"
+#include "vae/vae.h"
+
+namespace nd_binding {
+namespace {
+
+template <class Model, class Config>
+Napi::Value list_tensors(Napi::Env env, const Config& config) {
+  const std::vector<nd::RequiredTensor> tensors = nd::required_tensors<Model>(config);
+  Napi::Array list = Napi::Array::New(env, tensors.size());
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    const Napi::HandleScope scope(env);
+    const std::vector<int64_t>& dimensions = tensors[i].shape;
+    Napi::Array shape = Napi::Array::New(env, dimensions.size());
+    for (uint32_t d = 0; d < dimensions.size(); ++d) shape.Set(d, static_cast<double>(dimensions[d]));
+    Napi::Object tensor = Napi::Object::New(env);
+    tensor.Set("name", tensors[i].name);
+    tensor.Set("shape", shape);
+    list.Set(i, tensor);
+  }
+  return list;
+}
+
+}  // namespace
+
+nd::TextEncoderConfig read_text_encoder_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::TextEncoderConfig config;
+  config.vocab_size = fields.integer("vocabSize", 1, Limits::vocabulary);
+  config.width = fields.integer("width", 1, Limits::channels);
+  config.layers = fields.integer("layers", 0, Limits::text_layers);
+  config.heads = fields.integer("heads", 1, Limits::channels);
+  config.intermediate = fields.integer("intermediate", 1, Limits::feed_forward);
+  config.max_positions = fields.integer("maxPositions", 1, Limits::positions);
+  config.layer_norm_eps = static_cast<float>(fields.number("layerNormEps"));
+  const std::string activation = fields.string("activation");
+  if (activation != "quick_gelu" && activation != "gelu") {
+    throw nd::Error(nd::ErrorCode::invalid_argument,
+                    "Expected one of quick_gelu, gelu for config.activation but received " + activation);
+  }
+  config.activation = activation == "gelu" ? nd::Activation::gelu : nd::Activation::quick_gelu;
+  config.check();
+  return config;
+}
+
+nd::UnetConfig read_unet_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::UnetConfig config;
+  config.in_channels = fields.integer("inChannels", 1, Limits::channels);
+  config.out_channels = fields.integer("outChannels", 1, Limits::channels);
+  config.block_channels = fields.integers("blockChannels", 1, Limits::channels, Limits::levels);
+  config.layers_per_block = fields.integers("layersPerBlock", 1, Limits::layers_per_level, Limits::levels);
+  config.down_transformer_depth =
+      fields.integers("downTransformerDepth", 0, Limits::transformer_depth, Limits::levels);
+  config.up_transformer_depth =
+      fields.integers("upTransformerDepth", 0, Limits::transformer_depth, Limits::levels);
+  config.mid_transformer_depth = fields.integer("midTransformerDepth", -1, Limits::transformer_depth);
+  config.heads = fields.integers("heads", 1, Limits::channels, Limits::levels);
+  config.context_width = fields.integer("contextWidth", 0, Limits::channels);
+  config.norm_groups = fields.integer("normGroups", 1, Limits::channels);
+  config.norm_eps = static_cast<float>(fields.number("normEps"));
+  config.flip_sin_to_cos = fields.boolean("flipSinToCos");
+  config.freq_shift = static_cast<float>(fields.number("freqShift"));
+  config.check();
+  return config;
+}
+
+nd::VaeConfig read_vae_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::VaeConfig config;
+  config.in_channels = fields.integer("inChannels", 1, Limits::channels);
+  config.out_channels = fields.integer("outChannels", 1, Limits::channels);
+  config.latent_channels = fields.integer("latentChannels", 1, Limits::channels);
+  config.block_channels = fields.integers("blockChannels", 1, Limits::channels, Limits::levels);
+  config.layers_per_block = fields.integer("layersPerBlock", 1, Limits::layers_per_level);
+  config.norm_groups = fields.integer("normGroups", 1, Limits::channels);
+  config.mid_attention = fields.boolean("midAttention");
+  config.quant_conv = fields.boolean("quantConv");
+  config.post_quant_conv = fields.boolean("postQuantConv");
+  if (fields.has("codebook")) {
+    const Fields codebook(fields.get("codebook"), "config.codebook");
+    config.codebook_size = codebook.integer("size", 1, Limits::vocabulary);
+    config.codebook_width = codebook.integer("width", 1, Limits::channels);
+  }
+  config.check();
+  return config;
+}
+
+nd::TinyVaeConfig read_tiny_vae_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::TinyVaeConfig config;
+  config.in_channels = fields.integer("inChannels", 1, Limits::channels);
+  config.out_channels = fields.integer("outChannels", 1, Limits::channels);
+  config.latent_channels = fields.integer("latentChannels", 1, Limits::channels);
+  config.width = fields.integer("width", 1, Limits::channels);
+  config.encoder_blocks = fields.integers("encoderBlocks", 0, Limits::layers_per_level, Limits::levels);
+  config.decoder_blocks = fields.integers("decoderBlocks", 0, Limits::layers_per_level, Limits::levels);
+  config.check();
+  return config;
+}
+
+Napi::Value required_tensors(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const std::string kind = to_string(info[0], "kind");
+    if (kind == "textEncoder")
+      return list_tensors<nd::TextEncoder>(info.Env(), read_text_encoder_config(info[1]));
+    if (kind == "unet") return list_tensors<nd::Unet>(info.Env(), read_unet_config(info[1]));
+    if (kind == "vae") return list_tensors<nd::Vae>(info.Env(), read_vae_config(info[1]));
+    if (kind == "tinyVae") return list_tensors<nd::TinyVae>(info.Env(), read_tiny_vae_config(info[1]));
+    throw nd::Error(nd::ErrorCode::invalid_argument,
+                    "Expected one of textEncoder, unet, vae, tinyVae for kind but received " + kind);
+  });
+}
+
+}  // namespace nd_binding

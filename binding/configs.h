@@ -1,0 +1,21 @@
+// Reads and checks the configurations of models. TypeFailure for a wrong type; Error invalid_argument for a
+// value out of bounds or for fields that contradict each other.
+#pragma once
+#include "napi_all.h"
+#include "text/text_encoder.h"
+#include "unet/config.h"
+#include "vae/config.h"
+#include "vae/tiny.h"
+
+namespace nd_binding {
+
+nd::TextEncoderConfig read_text_encoder_config(Napi::Value value);
+nd::UnetConfig read_unet_config(Napi::Value value);
+nd::VaeConfig read_vae_config(Napi::Value value);
+nd::TinyVaeConfig read_tiny_vae_config(Napi::Value value);
+
+/// requiredTensors of lib/native.ts: lists the tensors that a model of this kind and configuration is made
+/// from.
+Napi::Value required_tensors(const Napi::CallbackInfo& info);
+
+}  // namespace nd_binding

@@ -1,0 +1,95 @@
+# The CUDA backend: a library of its own that the CPU build never needs, its kernels for GPUs (where nvcc is at hand), and
+# its tests on an emulator, which runs the same kernels on the CPU.
+file(GLOB ND_CUDA_SOURCES CONFIGURE_DEPENDS cpp/cuda/*.cpp cpp/cuda/layers/*.cpp)
+add_library(node_diffusion_cuda STATIC ${ND_CUDA_SOURCES})
+target_link_libraries(node_diffusion_cuda PUBLIC engine ${CMAKE_DL_LIBS})
+
+file(GLOB ND_CUDA_KERNELS CONFIGURE_DEPENDS cpp/cuda/kernels/*.cu)
+file(GLOB ND_CUDA_TEST_KERNELS CONFIGURE_DEPENDS test/cuda/kernels/*.cu)
+
+# --- for GPUs ---------------------------------------------------------------------------------------------------------
+# One fat binary of all kernels, and one of the tests' own: nd_fatbin(target architectures sources… )
+set(ND_CUDA_ARCHITECTURES "75;80;86;89;90;120" CACHE STRING "Compute capabilities that the kernels are built for")
+set(ND_CUDA_TEST_ARCHITECTURES "75;80;86;89;90a;120" CACHE STRING "Those that the tests' own kernels are built for")
+find_program(ND_NVCC nvcc PATHS /usr/local/cuda/bin)
+function(nd_fatbin target architectures)
+  set(gencode)
+  foreach(arch IN LISTS architectures)
+    list(APPEND gencode "-gencode=arch=compute_${arch},code=sm_${arch}")
+  endforeach()
+  set(all "${CMAKE_CURRENT_BINARY_DIR}/${target}.cu")
+  set(text "")
+  foreach(source IN LISTS ARGN)
+    string(APPEND text "#include \"${source}\"\n")
+  endforeach()
+  file(GENERATE OUTPUT "${all}" CONTENT "${text}")
+  set(output "${CMAKE_CURRENT_BINARY_DIR}/${target}.fatbin")
+  file(GLOB headers CONFIGURE_DEPENDS cpp/cuda/kernels/*.h test/cuda/kernels/*.h)
+  add_custom_command(OUTPUT "${output}"
+    COMMAND "${ND_NVCC}" -std=c++17 -O3 ${gencode} -fatbin "-I${CMAKE_CURRENT_SOURCE_DIR}/cpp"
+      "-I${CMAKE_CURRENT_SOURCE_DIR}/test" -o "${output}" "${all}"
+    DEPENDS "${all}" ${ARGN} ${headers} VERBATIM)
+  add_custom_target(${target} DEPENDS "${output}")
+endfunction()
+if(ND_CUDA)
+  if(NOT ND_NVCC)
+    message(FATAL_ERROR "ND_CUDA needs nvcc, of CUDA 12.0 or newer. From PyPI: nvidia-cuda-nvcc, see scripts/check-kernels.mjs.")
+  endif()
+  nd_fatbin(cuda-kernels "${ND_CUDA_ARCHITECTURES}" ${ND_CUDA_KERNELS})
+  if(ND_TESTS)
+    nd_fatbin(cuda-test-kernels "${ND_CUDA_TEST_ARCHITECTURES}" ${ND_CUDA_TEST_KERNELS})
+  endif()
+endif()
+
+# --- benchmarks -------------------------------------------------------------------------------------------------------
+if(ND_TESTS)
+  file(GLOB ND_CUDA_BENCH CONFIGURE_DEPENDS bench/cuda/*.cpp)
+  add_executable(cuda-bench EXCLUDE_FROM_ALL ${ND_CUDA_BENCH})
+  target_include_directories(cuda-bench PRIVATE bench/cuda)
+  target_compile_definitions(cuda-bench PRIVATE ND_CUDA_IMAGE="${CMAKE_CURRENT_BINARY_DIR}/cuda-kernels.fatbin")
+  target_link_libraries(cuda-bench PRIVATE node_diffusion_cuda)
+endif()
+
+# --- the emulator -----------------------------------------------------------------------------------------------------
+if(NOT ND_CUDA_EMULATOR)
+  return()
+endif()
+set(emulator test/cuda/emulator)
+add_library(cuda-emulator STATIC ${emulator}/block.cpp ${emulator}/driver.cpp ${emulator}/fibers.cpp
+  ${emulator}/hopper.cpp ${emulator}/launch.cpp ${emulator}/matrices.cpp ${emulator}/memory.cpp)
+target_include_directories(cuda-emulator PUBLIC ${emulator})
+target_link_libraries(cuda-emulator PUBLIC node_diffusion_cuda)
+target_compile_options(cuda-emulator PUBLIC -mavx2 -mfma -mf16c)
+
+# Kernels are C++ to the host's compiler. Optimised for speed, and instrumented so that every access is watched.
+set_source_files_properties(${ND_CUDA_KERNELS} ${ND_CUDA_TEST_KERNELS} PROPERTIES LANGUAGE CXX
+  COMPILE_OPTIONS "-x;c++;-Wno-unknown-pragmas;-Wno-sign-compare;-Wno-psabi")
+function(nd_emulated_kernels name)
+  add_library(${name} OBJECT ${ND_CUDA_KERNELS} ${ND_CUDA_TEST_KERNELS})
+  target_compile_definitions(${name} PRIVATE ND_CUDA_EMULATED_KERNELS)
+  target_include_directories(${name} PRIVATE cpp test ${emulator})
+  target_link_libraries(${name} PRIVATE nd_flags)
+  target_compile_options(${name} PRIVATE -include cuda_emulator.h -mavx2 -mfma -mf16c -fno-strict-aliasing ${ARGN})
+endfunction()
+nd_emulated_kernels(cuda-kernels-emulated)
+nd_emulated_kernels(cuda-kernels-checked -fsanitize=thread -O1 -g)
+
+file(GLOB ND_CUDA_TESTS CONFIGURE_DEPENDS test/cuda/*.cpp)
+add_library(cuda-test-cases OBJECT ${ND_CUDA_TESTS} test/cpp/harness.cpp test/cpp/fixture_models.cpp)
+target_include_directories(cuda-test-cases PUBLIC test test/cpp)
+target_compile_definitions(cuda-test-cases PRIVATE ND_FIXTURES="${CMAKE_CURRENT_SOURCE_DIR}/test/fixtures"
+  ND_CUDA_IMAGE="${CMAKE_CURRENT_BINARY_DIR}/cuda-kernels.fatbin"
+  ND_CUDA_TEST_IMAGE="${CMAKE_CURRENT_BINARY_DIR}/cuda-test-kernels.fatbin")
+target_link_libraries(cuda-test-cases PUBLIC cuda-emulator)
+
+add_executable(cuda-tests $<TARGET_OBJECTS:cuda-test-cases> $<TARGET_OBJECTS:cuda-kernels-emulated>
+  ${emulator}/no_checker.cpp)
+target_link_libraries(cuda-tests PRIVATE cuda-emulator)
+add_executable(cuda-tests-checked $<TARGET_OBJECTS:cuda-test-cases> $<TARGET_OBJECTS:cuda-kernels-checked>
+  ${emulator}/checker.cpp ${emulator}/thread_sanitizer.cpp)
+target_link_libraries(cuda-tests-checked PRIVATE cuda-emulator)
+if(ND_TESTS)
+  target_compile_definitions(cuda-bench PRIVATE ND_CUDA_EMULATOR)
+  target_sources(cuda-bench PRIVATE $<TARGET_OBJECTS:cuda-kernels-emulated> ${emulator}/no_checker.cpp)
+  target_link_libraries(cuda-bench PRIVATE cuda-emulator)
+endif()

@@ -1,0 +1,35 @@
+// Threads for whole calls: loading a model, a prediction, freeing gigabytes. They mostly wait for the
+// ThreadPool, which computes; a call of its own thread keeps the host's threads (Node's event loop, libuv's
+// pool) free.
+#pragma once
+#include <functional>
+#include <memory>
+
+namespace nd {
+
+class Executor {
+ public:
+  /// The process's. Never destroyed: a call may still be running when the process ends.
+  static Executor& shared();
+
+  /// At most `max_threads` calls run at once; more of them wait in the order of submission.
+  explicit Executor(int max_threads);
+  /// Waits for all calls.
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  /// Runs `call`, which must not throw, on a thread of its own. Threads are started when they are needed and
+  /// end when they have been idle for a while. Error out_of_memory: there is no thread and the system starts
+  /// none, or memory is short; the call does not run then.
+  void submit(std::function<void()> call);
+
+  /// Threads that exist now.
+  int threads() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace nd

@@ -1,0 +1,60 @@
+// The CPU backend: layers and operations on the kernels of one table and the threads of one pool.
+#pragma once
+#include "cpu/context.h"
+#include "nn/backend.h"
+
+namespace nd::cpu {
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const Kernels& kernels, ThreadPool& pool);
+
+  /// The backend of the process: best_kernels(), whose errors it throws, on the shared pool.
+  static CpuBackend& shared();
+
+  const Device& device() const { return device_; }
+
+  const Capabilities& capabilities() const override { return capabilities_; }
+  const FloatDecoders& decoders() const override { return device_.kernels.decoders; }
+  size_t element_bytes() const override { return sizeof(float); }
+  Memory& memory() override { return host_memory(); }
+  void run(Arena& arena, const CancelToken* cancel, Profile* profile,
+           const std::function<void(ForwardContext&)>& forward) override;
+
+  std::unique_ptr<nd::Linear> linear(Loader& loader, LinearWeights weights,
+                                     const LinearOptions& options) override;
+  std::unique_ptr<nd::FeedForward> feed_forward(Loader& loader, LinearWeights in, LinearWeights out) override;
+  std::unique_ptr<nd::Conv2d> conv2d(Loader& loader, Conv2dWeights weights,
+                                     const Conv2dOptions& options) override;
+  std::unique_ptr<nd::GroupNorm> group_norm(Loader& loader, NormWeights weights, int64_t groups,
+                                            float eps) override;
+  std::unique_ptr<nd::LayerNorm> layer_norm(Loader& loader, NormWeights weights, float eps) override;
+  std::unique_ptr<nd::Attention> attention(Loader& loader, AttentionWeights weights,
+                                           const AttentionOptions& options) override;
+  std::unique_ptr<nd::Embedding> embedding(Loader& loader, const StoredTensor& table) override;
+  std::unique_ptr<nd::Codebook> codebook(Loader& loader, const StoredTensor& codes) override;
+
+  std::unique_ptr<nd::ChannelMoments> channel_moments() override;
+  std::unique_ptr<nd::TokenMerge> merge_tokens(ForwardContext& ctx, const Tensor& x, double ratio) override;
+  Tensor concat(ForwardContext& ctx, const Tensor& a, const Tensor& b) override;
+  void copy_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
+                 int64_t count) override;
+
+  void put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first, int64_t count) override;
+  void get(ForwardContext& ctx, const Tensor& x, float* values) override;
+  Tensor from_planar(ForwardContext& ctx, const float* images, int64_t n, int64_t c, int64_t h,
+                     int64_t w) override;
+  void to_planar(ForwardContext& ctx, const Tensor& x, float* images) override;
+  Tensor read_planes(ForwardContext& ctx, const PlanarSource& source, Rows rows) override;
+  void write_planes(ForwardContext& ctx, const Tensor& x, int64_t first, Rows rows,
+                    const PlanarTarget& target) override;
+  void store_rows(ForwardContext& ctx, const Tensor& x, int64_t first, Rows rows,
+                  const StoredRows& to) override;
+  void load_rows(ForwardContext& ctx, const StoredRows& from, Rows rows, const Tensor& x) override;
+
+ private:
+  Device device_;
+  Capabilities capabilities_;
+};
+
+}  // namespace nd::cpu

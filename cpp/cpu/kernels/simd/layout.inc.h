@@ -1,0 +1,77 @@
+// Partial vectors, and transposition in square blocks of kLanes × kLanes.
+namespace nd::cpu::ND_ISA {
+namespace {
+
+template <bool Partial>
+inline Vec load_some(const float* p, int64_t n) {
+  return Partial ? load_n(p, n) : load(p);
+}
+
+template <bool Partial>
+inline void store_some(float* p, Vec x, int64_t n) {
+  if (Partial)
+    store_n(p, x, n);
+  else
+    store(p, x);
+}
+
+/// Reads `columns` ≤ kLanes elements of each of `rows` ≤ kLanes rows and multiplies them by `factor`; the
+/// rest of the block is zero.
+inline void load_block(const float* const* row, int64_t rows, int64_t first, int64_t columns, Vec factor,
+                       Vec (&block)[kLanes]) {
+  for (int i = 0; i < kLanes; ++i) {
+    if (i >= rows)
+      block[i] = zero();
+    else if (columns == kLanes)
+      block[i] = mul(load(row[i] + first), factor);
+    else
+      block[i] = mul(load_n(row[i] + first, columns), factor);
+  }
+}
+
+/// out[j·ldo + i] = factor · x[i·ldx + j] for i < rows, j < columns.
+void transpose_matrix(const float* x, int64_t ldx, int64_t rows, int64_t columns, float factor, float* out,
+                      int64_t ldo) {
+  Vec block[kLanes];
+  const float* row[kLanes];
+  for (int64_t i = 0; i < rows; i += kLanes) {
+    const int64_t height = min(kLanes, rows - i);
+    for (int64_t r = 0; r < height; ++r) row[r] = x + (i + r) * ldx;
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      const int64_t width = min(kLanes, columns - j);
+      load_block(row, height, j, width, set1(factor), block);
+      transpose(block);
+      for (int64_t c = 0; c < width; ++c) {
+        if (height == kLanes)
+          store(out + (j + c) * ldo + i, block[c]);
+        else
+          store_n(out + (j + c) * ldo + i, block[c], height);
+      }
+    }
+  }
+}
+
+void planar_to_rows(const float* x, int64_t c, int64_t pixels, float* out) {
+  transpose_matrix(x, pixels, c, pixels, 1.0f, out, c);
+}
+
+void rows_to_planar(const float* x, int64_t c, int64_t pixels, float* out) {
+  transpose_matrix(x, c, pixels, c, 1.0f, out, pixels);
+}
+
+void pack_panel(const float* const* rows, int64_t count, int64_t k, float* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  Vec block[kLanes];
+  for (int64_t j = 0; j < kNr; j += kLanes) {
+    const int64_t height = count < j ? 0 : min(kLanes, count - j);
+    for (int64_t i = 0; i < k; i += kLanes) {
+      const int64_t width = min(kLanes, k - i);
+      load_block(rows + j, height, i, width, set1(1.0f), block);
+      transpose(block);
+      for (int64_t c = 0; c < width; ++c) store(panel + (i + c) * kNr + j, block[c]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

@@ -1,0 +1,224 @@
+// Conversion of activations and packing of weights to int8 or bfloat16. The including file's dot product says
+// how:
+//   I8Dot::kSteps           steps from the lowest to the highest activation of a group
+//   I8Dot::kShift           subtracted from the number of steps: 128 where activations are signed, else 0
+//   I8Dot::store(out, x)    kLanes floats, rounded to nearest, as bytes
+//   Bf16Dot::store(out, x)  kLanes floats as bfloat16
+// Weights are packed once, when a model is loaded, by plain loops. Panels hold [k / Depth][nr][Depth]
+// elements.
+namespace nd::cpu::ND_ISA {
+namespace {
+
+// The longest int8 group, and how many channels are converted at a time: their floats stay in L1.
+constexpr int64_t kMaxGroup = 512;
+
+template <class Format>
+int64_t reduced_panel_bytes(const KGroup* groups, int64_t count) {
+  int64_t bytes = 0;
+  for (int64_t g = 0; g < count; ++g) bytes += Format::group_bytes(groups[g]);
+  return bytes;
+}
+
+/// Rounds to nearest, ties to even; NaN stays NaN.
+inline uint16_t to_bfloat16(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  if (x != x) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+template <int64_t Depth>
+void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
+                     uint8_t* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  ND_ASSERT(are_multiples(groups, group_count, Depth));
+  int64_t k = 0;
+  for (int64_t g = 0; g < group_count; ++g) k += groups[g].length;
+  uint16_t* out = reinterpret_cast<uint16_t*>(panel);
+  for (int64_t j = 0; j < kNr; ++j)
+    for (int64_t i = 0; i < k; ++i)
+      out[i / Depth * Depth * kNr + j * Depth + i % Depth] = j < count ? to_bfloat16(rows[j][i]) : 0;
+}
+
+template <int64_t Depth>
+void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
+                   uint8_t* panel) {
+  ND_ASSERT(0 < count && count <= kNr && is_aligned(panel));
+  ND_ASSERT(are_multiples(groups, group_count, Depth));
+  int64_t first = 0;
+  for (int64_t g = 0; g < group_count; ++g) {
+    const int64_t length = groups[g].length;
+    float* scales = reinterpret_cast<float*>(panel);
+    int8_t* bytes = reinterpret_cast<int8_t*>(panel + kNr * 8);
+    for (int64_t j = 0; j < kNr; ++j) {
+      float largest = 0, check = 0;
+      for (int64_t i = 0; i < length && j < count; ++i) {
+        const float x = rows[j][first + i], size = x < 0 ? -x : x;
+        largest = size > largest ? size : largest;
+        check += x * 0.0f;  // NaN where x is NaN or infinite
+      }
+      const bool any = j < count && largest >= kMinWeight && check == 0;
+      const float inverse = any ? 127.0f / largest : 0.0f;
+      int32_t total = 0;
+      for (int64_t i = 0; i < length; ++i) {
+        const float x = any ? rows[j][first + i] * inverse : 0.0f;
+        const int32_t whole = static_cast<int32_t>(x + (x < 0 ? -0.5f : 0.5f));
+        bytes[i / Depth * Depth * kNr + j * Depth + i % Depth] = static_cast<int8_t>(whole);
+        total += whole;
+      }
+      scales[j] = largest / 127.0f + check;
+      scales[kNr + j] = scales[j] * static_cast<float>(total);
+    }
+    panel += (8 + length) * kNr;
+    first += length;
+  }
+}
+
+template <bool Affine, bool Silu, bool Partial>
+inline Vec affine_silu(const float* x, const float* scale, const float* shift, int64_t n) {
+  Vec v = load_some<Partial>(x, n);
+  if (Affine) v = fma(v, load_some<Partial>(scale, n), load_some<Partial>(shift, n));
+  return Silu ? activated<Activation::silu>(v) : v;
+}
+
+/// f(x·scale + shift) of `count` channels, f = SiLU or identity; the rest of the last vector is unspecified.
+template <bool Affine, bool Silu>
+inline void affine_silu_row(const float* x, const float* scale, const float* shift, int64_t count,
+                            float* out) {
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes)
+    store(out + j, affine_silu<Affine, Silu, false>(x + j, scale + j, shift + j, kLanes));
+  if (j < count) store(out + j, affine_silu<Affine, Silu, true>(x + j, scale + j, shift + j, count - j));
+}
+
+/// The lowest and the highest of `count` values; check is 0, or NaN if a value is NaN or infinite.
+inline void find_range(const float* x, int64_t count, float& lowest, float& highest, float& check) {
+  alignas(64) float low[kLanes], high[kLanes], zeros[kLanes];
+  Vec min_so_far = set1(__builtin_inff()), max_so_far = set1(-__builtin_inff()), checked = zero();
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes) {
+    const Vec v = load(x + j);
+    min_so_far = min(v, min_so_far);
+    max_so_far = max(v, max_so_far);
+    checked = fma(v, zero(), checked);
+  }
+  store(low, min_so_far);
+  store(high, max_so_far);
+  store(zeros, checked);
+  lowest = low[0], highest = high[0], check = zeros[0];
+  for (int i = 1; i < kLanes; ++i) {
+    lowest = low[i] < lowest ? low[i] : lowest;
+    highest = high[i] > highest ? high[i] : highest;
+    check += zeros[i];
+  }
+  for (; j < count; ++j) {
+    lowest = x[j] < lowest ? x[j] : lowest;
+    highest = x[j] > highest ? x[j] : highest;
+    check += x[j] * 0.0f;
+  }
+}
+
+template <class Dot>
+struct I8Converter {
+  using Element = uint8_t;
+  template <bool Affine, bool Silu>
+  static void convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                      int64_t padded, int64_t group, uint8_t* out, float* scales) {
+    alignas(64) float values[kMaxGroup + kLanes];
+    uint8_t tail[kLanes];
+    for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
+      for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
+        const int64_t stored = min(group, padded - begin), length = min(stored, c - begin);
+        affine_silu_row<Affine, Silu>(x + begin, scale + begin, shift + begin, length, values);
+        float lowest, highest, check;
+        find_range(values, length, lowest, highest, check);
+        const float range = highest - lowest, step = range / Dot::kSteps;
+        scales[0] = step + check;
+        scales[1] = lowest + Dot::kShift * step;
+        for (int64_t j = length; j < stored; ++j) values[j] = lowest;
+        const Vec inverse = set1(range >= kMinRange ? 1.0f / step : 0.0f), from = set1(lowest),
+                  shift_steps = set1(Dot::kShift);
+        for (int64_t j = 0; j < stored; j += kLanes) {
+          const Vec v = sub(mul(sub(load(values + j), from), inverse), shift_steps);
+          if (j + kLanes <= stored) {
+            Dot::store(out + begin + j, v);
+          } else {
+            Dot::store(tail, v);
+            for (int64_t i = j; i < stored; ++i) out[begin + i] = tail[i - j];
+          }
+        }
+      }
+  }
+};
+
+template <class Dot>
+struct Bf16Converter {
+  using Element = uint16_t;
+  template <bool Affine, bool Silu>
+  static void convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                      int64_t padded, int64_t, uint16_t* out, float*) {
+    alignas(64) float values[kMaxGroup + kLanes];
+    uint16_t tail[kLanes];
+    for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
+      for (int64_t begin = 0; begin < padded; begin += kMaxGroup) {
+        const int64_t stored = min(kMaxGroup, padded - begin), length = min(stored, c - begin);
+        affine_silu_row<Affine, Silu>(x + begin, scale + begin, shift + begin, length, values);
+        for (int64_t j = length; j < stored; ++j) values[j] = 0;
+        for (int64_t j = 0; j < stored; j += kLanes) {
+          if (j + kLanes <= stored) {
+            Dot::store(out + begin + j, load(values + j));
+          } else {
+            Dot::store(tail, load(values + j));
+            for (int64_t i = j; i < stored; ++i) out[begin + i] = tail[i - j];
+          }
+        }
+      }
+  }
+};
+
+template <class Converter>
+void reduced_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
+                          bool silu, int64_t padded, int64_t group, void* out, float* scales) {
+  ND_ASSERT(x && out && padded >= c && c > 0 && are_both_or_neither(scale, shift));
+  ND_ASSERT(sizeof(typename Converter::Element) > 1 || (scales && group > 0 && group <= kMaxGroup));
+  auto* to = static_cast<typename Converter::Element*>(out);
+  if (scale && silu)
+    return Converter::template convert<true, true>(x, rows, c, scale, shift, padded, group, to, scales);
+  if (scale)
+    return Converter::template convert<true, false>(x, rows, c, scale, shift, padded, group, to, scales);
+  if (silu)
+    return Converter::template convert<false, true>(x, rows, c, scale, shift, padded, group, to, scales);
+  return Converter::template convert<false, false>(x, rows, c, scale, shift, padded, group, to, scales);
+}
+
+/// The table of an int8 product, except for winograd_input and expand_int4, which the including file sets.
+template <class Format, class Converter, int64_t Depth>
+constexpr ReducedGemm int8_table() {
+  ReducedGemm table{};
+  table.element_bytes = 1;
+  table.multiple = Depth;
+  table.max_group = kMaxGroup;
+  table.scale_floats = 2;
+  table.panel_bytes = reduced_panel_bytes<Format>;
+  table.pack_panel = i8_pack_panel<Depth>;
+  table.convert_rows = reduced_convert_rows<Converter>;
+  table.gemm = reduced_gemm<Format>;
+  return table;
+}
+
+/// The table of a bfloat16 product, except for winograd_input, which the including file sets.
+template <class Format, class Converter, int64_t Depth>
+constexpr ReducedGemm bf16_table() {
+  ReducedGemm table{};
+  table.element_bytes = 2;
+  table.multiple = Depth;
+  table.max_group = 1024;
+  table.panel_bytes = reduced_panel_bytes<Format>;
+  table.pack_panel = bf16_pack_panel<Depth>;
+  table.convert_rows = reduced_convert_rows<Converter>;
+  table.gemm = reduced_gemm<Format>;
+  return table;
+}
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

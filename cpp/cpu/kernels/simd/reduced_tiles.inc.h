@@ -1,0 +1,96 @@
+// The register tiles of products by dot-product instructions. The including file defines
+//   Words, load_words(p), broadcast_word(p)   vectors of 32-bit words: pairs of bfloat16, quadruples of bytes
+//   Bf16Dot, I8Dot { Acc; none(); dot(acc, activations, weights); to_float(acc) }
+// I8Dot also says how bytes represent values (kSteps, kShift; see reduced_rows.inc.h).
+namespace nd::cpu::ND_ISA {
+namespace {
+
+/// The products of one group of `bytes` per row, for MR rows × NV vectors.
+template <class Dot, int MR, int NV>
+inline void dot_group(const uint8_t* const* a, int64_t bytes, const uint8_t* b,
+                      typename Dot::Acc (&acc)[MR][NV]) {
+  for (int64_t k = 0; k < bytes; k += 4, b += kNr * 4) {
+    Words weights[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      weights[v] = load_words(b + v * kLanes * 4);
+      if (v * kLanes % 16 == 0) __builtin_prefetch(b + 1024 + v * kLanes * 4);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const Words x = broadcast_word(a[r] + k);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) Dot::dot(acc[r][v], x, weights[v]);
+    }
+  }
+}
+
+template <class Dot>
+struct Bf16Format {
+  static constexpr int64_t kElementBytes = 2, kStepBytes = 4;
+  static constexpr bool kScaled = false;
+  static int64_t group_bytes(const KGroup& group) { return group.length * 2 * kNr; }
+
+  template <int MR, int NV>
+  static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
+                   float* sums) {
+    Vec acc[MR][NV];
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = begin ? zero() : load(sums + r * kNr + v * kLanes);
+    for (int64_t g = 0; g < count; ++g) {
+      const uint8_t* a[MR];
+#pragma GCC unroll 8
+      for (int r = 0; r < MR; ++r) a[r] = rows.a[r] + groups[g].offset * 2;
+      dot_group<Dot, MR, NV>(a, groups[g].length * 2, b, acc);
+      b += group_bytes(groups[g]);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) store(sums + r * kNr + v * kLanes, acc[r][v]);
+  }
+};
+
+template <class Dot>
+struct I8Format {
+  static constexpr int64_t kElementBytes = 1, kStepBytes = 4;
+  static constexpr bool kScaled = true;
+  static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
+
+  // A group of a panel holds the scale s and s·Σw of each column, then the weights. An activation is
+  // offset + step·u, so the group's part of the product is step·s·Σu·w + offset·s·Σw.
+  template <int MR, int NV>
+  static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
+                   float* sums) {
+    for (int64_t g = 0; g < count; ++g) {
+      const uint8_t* a[MR];
+      typename Dot::Acc acc[MR][NV];
+#pragma GCC unroll 8
+      for (int r = 0; r < MR; ++r) {
+        a[r] = rows.a[r] + groups[g].offset;
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[r][v] = Dot::none();
+      }
+      dot_group<Dot, MR, NV>(a, groups[g].length, b + kNr * 8, acc);
+      const bool first_group = begin && g == 0;
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        const float* header = reinterpret_cast<const float*>(b) + v * kLanes;
+        const Vec column_scale = load(header), column_sum = load(header + kNr);
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; ++r) {
+          const float* scale = rows.scales[r] + 2 * groups[g].scale;
+          float* sum = sums + r * kNr + v * kLanes;
+          const Vec before = fma(set1(scale[1]), column_sum, first_group ? zero() : load(sum));
+          store(sum, fma(Dot::to_float(acc[r][v]), mul(column_scale, set1(scale[0])), before));
+        }
+      }
+      b += group_bytes(groups[g]);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace nd::cpu::ND_ISA

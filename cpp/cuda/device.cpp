@@ -1,0 +1,193 @@
+#include "cuda/device.h"
+
+#include <utility>
+
+namespace nd::cuda {
+namespace {
+
+/// Shared memory that needs no opting in.
+constexpr int kPlainShared = 48 << 10;
+constexpr int kLeastCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
+
+/// Keeps a context for as long as a constructor may still fail.
+class Retained {
+ public:
+  Retained(const Driver& driver, DeviceNumber device) : driver_(driver), device_(device) {}
+  ~Retained() {
+    if (!kept_) driver_.context_release(device_);
+  }
+  void keep() { kept_ = true; }
+
+ private:
+  const Driver& driver_;
+  DeviceNumber device_;
+  bool kept_ = false;
+};
+
+}  // namespace
+
+Device::Device(const Driver& driver, int number, const std::vector<char>& image) : driver_(driver) {
+  check(driver, driver.init(0), "Could not start the NVIDIA driver");
+  int count = 0;
+  check(driver, driver.device_count(&count), "Could not count GPUs");
+  if (number < 0 || number >= count)
+    throw Error(ErrorCode::device_unavailable, "Expected a GPU number below " + std::to_string(count) +
+                                                   " but received " + std::to_string(number));
+  check(driver, driver.device_get(&number_, number), "Could not open the GPU");
+  char text[256] = {};
+  check(driver, driver.device_name(text, sizeof text - 1, number_), "Could not read the GPU's name");
+  name_ = text;
+  check(driver, driver.device_memory(&memory_bytes_, number_), "Could not read the GPU's memory size");
+  const auto attribute = [&](int which) {
+    int value = 0;
+    check(driver, driver.device_attribute(&value, which, number_), "Could not read an attribute of the GPU");
+    return value;
+  };
+  multiprocessors_ = attribute(kMultiprocessors);
+  capability_ = attribute(kComputeMajor) * 10 + attribute(kComputeMinor);
+  if (capability_ < kLeastCapability)
+    throw Error(ErrorCode::device_unavailable,
+                "Expected a GPU of compute capability 7.5 (Turing, 2018) or newer but " + name_ + " has " +
+                    std::to_string(capability_ / 10) + "." + std::to_string(capability_ % 10));
+  check(driver, driver.context_retain(&context_, number_), "Could not open a context on the GPU");
+  Retained context(driver, number_);
+  load_kernels(image);
+  context.keep();
+}
+
+void Device::load_kernels(const std::vector<char>& image) {
+  const Current current(*this);
+  check(driver_, driver_.module_load(&module_, image.data()), "Could not load the kernels");
+  for (int i = 0; i < static_cast<int>(Kernel::count); ++i) {
+    const KernelInfo& info = kKernels[i];
+    check(driver_, driver_.module_function(&functions_[i], module_, info.name), info.name);
+    if (info.shared_bytes > kPlainShared)
+      check(driver_, driver_.function_set(functions_[i], kMaxDynamicShared, info.shared_bytes), info.name);
+  }
+}
+
+Device::~Device() {
+  // Nothing can be done about errors here; after a lost device every call fails.
+  if (driver_.context_push(context_) == kSuccess) {
+    for (StreamHandle stream : streams_) driver_.stream_destroy(stream);
+    driver_.module_unload(module_);
+    ContextHandle popped;
+    driver_.context_pop(&popped);
+  }
+  driver_.context_release(number_);
+}
+
+Device::Current::Current(const Device& device) : driver_(device.driver_) {
+  check(driver_, driver_.context_push(device.context_), "Could not use the GPU's context");
+}
+Device::Current::~Current() {
+  ContextHandle popped;
+  driver_.context_pop(&popped);
+}
+
+Device::Stream::Stream(Device& device) : device_(device) {
+  {
+    const std::lock_guard<std::mutex> lock(device.streams_mutex_);
+    if (!device.streams_.empty()) {
+      handle_ = device.streams_.back();
+      device.streams_.pop_back();
+      return;
+    }
+  }
+  check(device.driver_, device.driver_.stream_create(&handle_, kNonBlocking), "Could not create a stream");
+}
+Device::Stream::~Stream() {
+  // After an error or a cancellation kernels may still be running; their memory is not free before they end.
+  device_.driver_.stream_synchronize(handle_);
+  const std::lock_guard<std::mutex> lock(device_.streams_mutex_);
+  device_.streams_.push_back(handle_);
+}
+void Device::Stream::synchronize() const {
+  check(device_.driver_, device_.driver_.stream_synchronize(handle_), "The GPU failed");
+}
+
+void Device::launch_with(StreamHandle stream, Kernel kernel, const Grid& grid, const void* arguments) const {
+  const KernelInfo& info = kKernels[static_cast<int>(kernel)];
+  void* parameters[] = {const_cast<void*>(arguments)};
+  const auto size = [](int64_t n) { return static_cast<unsigned>(n); };
+  check(driver_,
+        driver_.launch(functions_[static_cast<int>(kernel)], size(grid.x), size(grid.y), size(grid.z),
+                       size(info.threads), 1, 1, size(info.shared_bytes), stream, parameters, nullptr),
+        info.name);
+}
+
+Address Device::allocate(size_t bytes) const {
+  DevicePointer pointer = 0;
+  const Result result = driver_.memory_allocate(&pointer, bytes);
+  if (result == kOutOfMemory) {
+    size_t free = 0, total = 0;
+    driver_.memory_info(&free, &total);
+    throw Error(ErrorCode::out_of_memory, "Could not allocate " + std::to_string(bytes >> 20) + " MB on " +
+                                              name_ + ", of whose " + std::to_string(total >> 20) + " MB " +
+                                              std::to_string(free >> 20) + " are free");
+  }
+  check(driver_, result, "Could not allocate memory on the GPU");
+  return {static_cast<uintptr_t>(pointer)};
+}
+void Device::release(Address address) const noexcept {
+  driver_.memory_release(address.value);
+}
+void Device::upload(Address to, const void* from, size_t bytes, StreamHandle stream) const {
+  check(driver_, driver_.copy_to_device(to.value, from, bytes, stream), "Could not copy to the GPU");
+}
+void Device::download(void* to, Address from, size_t bytes, StreamHandle stream) const {
+  check(driver_, driver_.copy_to_host(to, from.value, bytes, stream), "Could not copy from the GPU");
+  check(driver_, driver_.stream_synchronize(stream), "The GPU failed");
+}
+void Device::copy(Address to, Address from, size_t bytes, StreamHandle stream) const {
+  check(driver_, driver_.copy_on_device(to.value, from.value, bytes, stream), "Could not copy on the GPU");
+}
+
+Address DeviceMemory::allocate(size_t bytes) {
+  const Device::Current current(device_);
+  return device_.allocate(bytes);
+}
+void DeviceMemory::release(Address block, size_t) noexcept {
+  const Driver& driver = device_.driver();
+  try {
+    const Device::Current current(device_);
+    driver.memory_release(block.value);
+  } catch (const Error&) {
+    // The device is lost, and its memory with it.
+  }
+}
+
+Buffer::Buffer(const Device& device, size_t bytes) : device_(&device) {
+  const Device::Current current(device);
+  address_ = device.allocate(bytes);
+}
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  if (this == &other) return *this;
+  reset();
+  device_ = other.device_;
+  address_ = std::exchange(other.address_, Address{});
+  return *this;
+}
+Buffer Buffer::of(const Device& device, const std::vector<float>& values) {
+  if (values.empty()) return {};
+  Buffer buffer(device, values.size() * sizeof(float));
+  buffer.fill(values.data(), values.size() * sizeof(float));
+  return buffer;
+}
+void Buffer::fill(const void* from, size_t bytes, size_t at) const {
+  const Device::Current current(*device_);
+  device_->upload(address_ + at, from, bytes, nullptr);
+  check(device_->driver(), device_->driver().stream_synchronize(nullptr), "Could not copy to the GPU");
+}
+void Buffer::reset() noexcept {
+  if (!address_) return;
+  try {
+    const Device::Current current(*device_);
+    device_->release(address_);
+  } catch (const Error&) {
+    // The device is lost, and its memory with it.
+  }
+  address_ = {};
+}
+
+}  // namespace nd::cuda

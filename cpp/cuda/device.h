@@ -1,0 +1,126 @@
+// One GPU: its context, our kernels on it, its memory and its streams. Any thread may use it.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "cuda/driver.h"
+#include "cuda/kernels.h"
+
+namespace nd::cuda {
+
+struct Grid {
+  int64_t x = 1, y = 1, z = 1;
+};
+
+class Device {
+ public:
+  /// The GPU of this number, with kernels from `image` (a cubin, a fat binary or PTX). Errors
+  /// device_unavailable.
+  Device(const Driver& driver, int number, const std::vector<char>& image);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const Driver& driver() const { return driver_; }
+  const std::string& name() const { return name_; }
+  int multiprocessors() const { return multiprocessors_; }
+  /// 90 for compute capability 9.0.
+  int capability() const { return capability_; }
+  size_t memory_bytes() const { return memory_bytes_; }
+
+  /// Makes the device's context the calling thread's while it lives.
+  class Current {
+   public:
+    explicit Current(const Device& device);
+    ~Current();
+    Current(const Current&) = delete;
+    Current& operator=(const Current&) = delete;
+
+   private:
+    const Driver& driver_;
+  };
+
+  /// A stream of its own for as long as this lives; streams are kept for the next one.
+  class Stream {
+   public:
+    explicit Stream(Device& device);
+    ~Stream();
+    Stream(const Stream&) = delete;
+    Stream& operator=(const Stream&) = delete;
+    StreamHandle handle() const { return handle_; }
+    void synchronize() const;
+
+   private:
+    Device& device_;
+    StreamHandle handle_ = nullptr;
+  };
+
+  // These need the context to be current.
+
+  template <class Arguments>
+  void launch(StreamHandle stream, Kernel kernel, const Grid& grid, const Arguments& arguments) const {
+    launch_with(stream, kernel, grid, &arguments);
+  }
+  Address allocate(size_t bytes) const;
+  void release(Address address) const noexcept;
+  /// Returns when `from` may be changed, which need not be when the copy is done.
+  void upload(Address to, const void* from, size_t bytes, StreamHandle stream) const;
+  /// Returns when `to` is filled.
+  void download(void* to, Address from, size_t bytes, StreamHandle stream) const;
+  void copy(Address to, Address from, size_t bytes, StreamHandle stream) const;
+
+ private:
+  void launch_with(StreamHandle stream, Kernel kernel, const Grid& grid, const void* arguments) const;
+  void load_kernels(const std::vector<char>& image);
+
+  const Driver& driver_;
+  DeviceNumber number_ = 0;
+  ContextHandle context_ = nullptr;
+  ModuleHandle module_ = nullptr;
+  FunctionHandle functions_[static_cast<int>(Kernel::count)] = {};
+  std::string name_;
+  int multiprocessors_ = 1, capability_ = 0;
+  size_t memory_bytes_ = 0;
+  std::mutex streams_mutex_;
+  std::vector<StreamHandle> streams_;  // those that nobody uses
+};
+
+/// The GPU's memory for arenas.
+class DeviceMemory final : public Memory {
+ public:
+  explicit DeviceMemory(const Device& device) : device_(device) {}
+  Address allocate(size_t bytes) override;
+  void release(Address block, size_t bytes) noexcept override;
+
+ private:
+  const Device& device_;
+};
+
+/// Memory that a layer owns.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(const Device& device, size_t bytes);
+  ~Buffer() { reset(); }
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+  Buffer& operator=(Buffer&& other) noexcept;
+
+  /// Empty where `values` is.
+  static Buffer of(const Device& device, const std::vector<float>& values);
+
+  explicit operator bool() const { return static_cast<bool>(address_); }
+  Address address() const { return address_; }
+  /// Waits until the copy is done.
+  void fill(const void* from, size_t bytes, size_t at = 0) const;
+
+ private:
+  void reset() noexcept;
+
+  const Device* device_ = nullptr;
+  Address address_;
+};
+
+}  // namespace nd::cuda

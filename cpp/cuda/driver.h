@@ -1,0 +1,93 @@
+// The CUDA driver as a table of functions: libcuda, opened when it is first asked for and never linked, or
+// the emulator of the tests. The few types that we need are declared here, so that nothing of NVIDIA's is
+// needed to build; names and values are those of cuda.h.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "core/error.h"
+
+namespace nd::cuda {
+
+using Result = int;  // CUresult
+using DeviceNumber = int;
+using DevicePointer = uint64_t;
+using ContextHandle = struct CUctx_st*;
+using ModuleHandle = struct CUmod_st*;
+using FunctionHandle = struct CUfunc_st*;
+using StreamHandle = struct CUstream_st*;
+using EventHandle = struct CUevent_st*;
+
+enum : Result {
+  kSuccess = 0,
+  kOutOfMemory = 2,
+  kNotInitialized = 3,
+  kNoDevice = 100,
+  kNoBinary = 209,
+  kNotFound = 500,
+  kIllegalAddress = 700,
+  kLaunchFailed = 719,
+};
+enum DeviceAttribute : int {
+  kMultiprocessors = 16,
+  kComputeMajor = 75,
+  kComputeMinor = 76,
+  kSharedMemoryPerBlock = 97,  // after opting in
+};
+enum FunctionAttribute : int { kMaxDynamicShared = 8 };
+enum StreamFlag : unsigned { kNonBlocking = 1 };
+
+struct Driver {
+  Result (*init)(unsigned flags);
+  Result (*driver_version)(int* version);
+  Result (*error_name)(Result error, const char** name);
+  Result (*device_count)(int* count);
+  Result (*device_get)(DeviceNumber* device, int ordinal);
+  Result (*device_name)(char* name, int length, DeviceNumber device);
+  Result (*device_memory)(size_t* bytes, DeviceNumber device);
+  Result (*device_attribute)(int* value, int attribute, DeviceNumber device);
+  Result (*context_retain)(ContextHandle* context, DeviceNumber device);
+  Result (*context_release)(DeviceNumber device);
+  Result (*context_push)(ContextHandle context);
+  Result (*context_pop)(ContextHandle* context);
+  Result (*module_load)(ModuleHandle* module, const void* image);
+  Result (*module_unload)(ModuleHandle module);
+  Result (*module_function)(FunctionHandle* function, ModuleHandle module, const char* name);
+  Result (*function_set)(FunctionHandle function, int attribute, int value);
+  Result (*memory_allocate)(DevicePointer* pointer, size_t bytes);
+  Result (*memory_release)(DevicePointer pointer);
+  Result (*memory_info)(size_t* free, size_t* total);
+  Result (*copy_to_device)(DevicePointer to, const void* from, size_t bytes, StreamHandle stream);
+  Result (*copy_to_host)(void* to, DevicePointer from, size_t bytes, StreamHandle stream);
+  Result (*copy_on_device)(DevicePointer to, DevicePointer from, size_t bytes, StreamHandle stream);
+  Result (*launch)(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                   StreamHandle stream, void** parameters, void** extra);
+  /// cuTensorMapEncodeTiled; `map` has 128 bytes.
+  Result (*tensor_map)(void* map, int type, uint32_t rank, void* address, const uint64_t* sizes,
+                       const uint64_t* strides, const uint32_t* box, const uint32_t* steps, int interleave,
+                       int swizzle, int promotion, int fill);
+  Result (*stream_create)(StreamHandle* stream, unsigned flags);
+  Result (*stream_destroy)(StreamHandle stream);
+  Result (*stream_synchronize)(StreamHandle stream);
+  Result (*event_create)(EventHandle* event, unsigned flags);
+  Result (*event_destroy)(EventHandle event);
+  Result (*event_record)(EventHandle event, StreamHandle stream);
+  Result (*event_synchronize)(EventHandle event);
+  Result (*event_elapsed)(float* milliseconds, EventHandle from, EventHandle to);
+};
+
+/// libcuda's, opened by the first call. Error device_unavailable: there is no driver, or it is older than
+/// CUDA 12.
+const Driver& system_driver();
+
+/// The table from two functions: one that finds symbols of a library, by which cuGetProcAddress itself is
+/// found, and the version to ask that for. Error device_unavailable names what is missing.
+Driver load_driver(void* (*symbol)(void* library, const char* name), void* library);
+
+/// Throws what a failed call means: out_of_memory, device_unavailable or device_lost. `what` begins a
+/// sentence
+/// ("Could not start a kernel").
+void check(const Driver& driver, Result result, const char* what);
+
+}  // namespace nd::cuda

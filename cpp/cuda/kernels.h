@@ -1,0 +1,83 @@
+// The kernels by number: what the module calls them, and how they are launched.
+#pragma once
+#include "cuda/kernels/arguments.h"
+
+namespace nd::cuda {
+
+enum class Kernel : int {
+  product_narrow,
+  product_small,
+  product_large_pointwise,
+  product_narrow_pointwise,
+  product_small_pointwise,
+  product_square,
+  product_square_pointwise,
+  product_unaligned,
+  product_finish,
+  attention_48,
+  attention_64,
+  attention_80,
+  attention_128,
+  attention_160,
+  attention_48_long,
+  attention_wide,
+  channel_moments,
+  merge_moments,
+  group_factors,
+  affine,
+  layer_norm,
+  concat,
+  planar_to_rows,
+  rows_to_planar,
+  store_rows,
+  load_rows,
+  gather,
+  nearest,
+  count
+};
+
+struct KernelInfo {
+  const char* name;
+  int threads;
+  int shared_bytes;
+};
+
+constexpr KernelInfo kKernels[] = {
+    {"product_narrow", kNarrowTile.threads(), product_shared_bytes(kNarrowTile)},
+    {"product_small", kSmallTile.threads(), product_shared_bytes(kSmallTile)},
+    {"product_large_pointwise", kLargeTile.threads(), product_shared_bytes(kLargeTile)},
+    {"product_narrow_pointwise", kNarrowTile.threads(), product_shared_bytes(kNarrowTile)},
+    {"product_small_pointwise", kSmallTile.threads(), product_shared_bytes(kSmallTile)},
+    {"product_square", kSquareTile.threads(), product_shared_bytes(kSquareTile)},
+    {"product_square_pointwise", kSquareTile.threads(), product_shared_bytes(kSquareTile)},
+    {"product_unaligned", kSmallTile.threads(), product_shared_bytes(kSmallTile)},
+    {"product_finish", kFinishThreads, 0},
+    {"attention_48", kAttentionThreads, kAttentionShapes[0].shared_bytes()},
+    {"attention_64", kAttentionThreads, kAttentionShapes[1].shared_bytes()},
+    {"attention_80", kAttentionThreads, kAttentionShapes[2].shared_bytes()},
+    {"attention_128", kAttentionThreads, kAttentionShapes[3].shared_bytes()},
+    {"attention_160", kAttentionThreads, kAttentionShapes[4].shared_bytes()},
+    {"attention_48_long", kAttentionThreads, kLongAttentionShape.shared_bytes()},
+    {"attention_wide", kAttentionThreads, kWideSharedBytes},
+    {"channel_moments", kMomentThreads, kMomentsSharedBytes},
+    {"merge_moments", kMoveThreads, 0},
+    {"group_factors", kFactorThreads, kGroupFactorsSharedBytes},
+    {"affine", kMoveThreads, 0},
+    {"layer_norm", kMoveThreads, 0},
+    {"concat", kMoveThreads, 0},
+    {"planar_to_rows", kTransposeThreads, kTransposeSharedBytes},
+    {"rows_to_planar", kTransposeThreads, kTransposeSharedBytes},
+    {"store_rows", kMoveThreads, 0},
+    {"load_rows", kMoveThreads, 0},
+    {"gather", kMoveThreads, 0},
+    {"nearest", kMoveThreads, 0},
+};
+static_assert(sizeof kKernels / sizeof kKernels[0] == static_cast<int>(Kernel::count),
+              "one row for each kernel");
+
+/// Queries that a block of an attention kernel has.
+constexpr int queries_of(Kernel kernel) {
+  return kernel == Kernel::attention_48_long ? kLongAttentionShape.queries() : kAttentionQueries;
+}
+
+}  // namespace nd::cuda

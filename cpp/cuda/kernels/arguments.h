@@ -1,0 +1,198 @@
+// What kernels are called with, for both sides: each takes one of these structs. Tensors are [n][h][w][c]
+// row-major in half precision unless a comment says otherwise; sums are float32.
+#pragma once
+#ifdef __CUDACC__
+#include <cuda_fp16.h>
+#ifdef __CUDACC_RTC__
+using uint16_t = unsigned short;
+using uint32_t = unsigned;
+using int32_t = int;
+using uint64_t = unsigned long long;
+using int64_t = long long;
+#else
+#include <stdint.h>
+#endif
+#elif !defined(ND_CUDA_EMULATED_KERNELS)  // else the tests have included their emulator already
+#include <cstdint>
+struct __half;  // the host never looks at one through these structs
+using half = __half;
+#endif
+
+namespace nd::cuda {
+
+// --- products: linear layers and convolutions ---
+
+/// Values as nd::Activation, in the same order.
+enum class ProductActivation : int32_t { none, silu, gelu, quick_gelu, geglu, relu };
+
+/// y = x ∗ weights, an implicit GEMM: row m of the product is a pixel of a grid [n][grid_h][grid_w], its sum
+/// runs over taps and channels, its columns are output channels.
+struct ProductArgs {
+  const half* x;        // [n][h][w][c]
+  const half* weights;  // [o][chunks][8]: for each tap the channels, filled up with zeros to a multiple of 8
+  const float* bias;    // [o] filled up to a multiple of 8, or null
+  const half* image_bias;  // one row for each image, `image_bias_stride` apart, or null
+  const half* residual;    // as y, or null; may be y itself
+  half* y;
+  float* partial;  // [splits][m][columns of y before GEGLU, up to a multiple of 8] of a product in several
+                   // splits
+
+  int32_t m, o;                 // rows and columns of the product
+  int32_t c, chunks;            // channels of x; chunks of 8 that are multiplied
+  int32_t weights_chunks;       // from one row of the weights to the next
+  int32_t grid_w, grid_pixels;  // of one image
+  int32_t h, w, stride;
+  int32_t pad_y,
+      pad_x;  // tap (0, 0) of grid pixel (gy, gx) lies at (gy · stride − pad_y, gx · stride − pad_x)
+  int32_t kernel_w;  // taps are numbered row by row
+  /// Grid pixel (gy, gx) is pixel (gy · out_step + out_y, gx · out_step + out_x) of y, if it lies inside.
+  int32_t out_h, out_w, out_step, out_y, out_x;
+  int32_t
+      parities;  // 4: an upsampling convolution; parity p adds (p / 2, p % 2) to out_y, out_x, −pad_y, −pad_x
+  int32_t splits, split_steps;  // of the sum; steps of kProductK in each
+  int32_t y_columns;            // channels of y
+  int32_t image_bias_stride;
+  float alpha;  // of the product, before the bias
+  ProductActivation activation;
+  int32_t relu_after_residual;
+};
+
+/// Tiles of y that a block computes, in order of preference for large products.
+struct ProductTile {
+  int m, n, warps_m, warps_n, stages;
+  constexpr int threads() const { return warps_m * warps_n * 32; }
+};
+constexpr int kProductK = 32;
+constexpr ProductTile kLargeTile{128, 128, 2, 4, 3}, kNarrowTile{128, 64, 2, 2, 3},
+    kSmallTile{64, 64, 2, 2, 4}, kSquareTile{128, 128, 2, 2, 3};
+constexpr int product_shared_bytes(const ProductTile& tile) {
+  return tile.stages * (tile.m + tile.n) * kProductK * 2;
+}
+constexpr int kFinishThreads = 128;
+
+// --- attention ---
+
+constexpr int kAttentionImages = 32;
+constexpr int kAttentionThreads = 128, kAttentionQueries = 64;
+
+struct AttentionArgs {
+  const half* q;                       // of the first image
+  const half* keys[kAttentionImages];  // of each image; values lie v_offset behind
+  half* out;                           // of the first image
+  int64_t q_image, out_image;          // elements from one image to the next
+  int32_t ldq, ldk, ldo, v_offset;
+  int32_t q_length, k_length, head_dim;
+  int32_t slices;           // of the values' columns (wide heads only)
+  float scale;              // 1/√head_dim · log₂e
+  int32_t causal, aligned;  // aligned: all rows of all heads begin at multiples of 16 bytes
+};
+
+/// Heads up to `dim` elements; keys for each step; queries of a warp in sixteens.
+struct AttentionShape {
+  int dim, keys, rows;
+  constexpr int pitch() const { return dim + 8; }  // no bank conflicts for ldmatrix
+  constexpr int queries() const { return 64 * rows; }
+  constexpr int shared_bytes() const { return (queries() + 4 * keys) * pitch() * 2; }
+};
+constexpr AttentionShape kAttentionShapes[] = {
+    {48, 64, 1}, {64, 64, 1}, {80, 64, 1}, {128, 32, 1}, {160, 32, 1}};
+/// For many queries: keys and values are read from shared memory half as often. Larger heads have no
+/// registers left for it (measured on an H200: 64 and 80 become slower).
+constexpr AttentionShape kLongAttentionShape{48, 64, 2};
+constexpr int kWideChunk = 64, kWideKeys = 64, kWideSlice = 128;
+constexpr int kWideSharedBytes =
+    (2 * (kAttentionQueries + kWideKeys) * (kWideChunk + 8) + kWideKeys * (kWideSlice + 8)) * 2;
+
+// --- normalization ---
+
+/// Moments are count, mean and Σ(x − mean)² of each channel: [3][c] float32.
+constexpr int kMomentRows = 256, kMomentChannels = 64, kMomentThreads = 256;
+struct MomentsArgs {
+  const half* x;   // [n][pixels][c]
+  float* moments;  // [n][pieces][3][c]
+  int32_t pixels, c, pieces;
+};
+constexpr int kMomentsSharedBytes = 32 * kMomentChannels * 2 * 4;
+
+/// total [3][c] merged with pieces [pieces][3][c].
+struct MergeMomentsArgs {
+  float* total;
+  const float* moments;
+  int32_t c, pieces, first;  // first: total holds nothing yet
+};
+
+constexpr int kFactorThreads = 128;
+struct GroupFactorsArgs {
+  const float* moments;  // [n][pieces][3][c]
+  const float *gamma, *beta;
+  float* factors;  // [n][2][c]: scales, then shifts
+  int32_t c, pieces, groups;
+  float eps;
+};
+constexpr int kGroupFactorsSharedBytes = 3 * 4 * 4;
+
+/// y = x · scale + shift for each channel of each image, through SiLU where asked for.
+struct AffineArgs {
+  const half* x;
+  const float* factors;  // [n][2][c]
+  half* y;
+  int64_t image, total;  // elements of one image and of all
+  int32_t c, silu;
+};
+
+struct LayerNormArgs {
+  const half* x;
+  const float *gamma, *beta;
+  half* y;
+  int32_t rows, c;
+  float eps;
+};
+
+// --- moving ---
+
+constexpr int kMoveThreads = 256;
+
+/// Channels of a, then channels of b.
+struct ConcatArgs {
+  const half *a, *b;
+  half* y;
+  int64_t rows;
+  int32_t a_channels, b_channels;
+};
+
+/// [n][c][pixels] float32 → [n][pixels][c] of x · scale + shift, or back.
+constexpr int kTransposeTile = 32, kTransposeThreads = 256;
+constexpr int kTransposeSharedBytes = kTransposeTile * (kTransposeTile + 1) * 4;
+struct PlanarArgs {
+  float* planes;
+  half* rows;
+  int32_t c, pixels;
+  float scale, shift;
+};
+
+/// `rows` rows of `count` elements, `pitch` bytes apart where they are stored: as float32, or as halves of
+/// x/64.
+struct StoreArgs {
+  half* x;
+  unsigned char* stored;
+  int64_t pitch;
+  int32_t rows, count, fp16;
+};
+
+/// y[i] = table[ids[i]], or y[i] += table[ids[i]].
+struct GatherArgs {
+  const half* table;
+  const int32_t* ids;
+  half* y;
+  int32_t count, width, add;
+};
+
+/// codes[i] = argmin over e of ‖x[i] − table[e]‖², the first of equals.
+struct NearestArgs {
+  const half* x;
+  const float* table;  // [size][width]
+  int32_t* codes;
+  int32_t count, size, width;
+};
+
+}  // namespace nd::cuda

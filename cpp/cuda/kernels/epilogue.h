@@ -1,0 +1,165 @@
+// The end of a product: bias, activation, residual, and where a row of the product goes in y.
+#pragma once
+#include "cuda/kernels/device.h"
+
+namespace nd::cuda {
+
+DEVICE float sigmoid(float x) {
+  return __fdividef(1.0f, 1.0f + __expf(-x));
+}
+DEVICE float gelu(float x) {
+  return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+}
+DEVICE float activate(float x, ProductActivation activation) {
+  switch (activation) {
+    case ProductActivation::silu:
+      return x * sigmoid(x);
+    case ProductActivation::gelu:
+      return gelu(x);
+    case ProductActivation::quick_gelu:
+      return x * sigmoid(1.702f * x);
+    case ProductActivation::relu:
+      return fmaxf(x, 0.0f);
+    default:
+      return x;
+  }
+}
+
+/// Beyond the range of halves: the largest one, as an infinity would become NaN in the next layer.
+DEVICE float in_range(float x) {
+  return fminf(fmaxf(x, -65504.0f), 65504.0f);
+}
+
+DEVICE void load8(const half* from, float (&v)[8]) {
+  const uint4 packed = *reinterpret_cast<const uint4*>(from);
+  const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 two = __half22float2(*reinterpret_cast<const __half2*>(&words[i]));
+    v[2 * i] = two.x, v[2 * i + 1] = two.y;
+  }
+}
+DEVICE void store8(half* to, const float (&v)[8]) {
+  uint32_t words[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const __half2 two = __floats2half2_rn(in_range(v[2 * i]), in_range(v[2 * i + 1]));
+    words[i] = *reinterpret_cast<const uint32_t*>(&two);
+  }
+  *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+/// Element of y where row m of the product begins; −1 where it has no place.
+DEVICE int64_t output_row(const ProductArgs& p, int m, int parity) {
+  const int image = m / p.grid_pixels, pixel = m - image * p.grid_pixels, gy = pixel / p.grid_w;
+  const int y = gy * p.out_step + p.out_y + parity / 2;
+  const int x = (pixel - gy * p.grid_w) * p.out_step + p.out_x + parity % 2;
+  if (y >= p.out_h || x >= p.out_w) return -1;
+  return ((static_cast<int64_t>(image) * p.out_h + y) * p.out_w + x) * p.y_columns;
+}
+
+/// v = alpha · v + bias
+DEVICE void add_bias(const ProductArgs& p, float (&v)[8], int column) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] *= p.alpha;
+  if (!p.bias) return;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const float4 b = *reinterpret_cast<const float4*>(p.bias + column + 4 * i);
+    v[4 * i] += b.x, v[4 * i + 1] += b.y, v[4 * i + 2] += b.z, v[4 * i + 3] += b.w;
+  }
+}
+
+/// Adds the residual and writes 8 columns of y, or those that exist.
+DEVICE void write_columns(const ProductArgs& p, float (&v)[8], int64_t row, int column) {
+  const int count = min(8, p.y_columns - column);
+  half* to = p.y + row + column;
+  if (p.y_columns % 8 == 0) {
+    if (p.residual) {
+      float r[8];
+      load8(p.residual + row + column, r);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] += r[i];
+    }
+    if (p.relu_after_residual) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = fmaxf(v[i], 0.0f);
+    }
+    store8(to, v);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (i >= count) break;
+    float x = v[i];
+    if (p.residual) x += __half2float(p.residual[row + column + i]);
+    if (p.relu_after_residual) x = fmaxf(x, 0.0f);
+    to[i] = __float2half_rn(in_range(x));
+  }
+}
+
+/// Columns [column, column + 8) of row m.
+DEVICE void finish(const ProductArgs& p, float (&v)[8], int m, int column, int parity) {
+  const int64_t row = output_row(p, m, parity);
+  if (row < 0) return;
+  add_bias(p, v, column);
+  if (p.image_bias) {
+    const half* from = p.image_bias + static_cast<int64_t>(m / p.grid_pixels) * p.image_bias_stride + column;
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      if (column + i < p.o) v[i] += __half2float(from[i]);
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] = activate(v[i], p.activation);
+  write_columns(p, v, row, column);
+}
+
+/// Eight values and, in the next eight columns, their gates.
+DEVICE void finish_geglu(const ProductArgs& p, float (&v)[8], float (&gates)[8], int m, int column,
+                         int parity) {
+  const int64_t row = output_row(p, m, parity);
+  if (row < 0 || column / 2 >= p.y_columns) return;
+  add_bias(p, v, column);
+  add_bias(p, gates, column + 8);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] *= gelu(gates[i]);
+  write_columns(p, v, row, column / 2);
+}
+
+DEVICE void read8(const float* from, float (&v)[8]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const float4 part = *reinterpret_cast<const float4*>(from + 4 * i);
+    v[4 * i] = part.x, v[4 * i + 1] = part.y, v[4 * i + 2] = part.z, v[4 * i + 3] = part.w;
+  }
+}
+
+/// A warp's 16 rows of NT · 8 columns from shared memory, whose first one is (m0, o0).
+template <int NT>
+DEVICE void finish_rows(const ProductArgs& p, const float* staging, int pitch, int m0, int o0, int lane,
+                        int parity, int split) {
+  const bool geglu = p.splits == 1 && p.activation == ProductActivation::geglu;
+  const int width = geglu ? 2 : 1, pieces = NT / width;
+  for (int index = lane; index < 16 * pieces; index += 32) {
+    const int row = index / pieces, piece = index % pieces * width, m = m0 + row, column = o0 + piece * 8;
+    if (m >= p.m || column >= p.o) continue;
+    const float* from = staging + row * pitch + piece * 8;
+    float v[8];
+    read8(from, v);
+    if (p.splits > 1) {
+      const int columns = (p.o + 7) / 8 * 8;
+      float* to = p.partial + (static_cast<int64_t>(split) * p.m + m) * columns + column;
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        *reinterpret_cast<float4*>(to + 4 * i) = float4{v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]};
+    } else if (geglu) {
+      float gates[8];
+      read8(from + 8, gates);
+      finish_geglu(p, v, gates, m, column, parity);
+    } else {
+      finish(p, v, m, column, parity);
+    }
+  }
+}
+
+}  // namespace nd::cuda

@@ -1,0 +1,196 @@
+// Group normalization (Wu & He 2018) in three steps, moments of channels, factors of groups, and their
+// application; and layer normalization (Ba et al. 2016), one warp a row.
+#include "cuda/kernels/device.h"
+#include "cuda/kernels/epilogue.h"
+
+namespace nd::cuda {
+
+/// Count, mean and Σ(x − mean)² of a union of samples (Chan, Golub & LeVeque 1983).
+struct Moments {
+  float count, mean, m2;
+
+  DEVICE void add(float other_count, float other_mean, float other_m2) {
+    if (other_count == 0) return;
+    const float total = count + other_count, delta = other_mean - mean, share = other_count / total;
+    mean += delta * share;
+    m2 += other_m2 + delta * delta * count * share;
+    count = total;
+  }
+};
+
+/// A block takes kMomentRows pixels of kMomentChannels channels: a thread has 8 channels of every 32nd pixel.
+/// Sums are of differences from the piece's first pixel, which keeps them small where the mean is large.
+DEVICE void channel_moments(const MomentsArgs& p) {
+  struct Shared {
+    float2 sums[32][kMomentChannels];
+  };
+  Shared& s = shared_memory<Shared>();
+  const int column = threadIdx.x % 8 * 8, lane = threadIdx.x / 8,
+            channel = blockIdx.x * kMomentChannels + column;
+  const int first = blockIdx.y * kMomentRows, image = blockIdx.z, last = min(p.pixels, first + kMomentRows);
+  const half* x = p.x + static_cast<int64_t>(image) * p.pixels * p.c;
+  const int count = min(8, p.c - channel);
+  const bool vector = p.c % 8 == 0;
+  const auto read = [&](int pixel, float(&v)[8]) {
+    const half* from = x + static_cast<int64_t>(pixel) * p.c + channel;
+    if (vector) return load8(from, v);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[i] = i < count ? __half2float(from[i]) : 0.0f;
+  };
+  if (count > 0) {
+    float origin[8], sum[8] = {}, squares[8] = {};
+    read(first, origin);
+    for (int pixel = first + lane; pixel < last; pixel += 32) {
+      float v[8];
+      read(pixel, v);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const float d = v[i] - origin[i];
+        sum[i] += d;
+        squares[i] += d * d;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) s.sums[lane][column + i] = make_float2(sum[i], squares[i]);
+  }
+  __syncthreads();
+  const int mine = blockIdx.x * kMomentChannels + threadIdx.x;
+  if (threadIdx.x >= kMomentChannels || mine >= p.c) return;
+  float sum = 0, squares = 0;
+  for (int i = 0; i < 32; ++i) sum += s.sums[i][threadIdx.x].x, squares += s.sums[i][threadIdx.x].y;
+  const float rows = static_cast<float>(last - first), mean = sum / rows;
+  float* to = p.moments + (static_cast<int64_t>(image) * p.pieces + blockIdx.y) * 3 * p.c + mine;
+  to[0] = rows;
+  to[p.c] = __half2float(x[static_cast<int64_t>(first) * p.c + mine]) + mean;
+  to[2 * p.c] = fmaxf(squares - sum * mean, 0.0f);
+}
+
+DEVICE void merge_moments(const MergeMomentsArgs& p) {
+  const int channel = blockIdx.x * kMoveThreads + threadIdx.x;
+  if (channel >= p.c) return;
+  float* total = p.total + channel;
+  Moments moments{0, 0, 0};
+  if (!p.first) moments = {total[0], total[p.c], total[2 * p.c]};
+  for (int piece = 0; piece < p.pieces; ++piece) {
+    const float* from = p.moments + static_cast<int64_t>(piece) * 3 * p.c + channel;
+    moments.add(from[0], from[p.c], from[2 * p.c]);
+  }
+  total[0] = moments.count, total[p.c] = moments.mean, total[2 * p.c] = moments.m2;
+}
+
+DEVICE Moments across_warp(Moments moments) {
+#pragma unroll
+  for (int d = 16; d; d /= 2) {
+    const float count = __shfl_xor_sync(~0u, moments.count, d), mean = __shfl_xor_sync(~0u, moments.mean, d),
+                m2 = __shfl_xor_sync(~0u, moments.m2, d);
+    moments.add(count, mean, m2);
+  }
+  return moments;
+}
+
+/// A block has one group of one image.
+DEVICE void group_factors(const GroupFactorsArgs& p) {
+  struct Shared {
+    Moments warps[kFactorThreads / 32];
+  };
+  Shared& s = shared_memory<Shared>();
+  const int width = p.c / p.groups, first = blockIdx.x * width, image = blockIdx.y;
+  Moments moments{0, 0, 0};
+  for (int i = threadIdx.x; i < p.pieces * width; i += kFactorThreads) {
+    const float* from =
+        p.moments + (static_cast<int64_t>(image) * p.pieces + i / width) * 3 * p.c + first + i % width;
+    moments.add(from[0], from[p.c], from[2 * p.c]);
+  }
+  moments = across_warp(moments);
+  if (threadIdx.x % 32 == 0) s.warps[threadIdx.x / 32] = moments;
+  __syncthreads();
+  moments = {0, 0, 0};
+  for (int i = 0; i < kFactorThreads / 32; ++i) moments.add(s.warps[i].count, s.warps[i].mean, s.warps[i].m2);
+  const float inverse = 1.0f / sqrtf(moments.m2 / moments.count + p.eps);
+  float* scale = p.factors + static_cast<int64_t>(image) * 2 * p.c;
+  for (int i = first + threadIdx.x; i < first + width; i += kFactorThreads) {
+    const float g = p.gamma[i] * inverse;
+    scale[i] = g;
+    scale[p.c + i] = p.beta[i] - moments.mean * g;
+  }
+}
+
+/// A thread has 8 elements, of one pixel where c is a multiple of 8.
+DEVICE void affine(const AffineArgs& p) {
+  const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kMoveThreads + threadIdx.x) * 8;
+  if (begin >= p.total) return;
+  if (p.c % 8 == 0) {
+    const int channel = static_cast<int>(begin % p.c);
+    const float* factors = p.factors + begin / p.image * 2 * p.c + channel;
+    float v[8], scale[8], shift[8];
+    load8(p.x + begin, v);
+    read8(factors, scale);
+    read8(factors + p.c, shift);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      v[i] = v[i] * scale[i] + shift[i];
+      if (p.silu) v[i] *= sigmoid(v[i]);
+    }
+    return store8(p.y + begin, v);
+  }
+  for (int64_t i = begin; i < begin + 8 && i < p.total; ++i) {
+    const float* factors = p.factors + i / p.image * 2 * p.c + i % p.c;
+    float v = __half2float(p.x[i]) * factors[0] + factors[p.c];
+    if (p.silu) v *= sigmoid(v);
+    p.y[i] = __float2half_rn(in_range(v));
+  }
+}
+
+DEVICE float across_warp(float x) {
+#pragma unroll
+  for (int d = 16; d; d /= 2) x += __shfl_xor_sync(~0u, x, d);
+  return x;
+}
+
+DEVICE void layer_norm(const LayerNormArgs& p) {
+  const int row = blockIdx.x * (kMoveThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (row >= p.rows) return;
+  const half* x = p.x + static_cast<int64_t>(row) * p.c;
+  half* y = p.y + static_cast<int64_t>(row) * p.c;
+  const bool vector = p.c % 8 == 0;
+  const int step = vector ? 8 : 1;
+  const auto read = [&](int i, float(&v)[8]) {
+    if (vector)
+      load8(x + i, v);
+    else
+      v[0] = __half2float(x[i]);
+  };
+  float sum = 0, squares = 0, v[8] = {};
+  for (int i = lane * step; i < p.c; i += 32 * step) {
+    read(i, v);
+#pragma unroll
+    for (int j = 0; j < 8; ++j)
+      if (j < step) sum += v[j];
+  }
+  const float mean = across_warp(sum) / p.c;
+  for (int i = lane * step; i < p.c; i += 32 * step) {
+    read(i, v);
+#pragma unroll
+    for (int j = 0; j < 8; ++j)
+      if (j < step) squares += (v[j] - mean) * (v[j] - mean);
+  }
+  const float scale = rsqrtf(across_warp(squares) / p.c + p.eps);
+  for (int i = lane * step; i < p.c; i += 32 * step) {
+    read(i, v);
+#pragma unroll
+    for (int j = 0; j < 8; ++j)
+      if (j < step) v[j] = (v[j] - mean) * scale * p.gamma[i + j] + p.beta[i + j];
+    if (vector)
+      store8(y + i, v);
+    else
+      y[i] = __float2half_rn(in_range(v[0]));
+  }
+}
+
+}  // namespace nd::cuda
+
+ND_KERNEL(channel_moments, MomentsArgs, nd::cuda::kMomentThreads, 2, nd::cuda::channel_moments)
+ND_KERNEL(merge_moments, MergeMomentsArgs, nd::cuda::kMoveThreads, 2, nd::cuda::merge_moments)
+ND_KERNEL(group_factors, GroupFactorsArgs, nd::cuda::kFactorThreads, 4, nd::cuda::group_factors)
+ND_KERNEL(affine, AffineArgs, nd::cuda::kMoveThreads, 2, nd::cuda::affine)
+ND_KERNEL(layer_norm, LayerNormArgs, nd::cuda::kMoveThreads, 2, nd::cuda::layer_norm)

@@ -1,0 +1,217 @@
+// Linear layers and convolutions as one implicit GEMM. A block computes a tile of pixels × output channels in
+// steps of 32 along taps and channels; tiles of x and of the weights wait in shared memory, several steps
+// ahead.
+#include "cuda/kernels/device.h"
+#include "cuda/kernels/epilogue.h"
+
+namespace nd::cuda {
+
+/// Rows of 32 halves lie 64 bytes apart; chunks of 8 are exchanged so that ldmatrix has no bank conflicts.
+DEVICE int tile_at(int row, int chunk) {
+  return row * kProductK + ((chunk ^ ((row >> 1) & 3)) << 3);
+}
+
+constexpr int kOutside = -(1 << 30);
+
+/// Where a thread's rows of x begin, and which of its 8 channels comes next.
+template <int Rows>
+struct PixelRows {
+  int offset[Rows];      // of tap (0, 0) from x, in elements; may lie outside of the image
+  int y[Rows], x[Rows];  // of tap (0, 0); y is far outside where the row is none of the product's
+  int chunk, dy, dx;     // of channels; of the tap
+
+  /// chunk may have passed the last one of the tap; of several taps where `Few` (fewer chunks than a step
+  /// has).
+  template <bool Few>
+  DEVICE void settle(int chunks_per_tap, int kernel_w) {
+    do {
+      const bool passed = chunk >= chunks_per_tap;
+      chunk -= passed ? chunks_per_tap : 0;
+      dx += passed ? 1 : 0;
+      const bool row = dx == kernel_w;
+      dx = row ? 0 : dx;
+      dy += row ? 1 : 0;
+    } while (Few && chunk >= chunks_per_tap);
+  }
+};
+
+/// 8 channels of which only `count` exist, from any address.
+DEVICE void load_channels(half* shared, const half* from, int count) {
+  uint32_t packed[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const __half2 two = __floats2half2_rn(2 * i < count ? __half2float(from[2 * i]) : 0.0f,
+                                          2 * i + 1 < count ? __half2float(from[2 * i + 1]) : 0.0f);
+    packed[i] = *reinterpret_cast<const uint32_t*>(&two);
+  }
+  *reinterpret_cast<uint4*>(shared) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+}
+
+/// Pointwise: a 1×1 kernel with stride 1, so that pixels need no coordinates. Aligned: c is a multiple of 8
+/// and, for other kernels, at least 32.
+template <int BM, int BN, int WarpsM, int WarpsN, int Stages, bool Pointwise, bool Aligned>
+DEVICE void product(const ProductArgs& p) {
+  constexpr int Threads = WarpsM * WarpsN * 32, RowsPerPass = Threads / 4;
+  constexpr int PassesA = BM / RowsPerPass, PassesB = BN / RowsPerPass;
+  constexpr int MT = BM / WarpsM / 16, NT = BN / WarpsN / 8;
+  struct Shared {
+    half a[Stages][BM * kProductK], b[Stages][BN * kProductK];
+  };
+  Shared& s = shared_memory<Shared>();
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  const int m0 = blockIdx.x * BM, o0 = blockIdx.y * BN;
+  const int parity = blockIdx.z / p.splits, split = blockIdx.z % p.splits;
+  const int row = thread / 4, chunks_per_tap = (p.c + 7) / 8;
+  const int steps_total = (p.chunks + 3) / 4, first_step = split * p.split_steps;
+  const int steps = min(p.split_steps, steps_total - first_step);
+
+  int b_chunk = first_step * 4 + thread % 4;  // of the weights' row
+  PixelRows<PassesA> rows;
+  rows.chunk = b_chunk, rows.dy = rows.dx = 0;
+  if (!Pointwise) rows.template settle<true>(chunks_per_tap, p.kernel_w);
+#pragma unroll
+  for (int i = 0; i < PassesA; ++i) {
+    const int m = m0 + row + RowsPerPass * i;
+    if (Pointwise) {
+      rows.y[i] = m < p.m ? 0 : kOutside;
+      rows.offset[i] = m * p.c;
+    } else {
+      const int image = m / p.grid_pixels, pixel = m - image * p.grid_pixels, gy = pixel / p.grid_w;
+      rows.y[i] = gy * p.stride - p.pad_y + parity / 2;
+      rows.x[i] = (pixel - gy * p.grid_w) * p.stride - p.pad_x + parity % 2;
+      rows.offset[i] = ((image * p.h + rows.y[i]) * p.w + rows.x[i]) * p.c;
+      if (m >= p.m) rows.y[i] = kOutside;
+    }
+  }
+  const half* weights = p.weights + static_cast<int64_t>(parity) * p.o * p.weights_chunks * 8;
+
+  const auto load = [&](int stage) {
+    const int channel = rows.chunk * 8, tap = Pointwise ? 0 : (rows.dy * p.w + rows.dx) * p.c;
+#pragma unroll
+    for (int i = 0; i < PassesA; ++i) {
+      bool valid = b_chunk < p.chunks;
+      if (Pointwise)
+        valid = valid && rows.y[i] == 0;
+      else
+        valid = valid && static_cast<unsigned>(rows.y[i] + rows.dy) < static_cast<unsigned>(p.h) &&
+                static_cast<unsigned>(rows.x[i] + rows.dx) < static_cast<unsigned>(p.w);
+      half* to = &s.a[stage][tile_at(row + RowsPerPass * i, thread % 4)];
+      const half* from = p.x + (valid ? rows.offset[i] + tap + channel : 0);
+      if (Aligned)
+        cp_async16(to, from, valid);
+      else
+        load_channels(to, from, valid ? min(8, p.c - channel) : 0);
+    }
+#pragma unroll
+    for (int i = 0; i < PassesB; ++i) {
+      const int o = o0 + row + RowsPerPass * i;
+      const bool valid = o < p.o && b_chunk < p.chunks;
+      cp_async16(&s.b[stage][tile_at(row + RowsPerPass * i, thread % 4)],
+                 weights + static_cast<int64_t>(valid ? o * p.weights_chunks + b_chunk : 0) * 8, valid);
+    }
+    b_chunk += 4, rows.chunk += 4;
+    if (!Pointwise) rows.template settle<!Aligned>(chunks_per_tap, p.kernel_w);
+  };
+
+  float sum[MT][NT][4];
+#pragma unroll
+  for (int m = 0; m < MT; ++m)
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[m][n][i] = 0;
+
+#pragma unroll
+  for (int i = 0; i < Stages - 1; ++i) {
+    load(i);
+    cp_async_commit();
+  }
+  const int warp_m = warp / WarpsN * MT * 16, warp_n = warp % WarpsN * NT * 8;
+  int stage = 0, next = Stages - 1;
+  for (int step = 0; step < steps; ++step) {
+    cp_async_wait<Stages - 2>();
+    __syncthreads();  // all threads' copies are there, and the stage that is filled next has been read
+    const half *a = s.a[stage], *b = s.b[stage];
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      uint32_t fa[MT][4], loaded[NT / 2][4], fb[NT][2];
+      const void *rows_a[MT], *rows_b[NT / 2];
+#pragma unroll
+      for (int m = 0; m < MT; ++m) rows_a[m] = a + tile_at(warp_m + m * 16 + lane % 16, k * 2 + lane / 16);
+#pragma unroll
+      for (int n = 0; n < NT / 2; ++n)
+        rows_b[n] = b + tile_at(warp_n + n * 16 + lane % 8 + lane / 16 * 8, k * 2 + lane / 8 % 2);
+      ldmatrix_x4(fa, rows_a);
+      ldmatrix_x4(loaded, rows_b);
+#pragma unroll
+      for (int n = 0; n < NT; ++n)
+        fb[n][0] = loaded[n / 2][n % 2 * 2], fb[n][1] = loaded[n / 2][n % 2 * 2 + 1];
+      if (k == 0) {
+        // Behind the first fragments, so that their products hide the addresses' arithmetic; in every step,
+        // as a branch would keep the two apart. What the last steps load, nothing reads.
+        load(next);
+        cp_async_commit();
+      }
+      mma_f16(sum, fa, fb);
+    }
+    if (++stage == Stages) stage = 0;
+    if (++next == Stages) next = 0;
+  }
+  cp_async_wait<0>();
+  __syncthreads();  // the tiles' memory is free for the epilogue
+
+  // Each warp turns 16 rows at a time from fragments into rows of 8 neighbouring columns.
+  constexpr int Pitch = NT * 8 + 4;
+  static_assert(WarpsM * WarpsN * 16 * Pitch * 4 <= sizeof(Shared), "the epilogue needs more shared memory");
+  float* staging = reinterpret_cast<float*>(&s) + warp * 16 * Pitch;
+#pragma unroll
+  for (int m = 0; m < MT; ++m) {
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        float* to = staging + (part * 8 + lane / 4) * Pitch + n * 8 + lane % 4 * 2;
+        *reinterpret_cast<float2*>(to) = make_float2(sum[m][n][part * 2], sum[m][n][part * 2 + 1]);
+      }
+    __syncwarp();
+    finish_rows<NT>(p, staging, Pitch, m0 + warp_m + m * 16, o0 + warp_n, lane, parity, split);
+    __syncwarp();
+  }
+}
+
+/// Sums the splits of a product; a thread has 8 columns of a row (16 where GEGLU takes them together).
+DEVICE void product_finish(const ProductArgs& p) {
+  const int width = p.activation == ProductActivation::geglu ? 16 : 8;
+  const int columns = (p.o + 7) / 8 * 8, pieces = columns / width;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x;
+  if (index >= static_cast<int64_t>(p.m) * pieces) return;
+  const int row = static_cast<int>(index / pieces), column = static_cast<int>(index % pieces) * width;
+  float v[8] = {}, gates[8] = {};
+  for (int split = 0; split < p.splits; ++split) {
+    const float* from = p.partial + (static_cast<int64_t>(split) * p.m + row) * columns + column;
+    float part[8];
+    read8(from, part);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[i] += part[i];
+    if (width == 8) continue;
+    read8(from + 8, part);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) gates[i] += part[i];
+  }
+  if (width == 16)
+    finish_geglu(p, v, gates, row, column, 0);
+  else
+    finish(p, v, row, column, 0);
+}
+
+}  // namespace nd::cuda
+
+ND_KERNEL(product_narrow, ProductArgs, 128, 3, nd::cuda::product<128, 64, 2, 2, 3, false, true>)
+ND_KERNEL(product_small, ProductArgs, 128, 4, nd::cuda::product<64, 64, 2, 2, 4, false, true>)
+ND_KERNEL(product_large_pointwise, ProductArgs, 256, 2, nd::cuda::product<128, 128, 2, 4, 3, true, true>)
+ND_KERNEL(product_narrow_pointwise, ProductArgs, 128, 3, nd::cuda::product<128, 64, 2, 2, 3, true, true>)
+ND_KERNEL(product_small_pointwise, ProductArgs, 128, 4, nd::cuda::product<64, 64, 2, 2, 4, true, true>)
+ND_KERNEL(product_square, ProductArgs, 128, 2, nd::cuda::product<128, 128, 2, 2, 3, false, true>)
+ND_KERNEL(product_square_pointwise, ProductArgs, 128, 2, nd::cuda::product<128, 128, 2, 2, 3, true, true>)
+ND_KERNEL(product_unaligned, ProductArgs, 128, 4, nd::cuda::product<64, 64, 2, 2, 4, false, false>)
+ND_KERNEL(product_finish, ProductArgs, nd::cuda::kFinishThreads, 1, nd::cuda::product_finish)

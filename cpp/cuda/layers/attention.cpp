@@ -1,0 +1,114 @@
+#include "cuda/layers/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace nd::cuda {
+namespace {
+
+constexpr float kLog2E = 1.44269504f;
+
+constexpr int64_t kManyQueries = 1024;
+
+/// The smallest kernel that takes heads of this size.
+Kernel kernel_for(int64_t head_dim, int64_t queries) {
+  constexpr Kernel kernels[] = {Kernel::attention_48, Kernel::attention_64, Kernel::attention_80,
+                                Kernel::attention_128, Kernel::attention_160};
+  for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; ++i) {
+    if (head_dim > kAttentionShapes[i].dim) continue;
+    return i == 0 && queries >= kManyQueries ? Kernel::attention_48_long : kernels[i];
+  }
+  return Kernel::attention_wide;
+}
+
+}  // namespace
+
+Attention::Attention(Device& device, Loader& loader, AttentionWeights weights,
+                     const AttentionOptions& options)
+    : options_(options) {
+  if (options.context_width) {
+    q_ = Linear(device, loader, std::move(weights.queries), false);
+    kv_ = Linear(device, loader, std::move(weights.keys_values), false);
+  } else {
+    qkv_ = Linear(device, loader, std::move(weights.queries), false);
+  }
+  out_ = Linear(device, loader, std::move(weights.out), false);
+}
+
+template <class Keys>
+Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_length,
+                         const Keys& keys) const {
+  const int64_t inner = options_.inner(), head_dim = options_.head_dim, length = q.pixels();
+  Tensor mixed(ctx, q.n, q.h, q.w, inner);
+  const Kernel kernel = kernel_for(head_dim, length);
+  AttentionArgs args{};
+  args.slices = narrow(kernel == Kernel::attention_wide ? pieces_of(head_dim, kWideSlice) : 1);
+  args.ldq = narrow(q.c), args.ldk = narrow(ldk), args.ldo = narrow(inner);
+  args.v_offset = narrow(inner);
+  args.q_image = length * q.c, args.out_image = length * inner;
+  args.q_length = narrow(length), args.k_length = narrow(k_length), args.head_dim = narrow(head_dim);
+  args.scale = kLog2E / std::sqrt(static_cast<float>(head_dim));
+  args.causal = options_.causal;
+  args.aligned = head_dim % 8 == 0;
+  for (int64_t first = 0; first < q.n && !ctx.measuring(); first += kAttentionImages) {
+    const int64_t count = std::min<int64_t>(kAttentionImages, q.n - first);
+    args.q = pointer<half>(q.address() + static_cast<size_t>(first * args.q_image) * 2);
+    args.out = pointer<half>(mixed.address() + static_cast<size_t>(first * args.out_image) * 2);
+    for (int64_t i = 0; i < count; ++i) args.keys[i] = pointer<half>(keys(first + i));
+    ctx.launch(kernel, {pieces_of(length, queries_of(kernel)), options_.heads, count * args.slices}, args);
+  }
+  return mixed;
+}
+
+Tensor Attention::self(Context& ctx, const Tensor& x) const {
+  const Tensor qkv = qkv_.forward(ctx, x);
+  const int64_t inner = options_.inner();
+  return attend(ctx, qkv, qkv.c, qkv.pixels(), [&](int64_t image) {
+    return qkv.address() + static_cast<size_t>(image * qkv.pixels() * qkv.c + inner) * 2;
+  });
+}
+
+Tensor Attention::forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const {
+  Epilogue epilogue;
+  epilogue.residual = residual;
+  return out_.forward(ctx, self(Context::of(ctx), x), epilogue);
+}
+
+Tensor Attention::forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
+                          const Tensor* residual) const {
+  Context& ctx = Context::of(base);
+  Tensor mixed;
+  {
+    const Tensor q = q_.forward(ctx, x);
+    mixed = attend(ctx, q, 2 * options_.inner(), context.length,
+                   [&](int64_t image) { return context.images[image] + context.offset; });
+  }
+  Epilogue epilogue;
+  epilogue.residual = residual;
+  return out_.forward(ctx, mixed, epilogue);
+}
+
+Tensor Attention::forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const {
+  const Tensor mixed = self(Context::of(ctx), norm.forward(ctx, x));
+  Epilogue epilogue;
+  epilogue.residual = &x;
+  out_.forward_to(ctx, mixed, epilogue, x);
+  return x;
+}
+
+size_t Attention::packed_bytes(int64_t length) const {
+  const size_t bytes = static_cast<size_t>(length * 2 * options_.inner()) * 2;
+  return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
+}
+
+void Attention::pack(ForwardContext& base, const Tensor& context, const Address* images,
+                     size_t offset) const {
+  Context& ctx = Context::of(base);
+  const Tensor kv = kv_.forward(ctx, context);
+  const size_t bytes = static_cast<size_t>(kv.pixels() * kv.c) * 2;
+  for (int64_t i = 0; i < kv.n && !ctx.measuring(); ++i)
+    ctx.device.copy(images[i] + offset, kv.address() + static_cast<size_t>(i) * bytes, bytes, ctx.stream);
+}
+
+}  // namespace nd::cuda

@@ -1,0 +1,32 @@
+// Multi-head attention (Vaswani et al. 2017) with its projections.
+#pragma once
+#include "cuda/layers/linear.h"
+
+namespace nd::cuda {
+
+class Attention final : public nd::Attention {
+ public:
+  Attention(Device& device, Loader& loader, AttentionWeights weights, const AttentionOptions& options);
+
+  Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const override;
+  Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
+                 const Tensor* residual) const override;
+  Tensor forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const override;
+
+  /// Keys and values of each token lie side by side, as the projection gives them.
+  size_t packed_bytes(int64_t length) const override;
+  void pack(ForwardContext& ctx, const Tensor& context, const Address* images, size_t offset) const override;
+
+ private:
+  /// Queries in rows of q; keys of image i begin at keys(i), in rows of ldk halves.
+  template <class Keys>
+  Tensor attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_length, const Keys& keys) const;
+  Tensor self(Context& ctx, const Tensor& x) const;
+
+  AttentionOptions options_;
+  Linear qkv_;     // self-attention: q, k, v side by side
+  Linear q_, kv_;  // cross-attention
+  Linear out_;
+};
+
+}  // namespace nd::cuda

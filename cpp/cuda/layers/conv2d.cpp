@@ -1,0 +1,161 @@
+#include "cuda/layers/conv2d.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cuda/layers/norm.h"
+
+namespace nd::cuda {
+namespace {
+
+constexpr int64_t kParities = 4, kFoldedTaps = 4;
+constexpr size_t kChunkBytes = 16;  // of weights: eight halves
+
+/// The kernel of output channel `o` as [kh][kw][in], whichever way it is stored.
+void read_kernel(const StoredTensor& tensor, int64_t o, int64_t in, int64_t taps, float* out) {
+  if (tensor.channels_last || taps == 1) {
+    tensor.read(scalar_decoders, o * in * taps, in * taps, out);
+    return;
+  }
+  std::vector<float> stored(static_cast<size_t>(in * taps));
+  tensor.read(scalar_decoders, o * in * taps, in * taps, stored.data());
+  for (int64_t i = 0; i < in; ++i)
+    for (int64_t t = 0; t < taps; ++t) out[t * in + i] = stored[static_cast<size_t>(i * taps + t)];
+}
+
+/// The tap of the 2×2 kernel that a tap of the 3×3 kernel becomes part of, along one axis: output 2y sees
+/// input y − 1 through tap 0 and y through taps 1 and 2; output 2y + 1 sees y through 0 and 1 and y + 1
+/// through 2.
+int64_t folded_tap(int64_t tap, int64_t parity) {
+  return parity == 0 ? (tap == 0 ? 0 : 1) : (tap == 2 ? 1 : 0);
+}
+
+}  // namespace
+
+Conv2d::Conv2d(Device& device, Loader& loader, Conv2dWeights weights, const Conv2dOptions& options)
+    : nd::Conv2d(weights.in, weights.out, options) {
+  const int64_t in = weights.in, out = weights.out, taps = int64_t{options.kernel} * options.kernel;
+  const StoredTensor& tensor = weights.kernel;
+  if (!options.upsample) {
+    const auto fill = [&](int64_t o, float* row) { read_kernel(tensor, o, in, taps, row); };
+    product_ = Product(device, loader, in, taps, out, false, fill, weights.bias);
+    return;
+  }
+  const auto fill = [&](int64_t row, float* folded) {
+    const int64_t parity = row / out;
+    std::vector<float> kernel(static_cast<size_t>(taps * in));
+    read_kernel(tensor, row % out, in, taps, kernel.data());
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      const int64_t y = folded_tap(tap / 3, parity / 2), x = folded_tap(tap % 3, parity % 2);
+      for (int64_t i = 0; i < in; ++i)
+        folded[(y * 2 + x) * in + i] += kernel[static_cast<size_t>(tap * in + i)];
+    }
+  };
+  product_ = Product(device, loader, in, kFoldedTaps, out, false, fill, weights.bias, kParities);
+}
+
+Tensor Conv2d::output(ForwardContext& ctx, const Tensor& x) const {
+  const Conv2dOptions& o = options();
+  if (o.upsample) return Tensor(ctx, x.n, 2 * x.h, 2 * x.w, out());
+  const auto length = [&](int64_t side) {
+    return (side + o.pad_before + o.pad_after - o.kernel) / o.stride + 1;
+  };
+  return Tensor(ctx, x.n, length(x.h), length(x.w), out());
+}
+
+void Conv2d::convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y) const {
+  const Conv2dOptions& o = options();
+  ProductCall call;
+  call.x = &x, call.y = &y;
+  call.pointwise = o.kernel == 1 && o.stride == 1;
+  if (o.upsample) {
+    call.pad_y = call.pad_x = 1;
+    call.kernel_w = call.out_step = 2;
+    call.parities = kParities;
+  } else {
+    call.grid_h = y.h, call.grid_w = y.w;
+    call.stride = o.stride;
+    call.pad_y = call.pad_x = o.pad_before;
+    call.kernel_w = o.kernel;
+  }
+  product_.run(Context::of(ctx), call, epilogue);
+}
+
+Tensor Conv2d::forward(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
+                       const Epilogue& epilogue) const {
+  Tensor y = output(ctx, x);
+  convolve(ctx, norm ? norm->forward(ctx, x, true) : Tensor::borrowed(x.address(), x.n, x.h, x.w, x.c),
+           epilogue, y);
+  return y;
+}
+
+Tensor Conv2d::forward_onto(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
+                            Tensor residual) const {
+  return forward_onto_with(ctx, x, norm ? norm->affine(ctx, x) : Tensor(), std::move(residual), false);
+}
+
+Tensor Conv2d::forward_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors,
+                            const Epilogue& epilogue) const {
+  Tensor y = output(ctx, x);
+  if (factors)
+    convolve(ctx, apply_affine(ctx, x, factors, true), epilogue, y);
+  else
+    convolve(ctx, x, epilogue, y);
+  return y;
+}
+
+Tensor Conv2d::forward_onto_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors, Tensor residual,
+                                 bool relu) const {
+  Epilogue epilogue;
+  epilogue.residual = &residual;
+  epilogue.relu_after_residual = relu;
+  if (factors)
+    convolve(ctx, apply_affine(ctx, x, factors, true), epilogue, residual);
+  else
+    convolve(ctx, x, epilogue, residual);
+  return residual;
+}
+
+Tensor Conv2d::forward_in_place(ForwardContext& ctx, Tensor x) const {
+  // Blocks of the result would overwrite pixels that others still read.
+  return forward(ctx, x, nullptr, {});
+}
+
+// Interpolating h pixels to 2h−1 gives the first 2h−1 of the 2h that doubling gives. The convolution that
+// follows must see zeros beyond them, where the folded one has seen the last pixel's second copy: its share
+// is subtracted. It is the last row of the 3×3 kernel times x's last row, and the odd parities' second tap is
+// that row alone. Columns likewise; the corner is in both shares, so its own is added back.
+Tensor Conv2d::upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const {
+  Tensor y(ctx, x.n, height, width, out());
+  convolve(ctx, x, {}, y);
+  const bool row = height < 2 * x.h, column = width < 2 * x.w;
+  if (row) subtract_beyond(ctx, x, y, true, false);
+  if (column) subtract_beyond(ctx, x, y, false, true);
+  if (row && column) subtract_beyond(ctx, x, y, true, true);
+  return y;
+}
+
+void Conv2d::subtract_beyond(ForwardContext& ctx, const Tensor& x, const Tensor& y, bool row,
+                             bool column) const {
+  Epilogue onto;
+  onto.residual = &y;
+  ProductCall call;
+  call.x = &x, call.y = &y;
+  call.pointwise = call.bias = false;
+  call.alpha = row && column ? 1.0f : -1.0f;
+  call.out_step = 2;
+  call.grid_h = row ? 1 : x.h, call.grid_w = column ? 1 : x.w;
+  call.chunks = product_.chunks() / kFoldedTaps;
+  for (int64_t index = 0; index < kParities * kFoldedTaps; ++index) {
+    const int64_t parity = index / kFoldedTaps, tap = index % kFoldedTaps;
+    const int64_t py = parity / 2, px = parity % 2, ty = tap / 2, tx = tap % 2;
+    if ((row && !(py == 1 && ty == 1)) || (column && !(px == 1 && tx == 1))) continue;
+    call.weights_offset = static_cast<size_t>(parity) * product_.plane_bytes() +
+                          static_cast<size_t>(tap * call.chunks) * kChunkBytes;
+    call.pad_y = row ? 1 - x.h : 1 - py - ty, call.pad_x = column ? 1 - x.w : 1 - px - tx;
+    call.out_y = row ? 2 * x.h - 2 : py, call.out_x = column ? 2 * x.w - 2 : px;
+    product_.run(Context::of(ctx), call, onto);
+  }
+}
+
+}  // namespace nd::cuda

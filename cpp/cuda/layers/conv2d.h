@@ -1,0 +1,30 @@
+// Convolution as an implicit GEMM.
+#pragma once
+#include "cuda/layers/product.h"
+
+namespace nd::cuda {
+
+class Conv2d final : public nd::Conv2d {
+ public:
+  Conv2d(Device& device, Loader& loader, Conv2dWeights weights, const Conv2dOptions& options);
+
+  Tensor forward(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
+                 const Epilogue& epilogue) const override;
+  Tensor forward_onto(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
+                      Tensor residual) const override;
+  Tensor forward_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors,
+                      const Epilogue& epilogue) const override;
+  Tensor forward_onto_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors, Tensor residual,
+                           bool relu) const override;
+  Tensor forward_in_place(ForwardContext& ctx, Tensor x) const override;
+  Tensor upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const override;
+
+ private:
+  Tensor output(ForwardContext& ctx, const Tensor& x) const;
+  void convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y) const;
+  void subtract_beyond(ForwardContext& ctx, const Tensor& x, const Tensor& y, bool row, bool column) const;
+
+  Product product_;
+};
+
+}  // namespace nd::cuda

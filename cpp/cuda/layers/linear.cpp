@@ -1,0 +1,41 @@
+#include "cuda/layers/linear.h"
+
+#include <utility>
+
+namespace nd::cuda {
+
+Linear::Linear(Device& device, Loader& loader, LinearWeights weights, bool geglu) {
+  const int64_t in = weights.in, out_each = weights.out_each;
+  const auto fill = [&](int64_t row, float* out) {
+    const StoredTensor& matrix = weights.matrices[static_cast<size_t>(row / out_each)];
+    matrix.read(scalar_decoders, row % out_each * in, in, out);
+  };
+  product_ = Product(device, loader, in, 1, weights.out(), geglu, fill, weights.bias);
+}
+
+void Linear::forward_to(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue,
+                        const Tensor& y) const {
+  ProductCall call;
+  call.x = &x, call.y = &y;
+  product_.run(Context::of(ctx), call, epilogue);
+}
+
+Tensor Linear::forward(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue) const {
+  Tensor y(ctx, x.n, x.h, x.w, product_.out());
+  forward_to(ctx, x, epilogue, y);
+  return y;
+}
+
+Tensor Linear::forward_in_place(ForwardContext& ctx, Tensor x) const {
+  // Blocks of the result would overwrite rows that others still read.
+  return forward(ctx, x);
+}
+
+void FeedForward::add_to(ForwardContext& ctx, const Tensor& normed, const Tensor& x) const {
+  const Tensor hidden = in_.forward(ctx, normed);
+  Epilogue epilogue;
+  epilogue.residual = &x;
+  out_.forward_to(ctx, hidden, epilogue, x);
+}
+
+}  // namespace nd::cuda

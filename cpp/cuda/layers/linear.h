@@ -1,0 +1,31 @@
+// The linear layer, and two of them with a gate between.
+#pragma once
+#include "cuda/layers/product.h"
+
+namespace nd::cuda {
+
+class Linear final : public nd::Linear {
+ public:
+  Linear() = default;
+  Linear(Device& device, Loader& loader, LinearWeights weights, bool geglu);
+
+  Tensor forward(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue = {}) const override;
+  Tensor forward_in_place(ForwardContext& ctx, Tensor x) const override;
+  /// The same, written to y, which may be the residual.
+  void forward_to(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y) const;
+
+ private:
+  Product product_;
+};
+
+class FeedForward final : public nd::FeedForward {
+ public:
+  FeedForward(Device& device, Loader& loader, LinearWeights in, LinearWeights out)
+      : in_(device, loader, std::move(in), true), out_(device, loader, std::move(out), false) {}
+  void add_to(ForwardContext& ctx, const Tensor& normed, const Tensor& x) const override;
+
+ private:
+  Linear in_, out_;
+};
+
+}  // namespace nd::cuda

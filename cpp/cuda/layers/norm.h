@@ -1,0 +1,55 @@
+// Group and layer normalization.
+#pragma once
+#include <memory>
+
+#include "cuda/context.h"
+#include "nn/layers.h"
+#include "nn/weights.h"
+
+namespace nd::cuda {
+
+/// factors: [n][2][c] float32 in a tensor of halves of twice that size, as GroupNorm::affine gives them.
+Tensor apply_affine(ForwardContext& ctx, const Tensor& x, const Tensor& factors, bool silu);
+
+class ChannelMoments final : public nd::ChannelMoments {
+ public:
+  void add(ForwardContext& ctx, const Tensor& x, int64_t first, int64_t rows) override;
+  const float* moments() const { return total_->data(); }
+
+ private:
+  std::unique_ptr<Scratch<float>> total_;  // [3][c]
+};
+
+class GroupNorm final : public nd::GroupNorm {
+ public:
+  GroupNorm(const Device& device, const NormWeights& weights, int64_t groups, float eps)
+      : gamma_(Buffer::of(device, weights.gamma)),
+        beta_(Buffer::of(device, weights.beta)),
+        channels_(static_cast<int64_t>(weights.gamma.size())),
+        groups_(groups),
+        eps_(eps) {}
+
+  Tensor affine(ForwardContext& ctx, const Tensor& x) const override;
+  Tensor affine(ForwardContext& ctx, const nd::ChannelMoments& image) const override;
+  Tensor forward(ForwardContext& ctx, const Tensor& x, bool silu) const override;
+
+ private:
+  Tensor factors(Context& ctx, const float* moments, int64_t n, int64_t pieces) const;
+
+  Buffer gamma_, beta_;
+  int64_t channels_, groups_;
+  float eps_;
+};
+
+class LayerNorm final : public nd::LayerNorm {
+ public:
+  LayerNorm(const Device& device, const NormWeights& weights, float eps)
+      : gamma_(Buffer::of(device, weights.gamma)), beta_(Buffer::of(device, weights.beta)), eps_(eps) {}
+  Tensor forward(ForwardContext& ctx, const Tensor& x) const override;
+
+ private:
+  Buffer gamma_, beta_;
+  float eps_;
+};
+
+}  // namespace nd::cuda

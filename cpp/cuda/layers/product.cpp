@@ -1,0 +1,123 @@
+#include "cuda/layers/product.h"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "cuda/layers/product_plan.h"
+#include "weights/formats/half.h"
+
+namespace nd::cuda {
+namespace {
+
+constexpr int64_t kChunk = 8;
+constexpr size_t kPieceBytes = 8 << 20;  // of weights that are packed on the host before they are copied
+
+static_assert(static_cast<int>(Activation::geglu) == static_cast<int>(ProductActivation::geglu) &&
+                  static_cast<int>(Activation::relu) == static_cast<int>(ProductActivation::relu),
+              "activations are handed to kernels by number");
+
+int64_t round_up(int64_t x) {
+  return pieces_of(x, kChunk) * kChunk;
+}
+
+/// The stored row that packed row `row` is, or −1 for one of zeros: with GEGLU eight values and their eight
+/// gates take turns, so that a thread has both.
+int64_t source_row(int64_t row, int64_t out, bool geglu) {
+  if (!geglu) return row < out ? row : -1;
+  const int64_t half = out / 2, value = row / (2 * kChunk) * kChunk + row % kChunk;
+  if (value >= half) return -1;
+  return row / kChunk % 2 ? half + value : value;
+}
+
+}  // namespace
+
+Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
+                 const FillRow& fill, const std::vector<float>& bias, int64_t planes)
+    : in_(in),
+      out_(out),
+      rows_(geglu ? 2 * round_up(out / 2) : out),
+      chunks_(taps * pieces_of(in, kChunk)),
+      geglu_(geglu) {
+  const int64_t row_halves = chunks_ * kChunk, tap_halves = round_up(in), total = planes * rows_;
+  weights_ = Buffer(device, static_cast<size_t>(total * row_halves) * 2);
+  loader.add_packed_bytes(static_cast<size_t>(total * row_halves) * 2);
+  const int64_t piece = std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes) / (row_halves * 2));
+  std::vector<uint16_t> packed(static_cast<size_t>(std::min(piece, total) * row_halves));
+  for (int64_t first = 0; first < total; first += piece) {
+    const int64_t count = std::min(piece, total - first);
+    ThreadPool::shared().parallel_for(count, loader.cancel(), [&](int64_t i, int) {
+      uint16_t* to = packed.data() + i * row_halves;
+      const int64_t plane = (first + i) / rows_, row = source_row((first + i) % rows_, out, geglu);
+      std::fill_n(to, row_halves, uint16_t{0});
+      if (row < 0) return;
+      std::vector<float> values(static_cast<size_t>(taps * in));
+      fill(plane * out + row, values.data());
+      for (int64_t tap = 0; tap < taps; ++tap)
+        for (int64_t j = 0; j < in; ++j)
+          to[tap * tap_halves + j] = float_to_half(values[static_cast<size_t>(tap * in + j)]);
+    });
+    weights_.fill(packed.data(), static_cast<size_t>(count * row_halves) * 2,
+                  static_cast<size_t>(first * row_halves) * 2);
+  }
+  if (bias.empty()) return;
+  std::vector<float> packed_bias(static_cast<size_t>(round_up(rows_)), 0.0f);
+  for (int64_t i = 0; i < rows_; ++i) {
+    const int64_t row = source_row(i, out, geglu);
+    if (row >= 0) packed_bias[static_cast<size_t>(i)] = bias[static_cast<size_t>(row)];
+  }
+  bias_ = Buffer::of(device, packed_bias);
+}
+
+void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogue) const {
+  const Tensor &x = *call.x, &y = *call.y;
+  const int64_t grid_h = call.grid_h ? call.grid_h : x.h, grid_w = call.grid_w ? call.grid_w : x.w;
+  if (x.size() > std::numeric_limits<int32_t>::max() || y.size() > std::numeric_limits<int32_t>::max())
+    throw Error(ErrorCode::invalid_argument,
+                "An image of this size has too many activations for CUDA devices. Use a smaller one, or less "
+                "memory.");
+  ProductArgs args{};
+  args.x = data(x);
+  args.weights = pointer<half>(weights_.address() + call.weights_offset);
+  args.bias = call.bias && bias_ ? pointer<float>(bias_.address()) : nullptr;
+  if (epilogue.image_bias) {
+    args.image_bias =
+        pointer<half>(epilogue.image_bias->address() + static_cast<size_t>(epilogue.image_bias_channel) * 2);
+    args.image_bias_stride = narrow(epilogue.image_bias->c);
+  }
+  args.residual = epilogue.residual ? data(*epilogue.residual) : nullptr;
+  args.y = data(y);
+  args.m = narrow(x.n * grid_h * grid_w);
+  args.o = narrow(rows_);
+  args.c = narrow(x.c);
+  args.chunks = narrow(call.chunks ? call.chunks : chunks_);
+  args.weights_chunks = narrow(chunks_);
+  args.grid_w = narrow(grid_w);
+  args.grid_pixels = narrow(grid_h * grid_w);
+  args.h = narrow(x.h), args.w = narrow(x.w);
+  args.stride = narrow(call.stride);
+  args.pad_y = narrow(call.pad_y), args.pad_x = narrow(call.pad_x);
+  args.kernel_w = narrow(call.kernel_w);
+  args.out_h = narrow(y.h), args.out_w = narrow(y.w);
+  args.out_step = narrow(call.out_step);
+  args.out_y = narrow(call.out_y), args.out_x = narrow(call.out_x);
+  args.parities = narrow(call.parities);
+  args.y_columns = narrow(out());
+  args.alpha = call.alpha;
+  args.activation = geglu_ ? ProductActivation::geglu : static_cast<ProductActivation>(epilogue.activation);
+  args.relu_after_residual = epilogue.relu_after_residual;
+
+  const ProductPlan plan = plan_product(args, call.pointwise, ctx.device.multiprocessors());
+  args.splits = plan.splits;
+  args.split_steps = plan.split_steps;
+  const int64_t columns = round_up(args.o);
+  const Scratch<float> partial(ctx, plan.splits > 1 ? plan.splits * args.m * columns : 0);
+  args.partial = partial.data();
+  ctx.launch(plan.kernel, plan.grid, args);
+  if (plan.splits == 1) return;
+  const int64_t pieces = args.m * columns / (geglu_ ? 2 * kChunk : kChunk);
+  ctx.launch(Kernel::product_finish, {pieces_of(pieces, kFinishThreads)}, args);
+}
+
+}  // namespace nd::cuda

@@ -1,0 +1,49 @@
+// A product with stored weights: what linear layers and convolutions have in common.
+#pragma once
+#include <functional>
+
+#include "cuda/context.h"
+#include "nn/layers.h"
+#include "nn/loader.h"
+
+namespace nd::cuda {
+
+/// Shape and addresses of one product; what is not set is that of a linear layer.
+struct ProductCall {
+  const Tensor* x = nullptr;
+  const Tensor* y = nullptr;
+  int64_t grid_h = 0, grid_w = 0;  // of one image; 0: as x
+  int64_t stride = 1, pad_y = 0, pad_x = 0, kernel_w = 1;
+  int64_t out_step = 1, out_y = 0, out_x = 0;
+  int64_t parities = 1;
+  bool pointwise = true;
+  float alpha = 1;
+  bool bias = true;
+  size_t weights_offset = 0;  // bytes
+  int64_t chunks = 0;         // of the weights' rows; 0: all
+};
+
+class Product {
+ public:
+  /// row(o, out): row o of the weights, [taps][in] float32; there are `out` rows for each of `planes`.
+  using FillRow = std::function<void(int64_t row, float* out)>;
+
+  Product() = default;
+  /// geglu: rows are values, then as many gates.
+  Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
+          const FillRow& fill, const std::vector<float>& bias, int64_t planes = 1);
+
+  int64_t in() const { return in_; }
+  int64_t out() const { return geglu_ ? out_ / 2 : out_; }
+  int64_t chunks() const { return chunks_; }
+  /// Bytes of one plane of the weights.
+  size_t plane_bytes() const { return static_cast<size_t>(rows_ * chunks_ * 8) * 2; }
+  void run(Context& ctx, const ProductCall& call, const Epilogue& epilogue) const;
+
+ private:
+  int64_t in_ = 0, out_ = 0, rows_ = 0, chunks_ = 0;  // rows_: of the weights as they are packed
+  bool geglu_ = false;
+  Buffer weights_, bias_;
+};
+
+}  // namespace nd::cuda

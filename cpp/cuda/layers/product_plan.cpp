@@ -1,0 +1,81 @@
+#include "cuda/layers/product_plan.h"
+
+#include <algorithm>
+
+namespace nd::cuda {
+namespace {
+
+constexpr ProductTile kByNumber[kTiles] = {kLargeTile, kNarrowTile, kSmallTile, kSquareTile};
+constexpr int kSmall = 2;
+// The large tile's eight warps leave too few registers for the coordinates of convolutions: they take the
+// square's four, of the same tile.
+constexpr Kernel kConvolutions[kTiles] = {Kernel::product_square, Kernel::product_narrow,
+                                          Kernel::product_small, Kernel::product_square};
+constexpr Kernel kPointwise[kTiles] = {Kernel::product_large_pointwise, Kernel::product_narrow_pointwise,
+                                       Kernel::product_small_pointwise, Kernel::product_square_pointwise};
+
+/// Microseconds on an H200; only their ratios matter.
+struct TileTime {
+  int resident;    // blocks that a multiprocessor runs side by side
+  double latency;  // of a step where a block is alone
+  double step;     // that each block adds where there are many
+  double block;    // filling the pipeline, writing the tile
+};
+constexpr TileTime kTimes[kTiles] = {
+    {2, 0.50, 0.435, 8}, {3, 0.40, 0.215, 8}, {4, 0.30, 0.12, 5}, {2, 0.50, 0.385, 10}};
+constexpr double kSplitTime = 3;            // another kernel, which adds the splits
+constexpr double kPartialTime = 8.0 / 6e6;  // one partial sum written and read
+constexpr int kLeastSteps = 4, kMostSplits = 16;
+
+int64_t pieces(int64_t total, int64_t piece) {
+  return (total + piece - 1) / piece;
+}
+
+int64_t steps_of(const ProductArgs& args) {
+  return pieces(args.chunks, kProductK / 8);
+}
+
+double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocessors) {
+  const ProductTile& t = kByNumber[tile];
+  const TileTime& time = kTimes[tile];
+  const int64_t blocks = pieces(args.m, t.m) * pieces(args.o, t.n) * args.parities * splits;
+  const int64_t each = pieces(blocks, multiprocessors), rounds = each / time.resident,
+                rest = each % time.resident;
+  const double steps = static_cast<double>(pieces(steps_of(args), splits));
+  const auto round = [&](int64_t resident) {
+    return steps * std::max(time.latency, static_cast<double>(resident) * time.step) + time.block;
+  };
+  double result = static_cast<double>(rounds) * round(time.resident) + (rest ? round(rest) : 0);
+  if (splits > 1) result += kSplitTime + kPartialTime * static_cast<double>(splits * args.m * args.o);
+  return result;
+}
+
+}  // namespace
+
+ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits) {
+  const bool aligned = args.c % 8 == 0 && (pointwise || args.c >= kProductK);
+  if (!aligned) tile = kSmall;
+  const ProductTile& t = kByNumber[tile];
+  ProductPlan plan{};
+  plan.kernel = !aligned ? Kernel::product_unaligned : pointwise ? kPointwise[tile] : kConvolutions[tile];
+  plan.split_steps = static_cast<int32_t>(pieces(steps_of(args), splits));
+  // As many as have something to do.
+  plan.splits = static_cast<int32_t>(pieces(steps_of(args), plan.split_steps));
+  plan.grid = {pieces(args.m, t.m), pieces(args.o, t.n), int64_t{args.parities} * plan.splits};
+  return plan;
+}
+
+ProductPlan plan_product(const ProductArgs& args, bool pointwise, int multiprocessors) {
+  const int64_t most = args.parities > 1 ? 1 : std::min<int64_t>(kMostSplits, steps_of(args) / kLeastSteps);
+  int best = kSmall;
+  int64_t best_splits = 1;
+  double best_cost = cost(args, kSmall, 1, multiprocessors);
+  for (int tile = pointwise ? 0 : 1; tile < kTiles; ++tile)
+    for (int64_t splits = 1; splits <= std::max<int64_t>(1, most); ++splits) {
+      const double time = cost(args, tile, splits, multiprocessors);
+      if (time < best_cost) best = tile, best_splits = splits, best_cost = time;
+    }
+  return plan_tile(args, pointwise, best, static_cast<int32_t>(best_splits));
+}
+
+}  // namespace nd::cuda

@@ -1,0 +1,131 @@
+// Moving activations: between tensors, between host and tensors, and to and from stored images.
+#include <vector>
+
+#include "cuda/backend.h"
+#include "weights/formats/half.h"
+
+namespace nd::cuda {
+namespace {
+
+Grid threads_for(int64_t count) {
+  return {pieces_of(count, kMoveThreads)};
+}
+
+Grid tiles_of(int64_t n, int64_t c, int64_t pixels) {
+  return {pieces_of(pixels, kTransposeTile), pieces_of(c, kTransposeTile), n};
+}
+
+void store(Context& ctx, Kernel kernel, half* x, int64_t elements, const StoredRows& stored, Rows rows) {
+  StoreArgs args{};
+  args.x = x;
+  args.stored = pointer<unsigned char>(stored.data + static_cast<size_t>(rows.begin) * stored.row_bytes);
+  args.pitch = static_cast<int64_t>(stored.row_bytes);
+  args.rows = narrow(rows.count());
+  args.count = narrow(elements);
+  args.fp16 = stored.fp16;
+  ctx.launch(kernel, threads_for(rows.count() * elements), args);
+}
+
+}  // namespace
+
+Tensor CudaBackend::concat(ForwardContext& base, const Tensor& a, const Tensor& b) {
+  Context& ctx = Context::of(base);
+  Tensor out(ctx, a.n, a.h, a.w, a.c + b.c);
+  const bool vector = a.c % 8 == 0 && b.c % 8 == 0;
+  const ConcatArgs args{data(a), data(b), data(out), out.rows(), narrow(a.c), narrow(b.c)};
+  ctx.launch(Kernel::concat, threads_for(out.size() / (vector ? 8 : 1)), args);
+  return out;
+}
+
+void CudaBackend::copy_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to,
+                            int64_t to_row, int64_t count) {
+  Context& ctx = Context::of(base);
+  if (ctx.measuring()) return;
+  const size_t row = static_cast<size_t>(from.c) * element_bytes();
+  ctx.device.copy(to.address() + static_cast<size_t>(to_row) * row,
+                  from.address() + static_cast<size_t>(from_row) * row, static_cast<size_t>(count) * row,
+                  ctx.stream);
+}
+
+void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x, int64_t first,
+                      int64_t count) {
+  Context& ctx = Context::of(base);
+  if (ctx.measuring()) return;
+  std::vector<uint16_t> halves(static_cast<size_t>(count * x.c));
+  for (size_t i = 0; i < halves.size(); ++i) halves[i] = float_to_half(values[i]);
+  ctx.device.upload(x.address() + static_cast<size_t>(first * x.c) * element_bytes(), halves.data(),
+                    halves.size() * element_bytes(), ctx.stream);
+}
+
+void CudaBackend::get(ForwardContext& base, const Tensor& x, float* values) {
+  Context& ctx = Context::of(base);
+  if (ctx.measuring()) return;
+  if (ctx.cancel) ctx.cancel->check();
+  std::vector<uint16_t> halves(static_cast<size_t>(x.size()));
+  ctx.device.download(halves.data(), x.address(), halves.size() * element_bytes(), ctx.stream);
+  for (size_t i = 0; i < halves.size(); ++i) values[i] = half_to_float(halves[i]);
+}
+
+Tensor CudaBackend::from_planar(ForwardContext& base, const float* images, int64_t n, int64_t c, int64_t h,
+                                int64_t w) {
+  Context& ctx = Context::of(base);
+  Tensor out(ctx, n, h, w, c);
+  const Scratch<float> planes(ctx, out.size());
+  if (!ctx.measuring())
+    ctx.device.upload(planes.address(), images, static_cast<size_t>(out.size()) * sizeof(float), ctx.stream);
+  const PlanarArgs args{planes.data(), data(out), narrow(c), narrow(h * w), 1.0f, 0.0f};
+  ctx.launch(Kernel::planar_to_rows, tiles_of(n, c, h * w), args);
+  return out;
+}
+
+void CudaBackend::to_planar(ForwardContext& base, const Tensor& x, float* images) {
+  Context& ctx = Context::of(base);
+  const Scratch<float> planes(ctx, x.size());
+  const PlanarArgs args{planes.data(), data(x), narrow(x.c), narrow(x.pixels()), 1.0f, 0.0f};
+  ctx.launch(Kernel::rows_to_planar, tiles_of(x.n, x.c, x.pixels()), args);
+  if (!ctx.measuring())
+    ctx.device.download(images, planes.address(), static_cast<size_t>(x.size()) * sizeof(float), ctx.stream);
+}
+
+Tensor CudaBackend::read_planes(ForwardContext& base, const PlanarSource& source, Rows rows) {
+  Context& ctx = Context::of(base);
+  const auto [h, w, c] = source.shape;
+  Tensor out(ctx, 1, rows.count(), w, c);
+  const Scratch<float> planes(ctx, out.size());
+  const size_t plane = static_cast<size_t>(rows.count() * w) * sizeof(float);
+  for (int64_t j = 0; j < c && !ctx.measuring(); ++j)
+    ctx.device.upload(planes.address() + static_cast<size_t>(j) * plane,
+                      source.data + (j * h + rows.begin) * w, plane, ctx.stream);
+  const PlanarArgs args{planes.data(), data(out),   narrow(c), narrow(rows.count() * w),
+                        source.scale,  source.shift};
+  ctx.launch(Kernel::planar_to_rows, tiles_of(1, c, rows.count() * w), args);
+  return out;
+}
+
+void CudaBackend::write_planes(ForwardContext& base, const Tensor& x, int64_t first, Rows rows,
+                               const PlanarTarget& target) {
+  Context& ctx = Context::of(base);
+  const int64_t pixels = rows.count() * x.w;
+  const Scratch<float> planes(ctx, pixels * x.c);
+  const Address begin = x.address() + static_cast<size_t>((rows.begin - first) * x.w * x.c) * element_bytes();
+  const PlanarArgs args{planes.data(),  pointer<half>(begin), narrow(x.c),
+                        narrow(pixels), target.scale,         target.shift};
+  ctx.launch(Kernel::rows_to_planar, tiles_of(1, x.c, pixels), args);
+  const size_t plane = static_cast<size_t>(pixels) * sizeof(float);
+  for (int64_t j = 0; j < x.c && !ctx.measuring(); ++j)
+    ctx.device.download(target.data + (j * target.height + rows.begin) * x.w,
+                        planes.address() + static_cast<size_t>(j) * plane, plane, ctx.stream);
+}
+
+void CudaBackend::store_rows(ForwardContext& base, const Tensor& x, int64_t first, Rows rows,
+                             const StoredRows& to) {
+  const int64_t elements = x.w * x.c;
+  const Address begin = x.address() + static_cast<size_t>((rows.begin - first) * elements) * element_bytes();
+  store(Context::of(base), Kernel::store_rows, pointer<half>(begin), elements, to, rows);
+}
+
+void CudaBackend::load_rows(ForwardContext& base, const StoredRows& from, Rows rows, const Tensor& x) {
+  store(Context::of(base), Kernel::load_rows, data(x), x.w * x.c, from, rows);
+}
+
+}  // namespace nd::cuda

@@ -1,0 +1,116 @@
+// A device that models run on: it makes their layers, owns their memory, and moves numbers in and out.
+#pragma once
+#include <functional>
+#include <memory>
+
+#include "nn/layers.h"
+#include "nn/weights.h"
+
+namespace nd {
+
+class Loader;
+
+/// Rows [begin, end) of an image.
+struct Rows {
+  int64_t begin = 0, end = 0;
+  int64_t count() const { return end - begin; }
+};
+
+/// Height, width and channels of an image.
+struct ImageShape {
+  int64_t h = 0, w = 0, c = 0;
+  int64_t row() const { return w * c; }
+  int64_t size() const { return h * row(); }
+};
+
+/// An image on the host, [c][h][w], of which x · scale + shift is read.
+struct PlanarSource {
+  const float* data = nullptr;
+  ImageShape shape;
+  float scale = 1, shift = 0;
+};
+
+/// An image on the host, [c][height][w], to which x · scale + shift is written.
+struct PlanarTarget {
+  float* data = nullptr;
+  int64_t height = 0;
+  float scale = 1, shift = 0;
+};
+
+/// Rows of whole images that are kept outside of tensors: row y begins at data + y · row_bytes.
+struct StoredRows {
+  Address data;
+  size_t row_bytes = 0;
+  /// As half-precision numbers of x / 64: up to 4·10⁶, and 2⁻¹² of a value down to 0.004. The activations of
+  /// autoencoders have exceeded the range of plain halves before.
+  bool fp16 = false;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  /// What its products can multiply.
+  virtual const Capabilities& capabilities() const = 0;
+  /// How it reads 16-bit stored weights.
+  virtual const FloatDecoders& decoders() const = 0;
+  /// Bytes of one element of a Tensor.
+  virtual size_t element_bytes() const = 0;
+  virtual Memory& memory() = 0;
+  /// Calls forward(context) with the context of a forward whose memory comes from `arena`, and waits for what
+  /// it computes. Throws Cancelled.
+  virtual void run(Arena& arena, const CancelToken* cancel, Profile* profile,
+                   const std::function<void(ForwardContext&)>& forward) = 0;
+
+  // --- layers; Loader calls these with the weights that each needs ---
+
+  virtual std::unique_ptr<Linear> linear(Loader& loader, LinearWeights weights,
+                                         const LinearOptions& options) = 0;
+  virtual std::unique_ptr<FeedForward> feed_forward(Loader& loader, LinearWeights in, LinearWeights out) = 0;
+  virtual std::unique_ptr<Conv2d> conv2d(Loader& loader, Conv2dWeights weights,
+                                         const Conv2dOptions& options) = 0;
+  virtual std::unique_ptr<GroupNorm> group_norm(Loader& loader, NormWeights weights, int64_t groups,
+                                                float eps) = 0;
+  virtual std::unique_ptr<LayerNorm> layer_norm(Loader& loader, NormWeights weights, float eps) = 0;
+  virtual std::unique_ptr<Attention> attention(Loader& loader, AttentionWeights weights,
+                                               const AttentionOptions& options) = 0;
+  virtual std::unique_ptr<Embedding> embedding(Loader& loader, const StoredTensor& table) = 0;
+  virtual std::unique_ptr<Codebook> codebook(Loader& loader, const StoredTensor& codes) = 0;
+
+  // --- operations between layers ---
+
+  virtual std::unique_ptr<ChannelMoments> channel_moments() = 0;
+  /// Token merging (Bolya & Hoffman 2023): matches the tokens of x [n][h][w][c] by their features. Null where
+  /// no token of such an image is merged at this ratio.
+  virtual std::unique_ptr<TokenMerge> merge_tokens(ForwardContext& ctx, const Tensor& x, double ratio) = 0;
+  /// Channels of a, then channels of b.
+  virtual Tensor concat(ForwardContext& ctx, const Tensor& a, const Tensor& b) = 0;
+  /// Rows (pixels, tokens) [from_row, from_row + count) of `from` to `to`, from to_row on; as many channels.
+  virtual void copy_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to,
+                         int64_t to_row, int64_t count) = 0;
+
+  // --- where values cross between the host and the device ---
+
+  /// Rows [first, first + count) of x from float32 values in its own order, and back.
+  virtual void put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first,
+                   int64_t count) = 0;
+  virtual void get(ForwardContext& ctx, const Tensor& x, float* values) = 0;
+  /// Images [n][c][h][w] on the host → [n][h][w][c] and back.
+  virtual Tensor from_planar(ForwardContext& ctx, const float* images, int64_t n, int64_t c, int64_t h,
+                             int64_t w) = 0;
+  virtual void to_planar(ForwardContext& ctx, const Tensor& x, float* images) = 0;
+  /// Rows of an image on the host → [1][rows][w][c].
+  virtual Tensor read_planes(ForwardContext& ctx, const PlanarSource& source, Rows rows) = 0;
+  /// Rows of x, whose first one is row `first` of the image, to an image on the host.
+  virtual void write_planes(ForwardContext& ctx, const Tensor& x, int64_t first, Rows rows,
+                            const PlanarTarget& target) = 0;
+
+  // --- whole images of which bands are read and written ---
+
+  /// Rows of x, whose first one is row `first` of the image, to the stored image; and back.
+  virtual void store_rows(ForwardContext& ctx, const Tensor& x, int64_t first, Rows rows,
+                          const StoredRows& to) = 0;
+  virtual void load_rows(ForwardContext& ctx, const StoredRows& from, Rows rows, const Tensor& x) = 0;
+};
+
+}  // namespace nd

@@ -1,0 +1,124 @@
+#include "nn/loader.h"
+
+#include <utility>
+
+#include "core/error.h"
+#include "nn/dry_backend.h"
+
+namespace nd {
+
+Loader::Loader(const WeightTable& weights, Backend& backend, const LoadOptions& options,
+               const CancelToken* cancel)
+    : weights_(&weights), backend_(&backend), residency_(options.residency), cancel_(cancel) {
+  precision_.requested = options.precision;
+  precision_.device = backend.capabilities();
+}
+
+Loader::Loader(std::vector<RequiredTensor>& list) : required_(&list), backend_(&dry_backend()) {}
+
+StoredTensor Loader::require(const std::string& name, const std::vector<int64_t>& shape) {
+  StoredTensor tensor;
+  if (required_) {
+    required_->push_back({name, shape});
+    tensor.name = name;
+  } else {
+    tensor = weights_->require(name, shape);
+  }
+  tensor.shape = shape;  // the stored one may have other trailing ones
+  return tensor;
+}
+
+std::vector<float> Loader::vector(const std::string& name, int64_t length) {
+  if (cancel_) cancel_->check();
+  const StoredTensor tensor = require(name, {length});
+  if (required_) return {};
+  std::vector<float> out(static_cast<size_t>(length));
+  tensor.read(backend_->decoders(), 0, length, out.data());
+  packed_bytes_ += out.size() * sizeof(float);
+  return out;
+}
+
+LinearWeights Loader::linear_weights(const std::vector<std::string>& names, int64_t in, int64_t out_each,
+                                     bool bias, Role role) {
+  LinearWeights weights;
+  weights.in = in;
+  weights.out_each = out_each;
+  for (const std::string& name : names) weights.matrices.push_back(require(name + ".weight", {out_each, in}));
+  weights.compute = precision_.product(role, weights.matrices.front().type);
+  for (const std::string& name : names) {
+    if (!bias) break;
+    const std::vector<float> part = vector(name + ".bias", out_each);
+    weights.bias.insert(weights.bias.end(), part.begin(), part.end());
+  }
+  return weights;
+}
+
+NormWeights Loader::norm_weights(const std::string& name, int64_t channels) {
+  NormWeights weights;
+  weights.gamma = vector(name + ".weight", channels);
+  weights.beta = vector(name + ".bias", channels);
+  return weights;
+}
+
+std::unique_ptr<Linear> Loader::linear(const std::string& name, int64_t in, int64_t out,
+                                       const LinearOptions& options) {
+  return backend_->linear(*this, linear_weights({name}, in, out, options.bias, options.role), options);
+}
+
+std::unique_ptr<FeedForward> Loader::feed_forward(const std::string& in_name, const std::string& out_name,
+                                                  int64_t channels, int64_t inner) {
+  LinearWeights in = linear_weights({in_name}, channels, 2 * inner, true, Role::hidden);
+  LinearWeights out = linear_weights({out_name}, inner, channels, true, Role::hidden);
+  return backend_->feed_forward(*this, std::move(in), std::move(out));
+}
+
+std::unique_ptr<Conv2d> Loader::conv2d(const std::string& name, int64_t in, int64_t out,
+                                       const Conv2dOptions& options) {
+  const int64_t kernel = options.kernel;
+  Conv2dWeights weights;
+  weights.kernel = require(name + ".weight", {out, in, kernel, kernel});
+  weights.in = in;
+  weights.out = out;
+  const bool three_by_three = !options.upsample && kernel == 3 && options.stride == 1 &&
+                              options.pad_before == 1 && options.pad_after == 1;
+  const PrecisionPolicy::Convolution chosen =
+      precision_.convolution(options.role, weights.kernel.type, in, out, three_by_three, streams());
+  weights.compute = chosen.compute;
+  weights.winograd = chosen.winograd;
+  if (options.bias) weights.bias = vector(name + ".bias", out);
+  return backend_->conv2d(*this, std::move(weights), options);
+}
+
+std::unique_ptr<GroupNorm> Loader::group_norm(const std::string& name, int64_t channels, int64_t groups,
+                                              float eps) {
+  return backend_->group_norm(*this, norm_weights(name, channels), groups, eps);
+}
+
+std::unique_ptr<LayerNorm> Loader::layer_norm(const std::string& name, int64_t channels, float eps) {
+  return backend_->layer_norm(*this, norm_weights(name, channels), eps);
+}
+
+std::unique_ptr<Attention> Loader::attention(const std::string& prefix, const AttentionOptions& options) {
+  const std::string q = prefix + "." + options.q, k = prefix + "." + options.k, v = prefix + "." + options.v;
+  const bool bias = options.projection_bias;
+  AttentionWeights weights;
+  if (options.context_width) {
+    weights.queries = linear_weights({q}, options.width, options.inner(), bias, Role::hidden);
+    weights.keys_values = linear_weights({k, v}, options.context_width, options.inner(), bias, Role::hidden);
+  } else {
+    weights.queries = linear_weights({q, k, v}, options.width, options.inner(), bias, Role::hidden);
+  }
+  weights.out =
+      linear_weights({prefix + "." + options.out}, options.inner(), options.width, true, Role::hidden);
+  return backend_->attention(*this, std::move(weights), options);
+}
+
+std::unique_ptr<Embedding> Loader::embedding(const std::string& name, int64_t count, int64_t width) {
+  return backend_->embedding(*this, require(name, {count, width}));
+}
+
+std::unique_ptr<Codebook> Loader::codebook(const std::string& name, int64_t size, int64_t width) {
+  return backend_->codebook(*this, require(name, {size, width}));
+}
+
+}  // namespace nd

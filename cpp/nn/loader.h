@@ -1,0 +1,114 @@
+// Makes a model's layers from its stored weights: which tensors a layer needs, under which names and of which
+// shapes, stands here once for all backends.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "nn/backend.h"
+#include "nn/precision.h"
+#include "weights/weight_table.h"
+
+namespace nd {
+
+/// Which matrices stay in memory. The others are read from their files and packed whenever a layer needs
+/// them.
+enum class Residency {
+  all,
+  per_step,  // those that are used in every denoising step; others are used once per image or less often
+  none,
+};
+
+struct LoadOptions {
+  Precision precision = Precision::automatic;
+  Residency residency = Residency::all;
+};
+
+struct RequiredTensor {
+  std::string name;
+  std::vector<int64_t> shape;  // torch order
+};
+
+class Loader {
+ public:
+  Loader(const WeightTable& weights, Backend& backend, const LoadOptions& options = {},
+         const CancelToken* cancel = nullptr);
+  /// A dry run: whatever model is built from this loader has no layers; each tensor that it asks for is added
+  /// to `list`.
+  explicit Loader(std::vector<RequiredTensor>& list);
+
+  Backend& backend() const { return *backend_; }
+  const CancelToken* cancel() const { return cancel_; }
+  PrecisionPolicy& precision() { return precision_; }
+  const PrecisionPolicy& precision() const { return precision_; }
+  /// Whether matrices that are made now are streamed: read and packed whenever a layer needs them.
+  bool streams() const {
+    return residency_ == Residency::none || (residency_ == Residency::per_step && once_per_image_);
+  }
+  /// Bytes that the layers made so far hold.
+  size_t packed_bytes() const { return packed_bytes_; }
+  void add_packed_bytes(size_t bytes) { packed_bytes_ += bytes; }
+
+  /// `name`.weight [out][in] and, with a bias, `name`.bias [out].
+  std::unique_ptr<Linear> linear(const std::string& name, int64_t in, int64_t out,
+                                 const LinearOptions& options = {});
+  /// Layers `in` (2·inner rows: values, then gates) and `out`.
+  std::unique_ptr<FeedForward> feed_forward(const std::string& in_name, const std::string& out_name,
+                                            int64_t channels, int64_t inner);
+  /// `name`.weight [out][in][kernel][kernel] and, with a bias, `name`.bias [out].
+  std::unique_ptr<Conv2d> conv2d(const std::string& name, int64_t in, int64_t out,
+                                 const Conv2dOptions& options = {});
+  /// `name`.weight and `name`.bias [channels].
+  std::unique_ptr<GroupNorm> group_norm(const std::string& name, int64_t channels, int64_t groups, float eps);
+  std::unique_ptr<LayerNorm> layer_norm(const std::string& name, int64_t channels, float eps);
+  /// Linear layers under `prefix` with the names of the options.
+  std::unique_ptr<Attention> attention(const std::string& prefix, const AttentionOptions& options);
+  /// `name` [count][width].
+  std::unique_ptr<Embedding> embedding(const std::string& name, int64_t count, int64_t width);
+  /// `name` [size][width].
+  std::unique_ptr<Codebook> codebook(const std::string& name, int64_t size, int64_t width);
+
+ private:
+  friend class OncePerImage;
+  StoredTensor require(const std::string& name, const std::vector<int64_t>& shape);
+  std::vector<float> vector(const std::string& name, int64_t length);
+  LinearWeights linear_weights(const std::vector<std::string>& names, int64_t in, int64_t out_each, bool bias,
+                               Role role);
+  NormWeights norm_weights(const std::string& name, int64_t channels);
+
+  const WeightTable* weights_ = nullptr;
+  std::vector<RequiredTensor>* required_ = nullptr;  // of a dry run
+  Backend* backend_;
+  PrecisionPolicy precision_;
+  Residency residency_ = Residency::all;
+  bool once_per_image_ = false;
+  const CancelToken* cancel_ = nullptr;
+  size_t packed_bytes_ = 0;
+};
+
+/// Layers that are made while one of these lives are used once per image or less often.
+class OncePerImage {
+ public:
+  explicit OncePerImage(Loader& loader) : loader_(loader), before_(loader.once_per_image_) {
+    loader.once_per_image_ = true;
+  }
+  ~OncePerImage() { loader_.once_per_image_ = before_; }
+  OncePerImage(const OncePerImage&) = delete;
+  OncePerImage& operator=(const OncePerImage&) = delete;
+
+ private:
+  Loader& loader_;
+  const bool before_;
+};
+
+/// Every tensor that a model of this configuration is built from. Error invalid_argument (config).
+template <class Model, class Config>
+std::vector<RequiredTensor> required_tensors(const Config& config) {
+  std::vector<RequiredTensor> list;
+  Loader loader(list);
+  const Model model(config, loader);
+  return list;
+}
+
+}  // namespace nd

@@ -1,0 +1,85 @@
+// What stays the same from step to step, computed once: what each timestep adds to the residual blocks, and
+// the keys and values of each context. Both are found again by content, so it does not matter which call
+// comes first, or in which batches.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/arena.h"
+
+namespace nd {
+
+/// Timestep → the shifts of all residual blocks, one after the other, on the host.
+///
+/// The key of an entry is everything that the shifts depend on besides the model's weights: `key_floats`
+/// numbers, of which the first is the timestep. clear() when the weights change.
+class TimestepCache {
+ public:
+  /// Entries that are kept, unless one call has more: a schedule's timesteps, at 80 KB each for SD 1.5.
+  static constexpr int64_t kMaxEntries = 64;
+
+  explicit TimestepCache(int64_t key_floats = 1) : key_floats_(key_floats) {}
+  int64_t key_floats() const { return key_floats_; }
+
+  /// Those of the keys [n][key_floats] that are not known yet, each once. Forgets all others where there is
+  /// no room.
+  std::vector<float> missing(const float* keys, int64_t n);
+  void add(const float* key, std::vector<float> shifts);
+  /// Null where it is not known.
+  const float* find(const float* key) const;
+  void clear() { entries_ = {}; }
+
+  /// Bytes of the shifts that it holds, and of those that calls with up to n keys can make it hold.
+  size_t bytes() const;
+  static size_t bytes(int64_t n, int64_t shift_floats);
+
+ private:
+  struct Entry {
+    std::vector<float> key, shifts;
+  };
+  int64_t key_floats_;
+  std::vector<Entry> entries_;
+};
+
+/// Context of one image → keys and values of all cross-attentions, in the device's memory. Images with equal
+/// contexts share them. Holds what the latest call needs, and earlier entries as far as there is room: no
+/// more than the largest call needs. clear() when the weights change.
+class ContextCache {
+ public:
+  explicit ContextCache(Memory& memory) : arena_(memory) {}
+
+  struct Fresh {
+    int64_t image;
+    Address packed;
+  };
+
+  /// Finds a place for each image's context, [n][context_floats], with packed_bytes for its keys and values.
+  /// Returns those to be filled, after which settle() must be called. Error out_of_memory.
+  std::vector<Fresh> place(const float* contexts, int64_t n, int64_t context_floats, size_t packed_bytes);
+  void settle();
+  /// Keys and values of each image of the latest call.
+  const Address* images() const { return images_.data(); }
+  void clear();
+
+  /// Bytes that it holds, and that it needs for n different contexts.
+  size_t bytes() const;
+  static size_t bytes(int64_t n, int64_t context_floats, size_t packed_bytes);
+
+ private:
+  struct Slot {
+    std::vector<float> context;
+    Address packed;
+    bool filled = false, used = false;
+  };
+  void make_room(int64_t count, int64_t context_floats, size_t packed_bytes);
+  Slot* find(const float* context);
+  Slot& take();
+
+  Arena arena_;
+  int64_t context_floats_ = 0;
+  size_t packed_bytes_ = 0;
+  std::vector<Slot> slots_;
+  std::vector<Address> images_;
+};
+
+}  // namespace nd

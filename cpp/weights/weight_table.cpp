@@ -1,0 +1,134 @@
+#include "weights/weight_table.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/error.h"
+#include "weights/formats/traits.h"
+
+namespace nd {
+
+namespace {
+
+std::string text(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
+  return out + "]";
+}
+
+/// The length of the innermost stored dimension. A 1×1 convolution counts as a linear layer.
+int64_t innermost(const std::vector<int64_t>& shape, bool channels_last) {
+  size_t rank = shape.size();
+  if (channels_last && rank == 4) return shape[1];
+  while (rank > 2 && shape[rank - 1] == 1) --rank;
+  return rank == 0 ? 1 : shape[rank - 1];
+}
+
+}  // namespace
+
+bool same_but_for_ones(std::vector<int64_t> a, std::vector<int64_t> b) {
+  while (a.size() > 1 && a.back() == 1) a.pop_back();
+  while (b.size() > 1 && b.back() == 1) b.pop_back();
+  return a == b;
+}
+
+int64_t StoredTensor::count() const {
+  int64_t product = 1;
+  for (const int64_t length : shape) product *= length;
+  return product;
+}
+
+void StoredTensor::read(const FloatDecoders& decoders, int64_t begin, int64_t elements, float* out) const {
+  const TypeTraits& row = traits(type);
+  const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
+  if (data) return row.decode(decoders, data.get() + first, elements, out);
+  const uint64_t limit = offset + bytes;
+  const int64_t piece = static_cast<int64_t>(WeightFile::kBuffer) / row.block_bytes * row.block;
+  uint64_t at = offset + first;
+  for (int64_t done = 0; done < elements; done += piece) {
+    const int64_t count = std::min(piece, elements - done);
+    const size_t length = static_cast<size_t>(count / row.block * row.block_bytes);
+    row.decode(decoders, file->read(at, length, limit), count, out + done);
+    at += length;
+  }
+}
+
+const uint8_t* StoredTensor::blocks(int64_t begin, int64_t elements) const {
+  const TypeTraits& row = traits(type);
+  const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
+  if (data) return data.get() + first;
+  return file->read(offset + first, static_cast<size_t>(elements / row.block * row.block_bytes),
+                    offset + bytes);
+}
+
+int WeightTable::add_file(const std::string& path) {
+  files_.push_back(std::make_shared<const WeightFile>(path));
+  return static_cast<int>(files_.size()) - 1;
+}
+
+void WeightTable::add(const std::string& name, TensorType type, std::vector<int64_t> shape,
+                      bool channels_last, int file, uint64_t offset, uint64_t bytes) {
+  if (file < 0 || file >= static_cast<int>(files_.size()))
+    throw Error(ErrorCode::model_format, "Tensor " + name + " lies in a file that was not given");
+  const std::shared_ptr<const WeightFile>& holder = files_[static_cast<size_t>(file)];
+  const WeightFile& from = *holder;
+  int64_t count = 1;
+  for (const int64_t length : shape) {
+    if (length < 0 || (length > 0 && count > std::numeric_limits<int64_t>::max() / 16 / length))
+      throw Error(ErrorCode::model_format,
+                  from.path() + ": tensor " + name + " has the impossible shape " + text(shape));
+    count *= length;
+  }
+  const int64_t expected = stored_bytes(type, count);
+  if (expected < 0 || static_cast<uint64_t>(expected) != bytes)
+    throw Error(ErrorCode::model_format,
+                from.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " + text(shape) +
+                    " needs " + std::to_string(expected) + " bytes but has " + std::to_string(bytes));
+  // Layers read whole rows, so no block may span two of them.
+  if (innermost(shape, channels_last) % traits(type).block != 0)
+    throw Error(ErrorCode::model_format,
+                from.path() + ": tensor " + name + " of type " + name_of(type) + " has rows of " +
+                    std::to_string(innermost(shape, channels_last)) +
+                    " elements, which do not fill blocks of " + std::to_string(traits(type).block));
+  if (offset > from.size() || bytes > from.size() - offset)
+    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " ends at byte " +
+                                             std::to_string(offset + bytes) + " but the file has " +
+                                             std::to_string(from.size()) + " bytes");
+  StoredTensor tensor;
+  tensor.name = name;
+  tensor.type = type;
+  tensor.shape = std::move(shape);
+  tensor.channels_last = channels_last;
+  tensor.file = holder;
+  tensor.offset = offset;
+  tensor.bytes = bytes;
+  if (!tensors_.emplace(name, std::move(tensor)).second)
+    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " is there twice");
+}
+
+bool WeightTable::has(const std::string& name) const {
+  return tensors_.count(name) > 0;
+}
+
+const StoredTensor& WeightTable::find(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found != tensors_.end()) return found->second;
+  const std::string where = files_.empty() ? "The model" : files_.front()->path();
+  throw Error(ErrorCode::model_shape, where + ": tensor " + name + " is missing");
+}
+
+const StoredTensor& WeightTable::require(const std::string& name, const std::vector<int64_t>& shape) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    const std::string where = files_.empty() ? "The model" : files_.front()->path();
+    throw Error(ErrorCode::model_shape,
+                where + ": tensor " + name + " of shape " + text(shape) + " is missing");
+  }
+  const StoredTensor& tensor = found->second;
+  if (!same_but_for_ones(tensor.shape, shape))
+    throw Error(ErrorCode::model_shape, tensor.file->path() + ": expected shape " + text(shape) +
+                                            " for tensor " + name + " but found " + text(tensor.shape));
+  return tensor;
+}
+
+}  // namespace nd

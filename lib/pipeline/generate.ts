@@ -1,0 +1,222 @@
+/** The denoising run: prompt → context, noise → latents, the denoising loop, latents → images. */
+import { throwIfAborted } from '../abort.js'
+import { inInterval } from '../acceleration.js'
+import { checkTensor } from '../check.js'
+import { Image } from '../image/index.js'
+import { requireMemory } from '../memory.js'
+import { native } from '../native.js'
+import type { GenerateRequest } from '../options.js'
+import { randomForBatch } from '../random/index.js'
+import { createScheduler } from '../schedulers/index.js'
+import type { StepEvent } from '../step-event.js'
+import type { Scheduler, Tensor } from '../types.js'
+import type { AutoencoderKL } from './autoencoder.js'
+import { conditioningRows, type Conditioning } from './conditioning.js'
+import { DeepCache } from './deep-cache.js'
+import { guide } from './guidance.js'
+import { loadInitImage } from './init-image.js'
+import { keepOutsideMask, prepareLatents } from './initial-latents.js'
+import { tilingOf, workingMemory } from './memory-plan.js'
+import type { Parts } from './parts.js'
+import {
+  conditioningFromEmbeds,
+  encodeEmptyPrompt,
+  encodePrompts,
+  isGuided,
+  tokenizePrompts,
+} from './prompt.js'
+import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
+import { stepEvent } from './step.js'
+import { concatChannels, rows, scale, twice } from './tensors.js'
+import type { AutoencoderTiny } from './tiny-autoencoder.js'
+import type { Unet } from './unet.js'
+
+/** Runs the steps one by one; the generator returns the result. */
+export async function* generate(
+  parts: Parts,
+  given: GenerateRequest,
+  signal: AbortSignal,
+  /** Whether steps are observed. Only then does the tiny autoencoder decode previews. */
+  observed: boolean,
+): AsyncGenerator<StepEvent, GenerateResult, undefined> {
+  const { unet, vae } = parts
+  const stopwatch = new Stopwatch()
+  const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizers, given)
+  const length = tokens?.length ?? given.promptEmbeds!.shape[1]
+  const require = (asked: GenerateRequest) =>
+    requireMemory(
+      workingMemory(parts, asked, length).total,
+      `${asked.count} × ${asked.width}×${asked.height}`,
+    )
+  // Checked before the image is resized. Its own size is only known after it has been read.
+  if (given.image === undefined || given.sizeGiven) require(given)
+  const { request: sized, initImage } = await loadInitImage(given, vae.factor, signal)
+  if (initImage) require(sized)
+  const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
+  const scheduler = makeScheduler(parts, request)
+  const random = randomForBatch(request.rng, request.seeds[0], request.count)
+
+  const conditioning = tokens
+    ? await encodePrompts(parts.textEncoders, tokens, request, { signal })
+    : await conditioningFromEmbeds(request, () =>
+        encodeEmptyPrompt(parts.textEncoders, parts.tokenizers, length, { signal }),
+      )
+  for (const textEncoder of parts.textEncoders) textEncoder.trim()
+  stopwatch.lap('text')
+
+  const takesMask = hasMaskChannels(parts)
+  const start = await prepareLatents({ request, scheduler, random, vae, takesMask, initImage, signal })
+  checkChannels(parts, request, start.extraChannels)
+  scheduler.reset?.({ random, begin: start.begin })
+  const warnings = warningsFor(parts, request, scheduler, start.begin)
+  vae.trim()
+  stopwatch.lap('start')
+
+  let { latents } = start
+  const { timesteps, sigmas } = scheduler
+  const deepCache = request.deepCache && new DeepCache(request.deepCache)
+  const predict = denoiser(unet, request, conditioning, deepCache, signal)
+  // Timesteps that the UNet prepares at once: as many as it keeps.
+  const { preparedTimesteps } = native().limits
+  try {
+    for (let i = start.begin; i < timesteps.length; i++) {
+      if ((i - start.begin) % preparedTimesteps === 0)
+        await unet.prepare(Array.prototype.slice.call(timesteps, i, i + preparedTimesteps), { signal })
+      const timestep = timesteps[i]
+      const { shape } = latents
+      const scaled = checkTensor(
+        scheduler.scaleModelInput(latents, timestep),
+        'the result of scheduler.scaleModelInput',
+        shape,
+      )
+      const input = concatChannels([scaled, ...start.extraChannels])
+      const prediction = await predict(input, timestep, inInterval(request.guidanceInterval, i, scheduler))
+      latents = checkTensor(
+        scheduler.step(prediction, timestep, latents),
+        'the result of scheduler.step',
+        shape,
+      )
+      if (start.kept) latents = keepOutsideMask(start.kept, latents, scheduler, i)
+      const facts = {
+        step: i + 1 - start.begin,
+        steps: timesteps.length - start.begin,
+        timestep,
+        sigma: sigmas?.[i],
+        latents,
+      }
+      const denoised = scheduler.denoised ?? latents
+      const preview =
+        parts.tinyVae && observed
+          ? await decodeTiny(parts.tinyVae, rows(denoised, 0), request, signal)
+          : undefined
+      yield stepEvent(facts, denoised, vae.scalingFactor, preview)
+      throwIfAborted(signal)
+    }
+  } finally {
+    deepCache?.dispose()
+  }
+  unet.trim()
+  stopwatch.lap('denoise')
+
+  const images: Image[] = []
+  const metadata = imageMetadata(parts, request, scheduler)
+  for (let i = 0; i < request.count && request.outputType === 'image'; i++) {
+    const one = rows(latents, i)
+    images.push(
+      request.decoder === 'tiny'
+        ? await decodeTiny(parts.tinyVae!, one, request, signal)
+        : await decodeImage(vae, one, request, signal),
+    )
+    images[i].metadata = metadata(i)
+  }
+  vae.trim()
+  parts.tinyVae?.trim()
+  stopwatch.lap('decode')
+  if (latents.data.some((x) => !Number.isFinite(x))) {
+    warnings.push(
+      'The latents are not finite numbers: the scheduler, guidanceScale and model do not work together',
+    )
+  }
+  return {
+    images,
+    seeds: request.seeds,
+    parameters: Array.from({ length: request.count }, (_, i) => metadata(i)),
+    timings: stopwatch.finish(),
+    warnings,
+    ...(request.outputType === 'latents' ? { latents } : {}),
+  }
+}
+
+/**
+ * Predicts with guidance, both halves as one batch, or outside the guidance interval with the conditional half alone.
+ */
+function denoiser(
+  unet: Unet,
+  request: GenerateRequest,
+  conditioning: Conditioning,
+  deepCache: DeepCache | undefined,
+  signal: AbortSignal,
+) {
+  const { count, guidanceScale, guidanceRescale, tokenMerging } = request
+  const conditional = isGuided(request) ? conditioningRows(conditioning, count, 2 * count) : conditioning
+  const call = (latents: Tensor, timestep: number, given: Conditioning) =>
+    unet.predict({ latents, timestep, ...given, tokenMerging, deepCache }, { signal })
+  return async (latents: Tensor, timestep: number, guided: boolean): Promise<Tensor> =>
+    guided && isGuided(request)
+      ? guide(await call(twice(latents), timestep, conditioning), guidanceScale, guidanceRescale)
+      : call(latents, timestep, conditional)
+}
+
+async function decodeImage(
+  vae: AutoencoderKL,
+  latents: Tensor,
+  { vaeTiling }: GenerateRequest,
+  signal: AbortSignal,
+) {
+  const pixels = await vae.decode(scale(latents, 1 / vae.scalingFactor), { signal, tiling: vaeTiling })
+  return Image.fromTensor(pixels)
+}
+
+async function decodeTiny(
+  vae: AutoencoderTiny,
+  latents: Tensor,
+  { vaeTiling }: GenerateRequest,
+  signal: AbortSignal,
+) {
+  return Image.fromTensor(await vae.decode(latents, { signal, tiling: vaeTiling }))
+}
+
+function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: GenerateRequest): Scheduler {
+  if (typeof scheduler === 'object') return scheduler
+  return createScheduler(scheduler ?? parts.defaultScheduler, steps, parts.schedule, schedulerOptions)
+}
+
+/** Whether the UNet is made for inpainting: its input has latents, a mask channel and the masked image's latents. */
+function hasMaskChannels({ unet, vae }: Pick<Parts, 'unet' | 'vae'>): boolean {
+  return unet.config.inChannels === 2 * vae.config.latentChannels + 1
+}
+
+function checkChannels(
+  { unet, vae }: Parts,
+  { width, height, count }: GenerateRequest,
+  extra: Tensor[],
+): void {
+  const has = vae.config.latentChannels + extra.reduce((sum, { shape }) => sum + shape[1], 0)
+  const { inChannels } = unet.config
+  if (has !== inChannels) {
+    const missing = inChannels - vae.config.latentChannels
+    const hint =
+      missing === 0 ? 'none' : hasMaskChannels({ unet, vae }) ? 'image and mask' : `${missing} channels`
+    throw new RangeError(
+      `Expected ${hint} for extraChannels, as this model's UNet takes ${inChannels} channels, but received ${has - vae.config.latentChannels}`,
+    )
+  }
+  const [h, w] = [height / vae.factor, width / vae.factor]
+  for (const { shape } of extra) {
+    if (![1, count].includes(shape[0]) || shape[2] !== h || shape[3] !== w) {
+      throw new RangeError(
+        `Expected shape [${count}, ${shape[1]}, ${h}, ${w}] for extraChannels but received [${shape.join(', ')}]`,
+      )
+    }
+  }
+}

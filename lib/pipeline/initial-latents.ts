@@ -1,0 +1,129 @@
+/**
+ * The latents that a run starts from: pure noise, or those of an image with noise added; with a mask, for inpainting.
+ */
+import { checkTensor } from '../check.js'
+import type { GenerateRequest } from '../options.js'
+import type { Random, Scheduler, Tensor } from '../types.js'
+import type { AutoencoderKL } from './autoencoder.js'
+import { blend, broadcastRows, scale, zeros } from './tensors.js'
+
+/** The latents that the denoising loop starts from, and what belongs to them. */
+export interface InitialLatents {
+  latents: Tensor
+  /** Index of the first timestep. */
+  begin: number
+  /** For inpainting with a UNet that has no mask channels: the image outside the mask is restored from these. */
+  kept?: { image: Tensor; noise: Tensor; mask: Tensor }
+  /** Additional input channels of the UNet, which the scheduler does not scale. */
+  extraChannels: Tensor[]
+}
+
+/** An image to start from, [n, 3, h, w] in −1…1, and a mask [n, 1, h, w] of 0 and 1. */
+export interface InitImage {
+  image: Tensor
+  mask?: Tensor
+}
+
+export interface LatentsInput {
+  request: GenerateRequest
+  scheduler: Scheduler
+  random: Random
+  vae: AutoencoderKL
+  /** Whether the UNet has input channels for a mask and the masked image. */
+  takesMask: boolean
+  initImage?: InitImage
+  signal: AbortSignal
+}
+
+/**
+ * Index of the timestep at which image to image starts, as in diffusers' get_timesteps(). A second-order step has two
+ * timesteps.
+ */
+export function firstTimestep(scheduler: Scheduler, steps: number, strength: number): number {
+  return (steps - Math.min(Math.floor(steps * strength), steps)) * (scheduler.order ?? 1)
+}
+
+/**
+ * The latents that the loop starts from. Random numbers are drawn in diffusers' order, so that a seed gives the same
+ * image: first for the image's latents, then for the initial noise, then for the masked image's latents.
+ */
+export async function prepareLatents(input: LatentsInput): Promise<InitialLatents> {
+  const { request, scheduler, random, vae, initImage, takesMask } = input
+  const { count, width, height } = request
+  const shape = [count, vae.config.latentChannels, height / vae.factor, width / vae.factor]
+  const extraChannels = request.extraChannels ? [request.extraChannels] : []
+  const fromNoise = (noise: Tensor) => scale(noise, scheduler.initNoiseSigma)
+  const givenNoise = request.latents && broadcastRows(request.latents, count)
+
+  if (!initImage) return { latents: fromNoise(givenNoise ?? random.normal(shape)), begin: 0, extraChannels }
+
+  const { image, mask } = initImage
+  const begin = firstTimestep(scheduler, request.steps, request.strength)
+  const untouched = begin >= scheduler.timesteps.length
+  const pureNoise = mask !== undefined && (request.strength === 1 || givenNoise !== undefined)
+  const needsImage = !pureNoise || !takesMask || untouched
+  const clean = needsImage ? await sampleLatents(input, image, shape) : undefined
+  const noise = givenNoise ?? random.normal(shape)
+
+  let latents: Tensor
+  if (untouched) latents = clean!
+  else if (pureNoise) latents = fromNoise(noise)
+  else latents = addNoise(scheduler, clean!, noise, scheduler.timesteps[begin])
+
+  if (mask) {
+    const small = shrinkMask(mask, vae.factor)
+    const hidden = await sampleLatents(input, hide(image, mask), shape)
+    if (takesMask) extraChannels.unshift(small, hidden)
+    else return { latents, begin, extraChannels, kept: { image: clean!, noise, mask: small } }
+  }
+  return { latents, begin, extraChannels }
+}
+
+/** scheduler.addNoise() with a check of its result, because anyone can write a scheduler. */
+function addNoise(scheduler: Scheduler, latents: Tensor, noise: Tensor, timestep: number): Tensor {
+  const noised = scheduler.addNoise(latents, noise, timestep)
+  return checkTensor(noised, 'the result of scheduler.addNoise', latents.shape)
+}
+
+/** scalingFactor · (mean + deviation · noise): a sample of the encoder's distribution for each image of the batch. */
+async function sampleLatents({ vae, random, request, signal }: LatentsInput, image: Tensor, shape: number[]) {
+  const { mean, logvar } = await vae.encode(image, { signal, tiling: request.vaeTiling })
+  const [m, v] = [broadcastRows(mean, shape[0]).data, broadcastRows(logvar, shape[0]).data]
+  const latents = random.normal(shape)
+  for (let i = 0; i < m.length; i++) {
+    // The bounds are those of diffusers' DiagonalGaussianDistribution.
+    const deviation = Math.exp(0.5 * Math.min(Math.max(v[i], -30), 20))
+    latents.data[i] = vae.scalingFactor * (m[i] + deviation * latents.data[i])
+  }
+  return latents
+}
+
+/** The image with the masked part grey (0). */
+function hide(image: Tensor, mask: Tensor): Tensor {
+  return blend(image, zeros(image.shape), mask)
+}
+
+/** One mask value for each latent: that of its upper left pixel, as in torch's nearest interpolation. */
+function shrinkMask(mask: Tensor, factor: number): Tensor {
+  const [n, , h, w] = mask.shape
+  const out = zeros([n, 1, h / factor, w / factor])
+  let at = 0
+  for (let i = 0; i < n; i++) {
+    for (let y = 0; y < h; y += factor) {
+      for (let x = 0; x < w; x += factor) out.data[at++] = mask.data[(i * h + y) * w + x]
+    }
+  }
+  return out
+}
+
+/** The latents after the step at `index`, with the image at the same noise level outside the mask. */
+export function keepOutsideMask(
+  { image, noise, mask }: NonNullable<InitialLatents['kept']>,
+  latents: Tensor,
+  scheduler: Scheduler,
+  index: number,
+): Tensor {
+  const last = index + 1 >= scheduler.timesteps.length
+  const outside = last ? image : addNoise(scheduler, image, noise, scheduler.timesteps[index + 1])
+  return blend(outside, latents, mask)
+}

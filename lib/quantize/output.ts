@@ -1,0 +1,29 @@
+import { quote } from '../quote.js'
+import { realpath, stat } from 'node:fs/promises'
+import { sep } from 'node:path'
+import type { ModelDescription } from '../weights/model-description.js'
+
+/**
+ * Refuses an output that would replace a file of the input model: the file itself, a link to it, or a file in the
+ * model's folder. New files and GGUF files in the folder are allowed; a diffusers model has no GGUF files.
+ *
+ * @throws RangeError
+ */
+export async function checkOutput(model: ModelDescription, output: string): Promise<void> {
+  const existing = await stat(output, { bigint: true }).catch(() => undefined)
+  if (!existing?.isFile()) return
+  const parts = [model.unet, model.vae, model.tinyVae, ...model.textEncoders]
+  for (const file of new Set(parts.flatMap((part) => part?.source.files ?? []))) {
+    const source = await stat(file, { bigint: true }).catch(() => undefined)
+    if (source?.ino === existing.ino && source.dev === existing.dev) throw replaces(model, output)
+  }
+  if (model.format !== 'diffusers') return
+  const [folder, path] = await Promise.all([realpath(model.path), realpath(output)])
+  if (path.startsWith(folder + sep) && !path.endsWith('.gguf')) throw replaces(model, output)
+}
+
+function replaces({ path }: ModelDescription, output: string): RangeError {
+  return new RangeError(
+    `Expected an output that is not a file of the model ${quote(path)} but received ${quote(output)}`,
+  )
+}

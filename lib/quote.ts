@@ -1,0 +1,58 @@
+/** Makes text and values from files and callers safe and short enough for messages. */
+
+/** Maximum number of characters of a quoted text. */
+export const MAX_QUOTED = 60
+
+/** Escapes control characters and characters that change the direction of text. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** Truncates text that is longer than `limit`. */
+export function shorten(text: string, limit = MAX_QUOTED): string {
+  return text.length > limit ? `${text.slice(0, limit)}…` : text
+}
+
+/** Text in quotes, truncated and escaped. */
+export function quote(text: string, limit = 120): string {
+  return printable(JSON.stringify(shorten(text, limit)))
+}
+
+/** A value from a file as JSON, abridged. */
+export function show(value: unknown, depth = 2): string {
+  if (typeof value === 'string') return quote(value, MAX_QUOTED)
+  if (typeof value !== 'object' || value === null) return String(value)
+  if (depth === 0) return Array.isArray(value) ? '[…]' : '{…}'
+  const keys = Object.keys(value)
+  const some = keys.slice(0, 8).map((key) => {
+    const element = show((value as Record<string, unknown>)[key], depth - 1)
+    return Array.isArray(value) ? element : `${quote(key, 30)}:${element}`
+  })
+  const list = keys.length > some.length ? `${some.join()},…` : some.join()
+  return Array.isArray(value) ? `[${list}]` : `{${list}}`
+}
+
+/** A value that a caller passed, with its type: `0 of type number`. Of objects, only the class is named. */
+export function received(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return `${quote(value, MAX_QUOTED)} of type string`
+    case 'bigint':
+      return `${value < 2n ** 128n && value > -(2n ** 128n) ? `${value}n` : 'a huge integer'} of type bigint`
+    case 'function':
+      return `${printable(shorten(String(value.name))) || 'anonymous'} of type function`
+    case 'symbol':
+      return `${printable(shorten(String(value)))} of type symbol`
+    case 'object':
+      if (value === null) return 'null'
+      if (Array.isArray(value)) return `an array of ${value.length}`
+      return `an instance of ${printable(shorten(String(value.constructor?.name ?? 'Object')))}`
+    case 'undefined':
+      return 'undefined'
+    default:
+      return `${String(value)} of type ${typeof value}`
+  }
+}

@@ -1,0 +1,217 @@
+#include "golden.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+
+#include "core/error.h"
+#include "fixture_models.h"
+#include "harness.h"
+
+namespace nd::test {
+namespace {
+
+const std::string& golden_file() {
+  static const std::string content = [] {
+    std::ifstream file(std::string(ND_FIXTURES) + "/models/golden.safetensors", std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  }();
+  return content;
+}
+
+std::vector<int64_t> numbers_after(const std::string& text, const std::string& key, size_t at) {
+  std::vector<int64_t> result;
+  const char* p = text.c_str() + text.find('[', text.find(key, at)) + 1;
+  while (*p != ']') {
+    char* end;
+    result.push_back(std::strtoll(p, &end, 10));
+    p = *end == ',' ? end + 1 : end;
+    while (*p == ' ') ++p;
+  }
+  return result;
+}
+
+template <class T>
+std::vector<float> numbers(const char* bytes, size_t length) {
+  std::vector<T> raw(length / sizeof(T));
+  std::memcpy(raw.data(), bytes, raw.size() * sizeof(T));
+  return {raw.begin(), raw.end()};
+}
+
+UnetConfig unet(std::vector<int64_t> channels, std::vector<int64_t> layers, std::vector<int64_t> down,
+                std::vector<int64_t> up, std::vector<int64_t> heads, int64_t context, int64_t groups) {
+  UnetConfig config;
+  config.block_channels = std::move(channels);
+  config.layers_per_block = std::move(layers);
+  config.down_transformer_depth = std::move(down);
+  config.up_transformer_depth = std::move(up);
+  config.heads = std::move(heads);
+  config.context_width = context;
+  config.norm_groups = groups;
+  return config;
+}
+
+VaeConfig vae(std::vector<int64_t> channels, int64_t layers, int64_t groups) {
+  VaeConfig config;
+  config.block_channels = std::move(channels);
+  config.layers_per_block = layers;
+  config.norm_groups = groups;
+  return config;
+}
+
+}  // namespace
+
+GoldenTensor golden(const std::string& name) {
+  const std::string& file = golden_file();
+  uint64_t length = 0;
+  std::memcpy(&length, file.data(), std::min<size_t>(8, file.size()));
+  const std::string header = file.substr(8, length);
+  const size_t at = header.find("\"" + name + "\"");
+  if (at == std::string::npos) throw Error(ErrorCode::model_format, "no golden tensor " + name);
+  const size_t type = header.find("\"dtype\"", at);
+  const std::string kind = header.substr(header.find('"', type + 8) + 1, 3);
+  const std::vector<int64_t> place = numbers_after(header, "data_offsets", at);
+  const char* bytes = file.data() + 8 + length + place[0];
+  const size_t size = static_cast<size_t>(place[1] - place[0]);
+  GoldenTensor tensor;
+  tensor.shape = numbers_after(header, "shape", at);
+  tensor.values = kind == "F32"   ? numbers<float>(bytes, size)
+                  : kind == "I32" ? numbers<int32_t>(bytes, size)
+                                  : numbers<int64_t>(bytes, size);
+  return tensor;
+}
+
+std::vector<GoldenUnet> golden_unets() {
+  std::vector<GoldenUnet> all;
+  all.push_back({"sd1", unet_config(), 4});
+  all.push_back({"sd2", unet({10, 15, 20}, {1, 1, 1}, {1, 1, 0}, {1, 1, 0}, {2, 3, 4}, 24, 5), 2});
+  all.push_back({"inpainting", unet({8, 16}, {1, 1}, {1, 0}, {1, 0}, {4, 4}, 20, 8), 2});
+  all.back().config.in_channels = 9;
+  all.push_back({"deep-attention", unet({8, 12, 16}, {1, 2, 1}, {0, 1, 1}, {0, 1, 1}, {1, 3, 8}, 20, 4), 2});
+  all.push_back({"depth-2", unet({8, 16}, {1, 1}, {1, 2}, {1, 2}, {2, 4}, 17, 4), 1});
+  all.back().config.mid_transformer_depth = 2;
+  all.push_back({"no-middle", unet({12, 16}, {1, 1}, {1, 1}, {1, 1}, {2, 4}, 20, 4), 2});
+  all.back().config.mid_transformer_depth = -1;
+  all.back().config.flip_sin_to_cos = false;
+  all.back().config.freq_shift = 1;
+  all.back().config.norm_eps = 1e-4f;
+  all.push_back({"plain-middle", unet({8, 12}, {1, 1}, {1, 0}, {1, 0}, {4, 4}, 20, 4), 2});
+  all.back().config.mid_transformer_depth = 0;
+  return all;
+}
+
+std::vector<GoldenVae> golden_vaes() {
+  std::vector<GoldenVae> all;
+  all.push_back({"vae-kl",
+                 vae({8, 8, 16, 16}, 2, 4),
+                 {"0-encode", "1-decode", "2-encode", "3-decode", "4-encode", "5-decode"}});
+  all.push_back({"vae-plain", vae({12, 20}, 1, 4), {"0-encode", "1-decode", "2-encode", "3-decode"}});
+  VaeConfig& plain = all.back().config;
+  plain.latent_channels = 5;
+  plain.mid_attention = plain.quant_conv = plain.post_quant_conv = false;
+  all.push_back({"vq", vae({8, 8, 16}, 1, 4), {"0-encode", "1-quantize", "2-lookup", "3-decode"}});
+  VaeConfig& quantized = all.back().config;
+  quantized.latent_channels = quantized.codebook_width = 3;
+  quantized.codebook_size = 37;
+  return all;
+}
+
+std::vector<GoldenText> golden_texts() {
+  TextEncoderConfig clip;
+  clip.vocab_size = 131;
+  clip.width = 32;
+  clip.layers = 3;
+  clip.heads = 4;
+  clip.intermediate = 72;
+  TextEncoderConfig open_clip = clip;
+  open_clip.width = 40;
+  open_clip.heads = 5;
+  open_clip.activation = Activation::gelu;
+  return {{"clip", clip, {{"0-encode_text", 0}, {"1-encode_text", 1}, {"2-encode_text", 0}}},
+          {"open-clip", open_clip, {{"0-encode_text", 0}, {"1-encode_text", 2}}}};
+}
+
+std::string weights_of(const std::string& model, const std::string& component) {
+  return model + "/" + component +
+         (component == "text_encoder" ? "/model.safetensors" : "/diffusion_pytorch_model.safetensors");
+}
+
+std::string compare(const std::vector<float>& found, const std::vector<float>& expected, double tolerance) {
+  if (found.size() != expected.size())
+    return std::to_string(found.size()) + " elements instead of " + std::to_string(expected.size());
+  double largest = 0;
+  for (const float value : expected) largest = std::max(largest, std::fabs(static_cast<double>(value)));
+  for (size_t i = 0; i < found.size(); ++i) {
+    const double error = std::fabs(static_cast<double>(found[i]) - expected[i]);
+    if (!(error <= tolerance * largest))
+      return "element " + std::to_string(i) + " is off by " + text(error) + " of " + text(largest);
+  }
+  return "";
+}
+
+void golden_tests(const std::string& prefix, Backend& backend, double tolerance) {
+  for (const GoldenUnet& of : golden_unets())
+    for (int i = 0; i < of.cases; ++i) {
+      const std::string name = of.name + "/" + std::to_string(i) + "-predict";
+      test(prefix + name, [&] {
+        const auto model =
+            load_model<Unet>(backend, weights_of(of.name, "unet"), of.config, nullptr, Precision::f32);
+        const GoldenTensor latents = golden(name + "/latents"), context = golden(name + "/context"),
+                           timesteps = golden(name + "/timesteps"), output = golden(name + "/output");
+        const Conditioning conditioning{timesteps.values.data(), context.values.data(), context.shape[1]};
+        std::vector<float> found(output.values.size());
+        model->predict(
+            {latents.values.data(), latents.shape[0], latents.shape[2], latents.shape[3], conditioning},
+            found.data(), nullptr);
+        return compare(found, output.values, tolerance);
+      });
+    }
+  for (const GoldenVae& of : golden_vaes())
+    for (const std::string& kind : of.cases) {
+      const std::string name = of.name + "/" + kind;
+      test(prefix + name, [&] {
+        const auto model =
+            load_model<Vae>(backend, weights_of(of.name, "vae"), of.config, nullptr, Precision::f32);
+        const GoldenTensor output = golden(name + "/output");
+        std::vector<float> found(output.values.size());
+        if (kind.find("encode") != std::string::npos) {
+          const GoldenTensor image = golden(name + "/image");
+          model->encode(image.values.data(), image.shape[0], image.shape[2], image.shape[3], kAnyMemory,
+                        found.data(), nullptr);
+        } else if (kind.find("decode") != std::string::npos) {
+          const GoldenTensor latents = golden(name + "/latents");
+          model->decode(latents.values.data(), latents.shape[0], latents.shape[2], latents.shape[3],
+                        kAnyMemory, found.data(), nullptr);
+        } else if (kind.find("quantize") != std::string::npos) {
+          const GoldenTensor latents = golden(name + "/latents");
+          std::vector<int32_t> codes(output.values.size());
+          model->quantize(latents.values.data(), latents.shape[0], latents.shape[2], latents.shape[3],
+                          codes.data(), nullptr);
+          found.assign(codes.begin(), codes.end());
+          return compare(found, output.values, 0);
+        } else {
+          const GoldenTensor codes = golden(name + "/codes");
+          model->lookup(codes.integers().data(), codes.shape[0], codes.shape[1], codes.shape[2],
+                        found.data());
+        }
+        return compare(found, output.values, tolerance);
+      });
+    }
+  for (const GoldenText& of : golden_texts())
+    for (const auto& [kind, skip] : of.cases) {
+      const std::string name = of.name + "/" + kind;
+      test(prefix + name, [&, skip = skip] {
+        const auto model = load_model<TextEncoder>(backend, weights_of(of.name, "text_encoder"), of.config,
+                                                   nullptr, Precision::f32);
+        const GoldenTensor tokens = golden(name + "/tokens"), output = golden(name + "/output");
+        std::vector<float> found(output.values.size());
+        model->encode(tokens.integers().data(), tokens.shape[0], tokens.shape[1], skip, found.data(),
+                      nullptr);
+        return compare(found, output.values, tolerance);
+      });
+    }
+}
+
+}  // namespace nd::test

@@ -1,0 +1,177 @@
+// What can go wrong between us and a driver: each a clear error with its code, and nothing left behind. The
+// emulator plays the drivers.
+#include "driver.h"
+
+#include <thread>
+
+#include "fixture_models.h"
+#include "support.h"
+#include "unet/unet.h"
+
+namespace nd::cuda_test {
+namespace {
+
+using namespace nd::cuda;
+
+/// Runs `call` and says whether it failed with this code, and `part` in its message.
+template <class Call>
+std::string fails(ErrorCode code, const std::string& part, const Call& call) {
+  try {
+    call();
+    return "no error";
+  } catch (const Error& error) {
+    if (error.code() != code) return std::string("another code: ") + error.what();
+    return std::string(error.what()).find(part) == std::string::npos
+               ? std::string("unexpected: ") + error.what()
+               : "";
+  }
+}
+
+std::unique_ptr<Unet> load(Backend& backend, const CancelToken* cancel = nullptr) {
+  WeightTable table;
+  add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
+  Loader loader(table, backend, {Precision::f32}, cancel);
+  return std::make_unique<Unet>(unet_config(), loader);
+}
+
+std::vector<float> call(Unet& unet, const CancelToken* cancel = nullptr) {
+  const std::vector<float> latents = noise("latents", 4 * 8 * 8), context = noise("context", 9 * 20);
+  const float timestep = 500;
+  std::vector<float> out(latents.size());
+  unet.predict({latents.data(), 1, 8, 8, {&timestep, context.data(), 9}}, out.data(), cancel);
+  return out;
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/// Changes the emulated driver while it lives.
+class Changed {
+ public:
+  Changed() : before_(emu::driver_options) {}
+  ~Changed() { emu::driver_options = before_; }
+  emu::DriverOptions* operator->() { return &emu::driver_options; }
+
+ private:
+  emu::DriverOptions before_;
+};
+
+void unavailable() {
+  test("cuda/driver there is none", [] {
+    return fails(ErrorCode::device_unavailable, "does not tell its version",
+                 [] { load_driver([](void*, const char*) -> void* { return nullptr; }, nullptr); });
+  });
+  test("cuda/driver too old", [] {
+    Changed options;
+    options->version = 11080;
+    return fails(ErrorCode::device_unavailable, "supports CUDA 11.8",
+                 [] { load_driver(emu::symbol, nullptr); });
+  });
+  test("cuda/driver no GPU", [] {
+    Changed options;
+    options->devices = 0;
+    return fails(ErrorCode::device_unavailable, "No NVIDIA GPU", [] { CudaBackend(emu::driver(), 0, {}); });
+  });
+  test("cuda/driver a GPU number beyond the last", [] {
+    return fails(ErrorCode::device_unavailable, "below 1 but received 3",
+                 [] { CudaBackend(emu::driver(), 3, {}); });
+  });
+  test("cuda/driver a GPU that is too old", [] {
+    Changed options;
+    options->capability = 61;
+    return fails(ErrorCode::device_unavailable, "has 6.1", [] { CudaBackend(emu::driver(), 0, {}); });
+  });
+}
+
+void life() {
+  test("cuda/driver nothing is left behind", [] {
+    const emu::DriverCounts before = emu::driver_counts;
+    {
+      CudaBackend backend(emu::driver(), 0, {});
+      const std::unique_ptr<Unet> unet = load(backend);
+      call(*unet);
+      unet->trim();
+    }
+    const emu::DriverCounts after = emu::driver_counts;
+    if (after.bytes != before.bytes) return std::to_string(after.bytes - before.bytes) + " bytes";
+    if (after.streams != before.streams) return std::string("a stream");
+    return std::string(after.contexts == before.contexts ? "" : "a context");
+  });
+  test("cuda/driver out of memory while loading and while running", [] {
+    CudaBackend backend(emu::driver(), 0, {});
+    Changed options;
+    options->memory = static_cast<size_t>(emu::driver_counts.bytes) + (64 << 10);
+    std::string why = fails(ErrorCode::out_of_memory, "Emulated GPU", [&] { load(backend); });
+    if (!why.empty()) return "loading: " + why;
+    options->memory = size_t{8} << 30;
+    const std::unique_ptr<Unet> unet = load(backend);
+    const std::vector<float> expected = call(*unet);
+    unet->trim();
+    options->memory = static_cast<size_t>(emu::driver_counts.bytes) + (4 << 10);
+    why = fails(ErrorCode::out_of_memory, "MB", [&] { call(*unet); });
+    if (!why.empty()) return "running: " + why;
+    options->memory = size_t{8} << 30;
+    return std::string(same(call(*unet), expected) ? "" : "afterwards it differs");
+  });
+  test("cuda/driver a device that is lost", [] {
+    std::string why;
+    {
+      CudaBackend backend(emu::driver(), 0, {});
+      const std::unique_ptr<Unet> unet = load(backend);
+      Changed options;
+      options->fail_launch = 40;
+      why = fails(ErrorCode::device_lost, "Load the model again", [&] { call(*unet); });
+    }
+    emu::recover();
+    if (!why.empty()) return why;
+    CudaBackend backend(emu::driver(), 0, {});
+    call(*load(backend));
+    return why;
+  });
+}
+
+void cancellation() {
+  test("cuda/driver a call is cancelled anywhere between launches", [] {
+    const std::unique_ptr<Unet> unet = load(backend());
+    const std::vector<float> expected = call(*unet);
+    return cancel_everywhere(
+        20,
+        [&](const CancelToken* token) {
+          unet->trim();
+          call(*unet, token);
+        },
+        [&] { return std::string(same(call(*unet), expected) ? "" : "differs after a call cancelled"); });
+  });
+  test("cuda/driver several threads at once", [] {
+    const std::vector<float> alone = call(*load(backend()));
+    std::vector<std::vector<float>> outs(3);
+    std::vector<std::thread> threads;
+    for (std::vector<float>& out : outs) threads.emplace_back([&] { out = call(*load(backend())); });
+    for (std::thread& thread : threads) thread.join();
+    for (const std::vector<float>& out : outs)
+      if (!same(out, alone)) return "it differs from what it is alone";
+    return "";
+  });
+  test("cuda/driver token merging is refused with a code", [] {
+    const std::unique_ptr<Unet> unet = load(backend());
+    const std::vector<float> latents = noise("latents", 4 * 8 * 8), context = noise("context", 9 * 20);
+    const float timestep = 500;
+    std::vector<float> out(latents.size());
+    UnetOptions options;
+    options.token_merging = 0.5;
+    return fails(ErrorCode::unsupported_model, "Token merging", [&] {
+      unet->predict({latents.data(), 1, 8, 8, {&timestep, context.data(), 9}}, out.data(), nullptr, options);
+    });
+  });
+}
+
+const Register suite([] {
+  if (on_hardware()) return;
+  unavailable();
+  life();
+  cancellation();
+});
+
+}  // namespace
+}  // namespace nd::cuda_test

@@ -1,0 +1,292 @@
+#include "driver.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <mutex>
+
+#include "cuda_emulator.h"
+
+namespace emu {
+
+DriverOptions driver_options;
+DriverCounts driver_counts{};
+
+namespace {
+
+using namespace nd::cuda;
+
+std::mutex mutex;  // of what is counted, and of launches where one thread watches
+std::map<DevicePointer, size_t> blocks;
+bool lost = false;
+
+struct Event {
+  std::chrono::steady_clock::time_point time;
+};
+
+thread_local int pushed = 0;
+
+/// Every call needs a context, and a device that is not lost.
+Result usable() {
+  if (lost) return kLaunchFailed;
+  return pushed > 0 ? kSuccess : 201;  // CUDA_ERROR_INVALID_CONTEXT
+}
+
+Result init(unsigned) {
+  return kSuccess;
+}
+Result driver_version(int* version) {
+  *version = driver_options.version;
+  return kSuccess;
+}
+Result error_name(Result error, const char** name) {
+  static const std::map<Result, const char*> names = {{kOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY"},
+                                                      {kNoDevice, "CUDA_ERROR_NO_DEVICE"},
+                                                      {201, "CUDA_ERROR_INVALID_CONTEXT"},
+                                                      {kNotFound, "CUDA_ERROR_NOT_FOUND"},
+                                                      {kLaunchFailed, "CUDA_ERROR_LAUNCH_FAILED"}};
+  const auto found = names.find(error);
+  if (found == names.end()) return 1;
+  *name = found->second;
+  return kSuccess;
+}
+Result device_count(int* count) {
+  *count = driver_options.devices;
+  return driver_options.devices ? kSuccess : kNoDevice;
+}
+Result device_get(DeviceNumber* device, int ordinal) {
+  *device = ordinal;
+  return kSuccess;
+}
+Result device_name(char* name, int length, DeviceNumber) {
+  snprintf(name, static_cast<size_t>(length), "Emulated GPU");
+  return kSuccess;
+}
+Result device_memory(size_t* bytes, DeviceNumber) {
+  *bytes = driver_options.memory;
+  return kSuccess;
+}
+Result device_attribute(int* value, int attribute, DeviceNumber) {
+  *value = attribute == kMultiprocessors ? driver_options.multiprocessors
+           : attribute == kComputeMajor  ? driver_options.capability / 10
+           : attribute == kComputeMinor  ? driver_options.capability % 10
+                                         : 0;
+  return kSuccess;
+}
+Result context_retain(ContextHandle* context, DeviceNumber) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  ++driver_counts.contexts;
+  lost = false;
+  *context = reinterpret_cast<ContextHandle>(1);
+  return kSuccess;
+}
+Result context_release(DeviceNumber) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  --driver_counts.contexts;
+  return kSuccess;
+}
+Result context_push(ContextHandle) {
+  ++pushed;
+  return kSuccess;
+}
+Result context_pop(ContextHandle* context) {
+  *context = nullptr;
+  --pushed;
+  return kSuccess;
+}
+Result module_load(ModuleHandle* module, const void*) {
+  *module = reinterpret_cast<ModuleHandle>(1);
+  return usable();
+}
+Result module_unload(ModuleHandle) {
+  return usable();
+}
+Result module_function(FunctionHandle* function, ModuleHandle, const char* name) {
+  *function = reinterpret_cast<FunctionHandle>(const_cast<Kernel*>(find_kernel(name)));
+  return *function ? usable() : kNotFound;
+}
+Result function_set(FunctionHandle, int, int) {
+  return usable();
+}
+Result memory_allocate(DevicePointer* pointer, size_t bytes) {
+  if (usable() != kSuccess) return usable();
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (static_cast<size_t>(driver_counts.bytes) + bytes > driver_options.memory) return kOutOfMemory;
+  void* block = allocate(bytes);
+  if (!block) return kOutOfMemory;
+  *pointer = reinterpret_cast<DevicePointer>(block);
+  blocks[*pointer] = bytes;
+  driver_counts.bytes += static_cast<int64_t>(bytes);
+  return kSuccess;
+}
+Result memory_release(DevicePointer pointer) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = blocks.find(pointer);
+  if (found == blocks.end()) return 1;
+  driver_counts.bytes -= static_cast<int64_t>(found->second);
+  blocks.erase(found);
+  release(reinterpret_cast<void*>(pointer));
+  return usable();
+}
+Result memory_info(size_t* free, size_t* total) {
+  *total = driver_options.memory;
+  *free = *total - static_cast<size_t>(driver_counts.bytes);
+  return usable();
+}
+Result copy_to_device(DevicePointer to, const void* from, size_t bytes, StreamHandle) {
+  if (usable() == kSuccess) upload(reinterpret_cast<void*>(to), from, bytes);
+  return usable();
+}
+Result copy_to_host(void* to, DevicePointer from, size_t bytes, StreamHandle) {
+  if (usable() == kSuccess) download(to, reinterpret_cast<void*>(from), bytes);
+  return usable();
+}
+Result copy_on_device(DevicePointer to, DevicePointer from, size_t bytes, StreamHandle) {
+  if (usable() == kSuccess) copy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
+  return usable();
+}
+Result run(FunctionHandle function, dim3 grid, dim3 block, unsigned shared_bytes, void** parameters) {
+  const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
+  Options options;
+  options.seed = driver_options.seed;
+  // A thread costs more than a few small blocks.
+  options.threads = grid.x * grid.y * grid.z < 8 ? 1 : driver_options.threads;
+  options.shared = shared_bytes;
+  return launch(grid, block, options, [=] { kernel->call(parameters); }) ? kSuccess : kLaunchFailed;
+}
+Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                     unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                     StreamHandle, void** parameters, void**) {
+  if (usable() != kSuccess) return usable();
+  if (!grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535)
+    return 1;  // CUDA_ERROR_INVALID_VALUE
+  std::unique_lock<std::mutex> lock(mutex);
+  ++driver_counts.launches;
+  if (driver_options.fail_launch >= 0 && driver_options.fail_launch-- == 0) {
+    lost = true;
+    return kSuccess;  // as on a device, later calls tell
+  }
+  if (!checking) lock.unlock();
+  const Result result =
+      run(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, parameters);
+  if (result != kSuccess) lost = true;
+  return kSuccess;
+}
+Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* sizes,
+                  const uint64_t* strides, const uint32_t* box, const uint32_t*, int, int swizzle, int, int) {
+  TensorMap made{};
+  made.base = static_cast<const uint8_t*>(address);
+  made.rank = static_cast<int>(rank);
+  made.element_bytes = 2;
+  made.swizzle = swizzle ? 16 << swizzle : 0;
+  for (uint32_t d = 0; d < rank; ++d) {
+    made.size[d] = sizes[d];
+    made.stride[d] = d ? strides[d - 1] : 2;
+    made.box[d] = box[d];
+  }
+  static_assert(sizeof made == 128, "as large as a CUtensorMap");
+  memcpy(map, &made, sizeof made);
+  return usable();
+}
+Result stream_create(StreamHandle* stream, unsigned) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  ++driver_counts.streams;
+  *stream = reinterpret_cast<StreamHandle>(1);
+  return usable();
+}
+Result stream_destroy(StreamHandle) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  --driver_counts.streams;
+  return usable();
+}
+Result stream_synchronize(StreamHandle) {
+  return usable();
+}
+Result event_create(EventHandle* event, unsigned) {
+  *event = reinterpret_cast<EventHandle>(new Event);
+  return usable();
+}
+Result event_destroy(EventHandle event) {
+  delete reinterpret_cast<Event*>(event);
+  return usable();
+}
+Result event_record(EventHandle event, StreamHandle) {
+  reinterpret_cast<Event*>(event)->time = std::chrono::steady_clock::now();
+  return usable();
+}
+Result event_synchronize(EventHandle) {
+  return usable();
+}
+Result event_elapsed(float* milliseconds, EventHandle from, EventHandle to) {
+  const auto time = reinterpret_cast<Event*>(to)->time - reinterpret_cast<Event*>(from)->time;
+  *milliseconds = std::chrono::duration<float, std::milli>(time).count();
+  return usable();
+}
+
+template <class Function>
+void* address(Function* function) {
+  return reinterpret_cast<void*>(function);
+}
+
+Result get_proc_address(const char* name, void** function, int, uint64_t, int*) {
+  static const std::map<std::string, void*> table = {
+      {"cuInit", address(init)},
+      {"cuDriverGetVersion", address(driver_version)},
+      {"cuGetErrorName", address(error_name)},
+      {"cuDeviceGetCount", address(device_count)},
+      {"cuDeviceGet", address(device_get)},
+      {"cuDeviceGetName", address(device_name)},
+      {"cuDeviceTotalMem", address(device_memory)},
+      {"cuDeviceGetAttribute", address(device_attribute)},
+      {"cuDevicePrimaryCtxRetain", address(context_retain)},
+      {"cuDevicePrimaryCtxRelease", address(context_release)},
+      {"cuCtxPushCurrent", address(context_push)},
+      {"cuCtxPopCurrent", address(context_pop)},
+      {"cuModuleLoadData", address(module_load)},
+      {"cuModuleUnload", address(module_unload)},
+      {"cuModuleGetFunction", address(module_function)},
+      {"cuFuncSetAttribute", address(function_set)},
+      {"cuMemAlloc", address(memory_allocate)},
+      {"cuMemFree", address(memory_release)},
+      {"cuMemGetInfo", address(memory_info)},
+      {"cuMemcpyHtoDAsync", address(copy_to_device)},
+      {"cuMemcpyDtoHAsync", address(copy_to_host)},
+      {"cuMemcpyDtoDAsync", address(copy_on_device)},
+      {"cuLaunchKernel", address(launch_kernel)},
+      {"cuTensorMapEncodeTiled", address(tensor_map)},
+      {"cuStreamCreate", address(stream_create)},
+      {"cuStreamDestroy", address(stream_destroy)},
+      {"cuStreamSynchronize", address(stream_synchronize)},
+      {"cuEventCreate", address(event_create)},
+      {"cuEventDestroy", address(event_destroy)},
+      {"cuEventRecord", address(event_record)},
+      {"cuEventSynchronize", address(event_synchronize)},
+      {"cuEventElapsedTime", address(event_elapsed)},
+  };
+  const auto found = table.find(name);
+  if (found == table.end()) return kNotFound;
+  *function = found->second;
+  return kSuccess;
+}
+
+}  // namespace
+
+void recover() {
+  lost = false;
+}
+
+void* symbol(void*, const char* name) {
+  if (strcmp(name, "cuDriverGetVersion") == 0) return address(driver_version);
+  if (strcmp(name, "cuGetProcAddress_v2") == 0) return address(get_proc_address);
+  return nullptr;
+}
+
+const nd::cuda::Driver& driver() {
+  static const nd::cuda::Driver table = nd::cuda::load_driver(symbol, nullptr);
+  return table;
+}
+
+}  // namespace emu

@@ -1,0 +1,246 @@
+// The fixtures' models through the whole GPU path, against the CPU in float32, which test/models compares
+// with diffusers and transformers.
+#include <algorithm>
+
+#include "fixture_models.h"
+#include "emulator.h"
+#include "support.h"
+#include "text/text_encoder.h"
+#include "unet/unet.h"
+#include "vae/tiny.h"
+#include "vae/vae.h"
+
+namespace nd::cuda_test {
+namespace {
+
+// Of the largest value. Half precision rounds each activation by up to 2⁻¹¹ of itself. Small random models
+// amplify that: where their outputs move by more when their inputs do, up to as much as for inputs changed by
+// kInputChange.
+constexpr double kMost = 2e-3;
+constexpr float kInputChange = 0x1p-9f;
+
+/// Inputs are changed by this share of themselves, up or down.
+float input_change = 0;
+
+std::vector<float> input(const std::string& seed, int64_t count) {
+  std::vector<float> values = noise(seed, count);
+  Random signs(seed + " signs");
+  for (float& value : values) value *= 1 + (signs.next() % 2 ? input_change : -input_change);
+  return values;
+}
+
+/// A model and one call of it that fills `out`.
+template <class Model, class Config>
+struct Subject {
+  std::string name;
+  std::vector<const char*> files;
+  Config config;
+  void (*call)(Model&, std::vector<float>& out);
+
+  std::unique_ptr<Model> load(Backend& backend) const {
+    WeightTable table;
+    for (const char* file : files) add_safetensors(table, std::string(ND_FIXTURES) + "/" + file);
+    Loader loader(table, backend, {Precision::f32});
+    return std::make_unique<Model>(config, loader);
+  }
+};
+
+template <class Model, class Config>
+void compare(const Subject<Model, Config>& subject) {
+  // Watching every access of whole models takes long: in one order only.
+  const std::vector<uint32_t> seeds = emu::checking ? std::vector<uint32_t>{2} : orders();
+  in_orders(seeds, "cuda/golden " + subject.name, [&] {
+    std::vector<float> truth, moved, got, again;
+    const std::unique_ptr<Model> reference = subject.load(backend_of());
+    subject.call(*reference, truth);
+    input_change = kInputChange;
+    subject.call(*reference, moved);
+    input_change = 0;
+    const std::unique_ptr<Model> model = subject.load(backend());
+    subject.call(*model, got);
+    const std::string why = within(got, truth, std::max(kMost, worst_error(moved, truth)));
+    if (!why.empty()) return why;
+    model->trim();
+    subject.call(*model, again);
+    return std::string(
+        std::memcmp(got.data(), again.data(), got.size() * sizeof(float)) == 0 ? "" : "again it differs");
+  });
+}
+
+/// The heads' numbers are what diffusers calls attention_head_dim in these models.
+UnetConfig unet(std::vector<int64_t> channels, std::vector<int64_t> layers, std::vector<int64_t> depth,
+                std::vector<int64_t> heads, int64_t context = 20, int64_t groups = 4) {
+  UnetConfig config;
+  config.block_channels = std::move(channels);
+  config.layers_per_block = std::move(layers);
+  config.down_transformer_depth = config.up_transformer_depth = std::move(depth);
+  config.heads = std::move(heads);
+  config.context_width = context;
+  config.norm_groups = groups;
+  return config;
+}
+
+/// 12×10 latents are halved to odd sizes, which upsampling has to cut.
+void call_unet(Unet& model, std::vector<float>& out) {
+  const int64_t n = 2, h = 12, w = 10, length = 9;
+  const UnetConfig& config = model.config();
+  const std::vector<float> latents = input("latents", n * config.in_channels * h * w),
+                           context = input("context", n * length * config.context_width);
+  const float timesteps[] = {981.0f, 17.5f};
+  out.resize(static_cast<size_t>(n * config.out_channels * h * w));
+  model.predict({latents.data(), n, h, w, {timesteps, context.data(), length}}, out.data(), nullptr);
+}
+
+void unets() {
+  struct Case {
+    const char* name;
+    UnetConfig config;
+  };
+  UnetConfig inpainting = unet({8, 16}, {1, 1}, {1, 0}, {4, 4}, 20, 8);
+  inpainting.in_channels = 9;
+  UnetConfig conditioned = unet({8, 20}, {1, 1}, {1, 1}, {4, 4});
+  conditioned.in_channels = 8;
+  UnetConfig deep = unet({8, 12, 16}, {1, 2, 1}, {0, 1, 1}, {1, 3, 8});
+  UnetConfig depth2 = unet({8, 16}, {1, 1}, {1, 2}, {2, 4}, 17);
+  depth2.mid_transformer_depth = 2;
+  UnetConfig no_middle = unet({12, 16}, {1, 1}, {1, 1}, {2, 4});
+  no_middle.mid_transformer_depth = -1;
+  no_middle.norm_eps = 1e-4f;
+  no_middle.flip_sin_to_cos = false;
+  no_middle.freq_shift = 1;
+  UnetConfig plain = unet({8, 12}, {1, 1}, {1, 0}, {4, 4});
+  plain.mid_transformer_depth = 0;
+  for (const Case& one : {Case{"sd1", unet_config()},
+                          {"sd2", unet({10, 15, 20}, {1, 1, 1}, {1, 1, 0}, {2, 3, 4}, 24, 5)},
+                          {"image-conditioned", conditioned},
+                          {"deep-attention", deep},
+                          {"depth-2", depth2},
+                          {"no-middle", no_middle},
+                          {"plain-middle", plain}}) {
+    const std::string file = std::string("models/") + one.name + "/unet/diffusion_pytorch_model.safetensors";
+    compare(Subject<Unet, UnetConfig>{one.name, {file.c_str()}, one.config, call_unet});
+  }
+  compare(
+      Subject<Unet, UnetConfig>{"inpainting",
+                                {"models/inpainting/unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+                                 "models/inpainting/unet/diffusion_pytorch_model-00002-of-00002.safetensors"},
+                                inpainting,
+                                call_unet});
+}
+
+VaeConfig vae(std::vector<int64_t> channels, int64_t layers, int64_t groups) {
+  VaeConfig config;
+  config.block_channels = std::move(channels);
+  config.layers_per_block = layers;
+  config.norm_groups = groups;
+  return config;
+}
+
+void call_vae(Vae& model, std::vector<float>& out) {
+  const VaeConfig& config = model.config();
+  const int64_t f = config.factor(), h = 7, w = 5;
+  const std::vector<float> image = input("image", config.in_channels * h * w * f * f),
+                           latents = input("latents", config.decoded_channels() * h * w);
+  out.resize(static_cast<size_t>((config.moment_channels() + config.out_channels * f * f) * h * w));
+  model.encode(image.data(), 1, h * f, w * f, kAnyMemory, out.data(), nullptr);
+  model.decode(latents.data(), 1, h, w, kAnyMemory, out.data() + config.moment_channels() * h * w, nullptr);
+}
+
+/// In bands, which store rows of whole images in between: as floats where memory allows it, then as halves.
+void call_banded(Vae& model, std::vector<float>& out) {
+  const VaeConfig& config = model.config();
+  const int64_t f = config.factor(), h = 17, w = 5;
+  const std::vector<float> latents = input("latents", config.decoded_channels() * h * w);
+  const size_t size = static_cast<size_t>(config.out_channels * h * f * w * f);
+  const size_t whole = model.decode_bytes(h, w, kAnyMemory);
+  out.resize(2 * size);
+  model.decode(latents.data(), 1, h, w, whole - 1, out.data(), nullptr);
+  model.decode(latents.data(), 1, h, w, 0, out.data() + size, nullptr);
+}
+
+void call_vq(Vae& model, std::vector<float>& out) {
+  call_vae(model, out);
+  const int64_t h = 8, w = 10;
+  const std::vector<float> latents = input("latents", 3 * h * w);
+  std::vector<int32_t> codes(static_cast<size_t>(h * w));
+  std::vector<float> nearest(latents.size());
+  model.quantize(latents.data(), 1, h, w, codes.data(), nullptr);
+  model.lookup(codes.data(), 1, h, w, nearest.data());
+  out.insert(out.end(), nearest.begin(), nearest.end());
+}
+
+void vaes() {
+  const char *kl = "models/vae-kl/vae/diffusion_pytorch_model.safetensors",
+             *plain_file = "models/vae-plain/vae/diffusion_pytorch_model.safetensors",
+             *vq = "models/vq/vae/diffusion_pytorch_model.safetensors";
+  VaeConfig plain = vae({12, 20}, 1, 4);
+  plain.latent_channels = 5;
+  plain.mid_attention = plain.quant_conv = plain.post_quant_conv = false;
+  VaeConfig quantized = vae({8, 8, 16}, 1, 4);
+  quantized.latent_channels = quantized.codebook_width = 3;
+  quantized.codebook_size = 37;
+  using Case = Subject<Vae, VaeConfig>;
+  compare(Case{"vae-kl", {kl}, vae({8, 8, 16, 16}, 2, 4), call_vae});
+  compare(Case{"vae-kl in bands", {kl}, vae({8, 8, 16, 16}, 2, 4), call_banded});
+  compare(Case{"vae-plain", {plain_file}, plain, call_vae});
+  compare(Case{"vae-plain in bands", {plain_file}, plain, call_banded});
+  compare(Case{"vq", {vq}, quantized, call_vq});
+}
+
+void call_tiny(TinyVae& model, std::vector<float>& out) {
+  const TinyVaeConfig& config = model.config();
+  const int64_t f = config.factor(), h = 7, w = 5;
+  const std::vector<float> image = input("image", config.in_channels * h * w * f * f),
+                           latents = input("latents", config.latent_channels * h * w);
+  const size_t encoded = static_cast<size_t>(config.latent_channels * h * w);
+  out.resize(encoded + static_cast<size_t>(config.out_channels * f * f * h * w));
+  model.encode(image.data(), 1, h * f, w * f, kAnyMemory, out.data(), nullptr);
+  model.decode(latents.data(), 1, h, w, kAnyMemory, out.data() + encoded, nullptr);
+}
+
+void tiny_vaes() {
+  TinyVaeConfig three, wide;
+  three.width = 8;
+  three.encoder_blocks = {1, 2, 1};
+  three.decoder_blocks = {2, 1, 1};
+  wide.latent_channels = 3;
+  wide.width = 32;
+  wide.encoder_blocks = wide.decoder_blocks = {1, 1};
+  using Case = Subject<TinyVae, TinyVaeConfig>;
+  compare(Case{
+      "tiny, three levels", {"tiny-vae/three-levels/diffusion_pytorch_model.safetensors"}, three, call_tiny});
+  compare(Case{"tiny, wide", {"tiny-vae/wide/diffusion_pytorch_model.safetensors"}, wide, call_tiny});
+}
+
+void call_text(TextEncoder& model, std::vector<float>& out) {
+  std::vector<int32_t> tokens(3 * 77);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 31 % 131);
+  out.resize(tokens.size() * static_cast<size_t>(model.config().width));
+  model.encode(tokens.data(), 3, 77, 0, out.data(), nullptr);
+}
+
+void text_encoders() {
+  TextEncoderConfig clip;
+  clip.vocab_size = 131;
+  clip.width = 32;
+  clip.layers = 3;
+  clip.heads = 4;
+  clip.intermediate = 72;
+  TextEncoderConfig open = clip;
+  open.width = 40;
+  open.heads = 5;
+  open.activation = Activation::gelu;
+  using Case = Subject<TextEncoder, TextEncoderConfig>;
+  compare(Case{"clip", {"models/clip/text_encoder/model.safetensors"}, clip, call_text});
+  compare(Case{"open-clip", {"models/open-clip/text_encoder/model.safetensors"}, open, call_text});
+}
+
+const Register suite([] {
+  unets();
+  vaes();
+  tiny_vaes();
+  text_encoders();
+});
+
+}  // namespace
+}  // namespace nd::cuda_test

@@ -1,0 +1,136 @@
+// Kernels that move activations, exactly.
+#include "support.h"
+
+namespace nd::cuda_test {
+namespace {
+
+using namespace nd::cuda;
+
+void concat() {
+  struct Shape {
+    int64_t rows, a, b;
+  };
+  for (const auto& [rows, a, b] : {Shape{1, 1, 1}, {7, 8, 16}, {13, 3, 5}, {77, 320, 640}, {5, 8, 4}}) {
+    const std::string name =
+        "cuda/concat " + std::to_string(rows) + "x" + std::to_string(a) + "+" + std::to_string(b);
+    in_all_orders(name, [&, rows = rows, a = a, b = b] {
+      const std::vector<float> left = random_halves("a", rows * a), right = random_halves("b", rows * b);
+      const Array da = Array::halves(left), db = Array::halves(right), dy(rows * (a + b) * 2);
+      const int64_t step = a % 8 == 0 && b % 8 == 0 ? 8 : 1;
+      launch(Kernel::concat, {pieces_of(rows * (a + b) / step, kMoveThreads)},
+             ConcatArgs{da.as<half>(), db.as<half>(), dy.as<half>(), rows, narrow(a), narrow(b)});
+      const std::vector<float> got = dy.read_halves(rows * (a + b));
+      for (int64_t i = 0; i < rows * (a + b); ++i) {
+        const int64_t row = i / (a + b), channel = i % (a + b);
+        const float want = channel < a ? left[static_cast<size_t>(row * a + channel)]
+                                       : right[static_cast<size_t>(row * b + channel - a)];
+        if (!same_bits(got[static_cast<size_t>(i)], want)) return "element " + std::to_string(i);
+      }
+      return std::string();
+    });
+  }
+}
+
+void planar() {
+  for (const auto& [c, pixels] : {std::pair<int64_t, int64_t>{1, 1}, {4, 77}, {33, 100}, {70, 31}}) {
+    const std::string name = "cuda/planar " + std::to_string(c) + "x" + std::to_string(pixels);
+    in_all_orders(name, [&, c = c, pixels = pixels] {
+      const int64_t n = 2, count = n * c * pixels;
+      const std::vector<float> planes = random_halves("planes", count);
+      const Array from = Array::floats(planes), rows(count * 2), back(count * 4);
+      const Grid grid{pieces_of(pixels, kTransposeTile), pieces_of(c, kTransposeTile), n};
+      launch(Kernel::planar_to_rows, grid,
+             PlanarArgs{from.as<float>(), rows.as<half>(), narrow(c), narrow(pixels), 2.0f, 0.5f});
+      launch(Kernel::rows_to_planar, grid,
+             PlanarArgs{back.as<float>(), rows.as<half>(), narrow(c), narrow(pixels), 1.0f, 0.0f});
+      const std::vector<float> got = rows.read_halves(count), returned = back.read<float>(count);
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t image = i / (c * pixels), channel = i / pixels % c, pixel = i % pixels;
+        const float want = rounded(planes[static_cast<size_t>(i)] * 2.0f + 0.5f);
+        if (!same_bits(got[static_cast<size_t>((image * pixels + pixel) * c + channel)], want) ||
+            !same_bits(returned[static_cast<size_t>(i)], want))
+          return "element " + std::to_string(i);
+      }
+      return std::string();
+    });
+  }
+}
+
+void stored() {
+  for (const bool fp16 : {false, true}) {
+    in_all_orders(std::string("cuda/stored rows, ") + (fp16 ? "halves" : "floats"), [&] {
+      const int64_t rows = 5, count = 37, pitch = 400;
+      const std::vector<float> values = random_halves("rows", rows * count, 1000);
+      const Array x = Array::halves(values), store(rows * pitch), back(rows * count * 2);
+      StoreArgs args{x.as<half>(), store.as<unsigned char>(), pitch, narrow(rows), narrow(count), fp16};
+      launch(Kernel::store_rows, {pieces_of(rows * count, kMoveThreads)}, args);
+      args.x = back.as<half>();
+      launch(Kernel::load_rows, {pieces_of(rows * count, kMoveThreads)}, args);
+      return within(back.read_halves(rows * count), values, fp16 ? 1e-6 : 0);
+    });
+  }
+}
+
+void gather() {
+  in_all_orders("cuda/gather", [] {
+    const int64_t size = 11, width = 20, count = 9;
+    const std::vector<float> table = random_halves("table", size * width);
+    const std::vector<int32_t> ids = {0, 10, 3, 3, 7, 1, 9, 2, 10};
+    std::vector<float> bits(ids.size());
+    std::memcpy(bits.data(), ids.data(), ids.size() * sizeof(int32_t));
+    const Array dt = Array::halves(table), di = Array::floats(bits), y(count * width * 2);
+    GatherArgs args{dt.as<half>(), di.as<int32_t>(), y.as<half>(), narrow(count), narrow(width), false};
+    launch(Kernel::gather, {pieces_of(count * width, kMoveThreads)}, args);
+    args.add = true;
+    launch(Kernel::gather, {pieces_of(count * width, kMoveThreads)}, args);
+    std::vector<float> want;
+    for (const int32_t id : ids)
+      for (int64_t j = 0; j < width; ++j) want.push_back(2 * table[static_cast<size_t>(id * width + j)]);
+    return within(y.read_halves(count * width), want, 0);
+  });
+}
+
+void nearest() {
+  for (const int64_t size : {1, 31, 37, 200}) {
+    in_all_orders("cuda/nearest of " + std::to_string(size), [size] {
+      const int64_t count = 21, width = 3;
+      const std::vector<float> x = random_halves("x", count * width);
+      std::vector<float> table = random_halves("codes", size * width);
+      // The first of equals wins.
+      for (int64_t i = 0; i < width && size > 30; ++i)
+        table[static_cast<size_t>(30 * width + i)] = table[static_cast<size_t>(5 * width + i)] =
+            x[static_cast<size_t>(i)];
+      const Array dx = Array::halves(x), dt = Array::floats(table), codes(count * 4);
+      launch(Kernel::nearest, {pieces_of(count * 32, kMoveThreads)},
+             NearestArgs{dx.as<half>(), dt.as<float>(), codes.as<int32_t>(), narrow(count), narrow(size),
+                         narrow(width)});
+      const std::vector<int32_t> got = codes.read<int32_t>(count);
+      for (int64_t p = 0; p < count; ++p) {
+        int64_t best = 0;
+        double least = 1e30;
+        for (int64_t i = 0; i < size; ++i) {
+          double distance = 0;
+          for (int64_t j = 0; j < width; ++j) {
+            const double d =
+                x[static_cast<size_t>(p * width + j)] - table[static_cast<size_t>(i * width + j)];
+            distance += d * d;
+          }
+          if (distance < least) least = distance, best = i;
+        }
+        if (got[static_cast<size_t>(p)] != best) return "pixel " + std::to_string(p);
+      }
+      return std::string();
+    });
+  }
+}
+
+const Register suite([] {
+  concat();
+  planar();
+  stored();
+  gather();
+  nearest();
+});
+
+}  // namespace
+}  // namespace nd::cuda_test

@@ -1,0 +1,112 @@
+// Normalizations against moments in double.
+#include <cmath>
+
+#include "support.h"
+
+namespace nd::cuda_test {
+namespace {
+
+using namespace nd::cuda;
+
+constexpr double kMost = 1e-3;
+constexpr float kEps = 1e-5f;
+
+/// Values with a mean far from zero, which sums of squares alone would lose.
+std::vector<float> shifted(const std::string& seed, int64_t count, float mean) {
+  std::vector<float> values = random_halves(seed, count);
+  for (float& value : values) value = rounded(value + mean);
+  return values;
+}
+
+void group_norm(int64_t n, int64_t pixels, int64_t c, int64_t groups, float mean, bool banded) {
+  const std::string name = "cuda/group norm " + std::to_string(n) + "x" + std::to_string(pixels) + "x" +
+                           std::to_string(c) + ", groups " + std::to_string(groups) + ", mean " + text(mean) +
+                           (banded ? ", in bands" : "");
+  in_all_orders(name, [=] {
+    const std::vector<float> x = shifted("x", n * pixels * c, mean), gamma = random_halves("gamma", c),
+                             beta = random_halves("beta", c);
+    const Array dx = Array::halves(x), dg = Array::floats(gamma), db = Array::floats(beta),
+                y(n * pixels * c * 2), factors(n * 2 * c * 4);
+    const int64_t pieces = pieces_of(pixels, kMomentRows);
+    const Array moments(n * pieces * 3 * c * 4), total(3 * c * 4);
+    const MomentsArgs args{dx.as<half>(), moments.as<float>(), narrow(pixels), narrow(c), narrow(pieces)};
+    launch(Kernel::channel_moments, {pieces_of(c, kMomentChannels), pieces, n}, args);
+    GroupFactorsArgs group{moments.as<float>(), dg.as<float>(), db.as<float>(), factors.as<float>(),
+                           narrow(c),           narrow(pieces), narrow(groups), kEps};
+    if (banded) {
+      launch(Kernel::merge_moments, {pieces_of(c, kMoveThreads)},
+             MergeMomentsArgs{total.as<float>(), moments.as<float>(), narrow(c), narrow(pieces - 1), true});
+      const float* last = moments.as<float>() + (pieces - 1) * 3 * c;
+      launch(Kernel::merge_moments, {pieces_of(c, kMoveThreads)},
+             MergeMomentsArgs{total.as<float>(), last, narrow(c), 1, false});
+      group.moments = total.as<float>(), group.pieces = 1;
+    }
+    launch(Kernel::group_factors, {groups, n}, group);
+    launch(Kernel::affine, {pieces_of(n * pixels * c, int64_t{8} * kMoveThreads)},
+           AffineArgs{dx.as<half>(), factors.as<float>(), y.as<half>(), pixels * c, n * pixels * c, narrow(c),
+                      true});
+
+    std::vector<float> want(x.size());
+    const int64_t width = c / groups;
+    for (int64_t image = 0; image < n; ++image)
+      for (int64_t g = 0; g < groups; ++g) {
+        double sum = 0, squares = 0;
+        const auto at = [&](int64_t p, int64_t j) {
+          return static_cast<size_t>((image * pixels + p) * c + g * width + j);
+        };
+        for (int64_t p = 0; p < pixels; ++p)
+          for (int64_t j = 0; j < width; ++j) sum += x[at(p, j)];
+        const double center = sum / static_cast<double>(pixels * width);
+        for (int64_t p = 0; p < pixels; ++p)
+          for (int64_t j = 0; j < width; ++j) squares += std::pow(x[at(p, j)] - center, 2);
+        const double scale = 1 / std::sqrt(squares / static_cast<double>(pixels * width) + kEps);
+        for (int64_t p = 0; p < pixels; ++p)
+          for (int64_t j = 0; j < width; ++j) {
+            const size_t channel = static_cast<size_t>(g * width + j);
+            const double v = (x[at(p, j)] - center) * scale * gamma[channel] + beta[channel];
+            want[at(p, j)] = static_cast<float>(v / (1 + std::exp(-v)));
+          }
+      }
+    return within(y.read_halves(n * pixels * c), want, kMost);
+  });
+}
+
+void layer_norm(int64_t rows, int64_t c, float mean) {
+  in_all_orders(
+      "cuda/layer norm " + std::to_string(rows) + "x" + std::to_string(c) + ", mean " + text(mean), [=] {
+        const std::vector<float> x = shifted("x", rows * c, mean), gamma = random_halves("gamma", c),
+                                 beta = random_halves("beta", c);
+        const Array dx = Array::halves(x), dg = Array::floats(gamma), db = Array::floats(beta),
+                    y(rows * c * 2);
+        launch(Kernel::layer_norm, {pieces_of(rows, kMoveThreads / 32)},
+               LayerNormArgs{dx.as<half>(), dg.as<float>(), db.as<float>(), y.as<half>(), narrow(rows),
+                             narrow(c), kEps});
+        std::vector<float> want(x.size());
+        for (int64_t row = 0; row < rows; ++row) {
+          double sum = 0, squares = 0;
+          for (int64_t j = 0; j < c; ++j) sum += x[static_cast<size_t>(row * c + j)];
+          const double center = sum / static_cast<double>(c);
+          for (int64_t j = 0; j < c; ++j)
+            squares += std::pow(x[static_cast<size_t>(row * c + j)] - center, 2);
+          const double scale = 1 / std::sqrt(squares / static_cast<double>(c) + kEps);
+          for (int64_t j = 0; j < c; ++j)
+            want[static_cast<size_t>(row * c + j)] = static_cast<float>(
+                (x[static_cast<size_t>(row * c + j)] - center) * scale * gamma[static_cast<size_t>(j)] +
+                beta[static_cast<size_t>(j)]);
+        }
+        return within(y.read_halves(rows * c), want, kMost);
+      });
+}
+
+const Register suite([] {
+  group_norm(1, 1, 4, 2, 0, false);
+  group_norm(2, 300, 20, 5, 0, false);
+  group_norm(2, 77, 72, 9, 30, false);
+  group_norm(1, 600, 320, 32, 5, false);
+  group_norm(1, 700, 24, 3, -20, true);
+  for (const int64_t c : {1, 40, 77, 320}) layer_norm(13, c, 0);
+  layer_norm(9, 64, 50);
+});
+
+}  // namespace
+}  // namespace nd::cuda_test
