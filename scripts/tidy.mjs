@@ -71,7 +71,7 @@ for (const unit of all) {
   const hash = createHash('sha256')
     .update(version)
     .update(settingsOf(unit.name))
-    .update(unit.command.replaceAll(root, ''))
+    .update(unit.command.replace(/^\S*ccache /, '').replaceAll(root, ''))
   for (const file of unit.includes) {
     if (!contents.has(file)) contents.set(file, readFileSync(join(root, file)))
     hash.update(file).update(contents.get(file))
