@@ -1,5 +1,5 @@
 /**
- * `npm run sheet`: the README's pictures, drawn by the package itself with the model in the box (`npm run build` first):
+ * `npm run sheet`: the README's pictures, drawn by the package itself with the bundled model (`npm run build` first):
  * docs/first.png, what the first command draws, and docs/sheet.png, what the model can be asked for. Arguments are prompts
  * to try in place of the chosen ones: `npm run sheet -- "noto fox" "two flat apples"` writes sheet.png in this folder.
  */
