@@ -70,7 +70,7 @@ std::vector<Element> copy(Napi::Value value, napi_typedarray_type type, const ch
 int64_t to_integer(Napi::Value value, const std::string& name, int64_t min, int64_t max) {
   if (!value.IsNumber()) wrong_type("integer", name, value);
   const double number = value.As<Napi::Number>().DoubleValue();
-  // NaN fails every comparison, so it is refused, too.
+  // NaN fails every comparison, so it is also rejected.
   if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max)) ||
       number != std::floor(number)) {
     out_of_range("Expected integer between " + std::to_string(min) + " and " + std::to_string(max) + " for " +

@@ -53,7 +53,7 @@ class AutoencoderWrap : public ModelWrap<Self, Model> {
     });
   }
 
-  // Images are processed one after the other, so the working memory does not depend on n.
+  // Images are processed one at a time, so the working memory does not depend on n.
   Napi::Value encode_bytes(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const auto shared = this->shared();

@@ -1,4 +1,4 @@
-// The class DeepFeatures of lib/native.ts.
+// The native class DeepFeatures, declared in lib/native.ts.
 #pragma once
 #include <memory>
 #include <string>
@@ -11,7 +11,7 @@ namespace nd_binding {
 class DeepFeaturesWrap : public Napi::ObjectWrap<DeepFeaturesWrap> {
  public:
   static Napi::Function define(Napi::Env env);
-  /// The features of an argument. TypeFailure for other values.
+  /// The features wrapped by an argument. Throws TypeFailure for any other value.
   static std::shared_ptr<nd::DeepFeatures> from(Napi::Value value, const std::string& name);
 
   explicit DeepFeaturesWrap(const Napi::CallbackInfo& info);

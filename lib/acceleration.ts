@@ -72,7 +72,7 @@ function checkGuidanceInterval(value: unknown): [number, number] | undefined {
   throw new RangeError(`Expected from below to for ${path} but received [${from}, ${to}]`)
 }
 
-/** Undefined where it is off; an interval of 1 turns it off, too. */
+/** Undefined if DeepCache is off. An interval of 1 also turns it off. */
 function checkDeepCache(value: unknown, maxDepth: number): DeepCacheSetting | undefined {
   if (value === undefined || value === false) return undefined
   const path = 'deepCache'

@@ -251,7 +251,7 @@ export interface NativeUnet extends NativeModel {
 }
 
 /**
- * What all autoencoders have in common. Images are processed one after the other. `maxBytes` limits the working memory
+ * The common interface of all autoencoders. Images are processed one at a time. `maxBytes` limits the working memory
  * of a call where that is possible: the less it is, the longer the call takes, and results differ only by rounding.
  * null means no limit.
  */

@@ -35,7 +35,7 @@ const installHint = {
   Alpine:          apk add cmake g++ make linux-headers`,
 }[process.platform]
 
-/** cmake-js would say it, too, but among much else. */
+/** cmake-js reports a missing CMake as well, but buries it in other output. */
 function requireCMake() {
   const { error } = spawnSync('cmake', ['--version'], { stdio: 'ignore' })
   if (error?.code === 'ENOENT') throw new BuildError('cmake was not found.')

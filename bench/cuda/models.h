@@ -4,8 +4,8 @@
 
 namespace nd::cuda_bench {
 
-/// Guided steps at 512×512 (shrunk where asked for), and decoding of one image. With `check`, a step on the
-/// CPU in float32 says how far the device is off.
+/// Steps with guidance at 512×512 (or smaller if requested), and the decoding of one image. With `check`,
+/// also reports the device's error against a step on the CPU in float32.
 void time_unet(cuda::CudaBackend& backend, const Options& options, bool check, Report& report);
 void time_vae(cuda::CudaBackend& backend, const Options& options, bool check, Report& report);
 

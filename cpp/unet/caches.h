@@ -1,6 +1,6 @@
-// What stays the same from step to step, computed once: what each timestep adds to the residual blocks, and
-// the keys and values of each context. Both are found again by content, so it does not matter which call
-// comes first, or in which batches.
+// Caches of values that do not change between steps: the shifts of each timestep for the residual blocks, and
+// the keys and values of each context. Both are looked up by content, so the order of calls and their
+// batches do not matter.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -9,7 +9,7 @@
 
 namespace nd {
 
-/// Timestep → the shifts of all residual blocks, one after the other, on the host.
+/// Timestep → the concatenated shifts of all residual blocks, on the host.
 ///
 /// The key of an entry is everything that the shifts depend on besides the model's weights: `key_floats`
 /// numbers, of which the first is the timestep. clear() when the weights change.
@@ -21,15 +21,15 @@ class TimestepCache {
   explicit TimestepCache(int64_t key_floats = 1) : key_floats_(key_floats) {}
   int64_t key_floats() const { return key_floats_; }
 
-  /// Those of the keys [n][key_floats] that are not known yet, each once. Forgets all others where there is
-  /// no room.
+  /// The keys among [n][key_floats] that are not cached yet, without duplicates. Evicts all other entries if
+  /// there is no room.
   std::vector<float> missing(const float* keys, int64_t n);
   void add(const float* key, std::vector<float> shifts);
-  /// Null where it is not known.
+  /// Null if the key is not cached.
   const float* find(const float* key) const;
   void clear() { entries_ = {}; }
 
-  /// Bytes of the shifts that it holds, and of those that calls with up to n keys can make it hold.
+  /// Bytes of the cached shifts, and the maximum after calls with up to n keys.
   size_t bytes() const;
   static size_t bytes(int64_t n, int64_t shift_floats);
 

@@ -12,9 +12,9 @@ namespace nd {
 /// Each denoising run owns one, so that no other call can change it.
 class DeepFeatures {
  public:
-  /// What the features were computed from: they serve no other call.
+  /// The inputs of the features. They are valid only for calls with an equal origin.
   struct Origin {
-    uint64_t weights = 0;         // Unet::weights_id(), which no other weights ever have
+    uint64_t weights = 0;         // Unet::weights_id(), unique to these weights
     int64_t n = 0, h = 0, w = 0;  // of the latents
     int64_t depth = 0;
     bool operator==(const Origin& other) const {

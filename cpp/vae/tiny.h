@@ -27,8 +27,8 @@ struct TinyVaeConfig {
   void check() const;
 };
 
-/// Images of a batch are processed one after the other: working memory is that of one. All methods that
-/// compute throw Cancelled.
+/// Images of a batch are processed one at a time, so working memory does not grow with the batch. All methods
+/// that compute throw Cancelled.
 class TinyVae {
  public:
   /// Tensor names are diffusers'. Errors: invalid_argument (config), model_shape.

@@ -10,8 +10,8 @@
 
 namespace nd {
 
-/// Images of a batch are processed one after the other: working memory is that of one. All methods that
-/// compute throw Cancelled.
+/// Images of a batch are processed one at a time, so working memory does not grow with the batch. All methods
+/// that compute throw Cancelled.
 class Vae {
  public:
   /// Tensor names are diffusers'. Errors: invalid_argument (config), model_shape (a tensor is missing or has

@@ -66,7 +66,7 @@ export interface ModelInfo {
  * await images[0].toFile('pizza.png')
  * ```
  *
- * Runs are served one after the other, in the order in which they were started. A run has the working memory and the
+ * Runs execute one at a time, in the order in which they were started. A run has the working memory and the
  * CPU to itself, waiting runs hold no memory, and an image does not depend on other callers.
  */
 export class DiffusionPipeline {

@@ -57,8 +57,8 @@ type Size = Pick<
 >
 
 /**
- * Peak memory of a run, computed without allocating it. The UNet and the autoencoder run one after the other, and each
- * frees its working memory before the other one starts.
+ * Peak memory of a run, computed without allocating it. The UNet and the autoencoder run in turn, and each frees
+ * its working memory before the other one starts.
  */
 export function workingMemory(parts: SizedParts, request: Size, contextLength: number): MemoryNeeded {
   const { unet, vae, tinyVae, textEncoders } = parts

@@ -15,7 +15,7 @@ import {
 } from './autoencoder.js'
 import { loadUnlessAborted, type CallOptions } from './component.js'
 
-/** Codes of a batch of images: one for each latent pixel, row by row. */
+/** Codes of a batch of images: one for each latent pixel, in row-major order. */
 export interface Codes {
   data: Int32Array
   /** [n, h, w] */
@@ -28,7 +28,7 @@ export interface VqEncoding {
   latents: Tensor
   /** The nearest code of each latent pixel. */
   indices: Codes
-  /** The latents with each vector replaced by that of its code; the decoder's input. */
+  /** The latents with each vector replaced by its nearest codebook vector; the decoder's input. */
   quantized: Tensor
 }
 
@@ -46,7 +46,7 @@ export class VqModel extends Autoencoder {
    * Loads a VQ model.
    *
    * @param path a model file or folder that contains a VQModel. Default: the small bundled one
-   * @throws {DiffusionError} as DiffusionPipeline.load()
+   * @throws {DiffusionError} for the same reasons as DiffusionPipeline.load()
    */
   static async load(path: string = bundledVqModelPath(), options: AutoencoderOptions = {}): Promise<VqModel> {
     return loadUnlessAborted(checkAutoencoderOptions(options).signal, VqModel.#load(path, options))
@@ -64,7 +64,7 @@ export class VqModel extends Autoencoder {
     return new VqModel(model, description)
   }
 
-  /** Images [n, 3, h, w] in −1…1 to latents, codes and quantized latents. */
+  /** Encodes images [n, 3, h, w] in −1…1 to latents, codes and quantized latents. */
   async encode(image: Tensor, options: TiledCallOptions = {}): Promise<VqEncoding> {
     const latents = await this.encodeRows(image, options)
     const indices = await this.quantize(latents, { signal: options.signal })
@@ -72,7 +72,7 @@ export class VqModel extends Autoencoder {
     return { latents, indices, quantized }
   }
 
-  /** The code of the nearest codebook vector (by Euclidean distance) for each pixel of latents [n, c, h, w]. */
+  /** Finds the nearest codebook vector (by Euclidean distance) for each pixel of latents [n, c, h, w]. */
   async quantize(latents: Tensor, options: CallOptions = {}): Promise<Codes> {
     checkObject(options, 'options', ['signal'])
     const { data: vectors, shape } = copyTensor(latents, 'latents', [-1, this.codebook.width, -1, -1])
@@ -83,7 +83,7 @@ export class VqModel extends Autoencoder {
     return { data, shape: [n, h, w] }
   }
 
-  /** The codebook vectors of codes, as latents [n, c, h, w]. */
+  /** Looks up the codebook vectors of codes. Returns latents [n, c, h, w]. */
   async lookup(codes: Codes, options: CallOptions = {}): Promise<Tensor> {
     checkObject(options, 'options', ['signal'])
     const { size, width } = this.codebook
@@ -95,7 +95,7 @@ export class VqModel extends Autoencoder {
     return { data, shape: [n, width, h, w] }
   }
 
-  /** Codes, or latents that are quantized first, to images [n, 3, factor·h, factor·w]. */
+  /** Decodes codes to images [n, 3, factor·h, factor·w]. Latents are quantized first. */
   async decode(from: Codes | Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     const signal = options.signal
     const codes =
@@ -138,14 +138,15 @@ export interface VqLosses {
 }
 
 /**
- * The training objective of van den Oord et al. 2017 ("Neural Discrete Representation Learning", eq. 3), each term as
- * the mean over its elements. The values of the codebook and commitment terms differ only by β; their gradients differ.
+ * The training objective of van den Oord et al. 2017 ("Neural Discrete Representation Learning", eq. 3), each term
+ * averaged over its elements. The codebook and commitment terms have different gradients, but their values differ
+ * only by the factor β.
  *
  * @param terms.encoded the encoder's latents
  * @param terms.quantized the codebook vectors that replace them
  * @param terms.commitment β. Default: 0.25
- * @throws {TypeError} a wrong type
- * @throws {RangeError} shapes that differ
+ * @throws {TypeError} if a value has the wrong type
+ * @throws {RangeError} if shapes differ
  */
 export function vqLosses(terms: {
   image: Tensor

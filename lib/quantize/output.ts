@@ -4,10 +4,10 @@ import { sep } from 'node:path'
 import type { ModelDescription } from '../weights/model-description.js'
 
 /**
- * Refuses an output that would replace a file of the input model: the file itself, a link to it, or a file in the
- * model's folder. New files and GGUF files in the folder are allowed; a diffusers model has no GGUF files.
+ * Rejects an output that would replace a file of the input model: the file itself, a link to it, or a file in the
+ * model's folder. New files and GGUF files are allowed in the folder, as a diffusers model has no GGUF files.
  *
- * @throws RangeError
+ * @throws {RangeError} if the output would replace such a file
  */
 export async function checkOutput(model: ModelDescription, output: string): Promise<void> {
   const existing = await stat(output, { bigint: true }).catch(() => undefined)

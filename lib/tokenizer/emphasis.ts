@@ -7,7 +7,7 @@ import type { Tensor } from '../types.js'
  *
  * @param embeddings [chunks, length, width], the text encoder's output
  * @param weights [chunks, length]
- * @returns [1, chunks·length, width], the chunks one after the other: the UNet's context
+ * @returns [1, chunks·length, width], the concatenated chunks: the UNet's context
  * @throws {RangeError} the shapes do not fit
  */
 export function applyWeights(embeddings: Tensor, weights: ArrayLike<number>): Tensor {

@@ -1,16 +1,16 @@
 import { quote } from '../quote.js'
 import { badFormat } from './fail.js'
 
-/** Thrown if the bytes that have been read end inside the header. */
+/** Thrown when the buffer ends before the header does. */
 export class NeedMore extends Error {}
 
-/** Longest string value: our own files hold vocabularies in one string. */
+/** Maximum length of a string value: our own files store a vocabulary as one string. */
 const MAX_STRING = 64 << 20
-/** Longest array: vocabularies of language models have about 250,000 elements. */
+/** Maximum length of an array: vocabularies of language models have about 250,000 elements. */
 const MAX_ARRAY = 1_000_000
-/** Total number of array elements, so that a small header does not become gigabytes of numbers. */
+/** Maximum number of array elements in a header, so that a small file cannot expand to gigabytes of numbers. */
 const MAX_ELEMENTS = 4_000_000
-/** Depth of nested arrays. */
+/** Maximum depth of nested arrays. */
 const MAX_DEPTH = 4
 
 const FIXED: readonly ((c: Cursor, what: string) => unknown)[] = [
@@ -24,14 +24,14 @@ const FIXED: readonly ((c: Cursor, what: string) => unknown)[] = [
   (c, what) => c.bool(what),
 ]
 
-/** Reads GGUF's little-endian values one after the other from the beginning of a file, and checks each of them. */
+/** Reads and validates GGUF's little-endian values in order, from the beginning of a file. */
 export class Cursor {
   position = 0
   private elements = 0
 
   /**
    * @param buffer the first bytes of the file
-   * @param size size of the whole file, which no valid length exceeds
+   * @param size size of the whole file, an upper bound for every length in it
    */
   constructor(
     private readonly path: string,
@@ -91,7 +91,7 @@ export class Cursor {
     return value === 1
   }
 
-  /** A metadata value of GGUF's value type `type`. 64-bit integers that are not safe integers become bigints. */
+  /** A metadata value of GGUF value type `type`. 64-bit integers outside the safe range become bigints. */
   value(what: string, type: number, depth = 0): unknown {
     if (type === 8) return this.bytes(this.length(`length of ${what}`, MAX_STRING)).toString('utf8')
     if (type === 9) return this.array(what, depth)
@@ -110,7 +110,7 @@ export class Cursor {
     const length = this.length(`number of elements of ${what}`, MAX_ARRAY)
     this.elements += length
     if (this.elements > MAX_ELEMENTS)
-      throw badFormat(this.path, `expected at most ${MAX_ELEMENTS} array elements in all`)
+      throw badFormat(this.path, `expected at most ${MAX_ELEMENTS} array elements in total`)
     const values: unknown[] = []
     for (let i = 0; i < length; i++) values.push(this.value(what, type, depth + 1))
     return values

@@ -53,8 +53,7 @@ export function renameOpenClip(paths: readonly string[], tensors: Tensors): Tens
 }
 
 /**
- * Splits fused query, key and value matrices [3·width, width]: their rows lie one after the other, so nothing is
- * copied.
+ * Splits fused query, key and value matrices [3·width, width]: their rows are contiguous, so nothing is copied.
  */
 function splitFused(paths: readonly string[], tensors: Tensors): Tensors {
   const split: Tensors = new Map()

@@ -54,7 +54,7 @@ t.test('1, 2 and 4 threads give the same bytes', async (t) => {
   for (const type of ['q8_0', 'q5_1', 'q4_0', 'q4_k', 'q2_k'] as const)
     subjects.push([type, await quantized(type), {}])
   for (const [name, path, options] of subjects) {
-    // The number of threads is set before loading, because packing uses threads, too.
+    // The number of threads is set before loading, because packing also uses threads.
     const all = []
     for (const threads of [1, 2, 4]) all.push(await draw(path, { ...options, threads }))
     t.ok(Buffer.from(all[0]).equals(all[1]), `${name}: 2 threads`)

@@ -245,7 +245,7 @@ async function components() {
     )
 }
 
-/** Writes a quantized model, for the cases after it; the file itself is a result, too. */
+/** Writes a quantized model for the following cases. The file itself is also a result. */
 async function quantize(name, from, file, options) {
   const writing = quantizeModel(from, file, options)
   await Promise.allSettled([writing])

@@ -1,8 +1,8 @@
 /**
  * `npm run compare -- A B [FILTER]`: shows that a change of the code changed no result. Runs the same computations
- * (cases.mjs) with two built checkouts, each in a process of its own, and compares what they give bit for bit: for every
- * kernel table of this CPU the fixture models, and with the best table quantized models and whole pictures, too. Exit
- * status 1 when anything differs. FILTER is a part of the cases' names.
+ * (cases.mjs) with two built checkouts, each in its own process, and compares the results bit for bit. Fixture models
+ * run with every kernel table of this CPU; quantized models and whole pictures run with the best table. Exit status 1
+ * when anything differs. FILTER is a part of the cases' names.
  */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'

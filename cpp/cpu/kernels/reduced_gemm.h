@@ -56,7 +56,7 @@ struct ReducedGemm {
 
   /// Bytes of one panel of weights, a multiple of 64.
   int64_t (*panel_bytes)(const KGroup* groups, int64_t group_count);
-  /// Packs up to nr weight rows, each the elements of the groups one after the other.
+  /// Packs up to nr weight rows. Each row holds the elements of consecutive groups.
   void (*pack_panel)(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
                      uint8_t* panel);
   /// Converts f(x[r]·scale + shift), with scale, shift and silu as in Kernels::affine_rows. Rows of out are

@@ -1,5 +1,5 @@
-// What kernels are called with, for both sides: each takes one of these structs. Tensors are [n][h][w][c]
-// row-major in half precision unless a comment says otherwise; sums are float32.
+// Kernel arguments, shared by host and device code: each kernel takes one of these structs. Tensors are
+// [n][h][w][c], row-major, in half precision unless a comment says otherwise. Sums are float32.
 #pragma once
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
@@ -12,9 +12,9 @@ using int64_t = long long;
 #else
 #include <stdint.h>
 #endif
-#elif !defined(ND_CUDA_EMULATED_KERNELS)  // else the tests have included their emulator already
+#elif !defined(ND_CUDA_EMULATED_KERNELS)  // otherwise the tests have already included their emulator
 #include <cstdint>
-struct __half;  // the host never looks at one through these structs
+struct __half;  // the host never dereferences these pointers
 using half = __half;
 #endif
 
@@ -22,23 +22,22 @@ namespace nd::cuda {
 
 // --- products: linear layers and convolutions ---
 
-/// Values as nd::Activation, in the same order.
+/// The values of nd::Activation, in the same order.
 enum class ProductActivation : int32_t { none, silu, gelu, quick_gelu, geglu, relu };
 
-/// y = x ∗ weights, an implicit GEMM: row m of the product is a pixel of a grid [n][grid_h][grid_w], its sum
-/// runs over taps and channels, its columns are output channels.
+/// y = x ∗ weights as an implicit GEMM. Rows of the product are pixels of a grid [n][grid_h][grid_w], columns
+/// are output channels, and each sum runs over taps and channels.
 struct ProductArgs {
-  const half* x;        // [n][h][w][c]
-  const half* weights;  // [o][chunks][8]: for each tap the channels, filled up with zeros to a multiple of 8
-  const float* bias;    // [o] filled up to a multiple of 8, or null
+  const half* x;           // [n][h][w][c]
+  const half* weights;     // [o][chunks][8]: the channels of each tap, zero-padded to a multiple of 8
+  const float* bias;       // [o] padded to a multiple of 8, or null
   const half* image_bias;  // one row for each image, `image_bias_stride` apart, or null
   const half* residual;    // as y, or null; may be y itself
   half* y;
-  float* partial;  // [splits][m][columns of y before GEGLU, up to a multiple of 8] of a product in several
-                   // splits
+  float* partial;  // split-K sums [splits][m][columns of y before GEGLU, padded to a multiple of 8]
 
   int32_t m, o;                 // rows and columns of the product
-  int32_t c, chunks;            // channels of x; chunks of 8 that are multiplied
+  int32_t c, chunks;            // channels of x; chunks of 8 in each sum
   int32_t weights_chunks;       // from one row of the weights to the next
   int32_t grid_w, grid_pixels;  // of one image
   int32_t h, w, stride;
@@ -57,7 +56,7 @@ struct ProductArgs {
   int32_t relu_after_residual;
 };
 
-/// Tiles of y that a block computes, in order of preference for large products.
+/// A block's tile of y. The constants below are in order of preference for large products.
 struct ProductTile {
   int m, n, warps_m, warps_n, stages;
   constexpr int threads() const { return warps_m * warps_n * 32; }
@@ -77,7 +76,7 @@ constexpr int kAttentionThreads = 128, kAttentionQueries = 64;
 
 struct AttentionArgs {
   const half* q;                       // of the first image
-  const half* keys[kAttentionImages];  // of each image; values lie v_offset behind
+  const half* keys[kAttentionImages];  // of each image; values start v_offset later
   half* out;                           // of the first image
   int64_t q_image, out_image;          // elements from one image to the next
   int32_t ldq, ldk, ldo, v_offset;
@@ -87,7 +86,7 @@ struct AttentionArgs {
   int32_t causal, aligned;  // aligned: all rows of all heads begin at multiples of 16 bytes
 };
 
-/// Heads up to `dim` elements; keys for each step; queries of a warp in sixteens.
+/// Maximum head dimension, keys per step, and a warp's queries in multiples of 16.
 struct AttentionShape {
   int dim, keys, rows;
   constexpr int pitch() const { return dim + 8; }  // no bank conflicts for ldmatrix
@@ -96,8 +95,8 @@ struct AttentionShape {
 };
 constexpr AttentionShape kAttentionShapes[] = {
     {48, 64, 1}, {64, 64, 1}, {80, 64, 1}, {128, 32, 1}, {160, 32, 1}};
-/// For many queries: keys and values are read from shared memory half as often. Larger heads have no
-/// registers left for it (measured on an H200: 64 and 80 become slower).
+/// For long sequences: halves the reads of keys and values from shared memory. Larger heads run out of
+/// registers (measured on an H200: 64 and 80 become slower).
 constexpr AttentionShape kLongAttentionShape{48, 64, 2};
 constexpr int kWideChunk = 64, kWideKeys = 64, kWideSlice = 128;
 constexpr int kWideSharedBytes =
@@ -114,7 +113,7 @@ struct MomentsArgs {
 };
 constexpr int kMomentsSharedBytes = 32 * kMomentChannels * 2 * 4;
 
-/// total [3][c] merged with pieces [pieces][3][c].
+/// Merges moments [pieces][3][c] into total [3][c].
 struct MergeMomentsArgs {
   float* total;
   const float* moments;
@@ -131,12 +130,12 @@ struct GroupFactorsArgs {
 };
 constexpr int kGroupFactorsSharedBytes = 3 * 4 * 4;
 
-/// y = x · scale + shift for each channel of each image, through SiLU where asked for.
+/// y = x · scale + shift for each channel of each image, followed by SiLU if `silu` is set.
 struct AffineArgs {
   const half* x;
   const float* factors;  // [n][2][c]
   half* y;
-  int64_t image, total;  // elements of one image and of all
+  int64_t image, total;  // elements of one image and of the batch
   int32_t c, silu;
 };
 
@@ -148,11 +147,11 @@ struct LayerNormArgs {
   float eps;
 };
 
-// --- moving ---
+// --- copies and lookups ---
 
 constexpr int kMoveThreads = 256;
 
-/// Channels of a, then channels of b.
+/// Concatenates the channels of a and b.
 struct ConcatArgs {
   const half *a, *b;
   half* y;
@@ -170,8 +169,7 @@ struct PlanarArgs {
   float scale, shift;
 };
 
-/// `rows` rows of `count` elements, `pitch` bytes apart where they are stored: as float32, or as halves of
-/// x/64.
+/// Stores `rows` rows of `count` elements, `pitch` bytes apart, as float32 or as x/64 in half precision.
 struct StoreArgs {
   half* x;
   unsigned char* stored;
@@ -187,7 +185,7 @@ struct GatherArgs {
   int32_t count, width, add;
 };
 
-/// codes[i] = argmin over e of ‖x[i] − table[e]‖², the first of equals.
+/// codes[i] = argmin over e of ‖x[i] − table[e]‖²; ties go to the first.
 struct NearestArgs {
   const half* x;
   const float* table;  // [size][width]

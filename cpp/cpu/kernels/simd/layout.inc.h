@@ -1,4 +1,4 @@
-// Partial vectors, and transposition in square blocks of kLanes × kLanes.
+// Partial vectors, and matrix transposition in blocks of kLanes × kLanes.
 namespace nd::cpu::ND_ISA {
 namespace {
 
@@ -15,8 +15,8 @@ inline void store_some(float* p, Vec x, int64_t n) {
     store(p, x);
 }
 
-/// Reads `columns` ≤ kLanes elements of each of `rows` ≤ kLanes rows and multiplies them by `factor`; the
-/// rest of the block is zero.
+/// Reads `columns` ≤ kLanes elements of each of `rows` ≤ kLanes rows and multiplies them by `factor`. The
+/// rest of the block is set to zero.
 inline void load_block(const float* const* row, int64_t rows, int64_t first, int64_t columns, Vec factor,
                        Vec (&block)[kLanes]) {
   for (int i = 0; i < kLanes; ++i) {

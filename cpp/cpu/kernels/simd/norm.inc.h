@@ -2,12 +2,12 @@
 namespace nd::cpu::ND_ISA {
 namespace {
 
-constexpr int64_t kMomentRows = 64;               // rows summed directly; blocks of them are merged
-constexpr int kMomentVecs = kLanes == 8 ? 4 : 8;  // their sums, squares and shifts fit in registers
+constexpr int64_t kMomentRows = 64;               // rows of a block; blocks are merged
+constexpr int kMomentVecs = kLanes == 8 ? 4 : 8;  // sums, squares and shifts of a block fit in registers
 
 /// Merges the moments of a block of n rows (mean = shift + s/n, Σ(x−mean)² = q − s²/n) into those of `before`
-/// rows (Chan et al. 1979). Means are relative to the very first row, as a large common offset would cancel
-/// in the difference of the means.
+/// rows (Chan et al. 1979). Means are relative to the first row: with a large common offset, the difference
+/// of two means would suffer from cancellation.
 inline void merge_moments(Vec shift, Vec s, Vec q, float before, float n, Vec& mean, Vec& m2) {
   const Vec offset = mul(s, set1(1.0f / n));
   const Vec block_mean = add(shift, offset), block_m2 = max(zero(), fnma(s, offset, q));
@@ -16,8 +16,8 @@ inline void merge_moments(Vec shift, Vec s, Vec q, float before, float n, Vec& m
   m2 = add(m2, fma(mul(delta, delta), set1(before / (before + n) * n), block_m2));
 }
 
-/// Merges rows [r0, r1), at most kMomentRows of `rows`, into mean and m2 of N vectors of channels, or if
-/// Partial of one vector of `last` channels.
+/// Merges rows [r0, r1), at most kMomentRows of `rows`, into mean and m2 of N vectors of channels. If
+/// Partial, N is 1 and the vector has `last` channels.
 template <int N, bool Partial>
 inline void moments_block(const float* x, int64_t r0, int64_t r1, int64_t rows, int64_t c, int64_t last,
                           float* mean, float* m2) {
@@ -103,7 +103,7 @@ void layer_norm(const float* x, int64_t rows, int64_t c, const float* gamma, con
       const Vec d = sub(load(x + j), set1(mean));
       squares = fma(d, d, squares);
     }
-    float tail = 0;  // scalar, as the lanes beyond c must not count
+    float tail = 0;  // scalar, because lanes beyond c must be excluded
     for (int64_t j = whole; j < c; ++j) tail += (x[j] - mean) * (x[j] - mean);
     const float variance = (sum(squares) + tail) / static_cast<float>(c);
     const float inverse = 1.0f / __builtin_sqrtf(variance + eps);
