@@ -40,13 +40,14 @@ function writeCache(keys) {
   renameSync(temporary, cacheFile)
 }
 
-/** What of the database is checked: not the kernels of one instruction set, which are intrinsics in textual includes. */
+/** What of the database is checked: not the kernels of one instruction set, which are intrinsics in textual includes, and not
+ * kernels for GPUs, which are written for another compiler. */
 function units(filters) {
   const closures = includeClosures(root, sourceFiles(root, ['cpp', 'binding', 'test/cpp', 'bench/kernels']))
   return JSON.parse(readFileSync(join(database, 'compile_commands.json'), 'utf8'))
     .map(({ file, command }) => ({ name: relative(root, file).replaceAll('\\', '/'), command }))
     .map((unit) => ({ ...unit, includes: closures.get(unit.name) }))
-    .filter(({ includes }) => includes && !includes.some((file) => file.endsWith('.inc.h')))
+    .filter(({ includes }) => includes && !includes.some((file) => /[.]inc[.]h$|[.]cu$/.test(file)))
     .filter(({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter)))
 }
 

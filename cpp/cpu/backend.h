@@ -36,21 +36,21 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<nd::ChannelMoments> channel_moments() override;
   std::unique_ptr<nd::TokenMerge> merge_tokens(ForwardContext& ctx, const Tensor& x, double ratio) override;
-  Tensor concat(ForwardContext& ctx, const Tensor& a, const Tensor& b) override;
-  void copy_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
+  Tensor concat(ForwardContext& base, const Tensor& a, const Tensor& b) override;
+  void copy_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
                  int64_t count) override;
 
   void put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& ctx, const Tensor& x, float* values) override;
-  Tensor from_planar(ForwardContext& ctx, const float* images, int64_t n, int64_t c, int64_t h,
+  Tensor from_planar(ForwardContext& base, const float* images, int64_t n, int64_t c, int64_t h,
                      int64_t w) override;
-  void to_planar(ForwardContext& ctx, const Tensor& x, float* images) override;
-  Tensor read_planes(ForwardContext& ctx, const PlanarSource& source, Rows rows) override;
-  void write_planes(ForwardContext& ctx, const Tensor& x, int64_t first, Rows rows,
+  void to_planar(ForwardContext& base, const Tensor& x, float* images) override;
+  Tensor read_planes(ForwardContext& base, const PlanarSource& source, Rows rows) override;
+  void write_planes(ForwardContext& base, const Tensor& x, int64_t first, Rows rows,
                     const PlanarTarget& target) override;
-  void store_rows(ForwardContext& ctx, const Tensor& x, int64_t first, Rows rows,
+  void store_rows(ForwardContext& base, const Tensor& x, int64_t first, Rows rows,
                   const StoredRows& to) override;
-  void load_rows(ForwardContext& ctx, const StoredRows& from, Rows rows, const Tensor& x) override;
+  void load_rows(ForwardContext& base, const StoredRows& from, Rows rows, const Tensor& x) override;
 
  private:
   Device device_;

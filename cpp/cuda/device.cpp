@@ -16,6 +16,8 @@ class Retained {
   ~Retained() {
     if (!kept_) driver_.context_release(device_);
   }
+  Retained(const Retained&) = delete;
+  Retained& operator=(const Retained&) = delete;
   void keep() { kept_ = true; }
 
  private:

@@ -105,6 +105,8 @@ class Buffer {
   Buffer() = default;
   Buffer(const Device& device, size_t bytes);
   ~Buffer() { reset(); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept;
 

@@ -87,7 +87,7 @@ const Driver& system_driver() {
   static const Driver driver = [] {
     void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-      const char* why = dlerror();
+      const char* why = dlerror();  // NOLINT(concurrency-mt-unsafe): its text is the thread's own
       unavailable("There is no NVIDIA driver on this machine (" + std::string(why ? why : "libcuda.so.1") +
                   "). Use device 'cpu', or install the driver.");
     }

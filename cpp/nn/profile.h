@@ -12,8 +12,8 @@ namespace nd {
 class Profile {
  public:
   struct Row {
-    const char* kind;
-    Compute compute;
+    const char* kind = "";
+    Compute compute = Compute::f32;
     double seconds = 0;     // without what layers inside it took
     double operations = 0;  // of its products as they are computed: Winograd's fewer ones
   };

@@ -37,6 +37,8 @@ class Tensor {
     tensor.address_ = address;
     return tensor;
   }
+  Tensor(const Tensor&) = delete;
+  Tensor& operator=(const Tensor&) = delete;
   Tensor(Tensor&& other) noexcept { *this = std::move(other); }
   Tensor& operator=(Tensor&& other) noexcept {
     if (this != &other) {

@@ -42,7 +42,7 @@ std::vector<float> TimestepCache::missing(const float* keys, int64_t n) {
     }
     return found;
   };
-  const std::vector<float> found = collect();
+  std::vector<float> found = collect();
   if (static_cast<int64_t>(entries_.size()) + static_cast<int64_t>(found.size()) / key_floats_ <= kMaxEntries)
     return found;
   clear();

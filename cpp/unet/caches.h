@@ -49,7 +49,7 @@ class ContextCache {
   explicit ContextCache(Memory& memory) : arena_(memory) {}
 
   struct Fresh {
-    int64_t image;
+    int64_t image = 0;
     Address packed;
   };
 

@@ -64,7 +64,8 @@ void UnetConfig::check() const {
   }
   require(context_width >= (has_attention() ? 1 : 0), "Expected a UNet contextWidth of at least 1");
   // The frequencies' exponent is divided by this.
-  require(block_channels[0] < 2 || static_cast<float>(block_channels[0] / 2) != freq_shift,
+  const int64_t half = block_channels[0] / 2;
+  require(block_channels[0] < 2 || static_cast<float>(half) != freq_shift,
           "Expected a UNet freqShift other than half of blockChannels[0]");
 }
 

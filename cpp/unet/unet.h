@@ -103,7 +103,7 @@ class Unet {
   /// Shifts of all blocks for each timestep → rows[n][shift_channels_]
   void shifts(ForwardContext& ctx, const std::vector<float>& timesteps,
               std::vector<std::vector<float>>& rows) const;
-  Tensor forward(ForwardContext& ctx, const Pass& pass) const;
+  Tensor forward(ForwardContext& ctx, const Pass& given) const;
   /// x is read, or consumed.
   template <class X>
   Tensor forward_layer(ForwardContext& ctx, const Pass& pass, const Layer& layer, X&& x) const;

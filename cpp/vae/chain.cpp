@@ -1,6 +1,7 @@
 #include "vae/chain.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace nd {
 
@@ -54,7 +55,7 @@ Activations Chain::run(ForwardContext& ctx, Activations in, size_t first, size_t
     const Tensor own = link.norm && !factors ? link.norm->affine(ctx, x) : Tensor();
     const Tensor& normed = factors ? factors[i] : own;
     if (link.closes_residual) {
-      x = link.conv->forward_onto_with(ctx, x, normed, std::move(residual), link.relu);
+      x = link.conv->forward_onto_with(ctx, x, normed, std::exchange(residual, Tensor()), link.relu);
       continue;
     }
     Epilogue epilogue;

@@ -132,6 +132,7 @@ Chain Decoder::chain() const {
 // On the whole image, at 512×512 with the widths of SD 1.5, memory peaks in the first block of the last
 // level: 256 channels in (268 MB) and 128 hidden, together 403 MB. Its shortcut and its result overwrite its
 // input.
+// NOLINTNEXTLINE(readability-non-const-parameter): PlanarTarget writes there
 void Decoder::forward(ForwardContext& ctx, const PlanarSource& latents, const Plan& plan, float* out) const {
   Tensor x = ctx.backend.read_planes(ctx, latents, {0, latents.shape.h});
   if (post_quant_) x = post_quant_->forward(ctx, x);

@@ -157,7 +157,9 @@ Plan TinyVae::plan(const Chain& chain, const ImageShape& shape, size_t max_bytes
 }
 
 void TinyVae::convert(const Chain& chain, const float* in, int64_t n, const ImageShape& shape,
-                      size_t max_bytes, float* out, const CancelToken* cancel) {
+                      size_t max_bytes,
+                      float* out,  // NOLINT(readability-non-const-parameter): PlanarTarget writes there
+                      const CancelToken* cancel) {
   const Plan chosen = plan(chain, shape, max_bytes);
   const ImageShape result = chain.shapes(shape).back();
   const bool decodes = &chain == &decoder_;

@@ -33,6 +33,7 @@ class TinyVae {
  public:
   /// Tensor names are diffusers'. Errors: invalid_argument (config), model_shape.
   TinyVae(const TinyVaeConfig& config, Loader& loader);
+  ~TinyVae() = default;
   TinyVae(const TinyVae&) = delete;
   TinyVae& operator=(const TinyVae&) = delete;
 

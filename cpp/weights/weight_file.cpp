@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <vector>
 
 #include "core/error.h"
@@ -49,8 +50,9 @@ WeightFile::WeightFile(const std::string& path) : path_(path) {
   static std::atomic<uint64_t> ids{0};
   id_ = ++ids;
   file_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file_ < 0) throw Error(ErrorCode::io, "Could not open " + path + ": " + std::strerror(errno));
-  struct stat status;
+  if (file_ < 0)
+    throw Error(ErrorCode::io, "Could not open " + path + ": " + std::generic_category().message(errno));
+  struct stat status = {};
   const bool known = fstat(file_, &status) == 0;
   if (!known || !S_ISREG(status.st_mode) || status.st_size == 0) {
     ::close(file_);
@@ -68,9 +70,9 @@ WeightFile::~WeightFile() {
 
 // A model whose weights are streamed would otherwise mix those of two files.
 void WeightFile::check_unchanged() const {
-  struct stat status;
+  struct stat status = {};
   if (fstat(file_, &status) != 0)
-    throw Error(ErrorCode::io, "Could not read " + path_ + ": " + std::strerror(errno));
+    throw Error(ErrorCode::io, "Could not read " + path_ + ": " + std::generic_category().message(errno));
   const auto size = static_cast<uint64_t>(status.st_size);
   // Deleting a file, or a link to it, changes that time too, and leaves the content alone.
   const bool same_time = changed(status) == changed_ || status.st_nlink != links_;
@@ -85,7 +87,8 @@ void WeightFile::fill(uint64_t offset, size_t bytes, uint8_t* out) const {
   while (bytes > 0) {
     const ssize_t count = pread(file_, out, bytes, static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw Error(ErrorCode::io, "Could not read " + path_ + ": " + std::strerror(errno));
+    if (count < 0)
+      throw Error(ErrorCode::io, "Could not read " + path_ + ": " + std::generic_category().message(errno));
     if (count == 0)
       throw Error(ErrorCode::io, "Could not read " + path_ + ": it had " + std::to_string(size_) +
                                      " bytes when it was opened, and ends at byte " + std::to_string(offset) +

@@ -22,12 +22,12 @@ struct StoredTensor {
   std::shared_ptr<const uint8_t> data;  // the bytes themselves, instead of a file
 
   int64_t count() const;
-  /// Elements [begin, begin+count) in stored order as float32; both must be multiples of the type's block.
-  /// Reading consecutive rows is fast. Error io.
-  void read(const FloatDecoders& decoders, int64_t begin, int64_t count, float* out) const;
+  /// Elements [begin, begin + elements) in stored order as float32; both must be multiples of the type's
+  /// block. Reading consecutive rows is fast. Error io.
+  void read(const FloatDecoders& decoders, int64_t begin, int64_t elements, float* out) const;
   /// The same in the stored type: at most WeightFile::kBuffer bytes, valid until the calling thread reads
   /// again.
-  const uint8_t* blocks(int64_t begin, int64_t count) const;
+  const uint8_t* blocks(int64_t begin, int64_t elements) const;
 };
 
 class WeightTable {

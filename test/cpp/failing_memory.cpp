@@ -91,6 +91,7 @@ void operator delete[](void* block, size_t, std::align_val_t) noexcept {
   release(block);
 }
 
+// NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name)
 extern "C" __attribute__((visibility("default"))) void* mmap(void* at, size_t length, int protection,
                                                              int flags, int file, off_t offset) {
   using Map = void* (*)(void*, size_t, int, int, int, off_t);

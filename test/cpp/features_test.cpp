@@ -144,7 +144,7 @@ const Register suite([] {
   test("cpu features/the tables are those of the CPU", [] {
     const CpuFeatures& cpu = cpu_features();
     std::vector<std::string> found;
-    for (const Kernels* table : all_tables()) found.push_back(table->name);
+    for (const Kernels* table : all_tables()) found.emplace_back(table->name);
     const auto has = [&](const char* name) {
       return std::find(found.begin(), found.end(), name) != found.end();
     };

@@ -44,7 +44,7 @@ Failure run_failing(int64_t call, Body body) {
 
 /// 1 where every allocation is to fail (ND_TEST_THOROUGH is set), else `step`.
 int64_t stepping(int64_t step) {
-  return std::getenv("ND_TEST_THOROUGH") ? 1 : step;
+  return std::getenv("ND_TEST_THOROUGH") ? 1 : step;  // NOLINT(concurrency-mt-unsafe): nothing sets it
 }
 
 /// Fails the allocations of `body` from the first one on, from the second one on, and so forth until all

@@ -186,7 +186,7 @@ void files() {
   });
   test("weights/ a file that is overwritten in place, with its times restored", [] {
     const std::string message = read_after([](const std::string& path) {
-      struct stat status;
+      struct stat status = {};
       if (stat(path.c_str(), &status) != 0) std::abort();
       std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << std::string(256, '\2');
       const struct timespec times[] = {status.st_atim, status.st_mtim};

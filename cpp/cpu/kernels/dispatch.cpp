@@ -71,7 +71,7 @@ const Available& available() {
 
 const Kernels& choose() {
   const Available& list = available();
-  const char* wanted = std::getenv("NODE_DIFFUSION_KERNELS");
+  const char* wanted = std::getenv("NODE_DIFFUSION_KERNELS");  // NOLINT(concurrency-mt-unsafe)
   if (!wanted || !*wanted) return *list.tables[0];
   std::string names;
   for (int i = 0; i < list.count; ++i) {

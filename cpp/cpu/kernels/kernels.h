@@ -115,6 +115,7 @@ struct WinogradOutput {
   bool relu = false;
 };
 
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): every table is initialized whole
 struct Kernels {
   const char* name;  // "avx512", "avx2-vnni", "avx2", "neon-i8mm", "neon-dotprod", "neon", "ref"
   int64_t nr;        // columns in one weight panel

@@ -48,6 +48,7 @@ constexpr float kMinRange = 255 * 0x1p-126f, kMinWeight = 127 * 0x1p-126f;
 /// A row of activations in int8 is cut into groups of channels. A group stores each value as offset + step·u
 /// with u from 0 to 255 (or 127, see simd/gemm_int8_avx2.inc.h), where offset is its lowest value; step and
 /// offset are its two scales.
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): every table is initialized whole
 struct ReducedGemm {
   int64_t element_bytes;  // of one activation: 2 or 1
   int64_t multiple;       // channels are padded with zeros to a multiple of this

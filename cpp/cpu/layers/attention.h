@@ -8,15 +8,15 @@ class Attention final : public nd::Attention {
  public:
   Attention(const Device& device, Loader& loader, AttentionWeights weights, const AttentionOptions& options);
 
-  Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const override;
-  Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
+  Tensor forward(ForwardContext& base, const Tensor& x, const Tensor* residual) const override;
+  Tensor forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
                  const Tensor* residual) const override;
   /// Queries are computed in bands, so that only keys and values exist for all of x. This saves 670 MB at
   /// 256×256 pixels of 512 channels.
-  Tensor forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const override;
+  Tensor forward_onto(ForwardContext& base, const nd::GroupNorm& norm, Tensor x) const override;
 
   size_t packed_bytes(int64_t length) const override;
-  void pack(ForwardContext& ctx, const Tensor& context, const Address* images, size_t offset) const override;
+  void pack(ForwardContext& base, const Tensor& context, const Address* images, size_t offset) const override;
 
  private:
   int64_t inner() const { return options_.inner(); }

@@ -13,7 +13,7 @@ class Codebook final : public nd::Codebook {
   /// codes: [size][width]
   Codebook(const Device& device, const StoredTensor& codes);
 
-  void quantize(ForwardContext& ctx, const Tensor& latents, int32_t* codes) const override;
+  void quantize(ForwardContext& base, const Tensor& latents, int32_t* codes) const override;
   void lookup(const int32_t* codes, int64_t n, int64_t pixels, float* latents) const override;
 
  private:

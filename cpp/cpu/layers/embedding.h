@@ -10,8 +10,8 @@ class Embedding final : public nd::Embedding {
  public:
   Embedding(const Device& device, Loader& loader, StoredTensor table);
 
-  Tensor forward(ForwardContext& ctx, const int32_t* ids, int64_t n, int64_t length) const override;
-  void add_to(ForwardContext& ctx, const int32_t* ids, const Tensor& x) const override;
+  Tensor forward(ForwardContext& base, const int32_t* ids, int64_t n, int64_t length) const override;
+  void add_to(ForwardContext& base, const int32_t* ids, const Tensor& x) const override;
 
  private:
   StoredTensor table_;  // in memory, or in the file if weights are streamed

@@ -19,8 +19,8 @@ class Linear final : public nd::Linear {
   Linear() = default;
   Linear(const Device& device, Loader& loader, LinearWeights weights, const LinearOptions& options);
 
-  Tensor forward(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue = {}) const override;
-  Tensor forward_in_place(ForwardContext& ctx, Tensor x) const override;
+  Tensor forward(ForwardContext& base, const Tensor& x, const Epilogue& epilogue = {}) const override;
+  Tensor forward_in_place(ForwardContext& base, Tensor x) const override;
 
   Compute compute() const { return weights_.compute(); }
 
@@ -38,7 +38,7 @@ class Linear final : public nd::Linear {
 class FeedForward final : public nd::FeedForward {
  public:
   FeedForward(const Device& device, Loader& loader, LinearWeights in, LinearWeights out);
-  void add_to(ForwardContext& ctx, const Tensor& normed, const Tensor& x) const override;
+  void add_to(ForwardContext& base, const Tensor& normed, const Tensor& x) const override;
 
  private:
   Linear in_, out_;

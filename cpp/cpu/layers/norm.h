@@ -23,7 +23,7 @@ struct Moments {
 
 class ChannelMoments final : public nd::ChannelMoments {
  public:
-  void add(ForwardContext& ctx, const Tensor& x, int64_t first, int64_t rows) override;
+  void add(ForwardContext& base, const Tensor& x, int64_t first, int64_t rows) override;
   /// The moments of each channel; empty before the first add().
   const std::vector<Moments>& channels() const { return channels_; }
 
@@ -37,9 +37,9 @@ class GroupNorm final : public nd::GroupNorm {
   GroupNorm(NormWeights weights, int64_t groups, float eps)
       : weights_(std::move(weights)), groups_(groups), eps_(eps) {}
 
-  Tensor affine(ForwardContext& ctx, const Tensor& x) const override;
+  Tensor affine(ForwardContext& base, const Tensor& x) const override;
   Tensor affine(ForwardContext& ctx, const nd::ChannelMoments& image) const override;
-  Tensor forward(ForwardContext& ctx, const Tensor& x, bool silu) const override;
+  Tensor forward(ForwardContext& base, const Tensor& x, bool silu) const override;
 
  private:
   void write_factors(const Moments& group, int64_t first, int64_t width, float* scale, float* shift) const;
@@ -52,7 +52,7 @@ class GroupNorm final : public nd::GroupNorm {
 class LayerNorm final : public nd::LayerNorm {
  public:
   LayerNorm(NormWeights weights, float eps) : weights_(std::move(weights)), eps_(eps) {}
-  Tensor forward(ForwardContext& ctx, const Tensor& x) const override;
+  Tensor forward(ForwardContext& base, const Tensor& x) const override;
 
  private:
   NormWeights weights_;

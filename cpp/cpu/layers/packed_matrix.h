@@ -68,7 +68,7 @@ class PackedMatrix {
   void allocate(size_t bytes);
 
   struct Free {
-    Free() {}
+    Free() {}  // NOLINT(modernize-use-equals-default): GCC needs it before the class is complete
     Free(void* own, size_t length) : pages(own), bytes(length) {}
     void operator()(uint8_t* p) const;
     void* pages = nullptr;  // of a large matrix, which has a mapping of its own

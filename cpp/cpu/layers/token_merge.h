@@ -26,9 +26,9 @@ class TokenMerge final : public nd::TokenMerge {
   int64_t tokens() const { return tokens_; }
   /// x [n][h][w][c] → [n][1][tokens][c]: the means, in the order of the tokens that were not merged into
   /// others.
-  Tensor merge(ForwardContext& ctx, const Tensor& x) const override;
+  Tensor merge(ForwardContext& base, const Tensor& x) const override;
   /// Adds to each token of x the row of `merged` that it is a part of.
-  void unmerge_onto(ForwardContext& ctx, const Tensor& merged, const Tensor& x) const override;
+  void unmerge_onto(ForwardContext& base, const Tensor& merged, const Tensor& x) const override;
 
  private:
   struct Matches;

@@ -14,6 +14,7 @@ using int64_t = long long;
 #endif
 #elif !defined(ND_CUDA_EMULATED_KERNELS)  // otherwise the tests have already included their emulator
 #include <cstdint>
+// NOLINTNEXTLINE(bugprone-reserved-identifier): CUDA's name
 struct __half;  // the host never dereferences these pointers
 using half = __half;
 #endif

@@ -9,13 +9,13 @@ class Attention final : public nd::Attention {
   Attention(Device& device, Loader& loader, AttentionWeights weights, const AttentionOptions& options);
 
   Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const override;
-  Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
+  Tensor forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
                  const Tensor* residual) const override;
   Tensor forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const override;
 
   /// Keys and values of each token lie side by side, as the projection gives them.
   size_t packed_bytes(int64_t length) const override;
-  void pack(ForwardContext& ctx, const Tensor& context, const Address* images, size_t offset) const override;
+  void pack(ForwardContext& base, const Tensor& context, const Address* images, size_t offset) const override;
 
  private:
   /// Queries in rows of q; keys of image i begin at keys(i), in rows of ldk halves.

@@ -32,6 +32,7 @@ int64_t folded_tap(int64_t tap, int64_t parity) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): as Backend passes it
 Conv2d::Conv2d(Device& device, Loader& loader, Conv2dWeights weights, const Conv2dOptions& options)
     : nd::Conv2d(weights.in, weights.out, options) {
   const int64_t in = weights.in, out = weights.out, taps = int64_t{options.kernel} * options.kernel;

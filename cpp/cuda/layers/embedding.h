@@ -14,7 +14,7 @@ class Embedding final : public nd::Embedding {
   void add_to(ForwardContext& ctx, const int32_t* ids, const Tensor& x) const override;
 
  private:
-  void gather(ForwardContext& ctx, const int32_t* ids, const Tensor& y, bool add) const;
+  void gather(ForwardContext& base, const int32_t* ids, const Tensor& y, bool add) const;
 
   Buffer table_;
   int64_t width_;

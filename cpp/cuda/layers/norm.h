@@ -9,11 +9,11 @@
 namespace nd::cuda {
 
 /// factors: [n][2][c] float32 in a tensor of halves of twice that size, as GroupNorm::affine gives them.
-Tensor apply_affine(ForwardContext& ctx, const Tensor& x, const Tensor& factors, bool silu);
+Tensor apply_affine(ForwardContext& base, const Tensor& x, const Tensor& factors, bool silu);
 
 class ChannelMoments final : public nd::ChannelMoments {
  public:
-  void add(ForwardContext& ctx, const Tensor& x, int64_t first, int64_t rows) override;
+  void add(ForwardContext& base, const Tensor& x, int64_t first, int64_t rows) override;
   const float* moments() const { return total_->data(); }
 
  private:
@@ -29,7 +29,7 @@ class GroupNorm final : public nd::GroupNorm {
         groups_(groups),
         eps_(eps) {}
 
-  Tensor affine(ForwardContext& ctx, const Tensor& x) const override;
+  Tensor affine(ForwardContext& base, const Tensor& x) const override;
   Tensor affine(ForwardContext& ctx, const nd::ChannelMoments& image) const override;
   Tensor forward(ForwardContext& ctx, const Tensor& x, bool silu) const override;
 
@@ -45,7 +45,7 @@ class LayerNorm final : public nd::LayerNorm {
  public:
   LayerNorm(const Device& device, const NormWeights& weights, float eps)
       : gamma_(Buffer::of(device, weights.gamma)), beta_(Buffer::of(device, weights.beta)), eps_(eps) {}
-  Tensor forward(ForwardContext& ctx, const Tensor& x) const override;
+  Tensor forward(ForwardContext& base, const Tensor& x) const override;
 
  private:
   Buffer gamma_, beta_;

@@ -5,9 +5,9 @@
 namespace nd::cuda {
 
 struct ProductPlan {
-  Kernel kernel;
+  Kernel kernel{};
   Grid grid;
-  int32_t splits, split_steps;
+  int32_t splits = 1, split_steps = 0;
 };
 
 /// By a model of the time that was fitted to measurements.
