@@ -10,7 +10,7 @@
 #include "deep_features.h"
 #include "failure.h"
 #include "cpu/cpu_info.h"
-#include "limits.h"
+#include "engine_limits.h"
 #include "models.h"
 #include "nn/profile.h"
 

@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "failure.h"
-#include "limits.h"
+#include "engine_limits.h"
 
 namespace nd_binding {
 namespace {

@@ -7,7 +7,7 @@
 namespace nd_binding {
 
 std::shared_ptr<Calls> Calls::create(Napi::Env env) {
-  const std::shared_ptr<Calls> calls(new Calls());
+  std::shared_ptr<Calls> calls(new Calls());
   const auto settle = [](napi_env raw, napi_value, void* context, void*) {
     // Without an environment nobody waits any more: close() frees what is left.
     if (raw) static_cast<Calls*>(context)->settle_finished(raw);

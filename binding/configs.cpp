@@ -6,7 +6,7 @@
 #include "arguments.h"
 #include "core/error.h"
 #include "failure.h"
-#include "limits.h"
+#include "engine_limits.h"
 #include "nn/loader.h"
 #include "unet/unet.h"
 #include "vae/vae.h"

@@ -6,7 +6,7 @@
 #include "core/thread_pool.h"
 #include "failure.h"
 #include "job.h"
-#include "limits.h"
+#include "engine_limits.h"
 #include "cpu/backend.h"
 #include "weights/convert.h"
 #include "source.h"

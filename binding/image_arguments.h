@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "arguments.h"
-#include "limits.h"
+#include "engine_limits.h"
 
 namespace nd_binding {
 

@@ -2,7 +2,7 @@
 
 #include "arguments.h"
 #include "core/error.h"
-#include "limits.h"
+#include "engine_limits.h"
 
 namespace nd_binding {
 namespace {

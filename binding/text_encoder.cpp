@@ -1,5 +1,5 @@
 #include "configs.h"
-#include "limits.h"
+#include "engine_limits.h"
 #include "models.h"
 
 namespace nd_binding {

@@ -1,6 +1,6 @@
 #include "configs.h"
 #include "deep_features.h"
-#include "limits.h"
+#include "engine_limits.h"
 #include "models.h"
 
 namespace nd_binding {

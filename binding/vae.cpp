@@ -1,6 +1,6 @@
 #include "image_arguments.h"
 #include "configs.h"
-#include "limits.h"
+#include "engine_limits.h"
 #include "models.h"
 
 namespace nd_binding {
