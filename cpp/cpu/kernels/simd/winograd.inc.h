@@ -52,7 +52,7 @@ void winograd_input(const float* x, const int64_t* offset, int64_t tiles, int64_
 
 void winograd_output(const WinogradOutput& args) {
   ND_ASSERT(args.products && args.offset && args.valid && args.c);
-  ND_ASSERT(args.columns <= kNr && args.columns <= args.ld);
+  ND_ASSERT(args.columns <= args.ld);
   for (int64_t t = 0; t < args.tiles; ++t)
     for (int64_t j = 0; j < args.columns; j += kLanes) {
       const int64_t n = min(kLanes, args.columns - j);
