@@ -55,7 +55,7 @@ std::string at_every_allocation(int64_t step, Body body, Check check) {
     const Failure failure = run_failing(call, body);
     std::string why = failure.wrong.empty() ? check() : failure.wrong;
     if (!why.empty()) return why + " with allocation " + std::to_string(call) + " failing";
-    if (!failure.failed) return call > 10 * step ? "" : "only " + std::to_string(call) + " allocations";
+    if (!failure.failed) return call > 3 * step ? "" : "only " + std::to_string(call) + " allocations";
   }
 }
 
