@@ -41,8 +41,8 @@ struct ReducedGemmArgs {
 };
 
 /// The inverse of a step or of the scale of a weight must be finite. A group of activations that lie within
-/// less than kMinRange is stored as its offset, and a group of weights below kMinWeight as zeros: the error
-/// is as small.
+/// less than kMinRange is stored as its offset with a step of zero, and a group of weights below kMinWeight
+/// as zeros: the error is as small.
 constexpr float kMinRange = 255 * 0x1p-126f, kMinWeight = 127 * 0x1p-126f;
 
 /// A row of activations in int8 is cut into groups of channels. A group stores each value as offset + step·u

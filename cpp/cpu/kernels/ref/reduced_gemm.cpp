@@ -126,9 +126,9 @@ void i8_convert_rows(const float* x, int64_t rows, int64_t c, const float* scale
         high = std::max(high, value(j));
         check += value(j) * 0.0f;  // NaN where it is NaN or infinite
       }
-      const float range = high - low, step = range / 255.0f;
+      const float range = high - low, step = range < kMinRange ? 0.0f : range / 255.0f;  // or NaN
       for (int64_t j = begin; j < end; ++j)
-        to[j] = j < c && range >= kMinRange && step < INFINITY
+        to[j] = j < c && step > 0 && step < INFINITY
                     ? static_cast<uint8_t>(std::min(255.0f, std::nearbyint((value(j) - low) / step)))
                     : 0;
       scales[0] = step + check;

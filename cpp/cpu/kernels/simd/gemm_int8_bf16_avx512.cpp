@@ -209,10 +209,10 @@ void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, con
         check = _mm512_mask3_fmadd_ps(v, zero(), check, first(n));  // NaN where v is NaN or infinite
       }
       const float lowest = -highest_lane(sub(zero(), low)), range = highest_lane(high) - lowest;
-      const float step = range / 255.0f;
+      const float step = range < kMinRange ? 0.0f : range / 255.0f;  // or NaN
       scales[0] = step + sum(check);
       scales[1] = lowest;
-      const Vec inverse = set1(range >= kMinRange ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);
+      const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);
       for (int64_t j = 0; j < stored; j += kLanes) {
         const int64_t n = min(kLanes, length - j);
         const Vec v = mul(add(n > 0 ? load_n(values + j, n) : set1(lowest), minus_lowest), inverse);
@@ -302,11 +302,12 @@ struct TileGroup {
       lows[0] = min(lows[0], lows[i]);
       highs[0] = max(highs[0], highs[i]);
     }
-    const Vec ranges = sub(highs[0], lows[0]), steps = mul(ranges, set1(1.0f / 255.0f));
+    const Vec ranges = sub(highs[0], lows[0]);
+    const __mmask16 wide = _mm512_cmp_ps_mask(ranges, set1(kMinRange), _CMP_NLT_UQ);  // or NaN
+    const Vec steps = _mm512_maskz_mul_ps(wide, ranges, set1(1.0f / 255.0f));
     store(lowest, lows[0]);
     store(step, add(steps, set1(sum(check))));
-    store(inverse,
-          _mm512_maskz_div_ps(_mm512_cmp_ps_mask(ranges, set1(kMinRange), _CMP_GE_OQ), set1(1.0f), steps));
+    store(inverse, _mm512_maskz_div_ps(wide, set1(1.0f), steps));
   }
 
   void write_row(int i, int64_t stored, uint8_t* out, float* scales) const {

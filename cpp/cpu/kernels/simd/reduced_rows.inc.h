@@ -132,11 +132,12 @@ struct I8Converter {
         affine_silu_row<Affine, Silu>(x + begin, scale + begin, shift + begin, length, values);
         float lowest, highest, check;
         find_range(values, length, lowest, highest, check);
-        const float range = highest - lowest, step = range / Dot::kSteps;
+        const float range = highest - lowest,
+                    step = range < kMinRange ? 0.0f : range / Dot::kSteps;  // or NaN
         scales[0] = step + check;
         scales[1] = lowest + Dot::kShift * step;
         for (int64_t j = length; j < stored; ++j) values[j] = lowest;
-        const Vec inverse = set1(range >= kMinRange ? 1.0f / step : 0.0f), from = set1(lowest),
+        const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), from = set1(lowest),
                   shift_steps = set1(Dot::kShift);
         for (int64_t j = 0; j < stored; j += kLanes) {
           const Vec v = sub(mul(sub(load(values + j), from), inverse), shift_steps);
