@@ -46,4 +46,18 @@ class Arena {
   std::map<size_t, size_t> used_;  // offset → length
 };
 
+/// Memory of an arena for as long as this object lives.
+class ArenaBlock {
+ public:
+  ArenaBlock(Arena& arena, size_t bytes) : arena_(arena), address_(arena.allocate(bytes)) {}
+  ~ArenaBlock() { arena_.release(address_); }
+  ArenaBlock(const ArenaBlock&) = delete;
+  ArenaBlock& operator=(const ArenaBlock&) = delete;
+  Address address() const { return address_; }
+
+ private:
+  Arena& arena_;
+  const Address address_;
+};
+
 }  // namespace nd

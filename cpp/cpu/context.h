@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/arena.h"
 #include "core/thread_pool.h"
 #include "cpu/kernels/kernels.h"
 #include "nn/tensor.h"
@@ -45,19 +46,11 @@ inline float* data(const Tensor& x) {
 
 /// An array in the forward's arena (offsets, packed keys) that lives as long as this object.
 template <class T>
-class Scratch {
+class Scratch : public ArenaBlock {
  public:
   Scratch(ForwardContext& ctx, int64_t count)
-      : arena_(&ctx.arena), address_(arena_->allocate(sizeof(T) * static_cast<size_t>(count))) {}
-  ~Scratch() { arena_->release(address_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  T* data() const { return pointer<T>(address_); }
-  Address address() const { return address_; }
-
- private:
-  Arena* arena_;
-  Address address_;
+      : ArenaBlock(ctx.arena, sizeof(T) * static_cast<size_t>(count)) {}
+  T* data() const { return pointer<T>(address()); }
 };
 
 }  // namespace nd::cpu

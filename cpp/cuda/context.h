@@ -1,5 +1,6 @@
 // A forward pass on a GPU: the stream that its kernels go to, and its memory as pointers.
 #pragma once
+#include "core/arena.h"
 #include "cuda/device.h"
 #include "nn/backend.h"
 #include "nn/tensor.h"
@@ -41,19 +42,11 @@ inline int32_t narrow(int64_t x) {
 /// An array of anything but halves in the forward's arena, for as long as this object lives. What the stream
 /// still does with it comes before what is put there next.
 template <class T>
-class Scratch {
+class Scratch : public ArenaBlock {
  public:
   Scratch(ForwardContext& ctx, int64_t count)
-      : arena_(&ctx.arena), address_(arena_->allocate(sizeof(T) * static_cast<size_t>(count))) {}
-  ~Scratch() { arena_->release(address_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  T* data() const { return pointer<T>(address_); }
-  Address address() const { return address_; }
-
- private:
-  Arena* arena_;
-  Address address_;
+      : ArenaBlock(ctx.arena, sizeof(T) * static_cast<size_t>(count)) {}
+  T* data() const { return pointer<T>(address()); }
 };
 
 }  // namespace nd::cuda

@@ -4,6 +4,8 @@
 #include <memory>
 #include <utility>
 
+#include "core/arena.h"
+
 namespace nd {
 
 namespace {
@@ -107,20 +109,6 @@ int64_t block_size(const Chain& chain, const Plan& plan, const std::vector<Image
   return size;
 }
 
-/// A block of the forward's memory, for as long as this object lives.
-class ScratchBlock {
- public:
-  ScratchBlock(ForwardContext& ctx, size_t bytes) : arena_(ctx.arena), address_(ctx.arena.allocate(bytes)) {}
-  ~ScratchBlock() { arena_.release(address_); }
-  ScratchBlock(const ScratchBlock&) = delete;
-  ScratchBlock& operator=(const ScratchBlock&) = delete;
-  Address address() const { return address_; }
-
- private:
-  Arena& arena_;
-  const Address address_;
-};
-
 class Bands {
  public:
   Bands(ForwardContext& ctx, const Chain& chain, const Plan& plan, const ImageShape& input, bool from_host)
@@ -134,7 +122,7 @@ class Bands {
         moments_(ctx.backend.channel_moments()) {}
 
   Tensor forward(Tensor x, const PlanarSource& source, const PlanarTarget* target) {
-    const ScratchBlock block(ctx_, static_cast<size_t>(size_) * element_bytes_);
+    const ArenaBlock block(ctx_.arena, static_cast<size_t>(size_) * element_bytes_);
     block_ = block.address();
     if (x) {
       stored_ = at_end({shapes_[plan_.first], 0});
