@@ -8,9 +8,7 @@
 #include "harness.h"
 
 namespace nd::test {
-namespace {
 
-/// The numbers between the brackets that follow `key`.
 std::vector<int64_t> numbers_after(const std::string& text, const char* key, size_t at) {
   std::vector<int64_t> result;
   const char* p = text.c_str() + text.find('[', text.find(key, at)) + 1;
@@ -18,11 +16,10 @@ std::vector<int64_t> numbers_after(const std::string& text, const char* key, siz
     char* end;
     result.push_back(std::strtoll(p, &end, 10));
     p = *end == ',' ? end + 1 : end;
+    while (*p == ' ') ++p;
   }
   return result;
 }
-
-}  // namespace
 
 Backend& backend_of(const cpu::Kernels* kernels) {
   static std::map<const cpu::Kernels*, cpu::CpuBackend> backends;

@@ -14,6 +14,9 @@
 
 namespace nd::test {
 
+/// The integers between the brackets that follow `key`, which `text` has at or after `at`.
+std::vector<int64_t> numbers_after(const std::string& text, const char* key, size_t at);
+
 /// Adds the tensors of a valid safetensors file as Python writes it; the parser for all others is
 /// TypeScript's.
 void add_safetensors(WeightTable& table, const std::string& path);

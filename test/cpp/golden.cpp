@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
@@ -19,18 +18,6 @@ const std::string& golden_file() {
     return std::string(std::istreambuf_iterator<char>(file), {});
   }();
   return content;
-}
-
-std::vector<int64_t> numbers_after(const std::string& text, const std::string& key, size_t at) {
-  std::vector<int64_t> result;
-  const char* p = text.c_str() + text.find('[', text.find(key, at)) + 1;
-  while (*p != ']') {
-    char* end;
-    result.push_back(std::strtoll(p, &end, 10));
-    p = *end == ',' ? end + 1 : end;
-    while (*p == ' ') ++p;
-  }
-  return result;
 }
 
 template <class T>
