@@ -15,7 +15,7 @@ namespace nd {
 
 namespace {
 constexpr std::chrono::seconds kIdle{10};
-// Each holds a stack and mostly waits. A server with more pipelines than this at work at once has them queue.
+// Bounds the memory for stacks. Where more calls than this run at once, the others wait in the queue.
 constexpr int kMaxThreads = 64;
 }  // namespace
 

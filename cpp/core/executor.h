@@ -1,6 +1,6 @@
-// Threads for whole calls: loading a model, a prediction, freeing gigabytes. They mostly wait for the
-// ThreadPool, which computes; a call of its own thread keeps the host's threads (Node's event loop, libuv's
-// pool) free.
+// Background threads for calls that take long: loading a model, a prediction, freeing a model's memory. The
+// computation itself runs on the ThreadPool; these threads wait for it, so that the host's own threads
+// (Node's event loop, libuv's pool) don't have to.
 #pragma once
 #include <functional>
 #include <memory>
