@@ -7,7 +7,7 @@ namespace {
 
 /// Shared memory that needs no opting in.
 constexpr int kPlainShared = 48 << 10;
-constexpr int kLeastCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
+constexpr int kMinCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
 
 /// Keeps a context for as long as a constructor may still fail.
 class Retained {
@@ -47,7 +47,7 @@ Device::Device(const Driver& driver, int number, const std::vector<char>& image)
   };
   multiprocessors_ = attribute(kMultiprocessors);
   capability_ = attribute(kComputeMajor) * 10 + attribute(kComputeMinor);
-  if (capability_ < kLeastCapability)
+  if (capability_ < kMinCapability)
     throw Error(ErrorCode::device_unavailable,
                 "Expected a GPU of compute capability 7.5 (Turing, 2018) or newer but " + name_ + " has " +
                     std::to_string(capability_ / 10) + "." + std::to_string(capability_ % 10));

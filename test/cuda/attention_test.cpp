@@ -30,7 +30,7 @@ std::vector<float> truth(const Shape& s, const std::vector<float>& q, const std:
       for (int64_t i = 0; i < s.queries; ++i) {
         const int64_t count = s.causal ? std::min(s.keys, i + 1) : s.keys;
         std::vector<double> weights(static_cast<size_t>(count));
-        double most = -1e30, total = 0;
+        double maximum = -1e30, total = 0;
         for (int64_t j = 0; j < count; ++j) {
           double score = 0;
           for (int64_t d = 0; d < s.dim; ++d)
@@ -38,9 +38,9 @@ std::vector<float> truth(const Shape& s, const std::vector<float>& q, const std:
                          q[static_cast<size_t>((image * s.queries + i) * inner + head * s.dim + d)]) *
                      kv[static_cast<size_t>((image * s.keys + j) * 2 * inner + head * s.dim + d)];
           weights[static_cast<size_t>(j)] = score / std::sqrt(static_cast<double>(s.dim));
-          most = std::max(most, weights[static_cast<size_t>(j)]);
+          maximum = std::max(maximum, weights[static_cast<size_t>(j)]);
         }
-        for (double& weight : weights) total += weight = std::exp(weight - most);
+        for (double& weight : weights) total += weight = std::exp(weight - maximum);
         for (int64_t d = 0; d < s.dim; ++d) {
           double sum = 0;
           for (int64_t j = 0; j < count; ++j)

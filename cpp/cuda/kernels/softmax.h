@@ -32,13 +32,14 @@ template <int Keys, int Tiles>
 DEVICE void weigh(float (&scores)[Keys][4], float (&sum)[Tiles][4], RowState& state, float scale) {
 #pragma unroll
   for (int part = 0; part < 2; ++part) {
-    float most = state.max[part];
+    float maximum = state.max[part];
 #pragma unroll
-    for (int n = 0; n < Keys; ++n) most = fmaxf(most, fmaxf(scores[n][part * 2], scores[n][part * 2 + 1]));
-    most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-    most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-    const float shift = most * scale, rescale = fast_exp2(state.max[part] * scale - shift);
-    state.max[part] = most;
+    for (int n = 0; n < Keys; ++n)
+      maximum = fmaxf(maximum, fmaxf(scores[n][part * 2], scores[n][part * 2 + 1]));
+    maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, 1));
+    maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, 2));
+    const float shift = maximum * scale, rescale = fast_exp2(state.max[part] * scale - shift);
+    state.max[part] = maximum;
     float total = 0;
 #pragma unroll
     for (int n = 0; n < Keys; ++n)

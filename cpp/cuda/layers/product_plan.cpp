@@ -25,7 +25,7 @@ constexpr TileTime kTimes[kTiles] = {
     {2, 0.50, 0.435, 8}, {3, 0.40, 0.215, 8}, {4, 0.30, 0.12, 5}, {2, 0.50, 0.385, 10}};
 constexpr double kSplitTime = 3;            // another kernel, which adds the splits
 constexpr double kPartialTime = 8.0 / 6e6;  // one partial sum written and read
-constexpr int kLeastSteps = 4, kMostSplits = 16;
+constexpr int kMinStepsPerSplit = 4, kMaxSplits = 16;
 
 int64_t pieces(int64_t total, int64_t piece) {
   return (total + piece - 1) / piece;
@@ -66,12 +66,13 @@ ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t
 }
 
 ProductPlan plan_product(const ProductArgs& args, bool pointwise, int multiprocessors) {
-  const int64_t most = args.parities > 1 ? 1 : std::min<int64_t>(kMostSplits, steps_of(args) / kLeastSteps);
+  const int64_t max_splits =
+      args.parities > 1 ? 1 : std::min<int64_t>(kMaxSplits, steps_of(args) / kMinStepsPerSplit);
   int best = kSmall;
   int64_t best_splits = 1;
   double best_cost = cost(args, kSmall, 1, multiprocessors);
   for (int tile = pointwise ? 0 : 1; tile < kTiles; ++tile)
-    for (int64_t splits = 1; splits <= std::max<int64_t>(1, most); ++splits) {
+    for (int64_t splits = 1; splits <= std::max<int64_t>(1, max_splits); ++splits) {
       const double time = cost(args, tile, splits, multiprocessors);
       if (time < best_cost) best = tile, best_splits = splits, best_cost = time;
     }

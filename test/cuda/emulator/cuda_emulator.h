@@ -67,7 +67,7 @@ __attribute__((noinline, no_sanitize("thread"))) T parameter(void** parameters) 
 
 void copy_async(void* shared, const void* global, uint32_t bytes, uint32_t valid_bytes, Here here);
 void commit_group();
-void wait_group(int most_pending, Here here);
+void wait_group(int max_pending, Here here);
 
 // --- matrices of a warp ---
 
@@ -106,7 +106,7 @@ void tensor_copy(void* shared, const TensorMap& map, uint64_t* barrier, const in
 /// wgmma m64nNk16 of halves, both operands from shared memory.
 void group_multiply(float* c, uint64_t a, uint64_t b, int n, Here here);
 void group_commit(Here here);
-void group_wait(int most_pending, Here here);
+void group_wait(int max_pending, Here here);
 uint32_t shared_address(const void* pointer);
 
 }  // namespace emu

@@ -34,7 +34,7 @@ void load_matrices(void** lanes) {
 
 namespace {
 
-constexpr int kMostM = 8, kMostN = 32;
+constexpr int kMaxM = 8, kMaxN = 32;
 
 template <Element E>
 void widen(const uint8_t* from, int count, float* to) {
@@ -68,8 +68,8 @@ void product(const float* a, const float* b, float* c, int rows, int stride) {
 
 template <int K>
 struct Operands {
-  uint32_t a[kMostM * 16][8], b[kMostN * 8][8];  // 32 bytes of k
-  float wide_a[kMostM * 16 * K], turned[kMostN * 8 * K], wide_b[K * kMostN * 8], c[kMostM * 16 * kMostN * 8];
+  uint32_t a[kMaxM * 16][8], b[kMaxN * 8][8];  // 32 bytes of k
+  float wide_a[kMaxM * 16 * K], turned[kMaxN * 8 * K], wide_b[K * kMaxN * 8], c[kMaxM * 16 * kMaxN * 8];
 };
 
 }  // namespace
@@ -81,7 +81,7 @@ void multiply(void** lanes) {
   alignas(64) static thread_local Operands<K> s;
   const Multiply& first = *static_cast<Multiply*>(lanes[0]);
   const int m = first.m, n = first.n, width = n * 8;
-  if (m > kMostM || n > kMostN)
+  if (m > kMaxM || n > kMaxN)
     return fault("mma: more tiles than the emulator has room for", {"mma", n}, true);
   for (int l = 0; l < 32; ++l) {
     const Multiply& x = *static_cast<Multiply*>(lanes[l]);

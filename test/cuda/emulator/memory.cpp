@@ -96,11 +96,11 @@ void commit_group() {
   ++block->current->group;
 }
 
-void wait_group(int most_pending, Here) {
+void wait_group(int max_pending, Here) {
   Fiber& f = *block->current;
   size_t kept = 0;
   for (Copy& one : f.copies) {
-    if (one.group >= f.group - most_pending) {
+    if (one.group >= f.group - max_pending) {
       f.copies[kept++] = one;
       continue;
     }
