@@ -22,11 +22,8 @@ const mayImport = {
   image: [],
   random: [],
   schedulers: [],
-  tokenizer: [],
-  prompt: ['tokenizer'],
+  prompt: [],
   'fair-lock': [],
-  acceleration: [],
-  tiling: [],
   'step-event': ['image'],
 
   // The engine's contract, and calls into it.
@@ -35,53 +32,29 @@ const mayImport = {
   'native-call': ['native'],
 
   // Files, and what is in them.
-  weights: ['native'],
   models: ['native'],
-  adapters: ['native', 'weights', 'models'],
+  adapters: ['native', 'models'],
 
   // What callers may ask for.
-  options: ['acceleration', 'image', 'native', 'random', 'schedulers', 'step-event', 'tiling'],
+  options: ['image', 'native', 'random', 'schedulers', 'step-event'],
 
   // What is done with it.
-  quantize: ['native', 'native-call', 'weights', 'models'],
+  quantize: ['native', 'native-call', 'models'],
   pipeline: [
-    ...[
-      'acceleration',
-      'adapters',
-      'image',
-      'models',
-      'native',
-      'native-call',
-      'options',
-      'prompt',
-      'fair-lock',
-    ],
-    ...['random', 'schedulers', 'step-event', 'tiling', 'tokenizer', 'weights'],
+    ...['adapters', 'image', 'models', 'native', 'native-call', 'options', 'prompt', 'fair-lock'],
+    ...['random', 'schedulers', 'step-event'],
   ],
   index: [
-    ...['acceleration', 'adapters', 'image', 'models', 'native', 'options', 'pipeline', 'quantize', 'random'],
-    ...['schedulers', 'step-event', 'tiling', 'tokenizer', 'weights'],
+    ...['adapters', 'image', 'models', 'native', 'options', 'pipeline', 'quantize', 'random'],
+    ...['prompt', 'schedulers', 'step-event'],
   ],
   server: ['index', 'image', 'options'],
-  cli: [
-    ...[
-      'image',
-      'index',
-      'models',
-      'native',
-      'options',
-      'pipeline',
-      'quantize',
-      'schedulers',
-      'server',
-      'weights',
-    ],
-  ],
+  cli: [...['image', 'index', 'models', 'native', 'options', 'pipeline', 'quantize', 'schedulers', 'server']],
 }
 
 /** Parts that call the addon: for computing, or for its limits and the tensors that a configuration requires. All others may only
  * name the types of its contract. */
-const callTheAddon = ['index', 'native-call', 'options', 'pipeline', 'quantize', 'weights']
+const callTheAddon = ['index', 'models', 'native-call', 'options', 'pipeline', 'quantize']
 
 const pattern = (parts) => `^lib/(${parts.join('|')})(/|[.]ts$)`
 

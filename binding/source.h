@@ -1,4 +1,4 @@
-// The stored tensors that lib/weights found in the headers of the files.
+// The stored tensors that lib/models found in the headers of the files.
 #pragma once
 #include <string>
 #include <vector>

@@ -16,9 +16,9 @@ export { DiffusionPipeline, bundledModelPath, type ModelInfo } from './pipeline/
 export type { GenerateResult, Timings } from './pipeline/result.js'
 export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
-export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
-export type { GenerateOptions, ImageInput, LoadOptions } from './options.js'
-export type { TilingOption } from './tiling.js'
+export type { AccelerationOptions, DeepCacheSetting } from './options/index.js'
+export type { GenerateOptions, ImageInput, LoadOptions } from './options/index.js'
+export type { TilingOption } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
@@ -50,7 +50,7 @@ export {
   type TimestepMethod,
 } from './schedulers/index.js'
 export { randomFor, rngNames, type RngName } from './random/index.js'
-export { Tokenizer } from './tokenizer/tokenizer.js'
+export { Tokenizer } from './prompt/tokenizer.js'
 export {
   toTensor as imageToTensor,
   Image,
@@ -61,13 +61,13 @@ export {
   type ImageSize,
   type ImageSource,
 } from './image/index.js'
-export { openModel, type ModelDescription, type ScheduleDescription } from './weights/index.js'
+export { openModel, type ModelDescription, type ScheduleDescription } from './models/index.js'
 export type {
   ComponentDescription,
   TextEncoderDescription,
   TokenizerDescription,
-} from './weights/model-description.js'
-export type { ComponentSummary, TypeSummary } from './weights/summary.js'
+} from './models/model-description.js'
+export type { ComponentSummary, TypeSummary } from './models/summary.js'
 
 export {
   quantizeModel,

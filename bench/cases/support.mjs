@@ -1,7 +1,7 @@
 /** What the cases share: timing, inputs, and components loaded directly from the addon. */
 import { createReadStream } from 'node:fs'
 import { native } from '../../dist/native.js'
-import { openModel } from '../../dist/weights/index.js'
+import { openModel } from '../../dist/models/index.js'
 
 /** The package's entry point. It is imported where it is measured, because importing it is part of the start. */
 export const library = () => import('../../dist/index.js')

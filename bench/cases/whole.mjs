@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openModel } from '../../dist/weights/index.js'
+import { openModel } from '../../dist/models/index.js'
 import { library, loaders, noise, seconds, warmPages } from './support.mjs'
 
 const given = (precision) => (precision && precision !== 'auto' ? { precision } : {})

@@ -14,10 +14,7 @@ void require(bool holds, const std::string& message) {
 }  // namespace
 
 void VaeConfig::check() const {
-  constexpr size_t kMaxLevels = 16;
-  require(!block_channels.empty() && block_channels.size() <= kMaxLevels,
-          "Expected VAE blockChannels to have between 1 and 16 elements but received " +
-              std::to_string(block_channels.size()));
+  require(!block_channels.empty(), "Expected VAE blockChannels to have at least 1 element but received none");
   require(in_channels >= 1 && out_channels >= 1 && latent_channels >= 1 && layers_per_block >= 1,
           "Expected VAE inChannels, outChannels, latentChannels and layersPerBlock of at least 1");
   require(norm_groups >= 1, "Expected VAE normGroups of at least 1");

@@ -62,16 +62,15 @@ const std::unique_ptr<Conv2d>* add_block(Chain& chain, const std::unique_ptr<Con
 }  // namespace
 
 void TinyVaeConfig::check() const {
-  constexpr size_t kMaxLevels = 16;
   const auto require = [](bool holds, const std::string& message) {
     if (!holds) throw Error(ErrorCode::invalid_argument, message);
   };
   require(in_channels >= 1 && out_channels >= 1 && latent_channels >= 1 && width >= 1,
           "Expected inChannels, outChannels, latentChannels and width of at least 1");
-  require(!decoder_blocks.empty() && decoder_blocks.size() <= kMaxLevels &&
-              (encoder_blocks.empty() || encoder_blocks.size() == decoder_blocks.size()),
-          "Expected encoderBlocks and decoderBlocks of the same length between 1 and 16 but received " +
-              std::to_string(encoder_blocks.size()) + " and " + std::to_string(decoder_blocks.size()));
+  require(
+      !decoder_blocks.empty() && (encoder_blocks.empty() || encoder_blocks.size() == decoder_blocks.size()),
+      "Expected encoderBlocks and decoderBlocks of the same length of at least 1 but received " +
+          std::to_string(encoder_blocks.size()) + " and " + std::to_string(decoder_blocks.size()));
   for (const auto* list : {&encoder_blocks, &decoder_blocks})
     for (const int64_t count : *list) require(count >= 0, "Expected a number of blocks of at least 0");
 }

@@ -1,8 +1,8 @@
 /** The part of the library that the command line uses. Tests replace it. */
 import type { DiffusionPipeline } from '../pipeline/diffusion-pipeline.js'
-import type { LoadOptions } from '../options.js'
+import type { LoadOptions } from '../options/index.js'
 import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
-import type { ModelDescription } from '../weights/model-description.js'
+import type { ModelDescription } from '../models/model-description.js'
 
 export type CliPipeline = Pick<DiffusionPipeline, 'generate' | 'memoryNeeded' | 'dispose'> & {
   readonly model: Pick<DiffusionPipeline['model'], 'factor'>
@@ -22,7 +22,7 @@ export const library: Engine = {
     return DiffusionPipeline.load(path, options)
   },
   async openModel(path) {
-    const { openModel } = await import('../weights/index.js')
+    const { openModel } = await import('../models/index.js')
     return openModel(path)
   },
   async quantize(input, output, options) {

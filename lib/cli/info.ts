@@ -1,8 +1,8 @@
 /** `node-diffusion info` and `node-diffusion schedulers`. */
 import type { ModelSource } from '../native.js'
 import { formatBytes } from '../memory.js'
-import type { ModelDescription } from '../weights/model-description.js'
-import type { componentSummary } from '../weights/summary.js'
+import type { ModelDescription } from '../models/model-description.js'
+import type { componentSummary } from '../models/summary.js'
 import type { MemoryNeeded } from '../pipeline/memory-plan.js'
 import type { Engine } from './engine.js'
 import type { InfoFlags } from './program.js'
@@ -78,7 +78,7 @@ export async function schedulers(
 }
 
 async function describeComponents(model: ModelDescription): Promise<ComponentInfo[]> {
-  const { componentSummary } = await import('../weights/summary.js')
+  const { componentSummary } = await import('../models/summary.js')
   const named: [string, { config: object; source: ModelSource } | undefined][] = [
     ...model.textEncoders.map((encoder, i): [string, typeof encoder] => [
       i === 0 ? 'text encoder' : `text encoder ${i + 1}`,

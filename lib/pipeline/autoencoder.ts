@@ -4,12 +4,17 @@ import { DiffusionError } from '../errors.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
-import type { ModelDescription } from '../weights/model-description.js'
-import { checkPrecision, type LoadOptions } from '../options.js'
-import { openModel } from '../weights/index.js'
+import type { ModelDescription } from '../models/model-description.js'
+import {
+  type LoadOptions,
+  type TilingOption,
+  bytesAllowed,
+  checkPrecision,
+  checkTiling,
+} from '../options/index.js'
+import { openModel } from '../models/index.js'
 import { loadUnlessAborted, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
-import { bytesAllowed, checkTiling, type TilingOption } from '../tiling.js'
 
 /** Options of calls that can process an image in bands of rows. */
 export interface TiledCallOptions extends CallOptions {

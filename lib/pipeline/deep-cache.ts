@@ -1,4 +1,4 @@
-import type { DeepCacheSetting } from '../acceleration.js'
+import type { DeepCacheSetting } from '../options/index.js'
 import { checkInteger, checkObject } from '../check.js'
 import { native, type DeepFeatures } from '../native.js'
 

@@ -11,10 +11,10 @@ import {
   type GenerateRequest,
   type LoadOptions,
   type ModelFacts,
-} from '../options.js'
+} from '../options/index.js'
 import { FairLock } from '../fair-lock.js'
 import { defaultSchedulerName, type SchedulerName } from '../schedulers/index.js'
-import { Tokenizer } from '../tokenizer/tokenizer.js'
+import { Tokenizer } from '../prompt/tokenizer.js'
 import {
   componentSummary,
   openModel,
@@ -22,7 +22,7 @@ import {
   type ModelDescription,
   type ScheduleDescription,
   type TextEncoderDescription,
-} from '../weights/index.js'
+} from '../models/index.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { loadUnlessAborted } from './component.js'
 import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan.js'

@@ -1,11 +1,10 @@
 /** The denoising run: prompt → context, noise → latents, the denoising loop, latents → images. */
 import { throwIfAborted } from '../abort.js'
-import { inInterval } from '../acceleration.js'
+import { type GenerateRequest, inInterval } from '../options/index.js'
 import { checkTensor } from '../check.js'
 import { Image } from '../image/index.js'
 import { requireMemory } from '../memory.js'
 import { native } from '../native.js'
-import type { GenerateRequest } from '../options.js'
 import { randomForBatch } from '../random/index.js'
 import { createScheduler } from '../schedulers/index.js'
 import type { StepEvent } from '../step-event.js'

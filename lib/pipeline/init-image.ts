@@ -1,7 +1,7 @@
 import { throwIfAborted } from '../abort.js'
 import { expectation } from '../check.js'
 import { loadMask, toTensor } from '../image/index.js'
-import { maxSide, type GenerateRequest, type ImageInput } from '../options.js'
+import { maxSide, type GenerateRequest, type ImageInput } from '../options/index.js'
 import type { Tensor } from '../types.js'
 import type { InitImage } from './initial-latents.js'
 import { broadcastRows } from './tensors.js'

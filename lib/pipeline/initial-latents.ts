@@ -2,7 +2,7 @@
  * The latents that a run starts from: pure noise, or those of an image with noise added; with a mask, for inpainting.
  */
 import { checkTensor } from '../check.js'
-import type { GenerateRequest } from '../options.js'
+import type { GenerateRequest } from '../options/index.js'
 import type { Random, Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { blend, broadcastRows, scale, zeros } from './tensors.js'

@@ -1,8 +1,7 @@
 import type { ModelSource, Residency, TensorType } from '../native.js'
-import type { GenerateRequest } from '../options.js'
+import { type GenerateRequest, type TilingOption } from '../options/index.js'
 import type { Parts } from './parts.js'
 import { isGuided } from './prompt.js'
-import type { TilingOption } from '../tiling.js'
 
 const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']
 

@@ -1,5 +1,5 @@
 import type { SchedulerName } from '../schedulers/index.js'
-import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { ScheduleDescription } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import type { TextEncoder } from './text-encoder.js'

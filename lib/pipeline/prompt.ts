@@ -1,11 +1,11 @@
-import { applyWeights, chunkPrompt, padChunks, type PromptChunks } from '../tokenizer/prompt.js'
-import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import { applyWeights, chunkPrompt, padChunks, type PromptChunks } from '../prompt/prompt.js'
+import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { Tensor } from '../types.js'
 import type { CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
 import { broadcastRows, concatWidths, repeatRows, rows, stack, zeros } from './tensors.js'
 import type { TextEncoder } from './text-encoder.js'
-import type { GenerateRequest } from '../options.js'
+import type { GenerateRequest } from '../options/index.js'
 
 /**
  * Prompts as the tokens of one text encoder. All prompts of a run have the same number of chunks, because they share a

@@ -1,6 +1,5 @@
-import { accelerationSettings, inInterval } from '../acceleration.js'
+import { type GenerateRequest, accelerationSettings, inInterval } from '../options/index.js'
 import type { Image, ImageMetadata } from '../image/index.js'
-import type { GenerateRequest } from '../options.js'
 import { printable, shorten } from '../quote.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'

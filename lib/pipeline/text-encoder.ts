@@ -2,7 +2,7 @@ import { checkInteger, checkObject, checkSignal, expectation } from '../check.js
 import { cancellable } from '../native-call.js'
 import { native, type NativeTextEncoder, type TextEncoderConfig } from '../native.js'
 import type { Tensor } from '../types.js'
-import type { TextEncoderDescription } from '../weights/model-description.js'
+import type { TextEncoderDescription } from '../models/model-description.js'
 import { Component, type CallOptions } from './component.js'
 
 /** The CLIP text model (Radford et al. 2021): token ids to the hidden states that the UNet attends to. */

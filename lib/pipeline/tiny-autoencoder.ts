@@ -3,8 +3,8 @@ import { DiffusionError } from '../errors.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
 import type { Tensor } from '../types.js'
-import { openModel } from '../weights/index.js'
-import type { ModelDescription } from '../weights/model-description.js'
+import { openModel } from '../models/index.js'
+import type { ModelDescription } from '../models/model-description.js'
 import {
   checkAutoencoderOptions,
   Autoencoder,

@@ -5,7 +5,7 @@ import { packageRoot } from '../package-root.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeVae } from '../native.js'
 import type { Tensor } from '../types.js'
-import type { ModelDescription } from '../weights/model-description.js'
+import type { ModelDescription } from '../models/model-description.js'
 import {
   checkAutoencoderOptions,
   describeVae,

@@ -1,7 +1,7 @@
 import { quote } from '../quote.js'
 import { realpath, stat } from 'node:fs/promises'
 import { sep } from 'node:path'
-import type { ModelDescription } from '../weights/model-description.js'
+import type { ModelDescription } from '../models/model-description.js'
 
 /**
  * Rejects an output that would replace a file of the input model: the file itself, a link to it, or a file in the

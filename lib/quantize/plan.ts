@@ -1,7 +1,7 @@
 import type { ModelSource, TensorEntry, TensorType } from '../native.js'
-import { GGML_TYPES, ggmlBytes } from '../weights/gguf-types.js'
-import type { GgufTensor } from '../weights/gguf-writer.js'
-import type { ModelDescription } from '../weights/model-description.js'
+import { GGML_TYPES, ggmlBytes } from '../models/formats/gguf-types.js'
+import type { GgufTensor } from '../models/formats/gguf-writer.js'
+import type { ModelDescription } from '../models/model-description.js'
 import { groupOf } from './groups.js'
 import { bitsOf, defaultRules, type Rule } from './rules.js'
 

@@ -1,5 +1,5 @@
 import type { TensorType } from '../native.js'
-import { GGML_TYPES } from '../weights/gguf-types.js'
+import { GGML_TYPES } from '../models/formats/gguf-types.js'
 import { GROUPS, type Group } from './groups.js'
 import type { Plan, PlannedTensor } from './plan.js'
 

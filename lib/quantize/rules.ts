@@ -1,6 +1,6 @@
 import { checkOneOf, expectation } from '../check.js'
 import type { TensorType } from '../native.js'
-import { GGML_TYPES } from '../weights/gguf-types.js'
+import { GGML_TYPES } from '../models/formats/gguf-types.js'
 
 /** The type for tensors whose name matches a pattern. */
 export interface Rule {

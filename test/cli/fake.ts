@@ -3,10 +3,10 @@ import { PassThrough, Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { run } from '../../lib/cli/run.js'
 import type { Engine } from '../../lib/cli/engine.js'
-import type { LoadOptions, GenerateOptions } from '../../lib/options.js'
+import type { LoadOptions, GenerateOptions } from '../../lib/options/index.js'
 import type { QuantizeOptions, QuantizeReport } from '../../lib/quantize/index.js'
 import { Image } from '../../lib/image/image.js'
-import type { ModelDescription } from '../../lib/weights/model-description.js'
+import type { ModelDescription } from '../../lib/models/model-description.js'
 
 export interface Calls {
   load: [string | undefined, LoadOptions][]

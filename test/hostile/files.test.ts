@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { AutoencoderKL, DiffusionPipeline, bundledModelPath } from '../../lib/index.js'
 import { native } from '../../lib/native.js'
-import { openModel } from '../../lib/weights/index.js'
+import { openModel } from '../../lib/models/index.js'
 import { quick } from '../pipeline/support.js'
 
 function folder(t: Test): string {

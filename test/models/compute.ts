@@ -6,8 +6,8 @@ import {
   type NativeVae,
   type Precision,
 } from '../../lib/native.js'
-import { openModel } from '../../lib/weights/index.js'
-import type { ModelDescription } from '../../lib/weights/model-description.js'
+import { openModel } from '../../lib/models/index.js'
+import type { ModelDescription } from '../../lib/models/model-description.js'
 import { floats, integers, type Case, type GoldenTensor } from './fixtures.js'
 
 interface Models {

@@ -1,7 +1,7 @@
 /** The same weights in a diffusers folder, an original single file and GGUF files give the same results. */
 import t from 'tap'
 import { native } from '../../lib/native.js'
-import { openModel } from '../../lib/weights/index.js'
+import { openModel } from '../../lib/models/index.js'
 import { compute, difference, load } from './compute.js'
 import { cases, tensor, unpackForms, type Component } from './fixtures.js'
 

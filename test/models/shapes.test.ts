@@ -3,7 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { native, type ModelSource } from '../../lib/native.js'
-import { openModel } from '../../lib/weights/index.js'
+import { openModel } from '../../lib/models/index.js'
 import { copyModel, fixtures } from './fixtures.js'
 
 type Loader = (source: ModelSource) => Promise<{ dispose(): void }>

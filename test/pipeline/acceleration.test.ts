@@ -1,6 +1,6 @@
 /** The acceleration options: what they compute, what they must not change, and what they refuse. */
 import t from 'tap'
-import { inInterval } from '../../lib/acceleration.js'
+import { inInterval } from '../../lib/options/index.js'
 import { DeepCache, DiffusionPipeline, type GenerateOptions, type UnetInput } from '../../lib/index.js'
 import { largestDifference, quick } from './support.js'
 

@@ -1,7 +1,7 @@
 /** Every option with valid values, wrong types, and values at and beyond its bounds. */
 import t from 'tap'
 import { Image, schedulerNames, type GenerateOptions, type Tensor } from '../../lib/index.js'
-import { checkGenerateOptions, checkLoadOptions, defaults, type ModelFacts } from '../../lib/options.js'
+import { checkGenerateOptions, checkLoadOptions, defaults, type ModelFacts } from '../../lib/options/index.js'
 
 const facts: ModelFacts = {
   imageSize: 512,

@@ -1,7 +1,7 @@
 /** Prompt encoding: one or several text encoders, guidance, prompt embeddings. */
 import t from 'tap'
 import { DiffusionPipeline, type Tensor } from '../../lib/index.js'
-import { checkGenerateOptions, type ModelFacts } from '../../lib/options.js'
+import { checkGenerateOptions, type ModelFacts } from '../../lib/options/index.js'
 import { conditioningRows } from '../../lib/pipeline/conditioning.js'
 import {
   conditioningFromEmbeds,

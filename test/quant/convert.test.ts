@@ -1,7 +1,7 @@
 /** The native function that converts tensors, and the engine's checks of wrong descriptions of quantized tensors. */
 import t from 'tap'
 import { native, type TensorType } from '../../lib/native.js'
-import { GGML_TYPES, ggmlBytes } from '../../lib/weights/gguf-types.js'
+import { GGML_TYPES, ggmlBytes } from '../../lib/models/formats/gguf-types.js'
 import { bytesOf, decoded, folder, oneTensor, QUANTIZED, relativeError, TYPES, weights } from './support.js'
 
 // prettier-ignore

@@ -4,8 +4,8 @@ import type { ModelSource, TensorType } from '../../lib/native.js'
 import { groupOf, GROUPS } from '../../lib/quantize/groups.js'
 import { planTensors } from '../../lib/quantize/plan.js'
 import { parseRules } from '../../lib/quantize/rules.js'
-import { ggmlBytes } from '../../lib/weights/gguf-types.js'
-import type { ModelDescription } from '../../lib/weights/model-description.js'
+import { ggmlBytes } from '../../lib/models/formats/gguf-types.js'
+import type { ModelDescription } from '../../lib/models/model-description.js'
 import {
   type Shapes,
   textShapes,
@@ -14,7 +14,7 @@ import {
   TINY_VAE,
   unetShapes,
   vaeShapes,
-} from '../weights/models.js'
+} from '../model-files/models.js'
 
 function source(layout: Shapes, type: TensorType = 'f32'): ModelSource {
   const tensors = [...layout].map(([name, shape]) => {

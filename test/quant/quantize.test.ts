@@ -14,10 +14,10 @@ import t from 'tap'
 import { bundledModelPath } from '../../lib/index.js'
 import type { TensorType } from '../../lib/native.js'
 import { quantizeModel, type QuantizeOptions } from '../../lib/quantize/index.js'
-import { openModel } from '../../lib/weights/index.js'
+import { openModel } from '../../lib/models/index.js'
 import { compute, load } from '../models/compute.js'
 import { cases, copyModel, fixtures, tensor, unpackForms } from '../models/fixtures.js'
-import { readSafetensors } from '../../lib/weights/safetensors.js'
+import { readSafetensors } from '../../lib/models/formats/safetensors.js'
 import { folder, relativeError } from './support.js'
 
 const forms = unpackForms()

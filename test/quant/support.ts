@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { native, type ModelSource, type TensorType } from '../../lib/native.js'
-import { GGML_TYPES } from '../../lib/weights/gguf-types.js'
+import { GGML_TYPES } from '../../lib/models/formats/gguf-types.js'
 
 export const TYPES = Object.keys(GGML_TYPES) as TensorType[]
 export const QUANTIZED = TYPES.filter((type) => GGML_TYPES[type].elements > 1)

@@ -5,9 +5,9 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { DiffusionError } from '../../lib/errors.js'
-import { GGML_TYPES, ggmlBytes } from '../../lib/weights/gguf-types.js'
-import { readGguf } from '../../lib/weights/gguf.js'
-import { GgufWriter, type GgufTensor } from '../../lib/weights/gguf-writer.js'
+import { GGML_TYPES, ggmlBytes } from '../../lib/models/formats/gguf-types.js'
+import { readGguf } from '../../lib/models/formats/gguf.js'
+import { GgufWriter, type GgufTensor } from '../../lib/models/formats/gguf-writer.js'
 import { folder, TYPES } from './support.js'
 
 const sizeOf = ({ type, shape }: GgufTensor) => ggmlBytes(type, shape.reduce((a, b) => a * b, 1)) // prettier-ignore
@@ -110,7 +110,7 @@ t.test('paths that cannot be written', async (t) => {
 
 t.test('a disk that becomes full', { skip: process.platform === 'win32' }, async (t) => {
   const dir = folder(t)
-  const module = fileURLToPath(new URL('../../lib/weights/gguf-writer.js', import.meta.url))
+  const module = fileURLToPath(new URL('../../lib/models/formats/gguf-writer.js', import.meta.url))
   const script = `
     process.on('SIGXFSZ', () => {}) // the limit's signal would end the process before write() could report anything
     const { GgufWriter } = await import(${JSON.stringify(module)})

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { SchedulerOptions } from '../../lib/schedulers/index.js'
 import type { Random, Tensor } from '../../lib/types.js'
-import type { ScheduleDescription } from '../../lib/weights/model-description.js'
+import type { ScheduleDescription } from '../../lib/models/model-description.js'
 
 /** The repository's root: the nearest folder above this file that has a package.json. */
 export function root(): string {

@@ -13,7 +13,7 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { openModel } from '../../dist/weights/index.js'
+import { openModel } from '../../dist/models/index.js'
 import { native } from '../../dist/native.js'
 
 const TOLERANCE = 1e-3

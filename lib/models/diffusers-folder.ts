@@ -1,0 +1,219 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { quote, show } from '../quote.js'
+import { matchTensors, type Tensors } from './component.js'
+import { ConfigReader } from './families/config-reader.js'
+import { textConfig, unetConfig, vaeConfig } from './families/diffusers-config.js'
+import { badFormat, unsupported } from './formats/fail.js'
+import { MAX_SAMPLE_SIZE } from './families/limits.js'
+import type { RequiredTensor } from '../native.js'
+import type { ModelDescription, TextEncoderDescription, TokenizerDescription } from './model-description.js'
+import { renameClipText } from './names/text.js'
+import { renameVae } from './names/vae.js'
+import { requiredTensors } from './families/required-tensors.js'
+import { defaultSchedule, scheduleFromDiffusers } from './families/schedule.js'
+import { architectureName } from './single-file.js'
+import { renameTinyVae, tinyVaeConfig } from './families/tiny-vae.js'
+import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
+import { readWeights } from './formats/weight-files.js'
+
+/** Number of tokens of the built-in CLIP vocabulary. */
+const CLIP_VOCABULARY = 49_408
+
+/** Components of other pipelines without which the model would give other images. */
+// prettier-ignore
+const UNSUPPORTED_PARTS = [
+  'transformer', 'text_encoder_2', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
+  'adapter', 'super_res_first', 'low_res_scheduler',
+]
+
+/** The components that have been found. */
+type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'> & {
+  textEncoder?: Omit<TextEncoderDescription, 'tokenizer'>
+  unetSamples?: number
+  vaeSamples?: number
+}
+
+/** Describes a folder as diffusers' save_pretrained() writes it: a pipeline, or one of its components. */
+export async function describeFolder(folder: string): Promise<ModelDescription> {
+  const configPath = join(folder, 'config.json')
+  const indexPath = join(folder, 'model_index.json')
+  if (await isFile(indexPath)) return describePipeline(folder, await ConfigReader.read(indexPath))
+  if (await isFile(configPath)) return describeComponent(folder, await ConfigReader.read(configPath))
+  for (const part of ['unet', 'vae', 'vqvae', 'text_encoder']) {
+    if (await isFile(join(folder, part, 'config.json'))) return describePipeline(folder, undefined)
+  }
+  const files = (await readdir(folder)).filter((name) => /\.(safetensors|gguf)$/.test(name)).slice(0, 5)
+  const hint =
+    files.length > 0 ? `; name the file itself: ${files.map((name) => quote(name)).join(', ')}` : ''
+  throw badFormat(
+    folder,
+    `expected a diffusers folder with model_index.json, or config.json of a component, found neither${hint}`,
+  )
+}
+
+/** @param index model_index.json; without it, the names of the folders tell the components */
+async function describePipeline(folder: string, index: ConfigReader | undefined): Promise<ModelDescription> {
+  const listed = (part: string) => {
+    const value = index?.get(part)
+    return Array.isArray(value) && value.length > 0 && typeof value.at(-1) === 'string'
+  }
+  const pipeline = index?.has('_class_name') ? ` (${show(index.get('_class_name'))})` : ''
+  for (const part of UNSUPPORTED_PARTS) {
+    if (listed(part))
+      throw unsupported(index!.path, `the pipeline${pipeline} has a part ${part}, which is not supported`)
+  }
+
+  const found: Found = {}
+  for (const part of ['text_encoder', 'unet', 'vae', 'vqvae']) {
+    const configPath = join(folder, part, 'config.json')
+    if (await isFile(configPath))
+      await readComponent(join(folder, part), await ConfigReader.read(configPath), found)
+    else if (listed(part))
+      throw badFormat(
+        folder,
+        `model_index.json names ${part}: expected the file ${part}/config.json, found none`,
+      )
+  }
+  if (!found.unet && !found.vae && !found.textEncoder) {
+    throw badFormat(
+      folder,
+      `expected one of the components text_encoder, unet, vae or vqvae${pipeline}, found none`,
+    )
+  }
+
+  const schedulePath = join(folder, 'scheduler', 'scheduler_config.json')
+  const scheduled = await isFile(schedulePath)
+  if (!scheduled && listed('scheduler')) {
+    throw badFormat(
+      folder,
+      'model_index.json names scheduler: expected the file scheduler/scheduler_config.json, found none',
+    )
+  }
+  const knowledge = await readKnowledge(join(folder, 'knowledge.json'))
+  return {
+    ...describe(folder, found, await readTokenizerOf(folder, found.textEncoder)),
+    schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
+    ...knowledge,
+  }
+}
+
+/** Reads what tools/train/export.py writes for a model: the words of its captions, and its best guidance scale. */
+async function readKnowledge(
+  path: string,
+): Promise<Pick<ModelDescription, 'trainedWords' | 'guidanceScale'>> {
+  if (!(await isFile(path))) return {}
+  const knowledge = await ConfigReader.read(path)
+  return {
+    ...(knowledge.has('words') && { trainedWords: knowledge.strings('words', []) }),
+    ...(knowledge.has('guidanceScale') && {
+      guidanceScale: knowledge.number('guidanceScale', undefined, 0, 100),
+    }),
+  }
+}
+
+async function describeComponent(folder: string, config: ConfigReader): Promise<ModelDescription> {
+  const found: Found = {}
+  await readComponent(folder, config, found)
+  return describe(folder, found, found.textEncoder ? builtInTokenizer(found.textEncoder) : null)
+}
+
+function describe(folder: string, found: Found, tokenizer: TokenizerDescription | null): ModelDescription {
+  const { unet, vae, textEncoder, tinyVae, unetSamples, vaeSamples } = found
+  const factor = vae ? 2 ** (vae.config.blockChannels.length - 1) : 8
+  return {
+    path: folder,
+    format: 'diffusers',
+    architecture: architectureName(found),
+    textEncoders: textEncoder ? [{ ...textEncoder, tokenizer }] : [],
+    ...(unet && { unet }),
+    ...(vae && { vae }),
+    ...(tinyVae && { tinyVae }),
+    schedule: defaultSchedule(),
+    imageSize: unet ? (unetSamples ?? 64) * factor : (vaeSamples ?? 512),
+  }
+}
+
+async function readComponent(folder: string, config: ConfigReader, found: Found): Promise<void> {
+  const className = componentClass(config)
+  if (className === 'UNet2DConditionModel') {
+    const parsed = unetConfig(config)
+    const samples = sampleSize(config)
+    const source = await readSource(
+      folder,
+      (_, tensors) => tensors,
+      requiredTensors(config.path, 'unet', parsed),
+    )
+    found.unet = { config: parsed, source }
+    if (samples !== undefined) found.unetSamples = samples
+  } else if (className === 'AutoencoderKL' || className === 'VQModel') {
+    if (found.vae) throw unsupported(folder, 'expected one of vae and vqvae, found both')
+    const parsed = vaeConfig(config, className === 'VQModel')
+    const samples = sampleSize(config)
+    const source = await readSource(folder, renameVae, requiredTensors(config.path, 'vae', parsed.config))
+    found.vae = { ...parsed, source }
+    if (samples !== undefined) found.vaeSamples = samples
+  } else if (className === 'AutoencoderTiny') {
+    const parsed = tinyVaeConfig(config)
+    const source = await readSource(folder, renameTinyVae, requiredTensors(config.path, 'tinyVae', parsed))
+    found.tinyVae = { config: parsed, source }
+  } else if (/^CLIP(TextModel|TextModelWithProjection|Model)$/.test(className)) {
+    const parsed = textConfig(config)
+    const source = await readSource(
+      folder,
+      renameClipText,
+      requiredTensors(config.path, 'textEncoder', parsed),
+    )
+    found.textEncoder = { config: parsed, source, skip: 0 }
+  } else {
+    throw unsupported(
+      config.path,
+      `expected UNet2DConditionModel, AutoencoderKL, VQModel, AutoencoderTiny or CLIPTextModel, found ${show(className)}`,
+    )
+  }
+}
+
+async function readSource(
+  folder: string,
+  rename: (paths: readonly string[], tensors: Tensors) => Tensors,
+  required: readonly RequiredTensor[],
+) {
+  const { files, tensors } = await readWeights(folder)
+  return matchTensors(folder, files, rename(files, tensors), required, false)
+}
+
+/** The class name: `_class_name` in diffusers, the only element of `architectures` in transformers. */
+function componentClass(config: ConfigReader): string {
+  if (config.has('_class_name')) return config.string('_class_name')
+  const [name] = config.strings('architectures', [])
+  if (name !== undefined) return name
+  throw badFormat(config.path, 'expected _class_name or architectures to name the model, found neither')
+}
+
+function sampleSize(config: ConfigReader): number | undefined {
+  if (!config.has('sample_size')) return undefined
+  if (!Array.isArray(config.get('sample_size')))
+    return config.integer('sample_size', undefined, 1, MAX_SAMPLE_SIZE)
+  return Math.max(...config.integers('sample_size', undefined, 1, MAX_SAMPLE_SIZE, 2))
+}
+
+async function readTokenizerOf(
+  folder: string,
+  textEncoder: Found['textEncoder'],
+): Promise<TokenizerDescription | null> {
+  if (!textEncoder) return null
+  const { vocabSize, maxPositions } = textEncoder.config
+  const tokenizerFolder = join(folder, 'tokenizer')
+  if (await isFolder(tokenizerFolder)) return readTokenizer(tokenizerFolder, maxPositions)
+  if (vocabSize !== CLIP_VOCABULARY) {
+    const own = `the text encoder has a vocabulary of its own (${vocabSize} tokens)`
+    throw badFormat(folder, `${own}: expected tokenizer/vocab.json and tokenizer/merges.txt, found none`)
+  }
+  return builtInTokenizer(textEncoder)
+}
+
+/** The built-in vocabulary. Stable Diffusion 2's text encoder was trained with another padding token. */
+function builtInTokenizer({ config }: NonNullable<Found['textEncoder']>): TokenizerDescription | null {
+  if (config.activation !== 'gelu' || config.vocabSize !== CLIP_VOCABULARY) return null
+  return { maxLength: config.maxPositions, padToken: OPEN_CLIP_PAD }
+}

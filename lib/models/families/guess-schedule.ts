@@ -1,0 +1,45 @@
+import type { UnetConfig } from '../../native.js'
+import type { PredictionType } from '../../types.js'
+import type { ScheduleDescription } from '../model-description.js'
+import { defaultSchedule } from './schedule.js'
+import { readExactly, withFile, type TensorFile } from '../formats/tensor-file.js'
+
+/** Number of training steps of Stable Diffusion 2-base, by which diffusers tells it from the v-prediction models. */
+const BASE_STEPS = 875_000n
+
+/**
+ * The schedule of a single file without a configuration. Names and shapes do not tell what a UNet predicts. So metadata
+ * comes first (`modelspec.prediction_type`, and the empty tensors `v_pred` and `ztsnr` that trainers add). Otherwise,
+ * as in diffusers, Stable Diffusion 2 with four input channels is a v-prediction model, unless its step count is that
+ * of the base model.
+ */
+export async function guessSchedule(
+  file: TensorFile,
+  unet: UnetConfig | undefined,
+): Promise<ScheduleDescription> {
+  const zeroSnr = file.tensors.has('ztsnr')
+  const schedule = defaultSchedule(await guessPrediction(file, unet))
+  return zeroSnr ? { ...schedule, rescaleBetasZeroSnr: true, timestepSpacing: 'trailing' } : schedule
+}
+
+async function guessPrediction(file: TensorFile, unet: UnetConfig | undefined): Promise<PredictionType> {
+  const said = file.metadata.get('modelspec.prediction_type')
+  if (said === 'v' || said === 'v_prediction') return 'v_prediction'
+  if (said === 'epsilon' || said === 'sample') return said
+  if (file.tensors.has('v_pred')) return 'v_prediction'
+  if (unet?.contextWidth !== 1024 || unet.inChannels !== 4) return 'epsilon'
+  return (await readGlobalStep(file)) === BASE_STEPS ? 'epsilon' : 'v_prediction'
+}
+
+async function readGlobalStep(file: TensorFile): Promise<bigint | undefined> {
+  const tensor = file.tensors.get('global_step')
+  if (!tensor) return undefined
+  const bytes = await withFile(file.path, async (handle, size) =>
+    tensor.bytes <= 8 && tensor.offset + tensor.bytes <= size
+      ? readExactly(file.path, handle, tensor.offset, tensor.bytes)
+      : undefined,
+  )
+  if (bytes?.length === 8 && tensor.type === 'i64') return bytes.readBigInt64LE()
+  if (bytes?.length === 4 && tensor.type === 'i32') return BigInt(bytes.readInt32LE())
+  return undefined
+}

@@ -1,0 +1,185 @@
+import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
+import { ConfigReader } from './config-reader.js'
+import { badFormat, unsupported } from '../formats/fail.js'
+import { limits, MAX_SAMPLE_SIZE } from './limits.js'
+import type {
+  ModelDescription,
+  ScheduleDescription,
+  TextEncoderDescription,
+  TokenizerDescription,
+} from '../model-description.js'
+import { BETA_SCHEDULES, PREDICTION_TYPES, readBetas, TIMESTEP_SPACINGS } from './schedule.js'
+
+/**
+ * node-diffusion's own single files store what the tensors do not tell. This metadata key (in safetensors under
+ * `__metadata__`) is a string with the JSON of a ModelDescription without path, format and sources. Tensors have
+ * canonical names with the prefixes `unet.`, `vae.` and `text_encoder.`, but other names work as well. The tensors
+ * decide which components the file contains.
+ */
+export const CONFIG_KEY = 'node_diffusion.config'
+const VERSION = 1
+
+export interface StoredConfig {
+  architecture: string
+  imageSize: number
+  schedule: ScheduleDescription
+  textEncoders: Omit<TextEncoderDescription, 'source'>[]
+  unet?: { config: UnetConfig }
+  vae?: { config: VaeConfig; scalingFactor: number }
+  trainedWords?: string[]
+  guidanceScale?: number
+}
+
+/** The text for CONFIG_KEY. */
+export function writeStoredConfig(model: ModelDescription): string {
+  const { architecture, imageSize, schedule, textEncoders, unet, vae, trainedWords, guidanceScale } = model
+  return JSON.stringify({
+    version: VERSION,
+    architecture,
+    imageSize,
+    schedule,
+    ...Object.fromEntries(
+      textEncoders.flatMap(({ config, skip, tokenizer }, i) => [
+        [numbered('textEncoder', i), { config, skip }],
+        [numbered('tokenizer', i), tokenizer],
+      ]),
+    ),
+    ...(unet && { unet: { config: unet.config } }),
+    ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
+    ...(trainedWords && { trainedWords }),
+    ...(guidanceScale !== undefined && { guidanceScale }),
+  })
+}
+
+/** Reads and checks the metadata; undefined if the file has none. */
+export function readStoredConfig(path: string, metadata: Map<string, unknown>): StoredConfig | undefined {
+  const text = metadata.get(CONFIG_KEY)
+  if (text === undefined) return undefined
+  if (typeof text !== 'string') throw badFormat(path, `expected a string for metadata ${CONFIG_KEY}`)
+  const c = ConfigReader.parse(path, text, CONFIG_KEY)
+  const version = c.integer('version', undefined, 1, 1 << 30)
+  if (version !== VERSION) {
+    throw unsupported(
+      path,
+      `expected version ${VERSION} of ${CONFIG_KEY}, found ${version}: written by a newer node-diffusion`,
+    )
+  }
+  const stored: StoredConfig = {
+    architecture: c.string('architecture'),
+    imageSize: c.integer('imageSize', undefined, 1, MAX_SAMPLE_SIZE),
+    schedule: readSchedule(c.child('schedule')),
+    textEncoders: [],
+  }
+  for (let i = 0; c.has(numbered('textEncoder', i)); i++) {
+    const key = numbered('tokenizer', i)
+    const tokenizer = c.has(key) ? readTokenizerTexts(c.child(key)) : null
+    stored.textEncoders.push({ ...readText(c.child(numbered('textEncoder', i))), tokenizer })
+  }
+  if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
+  if (c.has('vae')) stored.vae = readVae(c.child('vae'))
+  if (c.has('trainedWords')) stored.trainedWords = c.strings('trainedWords', [])
+  if (c.has('guidanceScale')) stored.guidanceScale = c.number('guidanceScale', undefined, 0, 100)
+  return stored
+}
+
+/** The key of the first text encoder has no number and that of the second ends in 2, as in diffusers' folders. */
+function numbered(key: string, index: number): string {
+  return index === 0 ? key : `${key}${index + 1}`
+}
+
+function readUnet(c: ConfigReader): UnetConfig {
+  const blockChannels = c.integers('blockChannels', undefined, 1, limits().channels)
+  const levels = blockChannels.length
+  if (levels > limits().levels) throw c.fail('blockChannels', `list of at most ${limits().levels} levels`)
+  return {
+    inChannels: c.integer('inChannels', undefined, 1, limits().channels),
+    outChannels: c.integer('outChannels', undefined, 1, limits().channels),
+    blockChannels,
+    layersPerBlock: c.integers('layersPerBlock', undefined, 1, limits().layersPerLevel, levels),
+    downTransformerDepth: c.integers('downTransformerDepth', undefined, 0, limits().transformerDepth, levels),
+    upTransformerDepth: c.integers('upTransformerDepth', undefined, 0, limits().transformerDepth, levels),
+    midTransformerDepth: c.integer('midTransformerDepth', undefined, -1, limits().transformerDepth),
+    heads: c.integers('heads', undefined, 1, limits().channels, levels),
+    contextWidth: c.integer('contextWidth', undefined, 1, limits().channels),
+    normGroups: c.integer('normGroups', undefined, 1, limits().channels),
+    normEps: c.number('normEps', undefined, 0, 1),
+    flipSinToCos: c.boolean('flipSinToCos'),
+    freqShift: c.number('freqShift', undefined, -1e6, 1e6),
+  }
+}
+
+function readVae(outer: ConfigReader): { config: VaeConfig; scalingFactor: number } {
+  const c = outer.child('config')
+  const blockChannels = c.integers('blockChannels', undefined, 1, limits().channels)
+  if (blockChannels.length > limits().levels)
+    throw c.fail('blockChannels', `list of at most ${limits().levels} levels`)
+  const config: VaeConfig = {
+    inChannels: c.integer('inChannels', undefined, 1, limits().channels),
+    outChannels: c.integer('outChannels', undefined, 1, limits().channels),
+    latentChannels: c.integer('latentChannels', undefined, 1, limits().channels),
+    blockChannels,
+    layersPerBlock: c.integer('layersPerBlock', undefined, 1, limits().layersPerLevel),
+    normGroups: c.integer('normGroups', undefined, 1, limits().channels),
+    midAttention: c.boolean('midAttention'),
+    quantConv: c.boolean('quantConv'),
+    postQuantConv: c.boolean('postQuantConv'),
+  }
+  if (c.has('codebook')) {
+    const book = c.child('codebook')
+    config.codebook = {
+      size: book.integer('size', undefined, 1, limits().vocabulary),
+      width: book.integer('width', undefined, 1, limits().channels),
+    }
+  }
+  return {
+    config,
+    scalingFactor: outer.number('scalingFactor', undefined, 1e-6, 1e6),
+  }
+}
+
+function readText(outer: ConfigReader): { config: TextEncoderConfig; skip: number } {
+  const c = outer.child('config')
+  const config: TextEncoderConfig = {
+    vocabSize: c.integer('vocabSize', undefined, 1, limits().vocabulary),
+    width: c.integer('width', undefined, 1, limits().channels),
+    layers: c.integer('layers', undefined, 1, limits().textLayers),
+    heads: c.integer('heads', undefined, 1, limits().channels),
+    intermediate: c.integer('intermediate', undefined, 1, limits().feedForward),
+    maxPositions: c.integer('maxPositions', undefined, 1, limits().positions),
+    activation: c.choice('activation', ['quick_gelu', 'gelu']),
+    layerNormEps: c.number('layerNormEps', undefined, 0, 1),
+  }
+  return {
+    config,
+    skip: outer.integer('skip', undefined, 0, config.layers),
+  }
+}
+
+function readSchedule(c: ConfigReader): ScheduleDescription {
+  const trainTimesteps = c.integer('trainTimesteps', undefined, 1, 100_000)
+  const schedule: ScheduleDescription = {
+    trainTimesteps,
+    betaStart: c.number('betaStart', undefined, 0, 1),
+    betaEnd: c.number('betaEnd', undefined, 0, 1),
+    betaSchedule: c.choice('betaSchedule', BETA_SCHEDULES),
+    predictionType: c.choice('predictionType', PREDICTION_TYPES),
+    stepsOffset: c.integer('stepsOffset', undefined, 0, trainTimesteps),
+    setAlphaToOne: c.boolean('setAlphaToOne'),
+    rescaleBetasZeroSnr: c.boolean('rescaleBetasZeroSnr'),
+    clipSample: c.boolean('clipSample'),
+  }
+  if (c.has('className')) schedule.className = c.string('className')
+  if (c.has('timestepSpacing')) schedule.timestepSpacing = c.choice('timestepSpacing', TIMESTEP_SPACINGS)
+  if (c.has('trainedBetas')) schedule.trainedBetas = readBetas(c, 'trainedBetas', trainTimesteps)
+  return schedule
+}
+
+function readTokenizerTexts(c: ConfigReader): TokenizerDescription {
+  const tokenizer: TokenizerDescription = {
+    maxLength: c.integer('maxLength', undefined, 3, limits().positions),
+    padToken: c.string('padToken'),
+  }
+  for (const key of ['vocab', 'merges', 'tokenizerJson'] as const)
+    if (c.has(key)) tokenizer[key] = c.string(key)
+  return tokenizer
+}

@@ -1,0 +1,199 @@
+import { open, rename, rm, stat, statfs, type FileHandle } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { DiffusionError } from '../../errors.js'
+import { formatBytes } from '../../memory.js'
+import type { TensorType } from '../../native.js'
+import { temporaryName, writeError } from '../../write-error.js'
+import { CHANNELS_LAST_KEY } from './gguf.js'
+import { GGML_TYPES, ggmlBytes } from './gguf-types.js'
+
+/** A tensor to write; shape in torch order, outermost first. */
+export interface GgufTensor {
+  name: string
+  type: TensorType
+  shape: number[]
+  /** A convolution kernel written as (O, kh, kw, I); `shape` still says (O, I, kh, kw). */
+  channelsLast?: boolean
+}
+
+/** A metadata value: string, uint32 or array of strings. */
+export type GgufValue = string | number | string[]
+
+const VERSION = 3
+const ALIGNMENT = 32
+const [UINT32, STRING, ARRAY] = [4, 8, 9]
+
+/**
+ * Writes a GGUF file (version 3, little-endian) completely or not at all: first the header, then the tensors' bytes in
+ * the order of the header, in chunks of any size. The file has a temporary name until finish() renames it.
+ */
+export class GgufWriter {
+  readonly #sizes: number[]
+  #tensor = 0
+  #written = 0
+
+  private constructor(
+    private readonly path: string,
+    private readonly temporary: string,
+    private readonly file: FileHandle,
+    tensors: readonly GgufTensor[],
+    /** Size of the whole file. */
+    readonly bytes: number,
+  ) {
+    this.#sizes = tensors.map(bytesOf)
+  }
+
+  /**
+   * @param metadata without `node_diffusion.channels_last`, which follows from the tensors
+   * @throws {DiffusionError} IO: the file cannot be written, or the disk is too small
+   */
+  static async create(
+    path: string,
+    metadata: Readonly<Record<string, GgufValue>>,
+    tensors: readonly GgufTensor[],
+  ): Promise<GgufWriter> {
+    const header = ggufHeader(metadata, tensors)
+    const bytes = tensors.reduce((sum, tensor) => sum + align(bytesOf(tensor)), header.length)
+    await checkPlace(path, bytes)
+    const temporary = temporaryName(path)
+    let file: FileHandle
+    try {
+      file = await open(temporary, 'wx')
+    } catch (error) {
+      throw writeError(path, error)
+    }
+    const writer = new GgufWriter(path, temporary, file, tensors, bytes)
+    try {
+      await writer.#put(header)
+    } catch (error) {
+      await writer.abandon()
+      throw error
+    }
+    return writer
+  }
+
+  /** Writes the next bytes of the current tensor. A chunk never reaches into the next tensor. */
+  async write(chunk: Uint8Array): Promise<void> {
+    const size = this.#sizes[this.#tensor]
+    if (size === undefined || this.#written + chunk.length > size) {
+      throw new RangeError(
+        `tensor ${this.#tensor} of ${this.path} has ${size ?? 0} bytes, not ${this.#written + chunk.length}`,
+      )
+    }
+    await this.#put(chunk)
+    this.#written += chunk.length
+    if (this.#written < size) return
+    if (align(size) > size) await this.#put(Buffer.alloc(align(size) - size))
+    this.#tensor++
+    this.#written = 0
+  }
+
+  /** Completes the file on disk and gives it its name. */
+  async finish(): Promise<void> {
+    if (this.#tensor < this.#sizes.length) {
+      throw new RangeError(`tensor ${this.#tensor} of ${this.path} is not complete`)
+    }
+    try {
+      // After a power failure, the file must not have its name without its data.
+      await this.file.sync()
+      await this.file.close()
+      await rename(this.temporary, this.path)
+    } catch (error) {
+      throw writeError(this.path, error)
+    }
+  }
+
+  /** Removes the temporary file; does nothing after finish(). */
+  async abandon(): Promise<void> {
+    await this.file.close().catch(() => {})
+    await rm(this.temporary, { force: true }).catch(() => {})
+  }
+
+  async #put(bytes: Uint8Array): Promise<void> {
+    try {
+      for (let done = 0; done < bytes.length;) {
+        done += (await this.file.write(bytes, done, bytes.length - done)).bytesWritten
+      }
+    } catch (error) {
+      throw writeError(this.path, error)
+    }
+  }
+}
+
+/** Checks that can fail before minutes of work: a folder of the same name, a disk that is too small. */
+async function checkPlace(path: string, bytes: number): Promise<void> {
+  const found = await stat(path).catch(() => undefined)
+  if (found?.isDirectory()) throw writeError(path, { code: 'EISDIR' })
+  const disk = await statfs(dirname(path)).catch(() => undefined)
+  // File systems that do not know their size report zero.
+  if (!disk || disk.blocks === 0) return
+  const free = disk.bavail * disk.bsize
+  if (bytes > free) {
+    const message = `Cannot write ${path}: no space left on the device (${formatBytes(bytes)} needed, ${formatBytes(free)} free)`
+    throw new DiffusionError('IO', message)
+  }
+}
+
+function align(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT
+}
+
+function bytesOf({ type, shape }: GgufTensor): number {
+  return ggmlBytes(
+    type,
+    shape.reduce((product, length) => product * length, 1),
+  )
+}
+
+/** The header, padded up to the tensors' bytes. */
+function ggufHeader(metadata: Readonly<Record<string, GgufValue>>, tensors: readonly GgufTensor[]): Buffer {
+  const channelsLast = tensors.filter((tensor) => tensor.channelsLast).map(({ name }) => name)
+  const pairs: [string, GgufValue][] = Object.entries(metadata)
+  if (channelsLast.length > 0) pairs.push([CHANNELS_LAST_KEY, channelsLast])
+  const parts = [Buffer.from('GGUF'), u32(VERSION), u64(tensors.length), u64(pairs.length)]
+  for (const [key, value] of pairs) parts.push(text(key), ...valueParts(value))
+  let offset = 0
+  for (const tensor of tensors) {
+    const dimensions = innermostFirst(tensor)
+    const { number, elements } = GGML_TYPES[tensor.type]
+    if (dimensions[0] % elements !== 0) {
+      throw new RangeError(
+        `rows of ${dimensions[0]} elements of ${tensor.name} do not fill ${tensor.type}'s blocks`,
+      )
+    }
+    parts.push(text(tensor.name), u32(dimensions.length), ...dimensions.map(u64), u32(number), u64(offset))
+    offset += align(bytesOf(tensor))
+  }
+  const header = Buffer.concat(parts)
+  return Buffer.concat([header, Buffer.alloc(align(header.length) - header.length)])
+}
+
+/** GGUF's order of dimensions. */
+function innermostFirst({ shape, channelsLast }: GgufTensor): number[] {
+  if (!channelsLast) return shape.toReversed()
+  const [outputs, inputs, height, width] = shape as [number, number, number, number]
+  return [inputs, width, height, outputs]
+}
+
+function valueParts(value: GgufValue): Buffer[] {
+  if (typeof value === 'string') return [u32(STRING), text(value)]
+  if (typeof value === 'number') return [u32(UINT32), u32(value)]
+  return [u32(ARRAY), u32(STRING), u64(value.length), ...value.map(text)]
+}
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32LE(value)
+  return bytes
+}
+
+function u64(value: number): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigUInt64LE(BigInt(value))
+  return bytes
+}
+
+function text(value: string): Buffer {
+  const bytes = Buffer.from(value)
+  return Buffer.concat([u64(bytes.length), bytes])
+}

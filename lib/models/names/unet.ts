@@ -1,0 +1,92 @@
+import { renameTensors, type Tensors } from '../component.js'
+
+/**
+ * Renames the UNet's tensors from the names of the original latent-diffusion code to diffusers'. The original numbers
+ * blocks consecutively (`input_blocks.0…11`, `output_blocks.0…11`), and the last one of a level changes the resolution.
+ * So the level and layer of a block follow from the blocks before it.
+ */
+
+const RESNET: Readonly<Record<string, string>> = {
+  'in_layers.0': 'norm1',
+  'in_layers.2': 'conv1',
+  'emb_layers.1': 'time_emb_proj',
+  'out_layers.0': 'norm2',
+  'out_layers.3': 'conv2',
+  skip_connection: 'conv_shortcut',
+}
+
+const OUTER: Readonly<Record<string, string>> = {
+  'time_embed.0': 'time_embedding.linear_1',
+  'time_embed.2': 'time_embedding.linear_2',
+  'input_blocks.0.0': 'conv_in',
+  'out.0': 'conv_norm_out',
+  'out.2': 'conv_out',
+}
+
+export function isOriginalUnet(tensors: Tensors): boolean {
+  return tensors.has('input_blocks.0.0.weight')
+}
+
+export function renameOriginalUnet(paths: readonly string[], tensors: Tensors): Tensors {
+  const blocks = new Map([...placeEncoder(tensors), ...placeMiddle(tensors), ...placeDecoder(tensors)])
+  return renameTensors(paths, tensors, (name) => {
+    const dot = name.lastIndexOf('.')
+    const [stem, leaf] = [name.slice(0, dot), name.slice(dot)]
+    if (Object.hasOwn(OUTER, stem)) return OUTER[stem] + leaf
+    const match = /^(?:(?:input|output)_blocks\.\d+\.\d+(?:\.op|\.conv)?|middle_block\.\d+)(?=\.)/.exec(name)
+    const place = match && blocks.get(match[0])
+    // A tensor without a place keeps its name. Whether that is an error, the engine's list of tensors decides.
+    if (!place) return name
+    const rest = name.slice(match[0].length)
+    if (!place.includes('resnets')) return place + rest
+    const part = stem.slice(match[0].length + 1)
+    return Object.hasOwn(RESNET, part) ? `${place}.${RESNET[part]}${leaf}` : name
+  })
+}
+
+function has(tensors: Tensors, ...stems: string[]): boolean {
+  return stems.some((stem) => tensors.has(`${stem}.weight`))
+}
+
+function placeEncoder(tensors: Tensors): Map<string, string> {
+  const places = new Map<string, string>()
+  let [level, layer] = [0, 0]
+  for (let i = 1; ; i++) {
+    const block = `input_blocks.${i}`
+    if (has(tensors, `${block}.0.op`)) {
+      places.set(`${block}.0.op`, `down_blocks.${level}.downsamplers.0.conv`)
+      level++
+      layer = 0
+    } else if (has(tensors, `${block}.0.in_layers.0`)) {
+      places.set(`${block}.0`, `down_blocks.${level}.resnets.${layer}`)
+      places.set(`${block}.1`, `down_blocks.${level}.attentions.${layer}`)
+      layer++
+    } else return places
+  }
+}
+
+function placeMiddle(tensors: Tensors): Map<string, string> {
+  const attends = !has(tensors, 'middle_block.1.in_layers.0')
+  return new Map([
+    ['middle_block.0', 'mid_block.resnets.0'],
+    ['middle_block.1', attends ? 'mid_block.attentions.0' : 'mid_block.resnets.1'],
+    ...(attends ? [['middle_block.2', 'mid_block.resnets.1'] as const] : []),
+  ])
+}
+
+function placeDecoder(tensors: Tensors): Map<string, string> {
+  const places = new Map<string, string>()
+  let [block, layer] = [0, 0]
+  for (let i = 0; has(tensors, `output_blocks.${i}.0.in_layers.0`); i++) {
+    places.set(`output_blocks.${i}.0`, `up_blocks.${block}.resnets.${layer}`)
+    // The upsampler comes after the attention if there is one, so its number depends on the level.
+    const upsampler = [1, 2].map((n) => `output_blocks.${i}.${n}.conv`).find((name) => has(tensors, name))
+    places.set(`output_blocks.${i}.1`, `up_blocks.${block}.attentions.${layer}`)
+    layer++
+    if (upsampler === undefined) continue
+    places.set(upsampler, `up_blocks.${block}.upsamplers.0.conv`)
+    block++
+    layer = 0
+  }
+  return places
+}

@@ -1,0 +1,9 @@
+/** Every option of load() and generate(): defaults, bounds and interpretation. */
+export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
+export { accelerationSettings, checkTokenMerging, inInterval } from './acceleration.js'
+export { defaults } from './defaults.js'
+export { checkGenerateOptions, type GenerateOptions } from './generate.js'
+export { maxSide, type ImageInput } from './images.js'
+export { checkLoadOptions, checkPrecision, precisions, type LoadOptions } from './load.js'
+export type { GenerateRequest, ModelFacts } from './request.js'
+export { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'

@@ -1,0 +1,60 @@
+import type { RngName } from '../random/index.js'
+import type { SchedulerName, SchedulerOptions } from '../schedulers/index.js'
+import type { StepEvent } from '../step-event.js'
+import type { Scheduler, Tensor } from '../types.js'
+import type { Acceleration } from './acceleration.js'
+import type { ImageInput } from './images.js'
+import type { TilingOption } from './tiling.js'
+
+/** What the checks must know about the model. */
+export interface ModelFacts {
+  /** Default width and height in pixels. */
+  imageSize: number
+  /** Pixels along one side for each latent. */
+  factor: number
+  latentChannels: number
+  contextWidth: number
+  /** Largest depth of deep features, see Unet.maxDepth. */
+  maxDepth: number
+  /** The model's own default guidance scale. */
+  guidanceScale?: number
+  /** Layers that clipSkip can leave out; −1: the model has no text encoder. */
+  maxClipSkip: number
+  /** Whether a tiny autoencoder was loaded. */
+  tinyVae?: boolean
+}
+
+/** GenerateOptions with all defaults filled in. */
+export interface GenerateRequest extends Acceleration {
+  prompts: string[]
+  negativePrompts: string[]
+  /** Images for each prompt. */
+  batchSize: number
+  /** Images in total. */
+  count: number
+  width: number
+  height: number
+  /** Whether width or height was given: then an input image is resized. */
+  sizeGiven: boolean
+  steps: number
+  guidanceScale: number
+  guidanceRescale: number
+  seeds: (number | bigint)[]
+  rng: RngName
+  scheduler: SchedulerName | Scheduler | undefined
+  schedulerOptions?: SchedulerOptions
+  clipSkip: number
+  weighting: boolean
+  image?: ImageInput
+  strength: number
+  mask?: ImageInput
+  extraChannels?: Tensor
+  promptEmbeds?: Tensor
+  negativePromptEmbeds?: Tensor
+  latents?: Tensor
+  outputType: 'image' | 'latents'
+  decoder: 'full' | 'tiny'
+  vaeTiling?: TilingOption
+  signal?: AbortSignal
+  onStep?: (event: StepEvent) => unknown
+}

@@ -1,0 +1,39 @@
+/** A scheduler, by its name or as an object, and its options. */
+import { checkFunction, checkInteger, checkNumber, checkOneOf, expectation } from '../check.js'
+import { schedulerNames, type SchedulerName, type SchedulerOptions } from '../schedulers/index.js'
+import type { Scheduler } from '../types.js'
+
+export function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler {
+  if (typeof value === 'string') return checkOneOf(value, path, schedulerNames)
+  if (typeof value !== 'object' || value === null) {
+    throw new TypeError(expectation(`one of ${schedulerNames.join(', ')}, or a Scheduler`, path, value))
+  }
+  const scheduler = value as Scheduler
+  for (const method of ['scaleModelInput', 'step', 'addNoise'] as const) {
+    checkFunction((value as Record<string, unknown>)[method], `${path}.${method}`)
+  }
+  checkNumber(scheduler.initNoiseSigma, `${path}.initNoiseSigma`, 0, Number.MAX_VALUE)
+  if (scheduler.order !== undefined) checkInteger(scheduler.order, `${path}.order`, 1, 1000)
+  const { timesteps } = scheduler
+  if (typeof timesteps !== 'object' || timesteps === null || typeof timesteps.length !== 'number') {
+    throw new TypeError(expectation('array of numbers', `${path}.timesteps`, timesteps))
+  }
+  if (timesteps.length < 1)
+    throw new RangeError(expectation('at least one number', `${path}.timesteps`, timesteps))
+  for (let i = 0; i < timesteps.length; i++)
+    checkNumber(timesteps[i], `${path}.timesteps[${i}]`, 0, Number.MAX_VALUE)
+  return scheduler
+}
+
+/** The number of steps of a scheduler object. */
+export function stepsOf({ timesteps, order = 1 }: Scheduler): number {
+  return Math.max(Math.floor(timesteps.length / order), 1)
+}
+
+/** A copy of the object. The scheduler checks what is in it. */
+export function checkSchedulerOptions(value: unknown, path: string): SchedulerOptions {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new TypeError(expectation('object', path, value))
+  }
+  return { ...value }
+}

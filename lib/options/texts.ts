@@ -1,0 +1,73 @@
+/** Prompts, or embeddings in their place. */
+import { checkString, copyTensor, expectation } from '../check.js'
+import { defaults } from './defaults.js'
+import type { ModelFacts } from './request.js'
+
+/** Maximum number of characters of one prompt. */
+export const maxPromptLength = 8192
+
+/** Prompts or embeddings and the negative ones for them; `rows` is their number. */
+export function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSkip }: ModelFacts) {
+  const embeds = (key: 'promptEmbeds' | 'negativePromptEmbeds', shape: number[]) =>
+    o[key] === undefined ? undefined : copyTensor(o[key], key, shape)
+  const promptEmbeds = embeds('promptEmbeds', [-1, -1, contextWidth])
+  if (promptEmbeds && o.prompt !== undefined) {
+    throw new TypeError('Expected either prompt or promptEmbeds but received both')
+  }
+  if (!promptEmbeds && o.prompt === undefined) throw new TypeError(expectation('string', 'prompt', o.prompt))
+  if (!promptEmbeds && maxClipSkip < 0) {
+    throw new TypeError('Expected promptEmbeds, as this model has no text encoder')
+  }
+  const prompts = promptEmbeds ? [] : texts(o.prompt, 'prompt')
+  const rows = promptEmbeds ? promptEmbeds.shape[0] : prompts.length
+  const negativePromptEmbeds = embeds('negativePromptEmbeds', [
+    -1,
+    promptEmbeds?.shape[1] ?? -1,
+    contextWidth,
+  ])
+  if (negativePromptEmbeds) {
+    if (!promptEmbeds) throw new TypeError('Expected promptEmbeds, as negativePromptEmbeds was given')
+    if (o.negativePrompt !== undefined) {
+      throw new TypeError('Expected either negativePrompt or negativePromptEmbeds but received both')
+    }
+    if (![1, rows].includes(negativePromptEmbeds.shape[0])) {
+      throw new RangeError(
+        `Expected shape [${rows}, …] for negativePromptEmbeds but received [${negativePromptEmbeds.shape.join(', ')}]`,
+      )
+    }
+  }
+  if (promptEmbeds && o.negativePrompt !== undefined)
+    throw new TypeError('Expected negativePromptEmbeds in place of negativePrompt, as promptEmbeds was given')
+  const given = texts(
+    o.negativePrompt === undefined ? defaults.negativePrompt : o.negativePrompt,
+    'negativePrompt',
+  )
+  if (given.length !== 1 && given.length !== rows) {
+    throw new RangeError(
+      `Expected 1 or ${rows} strings for negativePrompt, as for prompt, but received ${given.length}`,
+    )
+  }
+  const negativePrompts = given.length === rows ? given : new Array<string>(rows).fill(given[0])
+  return { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, rows }
+}
+
+function texts(value: unknown, path: string): string[] {
+  if (!Array.isArray(value)) {
+    if (typeof value !== 'string') throw new TypeError(expectation('string or array of strings', path, value))
+    return [checkText(value, path)]
+  }
+  if (value.length < 1 || value.length > 256) {
+    throw new RangeError(expectation('between 1 and 256 strings', path, value))
+  }
+  // Unlike map(), Array.from() does not skip the holes of a sparse array.
+  return Array.from(value, (text, i) => checkText(text, `${path}[${i}]`))
+}
+
+/** Tokenizing is synchronous, so a very long text would block the event loop. */
+function checkText(value: unknown, path: string): string {
+  const text = checkString(value, path)
+  if (text.length <= maxPromptLength) return text
+  throw new RangeError(
+    `Expected at most ${maxPromptLength} characters for ${path} but received ${text.length}`,
+  )
+}
