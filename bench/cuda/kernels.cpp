@@ -10,9 +10,9 @@ namespace {
 
 using namespace nd::cuda;
 
-/// Device memory with small random halves (or, read as floats, some numbers near zero).
-Buffer random_buffer(const Device& device, int64_t halves) {
-  std::vector<uint16_t> values(static_cast<size_t>(halves));
+/// Device memory with small random fp16 values (or, read as floats, some numbers near zero).
+Buffer random_buffer(const Device& device, int64_t count) {
+  std::vector<uint16_t> values(static_cast<size_t>(count));
   uint32_t state = 1;
   for (uint16_t& value : values) {
     state = state * 1664525u + 1013904223u;

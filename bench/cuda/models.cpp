@@ -48,20 +48,20 @@ class RandomWeights {
     std::map<int64_t, uint64_t> offsets;
     uint64_t offset = 0;
     uint32_t state = 7;
-    std::vector<uint16_t> halves;
+    std::vector<uint16_t> values;
     for (const auto& [in, size] : largest) {
       offsets[in] = offset;
-      halves.resize(static_cast<size_t>(size));
+      values.resize(static_cast<size_t>(size));
       const float scale = in == kGain    ? 0.1f
                           : in == kShift ? 0.1f
                                          : std::sqrt(12.0f / static_cast<float>(in));
-      for (uint16_t& half : halves) {
+      for (uint16_t& half : values) {
         state = state * 1664525u + 1013904223u;
         half = float_to_half((static_cast<float>(state >> 8) * 0x1p-24f - 0.5f) * scale +
                              (in == kGain ? 1.0f : 0.0f));
       }
-      std::fwrite(halves.data(), 2, halves.size(), file);
-      offset += halves.size() * 2;
+      std::fwrite(values.data(), 2, values.size(), file);
+      offset += values.size() * 2;
     }
     std::fclose(file);
     const int index = table_.add_file(path_);

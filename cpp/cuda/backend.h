@@ -55,7 +55,7 @@ class CudaBackend final : public Backend {
  private:
   Device device_;
   DeviceMemory memory_;
-  /// None: whatever the policy would choose, products multiply halves.
+  /// None: whatever the policy would choose, products multiply fp16.
   Capabilities capabilities_;
 };
 

@@ -39,8 +39,8 @@ inline int32_t narrow(int64_t x) {
   return static_cast<int32_t>(x);
 }
 
-/// An array of anything but halves in the forward's arena, for as long as this object lives. What the stream
-/// still does with it comes before what is put there next.
+/// An array of another type than fp16 in the forward's arena, for as long as this object lives. What the
+/// stream still does with it comes before what is put there next.
 template <class T>
 class Scratch : public ArenaBlock {
  public:

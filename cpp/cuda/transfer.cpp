@@ -51,19 +51,19 @@ void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x
                       int64_t count) {
   Context& ctx = Context::of(base);
   if (ctx.measuring()) return;
-  std::vector<uint16_t> halves(static_cast<size_t>(count * x.c));
-  for (size_t i = 0; i < halves.size(); ++i) halves[i] = float_to_half(values[i]);
-  ctx.device.upload(x.address() + static_cast<size_t>(first * x.c) * element_bytes(), halves.data(),
-                    halves.size() * element_bytes(), ctx.stream);
+  std::vector<uint16_t> fp16(static_cast<size_t>(count * x.c));
+  for (size_t i = 0; i < fp16.size(); ++i) fp16[i] = float_to_half(values[i]);
+  ctx.device.upload(x.address() + static_cast<size_t>(first * x.c) * element_bytes(), fp16.data(),
+                    fp16.size() * element_bytes(), ctx.stream);
 }
 
 void CudaBackend::get(ForwardContext& base, const Tensor& x, float* values) {
   Context& ctx = Context::of(base);
   if (ctx.measuring()) return;
   if (ctx.cancel) ctx.cancel->check();
-  std::vector<uint16_t> halves(static_cast<size_t>(x.size()));
-  ctx.device.download(halves.data(), x.address(), halves.size() * element_bytes(), ctx.stream);
-  for (size_t i = 0; i < halves.size(); ++i) values[i] = half_to_float(halves[i]);
+  std::vector<uint16_t> fp16(static_cast<size_t>(x.size()));
+  ctx.device.download(fp16.data(), x.address(), fp16.size() * element_bytes(), ctx.stream);
+  for (size_t i = 0; i < fp16.size(); ++i) values[i] = half_to_float(fp16[i]);
 }
 
 Tensor CudaBackend::from_planar(ForwardContext& base, const float* images, int64_t n, int64_t c, int64_t h,

@@ -42,7 +42,7 @@ struct StoredRows {
   Address data;
   size_t row_bytes = 0;
   /// As half-precision numbers of x / 64: up to 4·10⁶, and 2⁻¹² of a value down to 0.004. The activations of
-  /// autoencoders have exceeded the range of plain halves before.
+  /// autoencoders have exceeded the range of plain fp16 before.
   bool fp16 = false;
 };
 

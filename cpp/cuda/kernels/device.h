@@ -68,7 +68,7 @@ DEVICE void mma_f16(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32
           "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
           : "+f"(c[m][n][0]), "+f"(c[m][n][1]), "+f"(c[m][n][2]), "+f"(c[m][n][3])
           : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]), "r"(b[n][0]), "r"(b[n][1]));
-#else  // Turing multiplies halves of k.
+#else  // Turing takes k in two steps.
 #pragma unroll
       for (int k = 0; k < 2; ++k)
         asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"

@@ -25,7 +25,7 @@ DEVICE float activate(float x, ProductActivation activation) {
   }
 }
 
-/// Beyond the range of halves: the largest one, as an infinity would become NaN in the next layer.
+/// Saturates at the largest fp16 value, because an infinity would become NaN in the next layer.
 DEVICE float in_range(float x) {
   return fminf(fmaxf(x, -65504.0f), 65504.0f);
 }

@@ -6,7 +6,8 @@
 
 namespace nd::cuda {
 
-/// Rows of 32 halves lie 64 bytes apart; chunks of 8 are exchanged so that ldmatrix has no bank conflicts.
+/// Rows of 32 fp16 values lie 64 bytes apart; chunks of 8 are exchanged so that ldmatrix has no bank
+/// conflicts.
 DEVICE int tile_at(int row, int chunk) {
   return row * kProductK + ((chunk ^ ((row >> 1) & 3)) << 3);
 }

@@ -18,7 +18,7 @@ class Attention final : public nd::Attention {
   void pack(ForwardContext& base, const Tensor& context, const Address* images, size_t offset) const override;
 
  private:
-  /// Queries in rows of q; keys of image i begin at keys(i), in rows of ldk halves.
+  /// Queries in rows of q; keys of image i begin at keys(i), in rows of ldk fp16 values.
   template <class Keys>
   Tensor attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_length, const Keys& keys) const;
   Tensor self(Context& ctx, const Tensor& x) const;

@@ -9,7 +9,7 @@ namespace nd::cuda {
 namespace {
 
 constexpr int64_t kParities = 4, kFoldedTaps = 4;
-constexpr size_t kChunkBytes = 16;  // of weights: eight halves
+constexpr size_t kChunkBytes = 16;  // of weights: eight fp16 values
 
 /// The kernel of output channel `o` as [kh][kw][in], whichever way it is stored.
 void read_kernel(const StoredTensor& tensor, int64_t o, int64_t in, int64_t taps, float* out) {

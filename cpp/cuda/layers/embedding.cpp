@@ -14,15 +14,15 @@ Embedding::Embedding(Device& device, Loader& loader, const StoredTensor& table) 
   table_ = Buffer(device, bytes);
   loader.add_packed_bytes(bytes);
   std::vector<float> values(static_cast<size_t>(kPieceRows * width_));
-  std::vector<uint16_t> halves(values.size());
+  std::vector<uint16_t> fp16(values.size());
   for (int64_t first = 0; first < rows; first += kPieceRows) {
     if (loader.cancel()) loader.cancel()->check();
     const int64_t count = std::min(kPieceRows, rows - first) * width_;
     for (int64_t row = 0; row < count / width_; ++row)
       table.read(scalar_decoders, (first + row) * width_, width_, values.data() + row * width_);
     for (int64_t i = 0; i < count; ++i)
-      halves[static_cast<size_t>(i)] = float_to_half(values[static_cast<size_t>(i)]);
-    table_.fill(halves.data(), static_cast<size_t>(count) * 2, static_cast<size_t>(first * width_) * 2);
+      fp16[static_cast<size_t>(i)] = float_to_half(values[static_cast<size_t>(i)]);
+    table_.fill(fp16.data(), static_cast<size_t>(count) * 2, static_cast<size_t>(first * width_) * 2);
   }
 }
 

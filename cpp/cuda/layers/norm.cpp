@@ -39,7 +39,7 @@ void ChannelMoments::add(ForwardContext& base, const Tensor& x, int64_t first, i
 }
 
 Tensor GroupNorm::factors(Context& ctx, const float* moments, int64_t n, int64_t pieces) const {
-  Tensor out(ctx, n, 2, 2, channels_);  // two halves hold a float
+  Tensor out(ctx, n, 2, 2, channels_);  // two fp16 elements hold a float
   const GroupFactorsArgs args{moments,
                               pointer<float>(gamma_.address()),
                               pointer<float>(beta_.address()),

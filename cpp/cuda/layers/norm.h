@@ -8,7 +8,7 @@
 
 namespace nd::cuda {
 
-/// factors: [n][2][c] float32 in a tensor of halves of twice that size, as GroupNorm::affine gives them.
+/// factors: [n][2][c] float32 in an fp16 tensor of twice that size, as GroupNorm::affine gives them.
 Tensor apply_affine(ForwardContext& base, const Tensor& x, const Tensor& factors, bool silu);
 
 class ChannelMoments final : public nd::ChannelMoments {

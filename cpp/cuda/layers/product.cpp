@@ -40,26 +40,26 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
       rows_(geglu ? 2 * round_up(out / 2) : out),
       chunks_(taps * pieces_of(in, kChunk)),
       geglu_(geglu) {
-  const int64_t row_halves = chunks_ * kChunk, tap_halves = round_up(in), total = planes * rows_;
-  weights_ = Buffer(device, static_cast<size_t>(total * row_halves) * 2);
-  loader.add_packed_bytes(static_cast<size_t>(total * row_halves) * 2);
-  const int64_t piece = std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes) / (row_halves * 2));
-  std::vector<uint16_t> packed(static_cast<size_t>(std::min(piece, total) * row_halves));
+  const int64_t row_elements = chunks_ * kChunk, tap_elements = round_up(in), total = planes * rows_;
+  weights_ = Buffer(device, static_cast<size_t>(total * row_elements) * 2);
+  loader.add_packed_bytes(static_cast<size_t>(total * row_elements) * 2);
+  const int64_t piece = std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes) / (row_elements * 2));
+  std::vector<uint16_t> packed(static_cast<size_t>(std::min(piece, total) * row_elements));
   for (int64_t first = 0; first < total; first += piece) {
     const int64_t count = std::min(piece, total - first);
     ThreadPool::shared().parallel_for(count, loader.cancel(), [&](int64_t i, int) {
-      uint16_t* to = packed.data() + i * row_halves;
+      uint16_t* to = packed.data() + i * row_elements;
       const int64_t plane = (first + i) / rows_, row = source_row((first + i) % rows_, out, geglu);
-      std::fill_n(to, row_halves, uint16_t{0});
+      std::fill_n(to, row_elements, uint16_t{0});
       if (row < 0) return;
       std::vector<float> values(static_cast<size_t>(taps * in));
       fill(plane * out + row, values.data());
       for (int64_t tap = 0; tap < taps; ++tap)
         for (int64_t j = 0; j < in; ++j)
-          to[tap * tap_halves + j] = float_to_half(values[static_cast<size_t>(tap * in + j)]);
+          to[tap * tap_elements + j] = float_to_half(values[static_cast<size_t>(tap * in + j)]);
     });
-    weights_.fill(packed.data(), static_cast<size_t>(count * row_halves) * 2,
-                  static_cast<size_t>(first * row_halves) * 2);
+    weights_.fill(packed.data(), static_cast<size_t>(count * row_elements) * 2,
+                  static_cast<size_t>(first * row_elements) * 2);
   }
   if (bias.empty()) return;
   std::vector<float> packed_bias(static_cast<size_t>(round_up(rows_)), 0.0f);

@@ -9,7 +9,7 @@ namespace nd {
 
 namespace {
 
-/// 32 nibbles: the low halves of 16 bytes, then the high ones.
+/// 32 int4 values: the low four bits of 16 bytes, then the high ones.
 void split(const uint8_t (&qs)[kBlock / 2], uint8_t* q) {
   for (int i = 0; i < kBlock / 2; ++i) {
     q[i] = qs[i] & 15;

@@ -21,10 +21,9 @@ void fifth_bits(const uint8_t (&qh)[kBlock / 8], uint8_t (&out)[kBlock]) {
   }
 }
 
-/// out = (nibble | fifth) − zero, times d, and plus m where there is one.
+/// out = (four bits | fifth) − zero, times d, and plus m where there is one.
 template <bool Min>
-void decode_nibbles(const uint8_t (&qs)[kHalf], const uint8_t* fifth, int zero, float d, float m,
-                    float* out) {
+void decode_int4(const uint8_t (&qs)[kHalf], const uint8_t* fifth, int zero, float d, float m, float* out) {
   int8_t q[kBlock];
   for (int i = 0; i < kHalf; ++i) {
     q[i] = static_cast<int8_t>(qs[i] & 15);
@@ -102,13 +101,13 @@ void decode_q8_0(const FloatDecoders&, const uint8_t* data, int64_t count, float
 
 void decode_q4_0(const FloatDecoders&, const uint8_t* data, int64_t count, float* out) {
   for_blocks<BlockQ4_0>(data, count, out, [](const BlockQ4_0& block, float* to) {
-    decode_nibbles<false>(block.qs, nullptr, 8, read_half(block.d), 0.0f, to);
+    decode_int4<false>(block.qs, nullptr, 8, read_half(block.d), 0.0f, to);
   });
 }
 
 void decode_q4_1(const FloatDecoders&, const uint8_t* data, int64_t count, float* out) {
   for_blocks<BlockQ4_1>(data, count, out, [](const BlockQ4_1& block, float* to) {
-    decode_nibbles<true>(block.qs, nullptr, 0, read_half(block.d), read_half(block.m), to);
+    decode_int4<true>(block.qs, nullptr, 0, read_half(block.d), read_half(block.m), to);
   });
 }
 
@@ -116,7 +115,7 @@ void decode_q5_0(const FloatDecoders&, const uint8_t* data, int64_t count, float
   for_blocks<BlockQ5_0>(data, count, out, [](const BlockQ5_0& block, float* to) {
     uint8_t fifth[kBlock];
     fifth_bits(block.qh, fifth);
-    decode_nibbles<false>(block.qs, fifth, 16, read_half(block.d), 0.0f, to);
+    decode_int4<false>(block.qs, fifth, 16, read_half(block.d), 0.0f, to);
   });
 }
 
@@ -124,7 +123,7 @@ void decode_q5_1(const FloatDecoders&, const uint8_t* data, int64_t count, float
   for_blocks<BlockQ5_1>(data, count, out, [](const BlockQ5_1& block, float* to) {
     uint8_t fifth[kBlock];
     fifth_bits(block.qh, fifth);
-    decode_nibbles<true>(block.qs, fifth, 0, read_half(block.d), read_half(block.m), to);
+    decode_int4<true>(block.qs, fifth, 0, read_half(block.d), read_half(block.m), to);
   });
 }
 
