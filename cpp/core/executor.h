@@ -20,8 +20,8 @@ class Executor {
   Executor& operator=(const Executor&) = delete;
 
   /// Runs `call`, which must not throw, on a thread of its own. Threads are started when they are needed and
-  /// end when they have been idle for a while. Error out_of_memory: there is no thread and the system starts
-  /// none, or memory is short; the call does not run then.
+  /// end when they have been idle for a while. Error out_of_memory: no thread is idle and the system refuses
+  /// to start one, or memory is short. The call then does not run.
   void submit(std::function<void()> call);
 
   /// Threads that exist now.

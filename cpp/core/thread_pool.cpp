@@ -110,7 +110,7 @@ struct ThreadPool::State {
     if (threads == static_cast<int>(workers.size()) + 1) return;
     stop_workers();
     start(threads);
-    // Where fewer were started, those are what is wanted: not every call is to try again.
+    // If fewer were started, that number is the wanted one from now on, so that not every call tries again.
     int expected = threads;
     wanted.compare_exchange_strong(expected, static_cast<int>(workers.size()) + 1);
   }
