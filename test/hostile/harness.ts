@@ -1,0 +1,106 @@
+/**
+ * What the harnesses for hostile use have in common. A harness is a module `test/hostile/NAME.torture.ts` that exports a
+ * {@link Harness}. torture.test.ts runs a few cases of each, `npm run torture` all of them; each runs in a process of its own.
+ */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as wait } from 'node:timers/promises'
+
+export interface Harness {
+  /** In the table and on the command line. */
+  name: string
+  /** How many cases the test and `npm run torture` run. */
+  counts: { small: number; full: number }
+  /** Runs `count` cases, which depend on the seed alone. */
+  run(options: { count: number; seed: number }): Promise<Result>
+}
+
+export interface Result {
+  /** Cases that ran. */
+  tried: number
+  /** Cases that ended a child process or never settled. The end of the harness's own process is added to these. */
+  crashed: number
+  /** Bytes that are still held after the run and were not before; see {@link leakedBytes}. */
+  leaked: number
+  /** Milliseconds: the longest time that the event loop did not run because of the package; see {@link DelayWatch}. */
+  worstDelay: number
+  /** One line for each case with a wrong answer, enough to repeat it. */
+  failures: string[]
+}
+
+/** A generator whose sequence depends on the seed alone (mulberry32). */
+export class Random {
+  #state: number
+  constructor(seed: number) {
+    this.#state = seed | 0
+  }
+  /** In [0, 1). */
+  next(): number {
+    this.#state = (this.#state + 0x6d2b79f5) | 0
+    let t = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+  /** An integer in [0, n). */
+  below(n: number): number {
+    return Math.floor(this.next() * n)
+  }
+  pick<T>(items: readonly T[]): T {
+    return items[this.below(items.length)]
+  }
+}
+
+/** Measures for how long the event loop did not run. What a harness itself computes counts as well, so pause it there. */
+export class DelayWatch {
+  readonly #histogram = monitorEventLoopDelay({ resolution: 1 })
+  #worst = 0
+  start(): void {
+    this.#histogram.reset()
+    this.#histogram.enable()
+  }
+  pause(): void {
+    this.#histogram.disable()
+    this.#worst = Math.max(this.#worst, this.#histogram.max / 1e6)
+  }
+  /** Milliseconds; 0 if the watch never ran. */
+  get worst(): number {
+    return this.#worst
+  }
+}
+
+/** Resident memory varies by so much without a leak: the collector's and the allocator's free lists. */
+const noise = 24 << 20
+
+/**
+ * Bytes of resident memory after a garbage collection, for {@link leakedBytes}. Take it after a first round, which leaves what
+ * is kept for the life of the process.
+ */
+export async function heldBytes(): Promise<number> {
+  for (let i = 0; i < 3; i++) {
+    globalThis.gc?.()
+    await wait(20)
+  }
+  return process.memoryUsage().rss
+}
+
+/** By how much memory has grown, if by more than it varies. */
+export function leakedBytes(before: number, after: number): number {
+  return after - before > noise ? after - before : 0
+}
+
+/** A promise's result or error; undefined if it does not settle within `milliseconds`. */
+export async function settled<T>(
+  promise: Promise<T>,
+  milliseconds: number,
+): Promise<{ value: T } | { error: unknown } | undefined> {
+  const timer = new AbortController()
+  const late = wait(milliseconds, undefined, { signal: timer.signal }).catch(() => undefined)
+  const outcome = promise.then(
+    (value) => ({ value }),
+    (error: unknown) => ({ error }),
+  )
+  try {
+    return await Promise.race([outcome, late])
+  } finally {
+    timer.abort()
+  }
+}

@@ -1,0 +1,18 @@
+/** A few cases of each harness; `npm run torture` runs all of them. */
+import t from 'tap'
+import { findHarnesses, runHarness } from './run-harness.js'
+
+const harnesses = await findHarnesses()
+t.ok(harnesses.length > 0)
+t.equal(new Set(harnesses.map(({ name }) => name)).size, harnesses.length, 'names are unique')
+
+for (const harness of harnesses) {
+  t.test(harness.name, async (t) => {
+    const count = harness.counts.small
+    const result = await runHarness(harness, { count, seed: 1, timeout: 240_000 })
+    t.same(result.failures, [])
+    t.equal(result.crashed, 0, 'crashes')
+    t.equal(result.leaked, 0, 'bytes leaked')
+    t.ok(result.tried > 0, `${result.tried} tried, worst event-loop delay ${result.worstDelay.toFixed(1)} ms`)
+  })
+}
