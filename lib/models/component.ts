@@ -79,6 +79,7 @@ function entry(path: string, name: string, shape: number[], tensor: StoredTensor
       `${path}: tensor ${stored}: expected shape [${shape}], found [${tensor.shape}]`,
     )
   }
+  if (tensor.problem !== undefined) throw unsupported(path, `tensor ${stored} ${tensor.problem}`)
   const type = TENSOR_TYPES.find((t) => t === tensor.type)
   if (!type) {
     throw unsupported(

@@ -43,7 +43,9 @@ export async function describeFolder(folder: string): Promise<ModelDescription> 
   for (const part of ['unet', 'vae', 'vqvae', 'text_encoder']) {
     if (await isFile(join(folder, part, 'config.json'))) return describePipeline(folder, undefined)
   }
-  const files = (await readdir(folder)).filter((name) => /\.(safetensors|gguf)$/.test(name)).slice(0, 5)
+  const files = (await readdir(folder))
+    .filter((name) => /\.(safetensors|gguf|ckpt|pth?|bin)$/.test(name))
+    .slice(0, 5)
   const hint =
     files.length > 0 ? `; name the file itself: ${files.map((name) => quote(name)).join(', ')}` : ''
   throw badFormat(

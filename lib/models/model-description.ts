@@ -20,7 +20,7 @@ export interface TextEncoderDescription extends ComponentDescription<TextEncoder
 /** A model, as its files describe it. No weights have been read. */
 export interface ModelDescription {
   path: string
-  format: 'diffusers' | 'safetensors' | 'gguf'
+  format: 'diffusers' | 'safetensors' | 'gguf' | 'pickle'
   /** A name for people: 'Stable Diffusion 1.x', 'Stable Diffusion 2.x', 'latent diffusion', … */
   architecture: string
   /** In the order in which the UNet's context joins their hidden states; empty if there is none. */

@@ -29,7 +29,7 @@ export async function notFound(path: string): Promise<DiffusionError> {
     const list = close.map(({ name }) => quote(name)).join(', ')
     return new DiffusionError('MODEL_NOT_FOUND', `${message}; did you mean ${list}?`)
   }
-  const models = names.filter((name) => /\.(safetensors|gguf)$/.test(name)).slice(0, 5)
+  const models = names.filter((name) => /\.(safetensors|gguf|ckpt|pth?|bin)$/.test(name)).slice(0, 5)
   const there = models.length > 0 ? `; ${folder} holds ${models.map((name) => quote(name)).join(', ')}` : ''
   return new DiffusionError('MODEL_NOT_FOUND', message + there)
 }

@@ -123,7 +123,7 @@ export class DiffusionPipeline {
   /**
    * Loads a model.
    *
-   * @param path a .safetensors or .gguf file, or a diffusers folder. Default: the small bundled model
+   * @param path a .safetensors, .gguf, .ckpt, .pt, .pth or .bin file, or a diffusers folder. Default: the small bundled model
    * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an option out of bounds
    * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO, or
@@ -171,7 +171,7 @@ export class DiffusionPipeline {
           tinyVae === undefined
             ? undefined
             : keep(await AutoencoderTiny.load(tinyVae, { precision, signal })),
-        name: basename(description.path).replace(/\.(safetensors|gguf)$/i, ''),
+        name: basename(description.path).replace(/\.(safetensors|gguf|ckpt|pth?|bin)$/i, ''),
         tokenizers,
         textEncoders: await loadTextEncoders(textEncoders, tokenizers, signal, keep),
         unet: keep(await Unet.load(unet, { signal })),

@@ -25,7 +25,7 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
   /**
    * Loads a tiny autoencoder.
    *
-   * @param path a diffusers folder, or a .safetensors or .gguf file with diffusers' or the original tensor names; it
+   * @param path a diffusers folder, or a file (as of openModel()) with diffusers' or the original tensor names; it
    *   may contain the decoder only
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */

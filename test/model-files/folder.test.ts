@@ -1,6 +1,8 @@
 import { join } from 'node:path'
+import { chooseWeights } from '../../lib/models/formats/weight-files.js'
 import { openModel } from '../../lib/models/index.js'
 import { freshPath, rejects, t, writeJson, writeSafetensors, writeSparse } from './helpers.js'
+import { torchFile } from './pickles.js'
 import { tensorsOf, textShapes, TINY_TEXT, TINY_UNET, TINY_VAE, unetShapes, vaeShapes } from './models.js'
 
 type Json = Record<string, unknown>
@@ -321,14 +323,60 @@ t.test('weight files', async (t) => {
     /no weights found: looked for model.safetensors, diffusion_pytorch_model.safetensors/,
     'none',
   )
-  writeSparse(join(empty, 'diffusion_pytorch_model.bin'), Buffer.from('PK'))
-  await rejects(
-    t,
-    openModel(empty),
-    'MODEL_FORMAT',
-    /only "diffusion_pytorch_model.bin".*Convert.*save_pretrained/,
-    'pickle only',
+  writeSparse(join(empty, 'model.onnx'), Buffer.from('x'))
+  await rejects(t, openModel(empty), 'MODEL_FORMAT', /no weights found, only "model.onnx"/, 'ONNX only')
+})
+
+t.test('pickled weights', async (t) => {
+  for (const name of [
+    'diffusion_pytorch_model.bin',
+    'pytorch_model.bin',
+    'diffusion_pytorch_model.fp16.bin',
+  ]) {
+    const folder = freshPath(t, '')
+    writeJson(join(folder, 'config.json'), UNET)
+    const path = writeSparse(join(folder, name), torchFile(unetTensors))
+    const { unet } = await openModel(folder)
+    t.same(unet!.source.files, [path], name)
+    t.equal(unet!.source.tensors.length, Object.keys(unetTensors).length)
+    // Where there is a choice, no pickle is read.
+    const safe = writeSafetensors(join(folder, 'diffusion_pytorch_model.fp16.safetensors'), unetTensors)
+    t.same((await openModel(folder)).unet!.source.files, [safe], `${name} beside safetensors`)
+  }
+  const folder = freshPath(t, '')
+  writeJson(join(folder, 'config.json'), UNET)
+  const names = ['pytorch_model-00001-of-00002.bin', 'pytorch_model-00002-of-00002.bin']
+  const entries = Object.entries(unetTensors)
+  const halves = [entries.slice(0, 20), entries.slice(20)]
+  const map: Record<string, string> = {}
+  for (const [i, half] of halves.entries()) {
+    writeSparse(join(folder, names[i]), torchFile(Object.fromEntries(half)))
+    for (const [key] of half) map[key] = names[i]
+  }
+  writeJson(join(folder, 'pytorch_model.bin.index.json'), { weight_map: map })
+  t.same(
+    (await openModel(folder)).unet!.source.files,
+    names.map((name) => join(folder, name)),
+    'shards',
   )
+})
+
+t.test('the choice among several weight files', (t) => {
+  // prettier-ignore
+  const cases: [expected: string | undefined, names: string[], variant?: string][] = [
+    ['model.safetensors', ['model.fp16.safetensors', 'model.safetensors', 'pytorch_model.bin']],
+    ['model.fp16.safetensors', ['model.fp32.safetensors', 'model.fp16.safetensors', 'pytorch_model.bin']],
+    ['model.fp32.safetensors', ['model.fp32.safetensors', 'model.safetensors'], 'fp32'],
+    ['model.safetensors', ['model.safetensors', 'model.fp16.safetensors'], 'ema'],
+    ['diffusion_pytorch_model.non_ema.safetensors', ['diffusion_pytorch_model.non_ema.safetensors']],
+    ['model.safetensors.index.fp16.json', ['model.fp16-00001-of-00002.safetensors', 'model.safetensors.index.fp16.json', 'model.safetensors'], 'fp16'],
+    ['model.safetensors.fp16.index.json', ['model-00001-of-00002.fp16.safetensors', 'model.safetensors.fp16.index.json']],
+    ['pytorch_model.fp16.bin', ['pytorch_model.fp16.bin', 'flax_model.msgpack', 'openvino_model.bin']],
+    [undefined, ['config.json', 'model-00001-of-00002.safetensors', 'lora.safetensors', 'openvino_model.bin', 'training_args.bin']],
+  ]
+  for (const [expected, names, variant] of cases)
+    t.equal(chooseWeights(names, variant)?.name, expected, `${variant ?? 'no variant'}: ${names.join()}`)
+  t.end()
 })
 
 t.test('single components, and folders without an index', async (t) => {

@@ -47,20 +47,20 @@ t.test('paths that do not exist', async (t) => {
 
 t.test('files of other formats', async (t) => {
   const cases: [string, string | Buffer, 'UNSUPPORTED_MODEL' | 'MODEL_FORMAT', RegExp][] = [
-    ['.ckpt', 'PK\u0003\u0004 zip', 'UNSUPPORTED_MODEL', /PyTorch pickle.*python -c .*safetensors/],
-    ['.safetensors', 'PK\u0003\u0004 zip', 'UNSUPPORTED_MODEL', /PyTorch pickle/],
-    ['.bin', Buffer.from([0x80, 2, 0x7d]), 'UNSUPPORTED_MODEL', /PyTorch pickle/],
-    ['.pt', 'whatever', 'UNSUPPORTED_MODEL', /PyTorch pickle/],
+    ['.ckpt', 'PK\u0003\u0004 zip', 'MODEL_FORMAT', /truncated: expected the directory of a zip archive/],
+    ['.safetensors', 'PK\u0003\u0004 zip', 'MODEL_FORMAT', /directory of a zip archive/],
+    ['.bin', Buffer.from([0x80, 2, 0x7d]), 'MODEL_FORMAT', /truncated: expected a PyTorch file/],
+    ['.pt', 'whatever', 'MODEL_FORMAT', /expected a safetensors, GGUF or PyTorch file/],
     ['.safetensors', 'version https://git-lfs.github.com/spec/v1\n', 'MODEL_FORMAT', /git lfs pull/],
     ['.safetensors', '<!DOCTYPE html><html>', 'MODEL_FORMAT', /a web page/],
     ['.gguf', 'lmgg....', 'UNSUPPORTED_MODEL', /before GGUF/],
     ['.gguf', 'nonsense', 'MODEL_FORMAT', /expected a file that begins with "GGUF"/],
-    ['.gguf', '', 'MODEL_FORMAT', /expected a safetensors or GGUF file, found an empty one/],
+    ['.gguf', '', 'MODEL_FORMAT', /expected a safetensors, GGUF or PyTorch file, found an empty one/],
     [
       '.onnx',
       'nonsense',
       'MODEL_FORMAT',
-      /expected a safetensors or GGUF file, found one that begins with "nonsense"/,
+      /expected a safetensors, GGUF or PyTorch file, found one that begins with "nonsense"/,
     ],
   ]
   for (const [extension, content, code, message] of cases) {

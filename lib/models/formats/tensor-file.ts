@@ -18,12 +18,14 @@ export interface StoredTensor {
   bytes: number
   /** Stored (O, kh, kw, I); `shape` says (O, I, kh, kw). */
   channelsLast?: boolean
+  /** Why the engine cannot read it, as the end of a sentence; only a tensor that a model needs is refused for it. */
+  problem?: string
 }
 
 /** The header of a tensor file. */
 export interface TensorFile {
   path: string
-  format: 'safetensors' | 'gguf'
+  format: 'safetensors' | 'gguf' | 'pickle'
   tensors: Map<string, StoredTensor>
   metadata: Map<string, unknown>
 }

@@ -4,16 +4,17 @@ import { quote, show } from '../../quote.js'
 import type { Tensors } from '../component.js'
 import { ConfigReader, readText } from '../families/config-reader.js'
 import { badFormat } from './fail.js'
+import { readPickle } from './pickle/index.js'
 import { readSafetensors, repeatedKey } from './safetensors.js'
 import { ioError } from './tensor-file.js'
 import { isFile } from '../tokenizer-files.js'
 
-/**
- * Names of weight files in a component's folder, in order of preference: as in diffusers, files without a variant come
- * first. transformers uses the first stem, diffusers the second.
- */
-const STEMS = ['model', 'diffusion_pytorch_model']
-const VARIANTS = ['', '.fp16', '.bf16', '.fp32']
+/** Names that diffusers and transformers give weight files, without extensions. */
+const STEMS = ['model', 'diffusion_pytorch_model', 'pytorch_model']
+/** In order of preference. A pickle is read only where nothing else is there. */
+const EXTENSIONS = ['.safetensors', '.bin'] as const
+/** In order of preference: as in diffusers, files without a variant come first. Others come last. */
+const VARIANTS = ['', 'fp16', 'bf16', 'fp32']
 const MAX_SHARDS = 1000
 
 export interface ComponentWeights {
@@ -21,40 +22,84 @@ export interface ComponentWeights {
   tensors: Tensors
 }
 
-export async function readWeights(folder: string): Promise<ComponentWeights> {
+/** A file with the weights of a component, or the index of several. */
+interface Candidate {
+  name: string
+  stem: string
+  extension: (typeof EXTENSIONS)[number]
+  variant: string
+  index: boolean
+}
+
+/** @param variant the variant to prefer, as in the name `diffusion_pytorch_model.fp16.safetensors` */
+export async function readWeights(folder: string, variant?: string): Promise<ComponentWeights> {
   let names: string[]
   try {
     names = await readdir(folder)
   } catch (error) {
     throw ioError(folder, error)
   }
-  for (const variant of VARIANTS) {
-    for (const stem of STEMS) {
-      const single = `${stem}${variant}.safetensors`
-      if (names.includes(single)) {
-        const path = join(folder, single)
-        return { files: [path], tensors: (await readSafetensors(path)).tensors }
-      }
-      const index = `${stem}.safetensors.index${variant}.json`
-      if (names.includes(index)) return readShards(folder, index)
-    }
+  const best = chooseWeights(names, variant)
+  if (!best) throw noWeights(folder, names)
+  const path = join(folder, best.name)
+  if (best.index) return readShards(folder, best)
+  return { files: [path], tensors: (await readFile(path, best.extension)).tensors }
+}
+
+function readFile(path: string, extension: Candidate['extension'], fileIndex = 0) {
+  return extension === '.bin' ? readPickle(path, fileIndex) : readSafetensors(path, fileIndex)
+}
+
+/** The weights to read among the names of a component's files. */
+export function chooseWeights(names: readonly string[], variant?: string): Candidate | undefined {
+  const rank = ({ extension, variant: found, index }: Candidate) => {
+    const known = VARIANTS.indexOf(found)
+    const place = found === variant ? 0 : 1 + (known < 0 ? VARIANTS.length : known)
+    return (EXTENSIONS.indexOf(extension) * 16 + place) * 2 + Number(index)
   }
-  throw noWeights(folder, names)
+  return names
+    .flatMap((name) => parseName(name) ?? [])
+    .sort((a, b) => rank(a) - rank(b) || STEMS.indexOf(a.stem) - STEMS.indexOf(b.stem))[0]
+}
+
+/**
+ * `model.safetensors`, `model.fp16.safetensors`, `model.safetensors.index.json`, `model.safetensors.index.fp16.json`,
+ * and `model.safetensors.fp16.index.json` as older versions of diffusers wrote it.
+ */
+function parseName(name: string): Candidate | undefined {
+  const match = /^([a-z_]+)(?:\.([\w-]+))?(\.safetensors|\.bin)(.*)$/.exec(name)
+  if (!match) return undefined
+  const [, stem, variant = '', extension, rest] = match as unknown as [
+    string,
+    string,
+    string?,
+    string?,
+    string?,
+  ]
+  if (!STEMS.includes(stem) || /-\d{5}-of-\d{5}$/.test(variant)) return undefined
+  const index = /^(?:\.([\w-]+))?\.index(?:\.([\w-]+))?\.json$/.exec(rest!)
+  if (rest !== '' && !index) return undefined
+  return {
+    name,
+    stem,
+    extension: extension as Candidate['extension'],
+    variant: index?.[1] ?? index?.[2] ?? variant,
+    index: index !== null,
+  }
 }
 
 function noWeights(folder: string, names: string[]): Error {
-  const pickled = names.find((name) => /\.(bin|ckpt|pth?|msgpack|h5)$/.test(name))
-  const looked = `looked for ${STEMS.map((stem) => `${stem}.safetensors`).join(', ')}, their .fp16 variants and .index.json`
-  if (!pickled) return badFormat(folder, `no weights found: ${looked}`)
-  return badFormat(
-    folder,
-    `no weights in safetensors found, only ${quote(pickled)}, which can contain code and is not read (${looked}). ` +
-      'Convert the model once: python -c "from diffusers import DiffusionPipeline as P; ' +
-      "P.from_pretrained('MODEL_FOLDER').save_pretrained('NEW_FOLDER', safe_serialization=True)\"",
-  )
+  const other = names.find((name) => /\.(safetensors|bin|ckpt|pth?|gguf|msgpack|h5|onnx)$/.test(name))
+  const looked = `looked for ${STEMS.slice(0, 2)
+    .map((stem) => `${stem}.safetensors`)
+    .join(', ')}, pytorch_model.bin, their variants and .index.json`
+  return badFormat(folder, `no weights found${other ? `, only ${quote(other)}` : ''}: ${looked}`)
 }
 
-async function readShards(folder: string, indexName: string): Promise<ComponentWeights> {
+async function readShards(
+  folder: string,
+  { name: indexName, extension }: Candidate,
+): Promise<ComponentWeights> {
   const indexPath = join(folder, indexName)
   const text = await readText(indexPath, 64 << 20)
   const map = ConfigReader.parse(indexPath, text).child('weight_map')
@@ -62,7 +107,7 @@ async function readShards(folder: string, indexName: string): Promise<ComponentW
   if (repeated !== undefined) throw badFormat(indexPath, `tensor ${quote(repeated)} is given twice`)
 
   const shardOf = new Map<string, string>()
-  for (const name of map.keys()) shardOf.set(name, checkShardName(indexPath, map.get(name)))
+  for (const name of map.keys()) shardOf.set(name, checkShardName(indexPath, map.get(name), extension))
   const shards = [...new Set(shardOf.values())].sort()
   if (shards.length > MAX_SHARDS)
     throw badFormat(indexPath, `expected at most ${MAX_SHARDS} files, found ${shards.length}`)
@@ -72,7 +117,7 @@ async function readShards(folder: string, indexName: string): Promise<ComponentW
   for (const [i, path] of files.entries()) {
     if (!(await isFile(path)))
       throw badFormat(indexPath, `expected the file ${quote(shards[i])} that it names, found none`)
-    for (const [name, tensor] of (await readSafetensors(path, i)).tensors) {
+    for (const [name, tensor] of (await readFile(path, extension, i)).tensors) {
       if (shardOf.get(name) === shards[i]) tensors.set(name, tensor)
     }
   }
@@ -84,10 +129,10 @@ async function readShards(folder: string, indexName: string): Promise<ComponentW
 }
 
 /** Checks that a shard is in the component's folder: an index must not open other files. */
-function checkShardName(indexPath: string, name: unknown): string {
+function checkShardName(indexPath: string, name: unknown, extension: Candidate['extension']): string {
   const inside =
     typeof name === 'string' &&
-    name.endsWith('.safetensors') &&
+    name.endsWith(extension) &&
     !name.includes('\0') &&
     !isAbsolute(name) &&
     !win32.isAbsolute(name) &&
@@ -96,7 +141,7 @@ function checkShardName(indexPath: string, name: unknown): string {
   if (!inside)
     throw badFormat(
       indexPath,
-      `expected the name of a .safetensors file inside the folder, found ${show(name)}`,
+      `expected the name of a ${extension} file inside the folder, found ${show(name)}`,
     )
   return name
 }
