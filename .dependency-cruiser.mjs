@@ -9,6 +9,7 @@ const base = [
   'check',
   'errors',
   'memory',
+  'output-file',
   'package-root',
   'quote',
   'spelling',

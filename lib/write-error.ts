@@ -1,17 +1,18 @@
-import { randomUUID } from 'node:crypto'
-import { basename, dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import { DiffusionError } from './errors.js'
+import { printable } from './quote.js'
 
-/** A temporary name in the same folder, so that renaming it to `path` stays within one file system. */
-export function temporaryName(path: string): string {
-  return join(dirname(path), `.${basename(path).slice(0, 100)}.${randomUUID()}.tmp`)
+/** An error that says in plain words why `path` could not be written. Errors that do so already stay as they are. */
+export function writeError(path: string, cause: unknown): DiffusionError {
+  if (cause instanceof DiffusionError) return cause
+  const reason = describeFailure(cause as NodeJS.ErrnoException, path)
+  return new DiffusionError('IO', `Cannot write ${printable(path)}: ${reason}`, { cause })
 }
 
-/** An error that says in plain words why `path` could not be written. */
-export function writeError(path: string, cause: unknown): DiffusionError {
-  return new DiffusionError('IO', `Cannot write ${path}: ${explain(cause as NodeJS.ErrnoException, path)}`, {
-    cause,
-  })
+/** Why writing failed, with the system's code for it: `no space left on the device (ENOSPC)`. */
+export function describeFailure(error: NodeJS.ErrnoException, path = ''): string {
+  const reason = printable(explain(error, path))
+  return error.code === undefined || reason.includes(error.code) ? reason : `${reason} (${error.code})`
 }
 
 function explain(error: NodeJS.ErrnoException, path: string): string {
@@ -35,6 +36,8 @@ function explain(error: NodeJS.ErrnoException, path: string): string {
       return 'the file is larger than the file system or a limit of this process allows'
     case 'ENAMETOOLONG':
       return 'the name is too long'
+    case 'EPIPE':
+      return 'its reader has closed it'
     default:
       return error.message
   }

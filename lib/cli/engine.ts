@@ -13,6 +13,8 @@ export interface Engine {
   openModel(path: string): Promise<ModelDescription>
   quantize(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport>
   schedulerNames(): Promise<readonly string[]>
+  /** Number of physical cores that this process may use. */
+  cores(): Promise<number>
 }
 
 /** The library itself. It is imported when it is needed, so that `--help` does not wait for the addon. */
@@ -32,5 +34,9 @@ export const library: Engine = {
   async schedulerNames() {
     const { schedulerNames } = await import('../schedulers/index.js')
     return schedulerNames
+  },
+  async cores() {
+    const { cpuInfo } = await import('../index.js')
+    return cpuInfo().physicalCores
   },
 }

@@ -1,21 +1,23 @@
 /** `node-diffusion "prompt"`: loads the model, generates the images and writes the files. */
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
-import { text as readText } from 'node:stream/consumers'
-import { raceAbort } from '../abort.js'
 import { DiffusionError } from '../errors.js'
 import { formatOf, type Image } from '../image/image.js'
 import type { GenerateOptions } from '../options/index.js'
+import { maxPromptLength } from '../options/texts.js'
 import type { Timings } from '../pipeline/result.js'
 import type { SchedulerName } from '../schedulers/index.js'
 import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
-import { outputPath, planOutput, type OutputPlan } from './output.js'
-import { PreviewFile } from './preview-file.js'
+import { checkFile, isStandardOutput, planOutput, writeImage, type OutputPlan } from './output.js'
+import { PreviewFile, previewPath } from './preview-file.js'
 import { createProgress, silent, type Progress } from './progress.js'
 import type { GenerateFlags } from './program.js'
-import { jsonLine, UsageError, write, type Terminal } from './terminal.js'
+import { readPrompt } from './read-prompt.js'
+import { schedulerName, usualSpelling } from './scheduler-name.js'
+import { jsonLine, print, printBytes, printPaths, tell, UsageError, type Terminal } from './terminal.js'
+import { inFlags } from './wording.js'
 
 interface Totals {
   files: string[]
@@ -25,15 +27,19 @@ interface Totals {
 }
 
 export async function generate(
-  argument: string,
+  prompts: string[],
   flags: GenerateFlags,
   terminal: Terminal,
   engine: Engine,
 ): Promise<void> {
+  const given = promptOf(prompts, flags)
   checkFlags(flags, terminal)
   await checkNames(flags, engine)
-  const plan = await planOutput(flags.output, flags.format)
-  const prompt = argument === '-' ? await readPrompt(terminal) : argument
+  const plan = await planOutput(flags.output, flags.format, countOf(flags))
+  await checkFiles(flags)
+  const prompt = given === '-' ? await readPrompt(terminal) : given
+  const warnings = await threadWarnings(flags, engine)
+  if (!flags.quiet && !flags.json) warn(terminal, warnings)
   const progress = flags.quiet || flags.json ? silent : await createProgress(terminal.stderr)
   try {
     progress.phase('Loading the model')
@@ -47,6 +53,7 @@ export async function generate(
     })
     try {
       const command = new GenerateCommand(prompt, flags, plan, pipe, terminal, progress)
+      if (flags.json) command.totals.warnings.push(...warnings)
       command.totals.timings.load = performance.now() - began
       await command.run()
       progress.stop()
@@ -59,11 +66,29 @@ export async function generate(
   }
 }
 
+/** The prompt, or '-'. */
+function promptOf(prompts: string[], flags: GenerateFlags): string {
+  const all = flags.prompt === undefined ? prompts : [flags.prompt, ...prompts]
+  if (all.length === 0) throw new UsageError("missing required argument 'prompt'")
+  if (flags.prompt !== undefined && prompts.length > 0)
+    throw new UsageError('the prompt was given twice: as an argument and with --prompt')
+  if (all.length > 1) {
+    const words = JSON.stringify(shorten(all.join(' ')))
+    throw new UsageError(`too many arguments; put the prompt in quotes: node-diffusion ${words}`)
+  }
+  if (all[0].length > maxPromptLength)
+    throw new UsageError(`expected a prompt of at most ${maxPromptLength} characters`)
+  return all[0]
+}
+
+function countOf({ count, batch }: GenerateFlags): number {
+  return count ?? batch ?? 1
+}
+
 function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
-  if (flags.output === '-') {
+  if (isStandardOutput(flags.output)) {
     if (flags.json) throw new UsageError('--json and "-o -" both write to standard output')
-    if ((flags.count ?? flags.batch ?? 1) > 1)
-      throw new UsageError('"-o -" takes one image: use a file or a folder for several')
+    if (countOf(flags) > 1) throw new UsageError('"-o -" takes one image: use a file or a folder for several')
     if (stdout.isTTY)
       throw new UsageError('an image cannot be written to a terminal: send it to a file or a program')
   }
@@ -76,32 +101,38 @@ function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
     throw new UsageError('--tiny-vae needs --preview or --decoder tiny')
 }
 
-/** Checks everything that can be checked without a model, so that a typo is reported before one is loaded. */
+/** Checks names that can be checked without a model, so that a typo is reported before one is loaded. */
 async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
-  const { scheduler, init, mask, tinyVae, preview } = flags
+  const { scheduler, preview } = flags
   if (typeof preview === 'string') formatOf(preview)
-  if (scheduler !== undefined) {
-    const names = await engine.schedulerNames()
-    if (!names.includes(scheduler)) {
-      const near = closest(scheduler, names)
-      const hint = near ? `did you mean ${near}?` : 'see: node-diffusion schedulers'
-      throw new UsageError(`there is no scheduler ${printable(shorten(scheduler))}; ${hint}`)
-    }
-  }
+  if (scheduler === undefined) return
+  const names = await engine.schedulerNames()
+  flags.scheduler = schedulerName(scheduler, names)
+  if (flags.scheduler !== undefined) return
+  const near = closest(usualSpelling(scheduler), names)
+  const hint = near ? `did you mean ${near}?` : 'see: node-diffusion schedulers'
+  throw new UsageError(`there is no scheduler ${printable(shorten(scheduler))}; ${hint}`)
+}
+
+async function checkFiles({ init, mask, tinyVae, preview }: GenerateFlags): Promise<void> {
   for (const file of [init, mask, tinyVae]) {
     if (file === undefined) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {
       const { code, message } = cause as NodeJS.ErrnoException
       const why = code === 'ENOENT' ? 'there is no such file' : message
-      throw new DiffusionError('IO', `Cannot read ${file}: ${why}`, { cause })
+      throw new DiffusionError('IO', printable(`Cannot read ${file}: ${why}`), { cause })
     })
   }
+  if (preview !== undefined) await checkFile(previewPath(preview))
 }
 
-async function readPrompt({ stdin, signal }: Terminal): Promise<string> {
-  const prompt = (await raceAbort(signal, readText(stdin))).trim()
-  if (prompt === '') throw new UsageError('standard input is empty where a prompt was expected')
-  return prompt
+/** With more threads than cores, each layer waits for threads that are not running. */
+async function threadWarnings({ threads }: GenerateFlags, engine: Engine): Promise<string[]> {
+  if (threads === undefined) return []
+  const cores = await engine.cores()
+  if (threads <= cores) return []
+  const available = cores === 1 ? '1 core is' : `${cores} cores are`
+  return [`--threads ${threads} is slower than --threads ${cores}, as ${available} available`]
 }
 
 /** Makes as many generate() calls as the images need. */
@@ -123,12 +154,12 @@ class GenerateCommand {
     private readonly terminal: Terminal,
     private readonly progress: Progress,
   ) {
-    this.#count = flags.count ?? flags.batch ?? 1
+    this.#count = countOf(flags)
     const { preview } = flags
     if (preview !== undefined) {
       // Without a tiny autoencoder, a preview has one pixel for each latent.
       const enlarged = flags.tinyVae === undefined ? pipe.model.factor : 1
-      this.#preview = new PreviewFile(preview === true ? 'preview.png' : preview, enlarged)
+      this.#preview = new PreviewFile(previewPath(preview), enlarged)
     }
   }
 
@@ -155,7 +186,7 @@ class GenerateCommand {
     const { images, seeds, timings, warnings } = await this.pipe.generate(options)
     for (const key of ['text', 'start', 'denoise', 'decode'] as const)
       this.totals.timings[key] += timings[key]
-    for (const warning of warnings)
+    for (const warning of warnings.map(inFlags))
       if (!this.totals.warnings.includes(warning)) this.totals.warnings.push(warning)
     for (const [i, image] of images.entries()) await this.#write(image, seeds[i], done + i)
     await this.#preview?.settled()
@@ -167,8 +198,8 @@ class GenerateCommand {
     return {
       prompt: this.prompt,
       negativePrompt: flags.negative,
-      width: flags.size?.width,
-      height: flags.size?.height,
+      width: flags.size?.width ?? flags.width,
+      height: flags.size?.height ?? flags.height,
       steps: flags.steps,
       guidanceScale: flags.cfg,
       guidanceRescale: flags.guidanceRescale,
@@ -199,12 +230,12 @@ class GenerateCommand {
   async #write(image: Image, seed: number | bigint, index: number): Promise<void> {
     const { flags, plan, terminal } = this
     const encoding = { quality: flags.quality, metadata: flags.metadata }
-    if (plan.folder === '-') {
-      await write(terminal.stdout, await image.toBuffer(plan.format, encoding))
+    const bytes = await image.toBuffer(plan.format, encoding)
+    if (plan.folder === undefined) {
+      await printBytes(terminal, bytes)
     } else {
-      const path = await outputPath(plan, { prompt: this.prompt, seed, index, count: this.#count })
-      await image.toFile(path, { ...encoding, format: plan.format, signal: terminal.signal })
-      this.totals.files.push(path)
+      const facts = { prompt: this.prompt, seed, index, count: this.#count }
+      this.totals.files.push(await writeImage(plan, bytes, facts, terminal.signal))
     }
     this.totals.seeds.push(seed)
   }
@@ -225,7 +256,7 @@ function next(seed: number | bigint): number | bigint {
 async function report(
   totals: Totals,
   flags: GenerateFlags,
-  { stdout, stderr }: Terminal,
+  terminal: Terminal,
   totalMs: number,
 ): Promise<void> {
   const { files, seeds, timings, warnings } = totals
@@ -234,12 +265,16 @@ async function report(
     const rounded = Object.fromEntries(
       Object.entries<number>({ ...timings }).map(([name, ms]) => [`${name}Ms`, Math.round(ms)]),
     )
-    await write(stdout, jsonLine({ files, seed: seeds[0], seeds, timings: rounded, warnings }))
+    await print(terminal, jsonLine({ files, seed: seeds[0], seeds, timings: rounded, warnings }))
     return
   }
   if (flags.quiet) return
-  for (const warning of warnings) await write(stderr, `warning: ${warning}\n`)
-  for (const file of files) await write(stdout, `${file}\n`)
+  warn(terminal, warnings)
+  await printPaths(terminal, files)
   const seed = seeds.length > 1 ? `seeds ${seeds[0]} to ${seeds.at(-1)}` : `seed ${seeds[0]}`
-  await write(stderr, `${seed}, ${(totalMs / 1000).toFixed(1)} s\n`)
+  tell(terminal, `${seed}, ${(totalMs / 1000).toFixed(1)} s\n`)
+}
+
+function warn(terminal: Terminal, warnings: readonly string[]): void {
+  for (const warning of warnings) tell(terminal, `warning: ${printable(warning)}\n`)
 }

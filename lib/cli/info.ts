@@ -4,9 +4,10 @@ import { formatBytes } from '../memory.js'
 import type { ModelDescription } from '../models/model-description.js'
 import type { componentSummary } from '../models/summary.js'
 import type { MemoryNeeded } from '../pipeline/memory-plan.js'
+import { printable } from '../quote.js'
 import type { Engine } from './engine.js'
 import type { InfoFlags } from './program.js'
-import { jsonLine, UsageError, write, type Terminal } from './terminal.js'
+import { jsonLine, print, UsageError, type Terminal } from './terminal.js'
 
 type Summary = ReturnType<typeof componentSummary>
 
@@ -43,8 +44,8 @@ export async function info(
   if (flags.json) {
     const tokenizer = ownTokenizer ? 'model' : 'built-in'
     const asked = memory && { size: flags.size, batchSize: flags.batch ?? 1, memory }
-    await write(
-      terminal.stdout,
+    await print(
+      terminal,
       jsonLine({ path, architecture, format, imageSize, schedule, tokenizer, components, ...asked }),
     )
     return
@@ -62,9 +63,9 @@ export async function info(
     ...(memory ? memoryLines(memory, `${flags.size!.width}×${flags.size!.height}`, flags.batch ?? 1) : []),
   ]
   const width = Math.max(...lines.map(([name]) => name.length))
-  await write(
-    terminal.stdout,
-    lines.map(([name, value]) => `${name.padEnd(width)}  ${value}`.trimEnd() + '\n').join(''),
+  await print(
+    terminal,
+    lines.map(([name, value]) => `${name.padEnd(width)}  ${printable(value)}`.trimEnd() + '\n').join(''),
   )
 }
 
@@ -74,7 +75,7 @@ export async function schedulers(
   engine: Engine,
 ): Promise<void> {
   const names = await engine.schedulerNames()
-  await write(terminal.stdout, flags.json ? jsonLine([...names]) : names.map((name) => `${name}\n`).join(''))
+  await print(terminal, flags.json ? jsonLine([...names]) : names.map((name) => `${name}\n`).join(''))
 }
 
 async function describeComponents(model: ModelDescription): Promise<ComponentInfo[]> {

@@ -29,11 +29,9 @@ const interrupt = (): void => {
   if (abort.signal.aborted) process.exit(EXIT.interrupted)
   abort.abort()
 }
-process.on('SIGINT', interrupt).on('SIGTERM', interrupt)
-// `node-diffusion … | head` closes the pipe early, which is no failure.
-process.stdout.on('error', (error: NodeJS.ErrnoException) =>
-  process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failed),
-)
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'] as const) process.on(signal, interrupt)
+// A closed stream must not end the program, whose work may be a file. Whoever prints a result learns of the failure.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
 
 const { stdin, stdout, stderr } = process
 process.exitCode = await run(
@@ -42,5 +40,5 @@ process.exitCode = await run(
   { stdin, stdout, stderr, signal: abort.signal },
   library,
 )
-// Reading a prompt from a terminal would keep the process alive.
-if (abort.signal.aborted) stdin.destroy()
+// A prompt or a pipe that nobody reads would keep the process alive.
+if (abort.signal.aborted) process.exit()

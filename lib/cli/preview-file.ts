@@ -2,6 +2,11 @@ import type { Image } from '../image/image.js'
 import { formatOf } from '../image/image.js'
 import { writeWholeFile } from '../image/write-file.js'
 
+/** The file of --preview, which may be given without a name. */
+export function previewPath(flag: string | true): string {
+  return flag === true ? 'preview.png' : flag
+}
+
 /** A file that holds the latest preview. Previews that come while one is being written are skipped. */
 export class PreviewFile {
   readonly #path: string

@@ -1,6 +1,7 @@
 /** The command line's grammar: all commands and options, without what they do. */
 import { Command, Option } from 'commander'
 import type { Precision } from '../native.js'
+import { generateAliases } from './aliases.js'
 import { deepCache, integer, interval, number, positive, seed, size } from './arguments.js'
 
 export interface GenerateFlags {
@@ -9,7 +10,11 @@ export interface GenerateFlags {
   count?: number
   batch?: number
   negative?: string
+  /** In place of the argument, as other programs have it. */
+  prompt?: string
   size?: { width: number; height: number }
+  width?: number
+  height?: number
   steps?: number
   scheduler?: string
   eta?: number
@@ -56,7 +61,7 @@ export interface QuantizeFlags {
 }
 
 export interface Actions {
-  generate(prompt: string, flags: GenerateFlags): Promise<void>
+  generate(prompts: string[], flags: GenerateFlags): Promise<void>
   info(model: string, flags: InfoFlags): Promise<void>
   quantize(input: string, output: string, flags: QuantizeFlags): Promise<void>
   schedulers(flags: { json?: boolean }): Promise<void>
@@ -78,11 +83,14 @@ export function createProgram(version: string, actions: Actions): Command {
     .description('Generates images from text with Stable Diffusion models, on this machine.')
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
-    .argument('<prompt>', 'what the image shows; "-" reads it from standard input')
+    // Optional, because --prompt is accepted too; several, so that a prompt without quotes gets a hint.
+    .argument('[prompt...]', 'what the image shows, in quotes; "-" reads it from standard input')
+    .usage('[options] <prompt>')
     // Without this, the program itself would take --json and --size given after a command's name.
     .enablePositionalOptions()
     .allowExcessArguments(false)
-    .showSuggestionAfterError()
+    // Ours know the options of other programs.
+    .showSuggestionAfterError(false)
     .optionsGroup('Model and output:')
     .option(
       '-m, --model <path>',
@@ -162,7 +170,8 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('-q, --quiet', 'print nothing but errors')
     .option('-v, --verbose', 'print the stack trace of an error')
     .addHelpText('after', EXAMPLES)
-    .action((prompt: string, flags: GenerateFlags) => actions.generate(prompt, flags))
+    .action((prompts: string[], flags: GenerateFlags) => actions.generate(prompts, flags))
+  for (const alias of generateAliases()) program.addOption(alias)
 
   program
     .command('info')

@@ -1,10 +1,11 @@
 /** `node-diffusion quantize`: writes a smaller model and reports the error. */
 import { formatBytes } from '../memory.js'
 import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
+import { printable, shorten } from '../quote.js'
 import type { Engine } from './engine.js'
 import type { QuantizeFlags } from './program.js'
 import { createProgress, silent } from './progress.js'
-import { jsonLine, write, type Terminal } from './terminal.js'
+import { jsonLine, print, type Terminal } from './terminal.js'
 
 export async function quantize(
   input: string,
@@ -15,6 +16,7 @@ export async function quantize(
 ): Promise<void> {
   const progress = flags.quiet || flags.json ? silent : await createProgress(terminal.stderr)
   let percent = 0
+  const label = `Quantizing to ${printable(shorten(flags.type))}`
   const options: QuantizeOptions = {
     // The library checks the type.
     type: flags.type as QuantizeOptions['type'],
@@ -22,7 +24,7 @@ export async function quantize(
     signal: terminal.signal,
     onProgress({ done, total }) {
       const now = Math.floor((100 * done) / total)
-      if (now > percent) progress.step((percent = now), 100, `Quantizing to ${flags.type}`)
+      if (now > percent) progress.step((percent = now), 100, label)
     },
   }
   let report: QuantizeReport
@@ -32,8 +34,8 @@ export async function quantize(
   } finally {
     progress.stop()
   }
-  if (flags.json) return write(terminal.stdout, jsonLine(report))
-  if (!flags.quiet) await write(terminal.stdout, table(report) + notes(report, flags.verbose === true))
+  if (flags.json) return print(terminal, jsonLine(report))
+  if (!flags.quiet) await print(terminal, table(report) + notes(report, flags.verbose === true))
 }
 
 function table({ groups, parameters, bytesBefore, bytesAfter, error }: QuantizeReport): string {
@@ -62,11 +64,12 @@ function table({ groups, parameters, bytesBefore, bytesAfter, error }: QuantizeR
 function notes({ output, fileBytes, fallbacks, unusedRules }: QuantizeReport, verbose: boolean): string {
   const lines = ['']
   for (const { wanted, type, block, tensors } of fallbacks) {
-    const names = verbose ? tensors.map((name) => `\n  ${name}`).join('') : ''
+    const names = verbose ? tensors.map((name) => `\n  ${printable(name)}`).join('') : ''
     const what = `${tensors.length} ${tensors.length === 1 ? 'tensor' : 'tensors'}`
     lines.push(`${what} with rows that do not fill ${wanted}'s blocks of ${block}: stored as ${type}${names}`)
   }
-  for (const rule of unusedRules) lines.push(`warning: the rule ${rule} matches no tensor`)
-  lines.push(`${output}: ${formatBytes(fileBytes)}`)
+  for (const rule of unusedRules)
+    lines.push(`warning: the rule ${printable(shorten(rule))} matches no tensor`)
+  lines.push(`${printable(output)}: ${formatBytes(fileBytes)}`)
   return lines.map((line) => `${line}\n`).join('')
 }

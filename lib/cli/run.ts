@@ -1,10 +1,16 @@
 /** Parses the arguments, runs the command, reports errors and returns the exit status. */
-import { CommanderError } from 'commander'
+import { CommanderError, type Command } from 'commander'
+import { shorten } from '../quote.js'
+import { hintFor } from './aliases.js'
 import type { Engine } from './engine.js'
 import { createProgram } from './program.js'
-import { UsageError, type Terminal } from './terminal.js'
+import { print, tell, UsageError, type Terminal } from './terminal.js'
+import { inFlags } from './wording.js'
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const
+
+/** Characters of a message about the arguments, which repeats them. */
+const MAX_USAGE_LENGTH = 400
 
 /** @param args the arguments after the program's name */
 export async function run(
@@ -13,9 +19,10 @@ export async function run(
   terminal: Terminal,
   engine: Engine,
 ): Promise<number> {
+  const help: string[] = []
   const program = createProgram(version, {
-    generate: async (prompt, flags) =>
-      (await import('./generate.js')).generate(prompt, flags, terminal, engine),
+    generate: async (prompts, flags) =>
+      (await import('./generate.js')).generate(prompts, flags, terminal, engine),
     info: async (model, flags) => (await import('./info.js')).info(model, flags, terminal, engine),
     quantize: async (input, output, flags) =>
       (await import('./quantize.js')).quantize(input, output, flags, terminal, engine),
@@ -23,23 +30,36 @@ export async function run(
   })
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({
-      writeOut: (text) => terminal.stdout.write(text),
-      writeErr: (text) => terminal.stderr.write(text),
-      getOutHelpWidth: () => Math.min((terminal.stdout as NodeJS.WriteStream).columns || 100, 100),
+      writeOut: (text) => help.push(text),
+      outputError: (text) => tell(terminal, usageError(text, command)),
+      getOutHelpWidth: () => Math.min((terminal.stdout as NodeJS.WriteStream).columns || 80, 100),
     })
   }
   try {
-    await program.parseAsync(args, { from: 'user' })
-    return EXIT.ok
+    try {
+      await program.parseAsync(args, { from: 'user' })
+      return EXIT.ok
+    } catch (error) {
+      if (!(error instanceof CommanderError)) throw error
+      if (error.exitCode !== 0) return EXIT.usage
+      await print(terminal, help.join(''))
+      return EXIT.ok
+    }
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
     if (terminal.signal.aborted) {
-      terminal.stderr.write('Interrupted\n')
+      tell(terminal, 'Interrupted\n')
       return EXIT.interrupted
     }
-    terminal.stderr.write(explain(error, args.includes('--verbose') || args.includes('-v')))
+    tell(terminal, explain(error, args.includes('--verbose') || args.includes('-v')))
     return isUsage(error) ? EXIT.usage : EXIT.failed
   }
+}
+
+/** Commander's message about the arguments, with a hint if an option is unknown. */
+function usageError(text: string, command: Command): string {
+  const [, unknown] = /^error: unknown option '(.*)'$/s.exec(text.trim()) ?? []
+  const hint = unknown === undefined ? undefined : hintFor(unknown, command)
+  return `${shorten(text.trim(), MAX_USAGE_LENGTH)}\n${hint === undefined ? '' : `(${hint})\n`}`
 }
 
 /** One line, or with --verbose the stack traces. */
@@ -50,7 +70,7 @@ function explain(error: unknown, verbose: boolean): string {
     return `error: ${causes.join('\ncaused by: ') || String(error)}\n`
   }
   const message = error instanceof Error ? error.message || error.name : String(error)
-  return `error: ${message.trim()}\n`
+  return `error: ${inFlags(message.trim())}\n`
 }
 
 /** Whether the library refused an option: that is wrong usage of the program. */

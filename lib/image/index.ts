@@ -3,4 +3,4 @@ export { loadMask, toTensor, type ImageSource, type ImageSize, type Mask } from 
 export { formatParameters, parseParameters, type ImageMetadata } from './parameters.js'
 export { readPngTexts } from './png.js'
 export { latentPreview, STABLE_DIFFUSION_FACTORS, type LatentFactors } from './preview.js'
-export { writeWholeFile } from './write-file.js'
+export { writeNewFile, writeWholeFile } from './write-file.js'

@@ -106,7 +106,7 @@ export async function quantizeModel(
     await writing
     throwIfAborted(signal)
     onProgress?.({ done, total, tensor: '' })
-    await writer.finish()
+    await writer.finish(signal)
   } catch (error) {
     await writing.catch(() => {})
     await writer.abandon()

@@ -1,12 +1,22 @@
 /** A replacement for the library that records calls and generates grey squares. */
 import { PassThrough, Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Test } from 'tap'
 import { run } from '../../lib/cli/run.js'
 import type { Engine } from '../../lib/cli/engine.js'
 import type { LoadOptions, GenerateOptions } from '../../lib/options/index.js'
 import type { QuantizeOptions, QuantizeReport } from '../../lib/quantize/index.js'
 import { Image } from '../../lib/image/image.js'
 import type { ModelDescription } from '../../lib/models/model-description.js'
+
+/** Output files are relative to the working directory, so each test has its own. */
+export const inFolder = (t: Test): string => {
+  const dir = t.testdir()
+  const before = process.cwd()
+  process.chdir(dir)
+  t.teardown(() => process.chdir(before))
+  return dir
+}
 
 export interface Calls {
   load: [string | undefined, LoadOptions][]
@@ -21,6 +31,7 @@ export interface FakeOptions {
   warnings?: string[]
   fail?: Error
   failLoad?: Error
+  schedulers?: string[]
 }
 
 export const description = {
@@ -107,7 +118,8 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       for (const done of [0, 50, 100]) request.onProgress?.({ done, total: 100, tensor: 'unet.a.weight' })
       return report(output)
     },
-    schedulerNames: async () => ['ddim', 'euler'],
+    schedulerNames: async () => options.schedulers ?? ['ddim', 'euler'],
+    cores: async () => 2,
   }
   return { engine, calls }
 }

@@ -1,19 +1,11 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import sharp from 'sharp'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { DiffusionError } from '../../lib/errors.js'
 import { readPngTexts } from '../../lib/image/png.js'
-import { call } from './fake.js'
+import { call, inFolder } from './fake.js'
 
-/** Output files are relative to the working directory, so each test has its own. */
-const inFolder = (t: Test): string => {
-  const dir = t.testdir()
-  const before = process.cwd()
-  process.chdir(dir)
-  t.teardown(() => process.chdir(before))
-  return dir
-}
 t.test('every option reaches the library', async (t) => {
   const dir = inFolder(t)
   for (const name of ['i.png', 'm.png']) writeFileSync(name, '')
@@ -305,10 +297,7 @@ t.test('errors of the library', async (t) => {
     fail: new RangeError('Expected integer between 1 and 1000 for steps but received 0 of type number'),
   })
   t.equal(bound.code, 2)
-  t.match(
-    bound.stderr,
-    /^error: Expected integer between 1 and 1000 for steps but received 0 of type number\n$/m,
-  )
+  t.match(bound.stderr, /^error: Expected integer between 1 and 1000 for --steps but received 0\n$/m)
   const missing = await call(['x'], { failLoad: new DiffusionError('MODEL_NOT_FOUND', 'There is no model') })
   t.equal(missing.code, 1)
   t.match(missing.stderr, /error: There is no model\n$/)

@@ -1,9 +1,6 @@
-import { open, rename, rm, stat, statfs, type FileHandle } from 'node:fs/promises'
-import { dirname } from 'node:path'
-import { DiffusionError } from '../../errors.js'
-import { formatBytes } from '../../memory.js'
+import { raceAbort } from '../../abort.js'
 import type { TensorType } from '../../native.js'
-import { temporaryName, writeError } from '../../write-error.js'
+import { OutputFile } from '../../output-file.js'
 import { CHANNELS_LAST_KEY } from './gguf.js'
 import { GGML_TYPES, ggmlBytes } from './gguf-types.js'
 
@@ -25,7 +22,7 @@ const [UINT32, STRING, ARRAY] = [4, 8, 9]
 
 /**
  * Writes a GGUF file (version 3, little-endian) completely or not at all: first the header, then the tensors' bytes in
- * the order of the header, in chunks of any size. The file has a temporary name until finish() renames it.
+ * the order of the header, in chunks of any size. The file gets its name in finish().
  */
 export class GgufWriter {
   readonly #sizes: number[]
@@ -34,8 +31,7 @@ export class GgufWriter {
 
   private constructor(
     private readonly path: string,
-    private readonly temporary: string,
-    private readonly file: FileHandle,
+    private readonly file: OutputFile,
     tensors: readonly GgufTensor[],
     /** Size of the whole file. */
     readonly bytes: number,
@@ -54,22 +50,14 @@ export class GgufWriter {
   ): Promise<GgufWriter> {
     const header = ggufHeader(metadata, tensors)
     const bytes = tensors.reduce((sum, tensor) => sum + align(bytesOf(tensor)), header.length)
-    await checkPlace(path, bytes)
-    const temporary = temporaryName(path)
-    let file: FileHandle
+    const file = await OutputFile.create(path, { bytes })
     try {
-      file = await open(temporary, 'wx')
+      await file.write(header)
     } catch (error) {
-      throw writeError(path, error)
-    }
-    const writer = new GgufWriter(path, temporary, file, tensors, bytes)
-    try {
-      await writer.#put(header)
-    } catch (error) {
-      await writer.abandon()
+      await file.discard()
       throw error
     }
-    return writer
+    return new GgufWriter(path, file, tensors, bytes)
   }
 
   /** Writes the next bytes of the current tensor. A chunk never reaches into the next tensor. */
@@ -80,57 +68,26 @@ export class GgufWriter {
         `tensor ${this.#tensor} of ${this.path} has ${size ?? 0} bytes, not ${this.#written + chunk.length}`,
       )
     }
-    await this.#put(chunk)
+    await this.file.write(chunk)
     this.#written += chunk.length
     if (this.#written < size) return
-    if (align(size) > size) await this.#put(Buffer.alloc(align(size) - size))
+    if (align(size) > size) await this.file.write(Buffer.alloc(align(size) - size))
     this.#tensor++
     this.#written = 0
   }
 
-  /** Completes the file on disk and gives it its name. */
-  async finish(): Promise<void> {
+  /** Completes the file on disk and gives it its name. An aborted signal ends the wait for the disk. */
+  async finish(signal?: AbortSignal): Promise<void> {
     if (this.#tensor < this.#sizes.length) {
       throw new RangeError(`tensor ${this.#tensor} of ${this.path} is not complete`)
     }
-    try {
-      // After a power failure, the file must not have its name without its data.
-      await this.file.sync()
-      await this.file.close()
-      await rename(this.temporary, this.path)
-    } catch (error) {
-      throw writeError(this.path, error)
-    }
+    await raceAbort(signal, this.file.sync())
+    await this.file.commit()
   }
 
   /** Removes the temporary file; does nothing after finish(). */
   async abandon(): Promise<void> {
-    await this.file.close().catch(() => {})
-    await rm(this.temporary, { force: true }).catch(() => {})
-  }
-
-  async #put(bytes: Uint8Array): Promise<void> {
-    try {
-      for (let done = 0; done < bytes.length;) {
-        done += (await this.file.write(bytes, done, bytes.length - done)).bytesWritten
-      }
-    } catch (error) {
-      throw writeError(this.path, error)
-    }
-  }
-}
-
-/** Checks that can fail before minutes of work: a folder of the same name, a disk that is too small. */
-async function checkPlace(path: string, bytes: number): Promise<void> {
-  const found = await stat(path).catch(() => undefined)
-  if (found?.isDirectory()) throw writeError(path, { code: 'EISDIR' })
-  const disk = await statfs(dirname(path)).catch(() => undefined)
-  // File systems that do not know their size report zero.
-  if (!disk || disk.blocks === 0) return
-  const free = disk.bavail * disk.bsize
-  if (bytes > free) {
-    const message = `Cannot write ${path}: no space left on the device (${formatBytes(bytes)} needed, ${formatBytes(free)} free)`
-    throw new DiffusionError('IO', message)
+    await this.file.discard()
   }
 }
 
