@@ -32,6 +32,9 @@ const mayImport = {
   native: ['load-addon'],
   'native-call': ['native'],
 
+  // Where models compute.
+  device: ['native', 'native-call'],
+
   // Files, and what is in them.
   models: ['native'],
   adapters: ['native', 'models'],
@@ -42,20 +45,33 @@ const mayImport = {
   // What is done with it.
   quantize: ['native', 'native-call', 'models'],
   pipeline: [
-    ...['adapters', 'image', 'models', 'native', 'native-call', 'options', 'prompt', 'fair-lock'],
+    ...['adapters', 'device', 'image', 'models', 'native', 'native-call', 'options', 'prompt', 'fair-lock'],
     ...['random', 'schedulers', 'step-event'],
   ],
   index: [
-    ...['adapters', 'image', 'models', 'native', 'options', 'pipeline', 'quantize', 'random'],
+    ...['adapters', 'device', 'image', 'models', 'native', 'options', 'pipeline', 'quantize', 'random'],
     ...['prompt', 'schedulers', 'step-event'],
   ],
   server: ['index', 'image', 'options'],
-  cli: [...['image', 'index', 'models', 'native', 'options', 'pipeline', 'quantize', 'schedulers', 'server']],
+  cli: [
+    ...[
+      'device',
+      'image',
+      'index',
+      'models',
+      'native',
+      'options',
+      'pipeline',
+      'quantize',
+      'schedulers',
+      'server',
+    ],
+  ],
 }
 
 /** Parts that call the addon: for computing, or for its limits and the tensors that a configuration requires. All others may only
  * name the types of its contract. */
-const callTheAddon = ['index', 'models', 'native-call', 'options', 'pipeline', 'quantize']
+const callTheAddon = ['device', 'index', 'models', 'native-call', 'options', 'pipeline', 'quantize']
 
 const pattern = (parts) => `^lib/(${parts.join('|')})(/|[.]ts$)`
 

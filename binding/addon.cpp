@@ -7,6 +7,7 @@
 #include "convert.h"
 #include "core/cpu_count.h"
 #include "core/thread_pool.h"
+#include "cuda_device.h"
 #include "deep_features.h"
 #include "failure.h"
 #include "cpu/cpu_info.h"
@@ -93,6 +94,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(UnetWrap::define(env), addon->unet);
   define(VaeWrap::define(env), addon->vae);
   define(TinyVaeWrap::define(env), addon->tiny_vae);
+  define(CudaDeviceWrap::define(env), addon->cuda_device);
   define(env.Global().Get("Float32Array").As<Napi::Function>(), addon->float32_array);
   define(env.Global().Get("Int32Array").As<Napi::Function>(), addon->int32_array);
   define(env.Global().Get("Uint8Array").As<Napi::Function>(), addon->uint8_array);
@@ -101,6 +103,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
 
   exports.Set("CancelToken", define(CancelTokenWrap::define(env), addon->cancel_token));
   exports.Set("DeepFeatures", define(DeepFeaturesWrap::define(env), addon->deep_features));
+  exports.Set("cudaDevices", Napi::Function::New(env, cuda_devices, "cudaDevices"));
+  exports.Set("openCudaDevice", Napi::Function::New(env, CudaDeviceWrap::open, "openCudaDevice"));
   exports.Set("cpu", Napi::Function::New(env, cpu, "cpu"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("profile", Napi::Function::New(env, profile, "profile"));

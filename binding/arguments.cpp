@@ -114,6 +114,14 @@ std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t
   return copy<int32_t>(value, napi_int32_array, "Int32Array", name, length);
 }
 
+std::vector<char> to_bytes(Napi::Value value, const std::string& name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    throw TypeFailure{"Expected Uint8Array for " + name};
+  const Napi::Uint8Array array = value.As<Napi::Uint8Array>();
+  const uint8_t* begin = array.Data();
+  return std::vector<char>(begin, begin + array.ElementLength());
+}
+
 int64_t batch_pixels(int64_t n, int64_t h, int64_t w) {
   if (h > Limits::pixels / w || h * w > Limits::pixels / n) {
     out_of_range("Expected at most " + std::to_string(Limits::pixels) + " pixels but received " +

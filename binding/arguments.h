@@ -22,6 +22,8 @@ Napi::Array to_array(Napi::Value value, const std::string& name);
 /// Copies of typed arrays. RangeError unless they have `length` elements.
 std::vector<float> to_floats(Napi::Value value, const std::string& name, int64_t length);
 std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t length);
+/// A copy of a Uint8Array of any length.
+std::vector<char> to_bytes(Napi::Value value, const std::string& name);
 
 /// Number of pixels of a batch of images. RangeError above Limits::pixels.
 int64_t batch_pixels(int64_t n, int64_t h, int64_t w);

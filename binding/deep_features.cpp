@@ -1,5 +1,7 @@
 #include "deep_features.h"
 
+#include <algorithm>
+
 #include "failure.h"
 
 namespace nd_binding {
@@ -17,9 +19,13 @@ Napi::Function DeepFeaturesWrap::define(Napi::Env env) {
   return DefineClass(env, "DeepFeatures", {InstanceMethod("dispose", &DeepFeaturesWrap::dispose)});
 }
 
-std::shared_ptr<nd::DeepFeatures> DeepFeaturesWrap::from(Napi::Value value, const std::string& name) {
+std::shared_ptr<nd::DeepFeatures> DeepFeaturesWrap::from(Napi::Value value, const std::string& name,
+                                                         const std::shared_ptr<void>& device) {
   if (!is_features(value)) throw TypeFailure{"Expected DeepFeatures for " + name};
-  return Unwrap(value.As<Napi::Object>())->features_;
+  const std::shared_ptr<Features>& features = Unwrap(value.As<Napi::Object>())->features_;
+  std::vector<std::shared_ptr<void>>& devices = features->devices;
+  if (device && std::find(devices.begin(), devices.end(), device) == devices.end()) devices.push_back(device);
+  return {features, &features->kept};
 }
 
 DeepFeaturesWrap::DeepFeaturesWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -34,7 +40,7 @@ DeepFeaturesWrap* DeepFeaturesWrap::Unwrap(Napi::Object object) {
 
 // A running call keeps the old features alive, so this thread does not wait for it.
 Napi::Value DeepFeaturesWrap::dispose(const Napi::CallbackInfo& info) {
-  features_ = std::make_shared<nd::DeepFeatures>();
+  features_ = std::make_shared<Features>();
   return info.Env().Undefined();
 }
 

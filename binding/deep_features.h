@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "napi_all.h"
 #include "unet/deep_features.h"
@@ -12,7 +13,9 @@ class DeepFeaturesWrap : public Napi::ObjectWrap<DeepFeaturesWrap> {
  public:
   static Napi::Function define(Napi::Env env);
   /// The features wrapped by an argument. Throws TypeFailure for any other value.
-  static std::shared_ptr<nd::DeepFeatures> from(Napi::Value value, const std::string& name);
+  /// `device` computes them: it lives as long as they do.
+  static std::shared_ptr<nd::DeepFeatures> from(Napi::Value value, const std::string& name,
+                                                const std::shared_ptr<void>& device);
 
   explicit DeepFeaturesWrap(const Napi::CallbackInfo& info);
   static DeepFeaturesWrap* Unwrap(Napi::Object object);
@@ -20,7 +23,11 @@ class DeepFeaturesWrap : public Napi::ObjectWrap<DeepFeaturesWrap> {
  private:
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<nd::DeepFeatures> features_ = std::make_shared<nd::DeepFeatures>();
+  struct Features {
+    std::vector<std::shared_ptr<void>> devices;
+    nd::DeepFeatures kept;
+  };
+  std::shared_ptr<Features> features_ = std::make_shared<Features>();
 };
 
 }  // namespace nd_binding

@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "core/executor.h"
 #include "core/memory.h"
-#include "cpu/backend.h"
+#include "cuda_device.h"
 #include "failure.h"
 #include "job.h"
 #include "source.h"
@@ -25,11 +25,14 @@ namespace nd_binding {
 template <class Model>
 class SharedModel {
  public:
-  SharedModel(std::unique_ptr<Model> model, size_t weight_bytes)
-      : model_(std::move(model)), weight_bytes_(weight_bytes) {}
+  /// device: null for the CPU.
+  SharedModel(std::unique_ptr<Model> model, size_t weight_bytes,
+              std::shared_ptr<nd::cuda::CudaBackend> device)
+      : device_(std::move(device)), model_(std::move(model)), weight_bytes_(weight_bytes) {}
 
   size_t weight_bytes() const { return weight_bytes_; }
   const Model& model() const { return *model_; }
+  const std::shared_ptr<nd::cuda::CudaBackend>& device() const { return device_; }
 
   /// Called on a worker thread. If the call fails, the working memory is released.
   template <class Call>
@@ -57,6 +60,7 @@ class SharedModel {
     if (lock.owns_lock() && trim_asked_.exchange(false)) model_->trim();
   }
 
+  const std::shared_ptr<nd::cuda::CudaBackend> device_;  // outlives the model
   const std::unique_ptr<Model> model_;
   const size_t weight_bytes_;
   std::mutex mutex_;
@@ -103,9 +107,10 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
         info.Env(), CancelTokenWrap::from(info[2], "cancel"),
         [config, source, loaded](const nd::CancelToken& cancel) {
           const nd::WeightTable table = source->build();
-          nd::Loader loader(table, nd::cpu::CpuBackend::shared(), source->options, &cancel);
+          nd::Loader loader(table, source->backend(), source->options, &cancel);
           auto model = std::make_unique<Model>(config, loader);
-          *loaded = std::make_shared<SharedModel<Model>>(std::move(model), loader.packed_bytes());
+          *loaded =
+              std::make_shared<SharedModel<Model>>(std::move(model), loader.packed_bytes(), source->device);
           nd::release_free_heap();
         },
         [loaded](Napi::Env env) -> Napi::Value {
@@ -118,6 +123,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
       std::initializer_list<typename Base::PropertyDescriptor> own) {
     std::vector<typename Base::PropertyDescriptor> all(own);
     all.push_back(Base::InstanceAccessor("weightBytes", &Self::weight_bytes, nullptr));
+    all.push_back(Base::InstanceMethod("deviceMemory", &Self::device_memory));
     all.push_back(Base::InstanceMethod("trim", &Self::trim));
     all.push_back(Base::InstanceMethod("dispose", &Self::dispose));
     return all;
@@ -157,6 +163,13 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
  public:
   Napi::Value weight_bytes(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), shared_ ? static_cast<double>(shared_->weight_bytes()) : 0.0);
+  }
+  Napi::Value device_memory(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const Pointer shared = this->shared();
+      if (!shared->device()) return info.Env().Null();
+      return memory_object(info.Env(), shared->device()->device().memory_info());
+    });
   }
   Napi::Value trim(const Napi::CallbackInfo& info) {
     if (shared_) shared_->trim();

@@ -2,6 +2,8 @@
 
 #include "arguments.h"
 #include "core/error.h"
+#include "cpu/backend.h"
+#include "cuda_device.h"
 #include "engine_limits.h"
 
 namespace nd_binding {
@@ -38,6 +40,7 @@ Source Source::read(Napi::Value value, const std::string& name) {
     source.options.precision = precision_of(fields.string("precision"), name + ".precision");
   if (fields.has("residency"))
     source.options.residency = residency_of(fields.string("residency"), name + ".residency");
+  if (fields.has("device")) source.device = CudaDeviceWrap::from(fields.get("device"), name + ".device");
   if (source.files.empty()) {
     throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at least 1 element in " + name + ".files");
   }
@@ -74,6 +77,11 @@ nd::WeightTable Source::build() const {
               indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes);
   }
   return table;
+}
+
+nd::Backend& Source::backend() const {
+  if (device) return *device;
+  return nd::cpu::CpuBackend::shared();
 }
 
 }  // namespace nd_binding

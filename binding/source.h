@@ -1,8 +1,10 @@
 // The stored tensors that lib/models found in the headers of the files.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "cuda/devices.h"
 #include "nn/loader.h"
 #include "napi_all.h"
 
@@ -20,11 +22,13 @@ struct Source {
   };
   std::vector<std::string> files;
   nd::LoadOptions options;
+  std::shared_ptr<nd::cuda::CudaBackend> device;  // null: the CPU
   std::vector<Tensor> tensors;
 
   static Source read(Napi::Value value, const std::string& name);
   /// Opens the files. Errors: io, model_format, unsupported_model (an unknown type).
   nd::WeightTable build() const;
+  nd::Backend& backend() const;
 };
 
 }  // namespace nd_binding

@@ -34,7 +34,7 @@ struct CallOptions {
   std::shared_ptr<nd::DeepFeatures> deep;
 };
 
-CallOptions read_options(const Fields& call) {
+CallOptions read_options(const Fields& call, const std::shared_ptr<void>& device) {
   CallOptions result;
   if (!call.has("options")) return result;
   const Fields fields(call.get("options"), call.name("options"));
@@ -42,7 +42,8 @@ CallOptions read_options(const Fields& call) {
   if (fields.has("depth"))
     result.options.depth = fields.integer("depth", 0, Limits::levels * (Limits::layers_per_level + 1));
   if (fields.has("reuse")) result.options.reuse = fields.boolean("reuse");
-  if (fields.has("deep")) result.deep = DeepFeaturesWrap::from(fields.get("deep"), fields.name("deep"));
+  if (fields.has("deep"))
+    result.deep = DeepFeaturesWrap::from(fields.get("deep"), fields.name("deep"), device);
   result.options.deep = result.deep.get();
   return result;
 }
@@ -65,7 +66,7 @@ struct UnetCall {
   }
 };
 
-UnetCall read_call(const Fields& fields, const nd::UnetConfig& config) {
+UnetCall read_call(const Fields& fields, const nd::UnetConfig& config, const std::shared_ptr<void>& device) {
   UnetCall call{};
   call.sizes = read_latent_sizes(fields);
   call.latents = fields.floats("latents", call.sizes.pixels * config.in_channels);
@@ -73,7 +74,7 @@ UnetCall read_call(const Fields& fields, const nd::UnetConfig& config) {
   call.timesteps = conditioning.floats("timesteps", call.sizes.n);
   call.context_length = read_context_length(conditioning, config);
   call.context = conditioning.floats("context", call.sizes.n * call.context_length * config.context_width);
-  call.call_options = read_options(fields);
+  call.call_options = read_options(fields, device);
   return call;
 }
 
@@ -101,7 +102,8 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Pointer shared = this->shared();
     const nd::UnetConfig& config = shared->model().config();
-    auto call = std::make_shared<const UnetCall>(read_call(Fields(info[0], "call"), config));
+    auto call =
+        std::make_shared<const UnetCall>(read_call(Fields(info[0], "call"), config, shared->device()));
     shared->model().check(call->call_options.options);
     return compute<float>(info.Env(), shared, info[1], call->sizes.pixels * config.out_channels,
                           [call](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
@@ -129,7 +131,7 @@ Napi::Value UnetWrap::working_bytes(const Napi::CallbackInfo& info) {
     const Fields fields(info[0], "call");
     const LatentSizes sizes = read_latent_sizes(fields);
     const int64_t length = read_context_length(read_conditioning(fields), model.config());
-    const CallOptions call = read_options(fields);
+    const CallOptions call = read_options(fields, shared->device());
     const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, length, call.options);
     return Napi::Number::New(info.Env(), static_cast<double>(bytes));
   });

@@ -18,7 +18,7 @@ target_include_directories(node_diffusion SYSTEM PRIVATE
   ${CMAKE_JS_INC} "${CMAKE_CURRENT_SOURCE_DIR}/node_modules/node-addon-api")
 target_compile_definitions(node_diffusion PRIVATE NAPI_VERSION=8 NODE_ADDON_API_CPP_EXCEPTIONS
   NODE_ADDON_API_DISABLE_DEPRECATED)
-target_link_libraries(node_diffusion PRIVATE engine ${CMAKE_JS_LIB})
+target_link_libraries(node_diffusion PRIVATE node_diffusion_cuda engine ${CMAKE_JS_LIB})
 if(APPLE)
   target_link_options(node_diffusion PRIVATE -undefined dynamic_lookup)
 endif()

@@ -1,5 +1,6 @@
-# The CUDA backend: a library of its own that the CPU build never needs, its kernels for GPUs (where nvcc is at hand), and
-# its tests on an emulator, which runs the same kernels on the CPU.
+# The CUDA backend, its kernels for GPUs (where nvcc is at hand), and its tests on an emulator, which runs the same kernels
+# on the CPU. The backend's own code is a small part of the addon, on every platform: it opens the driver at run time. The
+# kernels are files beside the addon, see scripts/cuda-kernels.mjs.
 file(GLOB ND_CUDA_SOURCES CONFIGURE_DEPENDS cpp/cuda/*.cpp cpp/cuda/layers/*.cpp)
 add_library(node_diffusion_cuda STATIC ${ND_CUDA_SOURCES})
 target_link_libraries(node_diffusion_cuda PUBLIC engine ${CMAKE_DL_LIBS})
@@ -73,6 +74,11 @@ function(nd_emulated_kernels name)
 endfunction()
 nd_emulated_kernels(cuda-kernels-emulated)
 nd_emulated_kernels(cuda-kernels-checked -fsanitize=thread -O1 -g)
+
+# The emulator as a driver library, for tests of the addon: NODE_DIFFUSION_CUDA_DRIVER names it.
+add_library(cuda-emulated-driver SHARED EXCLUDE_FROM_ALL $<TARGET_OBJECTS:cuda-kernels-emulated>
+  ${emulator}/no_checker.cpp ${emulator}/library.cpp)
+target_link_libraries(cuda-emulated-driver PRIVATE cuda-emulator)
 
 file(GLOB ND_CUDA_TESTS CONFIGURE_DEPENDS test/cuda/*.cpp)
 add_library(cuda-test-cases OBJECT ${ND_CUDA_TESTS} test/cpp/harness.cpp test/cpp/fixture_models.cpp)

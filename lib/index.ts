@@ -78,8 +78,9 @@ export {
   type TypeFallback,
 } from './quantize/index.js'
 
+export { listDevices, type DeviceInfo, type Devices } from './device/index.js'
 export { DiffusionError, type DiffusionErrorCode } from './errors.js'
-export type { PredictionType, Random, Scheduler, Tensor } from './types.js'
+export type { DeviceName, DeviceOption, PredictionType, Random, Scheduler, Tensor } from './types.js'
 
 import { native, type CpuInfo } from './native.js'
 

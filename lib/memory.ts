@@ -27,3 +27,13 @@ export function requireMemory(bytes: number, what: string, limit = memoryLimit()
       'Possible solutions: a smaller width, height or batchSize, or a quantized model',
   )
 }
+
+/** The same for the memory of a GPU, of which `free` bytes are left. */
+export function requireDeviceMemory(bytes: number, what: string, free: number): void {
+  if (bytes <= free) return
+  throw new DiffusionError(
+    'OUT_OF_MEMORY',
+    `${what} would need ${formatBytes(bytes)} of GPU memory beside the model, of which ${formatBytes(free)} are free. ` +
+      'Possible solutions: a smaller width, height or batchSize, vaeTiling, a quantized model, or another device',
+  )
+}

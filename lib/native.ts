@@ -58,6 +58,32 @@ export interface ModelSource {
    * be read.
    */
   residency?: Residency
+  /** Default: the CPU. The model keeps it open. */
+  device?: CudaDevice
+}
+
+/** Memory of a GPU in bytes, of all processes. */
+export interface DeviceMemory {
+  free: number
+  total: number
+}
+
+/** A GPU as the driver describes it; nothing has been opened on it. */
+export interface CudaDeviceInfo {
+  number: number
+  name: string
+  /** 90 for compute capability 9.0. */
+  capability: number
+  /** Bytes of memory. */
+  memory: number
+}
+
+/** A GPU that is open, for loading models on it. All objects of one GPU share its context. */
+export interface CudaDevice {
+  /** Throws an error of code DEVICE_LOST. */
+  memory(): DeviceMemory
+  /** The device closes when the last model on it has been disposed, too. */
+  dispose(): void
 }
 
 /** CLIP text model. Tensor names: `embeddings.token_embedding.weight`, `encoder.layers.0.self_attn.q_proj.weight`, … */
@@ -167,6 +193,8 @@ export interface CancelToken {
 interface NativeModel {
   /** Bytes of the weights in memory. */
   readonly weightBytes: number
+  /** Memory of the GPU that the model is on; null on the CPU. */
+  deviceMemory(): DeviceMemory | null
   /** Releases working memory; the next call allocates it again. */
   trim(): void
   /** Frees the model as soon as no call is running; later calls throw an error of code DISPOSED. */
@@ -331,6 +359,10 @@ export interface ProfileRow {
 
 export interface Native {
   cpu(): CpuInfo
+  /** The GPUs of this machine. Rejects with code DEVICE_UNAVAILABLE if there is no driver, or no GPU. */
+  cudaDevices(cancel?: CancelToken): Promise<CudaDeviceInfo[]>
+  /** Opens GPU `number`. `image` has the kernels, a cubin or PTX; it is not used if the GPU is open already. */
+  openCudaDevice(number: number, image: Uint8Array, cancel?: CancelToken): Promise<CudaDevice>
   /**
    * For benchmarks. true starts profiling all forward passes of this process, false stops it. Returns the measurements
    * since the last call, longest time first. It costs nothing while it is off.

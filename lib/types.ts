@@ -4,6 +4,12 @@ export interface Tensor {
   shape: number[]
 }
 
+/** A device that a model computes on: the CPU, or an NVIDIA GPU by its number. */
+export type DeviceName = 'cpu' | `cuda:${number}`
+
+/** `device` of load(): 'cuda' is the first GPU, 'auto' a GPU if there is one that the model fits on, else the CPU. */
+export type DeviceOption = 'auto' | 'cuda' | DeviceName
+
 /** A source of standard normal numbers; the same seed gives the same numbers. */
 export interface Random {
   /** `count` samples of N(0,1), shaped `shape` (row-major). */

@@ -24,6 +24,10 @@ export const testPrograms =
     ? ['engine-tests', 'cuda-tests', 'cuda-tests-checked']
     : ['engine-tests']
 
+/** Libraries that the TypeScript tests load. */
+export const testLibraries =
+  process.platform === 'linux' && process.arch === 'x64' ? ['cuda-emulated-driver'] : []
+
 /** Something the user has to install or to look into; the message says what. */
 export class BuildError extends Error {}
 
@@ -68,7 +72,7 @@ export function buildAddon(targets = ['node_diffusion']) {
     cmakeJs(
       'configure',
       `--CDCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(root, 'build', 'Release')}`,
-      ...(targets.includes('engine-tests') ? ['--CDND_TESTS=ON'] : []),
+      ...(targets.some((target) => target !== 'node_diffusion') ? ['--CDND_TESTS=ON'] : []),
     )
     for (const target of targets) cmakeJs('build', '--target', target, '--parallel', jobs)
   } catch (error) {

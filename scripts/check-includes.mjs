@@ -32,7 +32,7 @@ const layers = [
     folder: 'binding',
     may: [
       ...['core', 'weights', 'nn', 'text', 'unet', 'vae', 'control', 'vision', 'upscale'],
-      ...['cpp/cpu/backend.h', 'cpp/cpu/cpu_info.h'],
+      ...['cpp/cpu/backend.h', 'cpp/cpu/cpu_info.h', 'cpp/cuda/devices.h'],
     ],
   },
   { name: 'test', folder: 'test/cpp', may: '*' },

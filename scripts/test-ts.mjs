@@ -6,8 +6,11 @@ import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { buildAddon, BuildError, root } from './build-addon.mjs'
+import { buildAddon, BuildError, root, testLibraries } from './build-addon.mjs'
 import { run } from './run.mjs'
+
+// Tests expect the CPU's results, whatever GPU the machine has; those of devices name their own driver.
+process.env.NODE_DIFFUSION_CUDA_DRIVER ??= 'none'
 
 const require = createRequire(join(root, 'package.json'))
 const compiled = join(root, 'build', 'ts')
@@ -46,7 +49,7 @@ async function compile() {
 export async function testTs(files = [], { build = true } = {}) {
   const tests = files.flatMap(expand)
   if (build) {
-    buildAddon()
+    buildAddon(['node_diffusion', ...testLibraries])
     await compile()
   }
   const tap = program('tap', require('tap/package.json').bin.tap)

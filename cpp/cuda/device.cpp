@@ -26,31 +26,42 @@ class Retained {
   bool kept_ = false;
 };
 
+int attribute(const Driver& driver, DeviceNumber device, DeviceAttribute which) {
+  int value = 0;
+  check(driver, driver.device_attribute(&value, which, device), "Could not read an attribute of the GPU");
+  return value;
+}
+
 }  // namespace
 
-Device::Device(const Driver& driver, int number, const std::vector<char>& image) : driver_(driver) {
-  check(driver, driver.init(0), "Could not start the NVIDIA driver");
+DeviceDescription describe_device(const Driver& driver, int number) {
   int count = 0;
   check(driver, driver.device_count(&count), "Could not count GPUs");
   if (number < 0 || number >= count)
     throw Error(ErrorCode::device_unavailable, "Expected a GPU number below " + std::to_string(count) +
                                                    " but received " + std::to_string(number));
-  check(driver, driver.device_get(&number_, number), "Could not open the GPU");
+  DeviceNumber device = 0;
+  check(driver, driver.device_get(&device, number), "Could not open the GPU");
+  DeviceDescription result;
+  result.number = number;
   char text[256] = {};
-  check(driver, driver.device_name(text, sizeof text - 1, number_), "Could not read the GPU's name");
-  name_ = text;
-  check(driver, driver.device_memory(&memory_bytes_, number_), "Could not read the GPU's memory size");
-  const auto attribute = [&](int which) {
-    int value = 0;
-    check(driver, driver.device_attribute(&value, which, number_), "Could not read an attribute of the GPU");
-    return value;
-  };
-  multiprocessors_ = attribute(kMultiprocessors);
-  capability_ = attribute(kComputeMajor) * 10 + attribute(kComputeMinor);
-  if (capability_ < kMinCapability)
+  check(driver, driver.device_name(text, sizeof text - 1, device), "Could not read the GPU's name");
+  result.name = text;
+  check(driver, driver.device_memory(&result.memory_bytes, device), "Could not read the GPU's memory size");
+  result.capability =
+      attribute(driver, device, kComputeMajor) * 10 + attribute(driver, device, kComputeMinor);
+  return result;
+}
+
+Device::Device(const Driver& driver, int number, const std::vector<char>& image) : driver_(driver) {
+  check(driver, driver.init(0), "Could not start the NVIDIA driver");
+  description_ = describe_device(driver, number);
+  if (capability() < kMinCapability)
     throw Error(ErrorCode::device_unavailable,
-                "Expected a GPU of compute capability 7.5 (Turing, 2018) or newer but " + name_ + " has " +
-                    std::to_string(capability_ / 10) + "." + std::to_string(capability_ % 10));
+                "Expected a GPU of compute capability 7.5 (Turing, 2018) or newer but " + name() + " has " +
+                    std::to_string(capability() / 10) + "." + std::to_string(capability() % 10));
+  check(driver, driver.device_get(&number_, number), "Could not open the GPU");
+  multiprocessors_ = attribute(driver, number_, kMultiprocessors);
   check(driver, driver.context_retain(&context_, number_), "Could not open a context on the GPU");
   Retained context(driver, number_);
   load_kernels(image);
@@ -77,6 +88,22 @@ Device::~Device() {
     driver_.context_pop(&popped);
   }
   driver_.context_release(number_);
+}
+
+MemoryInfo Device::memory_info() const {
+  const Current current(*this);
+  MemoryInfo info;
+  check(driver_, driver_.memory_info(&info.free, &info.total), "Could not read the GPU's free memory");
+  return info;
+}
+
+bool Device::lost() const {
+  try {
+    memory_info();
+    return false;
+  } catch (const Error&) {
+    return true;
+  }
 }
 
 Device::Current::Current(const Device& device) : driver_(device.driver_) {
@@ -125,7 +152,7 @@ Address Device::allocate(size_t bytes) const {
     size_t free = 0, total = 0;
     driver_.memory_info(&free, &total);
     throw Error(ErrorCode::out_of_memory, "Could not allocate " + std::to_string(bytes >> 20) + " MB on " +
-                                              name_ + ", of whose " + std::to_string(total >> 20) + " MB " +
+                                              name() + ", of whose " + std::to_string(total >> 20) + " MB " +
                                               std::to_string(free >> 20) + " are free");
   }
   check(driver_, result, "Could not allocate memory on the GPU");

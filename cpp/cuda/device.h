@@ -15,6 +15,20 @@ struct Grid {
   int64_t x = 1, y = 1, z = 1;
 };
 
+struct DeviceDescription {
+  int number = 0;
+  std::string name;
+  int capability = 0;  // 90 for compute capability 9.0
+  size_t memory_bytes = 0;
+};
+
+/// The GPU of this number; opens nothing. Error device_unavailable.
+DeviceDescription describe_device(const Driver& driver, int number);
+
+struct MemoryInfo {
+  size_t free = 0, total = 0;
+};
+
 class Device {
  public:
   /// The GPU of this number, with kernels from `image` (a cubin, a fat binary or PTX). Errors
@@ -25,11 +39,15 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   const Driver& driver() const { return driver_; }
-  const std::string& name() const { return name_; }
+  const DeviceDescription& description() const { return description_; }
+  const std::string& name() const { return description_.name; }
   int multiprocessors() const { return multiprocessors_; }
   /// 90 for compute capability 9.0.
-  int capability() const { return capability_; }
-  size_t memory_bytes() const { return memory_bytes_; }
+  int capability() const { return description_.capability; }
+  /// Of all processes.
+  MemoryInfo memory_info() const;
+  /// Whether its context cannot be used any more.
+  bool lost() const;
 
   /// Makes the device's context the calling thread's while it lives.
   class Current {
@@ -77,13 +95,12 @@ class Device {
   void load_kernels(const std::vector<char>& image);
 
   const Driver& driver_;
+  DeviceDescription description_;
   DeviceNumber number_ = 0;
   ContextHandle context_ = nullptr;
   ModuleHandle module_ = nullptr;
   FunctionHandle functions_[static_cast<int>(Kernel::count)] = {};
-  std::string name_;
-  int multiprocessors_ = 1, capability_ = 0;
-  size_t memory_bytes_ = 0;
+  int multiprocessors_ = 1;
   std::mutex streams_mutex_;
   std::vector<StreamHandle> streams_;  // those that nobody uses
 };

@@ -1,8 +1,13 @@
 #include "cuda/driver.h"
 
-#include <dlfcn.h>
-
+#include <cstdlib>
 #include <string>
+
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
 
 namespace nd::cuda {
 namespace {
@@ -13,6 +18,29 @@ constexpr int kInterface = 12000;
 [[noreturn]] void unavailable(const std::string& message) {
   throw Error(ErrorCode::device_unavailable, message);
 }
+
+#ifdef _WIN32
+constexpr const char* kLibrary = "nvcuda.dll";
+
+void* open_library(const std::string& path, std::string&) {
+  return reinterpret_cast<void*>(LoadLibraryA(path.c_str()));
+}
+void* find_symbol(void* library, const char* name) {
+  return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
+}
+#else
+constexpr const char* kLibrary = "libcuda.so.1";
+
+void* open_library(const std::string& path, std::string& why) {
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  const char* text = library ? nullptr : dlerror();  // NOLINT(concurrency-mt-unsafe): the thread's own
+  if (text) why = text;
+  return library;
+}
+void* find_symbol(void* library, const char* name) {
+  return dlsym(library, name);
+}
+#endif
 
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
@@ -85,13 +113,14 @@ Driver load_driver(void* (*symbol)(void* library, const char* name), void* libra
 
 const Driver& system_driver() {
   static const Driver driver = [] {
-    void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-      const char* why = dlerror();  // NOLINT(concurrency-mt-unsafe): its text is the thread's own
-      unavailable("There is no NVIDIA driver on this machine (" + std::string(why ? why : "libcuda.so.1") +
+    const char* chosen = std::getenv("NODE_DIFFUSION_CUDA_DRIVER");  // NOLINT(concurrency-mt-unsafe)
+    const std::string path = chosen && *chosen ? chosen : kLibrary;
+    std::string why;
+    void* library = open_library(path, why);
+    if (!library)
+      unavailable("There is no NVIDIA driver on this machine (" + (why.empty() ? path : why) +
                   "). Use device 'cpu', or install the driver.");
-    }
-    return load_driver(dlsym, library);
+    return load_driver(find_symbol, library);
   }();
   return driver;
 }
@@ -112,7 +141,8 @@ void check(const Driver& driver, Result result, const char* what) {
     case kNotFound:
       throw Error(ErrorCode::device_unavailable, message);
     default:
-      throw Error(ErrorCode::device_lost, message + ". Load the model again to go on.");
+      throw Error(ErrorCode::device_lost,
+                  message + ". Dispose of all models on this device, and load them again to go on.");
   }
 }
 

@@ -77,8 +77,8 @@ struct Driver {
   Result (*event_elapsed)(float* milliseconds, EventHandle from, EventHandle to);
 };
 
-/// libcuda's, opened by the first call. Error device_unavailable: there is no driver, or it is older than
-/// CUDA 12.
+/// libcuda's, opened by the first call that succeeds. The environment variable NODE_DIFFUSION_CUDA_DRIVER
+/// names another library. Error device_unavailable: there is no driver, or it is older than CUDA 12.
 const Driver& system_driver();
 
 /// The table from two functions: one that finds symbols of a library, by which cuGetProcAddress itself is

@@ -1,5 +1,6 @@
 /** Parses what users type. Only the syntax is checked here; the library checks bounds. */
 import { InvalidArgumentError } from 'commander'
+import type { DeviceOption } from '../types.js'
 
 export function integer(text: string): number {
   if (!/^[+-]?\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
@@ -37,6 +38,12 @@ export function deepCache(text: string): { interval: number; depth?: number } {
   const [every, depth, ...more] = text.split(':')
   if (more.length > 0) throw new InvalidArgumentError('It must look like 3 or 3:2.')
   return { interval: integer(every), ...(depth === undefined ? {} : { depth: integer(depth) }) }
+}
+
+export function device(text: string): DeviceOption {
+  if (!/^(auto|cpu|cuda(:\d{1,3})?)$/.test(text))
+    throw new InvalidArgumentError('It must be auto, cpu, cuda or cuda:<n>.')
+  return text as DeviceOption
 }
 
 /** A width and height, `512x768`, or one number for both, `512`. */

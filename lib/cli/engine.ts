@@ -1,11 +1,14 @@
 /** The part of the library that the command line uses. Tests replace it. */
 import type { DiffusionPipeline } from '../pipeline/diffusion-pipeline.js'
+import type { Devices } from '../device/index.js'
+import type { CpuInfo } from '../native.js'
 import type { LoadOptions } from '../options/index.js'
 import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
 import type { ModelDescription } from '../models/model-description.js'
 
 export type CliPipeline = Pick<DiffusionPipeline, 'generate' | 'memoryNeeded' | 'dispose'> & {
   readonly model: Pick<DiffusionPipeline['model'], 'factor'>
+  readonly device: DiffusionPipeline['device']
 }
 
 export interface Engine {
@@ -15,6 +18,7 @@ export interface Engine {
   schedulerNames(): Promise<readonly string[]>
   /** Number of physical cores that this process may use. */
   cores(): Promise<number>
+  devices(): Promise<Devices & { cpu: CpuInfo }>
 }
 
 /** The library itself. It is imported when it is needed, so that `--help` does not wait for the addon. */
@@ -38,5 +42,9 @@ export const library: Engine = {
   async cores() {
     const { cpuInfo } = await import('../index.js')
     return cpuInfo().physicalCores
+  },
+  async devices() {
+    const { cpuInfo, listDevices } = await import('../index.js')
+    return { ...(await listDevices()), cpu: cpuInfo() }
   },
 }

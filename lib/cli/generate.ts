@@ -7,6 +7,7 @@ import type { GenerateOptions } from '../options/index.js'
 import { maxPromptLength } from '../options/texts.js'
 import type { Timings } from '../pipeline/result.js'
 import type { SchedulerName } from '../schedulers/index.js'
+import type { DeviceName } from '../types.js'
 import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
@@ -20,6 +21,7 @@ import { jsonLine, print, printBytes, printPaths, tell, UsageError, type Termina
 import { inFlags } from './wording.js'
 
 interface Totals {
+  device: DeviceName
   files: string[]
   seeds: (number | bigint)[]
   timings: Timings & { load: number }
@@ -45,6 +47,7 @@ export async function generate(
     progress.phase('Loading the model')
     const began = performance.now()
     const pipe = await engine.load(flags.model, {
+      device: flags.device,
       threads: flags.threads,
       precision: flags.precision,
       tinyVae: flags.tinyVae,
@@ -138,6 +141,7 @@ async function threadWarnings({ threads }: GenerateFlags, engine: Engine): Promi
 /** Makes as many generate() calls as the images need. */
 class GenerateCommand {
   readonly totals: Totals = {
+    device: 'cpu',
     files: [],
     seeds: [],
     timings: { load: 0, text: 0, start: 0, denoise: 0, decode: 0, total: 0 },
@@ -154,6 +158,7 @@ class GenerateCommand {
     private readonly terminal: Terminal,
     private readonly progress: Progress,
   ) {
+    this.totals.device = pipe.device
     this.#count = countOf(flags)
     const { preview } = flags
     if (preview !== undefined) {
@@ -259,13 +264,13 @@ async function report(
   terminal: Terminal,
   totalMs: number,
 ): Promise<void> {
-  const { files, seeds, timings, warnings } = totals
+  const { device, files, seeds, timings, warnings } = totals
   timings.total = totalMs
   if (flags.json) {
     const rounded = Object.fromEntries(
       Object.entries<number>({ ...timings }).map(([name, ms]) => [`${name}Ms`, Math.round(ms)]),
     )
-    await print(terminal, jsonLine({ files, seed: seeds[0], seeds, timings: rounded, warnings }))
+    await print(terminal, jsonLine({ device, files, seed: seeds[0], seeds, timings: rounded, warnings }))
     return
   }
   if (flags.quiet) return

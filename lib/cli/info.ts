@@ -6,6 +6,7 @@ import type { componentSummary } from '../models/summary.js'
 import type { MemoryNeeded } from '../pipeline/memory-plan.js'
 import { printable } from '../quote.js'
 import type { Engine } from './engine.js'
+import { deviceInfo } from './info-devices.js'
 import type { InfoFlags } from './program.js'
 import { jsonLine, print, UsageError, type Terminal } from './terminal.js'
 
@@ -17,7 +18,7 @@ interface ComponentInfo extends Summary {
 }
 
 export async function info(
-  path: string,
+  path: string | undefined,
   flags: InfoFlags,
   terminal: Terminal,
   engine: Engine,
@@ -26,17 +27,15 @@ export async function info(
     if (flags.batch !== undefined) throw new UsageError('--batch needs --size, the size of the images')
     if (flags.lowMemory) throw new UsageError('--low-memory needs --size, the size of the image')
   }
+  if (path === undefined) {
+    if (flags.size) throw new UsageError('--size needs a model, whose memory is asked for')
+    return deviceInfo(flags, terminal, engine)
+  }
   const model = await engine.openModel(path)
   const components = await describeComponents(model)
   const memory =
     flags.size &&
-    (await estimateMemory(
-      path,
-      { ...flags.size, batchSize: flags.batch ?? 1 },
-      flags.lowMemory,
-      terminal,
-      engine,
-    ))
+    (await estimateMemory(path, { ...flags.size, batchSize: flags.batch ?? 1 }, flags, terminal, engine))
   const { architecture, format, imageSize, schedule } = model
   const ownTokenizer = model.textEncoders.some(
     ({ tokenizer }) => tokenizer?.vocab ?? tokenizer?.tokenizerJson,
@@ -110,11 +109,11 @@ function formatCount(count: number): string {
 async function estimateMemory(
   path: string,
   request: { width: number; height: number; batchSize: number },
-  lowMemory: boolean | undefined,
+  { device, lowMemory }: InfoFlags,
   { signal }: Terminal,
   engine: Engine,
 ): Promise<MemoryNeeded> {
-  const pipe = await engine.load(path, { lowMemory, signal })
+  const pipe = await engine.load(path, { device, lowMemory, signal })
   try {
     return pipe.memoryNeeded(request)
   } finally {

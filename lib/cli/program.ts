@@ -1,8 +1,9 @@
 /** The command line's grammar: all commands and options, without what they do. */
 import { Command, Option } from 'commander'
 import type { Precision } from '../native.js'
+import type { DeviceOption } from '../types.js'
 import { generateAliases } from './aliases.js'
-import { deepCache, integer, interval, number, positive, seed, size } from './arguments.js'
+import { deepCache, device, integer, interval, number, positive, seed, size } from './arguments.js'
 
 export interface GenerateFlags {
   model?: string
@@ -30,6 +31,7 @@ export interface GenerateFlags {
   init?: string
   mask?: string
   strength?: number
+  device?: DeviceOption
   precision?: Precision
   tinyVae?: string
   decoder?: 'full' | 'tiny'
@@ -45,6 +47,7 @@ export interface GenerateFlags {
 }
 
 export interface InfoFlags {
+  device?: DeviceOption
   size?: { width: number; height: number }
   batch?: number
   lowMemory?: boolean
@@ -62,7 +65,7 @@ export interface QuantizeFlags {
 
 export interface Actions {
   generate(prompts: string[], flags: GenerateFlags): Promise<void>
-  info(model: string, flags: InfoFlags): Promise<void>
+  info(model: string | undefined, flags: InfoFlags): Promise<void>
   quantize(input: string, output: string, flags: QuantizeFlags): Promise<void>
   schedulers(flags: { json?: boolean }): Promise<void>
 }
@@ -74,6 +77,7 @@ Examples:
   node-diffusion "in winter" -m ./model --init photo.jpg --strength 0.6 -o winter.png
   echo "a cat" | node-diffusion - -o - | display
   node-diffusion info sd15.gguf --size 512x512
+  node-diffusion info
   node-diffusion quantize sd15.safetensors sd15-q8_0.gguf --type q8_0
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).`
@@ -128,6 +132,11 @@ export function createProgram(version: string, actions: Actions): Command {
         'noise as from torch on a CPU, or philox as from the web UIs on a GPU',
       ).choices(['torch', 'philox']),
     )
+    .option(
+      '--device <name>',
+      'auto, cpu, cuda or cuda:<n>; auto takes a GPU if the model fits on one (default: auto)',
+      device,
+    )
     .addOption(
       new Option('--precision <type>', 'arithmetic type; auto chooses by the weights and the CPU').choices([
         'auto',
@@ -175,18 +184,21 @@ export function createProgram(version: string, actions: Actions): Command {
 
   program
     .command('info')
-    .description("describe a model's files: architecture, components, sizes")
-    .argument('<model>', 'a .safetensors or .gguf file, or a diffusers folder')
+    .description(
+      "describe a model's files: architecture, components, sizes; without a model, list the devices",
+    )
+    .argument('[model]', 'a .safetensors or .gguf file, or a diffusers folder')
     .option(
       '-s, --size <WxH>',
       'also load the model and print the memory that an image of this size needs',
       size,
     )
     .option('-b, --batch <n>', 'with --size: for a batch of this many images', positive)
+    .option('--device <name>', 'with --size: where to load the model (default: auto)', device)
     .option('--low-memory', 'with --size: for a run with --low-memory')
     .option('--json', 'print one line of JSON')
     .option('-v, --verbose', 'print the stack trace of an error')
-    .action((model: string, flags: InfoFlags) => actions.info(model, flags))
+    .action((model: string | undefined, flags: InfoFlags) => actions.info(model, flags))
 
   program
     .command('quantize')

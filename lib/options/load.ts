@@ -1,14 +1,29 @@
 /** The options of load(). */
-import { checkBoolean, checkInteger, checkObject, checkOneOf, checkSignal, checkString } from '../check.js'
+import {
+  checkBoolean,
+  checkInteger,
+  checkObject,
+  checkOneOf,
+  checkSignal,
+  checkString,
+  expectation,
+} from '../check.js'
 import { native, type Precision } from '../native.js'
+import type { DeviceOption } from '../types.js'
 
 /** Options of DiffusionPipeline.load(). */
 export interface LoadOptions {
+  /**
+   * Where the model computes: on the CPU, or on an NVIDIA GPU by its number ('cuda' is 'cuda:0'). 'auto' takes a GPU if
+   * there is one that the model fits on. Default: 'auto'.
+   */
+  device?: DeviceOption
   /** Number of threads of the process, 1…256. Default: one for each physical core. */
   threads?: number
   /**
    * The type in which the engine multiplies. 'auto' chooses by the stored weights and the CPU; 'f32' comes closest to
-   * diffusers in fp32. Default: 'auto'.
+   * diffusers in fp32. GPUs multiply in half precision: any other value than 'auto' keeps the model on the CPU, and does
+   * not go with `device: 'cuda'`. Default: 'auto'.
    */
   precision?: Precision
   /** Folder or file of a tiny autoencoder (TAESD), for previews and for images with `decoder: 'tiny'`. */
@@ -33,10 +48,19 @@ export function checkPrecision(value: unknown): Precision | undefined {
   return value === undefined ? undefined : checkOneOf(value, 'precision', precisions)
 }
 
+/** Checks the option if it is given. */
+export function checkDevice(value: unknown): DeviceOption | undefined {
+  if (value === undefined) return undefined
+  const text = checkString(value, 'device')
+  if (/^(auto|cpu|cuda(:\d{1,3})?)$/.test(text)) return text as DeviceOption
+  throw new RangeError(expectation("'auto', 'cpu', 'cuda' or 'cuda:' and a number", 'device', value))
+}
+
 export function checkLoadOptions(options: unknown): LoadOptions {
-  const keys = ['threads', 'precision', 'tinyVae', 'lowMemory', 'signal'] as const
-  const { threads, precision, tinyVae, lowMemory, signal } = checkObject(options, 'options', keys)
+  const keys = ['device', 'threads', 'precision', 'tinyVae', 'lowMemory', 'signal'] as const
+  const { device, threads, precision, tinyVae, lowMemory, signal } = checkObject(options, 'options', keys)
   return {
+    device: checkDevice(device),
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),

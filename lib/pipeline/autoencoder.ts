@@ -3,12 +3,14 @@ import { checkObject, checkSignal, copyTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
-import type { Tensor } from '../types.js'
+import { loadOnDevice, type Placement, type PlacementRequest } from '../device/index.js'
+import type { DeviceName, Tensor } from '../types.js'
 import type { ModelDescription } from '../models/model-description.js'
 import {
   type LoadOptions,
   type TilingOption,
   bytesAllowed,
+  checkDevice,
   checkPrecision,
   checkTiling,
 } from '../options/index.js'
@@ -23,7 +25,7 @@ export interface TiledCallOptions extends CallOptions {
 }
 
 /** Options of loading an autoencoder by itself. */
-export type AutoencoderOptions = Pick<LoadOptions, 'precision' | 'signal'>
+export type AutoencoderOptions = Pick<LoadOptions, 'device' | 'precision' | 'signal'>
 
 /** The common part of AutoencoderKL, VqModel and AutoencoderTiny: images to latents and back, one image at a time. */
 export abstract class Autoencoder<
@@ -34,8 +36,8 @@ export abstract class Autoencoder<
   /** Pixels along one side for each latent: 8 for Stable Diffusion. */
   readonly factor: number
 
-  protected constructor(model: Native, config: Config, levels: number, name: string) {
-    super(model, name)
+  protected constructor(model: Native, config: Config, levels: number, name: string, device: DeviceName) {
+    super(model, name, device)
     this.config = config
     this.factor = 2 ** (levels - 1)
   }
@@ -100,8 +102,12 @@ export class AutoencoderKL extends Autoencoder {
   /** Latents are multiplied by this factor for diffusion, and divided by it before they are decoded. */
   readonly scalingFactor: number
 
-  private constructor(model: NativeVae, { config, scalingFactor }: NonNullable<ModelDescription['vae']>) {
-    super(model, config, config.blockChannels.length, 'autoencoder')
+  private constructor(
+    model: NativeVae,
+    { config, scalingFactor }: NonNullable<ModelDescription['vae']>,
+    device: DeviceName,
+  ) {
+    super(model, config, config.blockChannels.length, 'autoencoder', device)
     this.scalingFactor = scalingFactor
   }
 
@@ -112,13 +118,19 @@ export class AutoencoderKL extends Autoencoder {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderKL> {
-    const load = async () => AutoencoderKL.from(await describeVae(path, options), options)
+    const load = async () => {
+      const vae = await describeVae(path, options)
+      return loadOnDevice({ ...placementOf(options), sources: [vae.source] }, (placement) =>
+        AutoencoderKL.from(vae, placement, options),
+      )
+    }
     return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
   }
 
   /** @internal */
   static async from(
     description: NonNullable<ModelDescription['vae']>,
+    placement: Placement,
     { signal }: CallOptions = {},
   ): Promise<AutoencoderKL> {
     if (description.config.codebook) {
@@ -128,9 +140,9 @@ export class AutoencoderKL extends Autoencoder {
       )
     }
     const model = await cancellable(signal, (cancel) =>
-      native().loadVae(description.config, description.source, cancel),
+      native().loadVae(description.config, { ...description.source, device: placement.cuda }, cancel),
     )
-    return new AutoencoderKL(model, description)
+    return new AutoencoderKL(model, description, placement.device)
   }
 
   /**
@@ -162,8 +174,14 @@ export class AutoencoderKL extends Autoencoder {
 
 /** Checks the options. */
 export function checkAutoencoderOptions(options: unknown): AutoencoderOptions {
-  const { precision, signal } = checkObject(options, 'options', ['precision', 'signal'])
-  return { precision: checkPrecision(precision), signal: checkSignal(signal) }
+  const { device, precision, signal } = checkObject(options, 'options', ['device', 'precision', 'signal'])
+  return { device: checkDevice(device), precision: checkPrecision(precision), signal: checkSignal(signal) }
+}
+
+/** What of the options decides where the autoencoder is loaded. */
+export function placementOf(options: AutoencoderOptions): Omit<PlacementRequest, 'sources'> {
+  const { device, precision, signal } = checkAutoencoderOptions(options)
+  return { device, precision, signal }
 }
 
 /** Opens the autoencoder in a file or folder. */

@@ -2,7 +2,8 @@ import { joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
 import { FairLock } from '../fair-lock.js'
 import { cancellable } from '../native-call.js'
-import type { CancelToken } from '../native.js'
+import type { CancelToken, DeviceMemory } from '../native.js'
+import type { DeviceName } from '../types.js'
 
 /** Options of every call that computes. */
 export interface CallOptions {
@@ -13,6 +14,7 @@ export interface CallOptions {
 /** The common part of all native models. */
 interface NativeModel {
   readonly weightBytes: number
+  deviceMemory(): DeviceMemory | null
   trim(): void
   dispose(): void
 }
@@ -43,6 +45,8 @@ export async function loadUnlessAborted<T extends { dispose(): Promise<void> }>(
 export abstract class Component<Model extends NativeModel> {
   /** Bytes of the weights in memory. */
   readonly weightBytes: number
+  /** Where it computes. */
+  readonly device: DeviceName
   readonly #model: Model
   readonly #lock = new FairLock()
   readonly #closing = new AbortController()
@@ -51,9 +55,11 @@ export abstract class Component<Model extends NativeModel> {
   protected constructor(
     model: Model,
     private readonly name: string,
+    device: DeviceName,
   ) {
     this.#model = model
     this.weightBytes = model.weightBytes
+    this.device = device
   }
 
   /** Whether dispose() was called. */
@@ -83,6 +89,11 @@ export abstract class Component<Model extends NativeModel> {
     } finally {
       joined.release()
     }
+  }
+
+  /** Bytes of memory that are free on its GPU; undefined on the CPU. */
+  freeDeviceMemory(): number | undefined {
+    return this.model.deviceMemory()?.free
   }
 
   /** Releases working memory; the next call allocates it again. */

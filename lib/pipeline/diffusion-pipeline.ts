@@ -23,6 +23,8 @@ import {
   type ScheduleDescription,
   type TextEncoderDescription,
 } from '../models/index.js'
+import { loadOnDevice, type Placement } from '../device/index.js'
+import type { DeviceName } from '../types.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { loadUnlessAborted } from './component.js'
 import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan.js'
@@ -71,6 +73,10 @@ export interface ModelInfo {
  */
 export class DiffusionPipeline {
   readonly model: ModelInfo
+  /** Where it computes: what `device: 'auto'` took, or the device that was asked for. */
+  readonly device: DeviceName
+  /** Why `device: 'auto'` did not take a GPU. */
+  readonly deviceReason?: string
   /** In the order in which the UNet's context joins their hidden states; empty if the model has none. */
   readonly textEncoders: readonly TextEncoder[]
   /** One for each text encoder; CLIP's own tokenizer if the model has none. */
@@ -85,7 +91,9 @@ export class DiffusionPipeline {
   readonly #closing = new AbortController()
   #disposing?: Promise<void>
 
-  private constructor(description: ModelDescription, parts: Parts) {
+  private constructor(description: ModelDescription, parts: Parts, { device, reason }: Placement) {
+    this.device = device
+    this.deviceReason = reason
     const { textEncoders, tokenizers, unet, vae } = parts
     this.textEncoders = textEncoders
     this.tokenizers = tokenizers
@@ -126,8 +134,8 @@ export class DiffusionPipeline {
    * @param path a .safetensors, .gguf, .ckpt, .pt, .pth or .bin file, or a diffusers folder. Default: the small bundled model
    * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an option out of bounds
-   * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO, or
-   *   NATIVE_UNAVAILABLE
+   * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO,
+   *   NATIVE_UNAVAILABLE, DEVICE_UNAVAILABLE or DEVICE_LOST
    * @throws the signal's reason after an abort, within 100 ms
    */
   static async load(
@@ -140,10 +148,8 @@ export class DiffusionPipeline {
     return loadUnlessAborted(checked.signal, DiffusionPipeline.#load(path, checked))
   }
 
-  static async #load(
-    path: string,
-    { threads, precision, tinyVae, lowMemory, signal }: LoadOptions,
-  ): Promise<DiffusionPipeline> {
+  static async #load(path: string, options: LoadOptions): Promise<DiffusionPipeline> {
+    const { device, precision, threads, signal } = options
     const description = await openModel(path)
     throwIfAborted(signal)
     const { unet, vae, textEncoders } = description
@@ -154,9 +160,25 @@ export class DiffusionPipeline {
         `${path}: expected a whole model, but it has no ${missing}`,
       )
     }
-    for (const part of [unet, vae, ...textEncoders]) if (precision) part.source.precision = precision
-    const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, lowMemory)
     if (threads !== undefined) native().setThreads(threads)
+    const sources = [unet, vae, ...textEncoders].map(({ source }) => source)
+    return loadOnDevice({ device, precision, sources, signal }, (placement) =>
+      DiffusionPipeline.#loadParts({ ...description, unet, vae }, options, placement),
+    )
+  }
+
+  static async #loadParts(
+    description: ModelDescription & Required<Pick<ModelDescription, 'unet' | 'vae'>>,
+    { precision, tinyVae, lowMemory, signal }: LoadOptions,
+    placement: Placement,
+  ): Promise<DiffusionPipeline> {
+    const { unet, vae, textEncoders } = description
+    for (const part of [unet, vae, ...textEncoders]) if (precision) part.source.precision = precision
+    const { savesMemory } = chooseResidency(
+      { unet, vae, textEncoders },
+      // A GPU has all weights or none.
+      placement.cuda && lowMemory === undefined ? false : lowMemory,
+    )
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
       loaded.push(part)
@@ -170,12 +192,12 @@ export class DiffusionPipeline {
         tinyVae:
           tinyVae === undefined
             ? undefined
-            : keep(await AutoencoderTiny.load(tinyVae, { precision, signal })),
+            : keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal })),
         name: basename(description.path).replace(/\.(safetensors|gguf|ckpt|pth?|bin)$/i, ''),
         tokenizers,
-        textEncoders: await loadTextEncoders(textEncoders, tokenizers, signal, keep),
-        unet: keep(await Unet.load(unet, { signal })),
-        vae: keep(await AutoencoderKL.from(vae, { signal })),
+        textEncoders: await loadTextEncoders(textEncoders, tokenizers, placement, signal, keep),
+        unet: keep(await Unet.load(unet, placement, { signal })),
+        vae: keep(await AutoencoderKL.from(vae, placement, { signal })),
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
@@ -184,7 +206,7 @@ export class DiffusionPipeline {
       }
       checkTinyVae(parts, tinyVae)
       throwIfAborted(signal)
-      return new DiffusionPipeline(description, parts)
+      return new DiffusionPipeline(description, parts, placement)
     } catch (error) {
       await Promise.all(loaded.map((part) => part.dispose()))
       throw error
@@ -357,12 +379,15 @@ async function loadTokenizers(descriptions: readonly TextEncoderDescription[]): 
 async function loadTextEncoders(
   descriptions: readonly TextEncoderDescription[],
   tokenizers: readonly Tokenizer[],
+  placement: Placement,
   signal: AbortSignal | undefined,
   keep: (loaded: TextEncoder) => TextEncoder,
 ): Promise<TextEncoder[]> {
   const textEncoders: TextEncoder[] = []
   for (const [i, description] of descriptions.entries())
-    textEncoders.push(keep(await TextEncoder.load(description, tokenizers[i].maxLength, { signal })))
+    textEncoders.push(
+      keep(await TextEncoder.load(description, tokenizers[i].maxLength, placement, { signal })),
+    )
   return textEncoders
 }
 

@@ -3,7 +3,7 @@ import { throwIfAborted } from '../abort.js'
 import { type GenerateRequest, inInterval } from '../options/index.js'
 import { checkTensor } from '../check.js'
 import { Image } from '../image/index.js'
-import { requireMemory } from '../memory.js'
+import { requireDeviceMemory, requireMemory } from '../memory.js'
 import { native } from '../native.js'
 import { randomForBatch } from '../random/index.js'
 import { createScheduler } from '../schedulers/index.js'
@@ -42,11 +42,13 @@ export async function* generate(
   const stopwatch = new Stopwatch()
   const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizers, given)
   const length = tokens?.length ?? given.promptEmbeds!.shape[1]
-  const require = (asked: GenerateRequest) =>
-    requireMemory(
-      workingMemory(parts, asked, length).total,
-      `${asked.count} × ${asked.width}×${asked.height}`,
-    )
+  const require = (asked: GenerateRequest) => {
+    const { working, total } = workingMemory(parts, asked, length)
+    const free = unet.freeDeviceMemory()
+    const what = `${asked.count} × ${asked.width}×${asked.height}`
+    if (free === undefined) requireMemory(total, what)
+    else requireDeviceMemory(working, what, free)
+  }
   // Checked before the image is resized. Its own size is only known after it has been read.
   if (given.image === undefined || given.sizeGiven) require(given)
   const { request: sized, initImage } = await loadInitImage(given, vae.factor, signal)

@@ -1,7 +1,8 @@
 import { checkInteger, checkObject, checkSignal, expectation } from '../check.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeTextEncoder, type TextEncoderConfig } from '../native.js'
-import type { Tensor } from '../types.js'
+import type { Placement } from '../device/index.js'
+import type { DeviceName, Tensor } from '../types.js'
 import type { TextEncoderDescription } from '../models/model-description.js'
 import { Component, type CallOptions } from './component.js'
 
@@ -14,8 +15,13 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   readonly maxClipSkip: number
   readonly #skip: number
 
-  private constructor(model: NativeTextEncoder, { config, skip }: TextEncoderDescription, length: number) {
-    super(model, 'text encoder')
+  private constructor(
+    model: NativeTextEncoder,
+    { config, skip }: TextEncoderDescription,
+    length: number,
+    device: DeviceName,
+  ) {
+    super(model, 'text encoder', device)
     this.config = config
     this.length = length
     this.#skip = skip
@@ -26,12 +32,18 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   static async load(
     description: TextEncoderDescription,
     length: number,
+    placement: Placement,
     { signal }: CallOptions = {},
   ): Promise<TextEncoder> {
     const model = await cancellable(signal, (cancel) =>
-      native().loadTextEncoder(description.config, description.source, cancel),
+      native().loadTextEncoder(description.config, { ...description.source, device: placement.cuda }, cancel),
     )
-    return new TextEncoder(model, description, Math.min(length, description.config.maxPositions))
+    return new TextEncoder(
+      model,
+      description,
+      Math.min(length, description.config.maxPositions),
+      placement.device,
+    )
   }
 
   /**

@@ -2,11 +2,13 @@ import { throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
-import type { Tensor } from '../types.js'
+import { loadOnDevice, type Placement } from '../device/index.js'
+import type { DeviceName, Tensor } from '../types.js'
 import { openModel } from '../models/index.js'
 import type { ModelDescription } from '../models/model-description.js'
 import {
   checkAutoencoderOptions,
+  placementOf,
   Autoencoder,
   type AutoencoderOptions,
   type TiledCallOptions,
@@ -18,8 +20,8 @@ import { loadUnlessAborted } from './component.js'
  * little less detail. Its latents are scaled as in diffusion, without a scaling factor.
  */
 export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
-  private constructor(model: NativeTinyVae, config: TinyVaeConfig) {
-    super(model, config, config.decoderBlocks.length, 'tiny autoencoder')
+  private constructor(model: NativeTinyVae, config: TinyVaeConfig, device: DeviceName) {
+    super(model, config, config.decoderBlocks.length, 'tiny autoencoder', device)
   }
 
   /**
@@ -30,10 +32,28 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderTiny> {
-    return loadUnlessAborted(checkAutoencoderOptions(options).signal, AutoencoderTiny.#load(path, options))
+    const load = async () => {
+      const tinyVae = await AutoencoderTiny.#describe(path, options)
+      return loadOnDevice({ ...placementOf(options), sources: [tinyVae.source] }, (placement) =>
+        AutoencoderTiny.#from(tinyVae, placement, options.signal),
+      )
+    }
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
   }
 
-  static async #load(path: string, options: AutoencoderOptions): Promise<AutoencoderTiny> {
+  /** @internal Loads it on a device that is open already. */
+  static async loadOn(
+    path: string,
+    placement: Placement,
+    options: AutoencoderOptions,
+  ): Promise<AutoencoderTiny> {
+    return AutoencoderTiny.#from(await AutoencoderTiny.#describe(path, options), placement, options.signal)
+  }
+
+  static async #describe(
+    path: string,
+    options: AutoencoderOptions,
+  ): Promise<NonNullable<ModelDescription['tinyVae']>> {
     const { precision, signal } = checkAutoencoderOptions(options)
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     throwIfAborted(signal)
@@ -45,10 +65,18 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
       )
     }
     if (precision) tinyVae.source.precision = precision
+    return tinyVae
+  }
+
+  static async #from(
+    { config, source }: NonNullable<ModelDescription['tinyVae']>,
+    placement: Placement,
+    signal: AbortSignal | undefined,
+  ): Promise<AutoencoderTiny> {
     const model = await cancellable(signal, (cancel) =>
-      native().loadTinyVae(tinyVae.config, tinyVae.source, cancel),
+      native().loadTinyVae(config, { ...source, device: placement.cuda }, cancel),
     )
-    return new AutoencoderTiny(model, tinyVae.config)
+    return new AutoencoderTiny(model, config, placement.device)
   }
 
   /**

@@ -2,7 +2,8 @@ import { checkTokenMerging } from '../options/index.js'
 import { checkInteger, checkObject, checkSignal, copyTensor, expectation } from '../check.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeUnet, type UnetConfig } from '../native.js'
-import type { Tensor } from '../types.js'
+import type { Placement } from '../device/index.js'
+import type { DeviceName, Tensor } from '../types.js'
 import type { ModelDescription } from '../models/model-description.js'
 import { Component, type CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
@@ -28,8 +29,8 @@ export class Unet extends Component<NativeUnet> {
   /** Largest `depth` of a DeepCache: all layers of the decoder but one. */
   readonly maxDepth: number
 
-  private constructor(model: NativeUnet, config: UnetConfig) {
-    super(model, 'UNet')
+  private constructor(model: NativeUnet, config: UnetConfig, device: DeviceName) {
+    super(model, 'UNet', device)
     this.config = config
     this.maxDepth = model.maxDepth
   }
@@ -37,9 +38,12 @@ export class Unet extends Component<NativeUnet> {
   /** @internal */
   static async load(
     { config, source }: NonNullable<ModelDescription['unet']>,
+    placement: Placement,
     { signal }: CallOptions = {},
   ): Promise<Unet> {
-    return new Unet(await cancellable(signal, (cancel) => native().loadUnet(config, source, cancel)), config)
+    const placed = { ...source, device: placement.cuda }
+    const model = await cancellable(signal, (cancel) => native().loadUnet(config, placed, cancel))
+    return new Unet(model, config, placement.device)
   }
 
   /**

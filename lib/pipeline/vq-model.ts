@@ -4,10 +4,12 @@ import { DiffusionError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeVae } from '../native.js'
-import type { Tensor } from '../types.js'
+import { loadOnDevice } from '../device/index.js'
+import type { DeviceName, Tensor } from '../types.js'
 import type { ModelDescription } from '../models/model-description.js'
 import {
   checkAutoencoderOptions,
+  placementOf,
   describeVae,
   Autoencoder,
   type AutoencoderOptions,
@@ -37,8 +39,12 @@ export class VqModel extends Autoencoder {
   /** Number of codes and their width. */
   readonly codebook: Readonly<{ size: number; width: number }>
 
-  private constructor(model: NativeVae, { config }: NonNullable<ModelDescription['vae']>) {
-    super(model, config, config.blockChannels.length, 'VQ model')
+  private constructor(
+    model: NativeVae,
+    { config }: NonNullable<ModelDescription['vae']>,
+    device: DeviceName,
+  ) {
+    super(model, config, config.blockChannels.length, 'VQ model', device)
     this.codebook = config.codebook!
   }
 
@@ -54,14 +60,15 @@ export class VqModel extends Autoencoder {
 
   static async #load(path: string, options: AutoencoderOptions): Promise<VqModel> {
     const description = await describeVae(path, options)
-    const { signal } = options
     if (!description.config.codebook) {
       throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a VQModel but found an AutoencoderKL`)
     }
-    const model = await cancellable(signal, (cancel) =>
-      native().loadVae(description.config, description.source, cancel),
-    )
-    return new VqModel(model, description)
+    const { source, config } = description
+    return loadOnDevice({ ...placementOf(options), sources: [source] }, async ({ cuda, device }) => {
+      const placed = { ...source, device: cuda }
+      const model = await cancellable(options.signal, (cancel) => native().loadVae(config, placed, cancel))
+      return new VqModel(model, description, device)
+    })
   }
 
   /** Encodes images [n, 3, h, w] in −1…1 to latents, codes and quantized latents. */

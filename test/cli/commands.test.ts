@@ -45,7 +45,15 @@ t.test('info', async (t) => {
     components: [{ name: 'unet', parameters: 2_001_000, config: { inChannels: 4 } }],
     memory: { total: 1.5 * 1024 ** 3 },
   })
-  t.equal((await call(['info'])).code, 2)
+  const devices = await call(['info'])
+  t.equal(
+    devices.stdout,
+    'cpu     A CPU, 4 threads, kernels ref\ncuda:0  A GPU, 8.0 GiB, compute capability 8.9\n',
+  )
+  t.match(JSON.parse((await call(['info', '--json'])).stdout), {
+    devices: [{ device: 'cpu' }, { device: 'cuda:0', computeCapability: '8.9' }],
+  })
+  t.match(await call(['info', '--size', '64']), { code: 2, stderr: /--size needs a model/ })
   for (const [flags, message] of [
     [['--batch', '2'], /--batch needs --size/],
     [['--low-memory'], /--low-memory needs --size/],

@@ -86,6 +86,7 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       if (options.failLoad) throw options.failLoad
       return {
         model: { factor: 8 },
+        device: 'cpu',
         memoryNeeded: () => ({ weights: 1024 ** 3, working: 512 * 1024 ** 2, total: 1.5 * 1024 ** 3 }),
         dispose: async () => void calls.disposed++,
         generate: async (request) => {
@@ -118,6 +119,13 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       for (const done of [0, 50, 100]) request.onProgress?.({ done, total: 100, tensor: 'unet.a.weight' })
       return report(output)
     },
+    devices: async () => ({
+      devices: [
+        { device: 'cpu', name: 'A CPU' },
+        { device: 'cuda:0', name: 'A GPU', memory: 8 * 1024 ** 3, computeCapability: '8.9' },
+      ],
+      cpu: { features: [], kernels: ['ref'], kernel: 'ref', threads: 4, physicalCores: 4 },
+    }),
     schedulerNames: async () => options.schedulers ?? ['ddim', 'euler'],
     cores: async () => 2,
   }

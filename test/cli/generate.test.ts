@@ -122,6 +122,14 @@ t.test('--eta without --scheduler selects ddim', async (t) => {
   t.same([scheduler, schedulerOptions], [undefined, undefined])
 })
 
+t.test('--device', async (t) => {
+  t.equal((await call(['x', '--device', 'cuda:1'])).calls.load[0][1].device, 'cuda:1')
+  t.equal((await call(['x'])).calls.load[0][1].device, undefined)
+  const { code, stderr } = await call(['x', '--device', 'gpu'])
+  t.equal(code, 2)
+  t.match(stderr, /It must be auto, cpu, cuda or cuda:<n>/)
+})
+
 t.test('--precision', async (t) => {
   inFolder(t)
   t.equal((await call(['x', '--precision', 'int8'])).calls.load[0][1].precision, 'int8')

@@ -121,7 +121,7 @@ void life() {
       const std::unique_ptr<Unet> unet = load(backend);
       Changed options;
       options->fail_launch = 40;
-      why = fails(ErrorCode::device_lost, "Load the model again", [&] { call(*unet); });
+      why = fails(ErrorCode::device_lost, "load them again", [&] { call(*unet); });
     }
     emu::recover();
     if (!why.empty()) return why;

@@ -6,6 +6,10 @@
 
 #ifdef __CUDACC__
 
+#ifndef INFINITY  // NVRTC has no math.h
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
 #define DEVICE __device__ __forceinline__
 /// Defines kernel `name`, which calls body(const Arguments&) in blocks of `threads`, of which `blocks` fit on
 /// a multiprocessor; on Turing, whose products are instructions of half the size with registers of their own,

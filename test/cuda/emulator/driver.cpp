@@ -19,8 +19,9 @@ namespace {
 
 using namespace nd::cuda;
 
-std::mutex mutex;  // of what is counted, and of launches where one thread watches
-std::map<DevicePointer, size_t> blocks;
+// Never destroyed: as a library, the emulator is called until the process has ended.
+std::mutex& mutex = *new std::mutex;  // of what is counted, and of launches where one thread watches
+std::map<DevicePointer, size_t>& blocks = *new std::map<DevicePointer, size_t>;
 bool lost = false;
 
 struct Event {

@@ -20,11 +20,11 @@ constexpr uint32_t kSpread = 2654435761u;  // Knuth's multiplicative hashing
 
 constexpr size_t kSignalStack = 64 << 10;
 
-std::mutex statistics_mutex, spare_mutex;
+std::mutex &statistics_mutex = *new std::mutex, &spare_mutex = *new std::mutex;
 
 /// Blocks that no launch uses, with their stacks: a few kernels later they are needed again.
 std::vector<std::unique_ptr<Block>>& spare_blocks() {
-  static std::vector<std::unique_ptr<Block>> list;
+  static auto& list = *new std::vector<std::unique_ptr<Block>>;
   return list;
 }
 
@@ -98,7 +98,7 @@ void add(const Statistics& counted) {
 }
 
 std::vector<const Kernel*>& kernels() {
-  static std::vector<const Kernel*> list;
+  static auto& list = *new std::vector<const Kernel*>;
   return list;
 }
 

@@ -14,8 +14,9 @@ struct Region {
   uint8_t* map;
   size_t length;
 };
-std::map<const void*, Region> regions;
-std::mutex regions_mutex;
+// Never destroyed: as a library, the emulator is called until the process has ended.
+std::map<const void*, Region>& regions = *new std::map<const void*, Region>;
+std::mutex& regions_mutex = *new std::mutex;
 constexpr size_t kPage = 4096, kAlignment = 256;
 
 }  // namespace

@@ -1,0 +1,17 @@
+// The GPUs of this machine, and the backends that are open on them: one for each GPU, shared by all models.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "cuda/backend.h"
+
+namespace nd::cuda {
+
+/// All GPUs that the driver shows to this process; opens none. Error device_unavailable: there are none.
+std::vector<DeviceDescription> list_devices(const Driver& driver);
+
+/// The backend on a GPU, which lives as long as somebody uses it. The first user's `image` has the kernels,
+/// see Device. Any thread may call this. Error device_unavailable.
+std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const std::vector<char>& image);
+
+}  // namespace nd::cuda

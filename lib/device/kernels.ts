@@ -1,0 +1,60 @@
+/** The kernels for GPUs: files beside the addon, made by scripts/cuda-kernels.mjs, of which a device needs one. */
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { gunzip } from 'node:zlib'
+import { DiffusionError } from '../errors.js'
+import { packageRoot } from '../package-root.js'
+
+/** Where kernels may be: what this machine has built first. The environment variable is for tests and special builds. */
+function folders(): string[] {
+  const given = process.env.NODE_DIFFUSION_CUDA_KERNELS
+  if (given) return [given]
+  const root = packageRoot()
+  return [join(root, 'build', 'Release', 'cuda'), join(root, 'prebuilds', 'cuda')]
+}
+
+/**
+ * The file of a folder that runs on a GPU of this compute capability (90 for 9.0): code for the same major version and at
+ * most the same minor one, or else PTX for at most the same version, which the driver compiles.
+ */
+export function chooseKernels(names: readonly string[], capability: number): string | undefined {
+  const found = names.flatMap((name) => {
+    const [, kind, digits, only] = /^(sm|compute)_(\d+)(a?)\.(?:cubin|ptx)\.gz$/.exec(name) ?? []
+    const version = Number(digits)
+    // sm_90a uses instructions of 9.0 alone.
+    return kind && (!only || version === capability) ? [{ name, code: kind === 'sm', version }] : []
+  })
+  const best = (list: typeof found) =>
+    list.filter(({ version }) => version <= capability).sort((a, b) => b.version - a.version)[0]?.name
+  const sameMajor = ({ version }: { version: number }) =>
+    Math.floor(version / 10) === Math.floor(capability / 10)
+  return best(found.filter((one) => one.code && sameMajor(one))) ?? best(found.filter((one) => !one.code))
+}
+
+/**
+ * The kernels for a GPU of this compute capability, decompressed.
+ *
+ * @throws {DiffusionError} DEVICE_UNAVAILABLE: there are none
+ */
+export async function readKernels(capability: number): Promise<Uint8Array> {
+  const version = `${Math.floor(capability / 10)}.${capability % 10}`
+  if (capability < 75) {
+    throw new DiffusionError(
+      'DEVICE_UNAVAILABLE',
+      `Expected a GPU of compute capability 7.5 (Turing, 2018) or newer but found ${version}`,
+    )
+  }
+  const tried: string[] = []
+  for (const folder of folders()) {
+    const names = await readdir(folder).catch(() => [])
+    const name = chooseKernels(names, capability)
+    if (name !== undefined) return promisify(gunzip)(await readFile(join(folder, name)))
+    tried.push(`${folder} (${names.length === 0 ? 'nothing there' : names.join(', ')})`)
+  }
+  throw new DiffusionError(
+    'DEVICE_UNAVAILABLE',
+    `No CUDA kernels for a GPU of compute capability ${version} were found. Tried: ${tried.join('; ')}. ` +
+      'In a checkout, npm run build:cuda makes them',
+  )
+}

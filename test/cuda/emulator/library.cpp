@@ -1,0 +1,40 @@
+// The emulator as a library in place of libcuda: the two functions by which load_driver() finds all others.
+// Environment variables say what its devices are like.
+#include <stdlib.h>
+
+#include "driver.h"
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+void from_environment(const char* name, int& option) {
+  const char* text = getenv(name);
+  if (text && *text) option = atoi(text);
+}
+
+const bool configured = [] {
+  emu::DriverOptions& options = emu::driver_options;
+  int megabytes = 0;
+  from_environment("ND_EMULATED_DEVICES", options.devices);
+  from_environment("ND_EMULATED_CAPABILITY", options.capability);
+  from_environment("ND_EMULATED_VERSION", options.version);
+  from_environment("ND_EMULATED_MEMORY_MB", megabytes);
+  if (megabytes) options.memory = static_cast<size_t>(megabytes) << 20;
+  from_environment("ND_EMULATED_FAIL_LAUNCH", options.fail_launch);
+  return true;
+}();
+
+}  // namespace
+
+EXPORTED nd::cuda::Result cuDriverGetVersion(int* version) {
+  using Get = nd::cuda::Result (*)(int*);
+  return reinterpret_cast<Get>(emu::symbol(nullptr, "cuDriverGetVersion"))(version);
+}
+
+EXPORTED nd::cuda::Result cuGetProcAddress_v2(const char* name, void** function, int version, uint64_t flags,
+                                              int* status) {
+  using Find = nd::cuda::Result (*)(const char*, void**, int, uint64_t, int*);
+  const auto find = reinterpret_cast<Find>(emu::symbol(nullptr, "cuGetProcAddress_v2"));
+  return find(name, function, version, flags, status);
+}

@@ -1,0 +1,133 @@
+/** The whole API on an emulated GPU: pictures, components, acceleration, errors, and the life of a pipeline. */
+import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import t from 'tap'
+import { AutoencoderTiny, DiffusionPipeline, VqModel, type Image, type Tensor } from '../../lib/index.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { quick } from '../pipeline/support.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess } from './emulated.js'
+
+const skip = !emulatorBuilt && !emulatorExpected
+const environment = skip ? {} : emulatedEnvironment()
+Object.assign(process.env, environment)
+
+const tinyVae = join(packageRoot(), 'test', 'fixtures', 'tiny-vae', 'three-levels')
+const one = { ...quick, steps: 1 }
+
+/** Peak signal-to-noise ratio of two images in dB. */
+function psnr(a: Image, b: Image): number {
+  let squares = 0
+  for (let i = 0; i < a.data.length; i++) squares += (a.data[i] - b.data[i]) ** 2
+  return 10 * Math.log10((255 * 255 * a.data.length) / squares)
+}
+
+/** The largest difference over the largest value. */
+function worst(got: Tensor, truth: Tensor): number {
+  let [difference, largest] = [0, 0]
+  for (const [i, x] of truth.data.entries()) {
+    difference = Math.max(difference, Math.abs(x - got.data[i]))
+    largest = Math.max(largest, Math.abs(x))
+  }
+  return Number.isNaN(difference) ? Infinity : difference / largest
+}
+
+t.test('pictures', { skip }, async (t) => {
+  await using cpu = await DiffusionPipeline.load(undefined, { device: 'cpu', precision: 'f32', tinyVae })
+  await using gpu = await DiffusionPipeline.load(undefined, { device: 'cuda', tinyVae })
+  t.equal(gpu.device, 'cuda:0')
+  t.match(
+    [gpu.unet.device, gpu.vae.device, gpu.textEncoder.device, gpu.tinyVae?.device],
+    Array(4).fill('cuda:0'),
+  )
+  const [expected] = (await cpu.generate(quick)).images
+  const [image] = (await gpu.generate(quick)).images
+  t.ok(psnr(image, expected) >= 45, `${psnr(image, expected)} dB`)
+  const [again] = (await gpu.generate(quick)).images
+  t.same(again.data, image.data, 'a seed gives the same picture')
+
+  const accelerated = { ...quick, deepCache: { interval: 2 }, decoder: 'tiny' as const }
+  const previews: Image[] = []
+  const result = await gpu.generate({ ...accelerated, onStep: ({ preview }) => void previews.push(preview) })
+  const reference = await cpu.generate(accelerated)
+  t.ok(psnr(result.images[0], reference.images[0]) >= 40, 'DeepCache and the tiny autoencoder')
+  t.equal(previews.length, 2)
+  t.match(previews[0], { width: 64, height: 64 }, 'previews of the tiny autoencoder')
+  t.ok(gpu.memoryNeeded().working > 0)
+})
+
+t.test('autoencoders', { skip }, async (t) => {
+  const latents = {
+    data: Float32Array.from({ length: 4 * 12 * 12 }, (_, i) => Math.sin(i)),
+    shape: [1, 4, 12, 12],
+  }
+  const file = join(packageRoot(), 'models', 'emoji-64')
+  const { AutoencoderKL } = await import('../../lib/index.js')
+  await using gpu = await AutoencoderKL.load(file, { device: 'cuda' })
+  await using cpu = await AutoencoderKL.load(file, { device: 'cpu', precision: 'f32' })
+  const truth = await cpu.decode(latents, { tiling: false })
+  t.ok(worst(await gpu.decode(latents, { tiling: false }), truth) < 5e-3)
+  t.ok(worst(await gpu.decode(latents, { tiling: true }), truth) < 5e-3, 'in bands')
+  await using tiny = await AutoencoderTiny.load(tinyVae, { device: 'cuda' })
+  await using tinyCpu = await AutoencoderTiny.load(tinyVae, { device: 'cpu', precision: 'f32' })
+  t.ok(worst(await tiny.decode(latents), await tinyCpu.decode(latents)) < 5e-3)
+  await using vq = await VqModel.load(undefined, { device: 'cuda' })
+  await using vqCpu = await VqModel.load(undefined, { device: 'cpu', precision: 'f32' })
+  t.equal(vq.device, 'cuda:0')
+  const image = {
+    data: Float32Array.from({ length: 3 * 32 * 32 }, (_, i) => Math.cos(i / 50)),
+    shape: [1, 3, 32, 32],
+  }
+  const [a, b] = [await vq.encode(image), await vqCpu.encode(image)]
+  const equal = a.indices.data.filter((code, i) => code === b.indices.data[i]).length
+  t.ok(equal >= 0.95 * b.indices.data.length, `${equal} of ${b.indices.data.length} codes`)
+})
+
+t.test('life', { skip }, async (t) => {
+  const pipe = await DiffusionPipeline.load(undefined, { device: 'cuda' })
+  await t.rejects(pipe.generate({ ...one, signal: AbortSignal.timeout(300), steps: 1000 }), {
+    name: 'TimeoutError',
+  })
+  const running = pipe.generate({ ...one, steps: 1000, onStep: () => void pipe.dispose() })
+  await t.rejects(running, { code: 'DISPOSED' })
+  await pipe.dispose()
+
+  const source = `
+    import { DiffusionPipeline } from ${JSON.stringify(new URL('../../lib/index.js', import.meta.url).href)}
+    import { parentPort } from 'node:worker_threads'
+    const pipe = await DiffusionPipeline.load(undefined, { device: 'cuda' })
+    const { images } = await pipe.generate(${JSON.stringify(one)})
+    parentPort.postMessage([pipe.device, images[0].data])`
+  const draw = () =>
+    new Promise<[string, Uint8Array]>((resolve, reject) => {
+      const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`))
+      worker.on('message', resolve)
+      worker.on('error', reject)
+    })
+  await using here = await DiffusionPipeline.load(undefined, { device: 'cuda' })
+  const [mine, theirs] = await Promise.all([here.generate(one), draw()])
+  t.same(theirs, ['cuda:0', mine.images[0].data], 'a worker thread shares the GPU')
+})
+
+t.test('errors during a run', { skip }, async (t) => {
+  const run = (options: object) => `
+    const pipe = await nd.DiffusionPipeline.load(undefined, { device: 'cuda' })
+    const code = await codeOf(pipe.generate({ prompt: 'a', steps: 1, ...${JSON.stringify(options)} }))
+    const next = await codeOf(pipe.generate({ prompt: 'a', steps: 1, outputType: 'latents' }))
+    await pipe.dispose()
+    const again = await nd.DiffusionPipeline.load(undefined, { device: 'cuda' })
+    return { code, next, again: await codeOf(again.generate({ prompt: 'a', steps: 1, outputType: 'latents' })) }`
+  t.match(
+    await inProcess({ ...environment, ND_EMULATED_MEMORY_MB: '64' }, run({ width: 1024, height: 1024 })),
+    {
+      code: /^OUT_OF_MEMORY: 1 × 1024×1024 would need .* of GPU memory .* are free/,
+      next: 'none',
+      again: 'none',
+    },
+    'a picture that is too large is refused, and the pipeline goes on',
+  )
+  t.match(
+    await inProcess({ ...environment, ND_EMULATED_FAIL_LAUNCH: '100' }, run({})),
+    { code: /^DEVICE_LOST: .*load them again/, next: /^DEVICE_LOST/, again: 'none' },
+    'a lost device comes back when its models are gone',
+  )
+})

@@ -1,0 +1,38 @@
+/** The emulated GPU for the tests of the API: a driver library that runs the kernels on the CPU, built with the tests. */
+import { execFile } from 'node:child_process'
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
+import { packageRoot } from '../../lib/package-root.js'
+
+const driver = join(packageRoot(), 'build', 'Release', 'libcuda-emulated-driver.so')
+
+/** The emulator is written for 64-bit x86 and Linux. */
+export const emulatorBuilt = existsSync(driver)
+export const emulatorExpected = process.platform === 'linux' && process.arch === 'x64'
+
+/** The environment of a process with an emulated GPU. It finds its kernels by name, so any file will do for them. */
+export function emulatedEnvironment(): Record<string, string> {
+  const kernels = mkdtempSync(join(tmpdir(), 'kernels-'))
+  writeFileSync(join(kernels, 'sm_80.cubin.gz'), gzipSync('kernels'))
+  return { NODE_DIFFUSION_CUDA_DRIVER: driver, NODE_DIFFUSION_CUDA_KERNELS: kernels }
+}
+
+/** No driver at all, whatever this machine has. */
+export const noDriver = { NODE_DIFFUSION_CUDA_DRIVER: join(packageRoot(), 'no-such-library.so') }
+
+/** Evaluates `body`, the inside of an async function with the library as `nd`, in a process of its own; what it returns. */
+export async function inProcess(environment: Record<string, string>, body: string): Promise<unknown> {
+  const library = new URL('../../lib/index.js', import.meta.url).href
+  const script = `
+    import * as nd from ${JSON.stringify(library)}
+    const codeOf = (promise) => promise.then(() => 'none', ({ code, message }) => code + ': ' + message)
+    const result = await (async () => { ${body} })()
+    process.stdout.write('\\nresult ' + JSON.stringify(result ?? null))`
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], {
+    env: { ...process.env, ...environment },
+  })
+  return JSON.parse(stdout.slice(stdout.lastIndexOf('\nresult ') + '\nresult '.length))
+}
