@@ -51,9 +51,10 @@ Napi::Value convert_rows(const Napi::CallbackInfo& info) {
         [=](const nd::CancelToken& cancel) {
           // The file is opened for this call only, so that nothing has to be disposed.
           const nd::WeightTable table = source->build();
-          *error = nd::convert_rows(table.find(source->tensors[0].name), type, channels_last, first, count,
-                                    nd::cpu::CpuBackend::shared().decoders(), nd::ThreadPool::shared(),
-                                    &cancel, bytes.data());
+          *error = nd::convert_rows(
+              nd::adapted(table.find(source->tensors[0].name), nd::cpu::CpuBackend::shared().decoders()),
+              type, channels_last, first, count, nd::cpu::CpuBackend::shared().decoders(),
+              nd::ThreadPool::shared(), &cancel, bytes.data());
         },
         [bytes, error](Napi::Env env) -> Napi::Value {
           Napi::Object result = Napi::Object::New(env);

@@ -26,6 +26,64 @@ nd::Residency residency_of(const std::string& text, const std::string& name) {
                   "Expected one of all, per-step, none for " + name + " but received " + text);
 }
 
+nd::Adapter::Kind kind_of(const std::string& text, const std::string& name) {
+  using Kind = nd::Adapter::Kind;
+  if (text == "low-rank") return Kind::low_rank;
+  if (text == "hadamard") return Kind::hadamard;
+  if (text == "kronecker") return Kind::kronecker;
+  if (text == "difference") return Kind::difference;
+  if (text == "rescale-outputs") return Kind::rescale_outputs;
+  if (text == "rescale-inputs") return Kind::rescale_inputs;
+  throw nd::Error(nd::ErrorCode::invalid_argument,
+                  "Expected the kind of an adapter for " + name + " but received " + text);
+}
+
+Source::Tensor read_tensor(const Fields& entry, int64_t files) {
+  Source::Tensor tensor;
+  tensor.name = entry.string("name");
+  tensor.type = entry.string("type");
+  tensor.shape = entry.integers("shape", 0, Limits::dimension, Limits::rank);
+  int64_t elements = 1;
+  for (int64_t dimension : tensor.shape) {
+    if (dimension > 0 && elements > Limits::elements / dimension) {
+      throw nd::Error(nd::ErrorCode::model_format, "Expected fewer elements in tensor " + tensor.name);
+    }
+    elements *= dimension;
+  }
+  tensor.file = static_cast<int>(entry.integer("file", 0, files - 1));
+  tensor.offset = static_cast<uint64_t>(entry.integer("offset", 0, Limits::bytes));
+  tensor.bytes = static_cast<uint64_t>(entry.integer("bytes", 0, Limits::bytes));
+  tensor.channels_last = entry.has("channelsLast") && entry.boolean("channelsLast");
+  return tensor;
+}
+
+std::vector<Source::Tensor> read_tensors(Napi::Value value, const std::string& name, int64_t files) {
+  std::vector<Source::Tensor> tensors;
+  const Napi::Array array = to_array(value, name);
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    tensors.push_back(read_tensor(Fields(array.Get(i), name + "[" + std::to_string(i) + "]"), files));
+  return tensors;
+}
+
+Source::Change read_change(const Fields& fields, int64_t files) {
+  Source::Change change;
+  change.adapter.kind = kind_of(fields.string("kind"), fields.name("kind"));
+  change.adapter.scale = static_cast<float>(fields.number("scale"));
+  if (fields.has("strength")) change.adapter.strength = static_cast<float>(fields.number("strength"));
+  const Napi::Array factors = to_array(fields.get("factors"), fields.name("factors"));
+  const bool transposed = fields.has("transposedUp") && fields.boolean("transposedUp");
+  for (uint32_t i = 0; i < factors.Length(); ++i) {
+    change.factors.push_back(
+        read_tensors(factors.Get(i), fields.name("factors") + "[" + std::to_string(i) + "]", files));
+    // LyCORIS stores the first factor transposed beside a core only.
+    change.adapter.factors.push_back({{}, transposed && change.factors.back().size() == 3});
+  }
+  if (fields.has("magnitude"))
+    change.magnitude.push_back(read_tensor(Fields(fields.get("magnitude"), fields.name("magnitude")), files));
+  change.adapter.magnitude_of_inputs = fields.has("magnitudeOfInputs") && fields.boolean("magnitudeOfInputs");
+  return change;
+}
+
 }  // namespace
 
 Source Source::read(Napi::Value value, const std::string& name) {
@@ -45,24 +103,17 @@ Source Source::read(Napi::Value value, const std::string& name) {
     throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at least 1 element in " + name + ".files");
   }
   const Napi::Array tensors = to_array(fields.get("tensors"), name + ".tensors");
+  const int64_t files_count = static_cast<int64_t>(source.files.size());
   for (uint32_t i = 0; i < tensors.Length(); ++i) {
     const Napi::HandleScope scope(value.Env());
     const Fields entry(tensors.Get(i), name + ".tensors[" + std::to_string(i) + "]");
-    Tensor tensor;
-    tensor.name = entry.string("name");
-    tensor.type = entry.string("type");
-    tensor.shape = entry.integers("shape", 0, Limits::dimension, Limits::rank);
-    int64_t elements = 1;
-    for (int64_t dimension : tensor.shape) {
-      if (dimension > 0 && elements > Limits::elements / dimension) {
-        throw nd::Error(nd::ErrorCode::model_format, "Expected fewer elements in tensor " + tensor.name);
-      }
-      elements *= dimension;
+    Tensor tensor = read_tensor(entry, files_count);
+    if (entry.has("adapters")) {
+      const Napi::Array adapters = to_array(entry.get("adapters"), entry.name("adapters"));
+      for (uint32_t j = 0; j < adapters.Length(); ++j)
+        tensor.changes.push_back(read_change(
+            Fields(adapters.Get(j), entry.name("adapters") + "[" + std::to_string(j) + "]"), files_count));
     }
-    tensor.file = static_cast<int>(entry.integer("file", 0, static_cast<int64_t>(source.files.size()) - 1));
-    tensor.offset = static_cast<uint64_t>(entry.integer("offset", 0, Limits::bytes));
-    tensor.bytes = static_cast<uint64_t>(entry.integer("bytes", 0, Limits::bytes));
-    tensor.channels_last = entry.has("channelsLast") && entry.boolean("channelsLast");
     source.tensors.push_back(std::move(tensor));
   }
   return source;
@@ -72,9 +123,22 @@ nd::WeightTable Source::build() const {
   nd::WeightTable table;
   std::vector<int> indices;
   for (const std::string& file : files) indices.push_back(table.add_file(file));
+  const auto stored = [&](const Tensor& tensor) {
+    return table.stored(tensor.name, nd::tensor_type(tensor.type), tensor.shape, tensor.channels_last,
+                        indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes);
+  };
   for (const Tensor& tensor : tensors) {
     table.add(tensor.name, nd::tensor_type(tensor.type), tensor.shape, tensor.channels_last,
               indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes);
+    std::vector<nd::Adapter> adapters;
+    for (const Change& change : tensor.changes) {
+      nd::Adapter adapter = change.adapter;
+      for (size_t i = 0; i < change.factors.size(); ++i)
+        for (const Tensor& factor : change.factors[i]) adapter.factors[i].parts.push_back(stored(factor));
+      for (const Tensor& magnitude : change.magnitude) adapter.magnitude.push_back(stored(magnitude));
+      adapters.push_back(std::move(adapter));
+    }
+    if (!adapters.empty()) table.adapt(tensor.name, std::move(adapters));
   }
   return table;
 }

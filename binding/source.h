@@ -13,12 +13,20 @@ namespace nd_binding {
 /// A ModelSource of lib/native.ts. It is read on the JavaScript thread; build() opens the files on a worker
 /// thread.
 struct Source {
+  struct Change;
   struct Tensor {
     std::string name, type;
     std::vector<int64_t> shape;
     bool channels_last = false;
     int file = 0;
     uint64_t offset = 0, bytes = 0;
+    std::vector<Change> changes;
+  };
+  /// What an adapter changes in a tensor: an nd::Adapter whose factors have not been opened.
+  struct Change {
+    nd::Adapter adapter;
+    std::vector<std::vector<Tensor>> factors;
+    std::vector<Tensor> magnitude;
   };
   std::vector<std::string> files;
   nd::LoadOptions options;

@@ -16,6 +16,7 @@ export { DiffusionPipeline, bundledModelPath, type ModelInfo } from './pipeline/
 export type { GenerateResult, Timings } from './pipeline/result.js'
 export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
+export type { AdapterReport } from './adapters/index.js'
 export type { AccelerationOptions, DeepCacheSetting } from './options/index.js'
 export type { GenerateOptions, ImageInput, LoadOptions } from './options/index.js'
 export type { TilingOption } from './options/index.js'

@@ -45,6 +45,28 @@ export interface TensorEntry {
   bytes: number
   /** A convolution kernel stored as (O, kh, kw, I); `shape` still says (O, I, kh, kw). */
   channelsLast?: boolean
+  /** What adapters (LoRA and its relatives) change in this tensor when its rows are read. */
+  adapters?: TensorAdapter[]
+}
+
+/**
+ * The change ΔW of one tensor W [outputs, row] by one adapter. 'low-rank' (LoRA, LoCon): up·down; 'hadamard' (LoHa): the
+ * elementwise product of two matrices; 'kronecker' (LoKr): their Kronecker product; 'difference': ΔW itself;
+ * 'rescale-…' ((IA)³): W times a factor for each output or input.
+ */
+export interface TensorAdapter {
+  kind: 'low-rank' | 'hadamard' | 'kronecker' | 'difference' | 'rescale-outputs' | 'rescale-inputs'
+  /** ΔW is multiplied by it: alpha / rank and, without `magnitude`, the strength asked for. */
+  scale: number
+  /** One matrix, or two for 'hadamard' and 'kronecker': [matrix], [up, down] or [up, down, core]. */
+  factors: TensorEntry[][]
+  /** `up` is stored [rank, outputs] in the matrices with a core. */
+  transposedUp?: boolean
+  /** DoRA: W + ΔW is rescaled to these norms, of its outputs or of its inputs. */
+  magnitude?: TensorEntry
+  magnitudeOfInputs?: boolean
+  /** With `magnitude`: how far to go from W (0) to the result (1). */
+  strength?: number
 }
 
 /** The stored weights of a component. Names have no component prefix: `down_blocks.0.resnets.0.conv1.weight`. */

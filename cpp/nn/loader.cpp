@@ -22,7 +22,9 @@ StoredTensor Loader::require(const std::string& name, const std::vector<int64_t>
     required_->push_back({name, shape});
     tensor.name = name;
   } else {
-    tensor = weights_->require(name, shape);
+    tensor = adapted(weights_->require(name, shape), backend_->decoders());
+    // Streamed rows need the adapters' factors whenever they are read.
+    if (tensor.rows && streams()) packed_bytes_ += tensor.rows->bytes();
   }
   tensor.shape = shape;  // the stored one may have other trailing ones
   return tensor;

@@ -15,9 +15,14 @@ void bfloat16_row(const uint16_t* x, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = float_of(static_cast<uint32_t>(x[i]) << 16);
 }
 
+void add_scaled_rows(const float* scale, const float* rows, int64_t count, int64_t length, float* out) {
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t j = 0; j < length; ++j) out[j] += scale[i] * rows[i * length + j];
+}
+
 }  // namespace
 
-const FloatDecoders scalar_decoders = {half_row, bfloat16_row};
+const FloatDecoders scalar_decoders = {half_row, bfloat16_row, add_scaled_rows};
 
 const char* name_of(TensorType type) {
   return traits(type).name;

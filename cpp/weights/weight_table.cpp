@@ -1,7 +1,7 @@
 #include "weights/weight_table.h"
 
-#include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/error.h"
 #include "weights/formats/traits.h"
@@ -32,42 +32,13 @@ bool same_but_for_ones(std::vector<int64_t> a, std::vector<int64_t> b) {
   return a == b;
 }
 
-int64_t StoredTensor::count() const {
-  int64_t product = 1;
-  for (const int64_t length : shape) product *= length;
-  return product;
-}
-
-void StoredTensor::read(const FloatDecoders& decoders, int64_t begin, int64_t elements, float* out) const {
-  const TypeTraits& row = traits(type);
-  const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
-  if (data) return row.decode(decoders, data.get() + first, elements, out);
-  const uint64_t limit = offset + bytes;
-  const int64_t piece = static_cast<int64_t>(WeightFile::kBuffer) / row.block_bytes * row.block;
-  uint64_t at = offset + first;
-  for (int64_t done = 0; done < elements; done += piece) {
-    const int64_t count = std::min(piece, elements - done);
-    const size_t length = static_cast<size_t>(count / row.block * row.block_bytes);
-    row.decode(decoders, file->read(at, length, limit), count, out + done);
-    at += length;
-  }
-}
-
-const uint8_t* StoredTensor::blocks(int64_t begin, int64_t elements) const {
-  const TypeTraits& row = traits(type);
-  const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
-  if (data) return data.get() + first;
-  return file->read(offset + first, static_cast<size_t>(elements / row.block * row.block_bytes),
-                    offset + bytes);
-}
-
 int WeightTable::add_file(const std::string& path) {
   files_.push_back(std::make_shared<const WeightFile>(path));
   return static_cast<int>(files_.size()) - 1;
 }
 
-void WeightTable::add(const std::string& name, TensorType type, std::vector<int64_t> shape,
-                      bool channels_last, int file, uint64_t offset, uint64_t bytes) {
+StoredTensor WeightTable::stored(const std::string& name, TensorType type, std::vector<int64_t> shape,
+                                 bool channels_last, int file, uint64_t offset, uint64_t bytes) const {
   if (file < 0 || file >= static_cast<int>(files_.size()))
     throw Error(ErrorCode::model_format, "Tensor " + name + " lies in a file that was not given");
   const std::shared_ptr<const WeightFile>& holder = files_[static_cast<size_t>(file)];
@@ -102,8 +73,23 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
   tensor.file = holder;
   tensor.offset = offset;
   tensor.bytes = bytes;
+  return tensor;
+}
+
+void WeightTable::add(const std::string& name, TensorType type, std::vector<int64_t> shape,
+                      bool channels_last, int file, uint64_t offset, uint64_t bytes) {
+  StoredTensor tensor = stored(name, type, std::move(shape), channels_last, file, offset, bytes);
+  const std::string path = tensor.file->path();
   if (!tensors_.emplace(name, std::move(tensor)).second)
-    throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " is there twice");
+    throw Error(ErrorCode::model_format, path + ": tensor " + name + " is there twice");
+}
+
+void WeightTable::adapt(const std::string& name, std::vector<Adapter> adapters) {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end())
+    throw Error(ErrorCode::model_shape, "An adapter changes tensor " + name + ", which the model lacks");
+  for (const Adapter& adapter : adapters) check_adapter(adapter, found->second);
+  found->second.adapters = std::make_shared<const std::vector<Adapter>>(std::move(adapters));
 }
 
 bool WeightTable::has(const std::string& name) const {

@@ -7,28 +7,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "weights/tensor_type.h"
-#include "weights/weight_file.h"
+#include "weights/adapter.h"
+#include "weights/stored_tensor.h"
 
 namespace nd {
-
-struct StoredTensor {
-  std::string name;
-  TensorType type = TensorType::f32;
-  std::vector<int64_t> shape;  // torch order
-  bool channels_last = false;  // a convolution stored (O, kh, kw, I); shape still says (O, I, kh, kw)
-  std::shared_ptr<const WeightFile> file;  // open for as long as any tensor refers to it
-  uint64_t offset = 0, bytes = 0;
-  std::shared_ptr<const uint8_t> data;  // the bytes themselves, instead of a file
-
-  int64_t count() const;
-  /// Elements [begin, begin + elements) in stored order as float32; both must be multiples of the type's
-  /// block. Reading consecutive rows is fast. Error io.
-  void read(const FloatDecoders& decoders, int64_t begin, int64_t elements, float* out) const;
-  /// The same in the stored type: at most WeightFile::kBuffer bytes, valid until the calling thread reads
-  /// again.
-  const uint8_t* blocks(int64_t begin, int64_t elements) const;
-};
 
 class WeightTable {
  public:
@@ -37,6 +19,11 @@ class WeightTable {
   /// Error model_format if the bytes do not lie inside the file or do not fit type and shape.
   void add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last, int file,
            uint64_t offset, uint64_t bytes);
+  /// Makes adapters part of tensor `name`. Error model_shape if one does not fit the tensor.
+  void adapt(const std::string& name, std::vector<Adapter> adapters);
+  /// A tensor that is not part of the model, such as a factor of an adapter. Errors as in add().
+  StoredTensor stored(const std::string& name, TensorType type, std::vector<int64_t> shape,
+                      bool channels_last, int file, uint64_t offset, uint64_t bytes) const;
 
   size_t size() const { return tensors_.size(); }
   bool has(const std::string& name) const;

@@ -48,8 +48,7 @@ export function generateAliases(): Option[] {
 
 /** What to do instead of an option that does not exist. */
 const INSTEAD: Record<string, string> = {
-  '--lora': 'LoRA files cannot be applied yet.',
-  '--lora-model-dir': 'LoRA files cannot be applied yet.',
+  '--lora-model-dir': 'LoRA files are named one by one: --lora style.safetensors:0.8.',
   '--control-net': 'ControlNets are not supported yet.',
   '--control-image': 'ControlNets are not supported yet.',
   '--schedule': 'It is part of the name of the sampling method: --scheduler dpm++-2m-karras.',

@@ -52,3 +52,13 @@ export function size(text: string): { width: number; height: number } {
   if (!match) throw new InvalidArgumentError('It must look like 512x768 or 512.')
   return { width: Number(match[1]), height: Number(match[2] ?? match[1]) }
 }
+
+/** A LoRA file and its scale, `style.safetensors:0.8`, added to those given before. */
+export function lora(
+  text: string,
+  before: { path: string; scale: number }[] = [],
+): { path: string; scale: number }[] {
+  // A colon may belong to the path, as in C:\style.safetensors.
+  const match = /^(.+):([+-]?(?:\d+(?:\.\d*)?|\.\d+))$/s.exec(text)
+  return [...before, match ? { path: match[1], scale: Number(match[2]) } : { path: text, scale: 1 }]
+}

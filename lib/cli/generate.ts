@@ -50,6 +50,7 @@ export async function generate(
       device: flags.device,
       threads: flags.threads,
       precision: flags.precision,
+      loras: flags.lora,
       tinyVae: flags.tinyVae,
       lowMemory: flags.lowMemory,
       signal: terminal.signal,
@@ -117,8 +118,8 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
   throw new UsageError(`there is no scheduler ${printable(shorten(scheduler))}; ${hint}`)
 }
 
-async function checkFiles({ init, mask, tinyVae, preview }: GenerateFlags): Promise<void> {
-  for (const file of [init, mask, tinyVae]) {
+async function checkFiles({ init, mask, tinyVae, lora = [], preview }: GenerateFlags): Promise<void> {
+  for (const file of [init, mask, tinyVae, ...lora.map(({ path }) => path)]) {
     if (file === undefined) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {
       const { code, message } = cause as NodeJS.ErrnoException

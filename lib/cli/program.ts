@@ -3,7 +3,7 @@ import { Command, Option } from 'commander'
 import type { Precision } from '../native.js'
 import type { DeviceOption } from '../types.js'
 import { generateAliases } from './aliases.js'
-import { deepCache, device, integer, interval, number, positive, seed, size } from './arguments.js'
+import { deepCache, device, integer, interval, lora, number, positive, seed, size } from './arguments.js'
 
 export interface GenerateFlags {
   model?: string
@@ -33,6 +33,7 @@ export interface GenerateFlags {
   strength?: number
   device?: DeviceOption
   precision?: Precision
+  lora?: { path: string; scale: number }[]
   tinyVae?: string
   decoder?: 'full' | 'tiny'
   lowMemory?: boolean
@@ -99,6 +100,11 @@ export function createProgram(version: string, actions: Actions): Command {
     .option(
       '-m, --model <path>',
       'a .safetensors or .gguf file, or a diffusers folder (default: the bundled model)',
+    )
+    .option(
+      '--lora <file[:scale]>',
+      'change the model by a LoRA file, such as style.safetensors:0.8; may be repeated',
+      lora,
     )
     .option(
       '-o, --output <path>',

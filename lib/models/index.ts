@@ -36,6 +36,16 @@ export async function openModel(path: string): Promise<ModelDescription> {
   return model
 }
 
+/**
+ * Reads the header of a tensor file of any format, such as an adapter's.
+ *
+ * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, UNSUPPORTED_MODEL, IO
+ */
+export async function openTensorFile(path: string): Promise<TensorFile> {
+  if (await isFolderOrThrow(path)) throw badFormat(path, 'expected a file, found a folder')
+  return readTensorFile(path)
+}
+
 async function describeFile(path: string): Promise<ModelDescription> {
   return describeSingleFile(await readTensorFile(path))
 }

@@ -4,6 +4,13 @@ export { accelerationSettings, checkTokenMerging, inInterval } from './accelerat
 export { defaults } from './defaults.js'
 export { checkGenerateOptions, type GenerateOptions } from './generate.js'
 export { maxSide, type ImageInput } from './images.js'
-export { checkDevice, checkLoadOptions, checkPrecision, precisions, type LoadOptions } from './load.js'
+export {
+  checkDevice,
+  checkLoadOptions,
+  checkPrecision,
+  precisions,
+  type LoadOptions,
+  type LoadRequest,
+} from './load.js'
 export type { GenerateRequest, ModelFacts } from './request.js'
 export { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'

@@ -2,6 +2,7 @@
 import {
   checkBoolean,
   checkInteger,
+  checkNumber,
   checkObject,
   checkOneOf,
   checkSignal,
@@ -29,6 +30,11 @@ export interface LoadOptions {
   /** Folder or file of a tiny autoencoder (TAESD), for previews and for images with `decoder: 'tiny'`. */
   tinyVae?: string
   /**
+   * LoRA files (also LoCon, LoHa, LoKr, DoRA, (IA)³ and full differences) that become part of the weights while these
+   * are read. A path stands for a scale of 1. See `pipe.adapters` for what each of them changed.
+   */
+  loras?: (string | { path: string; scale?: number })[]
+  /**
    * true: no weights stay in memory; they are read from the model's files whenever a layer needs them, in every step.
    * false: all weights stay in memory. Default: weights that are used in every step stay; those that are used once per
    * image are read for each image (the text encoder and autoencoder of a quantized model, otherwise the image encoder
@@ -38,6 +44,11 @@ export interface LoadOptions {
   lowMemory?: boolean
   /** Aborts loading within 100 ms. */
   signal?: AbortSignal
+}
+
+/** LoadOptions, checked. */
+export interface LoadRequest extends Omit<LoadOptions, 'loras'> {
+  loras: { path: string; scale: number }[]
 }
 
 /** The values of `precision`. */
@@ -56,15 +67,40 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
   throw new RangeError(expectation("'auto', 'cpu', 'cuda' or 'cuda:' and a number", 'device', value))
 }
 
-export function checkLoadOptions(options: unknown): LoadOptions {
-  const keys = ['device', 'threads', 'precision', 'tinyVae', 'lowMemory', 'signal'] as const
-  const { device, threads, precision, tinyVae, lowMemory, signal } = checkObject(options, 'options', keys)
+export function checkLoadOptions(options: unknown): LoadRequest {
+  const keys = ['device', 'threads', 'precision', 'tinyVae', 'loras', 'lowMemory', 'signal'] as const
+  const { device, threads, precision, tinyVae, loras, lowMemory, signal } = checkObject(
+    options,
+    'options',
+    keys,
+  )
   return {
     device: checkDevice(device),
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
+    loras: loras === undefined ? [] : checkLoras(loras, 'loras'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),
     signal: checkSignal(signal),
   }
+}
+
+/** Scales beyond this leave nothing of a picture. */
+const MAX_LORA_SCALE = 100
+
+function checkLoras(value: unknown, path: string): LoadRequest['loras'] {
+  if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
+  // Unlike map(), Array.from() does not skip the holes of a sparse array.
+  return Array.from(value, (lora: unknown, i) => {
+    const name = `${path}[${i}]`
+    if (typeof lora === 'string') return { path: checkString(lora, name), scale: 1 }
+    const given = checkObject(lora, name, ['path', 'scale'])
+    return {
+      path: checkString(given.path, `${name}.path`),
+      scale:
+        given.scale === undefined
+          ? 1
+          : checkNumber(given.scale, `${name}.scale`, -MAX_LORA_SCALE, MAX_LORA_SCALE),
+    }
+  })
 }

@@ -1,4 +1,5 @@
 import { basename, join } from 'node:path'
+import { applyLora, type AdapterReport } from '../adapters/index.js'
 import { abortReason, joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
@@ -10,6 +11,7 @@ import {
   type GenerateOptions,
   type GenerateRequest,
   type LoadOptions,
+  type LoadRequest,
   type ModelFacts,
 } from '../options/index.js'
 import { FairLock } from '../fair-lock.js'
@@ -85,6 +87,8 @@ export class DiffusionPipeline {
   readonly vae: AutoencoderKL
   /** The tiny autoencoder, if load() was given one. */
   readonly tinyVae?: AutoencoderTiny
+  /** What each file of load()'s `loras` is and what it changed, in their order. */
+  readonly adapters: readonly AdapterReport[]
   readonly #parts: Parts
   readonly #facts: ModelFacts
   readonly #lock = new FairLock()
@@ -100,6 +104,7 @@ export class DiffusionPipeline {
     this.unet = unet
     this.vae = vae
     this.tinyVae = parts.tinyVae
+    this.adapters = parts.adapters
     this.#parts = parts
     this.#facts = {
       imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
@@ -134,7 +139,8 @@ export class DiffusionPipeline {
    * @param path a .safetensors, .gguf, .ckpt, .pt, .pth or .bin file, or a diffusers folder. Default: the small bundled model
    * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an option out of bounds
-   * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL, OUT_OF_MEMORY, IO,
+   * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL (also for a LoRA of which
+   *   nothing can be applied), OUT_OF_MEMORY, IO,
    *   NATIVE_UNAVAILABLE, DEVICE_UNAVAILABLE or DEVICE_LOST
    * @throws the signal's reason after an abort, within 100 ms
    */
@@ -148,8 +154,8 @@ export class DiffusionPipeline {
     return loadUnlessAborted(checked.signal, DiffusionPipeline.#load(path, checked))
   }
 
-  static async #load(path: string, options: LoadOptions): Promise<DiffusionPipeline> {
-    const { device, precision, threads, signal } = options
+  static async #load(path: string, options: LoadRequest): Promise<DiffusionPipeline> {
+    const { device, precision, threads, loras, signal } = options
     const description = await openModel(path)
     throwIfAborted(signal)
     const { unet, vae, textEncoders } = description
@@ -160,15 +166,19 @@ export class DiffusionPipeline {
         `${path}: expected a whole model, but it has no ${missing}`,
       )
     }
+    const adapters: AdapterReport[] = []
+    for (const lora of loras) adapters.push(await applyLora(description, lora))
+    throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
     const sources = [unet, vae, ...textEncoders].map(({ source }) => source)
     return loadOnDevice({ device, precision, sources, signal }, (placement) =>
-      DiffusionPipeline.#loadParts({ ...description, unet, vae }, options, placement),
+      DiffusionPipeline.#loadParts({ ...description, unet, vae }, adapters, options, placement),
     )
   }
 
   static async #loadParts(
     description: ModelDescription & Required<Pick<ModelDescription, 'unet' | 'vae'>>,
+    adapters: readonly AdapterReport[],
     { precision, tinyVae, lowMemory, signal }: LoadOptions,
     placement: Placement,
   ): Promise<DiffusionPipeline> {
@@ -203,6 +213,7 @@ export class DiffusionPipeline {
         imageSize: description.imageSize,
         savesMemory,
         trainedWords: description.trainedWords && new Set(description.trainedWords),
+        adapters,
       }
       checkTinyVae(parts, tinyVae)
       throwIfAborted(signal)

@@ -1,3 +1,4 @@
+import type { AdapterReport } from '../adapters/index.js'
 import type { SchedulerName } from '../schedulers/index.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { ScheduleDescription } from '../types.js'
@@ -23,4 +24,6 @@ export interface Parts {
   savesMemory: boolean
   /** Every word of the captions that the model was trained on, where that is known. */
   trainedWords?: ReadonlySet<string>
+  /** What the files of load()'s `loras` changed. */
+  adapters: readonly AdapterReport[]
 }

@@ -1,3 +1,5 @@
+import { basename } from 'node:path'
+import { unplacedWarning } from '../adapters/index.js'
 import { type GenerateRequest, accelerationSettings, inInterval } from '../options/index.js'
 import type { Image, ImageMetadata } from '../image/index.js'
 import { printable, shorten } from '../quote.js'
@@ -75,9 +77,16 @@ export function imageMetadata(
       guidanceRescale: request.guidanceRescale || undefined,
       eta: request.schedulerOptions?.eta,
       rng: request.rng === 'torch' ? undefined : request.rng,
-      extra: accelerationSettings(request),
+      extra: { ...lorasOf(parts), ...accelerationSettings(request) },
     }
   }
+}
+
+/** For the metadata: the LoRAs that are part of the weights. */
+function lorasOf({ adapters }: Parts): Record<string, string> {
+  if (adapters.length === 0) return {}
+  const names = adapters.map(({ path, scale }) => `${basename(path).replace(/\.[^.]+$/, '')}: ${scale}`)
+  return { Loras: names.join(', ') }
 }
 
 function nameOf(scheduler: Scheduler): string {
@@ -96,7 +105,7 @@ export function warningsFor(
   /** Index of the first timestep. */
   begin: number,
 ): string[] {
-  const warnings: string[] = []
+  const warnings = parts.adapters.flatMap((adapter) => unplacedWarning(adapter) ?? [])
   const { prompts, negativePrompts, width, height } = request
   const texts = [...prompts, ...negativePrompts]
   const unspellable = new Set(

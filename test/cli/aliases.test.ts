@@ -24,7 +24,10 @@ t.test('the spellings of other programs', async (t) => {
 
 t.test('options that do not exist', async (t) => {
   for (const [args, message] of [
-    [['x', '--lora', 'a.safetensors'], /unknown option '--lora'\n\(LoRA files cannot be applied yet\.\)\n$/],
+    [
+      ['x', '--lora-model-dir', 'a'],
+      /\(LoRA files are named one by one: --lora style\.safetensors:0\.8\.\)\n$/,
+    ],
     [['x', '--type', 'q8_0'], /\(To change the type of the weights, see: node-diffusion help quantize\.\)/],
     [['x', '--guidance_scale=3'], /unknown option '--guidance_scale=3'\n\(Did you mean --guidance-scale\?\)/],
     [['x', '--sampelr', 'euler'], /\(Did you mean --sampler\?\)/],

@@ -166,6 +166,21 @@ t.test('--tiny-vae and --decoder', async (t) => {
   t.equal(missing.stderr, 'error: Cannot read none: there is no such file\n')
 })
 
+t.test('LoRA files and their scales', async (t) => {
+  inFolder(t)
+  for (const file of ['a.safetensors', 'b:1.safetensors']) writeFileSync(file, '')
+  const args = ['a cat', '-o', 'a.png', '--lora', 'a.safetensors', '--lora', 'a.safetensors:-0.5']
+  const { calls } = await call([...args, '--lora', 'b:1.safetensors'])
+  t.strictSame(calls.load[0][1].loras, [
+    { path: 'a.safetensors', scale: 1 },
+    { path: 'a.safetensors', scale: -0.5 },
+    { path: 'b:1.safetensors', scale: 1 },
+  ])
+  const { code, stderr, calls: none } = await call(['a cat', '--lora', 'none.safetensors:0.8'])
+  t.match([code, stderr], [1, /none\.safetensors: there is no such file/])
+  t.equal(none.load.length, 0, 'a file that is missing is named before the model is loaded')
+})
+
 t.test('--low-memory', async (t) => {
   inFolder(t)
   t.equal((await call(['x', '--low-memory'])).calls.load[0][1].lowMemory, true)

@@ -148,6 +148,28 @@ void layout(int64_t c, int64_t pixels) {
                });
 }
 
+/// Sums of scaled rows, added to what is there; the reference sums in double precision.
+void scaled_rows() {
+  for (int64_t length : {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 320, 1153})
+    for (int64_t count : {0, 1, 2, 3, 32, 33})
+      each_table("add_scaled_rows", "count=" + std::to_string(count) + " length=" + std::to_string(length),
+                 [=](const Kernels& table, Random random) {
+                   Floats scale = random_floats(count, 1, random),
+                          rows = random_floats(count * length, 3, random),
+                          start = random_floats(length, 2, random), out(length, 1), truth(length);
+                   std::copy_n(start.get(), length, out.get());
+                   std::copy_n(start.get(), length, truth.get());
+                   table.decoders.add_scaled_rows(scale.get(), rows.get(), count, length, out.get());
+                   reference().decoders.add_scaled_rows(scale.get(), rows.get(), count, length, truth.get());
+                   return compare(out, truth, [=](int64_t j) {
+                     double magnitude = std::fabs(start[j]);
+                     for (int64_t i = 0; i < count; ++i)
+                       magnitude += std::fabs(static_cast<double>(scale[i]) * rows[i * length + j]);
+                     return 1e-6 * magnitude;
+                   });
+                 });
+}
+
 /// All 65,536 values of both 16-bit formats (a NaN may become another NaN), then short arrays.
 void number_formats() {
   for (int bfloat = 0; bfloat < 2; ++bfloat)
@@ -217,6 +239,7 @@ const Register suite([] {
   for (int64_t count : kSizes) elementwise(count);
   elementwise(few ? 2001 : 20001);
   elementwise(few ? 2000 : 20000);
+  scaled_rows();
   number_formats();
   not_a_number();
 });

@@ -147,7 +147,7 @@ struct Kernels {
   /// [c][pixels] → [pixels][c] of one image, and back.
   void (*planar_to_rows)(const float* x, int64_t c, int64_t pixels, float* out);
   void (*rows_to_planar)(const float* x, int64_t c, int64_t pixels, float* out);
-  /// fp16 and bfloat16 to float32, for loading weights.
+  /// fp16 and bfloat16 to float32, and sums of adapters' rows, for loading weights.
   FloatDecoders decoders;
 
   // --- Winograd's F(2×2, 3×3) (Lavin & Gray 2016), null in the reference ---

@@ -97,7 +97,7 @@ Conv2d::Conv2d(const Device& device, Loader& loader, Conv2dWeights weights, cons
     winograd_.emplace(device, loader, weights.compute, in, out, read);
   } else {
     RowSource rows{read, nullptr};
-    if (tensor.channels_last)
+    if (tensor.channels_last && !tensor.rows)  // rows with adapters are not what is stored
       rows.stored = [shared = std::make_shared<const StoredTensor>(tensor), size = in * taps](int64_t o) {
         return StoredRow{shared.get(), o * size};
       };

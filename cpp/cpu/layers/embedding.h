@@ -14,6 +14,8 @@ class Embedding final : public nd::Embedding {
   void add_to(ForwardContext& base, const int32_t* ids, const Tensor& x) const override;
 
  private:
+  void hold_adapted(const Device& device, Loader& loader);
+
   StoredTensor table_;  // in memory, or in the file if weights are streamed
   int64_t width_;
 };

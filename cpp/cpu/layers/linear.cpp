@@ -40,7 +40,11 @@ Linear::Linear(const Device& device, Loader& loader, LinearWeights weights, cons
     const int64_t row = source[static_cast<size_t>(j)];
     return StoredRow{&(*shared)[static_cast<size_t>(row / out_each)], row % out_each * in};
   };
-  rows.fill = [stored = rows.stored, in, &kernels = device.kernels](int64_t j, float* out) {
+  const auto read = rows.stored;
+  // Rows with adapters are not what is stored.
+  for (const StoredTensor& matrix : *shared)
+    if (matrix.rows) rows.stored = nullptr;
+  rows.fill = [stored = read, in, &kernels = device.kernels](int64_t j, float* out) {
     const StoredRow row = stored(j);
     row.tensor->read(kernels.decoders, row.begin, in, out);
   };

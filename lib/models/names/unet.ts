@@ -90,3 +90,64 @@ function placeDecoder(tensors: Tensors): Map<string, string> {
   }
   return places
 }
+
+/**
+ * The original names of the UNet's layers by diffusers': `down_blocks.0.resnets.0.conv1` →
+ * `input_blocks.1.0.in_layers.2`. Adapters may use either.
+ *
+ * @param stems the names of all layers of one UNet, in diffusers' convention
+ */
+export function originalUnetStems(stems: Iterable<string>): Map<string, string> {
+  const all = [...stems]
+  const blocks = all.flatMap((stem) => BLOCK.exec(stem)?.[0] ?? [])
+  const places = originalPlaces(new Set(blocks))
+  const resnet = new Map(Object.entries(RESNET).map(([original, name]) => [name, original]))
+  const outer = new Map(Object.entries(OUTER).map(([original, name]) => [name, original]))
+  const result = new Map<string, string>()
+  for (const stem of all) {
+    const block = BLOCK.exec(stem)
+    if (!block) {
+      const original = outer.get(stem)
+      if (original !== undefined) result.set(stem, original)
+      continue
+    }
+    const place = places.get(block[0])
+    const rest = stem.slice(block[0].length + 1)
+    if (place === undefined) continue
+    if (block[1].endsWith('samplers')) result.set(stem, place)
+    else if (block[1] === 'attentions') result.set(stem, `${place}.${rest}`)
+    else if (resnet.has(rest)) result.set(stem, `${place}.${resnet.get(rest)}`)
+  }
+  return result
+}
+
+/** A residual block, an attention or a resampling layer in diffusers' convention. */
+const BLOCK =
+  /^(?:(?:down|up)_blocks\.\d+|mid_block)\.(resnets|attentions|downsamplers|upsamplers)\.\d+(?=\.)/
+
+/** The original names of these blocks. */
+function originalPlaces(blocks: ReadonlySet<string>): Map<string, string> {
+  const places = new Map<string, string>()
+  const put = (name: string, original: string) => {
+    if (blocks.has(name)) places.set(name, original)
+    return blocks.has(name)
+  }
+  let index = 1
+  for (let level = 0; blocks.has(`down_blocks.${level}.resnets.0`); level++) {
+    for (let layer = 0; put(`down_blocks.${level}.resnets.${layer}`, `input_blocks.${index}.0`); layer++)
+      put(`down_blocks.${level}.attentions.${layer}`, `input_blocks.${index++}.1`)
+    if (put(`down_blocks.${level}.downsamplers.0`, `input_blocks.${index}.0.op`)) index++
+  }
+  put('mid_block.resnets.0', 'middle_block.0')
+  const attends = put('mid_block.attentions.0', 'middle_block.1')
+  put('mid_block.resnets.1', attends ? 'middle_block.2' : 'middle_block.1')
+  index = 0
+  for (let level = 0; blocks.has(`up_blocks.${level}.resnets.0`); level++) {
+    let attended = false
+    for (let layer = 0; put(`up_blocks.${level}.resnets.${layer}`, `output_blocks.${index}.0`); layer++)
+      attended = put(`up_blocks.${level}.attentions.${layer}`, `output_blocks.${index++}.1`)
+    // The upsampler comes after the attention if there is one.
+    put(`up_blocks.${level}.upsamplers.0`, `output_blocks.${index - 1}.${attended ? 2 : 1}.conv`)
+  }
+  return places
+}

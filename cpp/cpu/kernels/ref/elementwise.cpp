@@ -64,4 +64,12 @@ void bfloat16_to_float(const uint16_t* x, int64_t count, float* out) {
   }
 }
 
+void add_scaled_rows(const float* scale, const float* rows, int64_t count, int64_t length, float* out) {
+  for (int64_t j = 0; j < length; ++j) {
+    double sum = out[j];
+    for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(scale[i]) * rows[i * length + j];
+    out[j] = static_cast<float>(sum);
+  }
+}
+
 }  // namespace nd::cpu::ref

@@ -29,5 +29,6 @@ void planar_to_rows(const float* x, int64_t c, int64_t pixels, float* out);
 void rows_to_planar(const float* x, int64_t c, int64_t pixels, float* out);
 void half_to_float(const uint16_t* x, int64_t count, float* out);
 void bfloat16_to_float(const uint16_t* x, int64_t count, float* out);
+void add_scaled_rows(const float* scale, const float* rows, int64_t count, int64_t length, float* out);
 
 }  // namespace nd::cpu::ref

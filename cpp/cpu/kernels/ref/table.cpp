@@ -19,7 +19,7 @@ constexpr Kernels ref_kernels = [] {
   table.add = ref::add;
   table.planar_to_rows = ref::planar_to_rows;
   table.rows_to_planar = ref::rows_to_planar;
-  table.decoders = {ref::half_to_float, ref::bfloat16_to_float};
+  table.decoders = {ref::half_to_float, ref::bfloat16_to_float, ref::add_scaled_rows};
   table.bf16 = &ref_bf16;
   table.i8 = &ref_i8;
   return table;

@@ -1,4 +1,4 @@
-// Activations in place, sums and conversions to float32. All are bound by memory, so plain loops suffice.
+// Activations in place, sums and conversions to float32. Most are bound by memory, so plain loops suffice.
 namespace nd::cpu::ND_ISA {
 namespace {
 
@@ -47,6 +47,30 @@ void half_to_float(const uint16_t* x, int64_t count, float* out) {
 }
 void bfloat16_to_float(const uint16_t* x, int64_t count, float* out) {
   convert_all<load_bfloat16>(x, count, out);
+}
+
+/// Sums stay in registers while the rows pass: a row is read once and the output not at all in between.
+template <int Vectors>
+void add_scaled_columns(const float* scale, const float* rows, int64_t count, int64_t length, float* out) {
+  Vec sum[Vectors];
+  for (int v = 0; v < Vectors; ++v) sum[v] = load(out + v * kLanes);
+  for (int64_t i = 0; i < count; ++i) {
+    const Vec factor = set1(scale[i]);
+    for (int v = 0; v < Vectors; ++v) sum[v] = fma(factor, load(rows + i * length + v * kLanes), sum[v]);
+  }
+  for (int v = 0; v < Vectors; ++v) store(out + v * kLanes, sum[v]);
+}
+
+void add_scaled_rows(const float* scale, const float* rows, int64_t count, int64_t length, float* out) {
+  int64_t j = 0;
+  for (; j + 8 * kLanes <= length; j += 8 * kLanes)
+    add_scaled_columns<8>(scale, rows + j, count, length, out + j);
+  for (; j + kLanes <= length; j += kLanes) add_scaled_columns<1>(scale, rows + j, count, length, out + j);
+  if (j == length) return;
+  Vec sum = load_n(out + j, length - j);
+  for (int64_t i = 0; i < count; ++i)
+    sum = fma(set1(scale[i]), load_n(rows + i * length + j, length - j), sum);
+  store_n(out + j, sum, length - j);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ constexpr Kernels make_table(const char* name) {
   table.add = add_all;
   table.planar_to_rows = planar_to_rows;
   table.rows_to_planar = rows_to_planar;
-  table.decoders = {half_to_float, bfloat16_to_float};
+  table.decoders = {half_to_float, bfloat16_to_float, add_scaled_rows};
   table.winograd_input = winograd_input;
   table.winograd_output = winograd_output;
   return table;

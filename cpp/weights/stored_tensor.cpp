@@ -1,0 +1,45 @@
+#include "weights/stored_tensor.h"
+
+#include <algorithm>
+
+#include "weights/adapter.h"
+#include "weights/formats/traits.h"
+
+namespace nd {
+
+int64_t StoredTensor::count() const {
+  int64_t product = 1;
+  for (const int64_t length : shape) product *= length;
+  return product;
+}
+
+void StoredTensor::read(const FloatDecoders& decoders, int64_t begin, int64_t elements, float* out) const {
+  read_stored(decoders, begin, elements, out);
+  if (rows) rows->apply(decoders, begin, elements, out);
+}
+
+void StoredTensor::read_stored(const FloatDecoders& decoders, int64_t begin, int64_t elements,
+                               float* out) const {
+  const TypeTraits& row = traits(type);
+  const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
+  if (data) return row.decode(decoders, data.get() + first, elements, out);
+  const uint64_t limit = offset + bytes;
+  const int64_t piece = static_cast<int64_t>(WeightFile::kBuffer) / row.block_bytes * row.block;
+  uint64_t at = offset + first;
+  for (int64_t done = 0; done < elements; done += piece) {
+    const int64_t count = std::min(piece, elements - done);
+    const size_t length = static_cast<size_t>(count / row.block * row.block_bytes);
+    row.decode(decoders, file->read(at, length, limit), count, out + done);
+    at += length;
+  }
+}
+
+const uint8_t* StoredTensor::blocks(int64_t begin, int64_t elements) const {
+  const TypeTraits& row = traits(type);
+  const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);
+  if (data) return data.get() + first;
+  return file->read(offset + first, static_cast<size_t>(elements / row.block * row.block_bytes),
+                    offset + bytes);
+}
+
+}  // namespace nd

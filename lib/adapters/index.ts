@@ -1,0 +1,1 @@
+export { applyLora, unplacedWarning, type AdapterReport, type LoraSetting } from './lora.js'
