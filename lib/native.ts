@@ -22,8 +22,8 @@ export type TensorType =
 
 /**
  * The type in which matrix products and convolutions multiply: float32, bfloat16, or int8 with scales. Sums are always
- * float32. 'auto' multiplies float32 weights as float32, 16-bit weights as bfloat16 and quantized weights as int8,
- * where the CPU is fast at it.
+ * float32. 'auto' multiplies float32 weights as float32, 16-bit weights as bfloat16 where the CPU is fast at it, and
+ * quantized weights as int8.
  */
 export type Precision = 'auto' | 'f32' | 'bf16' | 'int8'
 

@@ -16,6 +16,7 @@ namespace {
 Capabilities capabilities_of(const Kernels& kernels) {
   Capabilities result;
   result.bf16 = kernels.bf16 != nullptr;
+  result.bf16_is_slow = kernels.bf16 && kernels.bf16->is_slow;
   result.i8 = kernels.i8 != nullptr;
   result.bf16_attention = kernels.bf16_attention != nullptr;
   result.winograd_f32 = kernels.winograd_input != nullptr;

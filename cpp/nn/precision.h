@@ -9,8 +9,7 @@
 namespace nd {
 
 /// How much precision a model's products may give up. `automatic` follows the stored weights: float32 stays,
-/// 16-bit ones multiply as bfloat16, quantized ones as int8, where the device has fast instructions for
-/// them.
+/// 16-bit ones multiply as bfloat16 where the device is fast at it, quantized ones as int8.
 enum class Precision { automatic, f32, bf16, i8 };
 
 /// The roles of layers that differ in precision.
@@ -28,9 +27,10 @@ enum class Role {
 Role convolution_role(int64_t level, int64_t levels);
 Role projection_role(int64_t level);
 
-/// What a device has fast instructions for.
+/// What a device can multiply.
 struct Capabilities {
   bool bf16 = false, i8 = false;
+  bool bf16_is_slow = false;  // slower than float32: only on request
   bool bf16_attention = false;
   bool winograd_f32 = false, winograd_bf16 = false, winograd_i8 = false;
 };

@@ -54,6 +54,7 @@ struct ReducedGemm {
   int64_t multiple;       // channels are padded with zeros to a multiple of this
   int64_t max_group;      // elements; longer groups lose accuracy (int8) or exceed a K block (bfloat16)
   int64_t scale_floats;   // of one group of one row: 0, or 2 for int8
+  bool is_slow;           // slower than the float32 product of the same table
 
   /// Bytes of one panel of weights, a multiple of 64.
   int64_t (*panel_bytes)(const KGroup* groups, int64_t group_count);

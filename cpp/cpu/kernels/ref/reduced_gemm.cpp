@@ -195,6 +195,7 @@ using namespace ref;
 constexpr ReducedGemm ref_bf16 = [] {
   ReducedGemm table{};
   table.element_bytes = 2;
+  table.is_slow = true;
   table.multiple = 2;
   table.max_group = 1024;
   table.panel_bytes = bf16_panel_bytes;
@@ -207,6 +208,7 @@ constexpr ReducedGemm ref_bf16 = [] {
 constexpr ReducedGemm ref_i8 = [] {
   ReducedGemm table{};
   table.element_bytes = 1;
+  table.is_slow = true;
   table.multiple = 4;
   table.max_group = 512;
   table.scale_floats = 2;
