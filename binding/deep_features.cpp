@@ -1,8 +1,10 @@
 #include "deep_features.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "failure.h"
+#include "free_elsewhere.h"
 
 namespace nd_binding {
 namespace {
@@ -38,10 +40,16 @@ DeepFeaturesWrap* DeepFeaturesWrap::Unwrap(Napi::Object object) {
   return ObjectWrap::Unwrap(object);
 }
 
+void DeepFeaturesWrap::Finalize(Napi::BasicEnv) {
+  free_elsewhere(std::move(features_));
+}
+
 // A running call keeps the old features alive, so this thread does not wait for it.
 Napi::Value DeepFeaturesWrap::dispose(const Napi::CallbackInfo& info) {
-  features_ = std::make_shared<Features>();
-  return info.Env().Undefined();
+  return guarded(info.Env(), [&] {
+    free_elsewhere(std::exchange(features_, std::make_shared<Features>()));
+    return info.Env().Undefined();
+  });
 }
 
 }  // namespace nd_binding

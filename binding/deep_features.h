@@ -19,6 +19,7 @@ class DeepFeaturesWrap : public Napi::ObjectWrap<DeepFeaturesWrap> {
 
   explicit DeepFeaturesWrap(const Napi::CallbackInfo& info);
   static DeepFeaturesWrap* Unwrap(Napi::Object object);
+  void Finalize(Napi::BasicEnv env) override;
 
  private:
   Napi::Value dispose(const Napi::CallbackInfo& info);

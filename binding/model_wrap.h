@@ -11,10 +11,10 @@
 #include "arguments.h"
 #include "cancel_token.h"
 #include "core/error.h"
-#include "core/executor.h"
 #include "core/memory.h"
 #include "cuda_device.h"
 #include "failure.h"
+#include "free_elsewhere.h"
 #include "job.h"
 #include "source.h"
 
@@ -26,11 +26,22 @@ template <class Model>
 class SharedModel {
  public:
   /// device: null for the CPU.
-  SharedModel(std::unique_ptr<Model> model, size_t weight_bytes,
+  SharedModel(std::unique_ptr<Model> model, const nd::Loader& loader,
               std::shared_ptr<nd::cuda::CudaBackend> device)
-      : device_(std::move(device)), model_(std::move(model)), weight_bytes_(weight_bytes) {}
+      : device_(std::move(device)),
+        backend_(loader.backend()),
+        model_(std::move(model)),
+        weight_bytes_(loader.packed_bytes()),
+        task_bytes_(loader.task_bytes()) {}
+  ~SharedModel() {
+    model_.reset();
+    backend_.trim();
+  }
+  SharedModel(const SharedModel&) = delete;
+  SharedModel& operator=(const SharedModel&) = delete;
 
   size_t weight_bytes() const { return weight_bytes_; }
+  size_t thread_bytes() const { return backend_.bytes_of(task_bytes_); }
   const Model& model() const { return *model_; }
   const std::shared_ptr<nd::cuda::CudaBackend>& device() const { return device_; }
 
@@ -48,7 +59,7 @@ class SharedModel {
     }
     trim_if_asked();
   }
-  /// Called on the JavaScript thread, which must not wait: a running call trims when it ends.
+  /// Frees the working memory. Never waits for a running call: that trims when it ends.
   void trim() {
     trim_asked_ = true;
     trim_if_asked();
@@ -61,8 +72,10 @@ class SharedModel {
   }
 
   const std::shared_ptr<nd::cuda::CudaBackend> device_;  // outlives the model
-  const std::unique_ptr<Model> model_;
+  nd::Backend& backend_;
+  std::unique_ptr<Model> model_;
   const size_t weight_bytes_;
+  const nd::TaskBytes task_bytes_;
   std::mutex mutex_;
   std::atomic<bool> trim_asked_{false};
 };
@@ -109,8 +122,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
           const nd::WeightTable table = source->build();
           nd::Loader loader(table, source->backend(), source->options, &cancel);
           auto model = std::make_unique<Model>(config, loader);
-          *loaded =
-              std::make_shared<SharedModel<Model>>(std::move(model), loader.packed_bytes(), source->device);
+          *loaded = std::make_shared<SharedModel<Model>>(std::move(model), loader, source->device);
           nd::release_free_heap();
         },
         [loaded](Napi::Env env) -> Napi::Value {
@@ -124,6 +136,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
     std::vector<typename Base::PropertyDescriptor> all(own);
     all.push_back(Base::InstanceAccessor("weightBytes", &Self::weight_bytes, nullptr));
     all.push_back(Base::InstanceMethod("deviceMemory", &Self::device_memory));
+    all.push_back(Base::InstanceAccessor("threadBytes", &Self::thread_bytes, nullptr));
     all.push_back(Base::InstanceMethod("trim", &Self::trim));
     all.push_back(Base::InstanceMethod("dispose", &Self::dispose));
     return all;
@@ -171,9 +184,18 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
       return memory_object(info.Env(), shared->device()->device().memory_info());
     });
   }
+  Napi::Value thread_bytes(const Napi::CallbackInfo& info) {
+    const size_t bytes = shared_ ? shared_->thread_bytes() : 0;
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+  }
+  /// Returns a promise: returning gigabytes to the system takes a while.
   Napi::Value trim(const Napi::CallbackInfo& info) {
-    if (shared_) shared_->trim();
-    return info.Env().Undefined();
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      return run_async(
+          info.Env(), std::make_shared<nd::CancelToken>(),
+          [shared = shared()](const nd::CancelToken&) { shared->trim(); },
+          [](Napi::Env env) { return env.Undefined(); });
+    });
   }
   Napi::Value dispose(const Napi::CallbackInfo& info) {
     account(info.Env(), -1);
@@ -182,15 +204,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
   }
 
  private:
-  /// Frees the model on another thread, because returning gigabytes to the system takes a while.
-  void release() {
-    if (!shared_) return;
-    try {
-      nd::Executor::shared().submit([model = std::exchange(shared_, nullptr)]() mutable { model.reset(); });
-    } catch (...) {
-      // There is no thread or no memory for that, so the model has been freed here.
-    }
-  }
+  void release() { free_elsewhere(std::exchange(shared_, nullptr)); }
   /// Tells the garbage collector the size of the model behind this small object.
   void account(Napi::BasicEnv env, int64_t sign) {
     if (shared_)

@@ -217,8 +217,10 @@ interface NativeModel {
   readonly weightBytes: number
   /** Memory of the GPU that the model is on; null on the CPU. */
   deviceMemory(): DeviceMemory | null
-  /** Releases working memory; the next call allocates it again. */
-  trim(): void
+  /** Bytes that the threads need in a call besides its working memory; they depend on the number of threads. */
+  readonly threadBytes: number
+  /** Releases working memory; the next call allocates it again. Does not wait for a running call, which then releases it. */
+  trim(): Promise<void>
   /** Frees the model as soon as no call is running; later calls throw an error of code DISPOSED. */
   dispose(): void
 }

@@ -45,6 +45,13 @@ int affinity_cores() {
 
 }  // namespace
 
+namespace {
+int within_quota(int cpus) {
+  const double quota = cgroup_quota("/sys/fs/cgroup");
+  return quota > 0 ? std::clamp(static_cast<int>(std::ceil(quota)), 1, cpus) : cpus;
+}
+}  // namespace
+
 double cgroup_quota(const std::string& root) {
   double quota = 0, period = 0;
   // "max 100000" has no number where version 2 sets no limit; version 1 says −1.
@@ -56,9 +63,12 @@ double cgroup_quota(const std::string& root) {
 }
 
 int physical_cores() {
-  const int cores = affinity_cores();
-  const double quota = cgroup_quota("/sys/fs/cgroup");
-  return quota > 0 ? std::clamp(static_cast<int>(std::ceil(quota)), 1, cores) : cores;
+  return within_quota(affinity_cores());
+}
+
+int logical_cpus() {
+  // The C library counts those of the affinity mask.
+  return within_quota(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
 }
 
 }  // namespace nd

@@ -8,6 +8,10 @@ namespace nd {
 /// quota of its control groups (containers), rounded up.
 int physical_cores();
 
+/// Threads that this process can run at the same moment, at least 1: the logical CPUs of its affinity mask,
+/// with the same bound.
+int logical_cpus();
+
 /// The CPU quota below `root` (normally "/sys/fs/cgroup") in CPUs; 0 where there is none. Control groups of
 /// version 2, then 1.
 double cgroup_quota(const std::string& root);

@@ -1,5 +1,6 @@
 #include "core/thread_pool.h"
 
+#include <array>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -15,7 +16,8 @@ namespace nd {
 
 namespace {
 // A worker that found no work spins this often before it parks: consecutive layers follow each other within
-// microseconds, a futex wake-up costs about fifty.
+// microseconds, a futex wake-up costs about fifty. Where threads share a CPU they park at once, because a
+// spinning one keeps another from its work.
 constexpr int kSpins = 4000;
 
 inline void relax() {
@@ -26,11 +28,30 @@ inline void relax() {
 #endif
 }
 
+struct Scratch {
+  std::array<std::vector<float>, kScratchSlots> slots;
+};
+// Where the thread's scratch memory is while it runs tasks of a pool.
+thread_local Scratch* current_scratch = nullptr;
+
+/// Lends scratch memory to the calling thread.
+class ScratchLoan {
+ public:
+  explicit ScratchLoan(Scratch& scratch) : before_(std::exchange(current_scratch, &scratch)) {}
+  ~ScratchLoan() { current_scratch = before_; }
+  ScratchLoan(const ScratchLoan&) = delete;
+  ScratchLoan& operator=(const ScratchLoan&) = delete;
+
+ private:
+  Scratch* const before_;
+};
+
 }  // namespace
 
 float* thread_scratch(size_t floats, int slot) {
-  static thread_local std::vector<float> slots[2];
-  std::vector<float>& memory = slots[slot];
+  static thread_local Scratch outside_of_tasks;
+  std::vector<float>& memory =
+      (current_scratch ? current_scratch : &outside_of_tasks)->slots[static_cast<size_t>(slot)];
   constexpr size_t kSlack = 16;  // floats in 64 bytes
   if (memory.size() < floats + kSlack) {
     memory = {};
@@ -46,12 +67,16 @@ struct ThreadPool::State {
   std::mutex mutex;
   std::condition_variable wake, finished;
   std::vector<std::thread> workers;
-  std::atomic<int> wanted{1};  // threads, from the next parallel_for on
+  std::vector<Scratch> scratch{1};  // of each thread; it belongs to the pool so that any thread can free it
+  std::atomic<int> wanted{1};       // threads, from the next parallel_for on
   std::atomic<uint64_t> generation{0};
   bool stopping = false;
-  int busy = 0;
+  int spins = 0;
 
-  // The work of the current generation.
+  // The work of the current generation. Workers may take part while it is open; those that come later have
+  // nothing to do, and nobody waits for them.
+  bool open = false;
+  int taking_part = 0;  // workers
   const std::function<void(int64_t, int)>* task = nullptr;
   const CancelToken* cancel = nullptr;
   int64_t count = 0;
@@ -60,6 +85,7 @@ struct ThreadPool::State {
   std::exception_ptr error;
 
   void run_tasks(int thread) {
+    const ScratchLoan loan(scratch[static_cast<size_t>(thread)]);
     for (;;) {
       if (stop.load(std::memory_order_relaxed)) return;
       if (cancel && cancel->cancelled()) return;
@@ -77,17 +103,19 @@ struct ThreadPool::State {
 
   void work(int thread, uint64_t seen) {
     for (;;) {
-      for (int i = 0; i < kSpins && generation.load(std::memory_order_acquire) == seen; ++i) relax();
+      for (int i = 0; i < spins && generation.load(std::memory_order_acquire) == seen; ++i) relax();
       {
         std::unique_lock<std::mutex> lock(mutex);
         wake.wait(lock, [&] { return stopping || generation.load(std::memory_order_relaxed) != seen; });
         if (stopping) return;
         seen = generation.load(std::memory_order_relaxed);
+        if (!open) continue;
+        ++taking_part;
       }
       run_tasks(thread);
       {
         std::lock_guard<std::mutex> lock(mutex);
-        if (--busy == 0) finished.notify_one();
+        if (--taking_part == 0) finished.notify_one();
       }
     }
   }
@@ -97,6 +125,8 @@ struct ThreadPool::State {
     stopping = false;
     const uint64_t seen = generation.load();
     try {
+      spins = threads > logical_cpus() ? 0 : kSpins;
+      scratch.resize(static_cast<size_t>(threads));
       workers.reserve(static_cast<size_t>(threads));
       for (int i = 1; i < threads; ++i) workers.emplace_back([this, i, seen] { work(i, seen); });
     } catch (const std::system_error&) {
@@ -150,6 +180,19 @@ void ThreadPool::resize(int threads) {
   state_->wanted.store(threads, std::memory_order_relaxed);
 }
 
+void ThreadPool::free_scratch() {
+  const std::lock_guard<std::mutex> turn(state_->turn);
+  for (Scratch& scratch : state_->scratch) scratch = {};
+}
+
+size_t ThreadPool::scratch_bytes() const {
+  const std::lock_guard<std::mutex> turn(state_->turn);
+  size_t bytes = 0;
+  for (const Scratch& scratch : state_->scratch)
+    for (const std::vector<float>& slot : scratch.slots) bytes += slot.capacity() * sizeof(float);
+  return bytes;
+}
+
 void ThreadPool::parallel_for(int64_t count, const CancelToken* cancel,
                               const std::function<void(int64_t, int)>& task) {
   State& s = *state_;
@@ -167,15 +210,20 @@ void ThreadPool::parallel_for(int64_t count, const CancelToken* cancel,
   if (shared) {
     {
       std::lock_guard<std::mutex> lock(s.mutex);
-      s.busy = static_cast<int>(s.workers.size());
+      s.open = true;
       s.generation.fetch_add(1, std::memory_order_release);
     }
-    s.wake.notify_all();
+    const int64_t others = count - 1;
+    if (others >= static_cast<int64_t>(s.workers.size()))
+      s.wake.notify_all();
+    else
+      for (int64_t i = 0; i < others; ++i) s.wake.notify_one();
   }
   s.run_tasks(0);
   if (shared) {
     std::unique_lock<std::mutex> lock(s.mutex);
-    s.finished.wait(lock, [&] { return s.busy == 0; });
+    s.open = false;
+    s.finished.wait(lock, [&] { return s.taking_part == 0; });
   }
   if (s.error) std::rethrow_exception(std::exchange(s.error, nullptr));
   if (cancel) cancel->check();

@@ -33,16 +33,22 @@ class ThreadPool {
   /// begins (Cancelled is thrown). Several callers may come at once: they take turns, one parallel_for each.
   void parallel_for(int64_t count, const CancelToken* cancel, const std::function<void(int64_t, int)>& task);
 
+  /// Frees the memory that thread_scratch() gave to tasks. Waits for a parallel_for that is running.
+  void free_scratch();
+  /// Bytes of that memory. Waits, too.
+  size_t scratch_bytes() const;
+
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
 
 /// Memory of the calling thread for at least `floats` floats, 64-byte aligned, valid until its next call with
-/// the same slot. It grows as needed and is kept. Tasks use it for what must not lie in the arena, whose size
-/// must not depend on the number of threads. Each slot has memory of its own, for callers that call others
-/// meanwhile.
+/// the same slot, at most until the end of the task. It grows as needed and is kept until the pool's
+/// free_scratch(). Tasks use it for what must not lie in the arena, whose size must not depend on the number
+/// of threads. Each slot has memory of its own, for callers that call others meanwhile.
 float* thread_scratch(size_t floats, int slot = 0);
-constexpr int kPackSlot = 1;  // a matrix that is being packed
+constexpr int kPanelSlot = 1;  // a panel of weights that was expanded
+constexpr int kScratchSlots = 2;
 
 }  // namespace nd

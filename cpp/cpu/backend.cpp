@@ -1,5 +1,6 @@
 #include "cpu/backend.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cpu/layers/attention.h"
@@ -8,6 +9,7 @@
 #include "cpu/layers/embedding.h"
 #include "cpu/layers/linear.h"
 #include "cpu/layers/norm.h"
+#include "cpu/layers/pack_buffer.h"
 #include "cpu/layers/token_merge.h"
 
 namespace nd::cpu {
@@ -34,6 +36,17 @@ CpuBackend& CpuBackend::shared() {
   // Never destroyed: a call may still be running when the process ends.
   static CpuBackend* backend = new CpuBackend(best_kernels(), ThreadPool::shared());
   return *backend;
+}
+
+size_t CpuBackend::bytes_of(const TaskBytes& tasks) const {
+  const size_t threads = static_cast<size_t>(device_.pool.threads());
+  const size_t packing = std::min(threads * tasks.packing, std::max(PackBuffer::kMaxBytes, tasks.packing));
+  return threads * tasks.scratch + packing;
+}
+
+void CpuBackend::trim() {
+  PackBuffer::free_unused();
+  device_.pool.free_scratch();
 }
 
 void CpuBackend::run(Arena& arena, const CancelToken* cancel, Profile* profile,

@@ -18,6 +18,8 @@ class CpuBackend final : public Backend {
   const FloatDecoders& decoders() const override { return device_.kernels.decoders; }
   size_t element_bytes() const override { return sizeof(float); }
   Memory& memory() override { return host_memory(); }
+  size_t bytes_of(const TaskBytes& tasks) const override;
+  void trim() override;
   void run(Arena& arena, const CancelToken* cancel, Profile* profile,
            const std::function<void(ForwardContext&)>& forward) override;
 

@@ -1,5 +1,6 @@
 // A device that models run on: it makes their layers, owns their memory, and moves numbers in and out.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <memory>
 
@@ -46,6 +47,18 @@ struct StoredRows {
   bool fp16 = false;
 };
 
+/// Memory of the tasks of a forward that is not in its arena, whose size does not depend on the number of
+/// threads.
+struct TaskBytes {
+  size_t scratch = 0;  // of each thread
+  size_t packing = 0;  // of each thread that packs streamed weights
+
+  void include(const TaskBytes& other) {
+    scratch = std::max(scratch, other.scratch);
+    packing = std::max(packing, other.packing);
+  }
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -57,6 +70,10 @@ class Backend {
   /// Bytes of one element of a Tensor.
   virtual size_t element_bytes() const = 0;
   virtual Memory& memory() = 0;
+  /// Bytes of the tasks of all threads.
+  virtual size_t bytes_of(const TaskBytes&) const { return 0; }
+  /// Frees what it keeps for later calls of any model. Calls may be running.
+  virtual void trim() {}
   /// Calls forward(context) with the context of a forward whose memory comes from `arena`, and waits for what
   /// it computes. Throws Cancelled.
   virtual void run(Arena& arena, const CancelToken* cancel, Profile* profile,

@@ -37,6 +37,10 @@ class Loader {
   /// A dry run: whatever model is built from this loader has no layers; each tensor that it asks for is added
   /// to `list`.
   explicit Loader(std::vector<RequiredTensor>& list);
+  /// Frees what the backend needed for making layers.
+  ~Loader() { backend_->trim(); }
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
 
   Backend& backend() const { return *backend_; }
   const CancelToken* cancel() const { return cancel_; }
@@ -49,6 +53,9 @@ class Loader {
   /// Bytes that the layers made so far hold.
   size_t packed_bytes() const { return packed_bytes_; }
   void add_packed_bytes(size_t bytes) { packed_bytes_ += bytes; }
+  /// The largest that the tasks of any layer made so far need.
+  const TaskBytes& task_bytes() const { return task_bytes_; }
+  void need_task_bytes(const TaskBytes& bytes) { task_bytes_.include(bytes); }
 
   /// `name`.weight [out][in] and, with a bias, `name`.bias [out].
   std::unique_ptr<Linear> linear(const std::string& name, int64_t in, int64_t out,
@@ -85,6 +92,7 @@ class Loader {
   bool once_per_image_ = false;
   const CancelToken* cancel_ = nullptr;
   size_t packed_bytes_ = 0;
+  TaskBytes task_bytes_;
 };
 
 /// Layers that are made while one of these lives are used once per image or less often.

@@ -27,7 +27,10 @@ class Workspace {
     backend.run(arena, nullptr, nullptr, forward);
     return arena.peak();
   }
-  void trim() { arena_.free(); }
+  void trim() {
+    arena_.free();
+    backend_.trim();
+  }
   /// Bytes that are held until the next trim().
   size_t bytes() const { return arena_.capacity(); }
 

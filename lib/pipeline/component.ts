@@ -15,7 +15,8 @@ export interface CallOptions {
 interface NativeModel {
   readonly weightBytes: number
   deviceMemory(): DeviceMemory | null
-  trim(): void
+  readonly threadBytes: number
+  trim(): Promise<void>
   dispose(): void
 }
 
@@ -96,9 +97,16 @@ export abstract class Component<Model extends NativeModel> {
     return this.model.deviceMemory()?.free
   }
 
+  /** Bytes that the threads need in a call besides its working memory; they depend on the number of threads. */
+  get threadBytes(): number {
+    return this.#model.threadBytes
+  }
+
   /** Releases working memory; the next call allocates it again. */
-  trim(): void {
-    if (!this.disposed) this.#model.trim()
+  async trim(): Promise<void> {
+    if (this.disposed) return
+    // A component that is disposed of meanwhile has none.
+    await this.#model.trim().catch(() => {})
   }
 
   /** Frees the component. Running and waiting calls reject with a DiffusionError of code DISPOSED. */

@@ -353,7 +353,7 @@ export class DiffusionPipeline {
   }
 
   #trim(): void {
-    for (const part of this.#components()) part.trim()
+    for (const part of this.#components()) void part.trim()
   }
 
   #components() {

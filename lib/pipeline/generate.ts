@@ -62,7 +62,7 @@ export async function* generate(
     : await conditioningFromEmbeds(request, () =>
         encodeEmptyPrompt(parts.textEncoders, parts.tokenizers, length, { signal }),
       )
-  for (const textEncoder of parts.textEncoders) textEncoder.trim()
+  for (const textEncoder of parts.textEncoders) await textEncoder.trim()
   stopwatch.lap('text')
 
   const takesMask = hasMaskChannels(parts)
@@ -70,7 +70,7 @@ export async function* generate(
   checkChannels(parts, request, start.extraChannels)
   scheduler.reset?.({ random, begin: start.begin })
   const warnings = warningsFor(parts, request, scheduler, start.begin)
-  vae.trim()
+  await vae.trim()
   stopwatch.lap('start')
 
   let { latents } = start
@@ -116,7 +116,7 @@ export async function* generate(
   } finally {
     deepCache?.dispose()
   }
-  unet.trim()
+  await unet.trim()
   stopwatch.lap('denoise')
 
   const images: Image[] = []
@@ -130,8 +130,8 @@ export async function* generate(
     )
     images[i].metadata = metadata(i)
   }
-  vae.trim()
-  parts.tinyVae?.trim()
+  await vae.trim()
+  await parts.tinyVae?.trim()
   stopwatch.lap('decode')
   if (latents.data.some((x) => !Number.isFinite(x))) {
     warnings.push(

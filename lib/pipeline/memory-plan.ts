@@ -78,11 +78,10 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   // The scheduler and the loop hold several copies of the latents.
   const latents = 8 * batch * unet.config.inChannels * h * w * 4
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4
-  const working = Math.max(denoise, encode, decode) + latents + context
-  const weights = [unet, vae, tinyVae, ...textEncoders].reduce(
-    (sum, part) => sum + (part?.weightBytes ?? 0),
-    0,
-  )
+  const all = [unet, vae, ...(tinyVae ? [tinyVae] : []), ...textEncoders]
+  const threads = Math.max(...all.map((part) => part.threadBytes))
+  const working = Math.max(denoise, encode, decode) + latents + context + threads
+  const weights = all.reduce((sum, part) => sum + part.weightBytes, 0)
   return { weights, working, total: weights + working }
 }
 

@@ -1,4 +1,5 @@
 // Arena and thread pool.
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -98,6 +99,13 @@ void arena() {
   });
 }
 
+/// Of all threads of this process so far, whether a thread waited or lost its CPU to another.
+int64_t context_switches() {
+  struct rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nvcsw + usage.ru_nivcsw;
+}
+
 void thread_pool() {
 #ifdef ND_TEST_FAILING_THREADS
   test("core/pool works with the threads that the system starts", [] {
@@ -117,6 +125,25 @@ void thread_pool() {
     return done == 300 && pool.threads() == 4 ? std::string() : std::string("work is missing");
   });
 #endif
+  test("core/pool with more threads than CPUs does not switch between all of them", [] {
+    constexpr int kThreads = 48, kRounds = 300;
+    ThreadPool pool(kThreads);
+    std::atomic<int64_t> sum{0};
+    const auto rounds = [&] {
+      for (int round = 0; round < kRounds; ++round) {
+        pool.parallel_for(2, nullptr, [&](int64_t, int) {
+          for (int i = 0; i < 20000; ++i) sum.fetch_add(i, std::memory_order_relaxed);
+        });
+      }
+    };
+    if (logical_cpus() >= kThreads) return std::string();  // then every thread has a CPU
+    rounds();
+    const int64_t before = context_switches();
+    rounds();
+    const double each = static_cast<double>(context_switches() - before) / kRounds;
+    // Two tasks need one worker; waking every worker takes at least kThreads − 1 switches.
+    return each < kThreads / 2.0 ? std::string() : std::to_string(each) + " switches for each parallel_for";
+  });
   for (int threads : {1, 2, 5}) {
     const std::string n = " threads=" + std::to_string(threads);
     test("core/pool every index once" + n, [=] {

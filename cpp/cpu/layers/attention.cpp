@@ -38,6 +38,8 @@ Attention::Attention(const Device& device, Loader& loader, AttentionWeights weig
     qkv_ = Linear(device, loader, std::move(weights.queries), {});
   }
   out_ = Linear(device, loader, std::move(weights.out), {});
+  const int64_t scratch = kernel_.scratch_floats(arguments(nullptr, 0, 0));
+  loader.need_task_bytes({static_cast<size_t>(scratch) * sizeof(float), 0});
 }
 
 AttentionArgs Attention::arguments(const float* keys_and_values, int64_t ld, int64_t length) const {

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <new>
 
+#include "cpu/layers/pack_buffer.h"
+
 namespace nd::cpu {
 
 namespace {
@@ -43,12 +45,16 @@ PackedMatrix::PackedMatrix(const Device& device, Loader& loader, Compute compute
                          : nr * k() * static_cast<int64_t>(sizeof(float));
   plane_bytes_ = panels * panel_bytes_;
   fill_ = std::move(source.fill);
-  if (loader.streams()) return;
+  if (loader.streams()) {
+    loader.need_task_bytes({0, static_cast<size_t>(pack_floats(nr)) * sizeof(float)});
+    return;
+  }
 
   int64_t kept = bytes();
   if (int4) {
     int4_panel_bytes_ = int4_panel_bytes(nr, int4_ == Int4Kind::offset, groups_.data(), group_count);
     kept = panels * int4_panel_bytes_;
+    loader.need_task_bytes({static_cast<size_t>(panel_bytes_), 0});
   }
   allocate(static_cast<size_t>(kept));
   loader.add_packed_bytes(static_cast<size_t>(kept));
@@ -95,7 +101,8 @@ Int4Kind PackedMatrix::find_int4_kind(const Loader& loader, const RowSource& sou
 void PackedMatrix::pack_int4(int64_t panel, const RowSource& source, uint8_t* to) const {
   const int64_t nr = kernels_->nr, first = panel * nr, count = std::min(nr, n_ - first), size = inner_.size();
   const int64_t blocks = size / kInt4Block, row_floats = size / 4 + 2 * blocks;
-  float* memory = thread_scratch(static_cast<size_t>(count * row_floats), kPackSlot);
+  const PackBuffer buffer(static_cast<size_t>(count * row_floats));
+  float* memory = buffer.data();
   std::vector<Int4Row> rows;
   for (int64_t i = 0; i < count; ++i) {
     const StoredRow row = source.stored(first + i);
@@ -107,12 +114,17 @@ void PackedMatrix::pack_int4(int64_t panel, const RowSource& source, uint8_t* to
   cpu::pack_int4(rows.data(), count, nr, groups_.data(), static_cast<int64_t>(groups_.size()), to);
 }
 
+int64_t PackedMatrix::pack_floats(int64_t rows) const {
+  const bool pads = format_.padded > inner_.channels;
+  return rows * (planes_ * inner_.size() + (pads ? k() : 0));
+}
+
 void PackedMatrix::pack(int64_t panel, uint8_t* to) const {
   const int64_t nr = kernels_->nr, first = panel * nr, count = std::min(nr, n_ - first), size = inner_.size();
   const int64_t group_count = static_cast<int64_t>(groups_.size());
   const bool pads = format_.padded > inner_.channels;
-  float* filled = thread_scratch(static_cast<size_t>(count * (planes_ * size + (pads ? k() : 0))), kPackSlot);
-  float* padded = filled + count * planes_ * size;
+  const PackBuffer buffer(static_cast<size_t>(pack_floats(count)));
+  float *filled = buffer.data(), *padded = filled + count * planes_ * size;
   for (int64_t i = 0; i < count; ++i) fill_(first + i, filled + i * planes_ * size);
   if (pads) std::fill_n(padded, count * k(), 0.0f);
   std::vector<const float*> rows(static_cast<size_t>(count));
@@ -142,7 +154,7 @@ Panels::Panels(Context& ctx, const PackedMatrix& matrix)
 const uint8_t* Panels::expand(int64_t panel) const {
   const PackedMatrix& m = matrix_;
   uint8_t* to = reinterpret_cast<uint8_t*>(
-      thread_scratch(static_cast<size_t>(m.panel_bytes_) / sizeof(float), kPackSlot));
+      thread_scratch(static_cast<size_t>(m.panel_bytes_) / sizeof(float), kPanelSlot));
   m.reduced()->expand_int4(m.data_.get() + panel * m.int4_panel_bytes_, m.int4_ == Int4Kind::offset,
                            m.groups_.data(), static_cast<int64_t>(m.groups_.size()), to);
   return to;

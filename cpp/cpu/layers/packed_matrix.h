@@ -61,6 +61,8 @@ class PackedMatrix {
   friend class Panels;
   /// Writes panel `panel` of every plane to its place in `to`.
   void pack(int64_t panel, uint8_t* to) const;
+  /// Floats that packing so many rows takes.
+  int64_t pack_floats(int64_t rows) const;
   /// The kind of int4 weights that the rows can be kept as, if any.
   Int4Kind find_int4_kind(const Loader& loader, const RowSource& source) const;
   /// Writes panel `panel` as int4 to `to`.

@@ -36,6 +36,18 @@ void transform_kernel(const float* kernel, int64_t in, float* out) {
 
 }  // namespace
 
+/// The scratch memory of a block of tiles, in floats: for each plane the transformed input, the products of
+/// one panel, and the scales of the input.
+struct Winograd::BlockScratch {
+  int64_t input, products, scales;
+
+  BlockScratch(const PackedMatrix& weights, int64_t nr, int64_t tiles)
+      : input((tiles * weights.format().bytes() + 63) / 64 * 16),
+        products(tiles * nr),
+        scales(weights.reduced() ? tiles * weights.format().groups() * weights.reduced()->scale_floats : 0) {}
+  int64_t floats() const { return kPlanes * (input + products + scales); }
+};
+
 /// The tiles of a band.
 struct Winograd::Tiles {
   const int64_t *input, *output;  // offsets in the band and in the output
@@ -53,7 +65,15 @@ Winograd::Winograd(const Device& device, Loader& loader, Compute compute, int64_
                            transform_kernel(kernel.data(), in, planes);
                          },
                          nullptr},
-               kPlanes) {}
+               kPlanes) {
+  const BlockScratch scratch(weights_, device.kernels.nr, block_tiles());
+  loader.need_task_bytes({static_cast<size_t>(scratch.floats()) * sizeof(float), 0});
+}
+
+int64_t Winograd::block_tiles() const {
+  return std::clamp(kBlockBytes / (kPlanes * weights_.format().bytes()) / kRowMultiple * kRowMultiple,
+                    2 * kRowMultiple, kMaxTiles);
+}
 
 void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, const float* bias,
                        const Epilogue& epilogue, Tensor& out) const {
@@ -71,9 +91,7 @@ void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, con
   if (ctx.measuring()) return;
 
   const int64_t padded = weights_.format().padded;
-  const int64_t block =
-      std::clamp(kBlockBytes / (kPlanes * weights_.format().bytes()) / kRowMultiple * kRowMultiple,
-                 2 * kRowMultiple, kMaxTiles);
+  const int64_t block = block_tiles();
   for (int64_t image = 0; image < x.n; image += images)
     for (int64_t first = 0; first < x.h; first += rows) {
       const int64_t tile_rows = (std::min(rows, x.h - first) + 1) / 2, band_height = 2 * tile_rows + 2;
@@ -110,12 +128,11 @@ void Winograd::run_block(Context& ctx, const Panels& weights, const float* band,
   const Kernels& kernels = ctx.kernels;
   const ReducedGemm* reduced = weights_.reduced();
   const int64_t padded = weights_.format().padded, nr = kernels.nr, c = weights_.inner().channels;
-  const int64_t plane_floats = (count * weights_.format().bytes() + 63) / 64 * 16;
-  const int64_t plane_scales = reduced ? count * weights_.format().groups() * reduced->scale_floats : 0;
-  float* transformed =
-      thread_scratch(static_cast<size_t>(kPlanes * (plane_floats + count * nr + plane_scales)));
-  float* products = transformed + kPlanes * plane_floats;
-  float* scales = products + kPlanes * count * nr;
+  const BlockScratch scratch(weights_, nr, count);
+  const int64_t plane_scales = scratch.scales;
+  float* transformed = thread_scratch(static_cast<size_t>(scratch.floats()));
+  float* products = transformed + kPlanes * scratch.input;
+  float* scales = products + kPlanes * scratch.products;
   if (reduced)
     reduced->winograd_input(band, tiles.input + first, count, c, tiles.row, padded, weights_.format().group,
                             transformed, scales);

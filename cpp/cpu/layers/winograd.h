@@ -20,7 +20,10 @@ class Winograd {
                const Epilogue& epilogue, Tensor& out) const;
 
  private:
+  struct BlockScratch;
   struct Tiles;
+  /// Tiles of a block.
+  int64_t block_tiles() const;
   void run_block(Context& ctx, const Panels& weights, const float* band, const Tiles& tiles, int64_t first,
                  int64_t count, const float* bias, const Epilogue& epilogue, const Tensor& out) const;
 
