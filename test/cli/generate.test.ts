@@ -123,6 +123,7 @@ t.test('--eta without --scheduler selects ddim', async (t) => {
 })
 
 t.test('--device', async (t) => {
+  inFolder(t)
   t.equal((await call(['x', '--device', 'cuda:1'])).calls.load[0][1].device, 'cuda:1')
   t.equal((await call(['x'])).calls.load[0][1].device, undefined)
   const { code, stderr } = await call(['x', '--device', 'gpu'])
