@@ -54,6 +54,7 @@ Source::Tensor read_tensor(const Fields& entry, int64_t files) {
   tensor.offset = static_cast<uint64_t>(entry.integer("offset", 0, Limits::bytes));
   tensor.bytes = static_cast<uint64_t>(entry.integer("bytes", 0, Limits::bytes));
   tensor.channels_last = entry.has("channelsLast") && entry.boolean("channelsLast");
+  if (entry.has("scale")) tensor.scale = static_cast<float>(entry.number("scale"));
   return tensor;
 }
 
@@ -125,11 +126,11 @@ nd::WeightTable Source::build() const {
   for (const std::string& file : files) indices.push_back(table.add_file(file));
   const auto stored = [&](const Tensor& tensor) {
     return table.stored(tensor.name, nd::tensor_type(tensor.type), tensor.shape, tensor.channels_last,
-                        indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes);
+                        indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes, tensor.scale);
   };
   for (const Tensor& tensor : tensors) {
     table.add(tensor.name, nd::tensor_type(tensor.type), tensor.shape, tensor.channels_last,
-              indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes);
+              indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes, tensor.scale);
     std::vector<nd::Adapter> adapters;
     for (const Change& change : tensor.changes) {
       nd::Adapter adapter = change.adapter;

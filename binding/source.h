@@ -20,6 +20,7 @@ struct Source {
     bool channels_last = false;
     int file = 0;
     uint64_t offset = 0, bytes = 0;
+    float scale = 1.0f;
     std::vector<Change> changes;
   };
   /// What an adapter changes in a tensor: an nd::Adapter whose factors have not been opened.

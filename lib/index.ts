@@ -88,6 +88,7 @@ import { native, type CpuInfo } from './native.js'
 export type {
   CpuInfo,
   Precision,
+  GgmlTensorType,
   TensorType,
   TextEncoderConfig,
   TinyVaeConfig,

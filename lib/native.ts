@@ -4,8 +4,8 @@
  */
 import { loadAddon } from './load-addon.js'
 
-/** Element types of stored tensors. Quantized names are ggml's, in lower case. */
-export type TensorType =
+/** Element types that the engine reads and writes. Quantized names are ggml's, in lower case. */
+export type GgmlTensorType =
   | 'f32'
   | 'f16'
   | 'bf16'
@@ -19,6 +19,12 @@ export type TensorType =
   | 'q4_k'
   | 'q3_k'
   | 'q2_k'
+
+/**
+ * Element types of stored tensors. The last ones are only read: 'f8_e4m3' is torch's float8_e4m3fn and 'f8_e5m2' its
+ * float8_e5m2.
+ */
+export type TensorType = GgmlTensorType | 'f64' | 'f8_e4m3' | 'f8_e5m2'
 
 /**
  * The type in which matrix products and convolutions multiply: float32, bfloat16, or int8 with scales. Sums are always
@@ -45,6 +51,8 @@ export interface TensorEntry {
   bytes: number
   /** A convolution kernel stored as (O, kh, kw, I); `shape` still says (O, I, kh, kw). */
   channelsLast?: boolean
+  /** A factor of all elements. Default: 1. */
+  scale?: number
   /** What adapters (LoRA and its relatives) change in this tensor when its rows are read. */
   adapters?: TensorAdapter[]
 }
@@ -420,7 +428,7 @@ export interface Native {
    */
   convertRows(
     source: ModelSource,
-    type: TensorType,
+    type: GgmlTensorType,
     channelsLast: boolean,
     first: number,
     count: number,

@@ -46,6 +46,23 @@ bool shows_i8(Role role) {
   return false;
 }
 
+/// bfloat16 holds f8 exactly. The weights of a row differ by so many powers of two that int8 would lose the
+/// small ones.
+Compute automatic(TensorType type) {
+  switch (type) {
+    case TensorType::f32:
+    case TensorType::f64:
+      return Compute::f32;
+    case TensorType::f16:
+    case TensorType::bf16:
+    case TensorType::f8_e4m3:
+    case TensorType::f8_e5m2:
+      return Compute::bf16;
+    default:
+      return Compute::i8;
+  }
+}
+
 }  // namespace
 
 // The error of Winograd in int8 shows at the highest resolution; at the lowest one few pixels share the
@@ -61,10 +78,7 @@ Role projection_role(int64_t level) {
 Compute PrecisionPolicy::product(Role role, TensorType type) const {
   Compute compute = Compute::f32;
   if (requested == Precision::automatic) {
-    if (type == TensorType::f16 || type == TensorType::bf16)
-      compute = Compute::bf16;
-    else if (type != TensorType::f32)
-      compute = Compute::i8;
+    compute = automatic(type);
   } else if (requested != Precision::f32) {
     compute = requested == Precision::bf16 ? Compute::bf16 : Compute::i8;
   }

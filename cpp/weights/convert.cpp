@@ -45,6 +45,9 @@ int64_t conversion_rows(const StoredTensor& tensor) {
 int64_t converted_row_bytes(const StoredTensor& tensor, TensorType type, bool channels_last) {
   const Kernel kernel = kernel_of(tensor);
   const TypeTraits& row = traits(type);
+  if (!row.encode)
+    throw Error(ErrorCode::invalid_argument,
+                "Tensor " + tensor.name + " cannot become " + row.name + ", a type that is only read");
   const int64_t run = channels_last || kernel.taps == 1 ? kernel.inputs : tensor.shape.back();
   if (run % row.block != 0)
     throw Error(ErrorCode::invalid_argument, "Tensor " + tensor.name + " has rows of " + std::to_string(run) +

@@ -7,6 +7,12 @@
 
 namespace nd {
 
+namespace {
+
+constexpr int64_t kMaxBlock = 256;
+
+}  // namespace
+
 int64_t StoredTensor::count() const {
   int64_t product = 1;
   for (const int64_t length : shape) product *= length;
@@ -19,6 +25,29 @@ void StoredTensor::read(const FloatDecoders& decoders, int64_t begin, int64_t el
 }
 
 void StoredTensor::read_stored(const FloatDecoders& decoders, int64_t begin, int64_t elements,
+                               float* out) const {
+  const int64_t block = traits(type).block, end = begin + elements;
+  float* to = out;
+  // Of the blocks at both ends, a part.
+  const auto read_part = [&](int64_t stop) {
+    float whole[kMaxBlock];
+    const int64_t skipped = begin % block;
+    read_blocks(decoders, begin - skipped, block, whole);
+    std::copy(whole + skipped, whole + skipped + (stop - begin), to);
+    to += stop - begin;
+    begin = stop;
+  };
+  if (begin % block != 0) read_part(std::min(end, (begin / block + 1) * block));
+  const int64_t middle = (end - begin) / block * block;
+  read_blocks(decoders, begin, middle, to);
+  to += middle;
+  begin += middle;
+  if (begin < end) read_part(end);
+  if (scale != 1.0f)
+    for (int64_t i = 0; i < elements; ++i) out[i] *= scale;
+}
+
+void StoredTensor::read_blocks(const FloatDecoders& decoders, int64_t begin, int64_t elements,
                                float* out) const {
   const TypeTraits& row = traits(type);
   const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);

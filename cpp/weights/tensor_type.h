@@ -7,7 +7,25 @@
 
 namespace nd {
 
-enum class TensorType { f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1, q6_k, q5_k, q4_k, q3_k, q2_k };
+enum class TensorType {
+  f32,
+  f16,
+  bf16,
+  q8_0,
+  q5_0,
+  q5_1,
+  q4_0,
+  q4_1,
+  q6_k,
+  q5_k,
+  q4_k,
+  q3_k,
+  q2_k,
+  // Only read, never written. f8_e4m3 is torch's float8_e4m3fn: without infinity, NaN in all bits.
+  f64,
+  f8_e4m3,
+  f8_e5m2
+};
 
 const char* name_of(TensorType type);
 /// By its name in lower case; Error unsupported_model lists the known ones.

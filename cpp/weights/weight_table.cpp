@@ -16,14 +16,6 @@ std::string text(const std::vector<int64_t>& shape) {
   return out + "]";
 }
 
-/// The length of the innermost stored dimension. A 1×1 convolution counts as a linear layer.
-int64_t innermost(const std::vector<int64_t>& shape, bool channels_last) {
-  size_t rank = shape.size();
-  if (channels_last && rank == 4) return shape[1];
-  while (rank > 2 && shape[rank - 1] == 1) --rank;
-  return rank == 0 ? 1 : shape[rank - 1];
-}
-
 }  // namespace
 
 bool same_but_for_ones(std::vector<int64_t> a, std::vector<int64_t> b) {
@@ -38,7 +30,8 @@ int WeightTable::add_file(const std::string& path) {
 }
 
 StoredTensor WeightTable::stored(const std::string& name, TensorType type, std::vector<int64_t> shape,
-                                 bool channels_last, int file, uint64_t offset, uint64_t bytes) const {
+                                 bool channels_last, int file, uint64_t offset, uint64_t bytes,
+                                 float scale) const {
   if (file < 0 || file >= static_cast<int>(files_.size()))
     throw Error(ErrorCode::model_format, "Tensor " + name + " lies in a file that was not given");
   const std::shared_ptr<const WeightFile>& holder = files_[static_cast<size_t>(file)];
@@ -55,12 +48,6 @@ StoredTensor WeightTable::stored(const std::string& name, TensorType type, std::
     throw Error(ErrorCode::model_format,
                 from.path() + ": tensor " + name + " of type " + name_of(type) + " and shape " + text(shape) +
                     " needs " + std::to_string(expected) + " bytes but has " + std::to_string(bytes));
-  // Layers read whole rows, so no block may span two of them.
-  if (innermost(shape, channels_last) % traits(type).block != 0)
-    throw Error(ErrorCode::model_format,
-                from.path() + ": tensor " + name + " of type " + name_of(type) + " has rows of " +
-                    std::to_string(innermost(shape, channels_last)) +
-                    " elements, which do not fill blocks of " + std::to_string(traits(type).block));
   if (offset > from.size() || bytes > from.size() - offset)
     throw Error(ErrorCode::model_format, from.path() + ": tensor " + name + " ends at byte " +
                                              std::to_string(offset + bytes) + " but the file has " +
@@ -73,12 +60,13 @@ StoredTensor WeightTable::stored(const std::string& name, TensorType type, std::
   tensor.file = holder;
   tensor.offset = offset;
   tensor.bytes = bytes;
+  tensor.scale = scale;
   return tensor;
 }
 
 void WeightTable::add(const std::string& name, TensorType type, std::vector<int64_t> shape,
-                      bool channels_last, int file, uint64_t offset, uint64_t bytes) {
-  StoredTensor tensor = stored(name, type, std::move(shape), channels_last, file, offset, bytes);
+                      bool channels_last, int file, uint64_t offset, uint64_t bytes, float scale) {
+  StoredTensor tensor = stored(name, type, std::move(shape), channels_last, file, offset, bytes, scale);
   const std::string path = tensor.file->path();
   if (!tensors_.emplace(name, std::move(tensor)).second)
     throw Error(ErrorCode::model_format, path + ": tensor " + name + " is there twice");

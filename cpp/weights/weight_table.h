@@ -18,12 +18,13 @@ class WeightTable {
   int add_file(const std::string& path);
   /// Error model_format if the bytes do not lie inside the file or do not fit type and shape.
   void add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last, int file,
-           uint64_t offset, uint64_t bytes);
+           uint64_t offset, uint64_t bytes, float scale = 1.0f);
   /// Makes adapters part of tensor `name`. Error model_shape if one does not fit the tensor.
   void adapt(const std::string& name, std::vector<Adapter> adapters);
   /// A tensor that is not part of the model, such as a factor of an adapter. Errors as in add().
   StoredTensor stored(const std::string& name, TensorType type, std::vector<int64_t> shape,
-                      bool channels_last, int file, uint64_t offset, uint64_t bytes) const;
+                      bool channels_last, int file, uint64_t offset, uint64_t bytes,
+                      float scale = 1.0f) const;
 
   size_t size() const { return tensors_.size(); }
   bool has(const std::string& name) const;

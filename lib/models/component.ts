@@ -6,7 +6,7 @@ import type { StoredTensor } from './formats/tensor-file.js'
 
 const TENSOR_TYPES: readonly TensorType[] =
   // prettier-ignore
-  ['f32', 'f16', 'bf16', 'q8_0', 'q5_0', 'q5_1', 'q4_0', 'q4_1', 'q6_k', 'q5_k', 'q4_k', 'q3_k', 'q2_k']
+  ['f32', 'f16', 'bf16', 'q8_0', 'q5_0', 'q5_1', 'q4_0', 'q4_1', 'q6_k', 'q5_k', 'q4_k', 'q3_k', 'q2_k', 'f64', 'f8_e4m3', 'f8_e5m2']
 
 /** Stored tensors of one component by their canonical names. */
 export type Tensors = Map<string, StoredTensor>
@@ -87,10 +87,19 @@ function entry(path: string, name: string, shape: number[], tensor: StoredTensor
       `tensor ${stored}: expected one of the types ${TENSOR_TYPES.join(', ')}, found ${tensor.type}`,
     )
   }
-  const { file, offset, bytes } = tensor
+  const { file, offset, bytes, scale } = tensor
   // Both orders of a 1×1 kernel are the same.
   const channelsLast = tensor.channelsLast === true && shape.length === 4 && shape[2] * shape[3] > 1
-  return { name, type, shape, file, offset, bytes, ...(channelsLast ? { channelsLast } : {}) }
+  return {
+    name,
+    type,
+    shape,
+    file,
+    offset,
+    bytes,
+    ...(channelsLast && { channelsLast }),
+    ...(scale !== undefined && { scale }),
+  }
 }
 
 function trimOnes(shape: readonly number[]): string {

@@ -3,7 +3,7 @@ import { type GenerateRequest, type TilingOption } from '../options/index.js'
 import type { Parts } from './parts.js'
 import { isGuided } from './prompt.js'
 
-const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16']
+const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16', 'f64', 'f8_e4m3', 'f8_e5m2']
 
 /**
  * Chooses which weights of each component stay in memory, by `lowMemory` of LoadOptions. By default, a quantized model

@@ -1,7 +1,7 @@
 import { throwIfAborted } from '../abort.js'
 import { checkFunction, checkObject, checkSignal, checkString } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { native, type ConvertedRows, type TensorType } from '../native.js'
+import { native, type ConvertedRows, type GgmlTensorType } from '../native.js'
 import { cancellable } from '../native-call.js'
 import { GgufWriter } from '../models/formats/gguf-writer.js'
 import { CONFIG_KEY, openModel, writeStoredConfig } from '../models/index.js'
@@ -25,7 +25,7 @@ export interface QuantizeProgress {
 
 export interface QuantizeOptions {
   /** The type of most weights. */
-  type: TensorType
+  type: GgmlTensorType
   /**
    * Exceptions as `pattern=type`, separated by commas: `unet.*attn*=q8_0,*.conv_in.*=f16`. Patterns match whole names
    * such as `unet.down_blocks.0.resnets.0.conv1.weight`; * stands for any characters and ? for one. The first match

@@ -1,5 +1,5 @@
-import type { ModelSource, TensorEntry, TensorType } from '../native.js'
-import { GGML_TYPES, ggmlBytes } from '../models/formats/gguf-types.js'
+import type { ModelSource, TensorEntry, GgmlTensorType } from '../native.js'
+import { GGML_TYPES, ggmlBytes, isGgmlType } from '../models/formats/gguf-types.js'
 import type { GgufTensor } from '../models/formats/gguf-writer.js'
 import type { ModelDescription } from '../models/model-description.js'
 import { groupOf } from './groups.js'
@@ -12,7 +12,7 @@ export interface PlannedTensor extends GgufTensor {
   /** The part of the report that it belongs to. */
   group: string
   /** The requested type, if its blocks do not fit the tensor's rows. */
-  wanted?: TensorType
+  wanted?: GgmlTensorType
   elements: number
   bytes: number
   /** The outermost dimension, along which the tensor can be divided into chunks. */
@@ -29,7 +29,7 @@ export interface Plan {
  * The type that replaces another one if its blocks do not fill a row: at least as precise, with blocks of 32 in place
  * of 256, or without blocks.
  */
-const FALLBACK: Partial<Record<TensorType, TensorType>> = {
+const FALLBACK: Partial<Record<GgmlTensorType, GgmlTensorType>> = {
   q2_k: 'q4_0',
   q3_k: 'q4_0',
   q4_k: 'q5_0',
@@ -46,7 +46,7 @@ const FALLBACK: Partial<Record<TensorType, TensorType>> = {
 const MIN_QUANTIZED_ELEMENTS = 1024
 
 /** @param rules in their order; they take precedence over the defaults */
-export function planTensors(model: ModelDescription, type: TensorType, rules: readonly Rule[]): Plan {
+export function planTensors(model: ModelDescription, type: GgmlTensorType, rules: readonly Rule[]): Plan {
   const used = new Set<Rule>()
   const defaults = defaultRules(type, model.unet?.config.blockChannels.length ?? 0)
   const tensors: PlannedTensor[] = []
@@ -73,7 +73,7 @@ function planTensor(
   name: string,
   entry: TensorEntry,
   source: ModelSource,
-  wanted: TensorType,
+  wanted: GgmlTensorType,
   rule: Rule | undefined,
 ): PlannedTensor {
   const shape = storedShape(entry.shape)
@@ -102,20 +102,21 @@ function planTensor(
 function defaultType(
   name: string,
   entry: TensorEntry,
-  type: TensorType,
+  type: GgmlTensorType,
   defaults: readonly Rule[],
-): TensorType {
+): GgmlTensorType {
   // Biases and norms take little memory, and their precision matters.
   if (storedShape(entry.shape).length < 2) return 'f32'
   // A type without blocks applies to the whole model.
   if (GGML_TYPES[type].elements === 1) return type
   const kept = defaults.find(({ matches }) => matches(name))?.type
   if (!kept) return type
-  // A tensor that is stored in fewer bits already gains nothing from more.
-  return bitsOf(entry.type) < bitsOf(kept) ? entry.type : kept
+  // A tensor that is stored in fewer bits already gains nothing from more. f16 holds f8 exactly.
+  const { type: stored } = entry
+  return isGgmlType(stored) && bitsOf(stored) < bitsOf(kept) ? stored : kept
 }
 
-function fitting(type: TensorType, row: number): TensorType {
+function fitting(type: GgmlTensorType, row: number): GgmlTensorType {
   while (row % GGML_TYPES[type].elements !== 0) type = FALLBACK[type]!
   return type
 }

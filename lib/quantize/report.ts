@@ -1,4 +1,4 @@
-import type { TensorType } from '../native.js'
+import type { GgmlTensorType } from '../native.js'
 import { GGML_TYPES } from '../models/formats/gguf-types.js'
 import { GROUPS, type Group } from './groups.js'
 import type { Plan, PlannedTensor } from './plan.js'
@@ -10,7 +10,7 @@ export interface QuantizedGroup {
   bytesBefore: number
   bytesAfter: number
   /** Number of tensors of each type, the most frequent type first. */
-  types: { type: TensorType; tensors: number }[]
+  types: { type: GgmlTensorType; tensors: number }[]
   /**
    * Root mean square error of its matrices and convolution kernels, relative to the root mean square of the weights.
    */
@@ -20,9 +20,9 @@ export interface QuantizedGroup {
 /** Tensors whose rows do not fill the blocks of the requested type, and the type that they are stored in. */
 export interface TypeFallback {
   /** The requested type. */
-  wanted: TensorType
+  wanted: GgmlTensorType
   /** The type that they are stored in. */
-  type: TensorType
+  type: GgmlTensorType
   /** Number of elements in a block of the requested type. */
   block: number
   tensors: string[]
@@ -30,7 +30,7 @@ export interface TypeFallback {
 
 export interface QuantizeReport {
   output: string
-  type: TensorType
+  type: GgmlTensorType
   parameters: number
   bytesBefore: number
   /** Size of the tensors; the file is slightly larger. */
@@ -98,8 +98,8 @@ export function totals(tensors: readonly PlannedTensor[]) {
   return sums
 }
 
-function countTypes(tensors: readonly PlannedTensor[]): { type: TensorType; tensors: number }[] {
-  const counts = new Map<TensorType, number>()
+function countTypes(tensors: readonly PlannedTensor[]): { type: GgmlTensorType; tensors: number }[] {
+  const counts = new Map<GgmlTensorType, number>()
   for (const { type } of tensors) counts.set(type, (counts.get(type) ?? 0) + 1)
   return [...counts].map(([type, tensors]) => ({ type, tensors })).sort((a, b) => b.tensors - a.tensors)
 }

@@ -1,19 +1,19 @@
 import { checkOneOf, expectation } from '../check.js'
-import type { TensorType } from '../native.js'
+import type { GgmlTensorType } from '../native.js'
 import { GGML_TYPES } from '../models/formats/gguf-types.js'
 
 /** The type for tensors whose name matches a pattern. */
 export interface Rule {
   /** The text of the rule, for reports. */
   readonly text: string
-  readonly type: TensorType
+  readonly type: GgmlTensorType
   matches: (name: string) => boolean
 }
 
-export const TENSOR_TYPES = Object.keys(GGML_TYPES) as TensorType[]
+export const TENSOR_TYPES = Object.keys(GGML_TYPES) as GgmlTensorType[]
 
 /** Accepts 'Q4_K', as ggml writes it, and 'q4_k'. */
-export function checkTensorType(value: unknown, path: string): TensorType {
+export function checkTensorType(value: unknown, path: string): GgmlTensorType {
   return checkOneOf(typeof value === 'string' ? value.toLowerCase() : value, path, TENSOR_TYPES)
 }
 
@@ -37,7 +37,7 @@ export function parseRules(value: unknown, path = 'rules'): Rule[] {
     })
 }
 
-function rule(text: string, pattern: string, type: TensorType): Rule {
+function rule(text: string, pattern: string, type: GgmlTensorType): Rule {
   const source = pattern
     .replace(/[^\w*?]/g, '\\$&')
     .replace(/\*+/g, '.*')
@@ -59,7 +59,7 @@ const KEPT =
  * q4_0 throughout it causes three quarters of the squared error of a prediction, because no later layers even its
  * errors out. So it keeps 8 bits when other weights become smaller.
  */
-export function defaultRules(type: TensorType, unetLevels: number): readonly Rule[] {
+export function defaultRules(type: GgmlTensorType, unetLevels: number): readonly Rule[] {
   const small = bitsOf(type) < bitsOf('q8_0')
   return parseRules(
     small ? `${KEPT},unet.down_blocks.0.*=q8_0,unet.up_blocks.${unetLevels - 1}.*=q8_0` : KEPT,
@@ -67,6 +67,6 @@ export function defaultRules(type: TensorType, unetLevels: number): readonly Rul
 }
 
 /** Number of bits of one element. */
-export function bitsOf(type: TensorType): number {
+export function bitsOf(type: GgmlTensorType): number {
   return (GGML_TYPES[type].bytes * 8) / GGML_TYPES[type].elements
 }

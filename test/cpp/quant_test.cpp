@@ -59,6 +59,8 @@ size_t size_of(const TypeTraits& row, size_t count) {
 constexpr TensorType kQuantized[] = {TensorType::q8_0, TensorType::q5_0, TensorType::q5_1, TensorType::q4_0,
                                      TensorType::q4_1, TensorType::q6_k, TensorType::q5_k, TensorType::q4_k,
                                      TensorType::q3_k, TensorType::q2_k};
+// Types that are only read; their fixtures have all codes.
+constexpr TensorType kFloat8[] = {TensorType::f8_e4m3, TensorType::f8_e5m2};
 constexpr TensorType kExact[] = {TensorType::q8_0, TensorType::q5_0, TensorType::q5_1, TensorType::q4_0,
                                  TensorType::q4_1, TensorType::bf16, TensorType::f16};
 
@@ -120,7 +122,9 @@ constexpr Bound kBounds[] = {{TensorType::q8_0, 0.0055}, {TensorType::q6_k, 0.01
                              {TensorType::q3_k, 0.1560}, {TensorType::q2_k, 0.2900}};
 
 void formats() {
-  for (const TensorType type : kQuantized)
+  std::vector<TensorType> decoded(std::begin(kQuantized), std::end(kQuantized));
+  decoded.insert(decoded.end(), std::begin(kFloat8), std::end(kFloat8));
+  for (const TensorType type : decoded)
     for (const size_t skew : {size_t{0}, size_t{1}}) {
       const TypeTraits& row = traits(type);
       test("weights/formats/decode " + std::string(row.name) + " skew=" + std::to_string(skew),
@@ -212,6 +216,70 @@ struct Convolution {
   StoredTensor tensor;
 };
 
+/// A stored tensor of this type with random bits, in `rows` rows.
+struct RandomTensor {
+  RandomTensor(TensorType type, int64_t rows, int64_t width) {
+    Random random(name_of(type));
+    bytes.resize(static_cast<size_t>(stored_bytes(type, rows * width)));
+    // Small enough that no scale is infinite or NaN.
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.next() % 56);
+    tensor.name = "random";
+    tensor.type = type;
+    tensor.shape = {rows, width};
+    tensor.data = {std::shared_ptr<const uint8_t>(), bytes.data()};
+    tensor.bytes = bytes.size();
+  }
+  std::vector<uint8_t> bytes;
+  StoredTensor tensor;
+};
+
+void reading() {
+  for (const TensorType type : {TensorType::f8_e4m3, TensorType::q8_0, TensorType::q4_k, TensorType::q6_k})
+    test("weights/formats/read " + std::string(name_of(type)) + " in rows that blocks run across", [=] {
+      // 24 rows of 96 elements: 9 blocks of 256.
+      RandomTensor source(type, 24, 96);
+      std::vector<float> whole(24 * 96);
+      traits(type).decode(reference().decoders, source.bytes.data(), 24 * 96, whole.data());
+      for (const float scale : {1.0f, 0.375f}) {
+        source.tensor.scale = scale;
+        std::vector<float> expected = whole;
+        for (float& value : expected) value *= scale;
+        for (const int64_t length : {1, 31, 96, 255, 257, 800}) {
+          std::vector<float> found(expected.size() + 1, -1.0f);
+          for (int64_t begin = 0; begin < 24 * 96; begin += length)
+            source.tensor.read(reference().decoders, begin, std::min<int64_t>(length, 24 * 96 - begin),
+                               found.data() + begin);
+          if (found.back() != -1.0f) return std::string("written beyond the end");
+          found.pop_back();
+          const std::string difference = differences(found, expected);
+          if (!difference.empty()) return "pieces of " + std::to_string(length) + ": " + difference;
+        }
+      }
+      return std::string();
+    });
+  test("weights/formats/convert to a type that is only read is refused", [] {
+    const RandomTensor source(TensorType::f8_e4m3, 2, 64);
+    ThreadPool pool(1);
+    std::vector<uint8_t> out(128);
+    try {
+      convert_rows(source.tensor, TensorType::f8_e5m2, false, 0, 2, reference().decoders, pool, nullptr,
+                   out.data());
+    } catch (const Error& error) {
+      return std::string(error.code() == ErrorCode::invalid_argument ? "" : "another error");
+    }
+    return std::string("accepted");
+  });
+  test("weights/formats/f64 is rounded to float32", [] {
+    const double values[] = {0.1, -1e300, 1e-300, std::numeric_limits<double>::quiet_NaN(), 16777217.0};
+    std::vector<uint8_t> data(sizeof values + 1);
+    std::memcpy(data.data() + 1, values, sizeof values);
+    std::vector<float> found(5);
+    traits(TensorType::f64).decode(reference().decoders, data.data() + 1, 5, found.data());
+    const float infinity = std::numeric_limits<float>::infinity();
+    return differences(found, {0.1f, -infinity, 0.0f, std::numeric_limits<float>::quiet_NaN(), 16777216.0f});
+  });
+}
+
 void conversion() {
   for (const bool from : {false, true})
     for (const bool to : {false, true})
@@ -272,6 +340,7 @@ const Register suite([] {
   formats();
   errors();
   fp16();
+  reading();
   conversion();
 });
 

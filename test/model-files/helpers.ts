@@ -11,7 +11,7 @@ export interface TestTensor {
   type?: string | number
 }
 
-const BYTES: Record<string, number> = { F64: 8, I64: 8, F32: 4, I32: 4, F16: 2, BF16: 2, F8_E4M3: 1 }
+const BYTES: Record<string, number> = { F64: 8, I64: 8, F32: 4, I32: 4, F16: 2, BF16: 2, F8_E4M3FNUZ: 1 }
 
 export const count = (shape: number[]) => shape.reduce((a, b) => a * b, 1)
 

@@ -102,7 +102,7 @@ t.test('hostile lengths', async (t) => {
     return bytes
   }
   const cases: [string, Buffer, RegExp][] = [
-    ['an empty file', Buffer.alloc(0), /expected a safetensors or GGUF file, found an empty one/],
+    ['an empty file', Buffer.alloc(0), /expected a safetensors, GGUF or PyTorch file, found an empty one/],
     ['seven bytes', Buffer.alloc(7), /truncated: expected at least 8 bytes, found 7/],
     ['a header longer than the file', length(9n), /its header says 9 bytes, but only 8 follow/],
     [

@@ -257,7 +257,7 @@ t.test('incomplete, unknown and contradictory tensors', async (t) => {
     ['five dimensions', reshape('input_blocks.0.0.weight', [32, 4, 3, 3, 2]), 'MODEL_FORMAT', /expected 4 dimensions/],
     ['scale-shift normalization', reshape('input_blocks.1.0.emb_layers.1.weight', [64, 128]), 'MODEL_SHAPE', /time_emb_proj/],
     ['an integer weight', { ...unet, [`${prefix}out.0.bias`]: { shape: [32], type: 'I32' } }, 'UNSUPPORTED_MODEL', /conv_norm_out.bias.*found i32/],
-    ['an 8-bit float weight', { ...unet, [`${prefix}out.0.bias`]: { shape: [32], type: 'F8_E4M3' } }, 'UNSUPPORTED_MODEL', /found f8_e4m3/],
+    ['an 8-bit float weight', { ...unet, [`${prefix}out.0.bias`]: { shape: [32], type: 'F8_E4M3FNUZ' } }, 'UNSUPPORTED_MODEL', /found f8_e4m3fnuz/],
     ['an unknown part', { ...unet, [`${prefix}extra.weight`]: { shape: [1] } }, 'UNSUPPORTED_MODEL', /"model.diffusion_model.extra.weight" belongs to a part that node-diffusion does not support/],
     ['two spellings of one tensor', { ...unet, [`${prefix}conv_in.weight`]: { shape: [32, 4, 3, 3] } }, 'MODEL_FORMAT', /are both conv_in.weight/],
     ['a decoder without encoder', tensorsOf(new Map([...vaeShapes(TINY_VAE)].filter(([name]) => name.startsWith('decoder')))), 'MODEL_FORMAT', /encoder.down_blocks.0.* is missing/],

@@ -1,7 +1,7 @@
 /** Images of the bundled model from every file format and in every precision, on any number of threads. */
 import t from 'tap'
 import { DiffusionPipeline, bundledModelPath, type LoadOptions } from '../../lib/index.js'
-import { native, type TensorType } from '../../lib/native.js'
+import { native, type GgmlTensorType } from '../../lib/native.js'
 import { quantizeModel } from '../../lib/quantize/index.js'
 import { folder, QUANTIZED } from './support.js'
 
@@ -25,7 +25,7 @@ function psnr(a: Uint8Array, b: Uint8Array): number {
   return a.length === b.length ? 10 * Math.log10(255 ** 2 / (sum / b.length)) : NaN
 }
 
-async function quantized(type: TensorType): Promise<string> {
+async function quantized(type: GgmlTensorType): Promise<string> {
   const path = dir.path(`${type}.gguf`)
   await quantizeModel(bundledModelPath(), path, { type })
   return path
@@ -35,7 +35,7 @@ t.test('every quantized type gives the same image within its precision', async (
   const truth = await draw(bundledModelPath(), { precision: 'f32' })
   // dB; another seed's image has 13.
   // prettier-ignore
-  const least: Partial<Record<TensorType, number>> = {
+  const least: Partial<Record<GgmlTensorType, number>> = {
     q8_0: 38, q6_k: 36, q5_k: 28, q5_1: 28, q5_0: 25, q4_k: 27, q4_1: 22, q4_0: 24, q3_k: 22, q2_k: 19,
   }
   t.same(Object.keys(least).sort(), [...QUANTIZED].sort(), 'no type is missing')

@@ -1,6 +1,6 @@
 /** The types of tensors by defaults, rules and fallbacks, and the parts of the report. */
 import t from 'tap'
-import type { ModelSource, TensorType } from '../../lib/native.js'
+import type { ModelSource, GgmlTensorType } from '../../lib/native.js'
 import { groupOf, GROUPS } from '../../lib/quantize/groups.js'
 import { planTensors } from '../../lib/quantize/plan.js'
 import { parseRules } from '../../lib/quantize/rules.js'
@@ -16,7 +16,7 @@ import {
   vaeShapes,
 } from '../model-files/models.js'
 
-function source(layout: Shapes, type: TensorType = 'f32'): ModelSource {
+function source(layout: Shapes, type: GgmlTensorType = 'f32'): ModelSource {
   const tensors = [...layout].map(([name, shape]) => {
     const bytes = ggmlBytes(type, shape.reduce((a, b) => a * b, 1)) // prettier-ignore
     return { name, type, shape, file: 0, offset: 0, bytes }
@@ -27,7 +27,7 @@ function source(layout: Shapes, type: TensorType = 'f32'): ModelSource {
 /** Widths of Stable Diffusion 1, whose rows of 320 and 640 fill no blocks of 256. */
 const UNET = { ...TINY_UNET, blockChannels: [320, 640, 1280], contextWidth: 768 }
 
-function model(type?: TensorType): ModelDescription {
+function model(type?: GgmlTensorType): ModelDescription {
   return {
     textEncoders: [
       {
@@ -42,14 +42,14 @@ function model(type?: TensorType): ModelDescription {
   } as Partial<ModelDescription> as ModelDescription
 }
 
-function types(type: TensorType, rules = '', from?: TensorType) {
+function types(type: GgmlTensorType, rules = '', from?: GgmlTensorType) {
   const plan = planTensors(model(from), type, parseRules(rules))
   return { plan, of: Object.fromEntries(plan.tensors.map((tensor) => [tensor.name, tensor])) }
 }
 
 t.test('defaults', async (t) => {
   const { plan, of } = types('q4_0')
-  const is = (name: string, type: TensorType) => t.equal(of[name]?.type, type, name)
+  const is = (name: string, type: GgmlTensorType) => t.equal(of[name]?.type, type, name)
   is('unet.mid_block.attentions.0.proj_in.weight', 'q4_0')
   is('unet.down_blocks.1.resnets.0.conv1.weight', 'q4_0')
   is('unet.down_blocks.1.resnets.0.conv1.bias', 'f32')

@@ -12,7 +12,7 @@ import {
 import { basename, join } from 'node:path'
 import t from 'tap'
 import { bundledModelPath } from '../../lib/index.js'
-import type { TensorType } from '../../lib/native.js'
+import type { GgmlTensorType } from '../../lib/native.js'
 import { quantizeModel, type QuantizeOptions } from '../../lib/quantize/index.js'
 import { openModel } from '../../lib/models/index.js'
 import { compute, load } from '../models/compute.js'
@@ -37,7 +37,7 @@ async function predictionError(path: string): Promise<number> {
 
 t.test('the predictions of a UNet in each type', async (t) => {
   const dir = folder(t)
-  const most: Partial<Record<TensorType, number>> = {
+  const most: Partial<Record<GgmlTensorType, number>> = {
     f32: 1e-5,
     f16: 2e-3,
     q8_0: 0.03,
@@ -45,7 +45,7 @@ t.test('the predictions of a UNet in each type', async (t) => {
     q4_0: 0.3,
     q4_k: 0.25,
   }
-  for (const [type, limit] of Object.entries(most) as [TensorType, number][]) {
+  for (const [type, limit] of Object.entries(most) as [GgmlTensorType, number][]) {
     const path = dir.path(`${type}.gguf`)
     const report = await quantizeModel(join(fixtures, 'sd1', 'unet'), path, { type })
     const error = await predictionError(path)
@@ -63,7 +63,7 @@ t.test('configuration, schedule and tokenizer do not change', async (t) => {
   const dir = folder(t)
   for (const name of ['folder', 'sd1.safetensors', 'sd1-bf16.gguf', 'sd2.safetensors']) {
     const path = dir.path('model.gguf')
-    await quantizeModel(forms.path(name), path, { type: 'Q8_0' as TensorType })
+    await quantizeModel(forms.path(name), path, { type: 'Q8_0' as GgmlTensorType })
     const [before, after] = [await openModel(forms.path(name)), await openModel(path)]
     const parts = ({ unet, vae, textEncoders: [textEncoder] }: typeof before) => ({ unet, vae, textEncoder })
     for (const part of ['unet', 'vae', 'textEncoder'] as const) {

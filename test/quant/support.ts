@@ -3,10 +3,10 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { native, type ModelSource, type TensorType } from '../../lib/native.js'
+import { native, type ModelSource, type GgmlTensorType } from '../../lib/native.js'
 import { GGML_TYPES } from '../../lib/models/formats/gguf-types.js'
 
-export const TYPES = Object.keys(GGML_TYPES) as TensorType[]
+export const TYPES = Object.keys(GGML_TYPES) as GgmlTensorType[]
 export const QUANTIZED = TYPES.filter((type) => GGML_TYPES[type].elements > 1)
 
 /** A temporary folder for a test. */
@@ -32,7 +32,7 @@ export const floatsOf = (x: Uint8Array): Float32Array => new Float32Array(x.slic
 /** Writes a file with one tensor, and returns its description for the native functions. */
 export function oneTensor(
   path: string,
-  type: TensorType,
+  type: GgmlTensorType,
   shape: number[],
   bytes: Uint8Array,
   channelsLast = false,

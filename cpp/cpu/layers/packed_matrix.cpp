@@ -86,12 +86,13 @@ void PackedMatrix::allocate(size_t bytes) {
 #endif
 }
 
-// Blocks run along the channels, and groups consist of whole blocks.
+// Blocks run along the channels and fill rows, and groups consist of whole blocks.
 Int4Kind PackedMatrix::find_int4_kind(const Loader& loader, const RowSource& source) const {
   if (!source.stored || planes_ > 1 || loader.streams()) return Int4Kind::none;
   if (inner_.channels % kInt4Block != 0) return Int4Kind::none;
   const TensorType type = source.stored(0).tensor->type;
-  if (int4_kind(type) == Int4Kind::none || stored_bytes(type, inner_.size()) > int64_t{WeightFile::kBuffer})
+  const int64_t row_bytes = stored_bytes(type, inner_.size());
+  if (int4_kind(type) == Int4Kind::none || row_bytes < 0 || row_bytes > int64_t{WeightFile::kBuffer})
     return Int4Kind::none;
   for (int64_t row = 0; row < n_; ++row)
     if (source.stored(row).tensor->type != type) return Int4Kind::none;

@@ -27,6 +27,9 @@ constexpr TypeTraits kTraits[] = {
     row<BlockQ4K>(TensorType::q4_k, "q4_k", decode_q4_k, encode_q4_k),
     row<BlockQ3K>(TensorType::q3_k, "q3_k", decode_q3_k, encode_q3_k),
     row<BlockQ2K>(TensorType::q2_k, "q2_k", decode_q2_k, encode_q2_k),
+    {TensorType::f64, "f64", 1, 8, decode_f64, nullptr},
+    {TensorType::f8_e4m3, "f8_e4m3", 1, 1, decode_f8_e4m3, nullptr},
+    {TensorType::f8_e5m2, "f8_e5m2", 1, 1, decode_f8_e5m2, nullptr},
 };
 
 }  // namespace

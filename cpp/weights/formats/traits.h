@@ -17,7 +17,7 @@ struct TypeTraits {
   int64_t block;        // elements
   int64_t block_bytes;  // of one block
   Decode decode;
-  Encode encode;
+  Encode encode;  // nullptr: a type that is only read
 };
 
 const TypeTraits& traits(TensorType type);

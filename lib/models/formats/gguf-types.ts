@@ -1,4 +1,4 @@
-import type { TensorType } from '../../native.js'
+import type { GgmlTensorType } from '../../native.js'
 
 /** A type of ggml: its number in GGUF files, and the number of elements and bytes of one block. */
 export interface GgmlType {
@@ -9,7 +9,7 @@ export interface GgmlType {
 
 /** The types that the engine reads and writes. */
 // prettier-ignore
-export const GGML_TYPES: Readonly<Record<TensorType, GgmlType>> = {
+export const GGML_TYPES: Readonly<Record<GgmlTensorType, GgmlType>> = {
   f32: { number: 0, elements: 1, bytes: 4 },
   f16: { number: 1, elements: 1, bytes: 2 },
   bf16: { number: 30, elements: 1, bytes: 2 },
@@ -26,7 +26,11 @@ export const GGML_TYPES: Readonly<Record<TensorType, GgmlType>> = {
 }
 
 /** Bytes of `count` elements, which must fill whole blocks. */
-export function ggmlBytes(type: TensorType, count: number): number {
+export function ggmlBytes(type: GgmlTensorType, count: number): number {
   const { elements, bytes } = GGML_TYPES[type]
   return (count / elements) * bytes
+}
+
+export function isGgmlType(type: string): type is GgmlTensorType {
+  return Object.hasOwn(GGML_TYPES, type)
 }

@@ -1,5 +1,5 @@
 import { raceAbort } from '../../abort.js'
-import type { TensorType } from '../../native.js'
+import type { GgmlTensorType } from '../../native.js'
 import { OutputFile } from '../../output-file.js'
 import { CHANNELS_LAST_KEY } from './gguf.js'
 import { GGML_TYPES, ggmlBytes } from './gguf-types.js'
@@ -7,7 +7,7 @@ import { GGML_TYPES, ggmlBytes } from './gguf-types.js'
 /** A tensor to write; shape in torch order, outermost first. */
 export interface GgufTensor {
   name: string
-  type: TensorType
+  type: GgmlTensorType
   shape: number[]
   /** A convolution kernel written as (O, kh, kw, I); `shape` still says (O, I, kh, kw). */
   channelsLast?: boolean

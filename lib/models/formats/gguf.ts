@@ -20,8 +20,12 @@ import { GGML_TYPES } from './gguf-types.js'
  *   their dimensions in the file, innermost first, are [I, kw, kh, O] and a quantized block runs along the input
  *   channels. Every other 4-D tensor is (O, I, kh, kw), as ggml and stable-diffusion.cpp have it.
  * - `node_diffusion.config`, a string: see stored-config.ts.
+ *
+ * ComfyUI-GGUF's tools store tensors whose rows do not fill blocks as rows of 256 elements, in the order that they have
+ * anyway, and write their shapes in torch order as `comfy.gguf.orig_shape.NAME`.
  */
 export const CHANNELS_LAST_KEY = 'node_diffusion.channels_last'
+const ORIGINAL_SHAPE = 'comfy.gguf.orig_shape.'
 
 /** ggml's types by their numbers: name, and the number of elements and bytes of a block. */
 // prettier-ignore
@@ -102,6 +106,7 @@ function parse(path: string, bytes: Buffer, size: number, file: number): TensorF
     }
   }
   checkOffsets(path, tensors.values(), dataStart, alignment - 1)
+  restoreShapes(path, tensors, metadata)
   markChannelsLast(path, tensors, metadata)
   return { path, format: 'gguf', tensors, metadata }
 }
@@ -165,6 +170,29 @@ function readTensor(path: string, cursor: Cursor, alignment: number, file: numbe
   if (offset % alignment !== 0) throw fail(`an offset that is a multiple of ${alignment}`, offset)
   return { name, type: typeName, shape, file, offset, bytes }
 }
+
+function restoreShapes(
+  path: string,
+  tensors: Map<string, StoredTensor>,
+  metadata: Map<string, unknown>,
+): void {
+  for (const [key, shape] of metadata) {
+    if (!key.startsWith(ORIGINAL_SHAPE)) continue
+    const tensor = tensors.get(key.slice(ORIGINAL_SHAPE.length))
+    if (!tensor) continue
+    const lengths = Array.isArray(shape) ? (shape as unknown[]) : []
+    const isShape = lengths.length > 0 && lengths.length <= MAX_DIMENSIONS && lengths.every(isLength)
+    if (!isShape || countElements(lengths as number[]) !== countElements(tensor.shape)) {
+      throw badFormat(
+        path,
+        `metadata ${quote(key)}: expected a shape of ${countElements(tensor.shape)} elements, found ${show(shape)}`,
+      )
+    }
+    tensor.shape = lengths as number[]
+  }
+}
+
+const isLength = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0
 
 function markChannelsLast(
   path: string,

@@ -1,5 +1,6 @@
 import { printable, quote, show } from '../../quote.js'
 import { badFormat } from './fail.js'
+import { applyScales } from './scales.js'
 import {
   checkOffsets,
   countElements,
@@ -38,7 +39,9 @@ export function readSafetensors(path: string, fileIndex = 0): Promise<TensorFile
       throw badFormat(path, `truncated: its header says ${headerBytes} bytes, but only ${size - 8} follow`)
     }
     const header = parseHeader(path, await readExactly(path, file, 8, headerBytes))
-    return { path, format: 'safetensors', ...readEntries(path, header, 8 + headerBytes, size, fileIndex) }
+    const entries = readEntries(path, header, 8 + headerBytes, size, fileIndex)
+    await applyScales(path, file, entries.tensors)
+    return { path, format: 'safetensors', ...entries }
   })
 }
 

@@ -7,7 +7,7 @@ import { badFormat } from './fail.js'
 /** A tensor of a file, under the name that it has there. */
 export interface StoredTensor {
   name: string
-  /** In lower case: a TensorType, or another type of the format ('i64', 'f8_e4m3'). */
+  /** In lower case: a TensorType, or another type of the format ('i64', 'f8_e4m3fnuz'). */
   type: string
   /** Torch order, outermost first. */
   shape: number[]
@@ -18,6 +18,8 @@ export interface StoredTensor {
   bytes: number
   /** Stored (O, kh, kw, I); `shape` says (O, I, kh, kw). */
   channelsLast?: boolean
+  /** A factor of all elements; none: 1. */
+  scale?: number
   /** Why the engine cannot read it, as the end of a sentence; only a tensor that a model needs is refused for it. */
   problem?: string
 }

@@ -2,6 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { quote } from '../../../quote.js'
 import { badFormat, unsupported } from '../fail.js'
 import { readExactly, withFile, type StoredTensor, type TensorFile } from '../tensor-file.js'
+import { applyScales } from '../scales.js'
 import { TimeSlices } from '../time-slices.js'
 import { ZipArchive, type ZipEntry } from '../zip.js'
 import { isIndex, showValue } from './globals.js'
@@ -46,6 +47,7 @@ export function readPickle(path: string, fileIndex = 0): Promise<TensorFile> {
       await slices.pause()
       tensors.set(name, storedTensor(name, tensor, await place(tensor.storage), fileIndex))
     }
+    await applyScales(path, file, tensors)
     return { path, format: 'pickle', tensors, metadata }
   })
 }
