@@ -73,7 +73,7 @@ export async function generate(
 /** The prompt, or '-'. */
 function promptOf(prompts: string[], flags: GenerateFlags): string {
   const all = flags.prompt === undefined ? prompts : [flags.prompt, ...prompts]
-  if (all.length === 0) throw new UsageError("missing required argument 'prompt'")
+  if (all.length === 0) throw new UsageError("missing required argument 'prompt'; see: node-diffusion --help")
   if (flags.prompt !== undefined && prompts.length > 0)
     throw new UsageError('the prompt was given twice: as an argument and with --prompt')
   if (all.length > 1) {

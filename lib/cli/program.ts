@@ -74,8 +74,8 @@ export interface Actions {
 const EXAMPLES = `
 Examples:
   node-diffusion "a lighthouse at dawn, oil painting" -m sd15.safetensors
-  node-diffusion "a (red:1.3) fox" -m sd15.gguf --steps 20 --seed 7 --size 512x768 -n 4
-  node-diffusion "in winter" -m ./model --init photo.jpg --strength 0.6 -o winter.png
+  node-diffusion "a (red:1.3) fox" -m sd15.gguf --seed 7 --size 512x768 -n 4
+  node-diffusion "in winter" --init photo.jpg --strength 0.6 -o winter.png
   echo "a cat" | node-diffusion - -o - | display
   node-diffusion info sd15.gguf --size 512x512
   node-diffusion info
@@ -90,7 +90,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .helpOption('-h, --help', 'print this help')
     // Optional, because --prompt is accepted too; several, so that a prompt without quotes gets a hint.
     .argument('[prompt...]', 'what the image shows, in quotes; "-" reads it from standard input')
-    .usage('[options] <prompt>')
+    .usage('[options] <prompt>\n       node-diffusion <command> …')
     // Without this, the program itself would take --json and --size given after a command's name.
     .enablePositionalOptions()
     .allowExcessArguments(false)
@@ -99,43 +99,62 @@ export function createProgram(version: string, actions: Actions): Command {
     .optionsGroup('Model and output:')
     .option(
       '-m, --model <path>',
-      'a .safetensors or .gguf file, or a diffusers folder (default: the bundled model)',
+      'a .safetensors or .gguf file, or a diffusers folder (default: the small bundled model)',
     )
     .option(
       '--lora <file[:scale]>',
-      'change the model by a LoRA file, such as style.safetensors:0.8; may be repeated',
+      'apply a LoRA file, such as style.safetensors:0.8; can be given several times',
       lora,
     )
     .option(
       '-o, --output <path>',
-      '.png, .jpg or .webp file, a folder, or "-" for standard output (default: named after the prompt)',
+      'a .png, .jpg or .webp file, a folder, or "-" for standard output (default: a file named after the prompt)',
     )
-    .option('-n, --count <n>', 'number of images; each uses the next seed', positive)
-    .option('-b, --batch <n>', 'number of images in one batch: faster, but takes more memory', positive)
+    .option('-n, --count <n>', 'number of images; each one has the next seed (default: 1)', positive)
+    .option(
+      '-b, --batch <n>',
+      'images drawn at once: faster for each, but takes more memory (default: 1)',
+      positive,
+    )
     .addOption(
-      new Option('--format <name>', 'image format, if no file name says it').choices(['png', 'jpeg', 'webp']),
+      new Option('--format <name>', 'format, if no file name says it').choices(['png', 'jpeg', 'webp']),
     )
     .option('--quality <1-100>', 'quality of .jpg and .webp files (default: 95)', integer)
     .option('--no-metadata', 'do not write the prompt and settings into the file')
     .optionsGroup('Image:')
     .option('-N, --negative <text>', 'what the image must not show')
     .option('-s, --size <WxH>', "pixels, such as 512x768 or 512 (default: the model's own)", size)
-    .option('--seed <n>', 'the same seed gives the same image (default: random)', seed)
-    .option('--init <image>', 'start from this image')
-    .option('--strength <0-1>', 'how much of it to change (default: 0.8; with a mask 1)', number)
-    .option('--mask <image>', 'white where the image is repainted')
+    .option(
+      '--seed <n>',
+      'start of the random numbers: the same seed gives the same image (default: random)',
+      seed,
+    )
+    .option('--init <image>', 'start from this image; --size resizes it')
+    .option('--strength <0-1>', 'how much of it to change (default: 0.8; 1 with --mask)', number)
+    .option('--mask <image>', 'image that is white where --init is repainted')
     .option('--no-weighting', 'treat brackets and BREAK in the prompt as plain text')
     .optionsGroup('Sampling:')
     .option('--steps <n>', 'denoising steps (default: 25)', positive)
-    .option('--cfg <scale>', 'how closely to follow the prompt (default: 7.5)', number)
-    .option('--scheduler <name>', 'sampling method, see: node-diffusion schedulers')
+    .option(
+      '--cfg <scale>',
+      'how closely to follow the prompt (default: 7.5; 3 for the bundled model)',
+      number,
+    )
+    .option(
+      '--scheduler <name>',
+      "sampling method; for a list: node-diffusion schedulers (default: the model's own)",
+    )
     .option('--eta <0-1>', 'amount of noise added in each step (default: 0 with ddim, otherwise 1)', number)
-    .option('--guidance-rescale <0-1>', 'counteracts overexposure with a high --cfg (default: 0)', number)
-    .option('--clip-skip <n>', 'number of last text encoder layers to skip (default: 0)', integer)
+    .option('--guidance-rescale <0-1>', 'counteract the overexposure of a high --cfg (default: 0)', number)
+    .option(
+      '--clip-skip <n>',
+      "number of the text encoder's last layers to leave out; 1 is clip skip 2 in web UIs (default: 0)",
+      integer,
+    )
     .addOption(
       new Option(
         '--rng <name>',
-        'noise as from torch on a CPU, or philox as from the web UIs on a GPU',
+        'noise as from torch on a CPU, or as from web UIs on a GPU (philox)',
       ).choices(['torch', 'philox']),
     )
     .option(
@@ -144,27 +163,26 @@ export function createProgram(version: string, actions: Actions): Command {
       device,
     )
     .addOption(
-      new Option('--precision <type>', 'arithmetic type; auto chooses by the weights and the CPU').choices([
-        'auto',
-        'f32',
-        'bf16',
-        'int8',
-      ] satisfies Precision[]),
+      new Option(
+        '--precision <type>',
+        'type to compute in; auto chooses by the weights and the device',
+      ).choices(['auto', 'f32', 'bf16', 'int8'] satisfies Precision[]),
     )
+    .option('--low-memory', 'read the weights again in every step instead of keeping them in memory: slower')
     .option(
-      '--low-memory',
-      'read the weights from the file in every step instead of keeping them in memory: slower',
+      '--threads <n>',
+      'number of threads; more than the physical cores are much slower (default: one for each physical core)',
+      positive,
     )
-    .option('--threads <n>', 'number of threads (default: one for each physical core)', positive)
-    .optionsGroup('Acceleration, at the cost of fidelity (all off by default):')
+    .optionsGroup('Acceleration, which changes the image (off by default):')
     .option(
       '--guidance-interval <from-to>',
-      'apply guidance only in this part of the steps, such as 0.1-0.8; the others cost half',
+      'apply --cfg only in this part of the steps, such as 0.1-0.8; other steps take half the time',
       interval,
     )
     .option(
       '--deep-cache <n[:depth]>',
-      "compute the UNet's deep layers only in every n-th call, such as 3",
+      "compute the UNet's deep layers only in every n-th step, such as 3",
       deepCache,
     )
     .option(
@@ -172,16 +190,16 @@ export function createProgram(version: string, actions: Actions): Command {
       'fraction of the tokens that self-attention merges, such as 0.5',
       number,
     )
-    .option('--tiny-vae <path>', 'file or folder of a tiny autoencoder (TAESD), for --preview and --decoder')
+    .option('--tiny-vae <path>', 'a tiny autoencoder (TAESD), a file or folder, for --preview and --decoder')
     .addOption(
       new Option(
         '--decoder <name>',
-        'autoencoder that decodes the image; tiny is that of --tiny-vae (default: full)',
+        'autoencoder that decodes the image; tiny is the one of --tiny-vae (default: full)',
       ).choices(['full', 'tiny']),
     )
     .optionsGroup('Reporting:')
     .option('--preview [file]', 'write a preview of each step to this file (default: preview.png)')
-    .option('--json', 'print one line of JSON: files, seeds, timings')
+    .option('--json', 'print one line of JSON: files, seeds, timings, warnings')
     .option('-q, --quiet', 'print nothing but errors')
     .option('-v, --verbose', 'print the stack trace of an error')
     .addHelpText('after', EXAMPLES)
@@ -190,8 +208,9 @@ export function createProgram(version: string, actions: Actions): Command {
 
   program
     .command('info')
+    .summary("describe a model's files; without a model, list the devices")
     .description(
-      "describe a model's files: architecture, components, sizes; without a model, list the devices",
+      "Describes a model's files: architecture, components, sizes. Without a model, it lists the devices.",
     )
     .argument('[model]', 'a .safetensors or .gguf file, or a diffusers folder')
     .option(
@@ -208,7 +227,8 @@ export function createProgram(version: string, actions: Actions): Command {
 
   program
     .command('quantize')
-    .description('write a model as one GGUF file with quantized weights')
+    .summary('write a model as one GGUF file with quantized weights')
+    .description('Writes a model as one GGUF file with quantized weights.')
     .argument('<model>', 'a .safetensors or .gguf file, or a diffusers folder')
     .argument('<output>', 'the .gguf file to write')
     .requiredOption(
@@ -226,10 +246,19 @@ export function createProgram(version: string, actions: Actions): Command {
 
   program
     .command('schedulers')
-    .description('list the sampling methods for --scheduler')
+    .summary('list the sampling methods for --scheduler')
+    .description('Lists the sampling methods for --scheduler.')
     .option('--json', 'print one line of JSON')
     .action((flags: { json?: boolean }) => actions.schedulers(flags))
 
+  // Names without the options, so that the column of names leaves room for what they mean.
+  program.configureHelp({
+    subcommandTerm: (command) =>
+      [
+        command.name(),
+        ...command.registeredArguments.map((a) => (a.required ? `<${a.name()}>` : `[${a.name()}]`)),
+      ].join(' '),
+  })
   // Commander does not add it to a program that takes an argument itself.
   program.helpCommand('help [command]', 'print the help of a command')
   return program

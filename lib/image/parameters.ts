@@ -13,10 +13,11 @@ export interface ImageMetadata {
   model?: string
   /** Image to image: how much was changed, 0…1. */
   strength?: number
+  /** Layers of the text encoder that were left out. Web UIs count the last layer too, so a file says one more. */
   clipSkip?: number
   guidanceRescale?: number
   eta?: number
-  /** The source of the noise, unless it is torch's CPU generator: 'philox'. */
+  /** The source of the noise: 'torch' or 'philox', which web UIs call CPU and NV. */
   rng?: string
   /** Further entries, written as they are. */
   extra?: Record<string, string | number>
@@ -44,6 +45,9 @@ const SAMPLERS: Record<string, string> = {
   lcm: 'LCM',
 }
 
+/** The names of our generators of noise in web UIs (AUTOMATIC1111, setting "Random number generator source"). */
+const GENERATORS: Record<string, string> = { torch: 'CPU', philox: 'NV' }
+
 /**
  * `prompt`, `Negative prompt: …`, and one line `Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512, …`.
  */
@@ -59,10 +63,10 @@ export function formatParameters(metadata: ImageMetadata): string {
     ['Size', width !== undefined && height !== undefined ? `${width}x${height}` : undefined],
     ['Model', metadata.model],
     ['Denoising strength', metadata.strength],
-    ['Clip skip', metadata.clipSkip],
+    ['Clip skip', metadata.clipSkip ? metadata.clipSkip + 1 : undefined],
     ['CFG Rescale', metadata.guidanceRescale],
     ['Eta', metadata.eta],
-    ['RNG', metadata.rng],
+    ['RNG', metadata.rng === undefined ? undefined : (GENERATORS[metadata.rng] ?? metadata.rng)],
     ...Object.entries(metadata.extra ?? {}),
   ]
   const line = settings
@@ -90,11 +94,20 @@ export function parseParameters(text: string): {
   const settings: Record<string, string> = {}
   if (/^Steps: /.test(lines.at(-1)!)) {
     for (const [, name, value] of lines.pop()!.matchAll(/([\w+ -]+): *("(?:\\.|[^"\\])*"|[^,]*)(?:, *|$)/g)) {
-      settings[name] = value.startsWith('"') ? (JSON.parse(value) as string) : value
+      settings[name] = value.startsWith('"') ? unquote(value) : value
     }
   }
   const at = lines.findIndex((line) => line.startsWith('Negative prompt: '))
   if (at < 0) return { prompt: lines.join('\n'), negativePrompt: '', settings }
   const negativePrompt = lines.slice(at).join('\n').slice('Negative prompt: '.length)
   return { prompt: lines.slice(0, at).join('\n'), negativePrompt, settings }
+}
+
+/** Other programs' files may hold quotes that are no JSON. */
+function unquote(value: string): string {
+  try {
+    return JSON.parse(value) as string
+  } catch {
+    return value
+  }
 }

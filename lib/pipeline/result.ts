@@ -76,7 +76,7 @@ export function imageMetadata(
       clipSkip: request.clipSkip || undefined,
       guidanceRescale: request.guidanceRescale || undefined,
       eta: request.schedulerOptions?.eta,
-      rng: request.rng === 'torch' ? undefined : request.rng,
+      rng: request.rng,
       extra: { ...lorasOf(parts), ...accelerationSettings(request) },
     }
   }

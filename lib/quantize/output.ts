@@ -3,13 +3,23 @@ import { realpath, stat } from 'node:fs/promises'
 import { sep } from 'node:path'
 import type { ModelDescription } from '../models/model-description.js'
 
+/** Names of other formats, under which no program would read a GGUF file. */
+const OTHER_FORMATS = /[.](safetensors|sft|ckpt|pt|pth|bin|onnx|json|png|jpe?g|webp)$/i
+
 /**
  * Rejects an output that would replace a file of the input model: the file itself, a link to it, or a file in the
- * model's folder. New files and GGUF files are allowed in the folder, as a diffusers model has no GGUF files.
+ * model's folder. New files and GGUF files are allowed in the folder, as a diffusers model has no GGUF files. Names of
+ * other formats are rejected too.
  *
- * @throws {RangeError} if the output would replace such a file
+ * @throws {RangeError} if the output would replace such a file, or has such a name
  */
 export async function checkOutput(model: ModelDescription, output: string): Promise<void> {
+  await checkReplaced(model, output)
+  if (!OTHER_FORMATS.test(output)) return
+  throw new RangeError(`Expected a name that ends in .gguf for output but received ${quote(output)}`)
+}
+
+async function checkReplaced(model: ModelDescription, output: string): Promise<void> {
   const existing = await stat(output, { bigint: true }).catch(() => undefined)
   if (!existing?.isFile()) return
   const parts = [model.unet, model.vae, model.tinyVae, ...model.textEncoders]

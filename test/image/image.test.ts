@@ -146,6 +146,16 @@ t.test('parameters in the format of web UIs', (t) => {
     formatParameters({ prompt: 'x', steps: 1, scheduler: 'mine', strength: 0.5 }),
     'x\nSteps: 1, Sampler: mine, Denoising strength: 0.5',
   )
+  // As the web UIs read them back: 1 is "nothing skipped", and the sources of noise are GPU, CPU and NV.
+  for (const [more, line] of [
+    [{ clipSkip: 1 }, 'Clip skip: 2'],
+    [{ clipSkip: 0 }, undefined],
+    [{ rng: 'torch' }, 'RNG: CPU'],
+    [{ rng: 'philox' }, 'RNG: NV'],
+    [{ rng: 'mine' }, 'RNG: mine'],
+  ] as const)
+    t.equal(formatParameters({ prompt: 'x', ...more }).split('\n')[1], line)
+  t.equal(parseParameters('x\nSteps: 1, Model: "a\\x"').settings.Model, '"a\\x"', 'quotes that are no JSON')
   t.same(parseParameters('x'), { prompt: 'x', negativePrompt: '', settings: {} })
   t.end()
 })
