@@ -33,6 +33,7 @@ enum class Kernel : int {
   load_rows,
   gather,
   nearest,
+  decode_blocks,
   count
 };
 
@@ -71,6 +72,7 @@ constexpr KernelInfo kKernels[] = {
     {"load_rows", kMoveThreads, 0},
     {"gather", kMoveThreads, 0},
     {"nearest", kMoveThreads, 0},
+    {"decode_blocks", kMoveThreads, 0},
 };
 static_assert(sizeof kKernels / sizeof kKernels[0] == static_cast<int>(Kernel::count),
               "one row for each kernel");

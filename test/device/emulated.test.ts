@@ -2,7 +2,15 @@
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
-import { AutoencoderTiny, DiffusionPipeline, VqModel, type Image, type Tensor } from '../../lib/index.js'
+import {
+  AutoencoderTiny,
+  bundledModelPath,
+  DiffusionPipeline,
+  quantizeModel,
+  VqModel,
+  type Image,
+  type Tensor,
+} from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { quick } from '../pipeline/support.js'
 import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess } from './emulated.js'
@@ -53,6 +61,18 @@ t.test('pictures', { skip }, async (t) => {
   t.equal(previews.length, 2)
   t.match(previews[0], { width: 64, height: 64 }, 'previews of the tiny autoencoder')
   t.ok(gpu.memoryNeeded().working > 0)
+})
+
+t.test('quantized weights', { skip }, async (t) => {
+  const file = join(t.testdir(), 'model.gguf')
+  await quantizeModel(bundledModelPath(), file, { type: 'q4_k' })
+  await using cpu = await DiffusionPipeline.load(file, { device: 'cpu', precision: 'f32', lowMemory: false })
+  await using gpu = await DiffusionPipeline.load(file, { device: 'cuda' })
+  const stored = gpu.model.components.unet.bytes
+  t.ok(gpu.unet.weightBytes < 1.15 * stored, `${gpu.unet.weightBytes} bytes of ${stored} stored`)
+  const [expected] = (await cpu.generate(one)).images
+  const [image] = (await gpu.generate(one)).images
+  t.ok(psnr(image, expected) >= 45, `${psnr(image, expected)} dB`)
 })
 
 t.test('autoencoders', { skip }, async (t) => {

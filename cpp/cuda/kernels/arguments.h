@@ -178,6 +178,25 @@ struct StoreArgs {
   int32_t rows, count, fp16;
 };
 
+// --- quantized weights ---
+
+/// The quantized values of nd::TensorType, in the same order.
+enum class BlockType : int32_t { q8_0, q5_0, q5_1, q4_0, q4_1, q6_k, q5_k, q4_k, q3_k, q2_k };
+
+/// Stored rows of blocks → a product's weights [planes][rows][chunks][8], see ProductArgs::weights.
+struct DecodeArgs {
+  const unsigned char* blocks;  // [stored_rows] of in · stored_taps elements
+  half* out;
+  int64_t total;  // chunks of all rows
+  BlockType type;
+  int32_t block_elements, block_bytes;
+  int32_t rows, chunks;  // of one plane as it is packed
+  int32_t stored_rows, in, stored_taps;
+  int32_t geglu;          // eight values and their eight gates take turns
+  int32_t channels_last;  // elements of a row are [taps][in], otherwise [in][taps]
+  int32_t folded;         // nine taps become four, in four planes
+};
+
 /// y[i] = table[ids[i]], or y[i] += table[ids[i]].
 struct GatherArgs {
   const half* table;

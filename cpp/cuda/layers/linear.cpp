@@ -6,6 +6,10 @@ namespace nd::cuda {
 
 Linear::Linear(Device& device, Loader& loader, LinearWeights weights, bool geglu) {
   const int64_t in = weights.in, out_each = weights.out_each;
+  if (const StoredBlocks stored{weights.matrices}; Product::holds_blocks(stored)) {
+    product_ = Product(device, loader, in, 1, weights.out(), geglu, stored, weights.bias);
+    return;
+  }
   const auto fill = [&](int64_t row, float* out) {
     const StoredTensor& matrix = weights.matrices[static_cast<size_t>(row / out_each)];
     matrix.read(scalar_decoders, row % out_each * in, in, out);

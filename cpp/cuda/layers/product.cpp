@@ -6,6 +6,7 @@
 
 #include "core/thread_pool.h"
 #include "cuda/layers/product_plan.h"
+#include "weights/formats/blocks.h"
 #include "weights/formats/half.h"
 
 namespace nd::cuda {
@@ -17,6 +18,16 @@ constexpr size_t kPieceBytes = 8 << 20;  // of weights that are packed on the ho
 static_assert(static_cast<int>(Activation::geglu) == static_cast<int>(ProductActivation::geglu) &&
                   static_cast<int>(Activation::relu) == static_cast<int>(ProductActivation::relu),
               "activations are handed to kernels by number");
+
+static_assert(static_cast<int>(TensorType::q2_k) - static_cast<int>(TensorType::q8_0) ==
+                  static_cast<int>(BlockType::q2_k),
+              "block types are handed to kernels by number");
+
+using half_bits = uint16_t;
+
+int64_t block_elements(TensorType type) {
+  return type < TensorType::q6_k ? kBlock : kSuperBlock;
+}
 
 int64_t round_up(int64_t x) {
   return pieces_of(x, kChunk) * kChunk;
@@ -39,6 +50,7 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
       out_(out),
       rows_(geglu ? 2 * round_up(out / 2) : out),
       chunks_(taps * pieces_of(in, kChunk)),
+      planes_(planes),
       geglu_(geglu) {
   const int64_t row_elements = chunks_ * kChunk, tap_elements = round_up(in), total = planes * rows_;
   weights_ = Buffer(device, static_cast<size_t>(total * row_elements) * 2);
@@ -61,10 +73,60 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
     weights_.fill(packed.data(), static_cast<size_t>(count * row_elements) * 2,
                   static_cast<size_t>(first * row_elements) * 2);
   }
+  set_bias(device, bias);
+}
+
+Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
+                 const StoredBlocks& stored, const std::vector<float>& bias, int64_t planes)
+    : in_(in),
+      out_(out),
+      rows_(geglu ? 2 * round_up(out / 2) : out),
+      chunks_(taps * pieces_of(in, kChunk)),
+      planes_(planes),
+      geglu_(geglu) {
+  const StoredTensor& first = stored.tensors.front();
+  decode_.total = planes * rows_ * chunks_;
+  decode_.type = static_cast<BlockType>(static_cast<int>(first.type) - static_cast<int>(TensorType::q8_0));
+  decode_.block_elements = narrow(block_elements(first.type));
+  decode_.block_bytes = narrow(stored_bytes(first.type, decode_.block_elements));
+  decode_.rows = narrow(rows_), decode_.chunks = narrow(chunks_);
+  decode_.stored_rows = narrow(out), decode_.in = narrow(in), decode_.stored_taps = narrow(stored.taps);
+  decode_.geglu = geglu, decode_.folded = stored.folded;
+  decode_.channels_last = first.channels_last || stored.taps == 1;
+  size_t bytes = 0, at = 0;
+  for (const StoredTensor& tensor : stored.tensors) bytes += static_cast<size_t>(tensor.bytes);
+  weights_ = Buffer(device, bytes);
+  loader.add_packed_bytes(bytes);
+  const int64_t piece =
+      static_cast<int64_t>(WeightFile::kBuffer) / decode_.block_bytes * decode_.block_elements;
+  for (const StoredTensor& tensor : stored.tensors)
+    for (int64_t begin = 0; begin < tensor.count(); begin += piece) {
+      if (loader.cancel()) loader.cancel()->check();
+      const int64_t count = std::min(piece, tensor.count() - begin);
+      const size_t size = static_cast<size_t>(stored_bytes(tensor.type, count));
+      weights_.fill(tensor.blocks(begin, count), size, at);
+      at += size;
+    }
+  set_bias(device, bias);
+}
+
+bool Product::holds_blocks(const StoredBlocks& stored) {
+  constexpr int64_t kMinElements = 8 << 10;  // below, decoding costs a launch and saves next to nothing
+  const StoredTensor& first = stored.tensors.front();
+  if (first.type < TensorType::q8_0) return false;
+  int64_t elements = 0;
+  for (const StoredTensor& tensor : stored.tensors) {
+    if (tensor.type != first.type || tensor.channels_last != first.channels_last) return false;
+    elements += tensor.count();
+  }
+  return elements >= kMinElements;
+}
+
+void Product::set_bias(const Device& device, const std::vector<float>& bias) {
   if (bias.empty()) return;
   std::vector<float> packed_bias(static_cast<size_t>(round_up(rows_)), 0.0f);
   for (int64_t i = 0; i < rows_; ++i) {
-    const int64_t row = source_row(i, out, geglu);
+    const int64_t row = source_row(i, out_, geglu_);
     if (row >= 0) packed_bias[static_cast<size_t>(i)] = bias[static_cast<size_t>(row)];
   }
   bias_ = Buffer::of(device, packed_bias);
@@ -77,9 +139,18 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
     throw Error(ErrorCode::invalid_argument,
                 "An image of this size has too many activations for CUDA devices. Use a smaller one, or less "
                 "memory.");
+  // What decodes them comes before the product in the stream, and whatever takes their place after it.
+  const Scratch<half_bits> decoded(ctx, decode_.total * kChunk);
+  if (decode_.total) {
+    DecodeArgs decode = decode_;
+    decode.blocks = pointer<unsigned char>(weights_.address());
+    decode.out = pointer<half>(decoded.address());
+    ctx.launch(Kernel::decode_blocks, {pieces_of(decode.total, kMoveThreads)}, decode);
+  }
   ProductArgs args{};
   args.x = data(x);
-  args.weights = pointer<half>(weights_.address() + call.weights_offset);
+  args.weights =
+      pointer<half>((decode_.total ? decoded.address() : weights_.address()) + call.weights_offset);
   args.bias = call.bias && bias_ ? pointer<float>(bias_.address()) : nullptr;
   if (epilogue.image_bias) {
     args.image_bias =

@@ -1,10 +1,12 @@
 // A product with stored weights: what linear layers and convolutions have in common.
 #pragma once
 #include <functional>
+#include <vector>
 
 #include "cuda/context.h"
 #include "nn/layers.h"
 #include "nn/loader.h"
+#include "weights/weight_table.h"
 
 namespace nd::cuda {
 
@@ -23,6 +25,14 @@ struct ProductCall {
   int64_t chunks = 0;         // of the weights' rows; 0: all
 };
 
+/// Quantized weights of one type, as they are stored.
+struct StoredBlocks {
+  /// The rows of each follow those of the one before.
+  std::vector<StoredTensor> tensors;
+  int64_t taps = 1;
+  bool folded = false;  // a 3×3 convolution after upsampling, see Conv2d
+};
+
 class Product {
  public:
   /// row(o, out): row o of the weights, [taps][in] float32; there are `out` rows for each of `planes`.
@@ -32,6 +42,11 @@ class Product {
   /// geglu: rows are values, then as many gates.
   Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
           const FillRow& fill, const std::vector<float>& bias, int64_t planes = 1);
+  /// The same from blocks, which stay what they are in the GPU's memory. holds_blocks() must be true.
+  Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
+          const StoredBlocks& stored, const std::vector<float>& bias, int64_t planes = 1);
+  /// Whether weights of these tensors can stay in blocks, and are worth it.
+  static bool holds_blocks(const StoredBlocks& stored);
 
   int64_t in() const { return in_; }
   int64_t out() const { return geglu_ ? out_ / 2 : out_; }
@@ -41,9 +56,13 @@ class Product {
   void run(Context& ctx, const ProductCall& call, const Epilogue& epilogue) const;
 
  private:
+  void set_bias(const Device& device, const std::vector<float>& bias);
+
   int64_t in_ = 0, out_ = 0, rows_ = 0, chunks_ = 0;  // rows_: of the weights as they are packed
+  int64_t planes_ = 1;
   bool geglu_ = false;
   Buffer weights_, bias_;
+  DecodeArgs decode_{};  // of weights_ that are blocks; decode_.total is 0 where they are halves
 };
 
 }  // namespace nd::cuda

@@ -240,6 +240,15 @@ inline float __expf(float x) {
 inline float __fdividef(float a, float b) {
   return a / b;
 }
+/// The host's compiler must not fuse these two either.
+inline float __fmul_rn(float a, float b) {
+  float product = a * b;
+  asm("" : "+x"(product));
+  return product;
+}
+inline float __fadd_rn(float a, float b) {
+  return a + b;
+}
 inline float rsqrtf(float x) {
   return 1.0f / std::sqrt(x);
 }

@@ -1,0 +1,140 @@
+// Weights that stay in ggml's blocks in the GPU's memory: the same bits as from halves that were decoded when
+// the layer was made.
+#include "fixture_models.h"
+#include "nn/loader.h"
+#include "nn/workspace.h"
+#include "support.h"
+#include "weights/formats/traits.h"
+
+namespace nd::cuda_test {
+namespace {
+
+using namespace nd::cuda;
+
+/// One matrix or kernel in memory, as `type` and as what that decodes to.
+struct Weights {
+  std::vector<uint8_t> bytes;
+  std::vector<float> decoded;
+  StoredTensor quantized, floats;
+
+  Weights(TensorType type, std::vector<int64_t> shape, bool channels_last, const std::string& seed) {
+    int64_t count = 1;
+    for (const int64_t side : shape) count *= side;
+    const std::vector<float> values = noise(seed, count);
+    const TypeTraits& row = traits(type);
+    bytes.resize(static_cast<size_t>(stored_bytes(type, count)));
+    row.encode(values.data(), count, bytes.data());
+    decoded.resize(values.size());
+    row.decode(scalar_decoders, bytes.data(), count, decoded.data());
+    quantized.name = floats.name = seed;
+    quantized.shape = floats.shape = std::move(shape);
+    quantized.channels_last = floats.channels_last = channels_last;
+    quantized.type = type;
+    quantized.bytes = bytes.size();
+    floats.bytes = decoded.size() * sizeof(float);
+    quantized.data = {std::shared_ptr<const uint8_t>(), bytes.data()};
+    floats.data = {std::shared_ptr<const uint8_t>(), reinterpret_cast<const uint8_t*>(decoded.data())};
+  }
+};
+
+/// What a layer makes of an image of noise; `bytes` is what its weights take.
+template <class Make, class Call>
+std::vector<float> result(int64_t c, int64_t h, int64_t w, const Make& make, const Call& call,
+                          size_t& bytes) {
+  const WeightTable table;
+  Loader loader(table, backend());
+  const auto layer = make(loader);
+  bytes = loader.packed_bytes();
+  const std::vector<float> image = noise("image", c * h * w);
+  std::vector<float> out;
+  const auto forward = [&](ForwardContext& ctx) {
+    const Tensor x = backend().from_planar(ctx, image.data(), 1, c, h, w);
+    const Tensor y = call(ctx, *layer, x);
+    out.resize(static_cast<size_t>(y.size()));
+    backend().to_planar(ctx, y, out.data());
+  };
+  Workspace(backend()).run(nullptr, forward);
+  return out;
+}
+
+std::string equal(const std::vector<float>& got, const std::vector<float>& want, size_t bytes,
+                  size_t stored) {
+  if (bytes != stored) return std::to_string(bytes) + " bytes instead of " + std::to_string(stored);
+  for (size_t i = 0; i < want.size(); ++i)
+    if (!same_bits(got[i], want[i])) return "element " + std::to_string(i);
+  return "";
+}
+
+void linear(TensorType type, bool geglu, int matrices) {
+  const std::string name = std::string("cuda/quantized linear ") + name_of(type) +
+                           (geglu          ? ", geglu"
+                            : matrices > 1 ? ", three in one"
+                                           : "");
+  in_all_orders(name, [&] {
+    const int64_t in = 256, out = 520 / matrices;
+    std::vector<Weights> all;
+    for (int i = 0; i < matrices; ++i)
+      all.emplace_back(type, std::vector<int64_t>{out, in}, false, "weights " + std::to_string(i));
+    size_t stored = 0;
+    for (const Weights& one : all) stored += one.bytes.size();
+    const auto from = [&](StoredTensor Weights::*tensor, size_t& bytes) {
+      LinearWeights weights;
+      for (const Weights& one : all) weights.matrices.push_back(one.*tensor);
+      weights.in = in, weights.out_each = out;
+      LinearOptions options;
+      options.geglu = geglu;
+      return result(
+          in, 1, 9, [&](Loader& loader) { return backend().linear(loader, weights, options); },
+          [](ForwardContext& ctx, const nd::Linear& layer, const Tensor& x) { return layer.forward(ctx, x); },
+          bytes);
+    };
+    size_t bytes = 0, unused = 0;
+    const std::vector<float> got = from(&Weights::quantized, bytes), want = from(&Weights::floats, unused);
+    return equal(got, want, bytes, stored);
+  });
+}
+
+void convolution(TensorType type, int64_t in, int64_t out, bool channels_last, bool upsample) {
+  const std::string name = std::string("cuda/quantized convolution ") + name_of(type) + " " +
+                           std::to_string(in) + "→" + std::to_string(out) +
+                           (channels_last ? ", channels last" : "") + (upsample ? ", upsampling" : "");
+  in_all_orders(name, [&] {
+    const Weights all(type, {out, in, 3, 3}, channels_last, "kernel");
+    const auto from = [&](const StoredTensor& tensor, size_t& bytes) {
+      Conv2dWeights weights;
+      weights.kernel = tensor;
+      weights.in = in, weights.out = out;
+      Conv2dOptions options;
+      options.upsample = upsample;
+      return result(
+          in, 3, 5, [&](Loader& loader) { return backend().conv2d(loader, weights, options); },
+          [&](ForwardContext& ctx, const nd::Conv2d& layer, const Tensor& x) {
+            // To odd sizes, where parts of the kernel are subtracted again.
+            return upsample ? layer.upsample(ctx, x, 5, 9) : layer.forward(ctx, x);
+          },
+          bytes);
+    };
+    size_t bytes = 0, unused = 0;
+    const std::vector<float> got = from(all.quantized, bytes), want = from(all.floats, unused);
+    // Folded kernels are sums of decoded weights, rounded once in both.
+    return equal(got, want, bytes, all.bytes.size());
+  });
+}
+
+const Register suite([] {
+  for (int i = static_cast<int>(TensorType::q8_0); i <= static_cast<int>(TensorType::q2_k); ++i) {
+    const TensorType type = static_cast<TensorType>(i);
+    linear(type, false, 1);
+    // Blocks of 256 go through the taps of 32 channels; 12 channels end in the middle of a chunk.
+    convolution(type, 256, 32, true, false);
+  }
+  linear(TensorType::q8_0, true, 1);
+  linear(TensorType::q4_k, false, 2);
+  convolution(TensorType::q4_0, 64, 120, false, false);
+  convolution(TensorType::q5_1, 12, 640, true, false);
+  convolution(TensorType::q8_0, 64, 120, true, true);
+  convolution(TensorType::q6_k, 256, 32, false, true);
+});
+
+}  // namespace
+}  // namespace nd::cuda_test
