@@ -4,6 +4,7 @@
 #include "nn/loader.h"
 #include "nn/workspace.h"
 #include "support.h"
+#include "weights/adapter.h"
 #include "weights/formats/traits.h"
 
 namespace nd::cuda_test {
@@ -121,7 +122,39 @@ void convolution(TensorType type, int64_t in, int64_t out, bool channels_last, b
   });
 }
 
+/// A matrix that an adapter changes is not what its blocks say.
+void adapter() {
+  in_all_orders("cuda/quantized linear with an adapter", [] {
+    const int64_t in = 256, out = 64;
+    const Weights base(TensorType::q8_0, {out, in}, false, "weights");
+    const std::vector<float> change = noise("change", in * out);
+    Weights sum = base;
+    for (size_t i = 0; i < change.size(); ++i) sum.decoded[i] += change[i];
+    sum.floats.data = {std::shared_ptr<const uint8_t>(),
+                       reinterpret_cast<const uint8_t*>(sum.decoded.data())};
+    StoredTensor difference = base.floats;
+    difference.data = {std::shared_ptr<const uint8_t>(), reinterpret_cast<const uint8_t*>(change.data())};
+    Adapter one;
+    one.kind = Adapter::Kind::difference;
+    one.factors.push_back({{difference}, false});
+    StoredTensor changed = base.quantized;
+    changed.adapters = std::make_shared<const std::vector<Adapter>>(1, one);
+    const auto from = [&](const StoredTensor& tensor) {
+      LinearWeights weights;
+      weights.matrices = {adapted(tensor, scalar_decoders)};
+      weights.in = in, weights.out_each = out;
+      size_t bytes = 0;
+      return result(
+          in, 1, 9, [&](Loader& loader) { return backend().linear(loader, weights, {}); },
+          [](ForwardContext& ctx, const nd::Linear& layer, const Tensor& x) { return layer.forward(ctx, x); },
+          bytes);
+    };
+    return within(from(changed), from(sum.floats), 0);
+  });
+}
+
 const Register suite([] {
+  adapter();
   for (int i = static_cast<int>(TensorType::q8_0); i <= static_cast<int>(TensorType::q2_k); ++i) {
     const TensorType type = static_cast<TensorType>(i);
     linear(type, false, 1);

@@ -116,7 +116,8 @@ bool Product::holds_blocks(const StoredBlocks& stored) {
   if (first.type < TensorType::q8_0) return false;
   int64_t elements = 0;
   for (const StoredTensor& tensor : stored.tensors) {
-    if (tensor.type != first.type || tensor.channels_last != first.channels_last) return false;
+    // Rows with adapters are not what is stored.
+    if (tensor.rows || tensor.type != first.type || tensor.channels_last != first.channels_last) return false;
     elements += tensor.count();
   }
   return elements >= kMinElements;
