@@ -16,12 +16,14 @@ function walk(config, height, width, visit) {
     if (depth > 0) visit.transformer(pixels(level), to, depth, config.contextWidth)
   }
 
+  // A level has one number for all of its layers, or one for each.
+  const depthOf = (depth, layer) => (Array.isArray(depth) ? depth[layer] : depth)
   let channels = blockChannels[0]
   const skips = [channels]
   visit.convolution(pixels(0), config.inChannels, channels)
   for (let level = 0; level < levels; level++) {
     for (let i = 0; i < layersPerBlock[level]; i++) {
-      layer(level, channels, downTransformerDepth[level])
+      layer(level, channels, depthOf(downTransformerDepth[level], i))
       channels = blockChannels[level]
       skips.push(channels)
     }
@@ -33,7 +35,7 @@ function walk(config, height, width, visit) {
   if (midTransformerDepth > 0) layer(levels - 1, channels, 0)
   for (let level = levels - 1; level >= 0; level--) {
     for (let i = 0; i <= layersPerBlock[level]; i++) {
-      layer(level, channels + skips.pop(), upTransformerDepth[level])
+      layer(level, channels + skips.pop(), depthOf(upTransformerDepth[level], i))
       channels = blockChannels[level]
     }
     if (level > 0) visit.convolution(pixels(level - 1), channels, channels) // after upsampling

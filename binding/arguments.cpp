@@ -130,15 +130,16 @@ int64_t batch_pixels(int64_t n, int64_t h, int64_t w) {
   return n * h * w;
 }
 
-std::vector<int64_t> Fields::integers(const char* key, int64_t min, int64_t max, int64_t max_length) const {
-  const Napi::Array array = to_array(get(key), name(key));
+std::vector<int64_t> to_integers(Napi::Value value, const std::string& name, int64_t min, int64_t max,
+                                 int64_t max_length) {
+  const Napi::Array array = to_array(value, name);
   if (array.Length() > max_length) {
-    out_of_range("Expected at most " + std::to_string(max_length) + " elements in " + name(key) +
+    out_of_range("Expected at most " + std::to_string(max_length) + " elements in " + name +
                  " but received " + std::to_string(array.Length()));
   }
   std::vector<int64_t> values;
   for (uint32_t i = 0; i < array.Length(); ++i) {
-    values.push_back(to_integer(array.Get(i), name(key) + "[" + std::to_string(i) + "]", min, max));
+    values.push_back(to_integer(array.Get(i), name + "[" + std::to_string(i) + "]", min, max));
   }
   return values;
 }

@@ -19,6 +19,10 @@ std::string to_string(Napi::Value value, const std::string& name);
 Napi::Object to_object(Napi::Value value, const std::string& name);
 Napi::Array to_array(Napi::Value value, const std::string& name);
 
+/// A list of at most `max_length` integers.
+std::vector<int64_t> to_integers(Napi::Value value, const std::string& name, int64_t min, int64_t max,
+                                 int64_t max_length);
+
 /// Copies of typed arrays. RangeError unless they have `length` elements.
 std::vector<float> to_floats(Napi::Value value, const std::string& name, int64_t length);
 std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t length);
@@ -46,8 +50,12 @@ class Fields {
   std::vector<float> floats(const char* key, int64_t length) const {
     return to_floats(get(key), name(key), length);
   }
-  /// A list of at most `max_length` integers.
-  std::vector<int64_t> integers(const char* key, int64_t min, int64_t max, int64_t max_length) const;
+  std::vector<int32_t> ints(const char* key, int64_t length) const {
+    return to_ints(get(key), name(key), length);
+  }
+  std::vector<int64_t> integers(const char* key, int64_t min, int64_t max, int64_t max_length) const {
+    return to_integers(get(key), name(key), min, max, max_length);
+  }
 
  private:
   Napi::Object object_;

@@ -31,6 +31,40 @@ Napi::Value list_tensors(Napi::Env env, const Config& config) {
   return list;
 }
 
+/// For each level one number, or a list with one for each of its layers.
+std::vector<nd::Depths> read_depths(const Fields& fields, const char* key) {
+  const Napi::Array list = to_array(fields.get(key), fields.name(key));
+  if (list.Length() > Limits::levels)
+    throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at most " + std::to_string(Limits::levels) +
+                                                         " elements for " + fields.name(key) +
+                                                         " but received " + std::to_string(list.Length()));
+  std::vector<nd::Depths> levels;
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const Napi::Value level = list[i];
+    const std::string name = fields.name(key) + "[" + std::to_string(i) + "]";
+    levels.push_back(level.IsArray() ? nd::Depths(to_integers(level, name, 0, Limits::transformer_depth,
+                                                              Limits::layers_per_level + 1))
+                                     : nd::Depths(to_integer(level, name, 0, Limits::transformer_depth)));
+  }
+  return levels;
+}
+
+void read_class_embedding(const Fields& fields, nd::UnetConfig& config) {
+  const std::string kind = fields.string("kind");
+  if (kind == "table") {
+    config.class_embedding = nd::ClassEmbedding::table;
+    config.class_count = fields.integer("count", 1, Limits::vocabulary);
+  } else if (kind == "timestep") {
+    config.class_embedding = nd::ClassEmbedding::timestep;
+  } else if (kind == "projection") {
+    config.class_embedding = nd::ClassEmbedding::projection;
+    config.class_width = fields.integer("width", 1, Limits::channels);
+  } else {
+    throw nd::Error(nd::ErrorCode::invalid_argument, "Expected one of table, timestep, projection for " +
+                                                         fields.name("kind") + " but received " + kind);
+  }
+}
+
 }  // namespace
 
 nd::TextEncoderConfig read_text_encoder_config(Napi::Value value) {
@@ -43,6 +77,9 @@ nd::TextEncoderConfig read_text_encoder_config(Napi::Value value) {
   config.intermediate = fields.integer("intermediate", 1, Limits::feed_forward);
   config.max_positions = fields.integer("maxPositions", 1, Limits::positions);
   config.layer_norm_eps = static_cast<float>(fields.number("layerNormEps"));
+  config.projection_width =
+      fields.has("projectionWidth") ? fields.integer("projectionWidth", 0, Limits::channels) : 0;
+  config.projection_transposed = fields.has("projectionTransposed") && fields.boolean("projectionTransposed");
   const std::string activation = fields.string("activation");
   if (activation != "quick_gelu" && activation != "gelu") {
     throw nd::Error(nd::ErrorCode::invalid_argument,
@@ -60,10 +97,8 @@ nd::UnetConfig read_unet_config(Napi::Value value) {
   config.out_channels = fields.integer("outChannels", 1, Limits::channels);
   config.block_channels = fields.integers("blockChannels", 1, Limits::channels, Limits::levels);
   config.layers_per_block = fields.integers("layersPerBlock", 1, Limits::layers_per_level, Limits::levels);
-  config.down_transformer_depth =
-      fields.integers("downTransformerDepth", 0, Limits::transformer_depth, Limits::levels);
-  config.up_transformer_depth =
-      fields.integers("upTransformerDepth", 0, Limits::transformer_depth, Limits::levels);
+  config.down_transformer_depth = read_depths(fields, "downTransformerDepth");
+  config.up_transformer_depth = read_depths(fields, "upTransformerDepth");
   config.mid_transformer_depth = fields.integer("midTransformerDepth", -1, Limits::transformer_depth);
   config.heads = fields.integers("heads", 1, Limits::channels, Limits::levels);
   config.context_width = fields.integer("contextWidth", 0, Limits::channels);
@@ -71,6 +106,15 @@ nd::UnetConfig read_unet_config(Napi::Value value) {
   config.norm_eps = static_cast<float>(fields.number("normEps"));
   config.flip_sin_to_cos = fields.boolean("flipSinToCos");
   config.freq_shift = static_cast<float>(fields.number("freqShift"));
+  if (fields.has("added")) {
+    const Fields added(fields.get("added"), fields.name("added"));
+    config.added_width = added.integer("width", 1, Limits::channels);
+    config.added_time_width = added.integer("timeWidth", 1, Limits::channels);
+  }
+  if (fields.has("guidanceWidth"))
+    config.guidance_width = fields.integer("guidanceWidth", 0, Limits::channels);
+  if (fields.has("classEmbedding"))
+    read_class_embedding(Fields(fields.get("classEmbedding"), fields.name("classEmbedding")), config);
   config.check();
   return config;
 }

@@ -15,14 +15,25 @@ Napi::Value TextEncoderWrap::encode(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Pointer shared = this->shared();
     const nd::TextEncoderConfig& config = shared->model().config();
-    const int64_t n = to_integer(info[1], "n", 1, Limits::batch);
-    const int64_t length = to_integer(info[2], "length", 1, config.max_positions);
-    const int64_t skip = to_integer(info[3], "skip", 0, config.layers);
-    const int64_t rows = batch_pixels(n, 1, length);
-    auto tokens = std::make_shared<std::vector<int32_t>>(to_ints(info[0], "tokens", rows));
-    return compute<float>(info.Env(), shared, info[4], rows * config.width,
+    const Fields call(info[0], "call");
+    nd::TextInput input;
+    input.n = call.integer("n", 1, Limits::batch);
+    input.length = call.integer("length", 1, config.max_positions);
+    input.skip = call.integer("skip", 0, config.layers);
+    if (call.has("finalNorm")) input.final_norm = call.boolean("finalNorm");
+    const int64_t rows = batch_pixels(input.n, 1, input.length);
+    auto tokens = std::make_shared<std::vector<int32_t>>(call.ints("tokens", rows));
+    auto positions = std::make_shared<std::vector<int32_t>>();
+    if (call.has("pooledPositions")) *positions = call.ints("pooledPositions", input.n);
+    // The hidden states, then the pooled output.
+    const int64_t hidden = rows * config.width,
+                  pooled = positions->empty() ? 0 : input.n * config.projection_width;
+    return compute<float>(info.Env(), shared, info[1], hidden + pooled,
                           [=](nd::TextEncoder& model, float* out, const nd::CancelToken& cancel) {
-                            model.encode(tokens->data(), n, length, skip, out, &cancel);
+                            nd::TextInput given = input;
+                            given.tokens = tokens->data();
+                            given.pooled_positions = positions->empty() ? nullptr : positions->data();
+                            model.encode(given, out, out + hidden, &cancel);
                           });
   });
 }

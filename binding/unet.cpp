@@ -48,20 +48,58 @@ CallOptions read_options(const Fields& call, const std::shared_ptr<void>& device
   return result;
 }
 
-/// A copy of the input of a prediction, because JavaScript may change its arrays as soon as the call returns.
+/// Copies of the conditions of a call, because JavaScript may change its arrays as soon as the call returns.
+struct Conditions {
+  std::vector<float> timesteps, context, pooled, time_ids, guidance, classes;
+  int64_t context_length = 0, pooled_width = 0, time_id_count = 0;
+
+  nd::Conditioning view() const {
+    const auto given = [](const std::vector<float>& values) {
+      return values.empty() ? nullptr : values.data();
+    };
+    nd::Conditioning result;
+    result.timesteps = timesteps.data();
+    result.context = context.data();
+    result.context_length = context_length;
+    result.pooled = given(pooled);
+    result.pooled_width = pooled_width;
+    result.time_ids = given(time_ids);
+    result.time_id_count = time_id_count;
+    result.guidance = given(guidance);
+    result.classes = given(classes);
+    return result;
+  }
+};
+
+/// Everything but the context, for n images.
+Conditions read_embedded(const Fields& fields, int64_t n, const nd::UnetConfig& config) {
+  Conditions conditions;
+  conditions.timesteps = fields.floats("timesteps", n);
+  if (fields.has("pooled")) {
+    conditions.pooled_width = fields.integer("pooledWidth", 1, Limits::channels);
+    conditions.pooled = fields.floats("pooled", n * conditions.pooled_width);
+  }
+  if (fields.has("timeIds")) {
+    conditions.time_id_count = fields.integer("timeIdCount", 1, Limits::channels);
+    conditions.time_ids = fields.floats("timeIds", n * conditions.time_id_count);
+  }
+  if (fields.has("guidance")) conditions.guidance = fields.floats("guidance", n);
+  if (fields.has("classes")) conditions.classes = fields.floats("classes", n * config.class_floats());
+  return conditions;
+}
+
+/// A copy of the input of a prediction.
 struct UnetCall {
   LatentSizes sizes;
-  std::vector<float> latents, timesteps, context;
-  int64_t context_length;
+  std::vector<float> latents;
+  Conditions conditions;
   CallOptions call_options;
 
   nd::UnetInput input() const {
     nd::UnetInput result;
     result.latents = latents.data();
     result.n = sizes.n, result.h = sizes.h, result.w = sizes.w;
-    result.conditioning.timesteps = timesteps.data();
-    result.conditioning.context = context.data();
-    result.conditioning.context_length = context_length;
+    result.conditioning = conditions.view();
     return result;
   }
 };
@@ -71,9 +109,10 @@ UnetCall read_call(const Fields& fields, const nd::UnetConfig& config, const std
   call.sizes = read_latent_sizes(fields);
   call.latents = fields.floats("latents", call.sizes.pixels * config.in_channels);
   const Fields conditioning = read_conditioning(fields);
-  call.timesteps = conditioning.floats("timesteps", call.sizes.n);
-  call.context_length = read_context_length(conditioning, config);
-  call.context = conditioning.floats("context", call.sizes.n * call.context_length * config.context_width);
+  call.conditions = read_embedded(conditioning, call.sizes.n, config);
+  const int64_t length = read_context_length(conditioning, config);
+  call.conditions.context_length = length;
+  call.conditions.context = conditioning.floats("context", call.sizes.n * length * config.context_width);
   call.call_options = read_options(fields, device);
   return call;
 }
@@ -105,6 +144,7 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
     auto call =
         std::make_shared<const UnetCall>(read_call(Fields(info[0], "call"), config, shared->device()));
     shared->model().check(call->call_options.options);
+    shared->model().check(call->conditions.view(), call->sizes.n);
     return compute<float>(info.Env(), shared, info[1], call->sizes.pixels * config.out_channels,
                           [call](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
                             model.predict(call->input(), out, &cancel, call->call_options.options);
@@ -117,9 +157,11 @@ Napi::Value UnetWrap::prepare(const Napi::CallbackInfo& info) {
     const Pointer shared = this->shared();
     const Fields fields(info[0], "call");
     const int64_t n = fields.integer("n", 1, Limits::timesteps);
-    auto timesteps = std::make_shared<const std::vector<float>>(fields.floats("timesteps", n));
+    auto conditions = std::make_shared<const Conditions>(
+        read_embedded(read_conditioning(fields), n, shared->model().config()));
+    shared->model().check(conditions->view(), n);
     return call(info.Env(), shared, info[1], [=](nd::Unet& model, const nd::CancelToken& cancel) {
-      model.prepare(timesteps->data(), n, &cancel);
+      model.prepare(conditions->view(), n, &cancel);
     });
   });
 }

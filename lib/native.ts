@@ -126,7 +126,20 @@ export interface TextEncoderConfig {
   maxPositions: number
   activation: 'quick_gelu' | 'gelu'
   layerNormEps: number
+  /** CLIPTextModelWithProjection: width of the pooled output. Absent: there is no projection. */
+  projectionWidth?: number
+  /** Whether the projection is stored [width, projectionWidth], as in OpenCLIP's files. */
+  projectionTransposed?: boolean
 }
+
+/** What UNet2DConditionModel embeds beside the timestep as a class: see UnetConfig. */
+export type ClassEmbedding =
+  /** A row of a table: diffusers' num_class_embeds. */
+  | { kind: 'table'; count: number }
+  /** A number, as the timestep is embedded. */
+  | { kind: 'timestep' }
+  /** A vector of this width. */
+  | { kind: 'projection'; width: number }
 
 /** UNet2DConditionModel. Arrays have one element for each resolution level, highest resolution first. */
 export interface UnetConfig {
@@ -135,12 +148,12 @@ export interface UnetConfig {
   blockChannels: number[]
   layersPerBlock: number[]
   /**
-   * Transformer blocks of each attention of a level, in the encoder, the decoder (also listed from the highest
-   * resolution) and the middle block. 0: the level has no attention.
+   * Transformer blocks of each attention of a level, in the encoder and the decoder (also listed from the highest
+   * resolution): one number for all layers of the level, or one for each. 0: no attention.
    */
-  downTransformerDepth: number[]
-  upTransformerDepth: number[]
-  /** −1: the model has no middle block; 0: one residual block without attention (UNetMidBlock2D). */
+  downTransformerDepth: (number | number[])[]
+  upTransformerDepth: (number | number[])[]
+  /** Transformer blocks of the middle block. −1: the model has no middle block; 0: one residual block without attention (UNetMidBlock2D). */
   midTransformerDepth: number
   heads: number[]
   contextWidth: number
@@ -150,6 +163,15 @@ export interface UnetConfig {
   flipSinToCos: boolean
   /** Frequency shift of the timestep embedding. */
   freqShift: number
+  /**
+   * SDXL: the width of pooled text and embedded numbers (sizes, scores) together, and of one embedded number. Absent:
+   * the model takes neither.
+   */
+  added?: { width: number; timeWidth: number }
+  /** LCM: the width of the embedded guidance scale. Absent: the guidance scale is not an input. */
+  guidanceWidth?: number
+  /** Absent: the model has no class embedding. */
+  classEmbedding?: ClassEmbedding
 }
 
 /** AutoencoderKL; with `codebook`, VQModel. Levels as in UnetConfig. */
@@ -233,15 +255,25 @@ interface NativeModel {
   dispose(): void
 }
 
+/** Tokens [n, length] and what of their encoding is wanted. */
+export interface TextCall {
+  tokens: Int32Array
+  n: number
+  length: number
+  /** Number of last layers to leave out. */
+  skip: number
+  /** Whether the hidden states go through the final norm. Default: true. */
+  finalNorm?: boolean
+  /** Position of each row's end token, [n]. With them, the pooled output follows the hidden states. */
+  pooledPositions?: Int32Array
+}
+
 export interface NativeTextEncoder extends NativeModel {
-  /** Tokens [n, length] → hidden states [n, length, width] after the final norm, without the last `skip` layers. */
-  encode(
-    tokens: Int32Array,
-    n: number,
-    length: number,
-    skip: number,
-    cancel?: CancelToken,
-  ): Promise<Float32Array>
+  /**
+   * Returns the hidden states [n, length, width] and, with `pooledPositions`, behind them the pooled output [n,
+   * projectionWidth]: the projected state at the end token after all layers and the final norm.
+   */
+  encode(call: TextCall, cancel?: CancelToken): Promise<Float32Array>
 }
 
 /** Features from deep in the UNet that a run keeps for its later steps (DeepCache). */
@@ -269,6 +301,15 @@ export interface NativeConditioning {
   /** [n, contextLength, contextWidth] */
   context: Float32Array
   contextLength: number
+  /** UnetConfig.added: pooled text [n, pooledWidth] and numbers [n, timeIdCount]. */
+  pooled?: Float32Array
+  pooledWidth?: number
+  timeIds?: Float32Array
+  timeIdCount?: number
+  /** UnetConfig.guidanceWidth: guidance scales [n]. */
+  guidance?: Float32Array
+  /** UnetConfig.classEmbedding: classes [n], or vectors [n, width]. */
+  classes?: Float32Array
 }
 
 /**
@@ -299,10 +340,13 @@ export interface NativeUnet extends NativeModel {
   /** Returns the prediction [n, outChannels, h, w]. */
   predict(call: UnetCall, cancel?: CancelToken): Promise<Float32Array>
   /**
-   * Computes ahead, all at once, what depends on the timesteps [n] alone; predict() would do it one by one. Of more
-   * timesteps than limits.preparedTimesteps only the first ones count, because no more are kept.
+   * Computes ahead, all at once, what n rows of conditions give without their context; predict() would do it one by
+   * one. Of more rows than limits.preparedTimesteps only the first ones count, because no more are kept.
    */
-  prepare(call: { timesteps: Float32Array; n: number }, cancel?: CancelToken): Promise<void>
+  prepare(
+    call: { conditioning: Omit<NativeConditioning, 'context' | 'contextLength'>; n: number },
+    cancel?: CancelToken,
+  ): Promise<void>
   /**
    * Bytes of working memory that such a call needs, computed without allocating it. What is kept between calls, deep
    * features included, is part of it.

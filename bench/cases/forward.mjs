@@ -9,7 +9,7 @@ export async function text({ model, precision, repeat, batch }) {
   const { part, config } = await component(model, 'textEncoder', precision)
   const tokens = Int32Array.from({ length: batch * 77 }, () => Math.floor(Math.random() * config.vocabSize))
   return {
-    seconds: await best(repeat, () => part.encode(tokens, batch, 77, 0)),
+    seconds: await best(repeat, () => part.encode({ tokens, n: batch, length: 77, skip: 0 })),
     weightBytes: part.weightBytes,
   }
 }

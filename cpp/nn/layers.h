@@ -28,6 +28,8 @@ struct LinearOptions {
   Role role = Role::hidden;
   /// The stored rows are values, then gates (as torch's chunk(2)); the output has half as many columns.
   bool geglu = false;
+  /// The matrix is stored [in][out]. It is held in float32 beside its packed form where weights are streamed.
+  bool transposed = false;
 };
 
 /// y = x·Wᵀ + b over the last dimension.

@@ -62,8 +62,26 @@ NormWeights Loader::norm_weights(const std::string& name, int64_t channels) {
   return weights;
 }
 
+/// Layers read their matrices row by row, which an [in][out] one in a file does not allow: it is read whole.
+LinearWeights Loader::transposed_weights(const std::string& name, int64_t in, int64_t out, Role role) {
+  LinearWeights weights;
+  weights.in = in;
+  weights.out_each = out;
+  StoredTensor tensor = require(name + ".weight", {in, out});
+  weights.compute = precision_.product(role, tensor.type);
+  if (!required_) {
+    if (cancel_) cancel_->check();
+    tensor = tensor.transposed(backend_->decoders());
+    if (streams()) packed_bytes_ += tensor.bytes;
+  }
+  weights.matrices.push_back(std::move(tensor));
+  return weights;
+}
+
 std::unique_ptr<Linear> Loader::linear(const std::string& name, int64_t in, int64_t out,
                                        const LinearOptions& options) {
+  if (options.transposed)
+    return backend_->linear(*this, transposed_weights(name, in, out, options.role), options);
   return backend_->linear(*this, linear_weights({name}, in, out, options.bias, options.role), options);
 }
 

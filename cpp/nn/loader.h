@@ -57,7 +57,7 @@ class Loader {
   const TaskBytes& task_bytes() const { return task_bytes_; }
   void need_task_bytes(const TaskBytes& bytes) { task_bytes_.include(bytes); }
 
-  /// `name`.weight [out][in] and, with a bias, `name`.bias [out].
+  /// `name`.weight [out][in], or [in][out] where the options say so, and, with a bias, `name`.bias [out].
   std::unique_ptr<Linear> linear(const std::string& name, int64_t in, int64_t out,
                                  const LinearOptions& options = {});
   /// Layers `in` (2·inner rows: values, then gates) and `out`.
@@ -82,6 +82,7 @@ class Loader {
   std::vector<float> vector(const std::string& name, int64_t length);
   LinearWeights linear_weights(const std::vector<std::string>& names, int64_t in, int64_t out_each, bool bias,
                                Role role);
+  LinearWeights transposed_weights(const std::string& name, int64_t in, int64_t out, Role role);
   NormWeights norm_weights(const std::string& name, int64_t channels);
 
   const WeightTable* weights_ = nullptr;

@@ -23,6 +23,7 @@ void TextEncoderConfig::check() const {
   require(heads >= 1 && width % heads == 0, "Expected a text encoder's heads to divide its width " +
                                                 std::to_string(width) + " but received " +
                                                 std::to_string(heads));
+  require(projection_width >= 0, "Expected a text encoder's projectionWidth of at least 0");
   require(activation == Activation::quick_gelu || activation == Activation::gelu,
           "Expected a text encoder's activation to be quick_gelu or gelu");
 }
@@ -52,10 +53,16 @@ TextEncoder::TextEncoder(const TextEncoderConfig& config, Loader& loader)
     layers_.push_back(std::move(layer));
   }
   final_norm_ = loader.layer_norm("final_layer_norm", width, config.layer_norm_eps);
+  if (config.projection_width > 0) {
+    LinearOptions projection;
+    projection.bias = false;
+    projection.transposed = config.projection_transposed;
+    projection_ = loader.linear("text_projection", width, config.projection_width, projection);
+  }
 }
 
-void TextEncoder::encode(const int32_t* tokens, int64_t n, int64_t length, int64_t skip, float* out,
-                         const CancelToken* cancel) {
+void TextEncoder::check(const TextInput& input) const {
+  const auto [tokens, n, length, skip, final_norm, positions] = input;
   require(n >= 1, "Expected at least 1 row of tokens but received " + std::to_string(n));
   require(length >= 1 && length <= config_.max_positions,
           "Expected between 1 and " + std::to_string(config_.max_positions) + " tokens a row but received " +
@@ -68,28 +75,55 @@ void TextEncoder::encode(const int32_t* tokens, int64_t n, int64_t length, int64
                 std::to_string(tokens[i]) + " at position " + std::to_string(i % length) + " of row " +
                 std::to_string(i / length));
   }
+  if (!positions) return;
+  require(projection_ != nullptr, "Expected a text encoder with a projection for the pooled output");
+  for (int64_t i = 0; i < n; ++i)
+    require(positions[i] >= 0 && positions[i] < length, "Expected pooled positions between 0 and " +
+                                                            std::to_string(length - 1) + " but received " +
+                                                            std::to_string(positions[i]));
+}
 
+Tensor TextEncoder::Layer::forward(ForwardContext& ctx, Tensor x, Activation activation) const {
+  Tensor normed = norm1->forward(ctx, x);
+  x = attention->forward(ctx, normed, &x);
+  normed = norm2->forward(ctx, x);
+  Epilogue activate;
+  activate.activation = activation;
+  const Tensor hidden = fc1->forward(ctx, normed, activate);
+  normed.release();
+  Epilogue residual;
+  residual.residual = &x;
+  return fc2->forward(ctx, hidden, residual);
+}
+
+void TextEncoder::encode(const TextInput& input, float* hidden, float* pooled, const CancelToken* cancel) {
+  check(input);
+  workspace_.run(cancel, [&](ForwardContext& ctx) { encode(ctx, input, hidden, pooled); });
+}
+
+void TextEncoder::encode(ForwardContext& ctx, const TextInput& input, float* hidden, float* pooled) const {
+  const int64_t n = input.n, length = input.length;
   std::vector<int32_t> positions;
   for (int64_t i = 0; i < n * length; ++i) positions.push_back(static_cast<int32_t>(i % length));
-  Epilogue activate;
-  activate.activation = config_.activation;
-  workspace_.run(cancel, [&](ForwardContext& ctx) {
-    Tensor x = token_embedding_->forward(ctx, tokens, n, length);
-    position_embedding_->add_to(ctx, positions.data(), x);
-    for (int64_t i = 0; i < config_.layers - skip; ++i) {
-      const Layer& layer = layers_[static_cast<size_t>(i)];
-      Tensor normed = layer.norm1->forward(ctx, x);
-      x = layer.attention->forward(ctx, normed, &x);
-      normed = layer.norm2->forward(ctx, x);
-      const Tensor hidden = layer.fc1->forward(ctx, normed, activate);
-      normed.release();
-      Epilogue residual;
-      residual.residual = &x;
-      x = layer.fc2->forward(ctx, hidden, residual);
-    }
-    x = final_norm_->forward(ctx, x);
-    ctx.backend.get(ctx, x, out);
-  });
+  Tensor x = token_embedding_->forward(ctx, input.tokens, n, length);
+  position_embedding_->add_to(ctx, positions.data(), x);
+  const auto run = [&](int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; ++i)
+      x = layers_[static_cast<size_t>(i)].forward(ctx, std::move(x), config_.activation);
+  };
+  const int64_t wanted = config_.layers - input.skip;
+  run(0, wanted);
+  Tensor normed;
+  if (input.final_norm) normed = final_norm_->forward(ctx, x);
+  ctx.backend.get(ctx, input.final_norm ? normed : x, hidden);
+  if (!input.pooled_positions) return;
+  normed.release();
+  run(wanted, config_.layers);
+  normed = final_norm_->forward(ctx, x);
+  const Tensor ends(ctx, n, 1, 1, config_.width);
+  for (int64_t i = 0; i < n; ++i)
+    ctx.backend.copy_rows(ctx, normed, i * length + input.pooled_positions[i], ends, i, 1);
+  ctx.backend.get(ctx, projection_->forward(ctx, ends), pooled);
 }
 
 }  // namespace nd

@@ -18,9 +18,21 @@ struct TextEncoderConfig {
   int64_t max_positions = 77;
   Activation activation = Activation::quick_gelu;  // or gelu
   float layer_norm_eps = 1e-5f;
+  int64_t projection_width = 0;        // of the pooled output; 0: the model has none
+  bool projection_transposed = false;  // stored [width][projection_width], as OpenCLIP does
 
   /// Error invalid_argument names the invalid field.
   void check() const;
+};
+
+/// Tokens on the host, and what of their encoding is wanted.
+struct TextInput {
+  const int32_t* tokens = nullptr;  // [n][length]
+  int64_t n = 0, length = 0;
+  int64_t skip = 0;        // last layers that are left out; 1: what is called "clip skip 2"
+  bool final_norm = true;  // whether the hidden states go through the final norm; SDXL's do not
+  /// The position of each row's end token, [n], whose projected state is the pooled output; or null.
+  const int32_t* pooled_positions = nullptr;
 };
 
 class TextEncoder {
@@ -31,17 +43,21 @@ class TextEncoder {
 
   const TextEncoderConfig& config() const { return config_; }
 
-  /// tokens [n][length] → out [n][length][width]: hidden states after the final norm, leaving out the last
-  /// `skip` layers (0: all layers run; 1: what is called "clip skip 2"). Error invalid_argument: a token id
-  /// outside the vocabulary, a length outside 1…max_positions, a skip outside 0…layers. Throws Cancelled.
-  void encode(const int32_t* tokens, int64_t n, int64_t length, int64_t skip, float* out,
-              const CancelToken* cancel);
+  /// → hidden [n][length][width] and, with pooled positions, pooled [n][projection_width]: the projection of
+  /// the state at the end token after all layers and the final norm, whatever `skip`. Error invalid_argument:
+  /// a token id outside the vocabulary, a length outside 1…max_positions, a skip outside 0…layers, a position
+  /// outside the row, or pooled positions for a model without projection. Throws Cancelled.
+  void encode(const TextInput& input, float* hidden, float* pooled, const CancelToken* cancel);
 
   /// Releases working memory; the next call allocates it again.
   void trim() { workspace_.trim(); }
 
  private:
+  void check(const TextInput& input) const;
+  void encode(ForwardContext& ctx, const TextInput& input, float* hidden, float* pooled) const;
+
   struct Layer {
+    Tensor forward(ForwardContext& ctx, Tensor x, Activation activation) const;
     std::unique_ptr<LayerNorm> norm1, norm2;
     std::unique_ptr<Attention> attention;
     std::unique_ptr<Linear> fc1, fc2;
@@ -51,6 +67,7 @@ class TextEncoder {
   std::unique_ptr<Embedding> token_embedding_, position_embedding_;
   std::vector<Layer> layers_;
   std::unique_ptr<LayerNorm> final_norm_;
+  std::unique_ptr<Linear> projection_;
   Workspace workspace_;
 };
 

@@ -30,7 +30,9 @@ void TimestepCache::add(const float* key, std::vector<float> shifts) {
   entries_.push_back({std::vector<float>(key, key + key_floats_), std::move(shifts)});
 }
 
-std::vector<float> TimestepCache::missing(const float* keys, int64_t n) {
+std::vector<float> TimestepCache::missing(const float* keys, int64_t n, int64_t key_floats) {
+  if (key_floats != key_floats_) clear();
+  key_floats_ = key_floats;
   const auto collect = [&] {
     std::vector<float> found;
     for (int64_t i = 0; i < n; ++i) {
@@ -51,12 +53,12 @@ std::vector<float> TimestepCache::missing(const float* keys, int64_t n) {
 
 size_t TimestepCache::bytes() const {
   size_t floats = 0;
-  for (const Entry& entry : entries_) floats += entry.shifts.size();
+  for (const Entry& entry : entries_) floats += entry.key.size() + entry.shifts.size();
   return floats * sizeof(float);
 }
 
-size_t TimestepCache::bytes(int64_t n, int64_t shift_floats) {
-  return static_cast<size_t>(std::max(n, kMaxEntries) * shift_floats) * sizeof(float);
+size_t TimestepCache::bytes(int64_t n, int64_t key_floats, int64_t shift_floats) {
+  return static_cast<size_t>(std::max(n, kMaxEntries) * (key_floats + shift_floats)) * sizeof(float);
 }
 
 size_t ContextCache::bytes(int64_t n, int64_t context_floats, size_t packed_bytes) {

@@ -1,16 +1,31 @@
 // What a prediction is conditioned on besides the latents. One struct from TypeScript to the model's layers,
-// so that a new kind of condition (pooled text, time ids, residuals of a ControlNet, image tokens) is one
-// field here, and a part of the key of every cache that depends on it.
+// so that a new kind of condition (residuals of a ControlNet, image tokens) is one field here, and a part of
+// the key of every cache that depends on it.
 #pragma once
 #include <cstdint>
 
 namespace nd {
 
-/// Arrays on the host, one row for each image of the batch.
+/// Arrays on the host, one row for each image of the batch. A model without the layers for a condition
+/// requires that it is absent, and one with them that it is given.
 struct Conditioning {
   const float* timesteps = nullptr;  // [n]
   const float* context = nullptr;    // [n][context_length][context_width], what cross-attention attends to
   int64_t context_length = 0;
+
+  // UnetConfig::added_width: pooled text and numbers such as the size of the image (Podell et al. 2023,
+  // "SDXL", section 2.2). pooled_width + time_ids · added_time_width must be added_width.
+  const float* pooled = nullptr;  // [n][pooled_width]
+  int64_t pooled_width = 0;
+  const float* time_ids = nullptr;  // [n][time_id_count]
+  int64_t time_id_count = 0;
+
+  // UnetConfig::guidance_width: the guidance scale that a distilled model imitates (Meng et al. 2023, "On
+  // Distillation of Guided Diffusion Models").
+  const float* guidance = nullptr;  // [n]
+
+  // UnetConfig::class_embedding: a class or level of noise [n], or a vector [n][class_width].
+  const float* classes = nullptr;
 };
 
 /// Noisy latents [n][in_channels][h][w] and what their prediction is conditioned on.

@@ -24,7 +24,7 @@ Unet::Unet(const UnetConfig& config, Loader& loader)
       contexts_(backend_.memory()),
       workspace_(backend_) {
   config.check();
-  time_ = TimestepEmbedding(loader, "time_embedding", config);
+  time_ = TimestepEmbedding(loader, config);
   Conv2dOptions outermost;
   outermost.role = Role::input_output;
   const int64_t channels = config.block_channels[0];
@@ -75,7 +75,7 @@ void Unet::load_encoder(Loader& loader) {
     EncoderLevel result;
     for (int64_t i = 0; i < config_.layers_per_block[l]; ++i) {
       result.layers.push_back(
-          make_layer(loader, prefix, i, channels, level, config_.down_transformer_depth[l]));
+          make_layer(loader, prefix, i, channels, level, config_.down_transformer_depth[l].of(i)));
       channels = config_.block_channels[l];
     }
     if (level + 1 < config_.levels()) {
@@ -111,8 +111,8 @@ void Unet::load_decoder(Loader& loader) {
     const std::string prefix = "up_blocks." + std::to_string(i);
     DecoderLevel result;
     for (int64_t j = 0; j <= config_.layers_per_block[l]; ++j) {
-      result.layers.push_back(
-          make_layer(loader, prefix, j, channels + skips.back(), level, config_.up_transformer_depth[l]));
+      result.layers.push_back(make_layer(loader, prefix, j, channels + skips.back(), level,
+                                         config_.up_transformer_depth[l].of(j)));
       skips.pop_back();
       ++decoder_layers_;
       channels = config_.block_channels[l];
@@ -169,9 +169,9 @@ void Unet::cache_context(const Conditioning& conditioning, int64_t n, const Canc
   contexts_.settle();
 }
 
-void Unet::shifts(ForwardContext& ctx, const std::vector<float>& timesteps,
+void Unet::shifts(ForwardContext& ctx, const TimestepKeys& keys,
                   std::vector<std::vector<float>>& rows) const {
-  const Tensor time = time_.forward(ctx, timesteps);
+  const Tensor time = time_.forward(ctx, keys);
   each_layer([&](const Layer& layer) {
     const Tensor shift = layer.block.project_time(ctx, time);
     if (ctx.measuring()) return;
@@ -183,17 +183,20 @@ void Unet::shifts(ForwardContext& ctx, const std::vector<float>& timesteps,
   });
 }
 
-void Unet::prepare(const float* timesteps, int64_t n, const CancelToken* cancel) {
-  cache_shifts(timesteps, std::min(n, TimestepCache::kMaxEntries), cancel);
+void Unet::prepare(const Conditioning& conditioning, int64_t n, const CancelToken* cancel) {
+  cache_shifts(time_.keys(conditioning, std::min(n, TimestepCache::kMaxEntries)), cancel);
 }
 
-void Unet::cache_shifts(const float* keys, int64_t n, const CancelToken* cancel) {
-  const std::vector<float> missing = timesteps_.missing(keys, n);
-  if (missing.empty()) return;
-  std::vector<std::vector<float>> rows(missing.size(),
+void Unet::cache_shifts(const TimestepKeys& keys, const CancelToken* cancel) {
+  TimestepKeys missing = keys;
+  missing.values = timesteps_.missing(keys.values.data(), keys.n, keys.floats);
+  missing.n = static_cast<int64_t>(missing.values.size()) / keys.floats;
+  if (missing.n == 0) return;
+  std::vector<std::vector<float>> rows(static_cast<size_t>(missing.n),
                                        std::vector<float>(static_cast<size_t>(shift_channels_)));
   workspace_.run(cancel, [&](ForwardContext& ctx) { shifts(ctx, missing, rows); });
-  for (size_t i = 0; i < missing.size(); ++i) timesteps_.add(&missing[i], std::move(rows[i]));
+  for (int64_t i = 0; i < missing.n; ++i)
+    timesteps_.add(missing.row(i), std::move(rows[static_cast<size_t>(i)]));
 }
 
 void Unet::check(const UnetOptions& options) const {

@@ -41,19 +41,23 @@ class Unet {
   /// Identifies these weights in this process: no others ever have the same number.
   uint64_t weights_id() const { return weights_id_; }
 
-  /// → out [n][out_channels][h][w]. Any h, w ≥ 1. Throws Cancelled.
+  /// → out [n][out_channels][h][w]. Any h, w ≥ 1. Throws Cancelled. Error invalid_argument: a size below 1,
+  /// or a condition that this model lacks or needs.
   void predict(const UnetInput& input, float* out, const CancelToken* cancel,
                const UnetOptions& options = {});
 
   /// Error invalid_argument: an option is out of its bounds.
   void check(const UnetOptions& options) const;
+  /// Error invalid_argument: a condition of n images is missing, is not one of this model, or has another
+  /// width. The context is not checked.
+  void check(const Conditioning& conditioning, int64_t n) const { time_.check(conditioning, n); }
   /// The greatest `depth`: all decoder layers but one. 0: there is only one.
   int64_t max_depth() const { return decoder_layers_ - 1; }
 
-  /// Computes ahead, all at once, what depends on the timesteps alone (for the first
-  /// TimestepCache::kMaxEntries of them): predict() would read the same weights once for each. Throws
-  /// Cancelled.
-  void prepare(const float* timesteps, int64_t n, const CancelToken* cancel);
+  /// Computes ahead, all at once, what depends on everything in n rows of conditions but the context (for the
+  /// first TimestepCache::kMaxEntries rows): predict() would read the same weights once for each timestep.
+  /// Throws Cancelled. Error invalid_argument as predict().
+  void prepare(const Conditioning& conditioning, int64_t n, const CancelToken* cancel);
 
   /// Bytes of working memory that such a call needs, computed without allocating it. Includes what is kept
   /// from one call to the next and, with options.depth, deep features.
@@ -94,15 +98,14 @@ class Unet {
   /// Where each layer's keys and values begin among those of one context of this length; the last element is
   /// their sum.
   std::vector<size_t> packed_offsets(int64_t length) const;
-  void cache_shifts(const float* keys, int64_t n, const CancelToken* cancel);
+  void cache_shifts(const TimestepKeys& keys, const CancelToken* cancel);
   void cache_context(const Conditioning& conditioning, int64_t n, const CancelToken* cancel);
   /// Keys and values of `fresh.size()` contexts [length][context_width], which begin at contexts + image ·
   /// their size.
   void pack(ForwardContext& ctx, const float* contexts, int64_t length,
             const std::vector<ContextCache::Fresh>& fresh) const;
-  /// Shifts of all blocks for each timestep → rows[n][shift_channels_]
-  void shifts(ForwardContext& ctx, const std::vector<float>& timesteps,
-              std::vector<std::vector<float>>& rows) const;
+  /// Shifts of all blocks for each key → rows[n][shift_channels_]
+  void shifts(ForwardContext& ctx, const TimestepKeys& keys, std::vector<std::vector<float>>& rows) const;
   Tensor forward(ForwardContext& ctx, const Pass& given) const;
   /// x is read, or consumed.
   template <class X>

@@ -13,6 +13,7 @@ namespace nd {
 struct Unet::Pass {
   const UnetInput& input;
   const UnetOptions& options;
+  const TimestepKeys& keys;
   bool shallow = false;     // options.deep has what the layers below would compute
   PackedContext context{};  // of the first layer
   std::vector<size_t> context_offsets{};
@@ -79,7 +80,7 @@ Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
   const UnetInput& input = given.input;
   const Tensor shifts(ctx, input.n, 1, 1, shift_channels_);
   for (int64_t i = 0; i < input.n && !ctx.measuring(); ++i)
-    backend_.put(ctx, timesteps_.find(input.conditioning.timesteps + i), shifts, i, 1);
+    backend_.put(ctx, timesteps_.find(given.keys.row(i)), shifts, i, 1);
   Pass pass = given;
   pass.shifts = &shifts;
   pass.context_offsets = packed_offsets(pass.context.length);
@@ -106,8 +107,9 @@ void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel
                 "Expected latents and context of at least one element in each dimension");
   }
   check(options);
-  cache_shifts(conditioning.timesteps, input.n, cancel);
-  Pass pass{input, options};
+  const TimestepKeys keys = time_.keys(conditioning, input.n);
+  cache_shifts(keys, cancel);
+  Pass pass{input, options, keys};
   if (config_.has_attention()) {
     cache_context(conditioning, input.n, cancel);
     pass.context = {contexts_.images(), 0, conditioning.context_length};
@@ -126,9 +128,9 @@ size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,
                            const UnetOptions& options) const {
   check(options);
   std::vector<std::vector<float>> no_rows;
-  const std::vector<float> timesteps(static_cast<size_t>(std::max(n, TimestepCache::kMaxEntries)));
-  size_t bytes = Workspace::measure(backend_, [&](ForwardContext& ctx) { shifts(ctx, timesteps, no_rows); });
-  size_t kept = TimestepCache::bytes(n, shift_channels_);
+  const TimestepKeys keys = time_.no_keys(std::max(n, TimestepCache::kMaxEntries));
+  size_t bytes = Workspace::measure(backend_, [&](ForwardContext& ctx) { shifts(ctx, keys, no_rows); });
+  size_t kept = TimestepCache::bytes(n, time_.max_key_floats(), shift_channels_);
   if (config_.has_attention()) {
     const std::vector<ContextCache::Fresh> all(static_cast<size_t>(n));
     bytes = std::max(
@@ -140,7 +142,7 @@ size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,
   input.n = n, input.h = h, input.w = w;
   UnetOptions measured = options;
   measured.deep = options.depth > 0 ? &deep : nullptr;
-  Pass pass{input, measured};
+  Pass pass{input, measured, keys};
   pass.context.length = length;
   bytes = std::max(bytes, Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, pass); }));
   return kept + deep.bytes() + bytes;

@@ -63,6 +63,22 @@ void StoredTensor::read_blocks(const FloatDecoders& decoders, int64_t begin, int
   }
 }
 
+StoredTensor StoredTensor::transposed(const FloatDecoders& decoders) const {
+  const int64_t height = shape[0], width = shape[1];
+  std::vector<float> values(static_cast<size_t>(height * width));
+  read(decoders, 0, height * width, values.data());
+  const auto turned = std::make_shared<std::vector<float>>(values.size());
+  for (int64_t i = 0; i < height; ++i)
+    for (int64_t j = 0; j < width; ++j)
+      (*turned)[static_cast<size_t>(j * height + i)] = values[static_cast<size_t>(i * width + j)];
+  StoredTensor result;
+  result.name = name;
+  result.shape = {width, height};
+  result.bytes = turned->size() * sizeof(float);
+  result.data = {turned, reinterpret_cast<const uint8_t*>(turned->data())};
+  return result;
+}
+
 const uint8_t* StoredTensor::blocks(int64_t begin, int64_t elements) const {
   const TypeTraits& row = traits(type);
   const uint64_t first = static_cast<uint64_t>(begin / row.block * row.block_bytes);

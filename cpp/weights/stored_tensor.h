@@ -33,8 +33,10 @@ struct StoredTensor {
   void read(const FloatDecoders& decoders, int64_t begin, int64_t elements, float* out) const;
   /// The same without adapters.
   void read_stored(const FloatDecoders& decoders, int64_t begin, int64_t elements, float* out) const;
-  /// The same in the stored type and without the scale: whole blocks of at most WeightFile::kBuffer bytes,
-  /// valid until the calling thread reads again.
+  /// A matrix [rows][columns] as [columns][rows] of float32 in memory, adapters applied. Error io.
+  StoredTensor transposed(const FloatDecoders& decoders) const;
+  /// The same as read_stored() in the stored type and without the scale: whole blocks of at most
+  /// WeightFile::kBuffer bytes, valid until the calling thread reads again.
   const uint8_t* blocks(int64_t begin, int64_t elements) const;
 
  private:

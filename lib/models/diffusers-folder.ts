@@ -12,6 +12,7 @@ import { renameClipText } from './names/text.js'
 import { renameVae } from './names/vae.js'
 import { requiredTensors } from './families/required-tensors.js'
 import { defaultSchedule, scheduleFromDiffusers } from './families/schedule.js'
+import { chooseTextOutputs } from './families/text-outputs.js'
 import { architectureName } from './single-file.js'
 import { renameTinyVae, tinyVaeConfig } from './families/tiny-vae.js'
 import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
@@ -23,13 +24,13 @@ const CLIP_VOCABULARY = 49_408
 /** Components of other pipelines without which the model would give other images. */
 // prettier-ignore
 const UNSUPPORTED_PARTS = [
-  'transformer', 'text_encoder_2', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
+  'transformer', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
   'adapter', 'super_res_first', 'low_res_scheduler',
 ]
 
 /** The components that have been found. */
 type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'> & {
-  textEncoder?: Omit<TextEncoderDescription, 'tokenizer'>
+  textEncoders: Omit<TextEncoderDescription, 'tokenizer'>[]
   unetSamples?: number
   vaeSamples?: number
 }
@@ -66,18 +67,21 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
       throw unsupported(index!.path, `the pipeline${pipeline} has a part ${part}, which is not supported`)
   }
 
-  const found: Found = {}
-  for (const part of ['text_encoder', 'unet', 'vae', 'vqvae']) {
+  const found: Found = { textEncoders: [] }
+  // Names of the tokenizers' folders.
+  const tokenizers: string[] = []
+  for (const part of ['text_encoder', 'text_encoder_2', 'unet', 'vae', 'vqvae']) {
     const configPath = join(folder, part, 'config.json')
-    if (await isFile(configPath))
+    if (await isFile(configPath)) {
       await readComponent(join(folder, part), await ConfigReader.read(configPath), found)
-    else if (listed(part))
+      if (part.startsWith('text_encoder')) tokenizers.push(part.replace('text_encoder', 'tokenizer'))
+    } else if (listed(part))
       throw badFormat(
         folder,
         `model_index.json names ${part}: expected the file ${part}/config.json, found none`,
       )
   }
-  if (!found.unet && !found.vae && !found.textEncoder) {
+  if (!found.unet && !found.vae && !found.tinyVae && found.textEncoders.length === 0) {
     throw badFormat(
       folder,
       `expected one of the components text_encoder, unet, vae or vqvae${pipeline}, found none`,
@@ -93,8 +97,11 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
     )
   }
   const knowledge = await readKnowledge(join(folder, 'knowledge.json'))
+  const read: (TokenizerDescription | null)[] = []
+  for (const [i, encoder] of found.textEncoders.entries())
+    read.push(await readTokenizerOf(folder, tokenizers[i], encoder))
   return {
-    ...describe(folder, found, await readTokenizerOf(folder, found.textEncoder)),
+    ...describe(folder, found, read),
     schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
     ...knowledge,
   }
@@ -115,19 +122,25 @@ async function readKnowledge(
 }
 
 async function describeComponent(folder: string, config: ConfigReader): Promise<ModelDescription> {
-  const found: Found = {}
+  const found: Found = { textEncoders: [] }
   await readComponent(folder, config, found)
-  return describe(folder, found, found.textEncoder ? builtInTokenizer(found.textEncoder) : null)
+  return describe(folder, found, found.textEncoders.map(builtInTokenizer))
 }
 
-function describe(folder: string, found: Found, tokenizer: TokenizerDescription | null): ModelDescription {
-  const { unet, vae, textEncoder, tinyVae, unetSamples, vaeSamples } = found
+function describe(
+  folder: string,
+  found: Found,
+  tokenizers: readonly (TokenizerDescription | null)[],
+): ModelDescription {
+  const { unet, vae, tinyVae, unetSamples, vaeSamples } = found
+  const textEncoders = found.textEncoders.map((encoder, i) => ({ ...encoder, tokenizer: tokenizers[i] }))
+  chooseTextOutputs({ unet, textEncoders })
   const factor = vae ? 2 ** (vae.config.blockChannels.length - 1) : 8
   return {
     path: folder,
     format: 'diffusers',
     architecture: architectureName(found),
-    textEncoders: textEncoder ? [{ ...textEncoder, tokenizer }] : [],
+    textEncoders,
     ...(unet && { unet }),
     ...(vae && { vae }),
     ...(tinyVae && { tinyVae }),
@@ -160,13 +173,13 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
     const source = await readSource(folder, renameTinyVae, requiredTensors(config.path, 'tinyVae', parsed))
     found.tinyVae = { config: parsed, source }
   } else if (/^CLIP(TextModel|TextModelWithProjection|Model)$/.test(className)) {
-    const parsed = textConfig(config)
+    const parsed = textConfig(config, className === 'CLIPTextModelWithProjection')
     const source = await readSource(
       folder,
       renameClipText,
       requiredTensors(config.path, 'textEncoder', parsed),
     )
-    found.textEncoder = { config: parsed, source, skip: 0 }
+    found.textEncoders.push({ config: parsed, source, skip: 0 })
   } else {
     throw unsupported(
       config.path,
@@ -201,21 +214,21 @@ function sampleSize(config: ConfigReader): number | undefined {
 
 async function readTokenizerOf(
   folder: string,
-  textEncoder: Found['textEncoder'],
+  name: string,
+  textEncoder: Found['textEncoders'][number],
 ): Promise<TokenizerDescription | null> {
-  if (!textEncoder) return null
   const { vocabSize, maxPositions } = textEncoder.config
-  const tokenizerFolder = join(folder, 'tokenizer')
+  const tokenizerFolder = join(folder, name)
   if (await isFolder(tokenizerFolder)) return readTokenizer(tokenizerFolder, maxPositions)
   if (vocabSize !== CLIP_VOCABULARY) {
     const own = `the text encoder has a vocabulary of its own (${vocabSize} tokens)`
-    throw badFormat(folder, `${own}: expected tokenizer/vocab.json and tokenizer/merges.txt, found none`)
+    throw badFormat(folder, `${own}: expected ${name}/vocab.json and ${name}/merges.txt, found none`)
   }
   return builtInTokenizer(textEncoder)
 }
 
 /** The built-in vocabulary. Stable Diffusion 2's text encoder was trained with another padding token. */
-function builtInTokenizer({ config }: NonNullable<Found['textEncoder']>): TokenizerDescription | null {
+function builtInTokenizer({ config }: Pick<TextEncoderDescription, 'config'>): TokenizerDescription | null {
   if (config.activation !== 'gelu' || config.vocabSize !== CLIP_VOCABULARY) return null
   return { maxLength: config.maxPositions, padToken: OPEN_CLIP_PAD }
 }

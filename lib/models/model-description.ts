@@ -13,6 +13,8 @@ export interface ComponentDescription<Config> {
 export interface TextEncoderDescription extends ComponentDescription<TextEncoderConfig> {
   /** Number of last layers that the model always skips: 1 if a file holds all layers of OpenCLIP's text encoder. */
   skip: number
+  /** Whether hidden states go through the final norm. Default: true; those of SDXL's text encoders do not. */
+  finalNorm?: boolean
   /** null: the built-in CLIP vocabulary. */
   tokenizer: TokenizerDescription | null
 }

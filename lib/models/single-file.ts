@@ -1,15 +1,23 @@
-import type { ModelConfigs, TextEncoderConfig, UnetConfig, VaeConfig } from '../native.js'
+import type { ModelConfigs, UnetConfig, VaeConfig } from '../native.js'
 import { quote } from '../quote.js'
 import { matchTensors, type Tensors } from './component.js'
-import { deriveText, deriveUnet, deriveVae } from './families/derive.js'
+import { BIG_G_WIDTH, deriveText, deriveUnet, deriveVae } from './families/derive.js'
 import { badFormat } from './formats/fail.js'
 import { refuseUnsupportedModels } from './families/unsupported-models.js'
-import type { ModelDescription, TokenizerDescription } from './model-description.js'
-import { isClipText, isOpenClip, renameClipText, renameOpenClip } from './names/text.js'
+import type { ModelDescription, TextEncoderDescription, TokenizerDescription } from './model-description.js'
+import {
+  isClipText,
+  isOpenClip,
+  isProjectionTransposed,
+  PROJECTION,
+  renameClipText,
+  renameOpenClip,
+} from './names/text.js'
 import { isOriginalUnet, renameOriginalUnet } from './names/unet.js'
 import { isVae, renameVae } from './names/vae.js'
 import { guessSchedule } from './families/guess-schedule.js'
 import { CONFIG_KEY, readStoredConfig, type StoredConfig } from './families/stored-config.js'
+import { chooseTextOutputs } from './families/text-outputs.js'
 import { requiredTensors } from './families/required-tensors.js'
 import type { TensorFile } from './formats/tensor-file.js'
 import { OPEN_CLIP_PAD } from './tokenizer-files.js'
@@ -24,7 +32,11 @@ import { deriveTinyVae, isTinyVae, renameTinyVae } from './families/tiny-vae.js'
 interface Parts {
   unet?: Tensors
   vae?: Tensors
-  text?: Tensors
+  texts: TextPart[]
+}
+
+interface TextPart {
+  tensors: Tensors
   openClip: boolean
 }
 
@@ -35,12 +47,30 @@ const isText = (t: Tensors) => isOpenClip(t) || isClipText(t)
 const PREFIXES = {
   unet: ['model.diffusion_model.', 'unet.'],
   vae: ['first_stage_model.', 'vae.'],
-  text: ['cond_stage_model.transformer.', 'cond_stage_model.model.', 'text_encoder.'],
 } as const
+
+/**
+ * The text encoders in their order. `conditioner.embedders` is SDXL's name for `cond_stage_model`, which files of Stable
+ * Diffusion 2 Turbo have too; stable-diffusion.cpp writes `cond_stage_model.1`.
+ */
+const TEXT_PREFIXES = [
+  [
+    'cond_stage_model.transformer.',
+    'cond_stage_model.model.',
+    'conditioner.embedders.0.transformer.',
+    'conditioner.embedders.0.model.',
+    'text_encoder.',
+  ],
+  [
+    'conditioner.embedders.1.model.',
+    'conditioner.embedders.1.transformer.',
+    'cond_stage_model.1.transformer.',
+    'text_encoder_2.',
+  ],
+] as const
 
 export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
   const { path, metadata } = file
-  refuseUnsupportedModels(path, file.tensors)
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
   const stored = readStoredConfig(path, metadata)
   const parts = findParts(path, file.tensors)
@@ -70,21 +100,23 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   if (parts.vae) {
     const known = component(path, stored, stored?.vae, 'vae')
     const config: VaeConfig = known?.config ?? deriveVae(path, parts.vae)
-    const scalingFactor = known?.scalingFactor ?? 0.18215
+    const scalingFactor = known?.scalingFactor ?? (model.unet?.config.added ? 0.13025 : 0.18215)
     model.vae = { config, source: source('vae', parts.vae, config, !known), scalingFactor }
   }
-  if (parts.text) {
-    const known = component(path, stored, stored?.textEncoders[0], 'textEncoder')
-    const { config, skip }: { config: TextEncoderConfig; skip: number } =
-      known ?? deriveText(path, parts.text, parts.openClip)
-    const tokenizer = known ? known.tokenizer : derivedTokenizer(config)
+  for (const [i, { tensors, openClip }] of parts.texts.entries()) {
+    const known = component(path, stored, stored?.textEncoders[i], i === 0 ? 'textEncoder' : 'textEncoder2')
+    if (!known && !usesProjection(model, tensors, i === parts.texts.length - 1)) tensors.delete(PROJECTION)
+    const { config, skip, finalNorm }: Pick<TextEncoderDescription, 'config' | 'skip' | 'finalNorm'> =
+      known ?? deriveText(path, tensors, openClip, isProjectionTransposed(tensors))
     model.textEncoders.push({
       config,
       skip,
-      tokenizer,
-      source: source('textEncoder', parts.text, config, !known),
+      ...(finalNorm !== undefined && { finalNorm }),
+      tokenizer: known ? known.tokenizer : derivedTokenizer(config),
+      source: source('textEncoder', tensors, config, !known),
     })
   }
+  if (!stored) chooseTextOutputs(model)
 
   if (stored) {
     const { textEncoders, unet, vae, ...facts } = stored
@@ -96,8 +128,18 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   return model
 }
 
+/** Whether a text encoder's projection has a use: only SDXL takes the pooled output, that of its last text encoder. */
+function usesProjection({ unet }: ModelDescription, tensors: Tensors, last: boolean): boolean {
+  if (unet) return unet.config.added !== undefined && last
+  // A text encoder alone: that of SDXL is known by its width.
+  return tensors.get('embeddings.token_embedding.weight')?.shape[1] === BIG_G_WIDTH
+}
+
 /** OpenCLIP has CLIP's vocabulary, but pads with another token. */
-function derivedTokenizer({ activation, maxPositions }: TextEncoderConfig): TokenizerDescription | null {
+function derivedTokenizer({
+  activation,
+  maxPositions,
+}: TextEncoderDescription['config']): TokenizerDescription | null {
   return activation === 'gelu' ? { maxLength: maxPositions, padToken: OPEN_CLIP_PAD } : null
 }
 
@@ -135,13 +177,18 @@ function findParts(path: string, tensors: Tensors): Parts {
   const groups = {
     unet: split(tensors, PREFIXES.unet),
     vae: split(tensors, PREFIXES.vae),
-    text: split(tensors, PREFIXES.text),
+    texts: TEXT_PREFIXES.map((prefixes) => split(tensors, prefixes, isText)).filter(
+      (text) => text !== undefined,
+    ),
   }
-  const unprefixed = !groups.unet && !groups.vae && !groups.text
+  // Tensors of other families, such as a LoRA's that was left in, do not matter in a whole model.
+  const whole = groups.unet !== undefined && isUnet(groups.unet)
+  if (!whole) refuseUnsupportedModels(path, tensors)
+  const unprefixed = !groups.unet && !groups.vae && groups.texts.length === 0
   if (unprefixed) {
     if (isUnet(tensors)) groups.unet = tensors
     else if (isVae(tensors)) groups.vae = tensors
-    else if (isText(tensors)) groups.text = tensors
+    else if (isText(tensors)) groups.texts = [tensors]
     else {
       const names = [...tensors.keys()].slice(0, 3).map((name) => quote(name, 60))
       const found =
@@ -150,32 +197,42 @@ function findParts(path: string, tensors: Tensors): Parts {
     }
   }
   const paths = [path]
-  const parts: Parts = { openClip: false }
+  const parts: Parts = { texts: [] }
   if (groups.unet)
     parts.unet = isOriginalUnet(groups.unet) ? renameOriginalUnet(paths, groups.unet) : groups.unet
   if (groups.vae) parts.vae = renameVae(paths, groups.vae)
-  if (groups.text) {
-    parts.openClip = isOpenClip(groups.text)
-    parts.text = parts.openClip ? renameOpenClip(paths, groups.text) : renameClipText(paths, groups.text)
+  for (const text of groups.texts) {
+    const openClip = isOpenClip(text)
+    const tensors = openClip ? renameOpenClip(paths, text) : renameClipText(paths, text)
+    parts.texts.push({ tensors, openClip })
   }
   return parts
 }
 
-/** The tensors with the first of `prefixes` that occurs, without the prefix. */
-function split(tensors: Tensors, prefixes: readonly string[]): Tensors | undefined {
-  for (const prefix of prefixes) {
+/**
+ * The tensors with the first of `prefixes` that occurs, without the prefix. Those that `accepts` come first, because
+ * conversions leave single tensors under other names.
+ */
+function split(
+  tensors: Tensors,
+  prefixes: readonly string[],
+  accepts: (found: Tensors) => boolean = () => true,
+): Tensors | undefined {
+  const groups = prefixes.map((prefix) => {
     const found: Tensors = new Map()
     for (const [name, tensor] of tensors)
       if (name.startsWith(prefix)) found.set(name.slice(prefix.length), tensor)
-    if (found.size > 0) return found
-  }
-  return undefined
+    return found
+  })
+  return groups.find((found) => found.size > 0 && accepts(found)) ?? groups.find((found) => found.size > 0)
 }
 
 export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'>): string {
   if (model.unet) {
-    const { contextWidth, inChannels, blockChannels } = model.unet.config
+    const { contextWidth, inChannels, blockChannels, added } = model.unet.config
+    if (added && contextWidth === 1280) return 'Stable Diffusion XL refiner'
     const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''
+    if (added && contextWidth === 2048) return `Stable Diffusion XL${purpose}`
     if (blockChannels[0] === 320 && contextWidth === 768) return `Stable Diffusion 1.x${purpose}`
     if (blockChannels[0] === 320 && contextWidth === 1024) return `Stable Diffusion 2.x${purpose}`
     return `latent diffusion${purpose}`
@@ -186,7 +243,8 @@ export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 
 }
 
 /**
- * Image size in pixels: from the metadata, otherwise 64×64 latents, or 96×96 for Stable Diffusion 2 with v-prediction.
+ * Image size in pixels: from the metadata, otherwise 64×64 latents, or 96×96 for Stable Diffusion 2 with v-prediction,
+ * or 128×128 for Stable Diffusion XL.
  */
 function guessImageSize(file: TensorFile, model: ModelDescription): number {
   const resolution = file.metadata.get('modelspec.resolution')
@@ -194,5 +252,6 @@ function guessImageSize(file: TensorFile, model: ModelDescription): number {
   if (match) return Math.max(Number(match[1]), Number(match[2]))
   const factor = model.vae ? 2 ** (model.vae.config.blockChannels.length - 1) : 8
   const large = model.unet?.config.contextWidth === 1024 && model.schedule.predictionType === 'v_prediction'
+  if (model.unet?.config.added) return 128 * factor
   return (large ? 96 : 64) * factor
 }

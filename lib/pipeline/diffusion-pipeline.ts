@@ -166,6 +166,13 @@ export class DiffusionPipeline {
         `${path}: expected a whole model, but it has no ${missing}`,
       )
     }
+    const { added, guidanceWidth, classEmbedding } = unet.config
+    if (added ?? guidanceWidth ?? classEmbedding) {
+      throw new DiffusionError(
+        'UNSUPPORTED_MODEL',
+        `${path}: Stable Diffusion XL and UNets with class or guidance embeddings load as components only`,
+      )
+    }
     const adapters: AdapterReport[] = []
     for (const lora of loras) adapters.push(await applyLora(description, lora))
     throwIfAborted(signal)
@@ -397,7 +404,7 @@ async function loadTextEncoders(
   const textEncoders: TextEncoder[] = []
   for (const [i, description] of descriptions.entries())
     textEncoders.push(
-      keep(await TextEncoder.load(description, tokenizers[i].maxLength, placement, { signal })),
+      keep(await TextEncoder.load(description, tokenizers[i], placement, { signal })),
     )
   return textEncoders
 }

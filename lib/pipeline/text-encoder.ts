@@ -1,10 +1,26 @@
 import { checkInteger, checkObject, checkSignal, expectation } from '../check.js'
 import { cancellable } from '../native-call.js'
-import { native, type NativeTextEncoder, type TextEncoderConfig } from '../native.js'
+import { DiffusionError } from '../errors.js'
+import { native, type NativeTextEncoder, type TextCall, type TextEncoderConfig } from '../native.js'
 import type { Placement } from '../device/index.js'
+import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { DeviceName, Tensor } from '../types.js'
 import type { TextEncoderDescription } from '../models/model-description.js'
 import { Component, type CallOptions } from './component.js'
+
+/** What encodePooled() returns. */
+export interface PooledEncoding {
+  /** Hidden states [n, length, width]. */
+  hidden: Tensor
+  /** Projected states at the end tokens [n, projectionWidth]. */
+  pooled: Tensor
+}
+
+/** Options of a call. */
+export interface EncodeOptions extends CallOptions {
+  /** Number of last layers to skip, as diffusers' clip_skip, beyond those that the model always skips. */
+  clipSkip?: number
+}
 
 /** The CLIP text model (Radford et al. 2021): token ids to the hidden states that the UNet attends to. */
 export class TextEncoder extends Component<NativeTextEncoder> {
@@ -14,50 +30,81 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   /** Largest `clipSkip`: the number of layers that can be skipped, beyond those that the model always skips. */
   readonly maxClipSkip: number
   readonly #skip: number
+  readonly #finalNorm: boolean
+  readonly #endId: number
 
   private constructor(
     model: NativeTextEncoder,
-    { config, skip }: TextEncoderDescription,
+    { config, skip, finalNorm }: TextEncoderDescription,
     length: number,
+    endId: number,
     device: DeviceName,
   ) {
     super(model, 'text encoder', device)
     this.config = config
     this.length = length
     this.#skip = skip
+    this.#finalNorm = finalNorm ?? true
+    this.#endId = endId
     this.maxClipSkip = config.layers - 1 - skip
   }
 
   /** @internal */
   static async load(
     description: TextEncoderDescription,
-    length: number,
+    tokenizer: Pick<Tokenizer, 'maxLength' | 'eos'>,
     placement: Placement,
     { signal }: CallOptions = {},
   ): Promise<TextEncoder> {
     const model = await cancellable(signal, (cancel) =>
       native().loadTextEncoder(description.config, { ...description.source, device: placement.cuda }, cancel),
     )
-    return new TextEncoder(
-      model,
-      description,
-      Math.min(length, description.config.maxPositions),
-      placement.device,
-    )
+    const length = Math.min(tokenizer.maxLength, description.config.maxPositions)
+    return new TextEncoder(model, description, length, tokenizer.eos, placement.device)
+  }
+
+  /** Whether encodePooled() works: whether the model has a projection (CLIPTextModelWithProjection). */
+  get pools(): boolean {
+    return this.config.projectionWidth !== undefined
   }
 
   /**
-   * Token ids, n rows of `length` (77), to hidden states [n, length, width] after the final norm.
+   * Token ids, n rows of `length` (77), to hidden states [n, length, width]: after the final norm, or before it in
+   * models whose UNet was trained so (SDXL).
    *
-   * @param options.clipSkip number of last layers to skip (as diffusers' clip_skip), beyond those that the model always
-   *   skips; 0…maxClipSkip
+   * @param options.clipSkip 0…maxClipSkip
    * @throws {RangeError} ids outside the vocabulary, or a number of ids that is not a multiple of `length`
    * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO if weights are streamed and their file has changed
    */
-  async encode(tokens: Int32Array, options: CallOptions & { clipSkip?: number } = {}): Promise<Tensor> {
+  async encode(tokens: Int32Array, options: EncodeOptions = {}): Promise<Tensor> {
+    return (await this.#encode(tokens, options, false)).hidden
+  }
+
+  /**
+   * As encode(), with the pooled output: the projected state at the first end token of each row, after all layers and
+   * the final norm, whatever clipSkip.
+   *
+   * @throws {DiffusionError} UNSUPPORTED_MODEL: the model has no projection
+   */
+  async encodePooled(tokens: Int32Array, options: EncodeOptions = {}): Promise<PooledEncoding> {
+    if (!this.pools) {
+      throw new DiffusionError(
+        'UNSUPPORTED_MODEL',
+        'Expected a text encoder with a projection for the pooled output, found none',
+      )
+    }
+    const { hidden, pooled } = await this.#encode(tokens, options, true)
+    return { hidden, pooled: pooled! }
+  }
+
+  async #encode(
+    tokens: Int32Array,
+    options: EncodeOptions,
+    pools: boolean,
+  ): Promise<{ hidden: Tensor; pooled?: Tensor }> {
     checkObject(options, 'options', ['signal', 'clipSkip'])
     const signal = checkSignal(options.signal)
-    const { vocabSize, width } = this.config
+    const { vocabSize, width, projectionWidth = 0 } = this.config
     const clipSkip = checkInteger(options.clipSkip ?? 0, 'clipSkip', 0, this.maxClipSkip)
     if (!(tokens instanceof Int32Array)) throw new TypeError(expectation('Int32Array', 'tokens', tokens))
     if (tokens.length === 0 || tokens.length % this.length !== 0) {
@@ -67,10 +114,24 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     if (wrong !== undefined)
       throw new RangeError(expectation(`ids between 0 and ${vocabSize - 1}`, 'tokens', wrong))
     const n = tokens.length / this.length
-    const ids = new Int32Array(tokens)
-    const data = await this.call(signal, (model, cancel) =>
-      model.encode(ids, n, this.length, this.#skip + clipSkip, cancel),
+    const call: TextCall = {
+      tokens: new Int32Array(tokens),
+      n,
+      length: this.length,
+      skip: this.#skip + clipSkip,
+      finalNorm: this.#finalNorm,
+      ...(pools && { pooledPositions: this.#endPositions(tokens, n) }),
+    }
+    const data = await this.call(signal, (model, cancel) => model.encode(call, cancel))
+    const size = tokens.length * width
+    const hidden = { data: pools ? data.slice(0, size) : data, shape: [n, this.length, width] }
+    return pools ? { hidden, pooled: { data: data.slice(size), shape: [n, projectionWidth] } } : { hidden }
+  }
+
+  /** Position of the first end token of each row; 0 in a row without one, as in transformers. */
+  #endPositions(tokens: Int32Array, n: number): Int32Array {
+    return Int32Array.from({ length: n }, (_, row) =>
+      Math.max(tokens.subarray(row * this.length, (row + 1) * this.length).indexOf(this.#endId), 0),
     )
-    return { data, shape: [n, this.length, width] }
   }
 }

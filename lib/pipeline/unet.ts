@@ -1,13 +1,14 @@
 import { checkTokenMerging } from '../options/index.js'
 import { checkInteger, checkObject, checkSignal, copyTensor, expectation } from '../check.js'
 import { cancellable } from '../native-call.js'
-import { native, type NativeUnet, type UnetConfig } from '../native.js'
+import { native, type NativeConditioning, type NativeUnet, type UnetConfig } from '../native.js'
 import type { Placement } from '../device/index.js'
 import type { DeviceName, Tensor } from '../types.js'
 import type { ModelDescription } from '../models/model-description.js'
 import { Component, type CallOptions } from './component.js'
-import type { Conditioning } from './conditioning.js'
+import { embeddedKeys, type Conditioning, type EmbeddedConditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
+import { stack } from './tensors.js'
 
 /** The input of a prediction. */
 export interface UnetInput extends Conditioning {
@@ -54,7 +55,14 @@ export class Unet extends Component<NativeUnet> {
    * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO if weights are streamed and their file has changed
    */
   async predict(input: UnetInput, options: CallOptions = {}): Promise<Tensor> {
-    checkObject(input, 'input', ['latents', 'timestep', 'context', 'tokenMerging', 'deepCache'])
+    checkObject(input, 'input', [
+      'latents',
+      'timestep',
+      'context',
+      ...embeddedKeys,
+      'tokenMerging',
+      'deepCache',
+    ])
     checkObject(options, 'options', ['signal'])
     const signal = checkSignal(options.signal)
     const { inChannels, outChannels, contextWidth } = this.config
@@ -62,10 +70,16 @@ export class Unet extends Component<NativeUnet> {
     const [n, , h, w] = latents.shape
     const context = copyTensor(input.context, 'context', [n, -1, contextWidth])
     const timesteps = toTimesteps(input.timestep, n)
+    const embedded = this.#checkEmbedded(input, n)
     const tokenMerging = checkTokenMerging(input.tokenMerging)
     const deepCache = this.#checkDeepCache(input.deepCache)
     const data = await this.call(signal, (model, cancel) => {
-      const conditioning = { timesteps, context: context.data, contextLength: context.shape[1] }
+      const conditioning = {
+        timesteps,
+        ...nativeConditions(embedded),
+        context: context.data,
+        contextLength: context.shape[1],
+      }
       const options = { tokenMerging, ...deepCache?.next(latents.shape) }
       return model.predict({ latents: latents.data, n, h, w, conditioning, options }, cancel)
     })
@@ -73,18 +87,70 @@ export class Unet extends Component<NativeUnet> {
   }
 
   /**
-   * Computes ahead, all at once, what depends on the timesteps alone. Without it, predict() does that for each timestep
-   * and reads the same weights every time; the results are the same. At most 64 timesteps are kept, until trim().
+   * Computes ahead, all at once, what depends on the timesteps and on what is embedded with them. Without it, predict()
+   * does that for each timestep and reads the same weights every time; the results are the same. At most 64 timesteps
+   * are kept, until trim(); with several rows of conditions, as many fewer.
    */
-  async prepare(timesteps: ArrayLike<number>, options: CallOptions = {}): Promise<void> {
-    checkObject(options, 'options', ['signal'])
+  async prepare(
+    timesteps: ArrayLike<number>,
+    options: CallOptions & { conditioning?: EmbeddedConditioning } = {},
+  ): Promise<void> {
+    checkObject(options, 'options', ['signal', 'conditioning'])
     const signal = checkSignal(options.signal)
     if (typeof timesteps !== 'object' || timesteps === null || typeof timesteps.length !== 'number') {
       throw new TypeError(expectation('array of numbers', 'timesteps', timesteps))
     }
     const list = toTimesteps(timesteps, timesteps.length)
     if (list.length === 0) return
-    await this.call(signal, (model, cancel) => model.prepare({ timesteps: list, n: list.length }, cancel))
+    const given = options.conditioning ?? {}
+    const embedded = this.#checkEmbedded(given, -1)
+    const tensors = Object.values(embedded)
+    const m = tensors.length > 0 ? tensors[0].shape[0] : 1
+    // Every timestep with every row of conditions.
+    const repeated: EmbeddedConditioning = {}
+    for (const key of embeddedKeys) {
+      const tensor = embedded[key]
+      if (tensor) repeated[key] = stack(new Array<Tensor>(list.length).fill(tensor))
+    }
+    const conditioning = {
+      timesteps: Float32Array.from({ length: list.length * m }, (_, i) => list[Math.floor(i / m)]),
+      ...nativeConditions(repeated),
+    }
+    const n = list.length * m
+    await this.call(signal, (model, cancel) => model.prepare({ conditioning, n }, cancel))
+  }
+
+  /** Copies of the conditions that this model embeds, with n rows; −1: with any number. */
+  #checkEmbedded(given: EmbeddedConditioning, n: number): EmbeddedConditioning {
+    let rows = n
+    const { added, guidanceWidth, classEmbedding } = this.config
+    const classWidth = classEmbedding?.kind === 'projection' ? classEmbedding.width : 1
+    const widths = {
+      pooled: added && -1,
+      timeIds: added && -1,
+      guidance: guidanceWidth === undefined ? undefined : 1,
+      classes: classEmbedding && classWidth,
+    }
+    const checked: EmbeddedConditioning = {}
+    for (const key of embeddedKeys) {
+      const width = widths[key]
+      if (given[key] === undefined && width !== undefined)
+        throw new TypeError(expectation('tensor', key, given[key]))
+      if (given[key] === undefined) continue
+      if (width === undefined) throw new TypeError(`Expected no ${key}, as this UNet is not made for it`)
+      checked[key] = copyTensor(given[key], key, [rows, width])
+      rows = checked[key].shape[0]
+    }
+    if (added) {
+      const found = checked.pooled!.shape[1] + checked.timeIds!.shape[1] * added.timeWidth
+      if (found !== added.width) {
+        throw new RangeError(
+          `Expected a width of ${added.width} for pooled and timeIds (each id ${added.timeWidth}) but received ` +
+            `${checked.pooled!.shape[1]} + ${checked.timeIds!.shape[1]} × ${added.timeWidth}`,
+        )
+      }
+    }
+    return checked
   }
 
   /**
@@ -116,6 +182,20 @@ export class Unet extends Component<NativeUnet> {
     if (!(value instanceof DeepCache)) throw new TypeError(expectation('DeepCache', 'deepCache', value))
     checkInteger(value.depth, 'deepCache.depth', 1, this.maxDepth)
     return value
+  }
+}
+
+function nativeConditions({
+  pooled,
+  timeIds,
+  guidance,
+  classes,
+}: EmbeddedConditioning): Omit<NativeConditioning, 'timesteps' | 'context' | 'contextLength'> {
+  return {
+    ...(pooled && { pooled: pooled.data, pooledWidth: pooled.shape[1] }),
+    ...(timeIds && { timeIds: timeIds.data, timeIdCount: timeIds.shape[1] }),
+    ...(guidance && { guidance: guidance.data }),
+    ...(classes && { classes: classes.data }),
   }
 }
 

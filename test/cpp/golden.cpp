@@ -27,8 +27,8 @@ std::vector<float> numbers(const char* bytes, size_t length) {
   return {raw.begin(), raw.end()};
 }
 
-UnetConfig unet(std::vector<int64_t> channels, std::vector<int64_t> layers, std::vector<int64_t> down,
-                std::vector<int64_t> up, std::vector<int64_t> heads, int64_t context, int64_t groups) {
+UnetConfig unet(std::vector<int64_t> channels, std::vector<int64_t> layers, std::vector<Depths> down,
+                std::vector<Depths> up, std::vector<int64_t> heads, int64_t context, int64_t groups) {
   UnetConfig config;
   config.block_channels = std::move(channels);
   config.layers_per_block = std::move(layers);
@@ -49,6 +49,10 @@ VaeConfig vae(std::vector<int64_t> channels, int64_t layers, int64_t groups) {
 }
 
 }  // namespace
+
+bool has_golden(const std::string& name) {
+  return golden_file().find("\"" + name + "\"") != std::string::npos;
+}
 
 GoldenTensor golden(const std::string& name) {
   const std::string& file = golden_file();
@@ -86,6 +90,26 @@ std::vector<GoldenUnet> golden_unets() {
   all.back().config.norm_eps = 1e-4f;
   all.push_back({"plain-middle", unet({8, 12}, {1, 1}, {1, 0}, {1, 0}, {4, 4}, 20, 4), 2});
   all.back().config.mid_transformer_depth = 0;
+  all.push_back({"sdxl", unet({8, 12, 16}, {2, 2, 2}, {0, 2, 3}, {0, 2, 3}, {1, 3, 4}, 24, 4), 2});
+  all.back().config.mid_transformer_depth = 3;
+  all.back().config.added_width = 20 + 6 * 8, all.back().config.added_time_width = 8;
+  all.push_back({"sdxl-refiner",
+                 unet({8, 12, 12, 16}, {1, 1, 1, 1}, {0, 2, 2, 0}, {0, 2, 2, 0}, {2, 3, 3, 4}, 20, 4), 1});
+  all.back().config.mid_transformer_depth = 2;
+  all.back().config.added_width = 20 + 5 * 8, all.back().config.added_time_width = 8;
+  const std::vector<Depths> down = {0, Depths({2, 1}), 2}, up = {0, Depths({1, 1, 3}), Depths({2, 3, 1})};
+  all.push_back({"uneven", unet({8, 12, 16}, {2, 2, 2}, down, up, {1, 3, 4}, 24, 4), 2});
+  all.back().config.mid_transformer_depth = -1;
+  all.back().config.added_width = 20 + 6 * 8, all.back().config.added_time_width = 8;
+  all.push_back({"guidance-embedding", unet({8, 16}, {1, 1}, {1, 0}, {1, 0}, {4, 4}, 20, 4), 2});
+  all.back().config.guidance_width = 12;
+  all.push_back({"class-table", unet({8, 16}, {1, 1}, {1, 0}, {1, 0}, {4, 4}, 20, 4), 1});
+  all.back().config.in_channels = 7;
+  all.back().config.class_embedding = ClassEmbedding::table, all.back().config.class_count = 50;
+  all.push_back({"class-timestep", unet({8, 16}, {1, 1}, {1, 0}, {1, 0}, {4, 4}, 20, 4), 1});
+  all.back().config.class_embedding = ClassEmbedding::timestep;
+  all.push_back({"class-projection", unet({8, 16}, {1, 1}, {1, 0}, {1, 0}, {4, 4}, 20, 4), 1});
+  all.back().config.class_embedding = ClassEmbedding::projection, all.back().config.class_width = 14;
   return all;
 }
 
@@ -116,7 +140,10 @@ std::vector<GoldenText> golden_texts() {
   open_clip.width = 40;
   open_clip.heads = 5;
   open_clip.activation = Activation::gelu;
-  return {{"clip", clip, {{"0-encode_text", 0}, {"1-encode_text", 1}, {"2-encode_text", 0}}},
+  TextEncoderConfig projected = open_clip;
+  projected.projection_width = 24;
+  return {{"clip-projection", projected, {{"0-encode_text", 1}, {"1-encode_text", 0}, {"2-encode_text", 2}}},
+          {"clip", clip, {{"0-encode_text", 0}, {"1-encode_text", 1}, {"2-encode_text", 0}}},
           {"open-clip", open_clip, {{"0-encode_text", 0}, {"1-encode_text", 2}}}};
 }
 
@@ -147,7 +174,21 @@ void golden_tests(const std::string& prefix, Backend& backend, double tolerance)
             load_model<Unet>(backend, weights_of(of.name, "unet"), of.config, nullptr, Precision::f32);
         const GoldenTensor latents = golden(name + "/latents"), context = golden(name + "/context"),
                            timesteps = golden(name + "/timesteps"), output = golden(name + "/output");
-        const Conditioning conditioning{timesteps.values.data(), context.values.data(), context.shape[1]};
+        Conditioning conditioning{timesteps.values.data(), context.values.data(), context.shape[1]};
+        GoldenTensor pooled, time_ids, guidance, classes;
+        if (has_golden(name + "/pooled")) {
+          pooled = golden(name + "/pooled"), time_ids = golden(name + "/time_ids");
+          conditioning.pooled = pooled.values.data(), conditioning.pooled_width = pooled.shape[1];
+          conditioning.time_ids = time_ids.values.data(), conditioning.time_id_count = time_ids.shape[1];
+        }
+        if (has_golden(name + "/guidance")) {
+          guidance = golden(name + "/guidance");
+          conditioning.guidance = guidance.values.data();
+        }
+        if (has_golden(name + "/classes")) {
+          classes = golden(name + "/classes");
+          conditioning.classes = classes.values.data();
+        }
         std::vector<float> found(output.values.size());
         model->predict(
             {latents.values.data(), latents.shape[0], latents.shape[2], latents.shape[3], conditioning},
@@ -194,9 +235,22 @@ void golden_tests(const std::string& prefix, Backend& backend, double tolerance)
                                                    nullptr, Precision::f32);
         const GoldenTensor tokens = golden(name + "/tokens"), output = golden(name + "/output");
         std::vector<float> found(output.values.size());
-        model->encode(tokens.integers().data(), tokens.shape[0], tokens.shape[1], skip, found.data(),
-                      nullptr);
-        return compare(found, output.values, tolerance);
+        const std::vector<int32_t> ids = tokens.integers();
+        TextInput input;
+        input.tokens = ids.data(), input.n = tokens.shape[0], input.length = tokens.shape[1];
+        input.skip = skip;
+        if (!has_golden(name + "/pooled")) {
+          model->encode(input, found.data(), nullptr, nullptr);
+          return compare(found, output.values, tolerance);
+        }
+        const GoldenTensor pooled = golden(name + "/pooled");
+        const std::vector<int32_t> positions = golden(name + "/positions").integers();
+        std::vector<float> found_pooled(pooled.values.size());
+        input.pooled_positions = positions.data();
+        input.final_norm = false;
+        model->encode(input, found.data(), found_pooled.data(), nullptr);
+        const std::string why = compare(found, output.values, tolerance);
+        return why.empty() ? compare(found_pooled, pooled.values, tolerance) : why;
       });
     }
 }

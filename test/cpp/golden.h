@@ -17,6 +17,7 @@ struct GoldenTensor {
   std::vector<int32_t> integers() const { return {values.begin(), values.end()}; }
 };
 
+bool has_golden(const std::string& name);
 /// The tensor `name` of golden.safetensors. Error model_format where it is missing.
 GoldenTensor golden(const std::string& name);
 

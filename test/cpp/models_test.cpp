@@ -93,7 +93,7 @@ void call_text(TextEncoder& model, const CancelToken* cancel, std::vector<float>
   std::vector<int32_t> tokens(3 * 77);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 31 % 131);
   out.resize(tokens.size() * 32);
-  model.encode(tokens.data(), 3, 77, 0, out.data(), cancel);
+  model.encode({tokens.data(), 3, 77}, out.data(), nullptr, cancel);
 }
 
 bool same(const std::vector<float>& a, const std::vector<float>& b) {

@@ -91,7 +91,7 @@ void caches() {
       std::vector<float> schedule(100);  // more than the cache holds
       for (size_t i = 0; i < schedule.size(); ++i) schedule[i] = 1001.0f - 10.0f * static_cast<float>(i + 1);
       for (const float timestep : {991.0f, 501.0f, 1.0f, 3.5f}) {
-        unet->prepare(schedule.data(), static_cast<int64_t>(schedule.size()), nullptr);
+        unet->prepare({schedule.data()}, static_cast<int64_t>(schedule.size()), nullptr);
         const Call call{{"u", "a"}, {timestep, timestep}};
         if (!same(call(*unet), call(*other))) return call.name() + " differs";
       }

@@ -68,7 +68,7 @@ void compare(const Subject<Model, Config>& subject) {
 }
 
 /// The heads' numbers are what diffusers calls attention_head_dim in these models.
-UnetConfig unet(std::vector<int64_t> channels, std::vector<int64_t> layers, std::vector<int64_t> depth,
+UnetConfig unet(std::vector<int64_t> channels, std::vector<int64_t> layers, std::vector<Depths> depth,
                 std::vector<int64_t> heads, int64_t context = 20, int64_t groups = 4) {
   UnetConfig config;
   config.block_channels = std::move(channels);
@@ -216,7 +216,7 @@ void call_text(TextEncoder& model, std::vector<float>& out) {
   std::vector<int32_t> tokens(3 * 77);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 31 % 131);
   out.resize(tokens.size() * static_cast<size_t>(model.config().width));
-  model.encode(tokens.data(), 3, 77, 0, out.data(), nullptr);
+  model.encode({tokens.data(), 3, 77}, out.data(), nullptr, nullptr);
 }
 
 void text_encoders() {

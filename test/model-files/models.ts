@@ -98,6 +98,10 @@ export function originalUnetName(name: string, config: UnetConfig): string {
   if (root === 'conv_in') return `input_blocks.0.0.${leaf}`
   if (root === 'conv_norm_out') return `out.0.${leaf}`
   if (root === 'conv_out') return `out.2.${leaf}`
+  if (root === 'add_embedding') return `label_emb.0.${rest[0] === 'linear_1' ? 0 : 2}.${leaf}`
+  if (root === 'class_embedding') {
+    return rest.length === 1 ? `label_emb.${leaf}` : `label_emb.0.${rest[0] === 'linear_1' ? 0 : 2}.${leaf}`
+  }
   if (root === 'time_embedding') return `time_embed.${rest[0] === 'linear_1' ? 0 : 2}.${leaf}`
   const inside = (from: number) => (kind: string) =>
     kind === 'resnets' ? `${RESNET[rest[from]]}.${leaf}` : rest.slice(from).join('.')
@@ -118,7 +122,7 @@ export function originalUnetName(name: string, config: UnetConfig): string {
   let first = 0
   for (let i = 0; i < block; i++) first += config.layersPerBlock[levels - 1 - i] + 1
   if (kind === 'upsamplers') {
-    const place = config.upTransformerDepth[level] > 0 ? 2 : 1
+    const place = [config.upTransformerDepth[level]].flat().some((depth) => depth > 0) ? 2 : 1
     return `output_blocks.${first + config.layersPerBlock[level]}.${place}.conv.${leaf}`
   }
   return `output_blocks.${first + layer}.${kind === 'resnets' ? 0 : 1}.${inside(3)(kind)}`
@@ -156,6 +160,11 @@ export function originalVae(layout: Shapes, levels: number, prefix = 'first_stag
 export function openClip(layout: Shapes, prefix = 'cond_stage_model.model.'): TestTensors {
   const tensors: TestTensors = {}
   for (const [name, shape] of layout) {
+    // The projection is stored [width, projection width]; `layout` says so if its configuration does.
+    if (name === 'text_projection.weight') {
+      tensors[`${prefix}text_projection`] = { shape }
+      continue
+    }
     const renamed = name
       .replace('embeddings.token_embedding', 'token_embedding')
       .replace('embeddings.position_embedding.weight', 'positional_embedding')

@@ -274,27 +274,129 @@ t.test('incomplete, unknown and contradictory tensors', async (t) => {
 
 t.test('models of other families are named', async (t) => {
   const cases: [string, RegExp][] = [
-    ['conditioner.embedders.0.transformer.text_model.embeddings.position_ids', /Stable Diffusion XL/],
-    ['model.diffusion_model.label_emb.0.0.weight', /class embeddings/],
-    ['add_embedding.linear_1.weight', /Stable Diffusion XL/],
     ['model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias', /Stable Diffusion 3/],
     ['double_blocks.0.img_attn.norm.key_norm.scale', /Flux/],
     ['lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight', /a LoRA/],
     ['control_model.time_embed.0.weight', /a ControlNet/],
     ['down_blocks.0.motion_modules.0.temporal_transformer.norm.bias', /AnimateDiff/],
     ['encoder.block.0.layer.0.SelfAttention.q.weight', /T5/],
-    ['decoder.layers.1.conv.0.weight', /tiny autoencoder/],
     ['cond_stage_model.transformer.token_emb.weight', /BERT/],
     ['emb_params', /textual inversion/],
     ['model.layers.0.self_attn.q_proj.weight', /a language model/],
   ]
   for (const [name, message] of cases) {
-    const path = writeSafetensors(freshPath(t, '.safetensors'), {
-      ...originalUnet(TINY_UNET),
-      [name]: { shape: [2] },
-    })
+    const path = writeSafetensors(freshPath(t, '.safetensors'), { [name]: { shape: [2] } })
     await rejects(t, openModel(path), 'UNSUPPORTED_MODEL', message, name)
   }
+  const net = tensorsOf(unetShapes(TINY_UNET))
+  const path = writeSafetensors(freshPath(t, '.safetensors'), {
+    ...net,
+    'controlnet_cond_embedding.conv_in.weight': { shape: [16, 3, 3, 3] },
+  })
+  await rejects(t, openModel(path), 'UNSUPPORTED_MODEL', /a ControlNet/, "a ControlNet has a UNet's encoder")
+})
+
+t.test('tensors of other families that were left in a whole model', async (t) => {
+  const path = writeSafetensors(freshPath(t, '.safetensors'), {
+    ...originalUnet(TINY_UNET),
+    'lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight': { shape: [4, 64] },
+    'control_model.time_embed.0.weight': { shape: [4, 4] },
+    emb_params: { shape: [1, 64] },
+  })
+  t.same((await openModel(path)).unet!.config, TINY_UNET)
+})
+
+// prettier-ignore
+const SDXL: UnetConfig = { ...TINY_UNET, blockChannels: [64, 128], layersPerBlock: [2, 2], downTransformerDepth: [0, 2], upTransformerDepth: [0, 2], midTransformerDepth: 2, heads: [1, 2], contextWidth: 2048, added: { width: 2816, timeWidth: 256 } }
+const CLIP_L: TextEncoderConfig = { ...TINY_TEXT, width: 768, heads: 12 }
+// prettier-ignore
+const BIG_G: TextEncoderConfig = { ...TINY_TEXT, width: 1280, heads: 20, layers: 3, activation: 'gelu', projectionWidth: 1280 }
+
+t.test('a Stable Diffusion XL checkpoint', async (t) => {
+  const clip = tensorsOf(
+    textShapes(CLIP_L),
+    (name) => `conditioner.embedders.0.transformer.text_model.${name}`,
+  )
+  const extra: TestTensors = {
+    'conditioner.embedders.0.transformer.text_model.embeddings.position_ids': { shape: [1, 77], type: 'I64' },
+    'conditioner.embedders.0.transformer.text_projection.weight': { shape: [768, 768] },
+    'conditioner.embedders.1.model.logit_scale': { shape: [] },
+  }
+  const transposed: TextEncoderConfig = { ...BIG_G, projectionTransposed: true }
+  const model = await openModel(
+    writeSafetensors(freshPath(t, '.safetensors'), {
+      ...originalUnet(SDXL),
+      ...originalVae(vaeShapes(TINY_VAE), 3),
+      ...clip,
+      ...openClip(textShapes(transposed), 'conditioner.embedders.1.model.'),
+      ...extra,
+    }),
+  )
+  t.equal(model.architecture, 'Stable Diffusion XL')
+  t.same(model.unet!.config, SDXL)
+  t.same(
+    model.textEncoders.map(({ config }) => config),
+    [CLIP_L, transposed],
+  )
+  t.match(model.textEncoders, [
+    { skip: 1, finalNorm: false, tokenizer: null },
+    { skip: 1, finalNorm: false, tokenizer: { padToken: '!' } },
+  ])
+  t.equal(model.vae!.scalingFactor, 0.13025)
+  t.equal(model.imageSize, 512, '128 latents, three levels of the autoencoder')
+  t.match(model.schedule, { className: 'EulerDiscreteScheduler', timestepSpacing: 'leading' })
+
+  const refiner = await openModel(
+    writeSafetensors(freshPath(t, '.safetensors'), {
+      ...originalUnet({ ...SDXL, contextWidth: 1280, added: { width: 2560, timeWidth: 256 } }),
+      ...openClip(textShapes(transposed), 'conditioner.embedders.0.model.'),
+    }),
+  )
+  t.equal(refiner.architecture, 'Stable Diffusion XL refiner')
+  t.same(
+    refiner.textEncoders.map(({ config }) => config),
+    [transposed],
+  )
+})
+
+t.test("a Stable Diffusion 2 checkpoint with the names of Stability's later code", async (t) => {
+  const model = await openModel(
+    writeSafetensors(freshPath(t, '.safetensors'), {
+      ...originalUnet(SD2),
+      ...openClip(textShapes(OPEN_CLIP_TEXT), 'conditioner.embedders.0.model.'),
+      'conditioner.embedders.0.model.text_projection': { shape: [1024, 1024] },
+      'cond_stage_model.model.transformer.text_model.embeddings.position_ids': {
+        shape: [1, 77],
+        type: 'I64',
+      },
+    }),
+  )
+  t.equal(model.architecture, 'Stable Diffusion 2.x')
+  t.equal(model.textEncoders.length, 1)
+  t.same(model.textEncoders[0].config, OPEN_CLIP_TEXT)
+  t.equal(model.textEncoders[0].skip, 1)
+  t.equal(model.schedule.predictionType, 'epsilon', 'sd_turbo, the only such file, predicts the noise')
+})
+
+t.test('blocks numbered with gaps', async (t) => {
+  // As BK-SDM and tiny-sd are converted: the numbers are those of Stable Diffusion, which has more layers.
+  const config: UnetConfig = { ...SD1, layersPerBlock: [1, 1], midTransformerDepth: -1 }
+  const gaps: Record<string, string> = {
+    'input_blocks.2.': 'input_blocks.3.',
+    'input_blocks.3.': 'input_blocks.4.',
+    'output_blocks.1.2.conv': 'output_blocks.2.2.conv',
+    'output_blocks.1.1.conv': 'output_blocks.2.1.conv',
+    'output_blocks.2.': 'output_blocks.3.',
+    'output_blocks.3.': 'output_blocks.4.',
+  }
+  const renamed = Object.fromEntries(
+    Object.entries(originalUnet(config)).map(([name, tensor]) => {
+      const from = Object.keys(gaps).find((key) => name.includes(`.${key}`))
+      return [from ? name.replace(from, gaps[from]) : name, tensor]
+    }),
+  )
+  const model = await openModel(writeSafetensors(freshPath(t, '.safetensors'), renamed))
+  t.same(model.unet!.config, config)
 })
 
 t.test('a GGUF file with the original names, partly quantized', async (t) => {

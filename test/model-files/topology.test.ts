@@ -38,6 +38,11 @@ const UNETS: Record<string, Partial<UnetConfig>> = {
   'attention in the decoder alone': { downTransformerDepth: [0, 0, 0], upTransformerDepth: [0, 1, 3], midTransformerDepth: -1 },
   'attention in the encoder alone': { downTransformerDepth: [2, 0, 1], upTransformerDepth: [0, 0, 0] },
   'a middle block without attention': { midTransformerDepth: 0 },
+  'Stable Diffusion XL': { blockChannels: [320, 640, 1280], downTransformerDepth: [0, 2, 10], upTransformerDepth: [0, 2, 10], midTransformerDepth: 10, contextWidth: 2048, heads: [5, 10, 20], added: { width: 2816, timeWidth: 256 } },
+  'SSD-1B': { blockChannels: [320, 640, 1280], downTransformerDepth: [0, 2, 4], upTransformerDepth: [0, [2, 1, 1], [4, 4, 10]], midTransformerDepth: -1, contextWidth: 2048, heads: [5, 10, 20], added: { width: 2816, timeWidth: 256 } },
+  'the ×4 upscaler': { inChannels: 7, classEmbedding: { kind: 'table', count: 1000 } },
+  'unCLIP': { contextWidth: 1024, blockChannels: [64, 128, 128], heads: [1, 2, 2], classEmbedding: { kind: 'projection', width: 2048 } },
+  'a guidance embedding': { guidanceWidth: 256 },
   'no middle block': { midTransformerDepth: -1 },
   'the same number of channels at all levels': { blockChannels: [64, 64, 64] },
 }
@@ -54,20 +59,31 @@ t.test('UNets', async (t) => {
     const perLevel = (value: () => number) => Array.from({ length: levels }, value)
     const contextWidth = [1024, 8, 77][random(3)]
     const blockChannels = perLevel(() => 64 * (1 + random(3)))
+    const layersPerBlock = perLevel(() => 1 + random(3))
+    const xl = random(3) === 0
+    // One number for all layers, or one for each where they differ.
+    const depths = (layers: number): number | number[] => {
+      const list = Array.from({ length: random(2) === 0 ? 1 : layers }, () => random(3))
+      return list.every((depth) => depth === list[0]) ? list[0] : list
+    }
     const config: UnetConfig = {
       ...TINY_UNET,
       inChannels: 1 + random(9),
       outChannels: 1 + random(8),
       blockChannels,
-      layersPerBlock: perLevel(() => 1 + random(3)),
-      downTransformerDepth: perLevel(() => random(3)),
-      upTransformerDepth: perLevel(() => random(3)),
+      layersPerBlock,
+      downTransformerDepth: layersPerBlock.map((layers) => depths(layers)),
+      upTransformerDepth: layersPerBlock.map((layers) => depths(layers + 1)),
       midTransformerDepth: random(4) - 1,
-      heads: blockChannels.map((channels) => (contextWidth === 1024 ? channels / 64 : 8)),
+      heads: blockChannels.map((channels) => (contextWidth === 1024 || xl ? channels / 64 : 8)),
       contextWidth,
+      ...(xl && { added: { width: 1 + random(3000), timeWidth: 256 } }),
+      ...(random(4) === 0 && { guidanceWidth: 4 + random(300) }),
+      ...[{}, {}, { classEmbedding: { kind: 'table', count: 1 + random(1000) } as const }, { classEmbedding: { kind: 'projection', width: 1 + random(2000) } as const }][random(4)], // prettier-ignore
     }
     const { downTransformerDepth, upTransformerDepth, midTransformerDepth } = config
-    if (Math.max(...downTransformerDepth, ...upTransformerDepth, midTransformerDepth) <= 0) continue
+    if (Math.max(...downTransformerDepth.flat(), ...upTransformerDepth.flat(), midTransformerDepth) <= 0)
+      continue
     t.same(derivedUnet(config), config, JSON.stringify(config))
   }
 })
@@ -119,6 +135,8 @@ t.test('text encoders', async (t) => {
     {},
     { width: 768, heads: 12, layers: 12, intermediate: 3072, vocabSize: 49408, maxPositions: 77 },
     { width: 1024, heads: 16, activation: 'gelu', intermediate: 65_537 },
+    { width: 1280, heads: 20, activation: 'gelu', projectionWidth: 1280 },
+    { width: 64, heads: 1, projectionWidth: 24 },
   ] as Partial<TextEncoderConfig>[]) {
     const config = { ...TINY_TEXT, ...change }
     t.same(deriveText('file', stored(shapesOf('textEncoder', config)), false).config, config)

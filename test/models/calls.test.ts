@@ -57,9 +57,9 @@ t.test('fields that are missing or wrong', async (t) => {
     t.throws(() => unet.predict({ ...call, conditioning: { ...call.conditioning, ...change } }), error)
   }
   t.throws(() => unet.predict(undefined as never), { name: 'TypeError', message: /object for call/ })
-  t.throws(() => unet.prepare({ timesteps: new Float32Array(2), n: 3 }), {
+  t.throws(() => unet.prepare({ conditioning: { timesteps: new Float32Array(2) }, n: 3 }), {
     name: 'RangeError',
-    message: /call\.timesteps/,
+    message: /call\.conditioning\.timesteps/,
   })
   t.throws(() => unet.prepare(new Float32Array(2) as never), { name: 'TypeError', message: /call\.n/ })
   t.equal(unet.maxDepth, 11)

@@ -8,7 +8,7 @@ import {
 } from '../../lib/native.js'
 import { openModel } from '../../lib/models/index.js'
 import type { ModelDescription } from '../../lib/models/model-description.js'
-import { floats, integers, type Case, type GoldenTensor } from './fixtures.js'
+import { floats, has, integers, tensor, type Case, type GoldenTensor } from './fixtures.js'
 
 interface Models {
   unet: NativeUnet
@@ -44,6 +44,13 @@ export async function load<K extends keyof Models>(
   return Object.assign(loaded as Models[K], { skip: textEncoder?.skip ?? 0 })
 }
 
+/** What compute() must give: of a text encoder with a projection, the pooled output comes last. */
+export function expected(of: Case): GoldenTensor['data'] {
+  const { data } = tensor(of, 'output')
+  if (of.kind !== 'encode_text' || !has(of, 'pooled')) return data
+  return Float32Array.of(...data, ...floats(of, 'pooled').data)
+}
+
 /** The engine's output for a case. */
 export async function compute(
   model: NativeUnet | NativeVae | NativeTextEncoder,
@@ -57,12 +64,28 @@ export async function compute(
       const context = floats(of, 'context')
       const [n, , h, w] = latents.shape
       const timesteps = floats(of, 'timesteps').data
-      const conditioning = { timesteps, context: context.data, contextLength: context.shape[1] }
+      const conditioning = {
+        timesteps,
+        context: context.data,
+        contextLength: context.shape[1],
+        ...(has(of, 'pooled') && {
+          pooled: floats(of, 'pooled').data,
+          pooledWidth: floats(of, 'pooled').shape[1],
+          timeIds: floats(of, 'time_ids').data,
+          timeIdCount: floats(of, 'time_ids').shape[1],
+        }),
+        ...(has(of, 'guidance') && { guidance: floats(of, 'guidance').data }),
+        ...(has(of, 'classes') && { classes: floats(of, 'classes').data }),
+      }
       return (model as NativeUnet).predict({ latents: latents.data, n, h, w, conditioning })
     }
     case 'encode_text': {
       const { data, shape } = integers(of, 'tokens')
-      return (model as NativeTextEncoder).encode(data, shape[0], shape[1], skip)
+      const call = { tokens: data, n: shape[0], length: shape[1], skip }
+      const encoder = model as NativeTextEncoder
+      if (!has(of, 'pooled')) return encoder.encode(call)
+      const pooledPositions = integers(of, 'positions').data
+      return encoder.encode({ ...call, finalNorm: false, pooledPositions })
     }
     case 'encode': {
       const { data, shape } = floats(of, 'image')

@@ -36,12 +36,17 @@ export const cases: Case[] = JSON.parse(readFileSync(join(fixtures, 'cases.json'
 
 let golden: Map<string, GoldenTensor> | undefined
 
-/** The tensor of a case: 'latents', 'context', 'timesteps', 'image', 'tokens', 'codes' or 'output'. */
+/** The tensor of a case: 'latents', 'context', 'timesteps', 'pooled', 'image', 'tokens', 'output', … */
 export function tensor(of: Case, key: string): GoldenTensor {
   golden ??= readTensors(join(fixtures, 'golden.safetensors'))
   const found = golden.get(`${of.name}/${key}`)
   if (!found) throw new Error(`no ${key} for ${of.name}`)
   return found
+}
+
+export function has(of: Case, key: string): boolean {
+  golden ??= readTensors(join(fixtures, 'golden.safetensors'))
+  return golden.has(`${of.name}/${key}`)
 }
 
 export function floats(of: Case, key: string): { data: Float32Array; shape: number[] } {

@@ -4,8 +4,8 @@
  */
 import { join } from 'node:path'
 import { native } from '../../lib/native.js'
-import { compute, difference, load, type Difference } from './compute.js'
-import { cases, fixtures, tensor, type Component } from './fixtures.js'
+import { compute, difference, expected, load, type Difference } from './compute.js'
+import { cases, fixtures, type Component } from './fixtures.js'
 
 export interface Report extends Difference {
   name: string
@@ -24,9 +24,9 @@ async function main(): Promise<void> {
     for (const of of cases.filter((c) => c.model === name)) {
       for (const threads of [1, 3]) {
         native().setThreads(threads)
-        const expected = tensor(of, 'output').data
-        const result = difference(await compute(model, of), expected)
-        const exact = expected instanceof Int32Array || of.kind === 'lookup'
+        const wanted = expected(of)
+        const result = difference(await compute(model, of), wanted)
+        const exact = wanted instanceof Int32Array || of.kind === 'lookup'
         print({ name: of.name, threads, exact, ...result } satisfies Report)
       }
     }

@@ -64,7 +64,8 @@ function readTensors(file) {
 const kinds = {
   text: {
     load: ({ textEncoders: [first] }) => native().loadTextEncoder(first.config, first.source),
-    call: (model, { tokens: { data, shape } }) => model.encode(data, shape[0], shape[1], 0),
+    call: (model, { tokens: { data, shape } }) =>
+      model.encode({ tokens: data, n: shape[0], length: shape[1], skip: 0 }),
   },
   unet: {
     load: ({ unet }) => native().loadUnet(unet.config, unet.source),

@@ -1,8 +1,9 @@
-import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
+import type { ClassEmbedding, TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
 import { quote } from '../../quote.js'
 import type { Tensors } from '../component.js'
 import { badFormat, unsupported } from '../formats/fail.js'
 import { limits } from './limits.js'
+import { PROJECTION } from '../names/text.js'
 import { CONFIG_KEY } from './stored-config.js'
 
 /**
@@ -63,6 +64,10 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   if (attention === undefined) throw unsupported(path, 'expected a UNet with cross-attention, found none')
   const contextWidth = probe.channels(attention, 1)
   const hasMiddle = probe.has('mid_block.resnets.0.conv1.weight')
+  const added = probe.has('add_embedding.linear_1.weight')
+    ? { width: probe.channels('add_embedding.linear_1.weight', 1), timeWidth: ADDED_TIME_WIDTH }
+    : undefined
+  const classEmbedding = deriveClassEmbedding(probe)
   return {
     inChannels: probe.channels('conv_in.weight', 1),
     outChannels: probe.channels('conv_out.weight', 0),
@@ -72,36 +77,53 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
     upTransformerDepth: all.map((i) =>
       levelDepth(probe, `up_blocks.${levels - 1 - i}`, layersPerBlock[i] + 1),
     ),
-    midTransformerDepth: hasMiddle ? levelDepth(probe, 'mid_block', 1) : -1,
-    heads: blockChannels.map((channels) => guessHeads(path, channels, contextWidth)),
+    midTransformerDepth: hasMiddle ? layerDepths(probe, 'mid_block', 1)[0] : -1,
+    heads: blockChannels.map((channels) => guessHeads(path, channels, contextWidth, added !== undefined)),
     contextWidth,
     normGroups: guessGroups(path, blockChannels),
     normEps: 1e-5,
     flipSinToCos: true,
     freqShift: 0,
+    ...(added && { added }),
+    ...(probe.has('time_embedding.cond_proj.weight') && {
+      guidanceWidth: probe.channels('time_embedding.cond_proj.weight', 1),
+    }),
+    ...(classEmbedding && { classEmbedding }),
   }
 }
 
-/** The number of transformer blocks in each attention of a level, which must be the same in all of its layers. */
-function levelDepth(probe: Probe, prefix: string, layers: number): number {
-  const depths = [...Array(layers).keys()].map((layer) =>
+/** The width of an embedded size in all published models of the SDXL family. */
+const ADDED_TIME_WIDTH = 256
+
+function deriveClassEmbedding(probe: Probe): ClassEmbedding | undefined {
+  if (probe.has('class_embedding.weight'))
+    return { kind: 'table', count: probe.size('class_embedding.weight', 0, 1, limits().vocabulary, 2) }
+  if (probe.has('class_embedding.linear_1.weight'))
+    return { kind: 'projection', width: probe.channels('class_embedding.linear_1.weight', 1) }
+  return undefined
+}
+
+/** The number of transformer blocks in the attentions of a level, as in UnetConfig. */
+function levelDepth(probe: Probe, prefix: string, layers: number): number | number[] {
+  const depths = layerDepths(probe, prefix, layers)
+  return depths.every((depth) => depth === depths[0]) ? depths[0] : depths
+}
+
+function layerDepths(probe: Probe, prefix: string, layers: number): number[] {
+  return [...Array(layers).keys()].map((layer) =>
     probe.count(
       limits().transformerDepth,
       (i) => `${prefix}.attentions.${layer}.transformer_blocks.${i}.attn1.to_q.weight`,
     ),
   )
-  if (depths.some((depth) => depth !== depths[0])) {
-    throw unsupported(
-      probe.path,
-      `expected as many transformer blocks in each layer of ${prefix}, found ${depths.join(', ')}`,
-    )
-  }
-  return depths[0]
 }
 
-/** Stable Diffusion 2 has heads of 64 channels. Version 1 has eight heads at each level, and others are assumed to. */
-function guessHeads(path: string, channels: number, contextWidth: number): number {
-  const heads = contextWidth === 1024 ? channels / 64 : 8
+/**
+ * Stable Diffusion 2 and XL have heads of 64 channels. Version 1 has eight heads at each level, and others are assumed
+ * to.
+ */
+function guessHeads(path: string, channels: number, contextWidth: number, xl: boolean): number {
+  const heads = contextWidth === 1024 || xl ? channels / 64 : 8
   if (Number.isInteger(heads) && channels % heads === 0) return heads
   throw unsupported(path, `the number of attention heads of ${channels} channels is unknown: ${HINT}`)
 }
@@ -149,11 +171,15 @@ export function deriveVae(path: string, tensors: Tensors): VaeConfig {
   return config
 }
 
-/** @param openClip whether the tensors have OpenCLIP's names */
+/**
+ * @param openClip whether the tensors have OpenCLIP's names
+ * @param transposed whether a projection is stored [width, projection width]
+ */
 export function deriveText(
   path: string,
   tensors: Tensors,
   openClip: boolean,
+  transposed = false,
 ): { config: TextEncoderConfig; skip: number } {
   const probe = new Probe(path, tensors)
   const width = probe.channels('embeddings.token_embedding.weight', 1)
@@ -163,7 +189,7 @@ export function deriveText(
     throw unsupported(path, `the number of attention heads of a width of ${width} is unknown: ${HINT}`)
   // Stable Diffusion 2 uses the output of the penultimate layer. Files with transformers' names may lack the last
   // layer.
-  const gelu = openClip || width === 1024
+  const gelu = openClip || width === 1024 || width === BIG_G_WIDTH
   const skip = openClip || (width === 1024 && layers === 24) ? 1 : 0
   const config: TextEncoderConfig = {
     vocabSize: probe.size('embeddings.token_embedding.weight', 0, 1, limits().vocabulary, 2),
@@ -174,6 +200,13 @@ export function deriveText(
     maxPositions: probe.size('embeddings.position_embedding.weight', 0, 1, limits().positions, 2),
     activation: gelu ? 'gelu' : 'quick_gelu',
     layerNormEps: 1e-5,
+    ...(probe.has(PROJECTION) && {
+      projectionWidth: probe.channels(PROJECTION, transposed ? 1 : 0),
+      ...(transposed && { projectionTransposed: true }),
+    }),
   }
   return { config, skip: Math.min(skip, layers - 1) }
 }
+
+/** The width of OpenCLIP ViT-bigG, the second text encoder of Stable Diffusion XL. */
+export const BIG_G_WIDTH = 1280

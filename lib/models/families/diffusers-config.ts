@@ -1,6 +1,6 @@
-import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
+import type { ClassEmbedding, TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
 import { show } from '../../quote.js'
-import type { ConfigReader } from './config-reader.js'
+import { isInteger, type ConfigReader } from './config-reader.js'
 import { unsupported } from '../formats/fail.js'
 import { limits } from './limits.js'
 
@@ -13,10 +13,8 @@ import { limits } from './limits.js'
 /** Fields of UNet2DConditionModel that must have one of these values (or be absent). */
 const UNET_FIXED: readonly (readonly [key: string, ...values: unknown[]])[] = [
   ['act_fn', 'silu', 'swish'],
-  ['addition_embed_type', null],
   ['attention_type', 'default'],
   ['center_input_sample', false],
-  ['class_embed_type', null],
   ['class_embeddings_concat', false],
   ['conv_in_kernel', 3],
   ['conv_out_kernel', 3],
@@ -28,11 +26,9 @@ const UNET_FIXED: readonly (readonly [key: string, ...values: unknown[]])[] = [
   ['encoder_hid_dim_type', null],
   ['mid_block_only_cross_attention', null, false],
   ['mid_block_scale_factor', 1],
-  ['num_class_embeds', null],
   ['resnet_out_scale_factor', 1],
   ['resnet_skip_time_act', false],
   ['resnet_time_scale_shift', 'default'],
-  ['time_cond_proj_dim', null],
   ['time_embedding_act_fn', null],
   ['time_embedding_type', 'positional'],
   ['timestep_post_act', null],
@@ -46,9 +42,6 @@ function requireFixed(c: ConfigReader, table: typeof UNET_FIXED): void {
 }
 
 export function unetConfig(c: ConfigReader): UnetConfig {
-  if (c.get('addition_embed_type') === 'text_time') {
-    throw c.refuse('addition_embed_type', 'null (Stable Diffusion XL is not supported)')
-  }
   requireFixed(c, UNET_FIXED)
   const blockChannels = c.integers('block_out_channels', [320, 640, 1280, 1280], 1, limits().channels)
   const levels = blockChannels.length
@@ -66,22 +59,53 @@ export function unetConfig(c: ConfigReader): UnetConfig {
 
   const downAttends = attends(c, 'down_block_types', 'Down', levels)
   const upAttends = attends(c, 'up_block_types', 'Up', levels).reverse()
-  const depths = transformerDepths(c, levels)
+  const layersPerBlock = c.integerPerLevel('layers_per_block', 2, 1, limits().layersPerLevel, levels)
+  const depths = transformerDepths(c, layersPerBlock)
+  const added = addedConditions(c)
+  const classEmbedding = classEmbeddingOf(c)
   return {
     inChannels: c.integer('in_channels', 4, 1, limits().channels),
     outChannels: c.integer('out_channels', 4, 1, limits().channels),
     blockChannels,
-    layersPerBlock: c.integerPerLevel('layers_per_block', 2, 1, limits().layersPerLevel, levels),
+    layersPerBlock,
     downTransformerDepth: depths.down.map((depth, i) => (downAttends[i] ? depth : 0)),
     upTransformerDepth: depths.up.map((depth, i) => (upAttends[i] ? depth : 0)),
-    midTransformerDepth: middleDepth(c, depths.down.at(-1)!),
+    midTransformerDepth: middleDepth(c, firstOf(depths.down.at(-1)!)),
     heads: headsPerLevel(c, levels),
     contextWidth: contextWidth(c, levels),
     normGroups: c.integer('norm_num_groups', 32, 1, limits().channels),
     normEps: c.number('norm_eps', 1e-5, 0, 1),
     flipSinToCos: c.boolean('flip_sin_to_cos', true),
     freqShift: c.number('freq_shift', 0, -1e6, 1e6),
+    ...(added && { added }),
+    ...(c.has('time_cond_proj_dim') && {
+      guidanceWidth: c.integer('time_cond_proj_dim', undefined, 4, limits().channels),
+    }),
+    ...(classEmbedding && { classEmbedding }),
   }
+}
+
+/** Pooled text and numbers that are embedded with the timestep (SDXL). */
+function addedConditions(c: ConfigReader): UnetConfig['added'] {
+  if (!c.has('addition_embed_type')) return undefined
+  c.choice('addition_embed_type', ['text_time'])
+  return {
+    width: c.integer('projection_class_embeddings_input_dim', undefined, 1, limits().channels),
+    timeWidth: c.integer('addition_time_embed_dim', undefined, 1, limits().channels),
+  }
+}
+
+function classEmbeddingOf(c: ConfigReader): ClassEmbedding | undefined {
+  if (c.has('class_embed_type')) {
+    const kind = c.choice('class_embed_type', ['timestep', 'projection'])
+    if (kind === 'timestep') return { kind }
+    return {
+      kind,
+      width: c.integer('projection_class_embeddings_input_dim', undefined, 1, limits().channels),
+    }
+  }
+  if (!c.has('num_class_embeds')) return undefined
+  return { kind: 'table', count: c.integer('num_class_embeds', undefined, 1, limits().vocabulary) }
 }
 
 /** Which blocks of the encoder or decoder have cross-attention, in the order of the list. */
@@ -115,28 +139,42 @@ function refuseOnlyCrossAttention(c: ConfigReader): void {
 }
 
 /** Transformer blocks of each attention in the encoder and decoder, highest resolution first. */
-function transformerDepths(c: ConfigReader, levels: number): { down: number[]; up: number[] } {
-  const down = depthList(c, 'transformer_layers_per_block', levels)
-  const reversed = 'reverse_transformer_layers_per_block'
-  return { down, up: c.has(reversed) ? depthList(c, reversed, levels).reverse() : down }
+function transformerDepths(c: ConfigReader, layers: number[]): Record<'down' | 'up', Depth[]> {
+  const key = 'transformer_layers_per_block'
+  const reversed = `reverse_${key}`
+  const down = depthList(c, key, layers)
+  // The decoder has one layer more at each level, and lists its levels from the lowest resolution.
+  const decoder = layers.map((count) => count + 1)
+  if (c.has(reversed)) return { down, up: depthList(c, reversed, decoder.reverse()).reverse() }
+  const up = down.map((depth, i) => {
+    if (typeof depth === 'number') return depth
+    if (depth.length === decoder[i]) return depth
+    throw c.refuse(key, `the same number of blocks in each layer of a level, or ${reversed} beside it,`)
+  })
+  return { down, up }
 }
 
-/** One number for all levels, one for each level, or for each level a list that repeats one number. */
-function depthList(c: ConfigReader, key: string, levels: number): number[] {
+type Depth = number | number[]
+
+function firstOf(depth: Depth): number {
+  return typeof depth === 'number' ? depth : depth[0]
+}
+
+/** One number for all levels, or for each level one number or one for each of its layers. */
+function depthList(c: ConfigReader, key: string, layers: number[]): Depth[] {
   const value = c.get(key)
   if (!Array.isArray(value) || !value.some(Array.isArray)) {
-    return c.integerPerLevel(key, 1, 1, limits().transformerDepth, levels)
+    return c.integerPerLevel(key, 1, 1, limits().transformerDepth, layers.length)
   }
-  if (value.length !== levels) throw c.fail(key, `list of ${levels} elements`)
-  return value.map((element: unknown) => {
+  if (value.length !== layers.length) throw c.fail(key, `list of ${layers.length} elements`)
+  return value.map((element: unknown, level) => {
     const list: unknown[] = Array.isArray(element) ? element : [element]
-    const depth = list[0]
-    const valid =
-      typeof depth === 'number' && Number.isInteger(depth) && depth >= 1 && depth <= limits().transformerDepth
-    if (!valid) throw c.fail(key, `integers between 1 and ${limits().transformerDepth}`)
-    if (list.some((d) => d !== depth))
-      throw c.refuse(key, 'the same number of blocks in each layer of a level')
-    return depth
+    if (!list.every((depth) => isInteger(depth, 1, limits().transformerDepth)) || list.length === 0)
+      throw c.fail(key, `integers between 1 and ${limits().transformerDepth}`)
+    const depths = list
+    if (depths.every((depth) => depth === depths[0])) return depths[0]
+    if (depths.length === layers[level]) return depths
+    throw c.fail(key, `number or list of ${layers[level]} for level ${level}`)
   })
 }
 
@@ -199,8 +237,12 @@ export function vaeConfig(c: ConfigReader, quantized: boolean): { config: VaeCon
   return { config, scalingFactor }
 }
 
-/** transformers' CLIPTextConfig, or the `text_config` of a CLIPConfig. */
-export function textConfig(outer: ConfigReader): TextEncoderConfig {
+/**
+ * transformers' CLIPTextConfig, or the `text_config` of a CLIPConfig.
+ *
+ * @param projects whether the class is CLIPTextModelWithProjection
+ */
+export function textConfig(outer: ConfigReader, projects = false): TextEncoderConfig {
   const c = outer.has('text_config') ? outer.child('text_config') : outer
   if (c.has('model_type')) c.choice('model_type', ['clip_text_model', 'clip'])
   return {
@@ -212,5 +254,6 @@ export function textConfig(outer: ConfigReader): TextEncoderConfig {
     maxPositions: c.integer('max_position_embeddings', 77, 1, limits().positions),
     activation: c.choice('hidden_act', ['quick_gelu', 'gelu'], 'quick_gelu'),
     layerNormEps: c.number('layer_norm_eps', 1e-5, 0, 1),
+    ...(projects && { projectionWidth: c.integer('projection_dim', 512, 1, limits().channels) }),
   }
 }

@@ -18,7 +18,11 @@ export async function guessSchedule(
   unet: UnetConfig | undefined,
 ): Promise<ScheduleDescription> {
   const zeroSnr = file.tensors.has('ztsnr')
-  const schedule = defaultSchedule(await guessPrediction(file, unet))
+  const schedule = {
+    ...defaultSchedule(await guessPrediction(file, unet)),
+    // What all published models of the SDXL family name.
+    ...(unet?.added && { className: 'EulerDiscreteScheduler', timestepSpacing: 'leading' as const }),
+  }
   return zeroSnr ? { ...schedule, rescaleBetasZeroSnr: true, timestepSpacing: 'trailing' } : schedule
 }
 
@@ -28,6 +32,8 @@ async function guessPrediction(file: TensorFile, unet: UnetConfig | undefined): 
   if (said === 'epsilon' || said === 'sample') return said
   if (file.tensors.has('v_pred')) return 'v_prediction'
   if (unet?.contextWidth !== 1024 || unet.inChannels !== 4) return 'epsilon'
+  // Of Stable Diffusion 2's files, only SD-Turbo has the names of Stability's later code.
+  if (file.tensors.has('conditioner.embedders.0.model.ln_final.weight')) return 'epsilon'
   return (await readGlobalStep(file)) === BASE_STEPS ? 'epsilon' : 'v_prediction'
 }
 

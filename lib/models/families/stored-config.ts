@@ -1,5 +1,5 @@
-import type { TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
-import { ConfigReader } from './config-reader.js'
+import type { ClassEmbedding, TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
+import { ConfigReader, isInteger } from './config-reader.js'
 import { badFormat, unsupported } from '../formats/fail.js'
 import { limits, MAX_SAMPLE_SIZE } from './limits.js'
 import type {
@@ -39,8 +39,8 @@ export function writeStoredConfig(model: ModelDescription): string {
     imageSize,
     schedule,
     ...Object.fromEntries(
-      textEncoders.flatMap(({ config, skip, tokenizer }, i) => [
-        [numbered('textEncoder', i), { config, skip }],
+      textEncoders.flatMap(({ config, skip, finalNorm, tokenizer }, i) => [
+        [numbered('textEncoder', i), { config, skip, ...(finalNorm === false && { finalNorm }) }],
         [numbered('tokenizer', i), tokenizer],
       ]),
     ),
@@ -96,8 +96,8 @@ function readUnet(c: ConfigReader): UnetConfig {
     outChannels: c.integer('outChannels', undefined, 1, limits().channels),
     blockChannels,
     layersPerBlock: c.integers('layersPerBlock', undefined, 1, limits().layersPerLevel, levels),
-    downTransformerDepth: c.integers('downTransformerDepth', undefined, 0, limits().transformerDepth, levels),
-    upTransformerDepth: c.integers('upTransformerDepth', undefined, 0, limits().transformerDepth, levels),
+    downTransformerDepth: readDepths(c, 'downTransformerDepth', levels),
+    upTransformerDepth: readDepths(c, 'upTransformerDepth', levels),
     midTransformerDepth: c.integer('midTransformerDepth', undefined, -1, limits().transformerDepth),
     heads: c.integers('heads', undefined, 1, limits().channels, levels),
     contextWidth: c.integer('contextWidth', undefined, 1, limits().channels),
@@ -105,7 +105,39 @@ function readUnet(c: ConfigReader): UnetConfig {
     normEps: c.number('normEps', undefined, 0, 1),
     flipSinToCos: c.boolean('flipSinToCos'),
     freqShift: c.number('freqShift', undefined, -1e6, 1e6),
+    ...(c.has('added') && { added: readAdded(c.child('added')) }),
+    ...(c.has('guidanceWidth') && {
+      guidanceWidth: c.integer('guidanceWidth', undefined, 4, limits().channels),
+    }),
+    ...(c.has('classEmbedding') && { classEmbedding: readClassEmbedding(c.child('classEmbedding')) }),
   }
+}
+
+/** For each level a number, or a list with one for each of its layers. */
+function readDepths(c: ConfigReader, key: string, levels: number): (number | number[])[] {
+  const value = c.get(key)
+  const most = limits().transformerDepth
+  const valid = (depth: unknown) =>
+    Array.isArray(depth)
+      ? depth.length <= limits().layersPerLevel + 1 && depth.every((d) => isInteger(d, 0, most))
+      : isInteger(depth, 0, most)
+  if (Array.isArray(value) && value.length === levels && value.every(valid))
+    return value as (number | number[])[]
+  throw c.fail(key, `list of ${levels} integers between 0 and ${most}, or lists of them,`)
+}
+
+function readAdded(c: ConfigReader): NonNullable<UnetConfig['added']> {
+  return {
+    width: c.integer('width', undefined, 1, limits().channels),
+    timeWidth: c.integer('timeWidth', undefined, 1, limits().channels),
+  }
+}
+
+function readClassEmbedding(c: ConfigReader): ClassEmbedding {
+  const kind = c.choice('kind', ['table', 'timestep', 'projection'])
+  if (kind === 'table') return { kind, count: c.integer('count', undefined, 1, limits().vocabulary) }
+  if (kind === 'timestep') return { kind }
+  return { kind, width: c.integer('width', undefined, 1, limits().channels) }
 }
 
 function readVae(outer: ConfigReader): { config: VaeConfig; scalingFactor: number } {
@@ -137,7 +169,7 @@ function readVae(outer: ConfigReader): { config: VaeConfig; scalingFactor: numbe
   }
 }
 
-function readText(outer: ConfigReader): { config: TextEncoderConfig; skip: number } {
+function readText(outer: ConfigReader): { config: TextEncoderConfig; skip: number; finalNorm?: boolean } {
   const c = outer.child('config')
   const config: TextEncoderConfig = {
     vocabSize: c.integer('vocabSize', undefined, 1, limits().vocabulary),
@@ -148,10 +180,15 @@ function readText(outer: ConfigReader): { config: TextEncoderConfig; skip: numbe
     maxPositions: c.integer('maxPositions', undefined, 1, limits().positions),
     activation: c.choice('activation', ['quick_gelu', 'gelu']),
     layerNormEps: c.number('layerNormEps', undefined, 0, 1),
+    ...(c.has('projectionWidth') && {
+      projectionWidth: c.integer('projectionWidth', undefined, 1, limits().channels),
+    }),
+    ...(c.has('projectionTransposed') && { projectionTransposed: c.boolean('projectionTransposed') }),
   }
   return {
     config,
     skip: outer.integer('skip', undefined, 0, config.layers),
+    ...(outer.has('finalNorm') && { finalNorm: outer.boolean('finalNorm') }),
   }
 }
 

@@ -13,13 +13,10 @@ const UNSUPPORTED_MODELS: readonly (readonly [RegExp, string])[] = [
   ],
   [/\bmotion_modules\./, 'an AnimateDiff motion module'],
   [/^(control_model\.|controlnet_cond_embedding\.|controlnet_|input_hint_block\.)/, 'a ControlNet'],
-  [/^conditioner\.embedders\./, 'Stable Diffusion XL'],
   [/(^|\.)joint_blocks\.\d+\./, 'Stable Diffusion 3'],
   [/(^|\.)(double_blocks|single_blocks)\.\d+\./, 'Flux or a related model'],
   [/^text_encoders\.(clip_l|clip_g|t5xxl)\./, 'Stable Diffusion 3 or Flux'],
   [/(^|\.)(double_layers|single_layers)\.\d+\./, 'AuraFlow'],
-  [/(^|\.)add_embedding\.linear_1\./, 'the UNet of Stable Diffusion XL'],
-  [/(^|\.)label_emb\./, 'a UNet with class embeddings (Stable Diffusion XL, an upscaler or unCLIP)'],
   [/(^|\.)transformer_blocks\.\d+\.scale_shift_table$/, 'a diffusion transformer (PixArt, LTX, …)'],
   [
     /^(model\.diffusion_model\.|net\.)?(patchify_proj|x_embedder|cap_embedder|patch_embedding)\./,

@@ -18,6 +18,7 @@ const RESNET: Readonly<Record<string, string>> = {
 const OUTER: Readonly<Record<string, string>> = {
   'time_embed.0': 'time_embedding.linear_1',
   'time_embed.2': 'time_embedding.linear_2',
+  'time_embed.cond_proj': 'time_embedding.cond_proj',
   'input_blocks.0.0': 'conv_in',
   'out.0': 'conv_norm_out',
   'out.2': 'conv_out',
@@ -28,11 +29,15 @@ export function isOriginalUnet(tensors: Tensors): boolean {
 }
 
 export function renameOriginalUnet(paths: readonly string[], tensors: Tensors): Tensors {
+  const labels = labelName(tensors)
   const blocks = new Map([...placeEncoder(tensors), ...placeMiddle(tensors), ...placeDecoder(tensors)])
   return renameTensors(paths, tensors, (name) => {
     const dot = name.lastIndexOf('.')
     const [stem, leaf] = [name.slice(0, dot), name.slice(dot)]
     if (Object.hasOwn(OUTER, stem)) return OUTER[stem] + leaf
+    if (stem === 'label_emb') return `class_embedding${leaf}`
+    const label = /^label_emb\.0\.([02])$/.exec(stem)
+    if (label) return `${labels}.linear_${label[1] === '0' ? 1 : 2}${leaf}`
     const match = /^(?:(?:input|output)_blocks\.\d+\.\d+(?:\.op|\.conv)?|middle_block\.\d+)(?=\.)/.exec(name)
     const place = match && blocks.get(match[0])
     // A tensor without a place keeps its name. Whether that is an error, the engine's list of tensors decides.
@@ -48,10 +53,35 @@ function has(tensors: Tensors, ...stems: string[]): boolean {
   return stems.some((stem) => tensors.has(`${stem}.weight`))
 }
 
+/**
+ * What `label_emb` embeds: a class (the image of Stable unCLIP, whose UNet is that of Stable Diffusion 2), or pooled text
+ * and sizes (SDXL).
+ */
+function labelName(tensors: Tensors): 'class_embedding' | 'add_embedding' {
+  for (const [name, { shape }] of tensors) {
+    if (name.endsWith('.transformer_blocks.0.attn2.to_k.weight'))
+      return shape[1] === 1024 ? 'class_embedding' : 'add_embedding'
+  }
+  return 'add_embedding'
+}
+
+/**
+ * The numbers of all blocks of this kind, in order. Models with fewer layers (BK-SDM) keep the numbers that their blocks
+ * had in Stable Diffusion, so there can be gaps.
+ */
+function blockNumbers(tensors: Tensors, kind: 'input_blocks' | 'output_blocks'): number[] {
+  const numbers = new Set<number>()
+  for (const name of tensors.keys()) {
+    const match = /^(input_blocks|output_blocks)\.(\d{1,3})\./.exec(name)
+    if (match?.[1] === kind) numbers.add(Number(match[2]))
+  }
+  return [...numbers].sort((a, b) => a - b)
+}
+
 function placeEncoder(tensors: Tensors): Map<string, string> {
   const places = new Map<string, string>()
   let [level, layer] = [0, 0]
-  for (let i = 1; ; i++) {
+  for (const i of blockNumbers(tensors, 'input_blocks')) {
     const block = `input_blocks.${i}`
     if (has(tensors, `${block}.0.op`)) {
       places.set(`${block}.0.op`, `down_blocks.${level}.downsamplers.0.conv`)
@@ -61,8 +91,9 @@ function placeEncoder(tensors: Tensors): Map<string, string> {
       places.set(`${block}.0`, `down_blocks.${level}.resnets.${layer}`)
       places.set(`${block}.1`, `down_blocks.${level}.attentions.${layer}`)
       layer++
-    } else return places
+    }
   }
+  return places
 }
 
 function placeMiddle(tensors: Tensors): Map<string, string> {
@@ -77,12 +108,14 @@ function placeMiddle(tensors: Tensors): Map<string, string> {
 function placeDecoder(tensors: Tensors): Map<string, string> {
   const places = new Map<string, string>()
   let [block, layer] = [0, 0]
-  for (let i = 0; has(tensors, `output_blocks.${i}.0.in_layers.0`); i++) {
-    places.set(`output_blocks.${i}.0`, `up_blocks.${block}.resnets.${layer}`)
+  for (const i of blockNumbers(tensors, 'output_blocks')) {
+    if (has(tensors, `output_blocks.${i}.0.in_layers.0`)) {
+      places.set(`output_blocks.${i}.0`, `up_blocks.${block}.resnets.${layer}`)
+      places.set(`output_blocks.${i}.1`, `up_blocks.${block}.attentions.${layer}`)
+      layer++
+    }
     // The upsampler comes after the attention if there is one, so its number depends on the level.
     const upsampler = [1, 2].map((n) => `output_blocks.${i}.${n}.conv`).find((name) => has(tensors, name))
-    places.set(`output_blocks.${i}.1`, `up_blocks.${block}.attentions.${layer}`)
-    layer++
     if (upsampler === undefined) continue
     places.set(upsampler, `up_blocks.${block}.upsamplers.0.conv`)
     block++
