@@ -58,6 +58,7 @@ const mayImport = {
       'device',
       'image',
       'index',
+      'load-addon',
       'models',
       'native',
       'options',

@@ -6,6 +6,7 @@
 #include "configs.h"
 #include "convert.h"
 #include "core/cpu_count.h"
+#include "core/os.h"
 #include "core/thread_pool.h"
 #include "cuda_device.h"
 #include "deep_features.h"
@@ -84,6 +85,7 @@ void cancel_on_exit(Napi::Env env, const std::shared_ptr<Calls>& calls) {
 }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  nd::os::stay_loaded();
   auto* addon = new Addon();
   env.SetInstanceData(addon);  // deleted when the environment ends
   const auto define = [](Napi::Function function, Napi::FunctionReference& reference) {

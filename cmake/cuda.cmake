@@ -62,9 +62,10 @@ target_include_directories(cuda-emulator PUBLIC ${emulator})
 target_link_libraries(cuda-emulator PUBLIC node_diffusion_cuda)
 target_compile_options(cuda-emulator PUBLIC -mavx2 -mfma -mf16c)
 
-# Kernels are C++ to the host's compiler. Optimised for speed, and instrumented so that every access is watched.
+# Kernels are C++ to the host's compiler. Products and sums are fused, as nvcc fuses
+# them. Optimised for speed, and instrumented so that every access is watched.
 set_source_files_properties(${ND_CUDA_KERNELS} ${ND_CUDA_TEST_KERNELS} PROPERTIES LANGUAGE CXX
-  COMPILE_OPTIONS "-x;c++;-Wno-unknown-pragmas;-Wno-sign-compare;-Wno-psabi")
+  COMPILE_OPTIONS "-x;c++;-ffp-contract=fast;-Wno-unknown-pragmas;-Wno-sign-compare;-Wno-psabi")
 function(nd_emulated_kernels name)
   add_library(${name} OBJECT ${ND_CUDA_KERNELS} ${ND_CUDA_TEST_KERNELS})
   target_compile_definitions(${name} PRIVATE ND_CUDA_EMULATED_KERNELS)

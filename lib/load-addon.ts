@@ -1,33 +1,113 @@
+import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { DiffusionError } from './errors.js'
-import { packageRoot } from './package-root.js'
+import { findPackageRoot, thisFile } from './package-root.js'
+
+type Libc = 'glibc' | 'musl'
+
+/**
+ * The prebuilt addons. Each path is spelled out, so that bundlers (webpack, Vite) copy the file and programs that trace a
+ * server's files (Next.js, AWS Lambda) see it.
+ */
+const prebuilds: Record<string, Partial<Record<Libc | 'any', () => URL>>> = {
+  'linux-x64': {
+    glibc: () => new URL('../prebuilds/linux-x64/node-diffusion.glibc.node', import.meta.url),
+    musl: () => new URL('../prebuilds/linux-x64/node-diffusion.musl.node', import.meta.url),
+  },
+  'linux-arm64': {
+    glibc: () => new URL('../prebuilds/linux-arm64/node-diffusion.glibc.node', import.meta.url),
+    musl: () => new URL('../prebuilds/linux-arm64/node-diffusion.musl.node', import.meta.url),
+  },
+  'darwin-x64': { any: () => new URL('../prebuilds/darwin-x64/node-diffusion.node', import.meta.url) },
+  'darwin-arm64': { any: () => new URL('../prebuilds/darwin-arm64/node-diffusion.node', import.meta.url) },
+  'win32-x64': { any: () => new URL('../prebuilds/win32-x64/node-diffusion.node', import.meta.url) },
+  'win32-arm64': { any: () => new URL('../prebuilds/win32-arm64/node-diffusion.node', import.meta.url) },
+}
 
 const compilerHint: Partial<Record<NodeJS.Platform, string>> = {
   darwin: 'xcode-select --install && brew install cmake',
-  linux: 'sudo apt-get install cmake g++ make   (or your distribution’s names for these)',
+  linux: 'sudo apt-get install cmake g++ make, or your distribution’s names for these',
+  win32: 'Visual Studio 2022 with “Desktop development with C++”, “C++ Clang tools” and CMake',
+}
+
+/** The C library of this process, and the other one: a wrong guess fails to load and does no harm. */
+function libcs(): Libc[] {
+  if (process.platform !== 'linux') return []
+  const musl = process.env.LIBC === 'musl' || existsSync('/etc/alpine-release')
+  return musl ? ['musl', 'glibc'] : ['glibc', 'musl']
+}
+
+/** Where addons may be, in the order of node-gyp-build: built here, prebuilt, and beside the program (packaged apps). */
+function candidates(): string[] {
+  const platform = `${process.platform}-${process.arch}`
+  const files = ['any' as const, ...libcs()].filter((libc) => prebuilds[platform]?.[libc])
+  const below = (folder: string): string[] =>
+    files.map((libc) =>
+      join(folder, 'prebuilds', platform, `node-diffusion${libc === 'any' ? '' : `.${libc}`}.node`),
+    )
+  const own = process.env.NODE_DIFFUSION_PREBUILD
+  const root = own ?? findPackageRoot()
+  const paths: string[] = []
+  if (root && !process.env.PREBUILDS_ONLY)
+    paths.push(...['Release', 'Debug'].map((type) => join(root, 'build', type, 'node_diffusion.node')))
+  if (!own)
+    for (const libc of files) {
+      try {
+        paths.push(fileURLToPath(prebuilds[platform][libc]!()))
+      } catch {
+        // A bundler has left no file URL.
+      }
+    }
+  if (root) paths.push(...below(root))
+  paths.push(...below(dirname(process.execPath)))
+  return [...new Set(paths)]
+}
+
+/** What a system says of a library that it cannot load, without the path that it repeats. */
+function reasonOf(error: unknown, path: string): string {
+  const message = error instanceof Error ? error.message : String(error)
+  return (
+    message
+      .split('\n')[0]
+      .replaceAll(path, '')
+      .replace(/^[\s:]+/, '')
+      .trim() || 'could not be loaded'
+  )
 }
 
 /** Loads the addon that was built on this machine, or else the prebuilt one for this platform. */
 export function loadAddon(): unknown {
-  const root = packageRoot()
-  const load = createRequire(import.meta.url)('node-gyp-build') as (folder: string) => unknown
-  try {
-    return load(root)
-  } catch (cause) {
-    const platform = `${process.platform}-${process.arch}`
-    const hint = compilerHint[process.platform]
-    throw new DiffusionError(
-      'NATIVE_UNAVAILABLE',
-      `Could not load the native addon of node-diffusion for ${platform}, Node ${process.version}: ${(cause as Error).message.trim()}
-Tried:
-- ${join(root, 'build', 'Release', '*.node')}
-- ${join(root, 'prebuilds', platform, '*.node')}
-Possible solutions:
-- Build it: npm rebuild node-diffusion
-- Let its install script run: without --ignore-scripts, after npm install-scripts approve node-diffusion or pnpm approve-builds
-${hint ? `- Install a compiler and CMake first: ${hint}\n` : ''}- If node_modules was copied from another platform or image, run npm install where the program runs`,
-      { cause },
-    )
+  const load = createRequire(pathToFileURL(thisFile()))
+  const tried: string[] = []
+  const paths = candidates()
+  let cause: unknown
+  for (const path of paths) {
+    if (!existsSync(path)) {
+      tried.push(`- ${path}: not found`)
+      continue
+    }
+    try {
+      return load(path)
+    } catch (error) {
+      cause ??= error
+      tried.push(`- ${path}: ${reasonOf(error, path)}`)
+    }
   }
+  const hint = compilerHint[process.platform]
+  throw new DiffusionError(
+    'NATIVE_UNAVAILABLE',
+    `Could not load the native addon of node-diffusion for ${process.platform}-${process.arch}, Node ${process.version}
+Tried:
+${tried.join('\n')}
+Possible solutions:
+- If node_modules was copied from another platform or image, install where the program runs
+- Compile it: npx node-diffusion build   (pnpm exec, yarn or bunx node-diffusion build)
+  This needs CMake 3.18 and a C++17 compiler${hint ? `: ${hint}` : ''}
+- If the package was installed from git, it is compiled by a script that package managers block until it is approved:
+  npm install-scripts approve node-diffusion && npm rebuild node-diffusion, or npm install --allow-scripts=node-diffusion;
+  pnpm approve-builds; Yarn: "dependenciesMeta": { "node-diffusion": { "built": true } }; bun pm trust node-diffusion`,
+    { cause },
+  )
 }

@@ -1,13 +1,9 @@
 #!/usr/bin/env node
 /**
- * Builds the addon with cmake-js: build/Release/node_diffusion.node, its objects in build/cmake.
- *
- * Nothing is downloaded: `binary.napi_versions` in package.json tells cmake-js that this is a Node-API addon, and it then
- * takes the headers of the registry's node-api-headers, which fit every Node version. `configure` and `build` rather
- * than `compile`: after a compiler's error, `compile` deletes all objects and starts over.
+ * Builds the addon with CMake: build/Release/node_diffusion.node, its objects in build/cmake. Nothing is downloaded: the
+ * headers of Node-API are in node_modules of a checkout and in headers/ of the published package.
  */
 import { spawnSync } from 'node:child_process'
-import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -16,7 +12,6 @@ export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 export const objects = join(root, 'build', 'cmake')
 /** Compilers at once. */
 export const jobs = process.env.JOBS ?? String(availableParallelism())
-const require = createRequire(join(root, 'package.json'))
 
 /** Native test programs; the CUDA backend's run its kernels on an emulator, which is written for x86-64. */
 export const testPrograms =
@@ -33,54 +28,45 @@ export class BuildError extends Error {}
 
 const installHint = {
   darwin: '  xcode-select --install && brew install cmake',
-  win32: '  Windows is not supported yet: use WSL',
+  win32: '  Visual Studio 2022 with "Desktop development with C++", "C++ Clang tools" and CMake',
   linux: `  Debian, Ubuntu:  sudo apt-get install cmake g++ make
   Fedora, RHEL:    sudo dnf install cmake gcc-c++ make
   Alpine:          apk add cmake g++ make linux-headers`,
 }[process.platform]
 
-/** cmake-js reports a missing CMake as well, but buries it in other output. */
-function requireCMake() {
-  const { error } = spawnSync('cmake', ['--version'], { stdio: 'ignore' })
+// Visual Studio's own compiler does not compile the kernels; its Clang does.
+const generator =
+  process.platform === 'win32' && !process.env.CMAKE_GENERATOR
+    ? ['-T', 'ClangCL', '-A', process.arch === 'arm64' ? 'ARM64' : 'x64']
+    : []
+
+function cmake(...args) {
+  const { status, error } = spawnSync('cmake', args, { cwd: root, stdio: 'inherit' })
   if (error?.code === 'ENOENT') throw new BuildError('cmake was not found.')
   if (error) throw new BuildError(`cmake: ${error.message}`)
+  if (status !== 0) throw new BuildError(`\`cmake ${args[0]}\` failed (status ${status}).`)
 }
 
-function cmakeJs(command, ...args) {
-  let manifest
+/**
+ * Configures and builds targets of CMakeLists.txt; a second call compiles only what has changed. `options` are CMake's, such
+ * as -DCMAKE_CXX_FLAGS=-march=native.
+ */
+export function buildAddon(targets = ['node_diffusion'], options = []) {
+  const output = join(root, 'build', 'Release')
   try {
-    manifest = require.resolve('cmake-js/package.json')
-  } catch {
-    throw new BuildError('the npm package cmake-js was not found.')
-  }
-  const program = join(dirname(manifest), require(manifest).bin['cmake-js'])
-  const places = ['--directory', root, '--out', objects]
-  const { status, error } = spawnSync(
-    process.execPath,
-    [program, command, ...places, '--prefer-make', '--log-level', 'warn', ...args],
-    // The root, because cmake-js writes the place of node-addon-api relative to the working directory.
-    { cwd: root, stdio: 'inherit' },
-  )
-  if (error) throw new BuildError(`cmake-js: ${error.message}`)
-  if (status !== 0) throw new BuildError(`\`cmake-js ${command}\` failed (status ${status}).`)
-}
-
-/** Configures and builds targets of CMakeLists.txt; a second call compiles only what has changed. */
-export function buildAddon(targets = ['node_diffusion']) {
-  try {
-    requireCMake()
-    cmakeJs(
-      'configure',
-      `--CDCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(root, 'build', 'Release')}`,
-      ...(targets.some((target) => target !== 'node_diffusion') ? ['--CDND_TESTS=ON'] : []),
+    cmake(
+      ...['-S', root, '-B', objects, ...generator, '-DCMAKE_BUILD_TYPE=Release', '-DND_ADDON=ON'],
+      `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${output}`,
+      ...(targets.some((target) => target !== 'node_diffusion') ? ['-DND_TESTS=ON'] : []),
+      ...options,
     )
-    for (const target of targets) cmakeJs('build', '--target', target, '--parallel', jobs)
+    cmake('--build', objects, '--config', 'Release', '--parallel', jobs, '--target', ...targets)
   } catch (error) {
     if (!(error instanceof BuildError)) throw error
     throw new BuildError(`node-diffusion could not build its native addon: ${error.message}
 
 Possible solutions:
-- Install CMake (3.18 or newer) and a C++17 compiler, then \`npm rebuild node-diffusion\`:
+- Install CMake (3.18 or newer) and a C++17 compiler, then try again:
 ${installHint ?? '  see your system’s documentation'}
 - Read the compiler's messages above; remove ${objects} and try again.
 - Not this platform's fault? https://github.com/node-diffusion/node-diffusion/issues`)
@@ -89,7 +75,7 @@ ${installHint ?? '  see your system’s documentation'}
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   try {
-    buildAddon()
+    buildAddon(['node_diffusion'], process.argv.slice(2))
   } catch (error) {
     console.error(error instanceof BuildError ? error.message : error)
     process.exit(1)

@@ -1,26 +1,99 @@
-/** `npm run prebuild`: prebuilds/<platform>-<arch>/node-diffusion.node, stripped, for every Node version (Node-API). */
+/**
+ * `npm run prebuild:all`: the addons in prebuilds/, as they are published, built on Linux or macOS with zig's compiler;
+ * `npm run prebuild:all -- NAME…` builds for some platforms (scripts/platforms.mjs). The files are stripped; prebuilds of the
+ * same sources are equal byte for byte. Those with symbols are kept in build/symbols, and the checksums of all in
+ * prebuilds/SHA256SUMS. (A script `prebuild` would be run by npm before each `build`.)
+ */
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { createHash } from 'node:crypto'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { root } from './build-addon.mjs'
+import { dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { jobs, root } from './build-addon.mjs'
+import { findZig, ownPlatform, platforms, zigTools } from './platforms.mjs'
 
-const shim = join(root, 'scripts', 'node-gyp-shim.mjs')
-const { status } = spawnSync(
-  'npx',
-  ['prebuildify', '--napi', '--strip', `--target=${process.versions.node}`],
-  {
+const prebuilds = join(root, 'prebuilds')
+const symbols = join(root, 'build', 'symbols')
+
+function cmake(args) {
+  const { status, stdout, stderr, error } = spawnSync('cmake', args, {
     cwd: root,
-    stdio: 'inherit',
-    env: { ...process.env, PREBUILD_NODE_GYP: shim },
-    shell: process.platform === 'win32',
-  },
-)
-if (status !== 0) process.exit(status ?? 1)
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  })
+  if (error) throw new Error(`cmake: ${error.message}`)
+  if (status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${(stdout + stderr).slice(-8000)}`)
+  const warnings = (stdout + stderr).split('\n').filter((line) => /\bwarning:/.test(line))
+  if (warnings.length) throw new Error(`warnings:\n${[...new Set(warnings)].join('\n')}`)
+}
 
-// A prebuild that does not load would only be noticed by users: load it now, from its own folder.
-process.env.PREBUILDS_ONLY = '1'
-const file = createRequire(import.meta.url)('node-gyp-build').path(root)
-if (!existsSync(file)) throw new Error(`prebuildify made no ${file}`)
-const { cpu } = createRequire(import.meta.url)(file)
-console.log(`${file} loads: kernels ${cpu().kernels.join(', ')}`)
+/** Builds one platform's target: the folder that it is in. */
+export function buildWithZig(zig, name, { target = 'node_diffusion', strip = true, options = [] } = {}) {
+  const { system } = platforms[name]
+  const folder = join(root, 'build', 'prebuilds', name, 'cmake')
+  cmake([
+    ...['-S', root, '-B', folder, '-DCMAKE_BUILD_TYPE=Release', '-DND_ADDON=ON', ...options],
+    `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake', 'toolchain-zig.cmake')}`,
+    `-DND_ZIG_TOOLS=${zigTools(zig, name)}`,
+    `-DND_ZIG_SYSTEM=${system[0]}`,
+    `-DND_ZIG_PROCESSOR=${system[1]}`,
+    // Files do not depend on the folder that they were built in.
+    `-DCMAKE_CXX_FLAGS=-g1 -ffile-prefix-map=${root}=/node-diffusion`,
+    `-DCMAKE_SHARED_LINKER_FLAGS=${strip ? '-s' : ''}`,
+  ])
+  cmake(['--build', folder, '--parallel', jobs, '--target', target])
+  return folder
+}
+
+function prebuild(zig, name) {
+  const began = performance.now()
+  const file = join(prebuilds, platforms[name].file)
+  mkdirSync(dirname(file), { recursive: true })
+  // The same objects, linked twice. ld64's strip would break a Mach-O's signature; the linker signs what it writes.
+  copyFileSync(join(buildWithZig(zig, name), 'node_diffusion.node'), file)
+  const folder = buildWithZig(zig, name, { strip: false })
+  const kept = join(symbols, name)
+  rmSync(kept, { recursive: true, force: true })
+  mkdirSync(kept, { recursive: true })
+  for (const output of ['node_diffusion.node', 'node_diffusion.pdb'])
+    if (existsSync(join(folder, output))) copyFileSync(join(folder, output), join(kept, output))
+  const { length } = readFileSync(file)
+  console.log(`${file}: ${length} bytes, ${((performance.now() - began) / 1000).toFixed(0)} s`)
+}
+
+/** A prebuild that falls back to the reference kernels would still compute, 300 times slower: load it and look. */
+function check(file) {
+  const { kernel, kernels } = createRequire(import.meta.url)(file).cpu()
+  if (kernel === 'ref') throw new Error(`${file} has chosen the reference kernels`)
+  console.log(`${file} loads: kernels ${kernels.join(', ')}`)
+}
+
+function writeChecksums() {
+  const lines = Object.values(platforms)
+    .map(({ file }) => file)
+    .filter((file) => existsSync(join(prebuilds, file)))
+    .sort()
+    .map(
+      (file) =>
+        `${createHash('sha256')
+          .update(readFileSync(join(prebuilds, file)))
+          .digest('hex')}  ${file}\n`,
+    )
+  writeFileSync(join(prebuilds, 'SHA256SUMS'), lines.join(''))
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(platforms)
+  try {
+    const unknown = names.find((name) => !(name in platforms))
+    if (unknown) throw new Error(`${unknown}: expected some of ${Object.keys(platforms).join(', ')}`)
+    const zig = findZig()
+    for (const name of names) prebuild(zig, name)
+    if (names.includes(ownPlatform)) check(join(prebuilds, platforms[ownPlatform].file))
+    writeChecksums()
+  } catch (error) {
+    console.error(error.message)
+    process.exitCode = 1
+  }
+}

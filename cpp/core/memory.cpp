@@ -1,10 +1,9 @@
 #include "core/memory.h"
 
-#include <sys/mman.h>
-
 #include <string>
 
 #include "core/error.h"
+#include "core/os.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -16,17 +15,15 @@ namespace {
 class HostMemory final : public Memory {
  public:
   Address allocate(size_t bytes) override {
-    void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (block == MAP_FAILED)
+    void* block = os::allocate_pages(bytes);
+    if (!block)
       throw Error(ErrorCode::out_of_memory,
                   "Could not allocate " + std::to_string(bytes >> 20) + " MB of working memory");
-#ifdef MADV_HUGEPAGE
-    madvise(block, bytes, MADV_HUGEPAGE);
-#endif
+    os::prefer_huge_pages(block, bytes);
     return {reinterpret_cast<uintptr_t>(block)};
   }
   void release(Address block, size_t bytes) noexcept override {
-    munmap(reinterpret_cast<void*>(block.value), bytes);
+    os::release_pages(reinterpret_cast<void*>(block.value), bytes);
   }
 };
 

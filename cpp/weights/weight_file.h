@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/os.h"
+
 namespace nd {
 
 /// An open file. It is read, not mapped: if a mapped file shrinks (a restarted download, a failing disk), the
@@ -12,12 +14,9 @@ namespace nd {
 class WeightFile {
  public:
   explicit WeightFile(const std::string& path);  // Error io: cannot be opened, or is empty
-  ~WeightFile();
-  WeightFile(const WeightFile&) = delete;
-  WeightFile& operator=(const WeightFile&) = delete;
 
   /// The size when it was opened.
-  uint64_t size() const { return size_; }
+  uint64_t size() const { return opened_.size; }
   const std::string& path() const { return path_; }
   /// `bytes` bytes from `offset`, at most kBuffer, in memory of the calling thread: valid until its next
   /// call. Reads ahead up to `limit`, since the bytes that follow are most likely wanted next. Error io: the
@@ -30,12 +29,9 @@ class WeightFile {
   void check_unchanged() const;
 
   std::string path_;
-  int file_ = -1;
-  uint64_t size_ = 0;
-  // In nanoseconds. Whoever writes to a file can restore its modification time, but not its change time.
-  int64_t modified_ = 0, changed_ = 0;
-  uint64_t links_ = 0;
-  uint64_t id_;  // identifies this object: a freed object's address can be reused
+  os::File file_;
+  os::FileState opened_;  // when it was opened
+  uint64_t id_;           // identifies this object: a freed object's address can be reused
 };
 
 }  // namespace nd

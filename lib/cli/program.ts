@@ -64,11 +64,18 @@ export interface QuantizeFlags {
   verbose?: boolean
 }
 
+export interface BuildFlags {
+  native?: boolean
+  ifNeeded?: boolean
+  verbose?: boolean
+}
+
 export interface Actions {
   generate(prompts: string[], flags: GenerateFlags): Promise<void>
   info(model: string | undefined, flags: InfoFlags): Promise<void>
   quantize(input: string, output: string, flags: QuantizeFlags): Promise<void>
   schedulers(flags: { json?: boolean }): Promise<void>
+  build(flags: BuildFlags): Promise<void>
 }
 
 const EXAMPLES = `
@@ -250,6 +257,14 @@ export function createProgram(version: string, actions: Actions): Command {
     .description('Lists the sampling methods for --scheduler.')
     .option('--json', 'print one line of JSON')
     .action((flags: { json?: boolean }) => actions.schedulers(flags))
+
+  program
+    .command('build')
+    .description('compile the native addon on this machine, where no prebuilt one fits')
+    .option('--native', 'for this CPU alone (-march=native)')
+    .option('--if-needed', 'do nothing if there is an addon that loads')
+    .option('-v, --verbose', 'print the stack trace of an error')
+    .action((flags: BuildFlags) => actions.build(flags))
 
   // Names without the options, so that the column of names leaves room for what they mean.
   program.configureHelp({

@@ -26,6 +26,7 @@ export async function run(
     info: async (model, flags) => (await import('./info.js')).info(model, flags, terminal, engine),
     quantize: async (input, output, flags) =>
       (await import('./quantize.js')).quantize(input, output, flags, terminal, engine),
+    build: async (flags) => (await import('./build.js')).build(flags, terminal),
     schedulers: async (flags) => (await import('./info.js')).schedulers(flags, terminal, engine),
   })
   for (const command of [program, ...program.commands]) {

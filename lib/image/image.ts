@@ -89,11 +89,11 @@ export class Image {
   }
 
   /**
-   * Encodes the image.
+   * Encodes the image. The result is a `Buffer` in fact; the type spares users of TypeScript Node's declarations.
    *
    * @throws {RangeError} an unknown format, or an option out of bounds
    */
-  async toBuffer(format: ImageFormat = 'png', options: EncodeOptions = {}): Promise<Buffer> {
+  async toBuffer(format: ImageFormat = 'png', options: EncodeOptions = {}): Promise<Uint8Array> {
     const { default: sharp } = await import('sharp')
     const { data, width, height } = this
     const text = options.metadata !== false && this.metadata ? formatParameters(this.metadata) : undefined

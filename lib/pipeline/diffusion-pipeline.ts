@@ -1,9 +1,9 @@
-import { basename, join } from 'node:path'
+import { basename } from 'node:path'
 import { applyLora, type AdapterReport } from '../adapters/index.js'
 import { abortReason, joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { packageRoot } from '../package-root.js'
+import { modelFolder } from '../package-root.js'
 import { native } from '../native.js'
 import {
   checkGenerateOptions,
@@ -424,5 +424,5 @@ function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
 
 /** The folder of the bundled model. */
 export function bundledModelPath(): string {
-  return join(packageRoot(), 'models', 'emoji-64')
+  return modelFolder('emoji-64')
 }

@@ -1,7 +1,6 @@
-import { join } from 'node:path'
 import { checkNumber, checkObject, checkSignal, checkTensor, copyTensor, expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
-import { packageRoot } from '../package-root.js'
+import { modelFolder } from '../package-root.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeVae } from '../native.js'
 import { loadOnDevice } from '../device/index.js'
@@ -113,7 +112,7 @@ export class VqModel extends Autoencoder {
 
 /** The folder of the bundled VQ-VAE: 64×64 images, 16×16 codes from a codebook of 1,024. */
 export function bundledVqModelPath(): string {
-  return join(packageRoot(), 'models', 'emoji-64-vq')
+  return modelFolder('emoji-64-vq')
 }
 
 function checkCodes(codes: Codes, size: number): number[] {

@@ -1,15 +1,13 @@
 // Arena and thread pool.
+#ifndef _WIN32
 #include <sys/resource.h>
-#include <unistd.h>
+#endif
 
 #include <atomic>
-#include <filesystem>
-#include <fstream>
 #include <set>
 #include <thread>
 
 #include "core/arena.h"
-#include "core/cpu_count.h"
 #include "core/error.h"
 #include "core/executor.h"
 #include "core/thread_pool.h"
@@ -99,12 +97,14 @@ void arena() {
   });
 }
 
+#ifndef _WIN32
 /// Of all threads of this process so far, whether a thread waited or lost its CPU to another.
 int64_t context_switches() {
   struct rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_nvcsw + usage.ru_nivcsw;
 }
+#endif
 
 void thread_pool() {
 #ifdef ND_TEST_FAILING_THREADS
@@ -125,6 +125,7 @@ void thread_pool() {
     return done == 300 && pool.threads() == 4 ? std::string() : std::string("work is missing");
   });
 #endif
+#ifndef _WIN32
   test("core/pool with more threads than CPUs does not switch between all of them", [] {
     constexpr int kThreads = 48, kRounds = 300;
     ThreadPool pool(kThreads);
@@ -144,6 +145,7 @@ void thread_pool() {
     // Two tasks need one worker; waking every worker takes at least kThreads − 1 switches.
     return each < kThreads / 2.0 ? std::string() : std::to_string(each) + " switches for each parallel_for";
   });
+#endif
   for (int threads : {1, 2, 5}) {
     const std::string n = " threads=" + std::to_string(threads);
     test("core/pool every index once" + n, [=] {
@@ -263,8 +265,7 @@ void tables() {
   });
   test("core/kernels an unknown name is refused", [] {
     // The choice is remembered only once it succeeds, so a refused name can be tried before.
-    // No other thread reads the environment.
-    setenv("NODE_DIFFUSION_KERNELS", "sse9", 1);  // NOLINT(concurrency-mt-unsafe)
+    set_environment("NODE_DIFFUSION_KERNELS", "sse9");
     std::string why = "no error";
     try {
       cpu::best_kernels();
@@ -274,30 +275,9 @@ void tables() {
                 ? ""
                 : error.what();
     }
-    setenv("NODE_DIFFUSION_KERNELS", "ref", 1);  // NOLINT(concurrency-mt-unsafe)
+    set_environment("NODE_DIFFUSION_KERNELS", "ref");
     if (why.empty() && std::string(cpu::best_kernels().name) != "ref") why = "the cap was ignored";
     return why;
-  });
-}
-
-void cpu_count() {
-  test("core/cpu_count reads the quota of a container", [] {
-    const std::string root = "/tmp/node-diffusion-cgroup-" + std::to_string(getpid());
-    const auto with = [&](const char* file, const char* content) {
-      std::filesystem::create_directories(root + "/cpu");
-      std::ofstream(root + file) << content;
-      const double quota = cgroup_quota(root);
-      std::filesystem::remove_all(root);
-      return quota;
-    };
-    if (with("/cpu.max", "150000 100000\n") != 1.5) return "a quota of 1.5 CPUs";
-    if (with("/cpu.max", "max 100000\n") != 0) return "no quota";
-    if (with("/cpu.max", "") != 0) return "an empty file";
-    std::filesystem::create_directories(root + "/cpu");
-    std::ofstream(root + "/cpu/cpu.cfs_period_us") << "50000";
-    if (with("/cpu/cpu.cfs_quota_us", "100000") != 2) return "version 1";
-    if (with("/cpu/cpu.cfs_quota_us", "-1") != 0) return "version 1 without a limit";
-    return cgroup_quota("/nowhere") == 0 && physical_cores() >= 1 ? "" : "no control groups";
   });
 }
 
@@ -348,7 +328,6 @@ void executor() {
 }
 
 const Register suite([] {
-  cpu_count();
   executor();
   arena();
   thread_pool();

@@ -1,6 +1,8 @@
 #include "harness.h"
 
 #include <cstdio>
+#include <cstdlib>
+#include <random>
 
 namespace nd::test {
 
@@ -67,6 +69,20 @@ int run(int argc, char** argv) {
   if (matched == 0) fail(filter, "no test has this in its name");
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
+}
+
+std::filesystem::path temporary_path(const std::string& name) {
+  static const uint32_t process = std::random_device()();
+  return std::filesystem::temp_directory_path() /
+         std::filesystem::u8path("node-diffusion-" + std::to_string(process) + "-" + name);
+}
+
+void set_environment(const char* name, const char* value) {
+#ifdef _WIN32
+  _putenv_s(name, value);
+#else
+  setenv(name, value, 1);  // NOLINT(concurrency-mt-unsafe)
+#endif
 }
 
 Random::Random(const std::string& seed) {

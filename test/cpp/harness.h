@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,11 @@ struct Register {
   explicit Register(Suite suite);
 };
 int run(int argc, char** argv);
+
+/// A path for a file or folder of this process, below the system's folder for temporary files.
+std::filesystem::path temporary_path(const std::string& name);
+/// While no other thread reads the environment.
+void set_environment(const char* name, const char* value);
 
 /// A generator whose sequence depends on the seed alone, on every platform.
 class Random {

@@ -1,8 +1,8 @@
 // Whole models as a server uses them: load, run, cancel, trim, several at once. The golden tests compare
 // their results; these tests are about memory and threads, above all under the sanitizers.
-#include <fcntl.h>
-#include <sys/stat.h>
+#ifdef __linux__
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <cstdio>
@@ -156,71 +156,6 @@ void life(const Subject<Model, Config>& subject) {
   });
 }
 
-/// Applies `change` to a file of 64 floats after it was opened, then reads it. Returns the error's text, or
-/// ''.
-template <class Change>
-std::string read_after(Change change) {
-  const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
-  std::ofstream(path, std::ios::binary) << std::string(256, '\1');
-  std::string message;
-  try {
-    WeightTable table;
-    table.add("w", TensorType::f32, {64}, false, table.add_file(path), 0, 256);
-    change(path);
-    std::vector<float> out(64);
-    table.find("w").read(scalar_decoders, 0, 64, out.data());
-  } catch (const Error& error) {
-    message = error.code() == ErrorCode::io ? error.what() : std::string("wrong code: ") + error.what();
-  }
-  std::remove(path.c_str());
-  return message;
-}
-
-void files() {
-  // With a mapped file the process would die of SIGBUS.
-  test("weights/ a file that shrinks after it was opened", [] {
-    const std::string message = read_after([](const std::string& path) {
-      if (truncate(path.c_str(), 100) != 0) std::abort();
-    });
-    return message.find("ends at byte 100 now") != std::string::npos ? "" : "unexpected: " + message;
-  });
-  test("weights/ a file that is overwritten in place, with its times restored", [] {
-    const std::string message = read_after([](const std::string& path) {
-      struct stat status = {};
-      if (stat(path.c_str(), &status) != 0) std::abort();
-      std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << std::string(256, '\2');
-      const struct timespec times[] = {status.st_atim, status.st_mtim};
-      if (utimensat(AT_FDCWD, path.c_str(), times, 0) != 0) std::abort();
-    });
-    return message.find("it was changed or moved after it was opened") != std::string::npos
-               ? ""
-               : "unexpected: " + message;
-  });
-  test("weights/ a file that is deleted after it was opened",
-       [] { return read_after([](const std::string& path) { std::remove(path.c_str()); }); });
-  test("weights/ reads in pieces and in any order", [] {
-    const std::string path = "/tmp/node-diffusion-test-" + std::to_string(getpid());
-    const std::vector<float> values = noise("values", 100000);
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(values.data()), 400000);
-    std::string why;
-    {
-      WeightTable table;
-      table.add("w", TensorType::f32, {100000}, false, table.add_file(path), 0, 400000);
-      Random random("order");
-      std::vector<float> out(100000);
-      for (int i = 0; i < 200 && why.empty(); ++i) {
-        const int64_t begin = i == 0 ? 0 : random.below(100000);
-        const int64_t length = i == 0 ? 100000 : 1 + random.below(100000 - begin) % (i % 2 ? 50 : 60000);
-        table.find("w").read(scalar_decoders, begin, length, out.data());
-        if (std::memcmp(out.data(), values.data() + begin, static_cast<size_t>(length) * 4) != 0)
-          why = "wrong from " + std::to_string(begin);
-      }
-    }
-    std::remove(path.c_str());
-    return why;
-  });
-}
-
 #ifdef __linux__
 int64_t resident_bytes() {
   int64_t pages = 0;
@@ -256,7 +191,6 @@ void memory() {}
 #endif
 
 const Register suite([] {
-  files();
   memory();
   life(Subject<Unet, UnetConfig>{"unet", "sd1/unet/diffusion_pytorch_model.safetensors", unet_config(),
                                  call_unet});

@@ -157,7 +157,7 @@ std::string lossless(const Kernels& kernels) {
   }
   std::vector<std::vector<float>> weights;
   WeightTable table;
-  const std::string path = "/tmp/node-diffusion-test-merge";
+  const std::string path = temporary_path("merge").u8string();
   std::FILE* file = std::fopen(path.c_str(), "wb");
   const std::vector<float> stored = noise("weights", 4 * c * c + c);
   std::fwrite(stored.data(), 4, stored.size(), file);

@@ -16,7 +16,7 @@ const gradient = (width: number, height: number): Image =>
     Uint8Array.from({ length: width * height * 3 }, (_, i) => (i * 7) % 256),
   )
 
-const pixels = async (file: Buffer): Promise<Uint8Array> => sharp(file).removeAlpha().raw().toBuffer()
+const pixels = async (file: Uint8Array): Promise<Uint8Array> => sharp(file).removeAlpha().raw().toBuffer()
 
 t.test('fromTensor() converts −1…1 to bytes as diffusers does', (t) => {
   // Two pixels; red, green, blue planes. (0/2 + 0.5)·255 = 127.5 rounds to the even 128.

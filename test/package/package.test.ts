@@ -1,6 +1,18 @@
 /** The contents of the npm package, and errors if the addon is missing. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -8,8 +20,16 @@ import t from 'tap'
 import * as api from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
+interface Platforms {
+  ownPlatform: string
+  platforms: Record<string, { file: string }>
+}
+
 const root = packageRoot()
-const description = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+const { ownPlatform, platforms } = (await import(
+  pathToFileURL(join(root, 'scripts', 'platforms.mjs')).href
+)) as Platforms
+const lib = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'lib')
 
 t.test('exports', async (t) => {
   const names = [
@@ -38,50 +58,97 @@ t.test('exports', async (t) => {
   t.ok(cpu.kernels.includes(cpu.kernel))
 })
 
-t.test('files', async (t) => {
-  const packed = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
-    cwd: root,
-    encoding: 'utf8',
-  })
-  const [{ files }] = JSON.parse(packed.slice(packed.indexOf('['))) as [
-    { files: { path: string; size: number }[] },
-  ]
-  const paths = files.map(({ path }) => path)
+t.test('the package as it is published', async (t) => {
+  execFileSync(process.execPath, [join(root, 'scripts', 'pack.mjs'), '--own-build'])
+  const folder = join(root, 'build', 'package')
+  const paths = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   for (const path of [
-    'README.md',
-    'LICENSE',
-    'NOTICE.md',
-    'CMakeLists.txt',
-    'scripts/install.mjs',
-    'binding/addon.cpp',
-  ]) {
+    ...[
+      'README.md',
+      'LICENSE',
+      'NOTICE.md',
+      'CMakeLists.txt',
+      'dist/index.js',
+      'dist/index.cjs',
+      'dist/index.d.ts',
+    ],
+    ...['dist/index.d.cts', 'scripts/build-addon.mjs', 'binding/addon.cpp', 'models/emoji-64/LICENSES.md'],
+    ...['headers/node-api/node_api.h', 'headers/node-addon-api/napi.h', 'cpp/core/os_windows.cpp'],
+  ])
     t.ok(paths.includes(path), path)
-  }
   for (const model of ['emoji-64/unet', 'emoji-64-vq'])
     t.ok(paths.includes(`models/${model}/diffusion_pytorch_model.safetensors`), model)
-  t.ok(paths.includes('models/emoji-64/LICENSES.md'))
-  t.notOk(
-    paths.some((path) => /^(test|bench|tools|node_modules|build)\//.test(path)),
-    'no development files',
+  const unwanted = paths.filter((path) => /^(test|bench|tools|node_modules|build)\b|\.map$/.test(path))
+  t.same(unwanted, [], 'no development files, and no source maps without sources')
+
+  const published = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  t.equal(published.scripts, undefined, 'no script that package managers would have to run')
+  t.equal(published.private, undefined)
+  for (const name of ['cmake-js', 'node-addon-api', 'node-api-headers', 'node-gyp-build'])
+    t.notOk(name in published.dependencies, `no ${name}`)
+  t.same(
+    readFileSync(join(folder, 'dist', 'index.cjs'), 'utf8').match(/(?<=^exports\.)\w+/gm),
+    Object.keys(api).sort(),
+    'require() gives the same names',
   )
-  t.ok(files.reduce((sum, { size }) => sum + size, 0) < 30e6, 'below 30 MB')
-  for (const script of [
-    'install',
-    'prepare',
-    'test',
-    'prebuild',
-    'bench',
-    'format',
-    'format:check',
-    'docs',
-  ]) {
-    t.ok(description.scripts[script], script)
-  }
+})
+
+t.test('the path of a prebuilt addon is the one that node-gyp-build finds', async (t) => {
+  const folder = t.testdir({ 'package.json': '{ "name": "node-diffusion" }' })
+  const { file } = platforms[ownPlatform]
+  mkdirSync(dirname(join(folder, 'prebuilds', file)), { recursive: true })
+  cpSync(join(root, 'build', 'Release', 'node_diffusion.node'), join(folder, 'prebuilds', file))
+  const found = (createRequire(import.meta.url)('node-gyp-build') as { path(folder: string): string }).path(
+    folder,
+  )
+  t.equal(realpathSync(found), realpathSync(join(folder, 'prebuilds', file)))
+
+  const load = (env: NodeJS.ProcessEnv) =>
+    spawnSync(
+      process.execPath,
+      [
+        ...['--input-type=module', '-e'],
+        `import { loadAddon } from ${JSON.stringify(pathToFileURL(join(lib, 'load-addon.js')).href)}
+        try { console.log(Object.keys(loadAddon()).includes('loadUnet')) } catch (e) { console.log(e.message) }`,
+      ],
+      { encoding: 'utf8', env: { ...process.env, ...env } },
+    ).stdout.trim()
+  t.equal(load({ NODE_DIFFUSION_PREBUILD: folder }), 'true', 'a folder of the caller’s choice')
+  t.equal(
+    load({ NODE_DIFFUSION_PREBUILD: folder, LIBC: 'musl' }),
+    'true',
+    'also if the C library was guessed wrong',
+  )
+  rmSync(join(folder, 'prebuilds'), { recursive: true })
+  t.match(
+    load({ NODE_DIFFUSION_PREBUILD: folder }),
+    new RegExp(`- ${join(folder, 'prebuilds')}.*: not found`),
+  )
+  mkdirSync(join(folder, 'build', 'Release'), { recursive: true })
+  writeFileSync(join(folder, 'build', 'Release', 'node_diffusion.node'), 'no library')
+  t.match(
+    load({ NODE_DIFFUSION_PREBUILD: folder }),
+    /node_diffusion\.node: (?!not found)\S/,
+    'why it was refused',
+  )
+})
+
+t.test('node-diffusion build', async (t) => {
+  const main = join(lib, 'cli', 'main.js')
+  const { status } = spawnSync(process.execPath, [main, 'build', '--if-needed'], {
+    env: { ...process.env, PATH: '' },
+  })
+  t.equal(status, 0, 'nothing to do where an addon loads')
+  const failed = spawnSync(process.execPath, [main, 'build'], {
+    encoding: 'utf8',
+    env: { ...process.env, PATH: '/nowhere' },
+  })
+  t.equal(failed.status, 1)
+  t.match(failed.stderr, /cmake was not found[^]*error: The addon was not built/)
 })
 
 t.test('without an addon', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'nd-'))
-  const lib = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'lib')
   cpSync(lib, join(folder, 'dist'), { recursive: true })
   cpSync(join(root, 'package.json'), join(folder, 'package.json'))
   mkdirSync(join(folder, 'models'))
@@ -94,7 +161,14 @@ t.test('without an addon', async (t) => {
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' })
   t.match(stdout, /^NATIVE_UNAVAILABLE\nCould not load the native addon/)
   t.match(stdout, /Tried:\n- .*build.Release/)
-  t.match(stdout, /Possible solutions:\n- Build it: npm rebuild node-diffusion/)
+  t.match(stdout, /Compile it: npx node-diffusion build/)
+  for (const way of [
+    'npm install-scripts approve',
+    'pnpm approve-builds',
+    'dependenciesMeta',
+    'bun pm trust',
+  ])
+    t.ok(stdout.includes(way), way)
 })
 
 t.test('without CMake', async (t) => {

@@ -8,6 +8,10 @@
 #include <cstddef>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
 #endif
 
 namespace nd::cpu {
@@ -65,6 +69,17 @@ CpuFeatures detect() {
   result.dotprod = bit(hwcap, 20);
   result.i8mm = bit(hwcap2, 13);
   result.bf16 = bit(hwcap2, 14);
+  return result;
+}
+#elif defined(__aarch64__) && defined(_WIN32)
+CpuFeatures detect() {
+  // PF_ARM_V82_DP, PF_ARM_V82_I8MM and PF_ARM_V86_BF16_INSTRUCTIONS_AVAILABLE, which old headers do not name.
+  // Systems older than these constants answer 0.
+  CpuFeatures result;
+  result.neon = true;
+  result.dotprod = IsProcessorFeaturePresent(43) != 0;
+  result.i8mm = IsProcessorFeaturePresent(66) != 0;
+  result.bf16 = IsProcessorFeaturePresent(68) != 0;
   return result;
 }
 #else

@@ -1,6 +1,6 @@
-// CPU features, detected by the engine: with CPUID and XGETBV on x86-64, from the auxiliary vector or sysctl
-// on 64-bit Arm. Compiler builtins are not used, as the features that they know depend on the compiler's
-// version.
+// CPU features, detected by the engine: with CPUID and XGETBV on x86-64, from the auxiliary vector,
+// sysctl or IsProcessorFeaturePresent on 64-bit Arm. Compiler builtins are not used, as the features that
+// they know depend on the compiler's version.
 #pragma once
 #include <cstdint>
 #include <vector>

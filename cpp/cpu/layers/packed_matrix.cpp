@@ -1,12 +1,11 @@
 #include "cpu/layers/packed_matrix.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
+#include "core/os.h"
 #include "cpu/layers/pack_buffer.h"
 
 namespace nd::cpu {
@@ -24,9 +23,9 @@ constexpr size_t kMinMapped = size_t{256} << 10;
 
 void PackedMatrix::Free::operator()(uint8_t* p) const {
   if (pages)
-    munmap(pages, bytes);
+    os::release_pages(pages, bytes);
   else
-    std::free(p);
+    os::free_aligned(p);
 }
 
 PackedMatrix::PackedMatrix(const Device& device, Loader& loader, Compute compute, int64_t n,
@@ -69,21 +68,19 @@ PackedMatrix::PackedMatrix(const Device& device, Loader& loader, Compute compute
 
 void PackedMatrix::allocate(size_t bytes) {
   if (bytes < kMinMapped) {
-    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
+    data_.reset(static_cast<uint8_t*>(os::allocate_aligned(bytes)));
     if (!data_) throw std::bad_alloc();
     return;
   }
   // Large matrices are read from front to back in every forward pass: huge pages save TLB misses.
   const bool huge = bytes >= 2 * kHugePage;
   const size_t mapped = bytes + (huge ? kHugePage : 0);
-  void* pages = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (pages == MAP_FAILED) throw std::bad_alloc();
+  void* pages = os::allocate_pages(mapped);
+  if (!pages) throw std::bad_alloc();
   uintptr_t start = reinterpret_cast<uintptr_t>(pages);
   if (huge) start = (start + kHugePage - 1) / kHugePage * kHugePage;
   data_ = {reinterpret_cast<uint8_t*>(start), Free{pages, mapped}};
-#ifdef MADV_HUGEPAGE
-  if (huge) madvise(data_.get(), bytes, MADV_HUGEPAGE);
-#endif
+  if (huge) os::prefer_huge_pages(data_.get(), bytes);
 }
 
 // Blocks run along the channels and fill rows, and groups consist of whole blocks.

@@ -104,7 +104,7 @@ void layer_norm(const float* x, int64_t rows, int64_t c, const float* gamma, con
       squares = fma(d, d, squares);
     }
     float tail = 0;  // scalar, because lanes beyond c must be excluded
-    for (int64_t j = whole; j < c; ++j) tail += (x[j] - mean) * (x[j] - mean);
+    for (int64_t j = whole; j < c; ++j) tail = __builtin_fmaf(x[j] - mean, x[j] - mean, tail);
     const float variance = (sum(squares) + tail) / static_cast<float>(c);
     const float inverse = 1.0f / __builtin_sqrtf(variance + eps);
 
