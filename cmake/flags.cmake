@@ -29,7 +29,7 @@ if(MSVC) # clang-cl, whose -Wall is -Weverything
 else()
   target_compile_options(nd_flags INTERFACE -Wall ${nd_options})
 endif()
-if(WIN32) # the functions of Windows 10, the oldest version that Node.js runs on
+if(MSVC) # the functions of Windows 10, the oldest version that Node.js runs on; MinGW's headers offer them
   target_compile_definitions(nd_flags INTERFACE _WIN32_WINNT=0x0A00)
 endif()
 

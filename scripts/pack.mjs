@@ -5,7 +5,16 @@
  * in build/Release takes the place of this platform's, and others may be missing, which is for tests.
  */
 import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { root } from './build-addon.mjs'
@@ -84,7 +93,8 @@ export async function pack({ ownBuild = false } = {}) {
   }
   // Kernels for GPUs are the same on all platforms.
   const cuda = join(root, 'build', 'Release', 'cuda')
-  if (existsSync(cuda)) for (const name of readdirSync(cuda)) copy(join(cuda, name), join(folder, 'prebuilds', 'cuda', name))
+  if (existsSync(cuda))
+    for (const name of readdirSync(cuda)) copy(join(cuda, name), join(folder, 'prebuilds', 'cuda', name))
   if (!ownBuild) copy(join(root, 'prebuilds', 'SHA256SUMS'), join(folder, 'prebuilds', 'SHA256SUMS'))
 
   for (const [name, { from, files }] of Object.entries(headers))

@@ -18,7 +18,7 @@
   extern "C" FARPROC nd_at_##name; \
   FARPROC nd_at_##name;            \
   asm(".text\n" ND_JUMP(#name));
-#include "node_api_names.inc"
+#include ND_NODE_API_NAMES
 #undef ND_NODE_API
 
 namespace {
@@ -28,7 +28,7 @@ bool find_functions() {
   HMODULE host = GetModuleHandleW(L"node.dll");
   if (!host) host = GetModuleHandleW(nullptr);
 #define ND_NODE_API(name) nd_at_##name = GetProcAddress(host, #name);
-#include "node_api_names.inc"
+#include ND_NODE_API_NAMES
 #undef ND_NODE_API
   return true;
 }

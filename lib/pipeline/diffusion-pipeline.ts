@@ -403,9 +403,7 @@ async function loadTextEncoders(
 ): Promise<TextEncoder[]> {
   const textEncoders: TextEncoder[] = []
   for (const [i, description] of descriptions.entries())
-    textEncoders.push(
-      keep(await TextEncoder.load(description, tokenizers[i], placement, { signal })),
-    )
+    textEncoders.push(keep(await TextEncoder.load(description, tokenizers[i], placement, { signal })))
   return textEncoders
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "core/arena.h"
+#include "core/cpu_count.h"
 #include "core/error.h"
 #include "core/executor.h"
 #include "core/thread_pool.h"
