@@ -211,10 +211,7 @@ t.test('nothing that a terminal would obey is printed', async (t) => {
     t.notMatch(text, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e]/, JSON.stringify(args))
     t.ok(text.length < 20_000)
   }
-  const shown = await inTerminal(evil)
+  inFolder(t)
+  const shown = (await call(['x', '-o', `${evil}.png`], { stdoutTTY: true })).stdout
   t.match(shown, /\\u001b\]0;owned\\u0007\\u009b31m\\u202e\.png\n$/, 'a path on a terminal')
 })
-
-async function inTerminal(name: string): Promise<string> {
-  return (await call(['x', '-o', `${name}.png`], { stdoutTTY: true })).stdout
-}
