@@ -8,11 +8,13 @@ const base = [
   'abort',
   'check',
   'errors',
+  'import-once',
   'memory',
   'output-file',
   'package-root',
   'quote',
   'spelling',
+  'time-slice',
   'types',
   'write-error',
 ]

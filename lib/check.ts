@@ -3,6 +3,7 @@
  * for which option, and what was received: `Expected integer between 1 and 1000 for steps but received 0 of type
  * number`.
  */
+import { types } from 'node:util'
 import { printable, received, shorten } from './quote.js'
 import { closest } from './spelling.js'
 import type { Tensor } from './types.js'
@@ -12,11 +13,12 @@ export function expectation(expected: string, path: string, value: unknown): str
   return `Expected ${expected} for ${path} but received ${received(value)}`
 }
 
-/** An object that has no other keys than these. */
+/**
+ * An object that has no other keys than these. The result is a copy for which each property was read once: a getter can
+ * return something else every time.
+ */
 export function checkObject(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new TypeError(expectation('object', path, value))
-  }
+  if (!isObject(value)) throw new TypeError(expectation('object', path, value))
   for (const key of Object.keys(value)) {
     if (keys.includes(key)) continue
     const likely = closest(key, keys)
@@ -24,7 +26,18 @@ export function checkObject(value: unknown, path: string, keys: readonly string[
     const hint = likely ? `, did you mean ${likely}?` : '.'
     throw new TypeError(`Unknown option ${name}${hint} Known options: ${keys.join(', ')}`)
   }
-  return value as Record<string, unknown>
+  return Object.fromEntries(keys.map((key) => [key, value[key]]))
+}
+
+/** Whether it is an object with properties that can be read, and no array. */
+function isObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) return false
+  try {
+    return !Array.isArray(value)
+  } catch {
+    // A proxy that has been revoked.
+    return false
+  }
 }
 
 export function checkInteger(value: unknown, path: string, lowest: number, highest: number): number {
@@ -46,6 +59,18 @@ export function checkNumber(value: unknown, path: string, lowest: number, highes
 export function checkString(value: unknown, path: string): string {
   if (typeof value !== 'string') throw new TypeError(expectation('string', path, value))
   return value
+}
+
+/** Maximum number of characters of a text that is tokenized: tokenizing takes time in proportion to it. */
+export const MAX_TEXT_LENGTH = 8192
+
+/** A text that is tokenized. */
+export function checkText(value: unknown, path: string): string {
+  const text = checkString(value, path)
+  if (text.length <= MAX_TEXT_LENGTH) return text
+  throw new RangeError(
+    `Expected at most ${MAX_TEXT_LENGTH} characters for ${path} but received ${text.length}`,
+  )
 }
 
 export function checkBoolean(value: unknown, path: string): boolean {
@@ -97,43 +122,89 @@ export function checkSeed(value: unknown, path: string): number | bigint {
   return value
 }
 
+const typedArray = Object.getPrototypeOf(Float32Array.prototype) as object
+
+/** The true length of a typed array, whatever a property of that name says; 0 if its buffer has been transferred. */
+export function lengthOf(array: Float32Array | Int32Array | Uint8Array): number {
+  return Reflect.get(typedArray, 'length', array) as number
+}
+
+/** Tensors have at most this many dimensions. A shape that is longer is not read. */
+const MAX_DIMENSIONS = 8
+
+/** A copy of a shape: sizes above 0. */
+export function checkShape(value: unknown, path: string): number[] {
+  let list: unknown[] | undefined
+  try {
+    // Not map(), which skips the holes of a sparse array.
+    if (Array.isArray(value) && value.length <= MAX_DIMENSIONS) list = Array.from(value as unknown[])
+  } catch {
+    // A proxy that cannot be read.
+  }
+  if (!list?.every((size) => typeof size === 'number')) {
+    throw new TypeError(expectation('array of numbers', path, value))
+  }
+  const shape = list
+  if (!shape.every((size) => Number.isInteger(size) && size > 0)) {
+    throw new RangeError(`Expected sizes above 0 for ${path} but received [${shape.join(', ')}]`)
+  }
+  return shape
+}
+
 /**
  * A tensor of this shape; −1 in `shape` stands for any size above 0. The values are not read: looking for NaN would
- * cost a pass over the data, and NaN harms nothing but the image.
+ * cost a pass over the data, and NaN harms nothing but the image. The result has the same data and a copy of the shape.
  */
 export function checkTensor(value: unknown, path: string, shape?: readonly number[]): Tensor {
   const expected = `tensor { data: Float32Array, shape: number[] }`
-  const tensor = value as Tensor
-  if (typeof value !== 'object' || value === null || !(tensor.data instanceof Float32Array)) {
-    throw new TypeError(expectation(expected, path, value))
-  }
-  if (!Array.isArray(tensor.shape) || !tensor.shape.every((size) => typeof size === 'number')) {
-    throw new TypeError(expectation('array of numbers', `${path}.shape`, tensor.shape))
-  }
-  const found = `[${tensor.shape.join(', ')}]`
-  if (!tensor.shape.every((size) => Number.isInteger(size) && size > 0)) {
-    throw new RangeError(`Expected sizes above 0 for ${path}.shape but received ${found}`)
-  }
-  const count = tensor.shape.reduce((product, size) => product * size, 1)
-  if (count !== tensor.data.length) {
+  if (typeof value !== 'object' || value === null) throw new TypeError(expectation(expected, path, value))
+  const { data, shape: given } = value as Tensor
+  // Unlike instanceof, this also holds for arrays of other realms, and not for a proxy of one.
+  if (!types.isFloat32Array(data)) throw new TypeError(expectation(expected, path, value))
+  const sizes = checkShape(given, `${path}.shape`)
+  const found = `[${sizes.join(', ')}]`
+  const count = sizes.reduce((product, size) => product * size, 1)
+  if (count !== lengthOf(data)) {
     throw new RangeError(
-      `Expected ${count} elements for ${path}.data, as ${path}.shape ${found} says, but received ${tensor.data.length}`,
+      `Expected ${count} elements for ${path}.data, as ${path}.shape ${found} says, but received ${lengthOf(data)}`,
     )
   }
   if (shape) {
-    const fits =
-      shape.length === tensor.shape.length &&
-      shape.every((size, i) => size === -1 || size === tensor.shape[i])
+    const fits = shape.length === sizes.length && shape.every((size, i) => size === -1 || size === sizes[i])
     if (!fits) {
       const wanted = shape.map((size) => (size === -1 ? 'any' : size)).join(', ')
       throw new RangeError(`Expected shape [${wanted}] for ${path} but received ${found}`)
     }
   }
-  return tensor
+  return { data, shape: sizes }
 }
 
 /** checkTensor(), then a copy, which the caller cannot change any more. */
 export function copyTensor(value: unknown, path: string, shape?: readonly number[]): Tensor {
   const tensor = checkTensor(value, path, shape)
-  return { data: new Float32Array(tensor.data), shape: [...tensor.shape] }
+  return { data: new Float32Array(tensor.data), shape: tensor.shape }
+}
+
+/** A copy of `count` finite numbers; without `count`, of at most `most` numbers. */
+export function checkNumbers(
+  value: unknown,
+  path: string,
+  { count, most = count ?? 0 }: { count?: number; most?: number },
+): Float32Array {
+  const expected = count === undefined ? `array of at most ${most} numbers` : `array of ${count} numbers`
+  if (typeof value !== 'object' || value === null) throw new TypeError(expectation(expected, path, value))
+  const list = value as ArrayLike<unknown>
+  const { length } = list
+  if (typeof length !== 'number') throw new TypeError(expectation(expected, path, value))
+  if (!Number.isInteger(length) || length < 0 || (count === undefined ? length > most : length !== count)) {
+    throw new RangeError(`Expected ${expected} for ${path} but received ${length}`)
+  }
+  const numbers = new Float32Array(length)
+  for (let i = 0; i < length; i++) {
+    const one = list[i]
+    if (typeof one !== 'number') throw new TypeError(expectation('number', `${path}[${i}]`, one))
+    numbers[i] = one
+    if (!Number.isFinite(numbers[i])) throw new RangeError(expectation('finite number', `${path}[${i}]`, one))
+  }
+  return numbers
 }

@@ -6,6 +6,7 @@ export type DiffusionErrorCode =
   | 'UNSUPPORTED_MODEL'
   | 'OUT_OF_MEMORY'
   | 'DISPOSED'
+  | 'DEADLOCK'
   | 'IO'
   | 'NATIVE_UNAVAILABLE'
   | 'DEVICE_UNAVAILABLE'
@@ -19,6 +20,7 @@ const codes: Record<DiffusionErrorCode, true> = {
   UNSUPPORTED_MODEL: true,
   OUT_OF_MEMORY: true,
   DISPOSED: true,
+  DEADLOCK: true,
   IO: true,
   NATIVE_UNAVAILABLE: true,
   DEVICE_UNAVAILABLE: true,

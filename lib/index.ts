@@ -12,7 +12,8 @@
  *
  * @packageDocumentation
  */
-export { DiffusionPipeline, bundledModelPath, type ModelInfo } from './pipeline/diffusion-pipeline.js'
+export { DiffusionPipeline, bundledModelPath } from './pipeline/diffusion-pipeline.js'
+export type { ModelInfo } from './pipeline/model-info.js'
 export type { GenerateResult, Timings } from './pipeline/result.js'
 export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'

@@ -43,16 +43,32 @@ export function received(value: unknown): string {
     case 'bigint':
       return `${value < 2n ** 128n && value > -(2n ** 128n) ? `${value}n` : 'a huge integer'} of type bigint`
     case 'function':
-      return `${printable(shorten(String(value.name))) || 'anonymous'} of type function`
+      return `${functionName(value)} of type function`
     case 'symbol':
       return `${printable(shorten(String(value)))} of type symbol`
     case 'object':
-      if (value === null) return 'null'
-      if (Array.isArray(value)) return `an array of ${value.length}`
-      return `an instance of ${printable(shorten(String(value.constructor?.name ?? 'Object')))}`
+      return value === null ? 'null' : objectReceived(value)
     case 'undefined':
       return 'undefined'
     default:
       return `${String(value)} of type ${typeof value}`
+  }
+}
+
+function functionName(value: { name: unknown }): string {
+  try {
+    return printable(shorten(String(value.name))) || 'anonymous'
+  } catch {
+    return 'anonymous'
+  }
+}
+
+/** Of arrays the length, of other objects the class. A proxy can refuse to tell either. */
+function objectReceived(value: object): string {
+  try {
+    if (Array.isArray(value)) return `an array of ${value.length}`
+    return `an instance of ${printable(shorten(String(value.constructor?.name ?? 'Object')))}`
+  } catch {
+    return 'an object that cannot be read'
   }
 }

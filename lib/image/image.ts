@@ -1,22 +1,35 @@
 import { extname } from 'node:path'
+import { types } from 'node:util'
 import type { Sharp } from 'sharp'
-import { throwIfAborted } from '../abort.js'
-import { expectation } from '../check.js'
-import { printable } from '../quote.js'
+import { raceAbort, throwIfAborted } from '../abort.js'
+import {
+  checkBoolean,
+  checkInteger,
+  checkObject,
+  checkOneOf,
+  checkSignal,
+  checkString,
+  lengthOf,
+  expectation,
+} from '../check.js'
+import { DiffusionError } from '../errors.js'
+import { printable, shorten } from '../quote.js'
 import type { Tensor } from '../types.js'
 import { withUserComment } from './exif.js'
 import { formatParameters, type ImageMetadata } from './parameters.js'
+import { convertRows, planesOf } from './planes.js'
 import { withPngText } from './png.js'
+import { loadSharp } from './sharp.js'
 import { writeWholeFile } from './write-file.js'
 
 export type ImageFormat = 'png' | 'jpeg' | 'webp'
 
-const EXTENSIONS: Record<string, ImageFormat> = {
-  '.png': 'png',
-  '.jpg': 'jpeg',
-  '.jpeg': 'jpeg',
-  '.webp': 'webp',
-}
+const EXTENSIONS = new Map<string, ImageFormat>([
+  ['.png', 'png'],
+  ['.jpg', 'jpeg'],
+  ['.jpeg', 'jpeg'],
+  ['.webp', 'webp'],
+])
 
 export interface EncodeOptions {
   /** jpeg and webp: 1…100. Default: 95. */
@@ -53,10 +66,17 @@ export class Image {
   /** The parameters that the image was generated with. They are written into files in the web UIs' format. */
   metadata?: ImageMetadata
 
-  /** @throws {RangeError} `data` does not have height·width·3 bytes */
+  /**
+   * @throws {TypeError} an argument of the wrong type
+   * @throws {RangeError} `data` does not have height·width·3 bytes
+   */
   constructor(width: number, height: number, data: Uint8Array, metadata?: ImageMetadata) {
-    if (!(width >= 1) || !(height >= 1) || data.length !== width * height * 3) {
-      throw new RangeError(`Expected ${width}×${height}×3 bytes of RGB but received ${data.length}`)
+    checkInteger(width, 'width', 1, MAX_SIDE)
+    checkInteger(height, 'height', 1, MAX_SIDE)
+    if (!(types.isUint8Array(data) || types.isUint8ClampedArray(data)))
+      throw new TypeError(expectation('Uint8Array', 'data', data))
+    if (lengthOf(data) !== width * height * 3) {
+      throw new RangeError(`Expected ${width}×${height}×3 bytes of RGB but received ${lengthOf(data)}`)
     }
     this.width = width
     this.height = height
@@ -68,67 +88,96 @@ export class Image {
    * Image `index` of a tensor [n, 3, height, width] or [3, height, width] in −1…1; values outside are clipped. A tensor
    * with one channel instead of three gives a grey image.
    *
+   * @throws {TypeError} something else than a tensor
    * @throws {RangeError} the tensor has another shape
    */
   static fromTensor(tensor: Tensor, index = 0): Image {
-    const [n, channels, height, width] = tensor.shape.length === 3 ? [1, ...tensor.shape] : tensor.shape
-    const fits = tensor.shape.length >= 3 && tensor.shape.length <= 4 && (channels === 3 || channels === 1)
-    if (!fits || tensor.data.length !== n * channels * height * width || !(index >= 0 && index < n)) {
-      throw new RangeError(
-        `Expected image ${index} of a tensor [n, 3, height, width] but received [${tensor.shape.join(', ')}]`,
-      )
-    }
-    const plane = height * width
-    // Assigning to clamped bytes rounds half to even and turns NaN into 0, as NumPy does for diffusers.
-    const data = new Uint8ClampedArray(plane * 3)
-    for (let channel = 0; channel < 3; channel++) {
-      const start = (index * channels + (channels === 3 ? channel : 0)) * plane
-      for (let i = 0; i < plane; i++) data[i * 3 + channel] = (tensor.data[start + i] / 2 + 0.5) * 255
-    }
+    const planes = planesOf(tensor, index)
+    const { width, height } = planes
+    const data = new Uint8ClampedArray(width * height * 3)
+    convertRows(planes, data, 0, height)
     return new Image(width, height, new Uint8Array(data.buffer))
   }
 
   /**
    * Encodes the image. The result is a `Buffer` in fact; the type spares users of TypeScript Node's declarations.
    *
+   * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an unknown format, or an option out of bounds
+   * @throws {DiffusionError} IO: the image library cannot be loaded, or cannot encode the image
    */
   async toBuffer(format: ImageFormat = 'png', options: EncodeOptions = {}): Promise<Uint8Array> {
-    const { default: sharp } = await import('sharp')
-    const { data, width, height } = this
-    const text = options.metadata !== false && this.metadata ? formatParameters(this.metadata) : undefined
-    const raw = sharp(data, { raw: { width, height, channels: 3 } })
-    switch (format) {
-      case 'png': {
-        const png = await raw
-          .png({ compressionLevel: inRange('compressionLevel', options.compressionLevel ?? 6, 0, 9) })
-          .toBuffer()
-        return text === undefined ? png : withPngText(png, 'parameters', text)
+    const given = checkEncodeOptions(options)
+    checkOneOf(format, 'format', imageFormats)
+    const text = given.metadata && this.metadata ? formatParameters(this.metadata) : undefined
+    const { width, height } = this
+    const sharp = await loadSharp()
+    const raw = sharp(this.data, { raw: { width, height, channels: 3 }, limitInputPixels: false })
+    try {
+      switch (format) {
+        case 'png': {
+          const png = await raw.png({ compressionLevel: given.compressionLevel }).toBuffer()
+          return text === undefined ? png : withPngText(png, 'parameters', text)
+        }
+        case 'jpeg': {
+          // Full chroma resolution: subsampling smears the saturated edges of generated images.
+          const settings = { quality: given.quality, chromaSubsampling: '4:4:4' }
+          return await encode(raw, text, (image) => image.jpeg(settings))
+        }
+        case 'webp': {
+          const settings = { quality: given.quality, lossless: given.lossless }
+          return await encode(raw, text, (image) => image.webp(settings))
+        }
       }
-      case 'jpeg': {
-        // Full chroma resolution: subsampling smears the saturated edges of generated images.
-        const settings = { quality: quality(options), chromaSubsampling: '4:4:4' }
-        return encode(raw, text, (image) => image.jpeg(settings))
-      }
-      case 'webp': {
-        const settings = { quality: quality(options), lossless: options.lossless }
-        return encode(raw, text, (image) => image.webp(settings))
-      }
-      default:
-        throw new RangeError(expectation('one of png, jpeg, webp', 'format', format))
+    } catch (cause) {
+      const message = `Cannot encode an image of ${width}×${height} as ${format}: ${(cause as Error).message}`
+      throw new DiffusionError('IO', message, { cause })
     }
   }
 
   /**
    * Writes the image to a file, completely or not at all. The extension determines the format.
    *
+   * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an unknown extension, or an option out of bounds
    * @throws {DiffusionError} IO: the file cannot be written; no partial file is left behind
+   * @throws the signal's reason after an abort, within 100 ms
    */
   async toFile(path: string, options: FileOptions = {}): Promise<void> {
-    const bytes = await this.toBuffer(options.format ?? formatOf(path), options)
-    throwIfAborted(options.signal)
-    await writeWholeFile(path, bytes, options.signal)
+    checkString(path, 'path')
+    const {
+      format,
+      signal: given,
+      ...encoding
+    } = checkObject(options, 'options', [...encodeKeys, 'format', 'signal'])
+    const signal = checkSignal(given)
+    throwIfAborted(signal)
+    const encoded = this.toBuffer((format as ImageFormat | undefined) ?? formatOf(path), encoding)
+    await writeWholeFile(path, await raceAbort(signal, encoded), signal)
+  }
+}
+
+/** The formats that toBuffer() writes. */
+const imageFormats: readonly ImageFormat[] = ['png', 'jpeg', 'webp']
+
+/** Maximum width and height. */
+const MAX_SIDE = 2 ** 20
+
+const encodeKeys = [
+  'quality',
+  'lossless',
+  'compressionLevel',
+  'metadata',
+] as const satisfies (keyof EncodeOptions)[]
+
+function checkEncodeOptions(options: unknown): Required<EncodeOptions> {
+  const { quality, lossless, compressionLevel, metadata } = checkObject(options, 'options', encodeKeys)
+  return {
+    quality: quality === undefined ? 95 : checkInteger(quality, 'quality', 1, 100),
+    lossless: lossless === undefined ? false : checkBoolean(lossless, 'lossless'),
+    compressionLevel:
+      compressionLevel === undefined ? 6 : checkInteger(compressionLevel, 'compressionLevel', 0, 9),
+    metadata: metadata === undefined ? true : checkBoolean(metadata, 'metadata'),
   }
 }
 
@@ -138,22 +187,16 @@ export class Image {
  * @throws {RangeError} the extension is not that of an image format
  */
 export function formatOf(path: string): ImageFormat {
+  checkString(path, 'path')
   const extension = extname(path)
-  const format = EXTENSIONS[extension.toLowerCase()]
+  const format = EXTENSIONS.get(extension.toLowerCase())
   if (format) return format
-  const known = Object.keys(EXTENSIONS).join(', ')
-  throw new RangeError(`Expected a file name that ends in one of ${known} but received ${printable(path)}`)
+  const known = [...EXTENSIONS.keys()].join(', ')
+  throw new RangeError(
+    `Expected a file name that ends in one of ${known} but received ${printable(shorten(path))}`,
+  )
 }
 
 function encode(image: Sharp, text: string | undefined, set: (image: Sharp) => Sharp): Promise<Buffer> {
   return text === undefined ? set(image).toBuffer() : withUserComment(image, text, set)
-}
-
-function quality(options: EncodeOptions): number {
-  return inRange('quality', options.quality ?? 95, 1, 100)
-}
-
-function inRange(name: string, value: number, low: number, high: number): number {
-  if (Number.isInteger(value) && value >= low && value <= high) return value
-  throw new RangeError(expectation(`integer between ${low} and ${high}`, name, value))
 }

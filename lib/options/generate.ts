@@ -57,11 +57,17 @@ export interface GenerateOptions extends AccelerationOptions {
   clipSkip?: number
   /** Whether brackets in prompts are weights and BREAK starts a new chunk. Default: true. */
   weighting?: boolean
-  /** Start from this image. */
+  /**
+   * Start from this image. Without width and height, it is scaled to the model's size if it has more than four times the
+   * pixels.
+   */
   image?: ImageInput
   /** How much of the image to change, 0…1. Default: 0.8, with a mask 1. */
   strength?: number
-  /** White where the image is repainted. As a tensor: [n, 1, h, w] in 0…1. */
+  /**
+   * White where the image is repainted. As a tensor: [n, 1, h, w] in 0…1. In an image with transparency, a stroke of one
+   * colour is repainted, and so is a hole in a picture.
+   */
   mask?: ImageInput
   /** Additional input channels of the UNet, [n, c, h/8, w/8]: semantic maps, latents of another image. */
   extraChannels?: Tensor
@@ -82,7 +88,10 @@ export interface GenerateOptions extends AccelerationOptions {
   vaeTiling?: TilingOption
   /** Aborts the call within 100 ms; it rejects with the signal's reason. */
   signal?: AbortSignal
-  /** Called after each step. A promise that it returns is awaited; an error that it throws ends the call. */
+  /**
+   * Called after each step. A promise that it returns is awaited; an error that it throws ends the call. It may use the
+   * pipeline's components, but not wait for another run of the same pipeline.
+   */
   onStep?: (event: StepEvent) => unknown
 }
 

@@ -1,9 +1,10 @@
 /** Input images and the sizes of images. */
+import { types } from 'node:util'
 import { checkInteger, copyTensor, expectation } from '../check.js'
 import { Image, type ImageSource } from '../image/index.js'
 import type { Tensor } from '../types.js'
 
-/** An input image: a path, the bytes of an encoded image, an Image, or a tensor [n, 3, h, w] in −1…1. */
+/** An input image: a path, a data: URL, the bytes of an encoded image, an Image, or a tensor [n, 3, h, w] in −1…1. */
 export type ImageInput = ImageSource | Tensor
 
 /** Maximum width and height in pixels. Whether an image fits into memory is checked separately. */
@@ -17,9 +18,14 @@ export function checkSide(value: unknown, path: string, factor: number): number 
 
 export function copyImage(value: unknown, path: string): ImageInput {
   if (typeof value === 'string') return value
-  if (value instanceof Uint8Array) return new Uint8Array(value)
-  if (value instanceof Image) return new Image(value.width, value.height, new Uint8Array(value.data))
+  if (types.isUint8Array(value)) return new Uint8Array(value)
+  if (value instanceof Image) {
+    const { width, height, data } = value
+    return new Image(width, height, new Uint8Array(data))
+  }
   if (typeof value === 'object' && value !== null && 'shape' in value)
     return copyTensor(value, path, [-1, -1, -1, -1])
-  throw new TypeError(expectation('path, encoded image (Uint8Array), Image or tensor', path, value))
+  throw new TypeError(
+    expectation('path, data: URL, encoded image (Uint8Array), Image or tensor', path, value),
+  )
 }

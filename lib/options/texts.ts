@@ -1,10 +1,10 @@
 /** Prompts, or embeddings in their place. */
-import { checkString, copyTensor, expectation } from '../check.js'
+import { checkText, copyTensor, expectation } from '../check.js'
 import { defaults } from './defaults.js'
 import type { ModelFacts } from './request.js'
 
 /** Maximum number of characters of one prompt. */
-export const maxPromptLength = 8192
+export { MAX_TEXT_LENGTH as maxPromptLength } from '../check.js'
 
 /** Prompts or embeddings and the negative ones for them; `rows` is their number. */
 export function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSkip }: ModelFacts) {
@@ -61,13 +61,4 @@ function texts(value: unknown, path: string): string[] {
   }
   // Unlike map(), Array.from() does not skip the holes of a sparse array.
   return Array.from(value, (text, i) => checkText(text, `${path}[${i}]`))
-}
-
-/** Tokenizing is synchronous, so a very long text would block the event loop. */
-function checkText(value: unknown, path: string): string {
-  const text = checkString(value, path)
-  if (text.length <= maxPromptLength) return text
-  throw new RangeError(
-    `Expected at most ${maxPromptLength} characters for ${path} but received ${text.length}`,
-  )
 }

@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../abort.js'
-import { checkObject, checkSignal, copyTensor } from '../check.js'
+import { checkInteger, checkObject, checkSignal, copyTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
@@ -13,6 +13,7 @@ import {
   checkDevice,
   checkPrecision,
   checkTiling,
+  maxSide,
 } from '../options/index.js'
 import { openModel } from '../models/index.js'
 import { loadUnlessAborted, Component, type CallOptions } from './component.js'
@@ -44,9 +45,7 @@ export abstract class Autoencoder<
 
   /** Images [n, inChannels, h, w] to [n, c, h/factor, w/factor], one at a time, so that memory does not grow with n. */
   protected async encodeRows(image: Tensor, options: TiledCallOptions): Promise<Tensor> {
-    checkObject(options, 'options', ['signal', 'tiling'])
-    const signal = checkSignal(options.signal)
-    const option = checkTiling(options.tiling, 'tiling')
+    const { signal, option } = checkTiledCall(options)
     const f = this.factor
     const pixels = copyTensor(image, 'image', [-1, this.config.inChannels, -1, -1])
     const [n, , h, w] = pixels.shape
@@ -56,6 +55,7 @@ export abstract class Autoencoder<
       }
     }
     const maxBytes = bytesAllowed(option, h * w)
+    this.requireMemory(this.encodeBytes(h / f, w / f, option), `A call for [${pixels.shape.join(', ')}]`)
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
       const data = await this.call(signal, (model, cancel) =>
@@ -69,12 +69,15 @@ export abstract class Autoencoder<
 
   /** Latents [n, channels, h, w] to images [n, outChannels, factor·h, factor·w]. */
   protected async decodeRows(given: Tensor, channels: number, options: TiledCallOptions): Promise<Tensor> {
-    checkObject(options, 'options', ['signal', 'tiling'])
-    const signal = checkSignal(options.signal)
-    const option = checkTiling(options.tiling, 'tiling')
+    const { signal, option } = checkTiledCall(options)
     const latents = copyTensor(given, 'latents', [-1, channels, -1, -1])
     const [n, , h, w] = latents.shape
     const maxBytes = bytesAllowed(option, h * w * this.factor ** 2)
+    const images = 4 * n * this.config.outChannels * h * w * this.factor ** 2
+    this.requireMemory(
+      this.decodeBytes(h, w, option) + 2 * images,
+      `A call for [${latents.shape.join(', ')}]`,
+    )
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
       const data = await this.call(signal, (model, cancel) =>
@@ -85,15 +88,26 @@ export abstract class Autoencoder<
     return stack(parts)
   }
 
-  /** Bytes of working memory for decoding latents of h × w. */
+  /**
+   * Bytes of working memory for decoding latents of h × w.
+   *
+   * @throws {TypeError | RangeError} a size is not an integer of 1…2^20
+   */
   decodeBytes(h: number, w: number, option?: TilingOption): number {
-    return this.model.decodeBytes(1, h, w, bytesAllowed(option, h * w * this.factor ** 2))
+    checkLatentSize(h, w)
+    const maxBytes = bytesAllowed(checkTiling(option, 'tiling'), h * w * this.factor ** 2)
+    return this.model.decodeBytes(1, h, w, maxBytes)
   }
 
-  /** Bytes of working memory for encoding an image to latents of h × w. */
+  /**
+   * Bytes of working memory for encoding an image to latents of h × w.
+   *
+   * @throws as decodeBytes()
+   */
   encodeBytes(h: number, w: number, option?: TilingOption): number {
+    checkLatentSize(h, w)
     const [y, x] = [h * this.factor, w * this.factor]
-    return this.model.encodeBytes(1, y, x, bytesAllowed(option, y * x))
+    return this.model.encodeBytes(1, y, x, bytesAllowed(checkTiling(option, 'tiling'), y * x))
   }
 }
 
@@ -170,6 +184,17 @@ export class AutoencoderKL extends Autoencoder {
   async decode(latents: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     return this.decodeRows(latents, this.config.latentChannels, options)
   }
+}
+
+function checkTiledCall(options: unknown): { signal?: AbortSignal; option?: TilingOption } {
+  const { signal, tiling } = checkObject(options, 'options', ['signal', 'tiling'])
+  return { signal: checkSignal(signal), option: checkTiling(tiling, 'tiling') }
+}
+
+/** The sizes of latents for which memory is asked. */
+export function checkLatentSize(h: unknown, w: unknown): void {
+  checkInteger(h, 'h', 1, maxSide)
+  checkInteger(w, 'w', 1, maxSide)
 }
 
 /** Checks the options. */

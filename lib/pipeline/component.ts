@@ -1,6 +1,7 @@
 import { joinSignals, raceAbort, throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
 import { FairLock } from '../fair-lock.js'
+import { requireMemory } from '../memory.js'
 import { cancellable } from '../native-call.js'
 import type { CancelToken, DeviceMemory } from '../native.js'
 import type { DeviceName } from '../types.js'
@@ -55,7 +56,7 @@ export abstract class Component<Model extends NativeModel> {
 
   protected constructor(
     model: Model,
-    private readonly name: string,
+    protected readonly name: string,
     device: DeviceName,
   ) {
     this.#model = model
@@ -95,6 +96,15 @@ export abstract class Component<Model extends NativeModel> {
   /** Bytes of memory that are free on its GPU; undefined on the CPU. */
   freeDeviceMemory(): number | undefined {
     return this.model.deviceMemory()?.free
+  }
+
+  /**
+   * Refuses a call for which the memory of this process is too small, before anything is allocated for it. A GPU refuses
+   * by itself what does not fit.
+   */
+  protected requireMemory(working: number, what: string): void {
+    if (this.freeDeviceMemory() === undefined)
+      requireMemory(this.weightBytes + this.threadBytes + working, what)
   }
 
   /** Bytes that the threads need in a call besides its working memory; they depend on the number of threads. */

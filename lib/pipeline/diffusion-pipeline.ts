@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
 import { applyLora, type AdapterReport } from '../adapters/index.js'
-import { abortReason, joinSignals, raceAbort, throwIfAborted } from '../abort.js'
+import { abortReason, joinSignals, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { modelFolder } from '../package-root.js'
@@ -15,51 +15,29 @@ import {
   type ModelFacts,
 } from '../options/index.js'
 import { FairLock } from '../fair-lock.js'
-import { defaultSchedulerName, type SchedulerName } from '../schedulers/index.js'
-import { Tokenizer } from '../prompt/tokenizer.js'
-import {
-  componentSummary,
-  openModel,
-  type ComponentSummary,
-  type ModelDescription,
-  type ScheduleDescription,
-  type TextEncoderDescription,
-} from '../models/index.js'
+import { defaultSchedulerName } from '../schedulers/index.js'
+import type { Tokenizer } from '../prompt/tokenizer.js'
+import { componentSummary, openModel, type ModelDescription } from '../models/index.js'
 import { loadOnDevice, type Placement } from '../device/index.js'
 import type { DeviceName } from '../types.js'
 import { AutoencoderKL } from './autoencoder.js'
+import { deadlockSignal, runCallback } from './callbacks.js'
 import { loadUnlessAborted } from './component.js'
 import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { generate } from './generate.js'
+import { loadTextEncoders, loadTokenizers } from './load-text.js'
+import type { ModelInfo } from './model-info.js'
 import type { Parts } from './parts.js'
 import type { StepEvent } from '../step-event.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
-import { TextEncoder } from './text-encoder.js'
+import type { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
 
 /** The options of generate() that its memory depends on. */
 const memoryKeys = [
   'width', 'height', 'batchSize', 'guidanceScale', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
-
-/** A description of a loaded model. */
-export interface ModelInfo {
-  path: string
-  format: ModelDescription['format']
-  /** 'Stable Diffusion 1.x', … */
-  architecture: string
-  /** Width and height in pixels that it was trained at. */
-  imageSize: number
-  /** Pixels along one side for each latent: width and height are multiples of it. */
-  factor: number
-  schedule: ScheduleDescription
-  defaultScheduler: SchedulerName
-  /** Sizes and element types as stored. */
-  components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
-  /** Every word of the captions that the model was trained on; only small models list them. */
-  trainedWords?: readonly string[]
-}
 
 /**
  * A latent diffusion model in memory.
@@ -261,7 +239,8 @@ export class DiffusionPipeline {
    *
    * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an option out of bounds
-   * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED, or IO if an image cannot be read
+   * @throws {DiffusionError} OUT_OF_MEMORY; DISPOSED; IO: an image cannot be read; DEADLOCK: called and awaited in an
+   *   onStep of this pipeline
    * @throws the signal's reason after an abort, within 100 ms
    */
   async generate(options: GenerateOptions): Promise<GenerateResult> {
@@ -300,7 +279,7 @@ export class DiffusionPipeline {
    * @throws as generate()
    */
   memoryNeeded(options: Pick<GenerateOptions, (typeof memoryKeys)[number]> = {}): MemoryNeeded {
-    checkObject(options, 'options', memoryKeys)
+    const given = checkObject(options, 'options', memoryKeys)
     throwIfAborted(this.#closing.signal)
     const length = this.tokenizer.maxLength
     const text =
@@ -312,7 +291,7 @@ export class DiffusionPipeline {
               shape: [1, length, this.unet.config.contextWidth],
             },
           }
-    return workingMemory(this.#parts, checkGenerateOptions({ ...text, ...options }, this.#facts), length)
+    return workingMemory(this.#parts, checkGenerateOptions({ ...given, ...text }, this.#facts), length)
   }
 
   async *#run(
@@ -327,7 +306,7 @@ export class DiffusionPipeline {
     let finished = false
     let steps: ReturnType<typeof generate> | undefined
     try {
-      release = await this.#lock.acquire(signal)
+      release = await this.#turn(signal)
       steps = generate(this.#parts, request, signal, yields || request.onStep !== undefined)
       for (;;) {
         const next = await steps.next()
@@ -336,12 +315,14 @@ export class DiffusionPipeline {
           onResult?.(next.value)
           return next.value
         }
-        await raceAbort(signal, request.onStep?.(next.value))
+        const { onStep } = request
+        if (onStep) await runCallback(this, signal, () => onStep(next.value))
+        throwIfAborted(signal)
         if (!yields) continue
         release()
         release = undefined
         yield next.value
-        release = await this.#lock.acquire(signal)
+        release = await this.#turn(signal)
       }
     } catch (error) {
       throw signal.aborted ? abortReason(signal) : error
@@ -356,6 +337,19 @@ export class DiffusionPipeline {
       } finally {
         release?.()
       }
+    }
+  }
+
+  /** Waits for the turn of a run, unless that would never come. */
+  async #turn(signal: AbortSignal): Promise<() => void> {
+    const deadlock = deadlockSignal(this)
+    if (!deadlock) return this.#lock.acquire(signal)
+    const joined = joinSignals(signal, deadlock.signal)
+    try {
+      return await this.#lock.acquire(joined.signal)
+    } finally {
+      joined.release()
+      deadlock.release()
     }
   }
 
@@ -384,27 +378,6 @@ export class DiffusionPipeline {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
-}
-
-/** A tokenizer for each text encoder. If there is none, CLIP's tokenizer defines the length of a chunk. */
-async function loadTokenizers(descriptions: readonly TextEncoderDescription[]): Promise<Tokenizer[]> {
-  const tokenizers: Tokenizer[] = []
-  for (const { tokenizer, config } of descriptions)
-    tokenizers.push(await Tokenizer.create(tokenizer, config.maxPositions))
-  return tokenizers.length > 0 ? tokenizers : [await Tokenizer.create(null)]
-}
-
-async function loadTextEncoders(
-  descriptions: readonly TextEncoderDescription[],
-  tokenizers: readonly Tokenizer[],
-  placement: Placement,
-  signal: AbortSignal | undefined,
-  keep: (loaded: TextEncoder) => TextEncoder,
-): Promise<TextEncoder[]> {
-  const textEncoders: TextEncoder[] = []
-  for (const [i, description] of descriptions.entries())
-    textEncoders.push(keep(await TextEncoder.load(description, tokenizers[i], placement, { signal })))
-  return textEncoders
 }
 
 /** Checks that the tiny autoencoder has the same latents as the model. */

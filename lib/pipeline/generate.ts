@@ -2,16 +2,18 @@
 import { throwIfAborted } from '../abort.js'
 import { type GenerateRequest, inInterval } from '../options/index.js'
 import { checkTensor } from '../check.js'
-import { Image } from '../image/index.js'
+import { imageFromTensor, type Image } from '../image/index.js'
 import { requireDeviceMemory, requireMemory } from '../memory.js'
 import { native } from '../native.js'
 import { randomForBatch } from '../random/index.js'
 import { createScheduler } from '../schedulers/index.js'
+import { TimeSlice } from '../time-slice.js'
 import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { conditioningRows, type Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
+import { FiniteNumbers } from './finite.js'
 import { guide } from './guidance.js'
 import { loadInitImage } from './init-image.js'
 import { keepOutsideMask, prepareLatents } from './initial-latents.js'
@@ -24,7 +26,8 @@ import {
   isGuided,
   tokenizePrompts,
 } from './prompt.js'
-import { imageMetadata, Stopwatch, warningsFor, type GenerateResult } from './result.js'
+import { promptWarnings } from './prompt-warnings.js'
+import { imageMetadata, optionWarnings, Stopwatch, type GenerateResult } from './result.js'
 import { stepEvent } from './step.js'
 import { concatChannels, rows, scale, twice } from './tensors.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
@@ -40,36 +43,49 @@ export async function* generate(
 ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
   const { unet, vae } = parts
   const stopwatch = new Stopwatch()
-  const tokens = given.promptEmbeds ? undefined : tokenizePrompts(parts.tokenizers, given)
+  const slice = new TimeSlice(signal)
+  const tokens = given.promptEmbeds ? undefined : await tokenizePrompts(parts.tokenizers, given, slice)
   const length = tokens?.length ?? given.promptEmbeds!.shape[1]
-  const require = (asked: GenerateRequest) => {
-    const { working, total } = workingMemory(parts, asked, length)
-    const free = unet.freeDeviceMemory()
-    const what = `${asked.count} × ${asked.width}×${asked.height}`
-    if (free === undefined) requireMemory(total, what)
-    else requireDeviceMemory(working, what, free)
-  }
-  // Checked before the image is resized. Its own size is only known after it has been read.
-  if (given.image === undefined || given.sizeGiven) require(given)
-  const { request: sized, initImage } = await loadInitImage(given, vae.factor, signal)
-  if (initImage) require(sized)
+  const loaded = await loadInitImage(given, {
+    factor: vae.factor,
+    imageSize: parts.imageSize,
+    signal,
+    slice,
+    requireMemory: (asked) => {
+      const { working, total } = workingMemory(parts, asked, length)
+      const free = unet.freeDeviceMemory()
+      const what = `${asked.count} × ${asked.width}×${asked.height}`
+      if (free === undefined) requireMemory(total, what)
+      else requireDeviceMemory(working, what, free)
+    },
+  })
+  const { request: sized, initImage } = loaded
   const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
 
   const conditioning = tokens
-    ? await encodePrompts(parts.textEncoders, tokens, request, { signal })
+    ? await encodePrompts(parts.textEncoders, tokens, request, { signal }, slice)
     : await conditioningFromEmbeds(request, () =>
         encodeEmptyPrompt(parts.textEncoders, parts.tokenizers, length, { signal }),
       )
   for (const textEncoder of parts.textEncoders) await textEncoder.trim()
+  const numbers = new FiniteNumbers(slice)
+  await numbers.check(tokens ? 'text encoder' : 'promptEmbeds', conditioning.context)
   stopwatch.lap('text')
 
   const takesMask = hasMaskChannels(parts)
-  const start = await prepareLatents({ request, scheduler, random, vae, takesMask, initImage, signal })
+  if (request.latents) await numbers.check('latents', request.latents)
+  if (initImage) await numbers.check('image', initImage.image)
+  const start = await prepareLatents({ request, scheduler, random, vae, takesMask, initImage, signal, slice })
+  await numbers.check(initImage ? 'image encoder' : 'scheduler', start.latents)
   checkChannels(parts, request, start.extraChannels)
   scheduler.reset?.({ random, begin: start.begin })
-  const warnings = warningsFor(parts, request, scheduler, start.begin)
+  const warnings = [
+    ...loaded.warnings,
+    ...(await promptWarnings(parts, request, slice)),
+    ...optionWarnings(parts, request, scheduler, start.begin),
+  ]
   await vae.trim()
   stopwatch.lap('start')
 
@@ -92,11 +108,13 @@ export async function* generate(
       )
       const input = concatChannels([scaled, ...start.extraChannels])
       const prediction = await predict(input, timestep, inInterval(request.guidanceInterval, i, scheduler))
+      await numbers.check('UNet', prediction)
       latents = checkTensor(
         scheduler.step(prediction, timestep, latents),
         'the result of scheduler.step',
         shape,
       )
+      await numbers.check('scheduler', latents)
       if (start.kept) latents = keepOutsideMask(start.kept, latents, scheduler, i)
       const facts = {
         step: i + 1 - start.begin,
@@ -108,7 +126,7 @@ export async function* generate(
       const denoised = scheduler.denoised ?? latents
       const preview =
         parts.tinyVae && observed
-          ? await decodeTiny(parts.tinyVae, rows(denoised, 0), request, signal)
+          ? (await decodeTiny(parts.tinyVae, rows(denoised, 0), request, slice, signal)).image
           : undefined
       yield stepEvent(facts, denoised, vae.scalingFactor, preview)
       throwIfAborted(signal)
@@ -123,21 +141,18 @@ export async function* generate(
   const metadata = imageMetadata(parts, request, scheduler)
   for (let i = 0; i < request.count && request.outputType === 'image'; i++) {
     const one = rows(latents, i)
-    images.push(
+    const { image, finite } =
       request.decoder === 'tiny'
-        ? await decodeTiny(parts.tinyVae!, one, request, signal)
-        : await decodeImage(vae, one, request, signal),
-    )
-    images[i].metadata = metadata(i)
+        ? await decodeTiny(parts.tinyVae!, one, request, slice, signal)
+        : await decodeImage(vae, one, request, slice, signal)
+    if (!finite) numbers.blame('decoder')
+    image.metadata = metadata(i)
+    images.push(image)
   }
   await vae.trim()
   await parts.tinyVae?.trim()
   stopwatch.lap('decode')
-  if (latents.data.some((x) => !Number.isFinite(x))) {
-    warnings.push(
-      'The latents are not finite numbers: the scheduler, guidanceScale and model do not work together',
-    )
-  }
+  warnings.push(...numbers.warnings)
   return {
     images,
     seeds: request.seeds,
@@ -161,7 +176,7 @@ function denoiser(
   const { count, guidanceScale, guidanceRescale, tokenMerging } = request
   const conditional = isGuided(request) ? conditioningRows(conditioning, count, 2 * count) : conditioning
   const call = (latents: Tensor, timestep: number, given: Conditioning) =>
-    unet.predict({ latents, timestep, ...given, tokenMerging, deepCache }, { signal })
+    unet.predictFrom({ latents, timestep, ...given, tokenMerging, deepCache }, { signal })
   return async (latents: Tensor, timestep: number, guided: boolean): Promise<Tensor> =>
     guided && isGuided(request)
       ? guide(await call(twice(latents), timestep, conditioning), guidanceScale, guidanceRescale)
@@ -172,19 +187,21 @@ async function decodeImage(
   vae: AutoencoderKL,
   latents: Tensor,
   { vaeTiling }: GenerateRequest,
+  slice: TimeSlice,
   signal: AbortSignal,
 ) {
   const pixels = await vae.decode(scale(latents, 1 / vae.scalingFactor), { signal, tiling: vaeTiling })
-  return Image.fromTensor(pixels)
+  return imageFromTensor(pixels, slice)
 }
 
 async function decodeTiny(
   vae: AutoencoderTiny,
   latents: Tensor,
   { vaeTiling }: GenerateRequest,
+  slice: TimeSlice,
   signal: AbortSignal,
 ) {
-  return Image.fromTensor(await vae.decode(latents, { signal, tiling: vaeTiling }))
+  return imageFromTensor(await vae.decode(latents, { signal, tiling: vaeTiling }), slice)
 }
 
 function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: GenerateRequest): Scheduler {

@@ -1,3 +1,4 @@
+import { checkNumber, checkTensor } from '../check.js'
 import type { Tensor } from '../types.js'
 import { rows, zeros } from './tensors.js'
 
@@ -8,8 +9,19 @@ import { rows, zeros } from './tensors.js'
  * `rescale` φ, 0…1, moves the standard deviation of the result towards that of the conditional prediction, which
  * counteracts overexposure (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", eq.
  * 14–16).
+ *
+ * @throws {TypeError} a wrong type
+ * @throws {RangeError} a prediction that is not such a batch, or a number out of bounds
  */
 export function guide(prediction: Tensor, scale: number, rescale = 0): Tensor {
+  prediction = checkTensor(prediction, 'prediction', [-1, -1, -1, -1])
+  if (prediction.shape[0] % 2 !== 0) {
+    throw new RangeError(
+      `Expected two rows for each image for prediction but received [${prediction.shape.join(', ')}]`,
+    )
+  }
+  checkNumber(scale, 'scale', -Number.MAX_VALUE, Number.MAX_VALUE)
+  checkNumber(rescale, 'rescale', 0, 1)
   const n = prediction.shape[0] / 2
   const unconditional = rows(prediction, 0, n)
   const conditional = rows(prediction, n, 2 * n)

@@ -1,58 +1,120 @@
-import { throwIfAborted } from '../abort.js'
-import { expectation } from '../check.js'
-import { loadMask, toTensor } from '../image/index.js'
+import {
+  hasOtherShape,
+  imageTensor,
+  maskTensor,
+  openImage,
+  type ImageSize,
+  type OpenedImage,
+} from '../image/index.js'
 import { maxSide, type GenerateRequest, type ImageInput } from '../options/index.js'
+import type { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
 import type { InitImage } from './initial-latents.js'
 import { broadcastRows } from './tensors.js'
 
+/** An image of more than this many times the model's pixels is scaled to the model's size. */
+const MAX_AREA = 4
+
+/** What loading an image must know. */
+export interface ImageFacts {
+  /** Pixels along one side for each latent. */
+  factor: number
+  /** Pixels along one side that the model was trained at. */
+  imageSize: number
+  signal: AbortSignal
+  slice: TimeSlice
+  /** Refuses a run that does not fit into memory. */
+  requireMemory(request: GenerateRequest): void
+}
+
+/** A request with the size of its image. */
+export interface SizedRequest {
+  request: GenerateRequest
+  initImage?: InitImage
+  warnings: string[]
+}
+
 /**
  * Reads the image and the mask that a request starts from, if it has them. With width and height the image is resized;
- * without them it keeps its own size, cropped to multiples of the autoencoder's factor.
- *
- * @returns the request with the image's size
+ * without them it keeps its own size, rounded down to multiples of the autoencoder's factor, unless it is much larger
+ * than the model's. Sizes and memory are checked before anything is decoded.
  */
-export async function loadInitImage(
-  request: GenerateRequest,
-  factor: number,
-  signal: AbortSignal,
-): Promise<{ request: GenerateRequest; initImage?: InitImage }> {
+export async function loadInitImage(request: GenerateRequest, facts: ImageFacts): Promise<SizedRequest> {
+  const { factor, signal, slice } = facts
   if (request.latents) checkLatents(request, factor)
-  if (request.image === undefined) return { request }
-  const given = request.sizeGiven ? { width: request.width, height: request.height } : undefined
-  let image = isTensor(request.image) ? request.image : await toTensor(request.image, given)
-  throwIfAborted(signal)
-  checkRows(image, request.count, 3, 'image')
-  const [, , h, w] = image.shape
-  const size = given ?? { width: fit(w, factor), height: fit(h, factor) }
-  if (size.width !== w || size.height !== h) {
-    if (isTensor(request.image)) {
-      throw new RangeError(`Expected ${size.width}×${size.height} pixels for image but received ${w}×${h}`)
-    }
-    image = await toTensor(request.image, size)
-  }
+  if (request.image === undefined || request.sizeGiven) facts.requireMemory(request)
+  if (request.image === undefined) return { request, warnings: [] }
+
+  const source = isTensor(request.image) ? request.image : await openImage(request.image, 'image', signal)
+  const own = isTensor(source) ? sizeOf(source, request.count, 3, 'image') : source
+  const { size, warnings } = chooseSize(request, own, facts)
+  const same = size.width === own.width && size.height === own.height
+  if (isTensor(source) && !same) throw wrongSize(size, 'image', own)
   const sized = { ...request, ...size }
+  if (!request.sizeGiven) facts.requireMemory(sized)
   if (sized.latents) checkLatents(sized, factor)
-  if (request.mask === undefined) return { request: sized, initImage: { image } }
-  const mask = binary(await readMask(request.mask, size, factor, request.count))
+  // The headers of both are checked before one of them is decoded.
+  const maskSource =
+    request.mask === undefined ? undefined : await openMask(request.mask, size, request.count, signal)
+
+  const image = isTensor(source) ? source : await imageTensor(source, same ? undefined : size, slice)
+  if (maskSource === undefined) return { request: sized, initImage: { image }, warnings }
+  const mask = binarize(isTensor(maskSource) ? maskSource : await maskTensor(maskSource, size, own, slice))
+  warnings.push(...maskWarnings(maskSource, mask, own))
   // Several masks can share one image.
-  return { request: sized, initImage: { image: broadcastRows(image, mask.shape[0]), mask } }
+  return { request: sized, initImage: { image: broadcastRows(image, mask.shape[0]), mask }, warnings }
 }
 
-function fit(side: number, factor: number): number {
-  return Math.min(Math.max(Math.floor(side / factor), 1) * factor, maxSide - (maxSide % factor))
+/** The size of a run with this image. */
+function chooseSize(
+  { sizeGiven, image, width, height }: GenerateRequest,
+  own: ImageSize,
+  { factor, imageSize }: ImageFacts,
+): { size: ImageSize; warnings: string[] } {
+  if (sizeGiven) return { size: { width, height }, warnings: [] }
+  const multiple = (side: number) =>
+    Math.min(Math.max(Math.floor(side / factor), 1) * factor, maxSide - (maxSide % factor))
+  if (isTensor(image!) || own.width * own.height <= MAX_AREA * imageSize ** 2)
+    return { size: { width: multiple(own.width), height: multiple(own.height) }, warnings: [] }
+  const scale = imageSize / Math.sqrt(own.width * own.height)
+  const nearest = (side: number) => multiple(side * scale + factor / 2)
+  const size = { width: nearest(own.width), height: nearest(own.height) }
+  const warning =
+    `The image was scaled from ${own.width}×${own.height} to ${size.width}×${size.height}, about as many pixels as the ` +
+    'model was trained at: give width and height for another size'
+  return { size, warnings: [warning] }
 }
 
-function isTensor(input: ImageInput): input is Tensor {
+function maskWarnings(source: Tensor | OpenedImage, mask: Tensor, image: ImageSize): string[] {
+  const warnings: string[] = []
+  if (!isTensor(source) && hasOtherShape(source, image)) {
+    warnings.push(
+      `The mask (${source.width}×${source.height}) has another shape than the image (${image.width}×${image.height}): ` +
+        'it was stretched',
+    )
+  }
+  if (!mask.data.includes(1))
+    warnings.push('The mask selects nothing, because no part of it is white: the image is not repainted')
+  return warnings
+}
+
+function isTensor(input: ImageInput | OpenedImage): input is Tensor {
   return typeof input === 'object' && 'shape' in input
 }
 
-function checkRows({ shape }: Tensor, count: number, channels: number, path: string): void {
+function sizeOf({ shape }: Tensor, count: number, channels: number, path: string): ImageSize {
   if (![1, count].includes(shape[0]) || shape[1] !== channels) {
     throw new RangeError(
       `Expected shape [${count}, ${channels}, h, w] for ${path} but received [${shape.join(', ')}]`,
     )
   }
+  return { width: shape[3], height: shape[2] }
+}
+
+function wrongSize(wanted: ImageSize, path: string, found: ImageSize): RangeError {
+  return new RangeError(
+    `Expected ${wanted.width}×${wanted.height} pixels for ${path} but received ${found.width}×${found.height}`,
+  )
 }
 
 function checkLatents({ latents, count, width, height }: GenerateRequest, factor: number): void {
@@ -63,22 +125,19 @@ function checkLatents({ latents, count, width, height }: GenerateRequest, factor
   )
 }
 
-async function readMask(
+async function openMask(
   input: ImageInput,
-  size: { width: number; height: number },
-  factor: number,
+  size: ImageSize,
   count: number,
-): Promise<Tensor> {
-  if (!isTensor(input)) return (await loadMask(input, size, factor)).full
-  checkRows(input, count, 1, 'mask')
-  const [, , h, w] = input.shape
-  if (h !== size.height || w !== size.width) {
-    throw new RangeError(expectation(`${size.width}×${size.height} pixels`, 'mask', `${w}×${h}`))
-  }
+  signal: AbortSignal,
+): Promise<Tensor | OpenedImage> {
+  if (!isTensor(input)) return openImage(input, 'mask', signal)
+  const found = sizeOf(input, count, 1, 'mask')
+  if (found.height !== size.height || found.width !== size.width) throw wrongSize(size, 'mask', found)
   return input
 }
 
-/** Binarizes a mask, as diffusers does. */
-function binary({ data, shape }: Tensor): Tensor {
+/** 1 from 0.5 on and otherwise 0, as in diffusers. */
+function binarize({ data, shape }: Tensor): Tensor {
   return { data: data.map((x) => (x >= 0.5 ? 1 : 0)), shape }
 }

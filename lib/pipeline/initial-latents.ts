@@ -3,7 +3,9 @@
  */
 import { checkTensor } from '../check.js'
 import type { GenerateRequest } from '../options/index.js'
-import type { Random, Scheduler, Tensor } from '../types.js'
+import type { BatchRandom } from '../random/index.js'
+import type { TimeSlice } from '../time-slice.js'
+import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { blend, broadcastRows, scale, zeros } from './tensors.js'
 
@@ -27,12 +29,13 @@ export interface InitImage {
 export interface LatentsInput {
   request: GenerateRequest
   scheduler: Scheduler
-  random: Random
+  random: BatchRandom
   vae: AutoencoderKL
   /** Whether the UNet has input channels for a mask and the masked image. */
   takesMask: boolean
   initImage?: InitImage
   signal: AbortSignal
+  slice: TimeSlice
 }
 
 /**
@@ -48,14 +51,15 @@ export function firstTimestep(scheduler: Scheduler, steps: number, strength: num
  * image: first for the image's latents, then for the initial noise, then for the masked image's latents.
  */
 export async function prepareLatents(input: LatentsInput): Promise<InitialLatents> {
-  const { request, scheduler, random, vae, initImage, takesMask } = input
+  const { request, scheduler, random, vae, initImage, takesMask, slice } = input
   const { count, width, height } = request
   const shape = [count, vae.config.latentChannels, height / vae.factor, width / vae.factor]
   const extraChannels = request.extraChannels ? [request.extraChannels] : []
   const fromNoise = (noise: Tensor) => scale(noise, scheduler.initNoiseSigma)
   const givenNoise = request.latents && broadcastRows(request.latents, count)
 
-  if (!initImage) return { latents: fromNoise(givenNoise ?? random.normal(shape)), begin: 0, extraChannels }
+  const drawNoise = async () => givenNoise ?? (await random.normalInSlices(shape, slice))
+  if (!initImage) return { latents: fromNoise(await drawNoise()), begin: 0, extraChannels }
 
   const { image, mask } = initImage
   const begin = firstTimestep(scheduler, request.steps, request.strength)
@@ -63,7 +67,7 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
   const pureNoise = mask !== undefined && (request.strength === 1 || givenNoise !== undefined)
   const needsImage = !pureNoise || !takesMask || untouched
   const clean = needsImage ? await sampleLatents(input, image, shape) : undefined
-  const noise = givenNoise ?? random.normal(shape)
+  const noise = await drawNoise()
 
   let latents: Tensor
   if (untouched) latents = clean!
@@ -86,14 +90,19 @@ function addNoise(scheduler: Scheduler, latents: Tensor, noise: Tensor, timestep
 }
 
 /** scalingFactor · (mean + deviation · noise): a sample of the encoder's distribution for each image of the batch. */
-async function sampleLatents({ vae, random, request, signal }: LatentsInput, image: Tensor, shape: number[]) {
+async function sampleLatents(
+  { vae, random, request, signal, slice }: LatentsInput,
+  image: Tensor,
+  shape: number[],
+) {
   const { mean, logvar } = await vae.encode(image, { signal, tiling: request.vaeTiling })
   const [m, v] = [broadcastRows(mean, shape[0]).data, broadcastRows(logvar, shape[0]).data]
-  const latents = random.normal(shape)
+  const latents = await random.normalInSlices(shape, slice)
   for (let i = 0; i < m.length; i++) {
     // The bounds are those of diffusers' DiagonalGaussianDistribution.
     const deviation = Math.exp(0.5 * Math.min(Math.max(v[i], -30), 20))
     latents.data[i] = vae.scalingFactor * (m[i] + deviation * latents.data[i])
+    if (i % 65536 === 65535) await slice.pause()
   }
   return latents
 }
@@ -103,17 +112,49 @@ function hide(image: Tensor, mask: Tensor): Tensor {
   return blend(image, zeros(image.shape), mask)
 }
 
-/** One mask value for each latent: that of its upper left pixel, as in torch's nearest interpolation. */
+/**
+ * One mask value for each latent: that of its upper left pixel, as in torch's nearest interpolation. A stroke that is
+ * narrower than a latent can lie between those pixels. So a latent with part of a stroke is also selected if otherwise
+ * neither it nor a neighbour would be.
+ */
 function shrinkMask(mask: Tensor, factor: number): Tensor {
-  const [n, , h, w] = mask.shape
-  const out = zeros([n, 1, h / factor, w / factor])
-  let at = 0
+  const [n, , height, width] = mask.shape
+  const [h, w] = [height / factor, width / factor]
+  const nearest = zeros([n, 1, h, w])
+  const touched = zeros([n, 1, h, w])
   for (let i = 0; i < n; i++) {
-    for (let y = 0; y < h; y += factor) {
-      for (let x = 0; x < w; x += factor) out.data[at++] = mask.data[(i * h + y) * w + x]
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        if (mask.data[(i * height + y) * width + x] === 0) continue
+        const at = (i * h + Math.floor(y / factor)) * w + Math.floor(x / factor)
+        touched.data[at] = 1
+        if (y % factor === 0 && x % factor === 0) nearest.data[at] = 1
+      }
+    }
+  }
+  const out = { data: nearest.data.slice(), shape: nearest.shape }
+  for (let row = 0; row < n * h; row++) {
+    const first = row - (row % h)
+    for (let x = 0; x < w; x++) {
+      const lost = touched.data[row * w + x] === 1 && !hasNeighbour(nearest.data, w, row, first, first + h, x)
+      if (lost) out.data[row * w + x] = 1
     }
   }
   return out
+}
+
+/** Whether any value of the 3×3 around (row, x) is set. */
+function hasNeighbour(
+  data: Float32Array,
+  w: number,
+  row: number,
+  first: number,
+  end: number,
+  x: number,
+): boolean {
+  for (let r = Math.max(row - 1, first); r < Math.min(row + 2, end); r++)
+    for (let c = Math.max(x - 1, 0); c < Math.min(x + 2, w); c++) if (data[r * w + c] === 1) return true
+  return false
 }
 
 /** The latents after the step at `index`, with the image at the same noise level outside the mask. */

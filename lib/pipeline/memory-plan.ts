@@ -94,11 +94,11 @@ function denoiseBytes({ unet, vae }: SizedParts, request: Size, contextLength: n
 
 /**
  * The tiling of the autoencoder in a run. By default, if memory counts for more than time, the autoencoder works in
- * bands that take no more memory than denoising does.
+ * bands that take no more memory than denoising a single image does. Bands change the rounding, so they must not depend
+ * on the number of images: an image of a batch is that of its seed alone.
  */
 export function tilingOf(parts: SizedParts, request: Size, contextLength: number): TilingOption | undefined {
   if (request.vaeTiling !== undefined || !parts.savesMemory) return request.vaeTiling
-  const { width, height, count } = request
-  const images = (4 + count) * 3 * width * height
-  return { bytes: Math.max(denoiseBytes(parts, request, contextLength) - images, 0) }
+  const images = 5 * 3 * request.width * request.height
+  return { bytes: Math.max(denoiseBytes(parts, { ...request, count: 1 }, contextLength) - images, 0) }
 }

@@ -1,5 +1,6 @@
 import { applyWeights, chunkPrompt, padChunks, type PromptChunks } from '../prompt/prompt.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
+import type { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
 import type { CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
@@ -23,16 +24,30 @@ export interface TokenizedRun {
   length: number
 }
 
-/** Tokenizes all prompts of a run with each tokenizer. */
-export function tokenizePrompts(tokenizers: readonly Tokenizer[], request: GenerateRequest): TokenizedRun {
+/** Tokenizes all prompts of a run with each tokenizer. A text that occurs several times is tokenized once. */
+export async function tokenizePrompts(
+  tokenizers: readonly Tokenizer[],
+  request: GenerateRequest,
+  slice: TimeSlice,
+): Promise<TokenizedRun> {
   const { weighting } = request
-  const encoders = tokenizers.map((tokenizer) => {
-    const chunk = (texts: string[]) => texts.map((text) => chunkPrompt(tokenizer, text, { weighting }))
-    return {
-      prompts: chunk(request.prompts),
-      negativePrompts: isGuided(request) ? chunk(request.negativePrompts) : [],
+  const encoders: TokenizedPrompts[] = []
+  for (const tokenizer of tokenizers) {
+    const known = new Map<string, PromptChunks>()
+    const chunkAll = async (texts: string[]) => {
+      const list: PromptChunks[] = []
+      for (const text of texts) {
+        const chunks = known.get(text) ?? (await chunkPrompt(tokenizer, text, { weighting, slice }))
+        known.set(text, chunks)
+        list.push(chunks)
+      }
+      return list
     }
-  })
+    encoders.push({
+      prompts: await chunkAll(request.prompts),
+      negativePrompts: isGuided(request) ? await chunkAll(request.negativePrompts) : [],
+    })
+  }
   const all = encoders.flatMap(({ prompts, negativePrompts }) => [...prompts, ...negativePrompts])
   const chunks = Math.max(...all.map((prompt) => prompt.chunks))
   return {
@@ -60,32 +75,78 @@ export async function encodePrompts(
   { encoders }: TokenizedRun,
   { batchSize, clipSkip }: GenerateRequest,
   options: CallOptions,
+  slice: TimeSlice,
 ): Promise<Conditioning> {
   const contexts: Tensor[] = []
   for (const [i, textEncoder] of textEncoders.entries()) {
     const { prompts, negativePrompts } = encoders[i]
-    const conditional = await encodeAll(textEncoder, prompts, { ...options, clipSkip })
-    const unconditional =
-      negativePrompts.length > 0 ? [await encodeAll(textEncoder, negativePrompts, options)] : []
-    contexts.push(stack([...unconditional, conditional].map((context) => repeatRows(context, batchSize))))
+    const parts = [
+      ...(negativePrompts.length > 0 ? await encodeAll(textEncoder, negativePrompts, options, slice) : []),
+      ...(await encodeAll(textEncoder, prompts, { ...options, clipSkip }, slice)),
+    ]
+    contexts.push(await joinRows(parts, batchSize, slice))
   }
   return { context: concatWidths(contexts) }
 }
 
-/** Hidden states [n, length, width]. A text that occurs several times is encoded once. */
+/**
+ * Hidden states [1, length, width] of each prompt. A chunk that occurs several times is encoded once: a prompt can have
+ * more than a hundred, and the negative prompt is padded to as many.
+ */
 async function encodeAll(
   textEncoder: TextEncoder,
   list: PromptChunks[],
   options: CallOptions & { clipSkip?: number },
-): Promise<Tensor> {
+  slice: TimeSlice,
+): Promise<Tensor[]> {
+  const { length } = textEncoder
+  const places = new Map<string, number>()
+  const distinct: Int32Array[] = []
+  const prompts: { at: number[]; weights: Float32Array }[] = []
+  for (const { tokens, weights, chunks } of list) {
+    const at = Array.from({ length: chunks }, (_, chunk) => {
+      const ids = tokens.subarray(chunk * length, (chunk + 1) * length)
+      const key = ids.join()
+      const place = places.get(key) ?? distinct.push(ids) - 1
+      places.set(key, place)
+      return place
+    })
+    prompts.push({ at, weights })
+    await slice.pause()
+  }
+  const states = await textEncoder.encode(concatIds(distinct), options)
   const known = new Map<string, Tensor>()
   const contexts: Tensor[] = []
-  for (const { tokens, weights } of list) {
-    const key = `${tokens.join()};${weights.join()}`
-    if (!known.has(key)) known.set(key, applyWeights(await textEncoder.encode(tokens, options), weights))
+  for (const { at, weights } of prompts) {
+    const key = `${at.join()};${weights.join()}`
+    if (!known.has(key)) {
+      known.set(key, await applyWeights(stack(at.map((place) => rows(states, place))), weights, slice))
+    }
     contexts.push(known.get(key)!)
   }
-  return stack(contexts)
+  return contexts
+}
+
+function concatIds(list: readonly Int32Array[]): Int32Array {
+  const ids = new Int32Array(list.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const part of list) {
+    ids.set(part, at)
+    at += part.length
+  }
+  return ids
+}
+
+/** Stacks tensors [1, …], each of them `times` times in succession. */
+async function joinRows(parts: readonly Tensor[], times: number, slice: TimeSlice): Promise<Tensor> {
+  if (parts.length === 1 && times === 1) return parts[0]
+  const [{ data, shape }] = parts
+  const out = zeros([parts.length * times, ...shape.slice(1)])
+  for (let row = 0; row < parts.length * times; row++) {
+    out.data.set(parts[Math.floor(row / times)].data, row * data.length)
+    await slice.pause()
+  }
+  return out
 }
 
 /**

@@ -2,10 +2,8 @@ import { basename } from 'node:path'
 import { unplacedWarning } from '../adapters/index.js'
 import { type GenerateRequest, accelerationSettings, inInterval } from '../options/index.js'
 import type { Image, ImageMetadata } from '../image/index.js'
-import { printable, shorten } from '../quote.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
-import { unknownWords } from './unknown-words.js'
 import type { Parts } from './parts.js'
 
 /** Durations of the phases of a run in milliseconds, without the time that it waited for its turn. */
@@ -94,32 +92,20 @@ function nameOf(scheduler: Scheduler): string {
   return !name || name === 'Object' ? 'custom' : name
 }
 
-/** Maximum number of words in a warning. */
-const MAX_LISTED_WORDS = 10
-
 /** Warns of options that are allowed but probably not intended. */
-export function warningsFor(
+export function optionWarnings(
   parts: Parts,
   request: GenerateRequest,
   scheduler: Scheduler,
   /** Index of the first timestep. */
   begin: number,
 ): string[] {
-  const warnings = parts.adapters.flatMap((adapter) => unplacedWarning(adapter) ?? [])
-  const { prompts, negativePrompts, width, height } = request
-  const texts = [...prompts, ...negativePrompts]
-  const unspellable = new Set(
-    parts.tokenizers.flatMap((tokenizer) => texts.flatMap((text) => tokenizer.unknownWords(text))),
-  )
-  if (unspellable.size > 0) {
-    const words = [...unspellable].slice(0, MAX_LISTED_WORDS).map((word) => printable(shorten(word)))
-    warnings.push(`The model's vocabulary cannot represent ${words.join(', ')}: the prompt ends there`)
-  }
-  const unknown = parts.trainedWords ? unknownWords(parts.trainedWords, texts, MAX_LISTED_WORDS) : []
-  if (unknown.length > 0) {
-    warnings.push(`The model was not trained on ${unknown.join(', ')}: the result is a guess`)
-  }
-  warnings.push(...optionsWithoutEffect(request), ...emptyRanges(request, scheduler, begin))
+  const { width, height } = request
+  const warnings = [
+    ...parts.adapters.flatMap((adapter) => unplacedWarning(adapter) ?? []),
+    ...optionsWithoutEffect(request),
+    ...emptyRanges(request, scheduler, begin),
+  ]
   const area = (width * height) / parts.imageSize ** 2
   if (area < 0.4 || area > 2.5) {
     warnings.push(

@@ -1,4 +1,6 @@
+import { types } from 'node:util'
 import { checkInteger, checkObject, checkSignal, expectation } from '../check.js'
+import { requireMemory } from '../memory.js'
 import { cancellable } from '../native-call.js'
 import { DiffusionError } from '../errors.js'
 import { native, type NativeTextEncoder, type TextCall, type TextEncoderConfig } from '../native.js'
@@ -7,6 +9,9 @@ import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { DeviceName, Tensor } from '../types.js'
 import type { TextEncoderDescription } from '../models/model-description.js'
 import { Component, type CallOptions } from './component.js'
+
+/** Rows that are encoded at once. Working memory grows with them, and more are hardly faster for each. */
+const ROWS_AT_ONCE = 16
 
 /** What encodePooled() returns. */
 export interface PooledEncoding {
@@ -102,30 +107,48 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     options: EncodeOptions,
     pools: boolean,
   ): Promise<{ hidden: Tensor; pooled?: Tensor }> {
-    checkObject(options, 'options', ['signal', 'clipSkip'])
-    const signal = checkSignal(options.signal)
-    const { vocabSize, width, projectionWidth = 0 } = this.config
-    const clipSkip = checkInteger(options.clipSkip ?? 0, 'clipSkip', 0, this.maxClipSkip)
-    if (!(tokens instanceof Int32Array)) throw new TypeError(expectation('Int32Array', 'tokens', tokens))
-    if (tokens.length === 0 || tokens.length % this.length !== 0) {
-      throw new RangeError(`Expected a multiple of ${this.length} tokens but received ${tokens.length}`)
+    const given = checkObject(options, 'options', ['signal', 'clipSkip'])
+    const signal = checkSignal(given.signal)
+    const { width, projectionWidth = 0 } = this.config
+    const clipSkip = checkInteger(given.clipSkip ?? 0, 'clipSkip', 0, this.maxClipSkip)
+    const ids = this.#copyIds(tokens)
+    const n = ids.length / this.length
+    requireMemory(this.weightBytes + 4 * ids.length * width, `The hidden states of ${n} chunks`)
+    const hidden = new Float32Array(ids.length * width)
+    const pooled = new Float32Array(pools ? n * projectionWidth : 0)
+    for (let row = 0; row < n; row += ROWS_AT_ONCE) {
+      const count = Math.min(ROWS_AT_ONCE, n - row)
+      const part = ids.subarray(row * this.length, (row + count) * this.length)
+      const call: TextCall = {
+        tokens: part,
+        n: count,
+        length: this.length,
+        skip: this.#skip + clipSkip,
+        finalNorm: this.#finalNorm,
+        ...(pools && { pooledPositions: this.#endPositions(part, count) }),
+      }
+      const data = await this.call(signal, (model, cancel) => model.encode(call, cancel))
+      hidden.set(data.subarray(0, part.length * width), row * this.length * width)
+      pooled.set(data.subarray(part.length * width), row * projectionWidth)
     }
-    const wrong = tokens.find((id) => id < 0 || id >= vocabSize)
-    if (wrong !== undefined)
-      throw new RangeError(expectation(`ids between 0 and ${vocabSize - 1}`, 'tokens', wrong))
-    const n = tokens.length / this.length
-    const call: TextCall = {
-      tokens: new Int32Array(tokens),
-      n,
-      length: this.length,
-      skip: this.#skip + clipSkip,
-      finalNorm: this.#finalNorm,
-      ...(pools && { pooledPositions: this.#endPositions(tokens, n) }),
+    return {
+      hidden: { data: hidden, shape: [n, this.length, width] },
+      ...(pools && { pooled: { data: pooled, shape: [n, projectionWidth] } }),
     }
-    const data = await this.call(signal, (model, cancel) => model.encode(call, cancel))
-    const size = tokens.length * width
-    const hidden = { data: pools ? data.slice(0, size) : data, shape: [n, this.length, width] }
-    return pools ? { hidden, pooled: { data: data.slice(size), shape: [n, projectionWidth] } } : { hidden }
+  }
+
+  /** A copy of rows of ids. */
+  #copyIds(tokens: unknown): Int32Array {
+    if (!types.isInt32Array(tokens)) throw new TypeError(expectation('Int32Array', 'tokens', tokens))
+    const ids = new Int32Array(tokens)
+    const { vocabSize } = this.config
+    if (ids.length === 0 || ids.length % this.length !== 0) {
+      throw new RangeError(`Expected a multiple of ${this.length} tokens but received ${ids.length}`)
+    }
+    for (const id of ids)
+      if (id < 0 || id >= vocabSize)
+        throw new RangeError(expectation(`ids between 0 and ${vocabSize - 1}`, 'tokens', id))
+    return ids
   }
 
   /** Position of the first end token of each row; 0 in a row without one, as in transformers. */

@@ -1,14 +1,29 @@
-import { checkTokenMerging } from '../options/index.js'
-import { checkInteger, checkObject, checkSignal, copyTensor, expectation } from '../check.js'
+import { checkTokenMerging, maxSide } from '../options/index.js'
+import {
+  checkInteger,
+  checkNumbers,
+  checkObject,
+  checkSignal,
+  checkTensor,
+  copyTensor,
+  expectation,
+} from '../check.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeConditioning, type NativeUnet, type UnetConfig } from '../native.js'
 import type { Placement } from '../device/index.js'
 import type { DeviceName, Tensor } from '../types.js'
 import type { ModelDescription } from '../models/model-description.js'
+import { checkLatentSize } from './autoencoder.js'
 import { Component, type CallOptions } from './component.js'
 import { embeddedKeys, type Conditioning, type EmbeddedConditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 import { stack } from './tensors.js'
+
+/** Rows of a batch for which memory can be asked: more than two for each image of a run. */
+const maxRows = 1024
+
+/** Maximum number of timesteps that are prepared at once. */
+const MAX_TIMESTEPS = 10_000
 
 /** The input of a prediction. */
 export interface UnetInput extends Conditioning {
@@ -29,6 +44,8 @@ export class Unet extends Component<NativeUnet> {
   readonly config: Readonly<UnetConfig>
   /** Largest `depth` of a DeepCache: all layers of the decoder but one. */
   readonly maxDepth: number
+  /** The last shape that was found to fit into memory. */
+  #fits = ''
 
   private constructor(model: NativeUnet, config: UnetConfig, device: DeviceName) {
     super(model, 'UNet', device)
@@ -55,7 +72,21 @@ export class Unet extends Component<NativeUnet> {
    * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO if weights are streamed and their file has changed
    */
   async predict(input: UnetInput, options: CallOptions = {}): Promise<Tensor> {
-    checkObject(input, 'input', [
+    return this.#predict(input, options, false)
+  }
+
+  /**
+   * predict() with a context that nobody changes meanwhile: it is not copied. For hundreds of images it has hundreds of
+   * megabytes.
+   *
+   * @internal
+   */
+  async predictFrom(input: UnetInput, options: CallOptions): Promise<Tensor> {
+    return this.#predict(input, options, true)
+  }
+
+  async #predict(input: UnetInput, options: CallOptions, owned: boolean): Promise<Tensor> {
+    const given = checkObject(input, 'input', [
       'latents',
       'timestep',
       'context',
@@ -63,16 +94,21 @@ export class Unet extends Component<NativeUnet> {
       'tokenMerging',
       'deepCache',
     ])
-    checkObject(options, 'options', ['signal'])
-    const signal = checkSignal(options.signal)
+    const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
     const { inChannels, outChannels, contextWidth } = this.config
-    const latents = copyTensor(input.latents, 'latents', [-1, inChannels, -1, -1])
+    const latents = copyTensor(given.latents, 'latents', [-1, inChannels, -1, -1])
     const [n, , h, w] = latents.shape
-    const context = copyTensor(input.context, 'context', [n, -1, contextWidth])
-    const timesteps = toTimesteps(input.timestep, n)
-    const embedded = this.#checkEmbedded(input, n)
-    const tokenMerging = checkTokenMerging(input.tokenMerging)
-    const deepCache = this.#checkDeepCache(input.deepCache)
+    const context = (owned ? checkTensor : copyTensor)(given.context, 'context', [n, -1, contextWidth])
+    const { timestep } = given
+    const timesteps = checkNumbers(
+      typeof timestep === 'number' ? new Array(n).fill(timestep) : timestep,
+      'timestep',
+      { count: n },
+    )
+    const embedded = this.#checkEmbedded(given, n)
+    const tokenMerging = checkTokenMerging(given.tokenMerging)
+    const deepCache = this.#checkDeepCache(given.deepCache)
+    this.#requireFit(latents.shape, context.shape[1], tokenMerging)
     const data = await this.call(signal, (model, cancel) => {
       const conditioning = {
         timesteps,
@@ -90,19 +126,25 @@ export class Unet extends Component<NativeUnet> {
    * Computes ahead, all at once, what depends on the timesteps and on what is embedded with them. Without it, predict()
    * does that for each timestep and reads the same weights every time; the results are the same. At most 64 timesteps
    * are kept, until trim(); with several rows of conditions, as many fewer.
+   *
+   * @param timesteps at most 10,000, of which the first 64 count
+   * @throws {TypeError | RangeError} something else
    */
   async prepare(
     timesteps: ArrayLike<number>,
     options: CallOptions & { conditioning?: EmbeddedConditioning } = {},
   ): Promise<void> {
-    checkObject(options, 'options', ['signal', 'conditioning'])
-    const signal = checkSignal(options.signal)
-    if (typeof timesteps !== 'object' || timesteps === null || typeof timesteps.length !== 'number') {
-      throw new TypeError(expectation('array of numbers', 'timesteps', timesteps))
-    }
-    const list = toTimesteps(timesteps, timesteps.length)
+    const { signal: asked, conditioning: conditions } = checkObject(options, 'options', [
+      'signal',
+      'conditioning',
+    ])
+    const signal = checkSignal(asked)
+    const given = checkObject(conditions ?? {}, 'conditioning', embeddedKeys)
+    const list = checkNumbers(timesteps, 'timesteps', { most: MAX_TIMESTEPS }).subarray(
+      0,
+      native().limits.preparedTimesteps,
+    )
     if (list.length === 0) return
-    const given = options.conditioning ?? {}
     const embedded = this.#checkEmbedded(given, -1)
     const tensors = Object.values(embedded)
     const m = tensors.length > 0 ? tensors[0].shape[0] : 1
@@ -121,7 +163,7 @@ export class Unet extends Component<NativeUnet> {
   }
 
   /** Copies of the conditions that this model embeds, with n rows; −1: with any number. */
-  #checkEmbedded(given: EmbeddedConditioning, n: number): EmbeddedConditioning {
+  #checkEmbedded(given: Record<string, unknown>, n: number): EmbeddedConditioning {
     let rows = n
     const { added, guidanceWidth, classEmbedding } = this.config
     const classWidth = classEmbedding?.kind === 'projection' ? classEmbedding.width : 1
@@ -156,6 +198,8 @@ export class Unet extends Component<NativeUnet> {
   /**
    * Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`. With `depth`, the
    * features of a DeepCache are included.
+   *
+   * @throws {TypeError | RangeError} a size is not an integer above 0, or too large
    */
   workingBytes(
     n: number,
@@ -164,9 +208,11 @@ export class Unet extends Component<NativeUnet> {
     length: number,
     options: { tokenMerging?: number; depth?: number } = {},
   ): number {
-    checkObject(options, 'options', ['tokenMerging', 'depth'])
-    const { depth, ...rest } = options
-    const tokenMerging = checkTokenMerging(rest.tokenMerging)
+    checkInteger(n, 'n', 1, maxRows)
+    checkLatentSize(h, w)
+    checkInteger(length, 'length', 1, maxSide)
+    const { depth, tokenMerging: merging } = checkObject(options, 'options', ['tokenMerging', 'depth'])
+    const tokenMerging = checkTokenMerging(merging)
     const deep = depth === undefined ? {} : { depth: checkInteger(depth, 'depth', 0, this.maxDepth) }
     return this.model.workingBytes({
       n,
@@ -175,6 +221,16 @@ export class Unet extends Component<NativeUnet> {
       conditioning: { contextLength: length },
       options: { tokenMerging, ...deep },
     })
+  }
+
+  /** Checks once for each shape whether a prediction fits into memory. */
+  #requireFit(shape: readonly number[], length: number, tokenMerging: number): void {
+    const [n, , h, w] = shape
+    const asked = [n, h, w, length, tokenMerging].join()
+    if (asked === this.#fits) return
+    const working = this.workingBytes(n, h, w, length, { tokenMerging })
+    this.requireMemory(working, `A prediction for [${shape.join(', ')}]`)
+    this.#fits = asked
   }
 
   #checkDeepCache(value: unknown): DeepCache | undefined {
@@ -197,14 +253,4 @@ function nativeConditions({
     ...(guidance && { guidance: guidance.data }),
     ...(classes && { classes: classes.data }),
   }
-}
-
-function toTimesteps(value: unknown, n: number): Float32Array {
-  const list =
-    typeof value === 'number'
-      ? new Float32Array(n).fill(value)
-      : Float32Array.from(value as ArrayLike<number>)
-  if (list.length !== n) throw new RangeError(expectation(`a number or ${n} of them`, 'timestep', value))
-  if (!list.every(Number.isFinite)) throw new RangeError(expectation('finite numbers', 'timestep', value))
-  return list
 }

@@ -1,4 +1,13 @@
-import { checkNumber, checkObject, checkSignal, checkTensor, copyTensor, expectation } from '../check.js'
+import { types } from 'node:util'
+import {
+  checkNumber,
+  checkObject,
+  checkShape,
+  checkSignal,
+  checkTensor,
+  copyTensor,
+  expectation,
+} from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { modelFolder } from '../package-root.js'
 import { cancellable } from '../native-call.js'
@@ -72,41 +81,41 @@ export class VqModel extends Autoencoder {
 
   /** Encodes images [n, 3, h, w] in −1…1 to latents, codes and quantized latents. */
   async encode(image: Tensor, options: TiledCallOptions = {}): Promise<VqEncoding> {
-    const latents = await this.encodeRows(image, options)
-    const indices = await this.quantize(latents, { signal: options.signal })
-    const quantized = await this.lookup(indices, { signal: options.signal })
+    const given = checkObject(options, 'options', ['signal', 'tiling'])
+    const signal = checkSignal(given.signal)
+    const latents = await this.encodeRows(image, given)
+    const indices = await this.quantize(latents, { signal })
+    const quantized = await this.lookup(indices, { signal })
     return { latents, indices, quantized }
   }
 
   /** Finds the nearest codebook vector (by Euclidean distance) for each pixel of latents [n, c, h, w]. */
   async quantize(latents: Tensor, options: CallOptions = {}): Promise<Codes> {
-    checkObject(options, 'options', ['signal'])
+    const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
     const { data: vectors, shape } = copyTensor(latents, 'latents', [-1, this.codebook.width, -1, -1])
     const [n, , h, w] = shape
-    const data = await this.call(checkSignal(options.signal), (model, cancel) =>
-      model.quantize(vectors, n, h, w, cancel),
-    )
+    const data = await this.call(signal, (model, cancel) => model.quantize(vectors, n, h, w, cancel))
     return { data, shape: [n, h, w] }
   }
 
   /** Looks up the codebook vectors of codes. Returns latents [n, c, h, w]. */
   async lookup(codes: Codes, options: CallOptions = {}): Promise<Tensor> {
-    checkObject(options, 'options', ['signal'])
+    const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
     const { size, width } = this.codebook
-    const [n, h, w] = checkCodes(codes, size)
-    const indices = new Int32Array(codes.data)
-    const data = await this.call(checkSignal(options.signal), (model, cancel) =>
-      model.lookup(indices, n, h, w, cancel),
-    )
+    const { data: indices, shape } = copyCodes(codes, size)
+    const [n, h, w] = shape
+    const data = await this.call(signal, (model, cancel) => model.lookup(indices, n, h, w, cancel))
     return { data, shape: [n, width, h, w] }
   }
 
   /** Decodes codes to images [n, 3, factor·h, factor·w]. Latents are quantized first. */
   async decode(from: Codes | Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
-    const signal = options.signal
-    const codes =
-      from?.data instanceof Int32Array ? (from as Codes) : await this.quantize(from as Tensor, { signal })
-    return this.decodeRows(await this.lookup(codes, { signal }), this.codebook.width, options)
+    const given = checkObject(options, 'options', ['signal', 'tiling'])
+    const signal = checkSignal(given.signal)
+    const codes = types.isInt32Array(from?.data)
+      ? (from as Codes)
+      : await this.quantize(from as Tensor, { signal })
+    return this.decodeRows(await this.lookup(codes, { signal }), this.codebook.width, given)
   }
 }
 
@@ -115,21 +124,24 @@ export function bundledVqModelPath(): string {
   return modelFolder('emoji-64-vq')
 }
 
-function checkCodes(codes: Codes, size: number): number[] {
-  if (!(codes?.data instanceof Int32Array) || !Array.isArray(codes.shape)) {
-    throw new TypeError(expectation('codes { data: Int32Array, shape: [n, h, w] }', 'codes', codes))
+function copyCodes(codes: unknown, size: number): Codes {
+  const expected = 'codes { data: Int32Array, shape: [n, h, w] }'
+  if (typeof codes !== 'object' || codes === null) throw new TypeError(expectation(expected, 'codes', codes))
+  const { data: given, shape: asked } = codes as Codes
+  if (!types.isInt32Array(given)) throw new TypeError(expectation(expected, 'codes', codes))
+  const shape = checkShape(asked, 'codes.shape')
+  const data = new Int32Array(given)
+  if (shape.length !== 3) {
+    throw new RangeError(`Expected shape [n, h, w] for codes but received [${shape.join(', ')}]`)
   }
-  const [n, h, w] = codes.shape
-  if (codes.shape.length !== 3 || !codes.shape.every((side) => Number.isInteger(side) && side > 0)) {
-    throw new RangeError(`Expected shape [n, h, w] for codes but received [${codes.shape.join(', ')}]`)
+  const [n, h, w] = shape
+  if (data.length !== n * h * w) {
+    throw new RangeError(`Expected ${n * h * w} elements for codes.data but received ${data.length}`)
   }
-  if (codes.data.length !== n * h * w) {
-    throw new RangeError(`Expected ${n * h * w} elements for codes.data but received ${codes.data.length}`)
-  }
-  const wrong = codes.data.find((code) => code < 0 || code >= size)
-  if (wrong !== undefined)
-    throw new RangeError(expectation(`codes between 0 and ${size - 1}`, 'codes', wrong))
-  return codes.shape
+  for (const code of data)
+    if (code < 0 || code >= size)
+      throw new RangeError(expectation(`codes between 0 and ${size - 1}`, 'codes', code))
+  return { data, shape }
 }
 
 /** The three terms of the VQ-VAE's training objective, and their sum. */
@@ -161,12 +173,12 @@ export function vqLosses(terms: {
   quantized: Tensor
   commitment?: number
 }): VqLosses {
-  checkObject(terms, 'terms', ['image', 'reconstruction', 'encoded', 'quantized', 'commitment'])
-  const beta = checkNumber(terms.commitment ?? 0.25, 'commitment', 0, Number.MAX_VALUE)
-  const image = checkTensor(terms.image, 'image')
-  const encoded = checkTensor(terms.encoded, 'encoded')
-  const reconstruction = meanSquare(image, checkTensor(terms.reconstruction, 'reconstruction', image.shape))
-  const codebook = meanSquare(encoded, checkTensor(terms.quantized, 'quantized', encoded.shape))
+  const given = checkObject(terms, 'terms', ['image', 'reconstruction', 'encoded', 'quantized', 'commitment'])
+  const beta = checkNumber(given.commitment ?? 0.25, 'commitment', 0, Number.MAX_VALUE)
+  const image = checkTensor(given.image, 'image')
+  const encoded = checkTensor(given.encoded, 'encoded')
+  const reconstruction = meanSquare(image, checkTensor(given.reconstruction, 'reconstruction', image.shape))
+  const codebook = meanSquare(encoded, checkTensor(given.quantized, 'quantized', encoded.shape))
   const commitment = beta * codebook
   return { reconstruction, codebook, commitment, total: reconstruction + codebook + commitment }
 }

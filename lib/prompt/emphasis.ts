@@ -1,3 +1,4 @@
+import { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
 
 /**
@@ -10,7 +11,11 @@ import type { Tensor } from '../types.js'
  * @returns [1, chunks·length, width], the concatenated chunks: the UNet's context
  * @throws {RangeError} the shapes do not fit
  */
-export function applyWeights(embeddings: Tensor, weights: ArrayLike<number>): Tensor {
+export async function applyWeights(
+  embeddings: Tensor,
+  weights: ArrayLike<number>,
+  slice = new TimeSlice(),
+): Promise<Tensor> {
   const [chunks, length, width] = embeddings.shape
   const size = length * width
   if (
@@ -23,9 +28,10 @@ export function applyWeights(embeddings: Tensor, weights: ArrayLike<number>): Te
         `with ${embeddings.data.length} numbers and ${weights.length} weights`,
     )
   }
-  const data = Float32Array.from(embeddings.data)
+  const data = new Float32Array(embeddings.data)
   for (let chunk = 0; chunk < chunks; chunk++) {
     weighChunk(data.subarray(chunk * size, (chunk + 1) * size), weights, chunk * length, length, width)
+    await slice.pause()
   }
   return { data, shape: [1, chunks * length, width] }
 }
@@ -37,15 +43,12 @@ function weighChunk(
   length: number,
   width: number,
 ): void {
-  let changed = false
+  if (Array.prototype.slice.call(weights, first, first + length).every((weight) => weight === 1)) return
   const before = mean(data)
   for (let token = 0; token < length; token++) {
     const weight = weights[first + token]
-    if (weight === 1) continue
-    changed = true
     for (let i = token * width; i < (token + 1) * width; i++) data[i] *= weight
   }
-  if (!changed) return
   const factor = before / mean(data)
   // A mean of zero cannot be restored by scaling. Then the vectors are not scaled.
   if (Number.isFinite(factor)) for (let i = 0; i < data.length; i++) data[i] *= factor

@@ -7,6 +7,8 @@
  *     \( \) \[ \] \\   the character itself
  *     BREAK       starts a new chunk
  */
+import { MAX_TEXT_LENGTH } from '../check.js'
+import { TimeSlice } from '../time-slice.js'
 import type { Tokenizer } from './tokenizer.js'
 
 export { applyWeights } from './emphasis.js'
@@ -100,28 +102,42 @@ const COMMA_REACH = 20 / 75
  * end, so that phrases stay together, and otherwise where it is full.
  *
  * @param options.weighting whether brackets, backslashes and BREAK have their meaning. Default: true
+ * @param options.slice divides the work, so that the event loop is not kept waiting
+ * @throws {RangeError} more chunks than 8,192 tokens fill
  */
-export function chunkPrompt(
+export async function chunkPrompt(
   tokenizer: Tokenizer,
   prompt: string,
-  options: { weighting?: boolean } = {},
-): PromptChunks {
+  options: { weighting?: boolean; slice?: TimeSlice } = {},
+): Promise<PromptChunks> {
+  const { slice = new TimeSlice() } = options
   const room = tokenizer.maxLength - 2
+  const maxChunks = Math.ceil(MAX_TEXT_LENGTH / room)
   const reach = Math.round(room * COMMA_REACH)
   const comma = tokenizer.ids(',')[0]
   const rows: Row[] = [{ ids: [], weights: [] }]
   const parts = options.weighting === false ? [{ text: prompt, weight: 1 }] : parsePrompt(prompt)
   for (const { text, weight, breakBefore } of parts) {
     if (breakBefore) rows.push({ ids: [], weights: [] })
-    for (const id of tokenizer.ids(text)) {
-      if (rows.at(-1)!.ids.length === room) rows.push(overflow(rows.at(-1)!, id === comma ? 0 : reach, comma))
-      rows.at(-1)!.ids.push(id)
-      rows.at(-1)!.weights.push(weight)
+    for (const ids of tokenizer.pieces(text)) {
+      for (const id of ids) {
+        if (rows.at(-1)!.ids.length === room)
+          rows.push(overflow(rows.at(-1)!, id === comma ? 0 : reach, comma))
+        rows.at(-1)!.ids.push(id)
+        rows.at(-1)!.weights.push(weight)
+      }
+      await slice.pause()
     }
+    if (rows.length > maxChunks) throw tooLong(maxChunks, room)
   }
   // A prompt that ends with BREAK has no empty chunk after it.
   if (rows.length > 1 && rows.at(-1)!.ids.length === 0) rows.pop()
   return toChunks(tokenizer, rows)
+}
+
+/** Characters outside of Latin scripts can take several tokens each, and BREAK a whole chunk. */
+function tooLong(chunks: number, room: number): RangeError {
+  return new RangeError(`Expected a prompt of at most ${chunks} chunks of ${room} tokens but received more`)
 }
 
 interface Row {

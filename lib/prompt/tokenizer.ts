@@ -1,5 +1,6 @@
+import { checkInteger, checkText, expectation } from '../check.js'
+import { importOnce } from '../import-once.js'
 import { DiffusionError } from '../errors.js'
-import { received } from '../quote.js'
 import type { TokenizerDescription } from '../types.js'
 import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
 import { clipTokenizerJson } from './tokenizer-json.js'
@@ -8,6 +9,12 @@ const BEGIN = '<|startoftext|>'
 const END = '<|endoftext|>'
 /** Number of positions of CLIP's text encoder. */
 const CLIP_LENGTH = 77
+
+/** Longer chunks are refused: those of published models have 77 ids. */
+const MAX_LENGTH = 65_536
+
+/** Decoding is synchronous, so a very long list would block the event loop. */
+const MAX_IDS = 1 << 20
 
 const QUESTION_MARK = 63
 const SYMBOL_BYTES = new Map(byteSymbols().map((symbol, byte) => [symbol, byte]))
@@ -40,9 +47,16 @@ export class Tokenizer {
   readonly eos: number
   /** Id of the token that pads chunks. */
   readonly pad: number
+  /**
+   * Whether the vocabulary represents every text.
+   *
+   * @internal
+   */
+  readonly complete: boolean
   readonly #bpe: BpeTokenizer
 
   private constructor(bpe: BpeTokenizer, maxLength: number, padToken: string) {
+    const has = (token: string) => bpe.token_to_id(token) !== undefined
     const id = (token: string): number => {
       const found = bpe.token_to_id(token)
       if (found === undefined) {
@@ -54,6 +68,7 @@ export class Tokenizer {
       return found
     }
     this.#bpe = bpe
+    this.complete = byteSymbols().every((symbol) => has(symbol) && has(`${symbol}</w>`))
     this.maxLength = maxLength
     this.bos = id(BEGIN)
     this.eos = id(END)
@@ -68,27 +83,47 @@ export class Tokenizer {
    * @throws {DiffusionError} MODEL_FORMAT: the texts are not those of a CLIP tokenizer
    */
   static async create(description: TokenizerDescription | null, maxLength?: number): Promise<Tokenizer> {
+    if (typeof description !== 'object')
+      throw new TypeError(expectation('object or null', 'description', description))
     const length = maxLength ?? description?.maxLength ?? CLIP_LENGTH
-    if (!Number.isInteger(length) || length < 3) {
-      throw new RangeError(`Expected integer of at least 3 for maxLength but received ${received(length)}`)
-    }
+    checkInteger(length, 'maxLength', 3, MAX_LENGTH)
     const json = clipTokenizerJson(await readVocabulary(description))
-    const { Tokenizer: Bpe } = (await import('@huggingface/tokenizers')) as { Tokenizer: BpeTokenizerClass }
+    const { Tokenizer: Bpe } = await loadTokenizers()
     return new Tokenizer(new Bpe(json, { unk_token: END }), length, description?.padToken ?? END)
   }
 
-  /** Encodes a text as one chunk of `maxLength` ids: begin, the text (truncated if it is too long), end, padding. */
+  /**
+   * Encodes a text as one chunk of `maxLength` ids: begin, the text (truncated if it is too long), end, padding.
+   *
+   * @throws {TypeError} not a string
+   * @throws {RangeError} more than 8,192 characters
+   */
   encode(text: string): Int32Array {
     return this.chunk(this.ids(text))
   }
 
-  /** The ids of a text of any length, without begin, end and padding. */
+  /**
+   * The ids of a text, without begin, end and padding. There may be more of them than fit into one chunk.
+   *
+   * @throws as encode()
+   */
   ids(text: string): number[] {
-    return this.#bpe.encode(cleanText(text), { add_special_tokens: false }).ids
+    return [...this.pieces(text)].flat()
+  }
+
+  /**
+   * The ids of a text, piece by piece, so that a long text need not be tokenized all at once.
+   *
+   * @internal
+   */
+  *pieces(text: string): Generator<number[], void, undefined> {
+    for (const piece of splitText(cleanText(checkText(text, 'text'))))
+      yield this.#bpe.encode(piece, { add_special_tokens: false }).ids
   }
 
   /** Makes one chunk of ids; those beyond `maxLength − 2` are dropped. */
   chunk(ids: ArrayLike<number>): Int32Array {
+    checkIds(ids)
     const chunk = new Int32Array(this.maxLength).fill(this.pad)
     const count = Math.min(ids.length, this.maxLength - 2)
     chunk[0] = this.bos
@@ -99,6 +134,7 @@ export class Tokenizer {
 
   /** Decodes ids to text in lower case, with one blank between words. Begin, end and padding are dropped. */
   decode(ids: ArrayLike<number>): string {
+    checkIds(ids)
     const kept: number[] = []
     let ended = false
     for (let i = 0; i < ids.length; i++) {
@@ -119,11 +155,22 @@ export class Tokenizer {
   /**
    * The words of a text that the vocabulary cannot represent. A full byte-level vocabulary represents every word. One
    * that was reduced to the words of its captions encodes others as the end token, which ends the prompt there.
+   *
+   * @throws as encode()
    */
   unknownWords(text: string): string[] {
-    const words = text.replaceAll(BEGIN, ' ').replaceAll(END, ' ').split(/\s+/)
+    if (this.complete) return []
+    const words = checkText(text, 'text').replaceAll(BEGIN, ' ').replaceAll(END, ' ').split(/\s+/)
     return [...new Set(words)].filter((word) => this.ids(word).includes(this.eos))
   }
+}
+
+/** Whether it is a list. What is in it may be anything: ids that the vocabulary does not have are left out. */
+function checkIds(ids: unknown): void {
+  const length = typeof ids === 'object' && ids !== null ? (ids as ArrayLike<number>).length : undefined
+  if (typeof length !== 'number' || !Number.isInteger(length) || length < 0)
+    throw new TypeError(expectation('array of ids', 'ids', ids))
+  if (length > MAX_IDS) throw new RangeError(`Expected at most ${MAX_IDS} ids but received ${length}`)
 }
 
 /**
@@ -139,6 +186,30 @@ function cleanText(text: string): string {
       token === BEGIN || token === END ? token : `<| ${rest}`,
     )
 }
+
+const loadTokenizers = importOnce<{ Tokenizer: BpeTokenizerClass }>(
+  '@huggingface/tokenizers',
+  () => import('@huggingface/tokenizers'),
+)
+
+/** A text is cut into pieces of at least this many characters. */
+const PIECE = 256
+
+/**
+ * Cuts a text where no token can span the cut: before a blank, and before a digit, which is always a word of its own.
+ * Both are ASCII, so that normalization does not join them with what is in front of them.
+ */
+function* splitText(text: string): Generator<string, void, undefined> {
+  let begin = 0
+  do {
+    let end = begin + PIECE
+    while (end < text.length && !CUT.test(text[end])) end++
+    yield text.slice(begin, end)
+    begin = end
+  } while (begin < text.length)
+}
+
+const CUT = /[ \t\n\r0-9]/
 
 async function readVocabulary(description: TokenizerDescription | null): Promise<Vocabulary> {
   if (!description) return clipVocabulary()

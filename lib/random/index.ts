@@ -1,5 +1,6 @@
 /** Sources of noise. A seed gives the same latents as torch with a CPU generator, or as the web UIs on a GPU. */
-import { received } from '../quote.js'
+import { checkOneOf } from '../check.js'
+import type { TimeSlice } from '../time-slice.js'
 import type { Random, Tensor } from '../types.js'
 import { PhiloxRandom } from './philox.js'
 import { elementCount } from './shape.js'
@@ -17,13 +18,11 @@ export const rngNames: readonly RngName[] = ['torch', 'philox']
  * The source of noise for one image.
  *
  * @param seed −2⁶³…2⁶⁴−1; above 2⁵³ it must be a bigint
- * @throws {TypeError} an unknown name, or a seed that is not an integer
- * @throws {RangeError} a seed out of bounds
+ * @throws {TypeError} a name of another type, or a seed that is not an integer
+ * @throws {RangeError} an unknown name, or a seed out of bounds
  */
 export function randomFor(rng: RngName, seed: number | bigint): Random {
-  if (rng === 'torch') return new TorchRandom(seed)
-  if (rng === 'philox') return new PhiloxRandom(seed)
-  throw new TypeError(`Expected one of ${rngNames.join(', ')} for rng but received ${received(rng)}`)
+  return checkOneOf(rng, 'rng', rngNames) === 'torch' ? new TorchRandom(seed) : new PhiloxRandom(seed)
 }
 
 /**
@@ -43,6 +42,18 @@ export class BatchRandom implements Random {
     const size = elementCount(row)
     const data = new Float32Array(size * this.sources.length)
     this.sources.forEach((source, i) => data.set(source.normal(row).data, i * size))
+    return { data, shape: [...shape] }
+  }
+
+  /** normal(), with a pause after each image. */
+  async normalInSlices(shape: readonly number[], slice: TimeSlice): Promise<Tensor> {
+    const [n, ...rest] = shape
+    const size = elementCount(rest)
+    const data = new Float32Array(size * n)
+    for (const [i, source] of this.sources.entries()) {
+      data.set(source.normal([1, ...rest]).data, i * size)
+      await slice.pause()
+    }
     return { data, shape: [...shape] }
   }
 }

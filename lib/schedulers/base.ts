@@ -1,3 +1,4 @@
+import { checkTensor, expectation } from '../check.js'
 import { received } from '../quote.js'
 import type { Random, Scheduler, Tensor } from '../types.js'
 import { combine } from './tensors.js'
@@ -30,7 +31,11 @@ export abstract class SchedulerBase implements Scheduler {
    * @throws {TypeError} `begin` is not an integer
    * @throws {RangeError} no run can begin there
    */
-  reset({ random, begin }: { random: Random; begin: number }): void {
+  reset(options: { random: Random; begin: number }): void {
+    if (typeof options !== 'object' || options === null)
+      throw new TypeError(expectation('object', 'options', options))
+    const { random, begin } = options
+    if (typeof random?.normal !== 'function') throw new TypeError(expectation('Random', 'random', random))
     if (typeof begin !== 'number' || !Number.isInteger(begin)) {
       throw new TypeError(`Expected integer for begin but received ${received(begin)}`)
     }
@@ -51,11 +56,13 @@ export abstract class SchedulerBase implements Scheduler {
 
   scaleModelInput(latents: Tensor, timestep: number): Tensor {
     this.locate(timestep)
-    return this.scaled(latents)
+    return this.scaled(checkTensor(latents, 'latents'))
   }
 
   step(prediction: Tensor, timestep: number, latents: Tensor): Tensor {
     this.locate(timestep)
+    prediction = checkTensor(prediction, 'prediction')
+    latents = checkTensor(latents, 'latents')
     if (prediction.data.length !== latents.data.length) {
       throw new RangeError(
         `Expected prediction of the latents' shape [${latents.shape.join(', ')}] ` +
@@ -68,6 +75,9 @@ export abstract class SchedulerBase implements Scheduler {
   }
 
   addNoise(latents: Tensor, noise: Tensor, timestep: number): Tensor {
+    latents = checkTensor(latents, 'latents')
+    noise = checkTensor(noise, 'noise')
+    checkTimestep(timestep)
     if (noise.data.length !== latents.data.length) {
       throw new RangeError(
         `Expected noise of the latents' shape [${latents.shape.join(', ')}] but received [${noise.shape.join(', ')}]`,
@@ -118,6 +128,7 @@ export abstract class SchedulerBase implements Scheduler {
 
   /** Checks that `timestep` is the current one. */
   private locate(timestep: number): void {
+    checkTimestep(timestep)
     if (this.index < 0) {
       this.index = this.find(timestep)
       if (this.index >= 0) return
@@ -132,4 +143,8 @@ export abstract class SchedulerBase implements Scheduler {
       )
     }
   }
+}
+
+function checkTimestep(value: unknown): void {
+  if (typeof value !== 'number') throw new TypeError(expectation('number', 'timestep', value))
 }

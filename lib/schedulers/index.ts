@@ -1,8 +1,8 @@
 /** Sampling methods by name. */
-import { printable, received, shorten } from '../quote.js'
-import { closest } from '../spelling.js'
+import { checkOneOf, expectation } from '../check.js'
 import type { ScheduleDescription, Scheduler } from '../types.js'
 import type { SchedulerBase } from './base.js'
+import { checkSchedule } from './check-schedule.js'
 import { DdimScheduler } from './ddim.js'
 import { DdpmScheduler } from './ddpm.js'
 import { Dpm2Scheduler } from './dpm2.js'
@@ -121,8 +121,8 @@ export const schedulerNames: readonly SchedulerName[] = Object.entries(methods).
  * @param steps 1…1000, and at most the length of the training schedule
  * @param schedule the model's training schedule
  * @param options options that have no effect on the method are refused
- * @throws {TypeError} an unknown name or option, or a wrong type
- * @throws {RangeError} a value out of bounds
+ * @throws {TypeError} an unknown option, or a wrong type
+ * @throws {RangeError} an unknown name, or a value out of bounds
  */
 export function createScheduler(
   name: SchedulerName | (string & {}),
@@ -131,6 +131,7 @@ export function createScheduler(
   options: SchedulerOptions = {},
 ): BuiltInScheduler {
   const { base, suffix } = parseName(name)
+  schedule = checkSchedule(schedule)
   const method = methods[base]
   const given = checkSchedulerOptions(name, method, options)
   checkSteps(steps, schedule.trainTimesteps)
@@ -166,18 +167,9 @@ export function createScheduler(
 }
 
 function parseName(name: unknown): { base: keyof typeof methods; suffix: SigmaSpacing | undefined } {
-  if (typeof name !== 'string') {
-    throw new TypeError(`Expected a scheduler's name but received ${received(name)}`)
-  }
-  if (!(schedulerNames as readonly string[]).includes(name)) {
-    const near = closest(name, schedulerNames)
-    const hint = near ? `, did you mean ${near}?` : '.'
-    throw new TypeError(
-      `Unknown scheduler ${printable(shorten(name))}${hint} Known schedulers: ${schedulerNames.join(', ')}`,
-    )
-  }
-  const suffix = sigmaSpacings.find((kind) => name.endsWith(`-${kind}`))
-  return { base: (suffix ? name.slice(0, -suffix.length - 1) : name) as keyof typeof methods, suffix }
+  const known = checkOneOf(name, 'scheduler', schedulerNames)
+  const suffix = sigmaSpacings.find((kind) => known.endsWith(`-${kind}`))
+  return { base: (suffix ? known.slice(0, -suffix.length - 1) : known) as keyof typeof methods, suffix }
 }
 
 /** The names of diffusers' classes. A class without an equal has the closest method for the same equation. */
@@ -203,5 +195,7 @@ const classNames = new Map<string, SchedulerName>(
 
 /** The method that the model's files name, or else 'dpm++-2m-karras'. */
 export function defaultSchedulerName(schedule: ScheduleDescription): SchedulerName {
+  if (typeof schedule !== 'object' || schedule === null)
+    throw new TypeError(expectation('object', 'schedule', schedule))
   return classNames.get(schedule.className ?? '') ?? 'dpm++-2m-karras'
 }

@@ -1,5 +1,5 @@
 /** The options of sampling methods, and their checks. */
-import { expectation } from '../check.js'
+import { checkBoolean, checkInteger, checkNumber, checkOneOf, expectation } from '../check.js'
 import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { PredictionType } from '../types.js'
@@ -41,30 +41,20 @@ type Check = (value: unknown, path: string) => void
 
 const oneOf =
   (...names: readonly string[]): Check =>
-  (value, path) => {
-    if (typeof value === 'string' && names.includes(value)) return
-    const near = typeof value === 'string' ? closest(value, names) : undefined
-    throw expected(`one of ${names.join(', ')}`, value, path, near)
-  }
+  (value, path) =>
+    void checkOneOf(value, path, names)
 
-const boolean: Check = (value, path) => {
-  if (typeof value !== 'boolean') throw expected('boolean', value, path)
-}
+const boolean: Check = (value, path) => void checkBoolean(value, path)
 
 const number =
-  (from: number, to: number, integer: boolean): Check =>
-  (value, path) => {
-    const wanted = `${integer ? 'integer' : 'number'} between ${from} and ${to}`
-    if (typeof value !== 'number') throw expected(wanted, value, path)
-    if (!(value >= from && value <= to) || (integer && !Number.isInteger(value))) {
-      throw new RangeError(expectation(wanted, path, value))
-    }
-  }
+  (from: number, to: number): Check =>
+  (value, path) =>
+    void checkNumber(value, path, from, to)
 
-function expected(wanted: string, value: unknown, path: string, near?: string): TypeError {
-  const hint = near === undefined ? '' : `, did you mean ${near}?`
-  return new TypeError(expectation(wanted, path, value) + hint)
-}
+const integer =
+  (from: number, to: number): Check =>
+  (value, path) =>
+    void checkInteger(value, path, from, to)
 
 /** Checks that hold for every method. A method narrows `order` and `solverType` down. */
 const checks: Record<SchedulerOption, Check> = {
@@ -73,14 +63,14 @@ const checks: Record<SchedulerOption, Check> = {
   sigmas: oneOf(...sigmaSpacings),
   finalSigmasType: oneOf('zero', 'sigma_min'),
   rescaleBetasZeroSnr: boolean,
-  eta: number(0, 1, false),
-  order: number(1, 4, true),
+  eta: number(0, 1),
+  order: integer(1, 4),
   solverType: oneOf('midpoint', 'heun', 'bh1', 'bh2'),
   lowerOrderFinal: boolean,
   eulerAtFinal: boolean,
   skipPrkSteps: boolean,
   varianceType: oneOf('fixed_small', 'fixed_large'),
-  originalInferenceSteps: number(1, 1000, true),
+  originalInferenceSteps: integer(1, 1000),
 }
 
 const known = Object.keys(checks) as SchedulerOption[]
@@ -104,9 +94,10 @@ export function checkSchedulerOptions(
   options: unknown,
 ): SchedulerOptions {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw expected('object', options, 'scheduler options')
+    throw new TypeError(expectation('object', 'scheduler options', options))
   }
-  for (const [key, value] of Object.entries(options)) {
+  const given = { ...options } as SchedulerOptions
+  for (const [key, value] of Object.entries(given)) {
     const option = key as SchedulerOption
     if (!known.includes(option)) {
       const near = closest(key, known)
@@ -121,14 +112,14 @@ export function checkSchedulerOptions(
         `Scheduler option ${key} has no effect on ${name}, which takes ${accepted.options.join(', ')}`,
       )
     }
-    if (option === 'order') number(1, accepted.maxOrder ?? 1, true)(value, option)
+    if (option === 'order') checkInteger(value, option, 1, accepted.maxOrder ?? 1)
     else if (option === 'solverType') oneOf(...(accepted.solverTypes ?? []))(value, option)
     else checks[option](value, option)
   }
-  return options
+  return given
 }
 
 /** Checks the number of steps against the training schedule's length. */
 export function checkSteps(steps: unknown, trainTimesteps: number): void {
-  number(1, Math.min(1000, trainTimesteps), true)(steps, 'steps')
+  checkInteger(steps, 'steps', 1, Math.min(1000, trainTimesteps))
 }

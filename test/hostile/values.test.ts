@@ -84,6 +84,38 @@ t.test('schedulers that break the contract', async (t) => {
   t.equal((await pipe.generate({ ...once, scheduler: make({}) })).images.length, 1)
 })
 
+t.test('the part that overflows is named', async (t) => {
+  await using pipe = await DiffusionPipeline.load()
+  const spoil = (tensor: Tensor) => ({ ...tensor, data: tensor.data.map((x, i) => (i === 7 ? Infinity : x)) })
+  const parts: [object, string, string][] = [
+    [pipe.textEncoder, 'encode', 'The text encoder gave'],
+    [pipe.unet, 'predictFrom', 'The UNet gave'],
+    [pipe.vae, 'decode', "The autoencoder's decoder gave"],
+  ]
+  t.notMatch((await pipe.generate(once)).warnings.join(), /not finite/)
+  for (const [part, method, culprit] of parts) {
+    const target = part as Record<string, (...args: unknown[]) => Promise<Tensor>>
+    const original = target[method]
+    target[method] = async (...args) => spoil(await original.apply(part, args))
+    const { warnings } = await pipe.generate({ ...once, steps: 2 })
+    const found = warnings.filter((text) => text.includes('not finite'))
+    t.same(
+      found.map((text) => text.split(' numbers')[0]),
+      [culprit],
+    )
+    target[method] = original
+  }
+  const scheduler = {
+    timesteps: [999],
+    initNoiseSigma: 1,
+    scaleModelInput: (x: Tensor) => x,
+    step: spoil,
+    addNoise: spoil,
+  }
+  const { warnings } = await pipe.generate({ ...once, scheduler })
+  t.match(warnings.join(), 'The scheduler gave numbers that are not finite')
+})
+
 t.test('signals whose listeners cannot be removed', async (t) => {
   const half = { aborted: false, addEventListener() {} }
   await t.rejects(pipe.generate({ ...once, signal: half as never }), { message: /AbortSignal for signal/ })
@@ -102,15 +134,15 @@ t.test('NaN and detached arrays', async (t) => {
     data: new Float32Array(shape.reduce((a, b) => a * b)).fill(NaN),
     shape,
   })
-  const spoiled: Partial<GenerateOptions>[] = [
-    { latents: nan(1, 4, 8, 8) },
-    { prompt: undefined, promptEmbeds: nan(1, 24, 128) },
-    { image: nan(1, 3, 32, 32) },
-    { image: nan(1, 3, 32, 32), mask: nan(1, 1, 32, 32) },
+  const spoiled: [Partial<GenerateOptions>, string][] = [
+    [{ latents: nan(1, 4, 8, 8) }, 'The latents that were given hold'],
+    [{ prompt: undefined, promptEmbeds: nan(1, 24, 128) }, 'The promptEmbeds hold'],
+    [{ image: nan(1, 3, 32, 32) }, 'The image that was given holds'],
+    [{ image: nan(1, 3, 32, 32), mask: nan(1, 1, 32, 32) }, 'The image that was given holds'],
   ]
-  for (const options of spoiled) {
+  for (const [options, culprit] of spoiled) {
     const { warnings } = await pipe.generate({ ...once, ...options, steps: 2 })
-    t.match(warnings.join(), /not finite numbers/, Object.keys(options).join())
+    t.match(warnings.join(), `${culprit} numbers that are not finite`, Object.keys(options).join())
   }
   const detached = nan(1, 4, 8, 8)
   structuredClone(detached.data.buffer, { transfer: [detached.data.buffer as ArrayBuffer] })

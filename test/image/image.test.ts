@@ -4,7 +4,7 @@ import sharp from 'sharp'
 import t from 'tap'
 import { DiffusionError } from '../../lib/errors.js'
 import { formatOf, Image } from '../../lib/image/image.js'
-import { loadMask, toTensor } from '../../lib/image/load.js'
+import { toTensor } from '../../lib/image/load.js'
 import { latentPreview, STABLE_DIFFUSION_FACTORS } from '../../lib/image/preview.js'
 import { formatParameters, parseParameters } from '../../lib/image/parameters.js'
 import { readPngTexts, withPngText } from '../../lib/image/png.js'
@@ -245,26 +245,6 @@ t.test('resizing crops to the centre', async (t) => {
   t.ok(square.data.every((value) => value === 1))
 })
 
-t.test('white in masks is repainted', async (t) => {
-  // The left 12 of 16 columns are white: the first latent and half of the second.
-  const data = new Uint8Array(16 * 8 * 3).map((_, i) => (Math.trunc(i / 3) % 16 < 12 ? 255 : 0))
-  const mask = await loadMask(new Image(16, 8, data), { width: 16, height: 8 })
-  t.same(mask.full.shape, [1, 1, 8, 16])
-  t.same([...mask.full.data.subarray(10, 14)], [1, 1, 0, 0])
-  t.same(mask.latent, { data: Float32Array.of(1, 1), shape: [1, 1, 1, 2] })
-  t.same((await loadMask(new Image(16, 8, data), { width: 32, height: 16 }, 4)).latent.shape, [1, 1, 4, 8])
-  const clear = await sharp({
-    create: { width: 8, height: 8, channels: 4, background: { r: 255, g: 255, b: 255, alpha: 0 } },
-  })
-    .png()
-    .toBuffer()
-  t.equal((await loadMask(clear, { width: 8, height: 8 })).latent.data[0], 0, 'transparent is kept')
-  await t.rejects(loadMask(clear, { width: 12, height: 8 }), {
-    name: 'RangeError',
-    message: /multiples of 8.*12×8/,
-  })
-})
-
 t.test('images that cannot be read', async (t) => {
   const dir = t.testdir({ 'text.png': 'not an image', 'cut.png': '' })
   writeFileSync(join(dir, 'cut.png'), (await gradient(50, 50).toBuffer()).subarray(0, 200))
@@ -280,7 +260,7 @@ t.test('images that cannot be read', async (t) => {
   await t.rejects(toTensor(Buffer.alloc(0)), DiffusionError)
   await t.rejects(toTensor(7 as unknown as string), {
     name: 'TypeError',
-    message: /path, encoded image \(Uint8Array\) or Image .* 7 of type number/,
+    message: /path, data: URL, encoded image \(Uint8Array\) or Image .* 7 of type number/,
   })
   t.notOk(existsSync(join(dir, 'none.png')))
 })

@@ -18,17 +18,17 @@ const off = await latents({})
 /** The batch size of each UNet call of a run. */
 async function batches(options: GenerateOptions): Promise<number[]> {
   const { unet } = pipe
-  const { predict } = unet
+  const { predictFrom } = unet
   const list: number[] = []
-  unet.predict = (input, ...rest) => {
+  unet.predictFrom = (input, ...rest) => {
     list.push(input.latents.shape[0])
-    return predict.call(unet, input, ...rest)
+    return predictFrom.call(unet, input, ...rest)
   }
   try {
     await pipe.generate({ ...eight, ...options })
     return list
   } finally {
-    unet.predict = predict
+    unet.predictFrom = predictFrom
   }
 }
 

@@ -1,5 +1,6 @@
 /** Prompt encoding: one or several text encoders, guidance, prompt embeddings. */
 import t from 'tap'
+import { TimeSlice } from '../../lib/time-slice.js'
 import { DiffusionPipeline, type Tensor } from '../../lib/index.js'
 import { checkGenerateOptions, type ModelFacts } from '../../lib/options/index.js'
 import { conditioningRows } from '../../lib/pipeline/conditioning.js'
@@ -52,8 +53,9 @@ t.test('contexts of several text encoders are concatenated along their width', a
   })
   const encode = async (count: number) => {
     const encoders = new Array(count).fill(pipe.textEncoder)
-    const tokens = tokenizePrompts(new Array(count).fill(pipe.tokenizer), asked)
-    return (await encodePrompts(encoders, tokens, asked, {})).context
+    const slice = new TimeSlice()
+    const tokens = await tokenizePrompts(new Array(count).fill(pipe.tokenizer), asked, slice)
+    return (await encodePrompts(encoders, tokens, asked, {}, slice)).context
   }
   const one = await encode(1)
   t.same(one.shape, [8, pipe.tokenizer.maxLength, 128], 'unconditional half first, each prompt twice')

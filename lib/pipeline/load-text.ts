@@ -1,0 +1,26 @@
+import type { Placement } from '../device/index.js'
+import type { TextEncoderDescription } from '../models/index.js'
+import { Tokenizer } from '../prompt/tokenizer.js'
+import { TextEncoder } from './text-encoder.js'
+
+/** A tokenizer for each text encoder. If there is none, CLIP's tokenizer defines the length of a chunk. */
+export async function loadTokenizers(descriptions: readonly TextEncoderDescription[]): Promise<Tokenizer[]> {
+  const tokenizers: Tokenizer[] = []
+  for (const { tokenizer, config } of descriptions)
+    tokenizers.push(await Tokenizer.create(tokenizer, config.maxPositions))
+  return tokenizers.length > 0 ? tokenizers : [await Tokenizer.create(null)]
+}
+
+/** The text encoders, one after the other; `keep` is called with each as soon as it is loaded. */
+export async function loadTextEncoders(
+  descriptions: readonly TextEncoderDescription[],
+  tokenizers: readonly Tokenizer[],
+  placement: Placement,
+  signal: AbortSignal | undefined,
+  keep: (loaded: TextEncoder) => TextEncoder,
+): Promise<TextEncoder[]> {
+  const textEncoders: TextEncoder[] = []
+  for (const [i, description] of descriptions.entries())
+    textEncoders.push(keep(await TextEncoder.load(description, tokenizers[i], placement, { signal })))
+  return textEncoders
+}

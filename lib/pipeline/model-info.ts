@@ -1,0 +1,20 @@
+import type { ComponentSummary, ModelDescription, ScheduleDescription } from '../models/index.js'
+import type { SchedulerName } from '../schedulers/index.js'
+
+/** A description of a loaded model. */
+export interface ModelInfo {
+  path: string
+  format: ModelDescription['format']
+  /** 'Stable Diffusion 1.x', … */
+  architecture: string
+  /** Width and height in pixels that it was trained at. */
+  imageSize: number
+  /** Pixels along one side for each latent: width and height are multiples of it. */
+  factor: number
+  schedule: ScheduleDescription
+  defaultScheduler: SchedulerName
+  /** Sizes and element types as stored. */
+  components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
+  /** Every word of the captions that the model was trained on; only small models list them. */
+  trainedWords?: readonly string[]
+}
