@@ -189,7 +189,7 @@ t.test('deepCache with other callers in between', async (t) => {
       const next = await steps.next()
       if (next.done) results[i] = next.value.latents!.data
       if (i === 1) await pipe.unet.predict(input)
-      if (i === 2) pipe.unet.trim()
+      if (i === 2) await pipe.unet.trim()
     }
   }
   for (const [i, result] of results.entries())
