@@ -13,7 +13,7 @@ async function sameAsAutomatic(kernels: string): Promise<string[]> {
     const { unet } = await openModel(bundledModelPath())
     const predict = async (precision) => {
       unet.source.precision = precision
-      const model = await Unet.load(unet)
+      const model = await Unet.load(unet, { device: 'cpu' })
       const { config } = model
       const shape = [1, config.inChannels, 8, 8], text = [1, 8, config.contextWidth]
       const wave = (shape) => new Float32Array(shape.reduce((a, b) => a * b)).map((_, i) => Math.sin(i))
