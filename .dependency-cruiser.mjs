@@ -8,6 +8,7 @@ const base = [
   'abort',
   'check',
   'errors',
+  'event-loop',
   'import-once',
   'memory',
   'output-file',

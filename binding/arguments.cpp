@@ -79,6 +79,12 @@ int64_t to_integer(Napi::Value value, const std::string& name, int64_t min, int6
   return static_cast<int64_t>(number);
 }
 
+uint64_t to_unsigned64(Napi::Value value, const std::string& name) {
+  if (!value.IsBigInt()) wrong_type("bigint", name, value);
+  bool lossless = false;
+  return value.As<Napi::BigInt>().Uint64Value(&lossless);
+}
+
 double to_number(Napi::Value value, const std::string& name) {
   if (!value.IsNumber()) wrong_type("number", name, value);
   const double number = value.As<Napi::Number>().DoubleValue();

@@ -13,6 +13,8 @@ namespace nd_binding {
 
 /// Error messages: `Expected integer between 1 and 1000 for steps but received 0 of type number`.
 int64_t to_integer(Napi::Value value, const std::string& name, int64_t min, int64_t max);
+/// The low 64 bits of a bigint.
+uint64_t to_unsigned64(Napi::Value value, const std::string& name);
 double to_number(Napi::Value value, const std::string& name);
 bool to_boolean(Napi::Value value, const std::string& name);
 std::string to_string(Napi::Value value, const std::string& name);
@@ -44,6 +46,7 @@ class Fields {
   int64_t integer(const char* key, int64_t min, int64_t max) const {
     return to_integer(get(key), name(key), min, max);
   }
+  uint64_t unsigned64(const char* key) const { return to_unsigned64(get(key), name(key)); }
   double number(const char* key) const { return to_number(get(key), name(key)); }
   bool boolean(const char* key) const { return to_boolean(get(key), name(key)); }
   std::string string(const char* key) const { return to_string(get(key), name(key)); }

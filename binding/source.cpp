@@ -85,6 +85,18 @@ Source::Change read_change(const Fields& fields, int64_t files) {
   return change;
 }
 
+nd::os::FileState identity_of(Napi::Value value, const std::string& name) {
+  const Fields fields(value, name);
+  nd::os::FileState identity;
+  identity.device = fields.unsigned64("device");
+  identity.inode = fields.unsigned64("inode");
+  identity.size = fields.unsigned64("size");
+  identity.modified = static_cast<int64_t>(fields.unsigned64("modified"));
+  identity.changed = static_cast<int64_t>(fields.unsigned64("changed"));
+  identity.links = fields.unsigned64("links");
+  return identity;
+}
+
 }  // namespace
 
 Source Source::read(Napi::Value value, const std::string& name) {
@@ -94,6 +106,17 @@ Source Source::read(Napi::Value value, const std::string& name) {
   for (uint32_t i = 0; i < files.Length(); ++i) {
     const Napi::HandleScope scope(value.Env());
     source.files.push_back(to_string(files.Get(i), name + ".files[" + std::to_string(i) + "]"));
+  }
+  if (fields.has("identities")) {
+    const Napi::Array identities = to_array(fields.get("identities"), name + ".identities");
+    for (uint32_t i = 0; i < identities.Length() && i < files.Length(); ++i) {
+      const Napi::HandleScope scope(value.Env());
+      source.identities.push_back(
+          identity_of(identities.Get(i), name + ".identities[" + std::to_string(i) + "]"));
+    }
+    if (source.identities.size() != source.files.size())
+      throw nd::Error(nd::ErrorCode::invalid_argument,
+                      "Expected as many elements in " + name + ".identities as in " + name + ".files");
   }
   if (fields.has("precision"))
     source.options.precision = precision_of(fields.string("precision"), name + ".precision");
@@ -123,7 +146,9 @@ Source Source::read(Napi::Value value, const std::string& name) {
 nd::WeightTable Source::build() const {
   nd::WeightTable table;
   std::vector<int> indices;
-  for (const std::string& file : files) indices.push_back(table.add_file(file));
+  for (size_t i = 0; i < files.size(); ++i)
+    indices.push_back(identities.empty() ? table.add_file(files[i])
+                                         : table.add_file(files[i], identities[i]));
   const auto stored = [&](const Tensor& tensor) {
     return table.stored(tensor.name, nd::tensor_type(tensor.type), tensor.shape, tensor.channels_last,
                         indices[static_cast<size_t>(tensor.file)], tensor.offset, tensor.bytes, tensor.scale);

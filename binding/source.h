@@ -30,6 +30,7 @@ struct Source {
     std::vector<Tensor> magnitude;
   };
   std::vector<std::string> files;
+  std::vector<nd::os::FileState> identities;  // empty, or one for each file
   nd::LoadOptions options;
   std::shared_ptr<nd::cuda::CudaBackend> device;  // null: the CPU
   std::vector<Tensor> tensors;

@@ -77,9 +77,24 @@ export interface TensorAdapter {
   strength?: number
 }
 
+/** What tells a file and its state from others, as fstat() reports it. Times are in nanoseconds. */
+export interface FileIdentity {
+  device: bigint
+  inode: bigint
+  size: bigint
+  modified: bigint
+  changed: bigint
+  links: bigint
+}
+
 /** The stored weights of a component. Names have no component prefix: `down_blocks.0.resnets.0.conv1.weight`. */
 export interface ModelSource {
   files: string[]
+  /**
+   * What each file was when its header was read. A file that is another one when the engine opens it, or has changed
+   * since, is refused with code IO.
+   */
+  identities?: FileIdentity[]
   tensors: TensorEntry[]
   /** Default: 'auto'. */
   precision?: Precision

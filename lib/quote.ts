@@ -3,6 +3,9 @@
 /** Maximum number of characters of a quoted text. */
 export const MAX_QUOTED = 60
 
+/** Maximum number of elements of a list or object that are shown. */
+const MAX_SHOWN = 8
+
 /** Escapes control characters and characters that change the direction of text. */
 export function printable(text: string): string {
   return text.replace(
@@ -26,13 +29,17 @@ export function show(value: unknown, depth = 2): string {
   if (typeof value === 'string') return quote(value, MAX_QUOTED)
   if (typeof value !== 'object' || value === null) return String(value)
   if (depth === 0) return Array.isArray(value) ? '[…]' : '{…}'
-  const keys = Object.keys(value)
-  const some = keys.slice(0, 8).map((key) => {
+  const some: string[] = []
+  // Not with Object.keys(), because there can be millions.
+  for (const key in value) {
+    if (some.length === MAX_SHOWN) {
+      some.push('…')
+      break
+    }
     const element = show((value as Record<string, unknown>)[key], depth - 1)
-    return Array.isArray(value) ? element : `${quote(key, 30)}:${element}`
-  })
-  const list = keys.length > some.length ? `${some.join()},…` : some.join()
-  return Array.isArray(value) ? `[${list}]` : `{${list}}`
+    some.push(Array.isArray(value) ? element : `${quote(key, 30)}:${element}`)
+  }
+  return Array.isArray(value) ? `[${some.join()}]` : `{${some.join()}}`
 }
 
 /** A value that a caller passed, with its type: `0 of type number`. Of objects, only the class is named. */

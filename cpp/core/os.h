@@ -17,9 +17,10 @@ void prefer_huge_pages(void* pages, size_t bytes);
 void* allocate_aligned(size_t bytes);
 void free_aligned(void* memory);
 
-/// What tells whether a file has changed since it was opened. Times are in nanoseconds.
+/// What tells a file and its state from others. Times are in nanoseconds.
 struct FileState {
   bool regular = false;
+  uint64_t device = 0, inode = 0;  // 0 where the system does not tell
   uint64_t size = 0;
   int64_t modified = 0;
   int64_t changed = 0;  // unlike `modified`, a program cannot set it; 0 where the system has no such time

@@ -53,6 +53,8 @@ bool File::state(FileState& result) const {
   struct stat status = {};
   if (fstat(static_cast<int>(handle_), &status) != 0) return false;
   result.regular = S_ISREG(status.st_mode);
+  result.device = static_cast<uint64_t>(status.st_dev);
+  result.inode = static_cast<uint64_t>(status.st_ino);
   result.size = static_cast<uint64_t>(status.st_size);
 #ifdef __APPLE__
   result.modified = nanoseconds(status.st_mtimespec);

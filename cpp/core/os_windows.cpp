@@ -78,9 +78,11 @@ bool File::state(FileState& result) const {
   result.regular = GetFileType(to_handle(handle_)) == FILE_TYPE_DISK &&
                    (info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) == 0;
   result.size = join(info.nFileSizeHigh, info.nFileSizeLow);
-  result.modified =  // FILETIME counts 100 ns
-      static_cast<int64_t>(join(info.ftLastWriteTime.dwHighDateTime, info.ftLastWriteTime.dwLowDateTime) *
-                           100);
+  // FILETIME counts 100 ns since 1601; all others count from 1970.
+  constexpr int64_t kEpoch = 116444736000000000;
+  const auto written =
+      static_cast<int64_t>(join(info.ftLastWriteTime.dwHighDateTime, info.ftLastWriteTime.dwLowDateTime));
+  result.modified = (written - kEpoch) * 100;
   // Not NTFS's ChangeTime: virus scanners and backups change it without touching the content.
   result.changed = 0;
   result.links = info.nNumberOfLinks;

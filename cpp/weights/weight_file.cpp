@@ -17,28 +17,41 @@ struct ReadAhead {
 };
 thread_local ReadAhead last;
 
+/// Whether a file is the same one in the same state. What a system does not know is zero there.
+bool same(const os::FileState& a, const os::FileState& b) {
+  const auto equal = [](auto x, auto y) { return x == y || x == 0 || y == 0; };
+  // Deleting a file, or a link to it, changes that time too, and leaves the content alone.
+  const bool same_time = equal(a.changed, b.changed) || a.links != b.links;
+  return equal(a.device, b.device) && equal(a.inode, b.inode) && a.size == b.size &&
+         a.modified == b.modified && same_time;
+}
+
+[[noreturn]] void throw_changed(const std::string& path, const char* since, const os::FileState& before,
+                                const os::FileState& now) {
+  const std::string how = now.size == before.size ? ""
+                                                  : ", from " + std::to_string(before.size) + " to " +
+                                                        std::to_string(now.size) + " bytes";
+  throw Error(ErrorCode::io, "Could not read " + path + ": it was changed, replaced or moved after " + since +
+                                 how + ". Is it still being written?");
+}
+
 }  // namespace
 
-WeightFile::WeightFile(const std::string& path) : path_(path), file_(path) {
+WeightFile::WeightFile(const std::string& path, const std::optional<os::FileState>& header)
+    : path_(path), file_(path) {
   static std::atomic<uint64_t> ids{0};
   id_ = ++ids;
   if (!file_.is_open()) throw Error(ErrorCode::io, "Could not open " + path + ": " + os::last_error());
   if (!file_.state(opened_) || !opened_.regular || opened_.size == 0)
     throw Error(ErrorCode::io, "Could not read " + path + ": expected a file that is not empty");
+  if (header && !same(*header, opened_)) throw_changed(path, "its header was read", *header, opened_);
 }
 
 // A model whose weights are streamed would otherwise mix those of two files.
 void WeightFile::check_unchanged() const {
   os::FileState now;
   if (!file_.state(now)) throw Error(ErrorCode::io, "Could not read " + path_ + ": " + os::last_error());
-  // Deleting a file, or a link to it, changes that time too, and leaves the content alone.
-  const bool same_time = now.changed == opened_.changed || now.links != opened_.links;
-  if (now.size == opened_.size && now.modified == opened_.modified && same_time) return;
-  const std::string how = now.size == opened_.size ? ""
-                                                   : ", from " + std::to_string(opened_.size) + " to " +
-                                                         std::to_string(now.size) + " bytes";
-  throw Error(ErrorCode::io, "Could not read " + path_ + ": it was changed or moved after it was opened" +
-                                 how + ". Is it still being written?");
+  if (!same(opened_, now)) throw_changed(path_, "it was opened", opened_, now);
 }
 
 void WeightFile::fill(uint64_t offset, size_t bytes, uint8_t* out) const {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/os.h"
@@ -13,7 +14,9 @@ namespace nd {
 /// cache, so memory holds each weight once, packed.
 class WeightFile {
  public:
-  explicit WeightFile(const std::string& path);  // Error io: cannot be opened, or is empty
+  /// `header`: what the file was when its header was read. Error io: it cannot be opened, is empty, or is
+  /// not that file any more.
+  explicit WeightFile(const std::string& path, const std::optional<os::FileState>& header = std::nullopt);
 
   /// The size when it was opened.
   uint64_t size() const { return opened_.size; }

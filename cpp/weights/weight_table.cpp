@@ -24,8 +24,8 @@ bool same_but_for_ones(std::vector<int64_t> a, std::vector<int64_t> b) {
   return a == b;
 }
 
-int WeightTable::add_file(const std::string& path) {
-  files_.push_back(std::make_shared<const WeightFile>(path));
+int WeightTable::add_file(const std::string& path, const std::optional<os::FileState>& header) {
+  files_.push_back(std::make_shared<const WeightFile>(path, header));
   return static_cast<int>(files_.size()) - 1;
 }
 

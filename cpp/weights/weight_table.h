@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -14,8 +15,8 @@ namespace nd {
 
 class WeightTable {
  public:
-  /// Opens the file; returns its index.
-  int add_file(const std::string& path);
+  /// Opens the file, which must still be what it was when its header was read; returns its index.
+  int add_file(const std::string& path, const std::optional<os::FileState>& header = std::nullopt);
   /// Error model_format if the bytes do not lie inside the file or do not fit type and shape.
   void add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last, int file,
            uint64_t offset, uint64_t bytes, float scale = 1.0f);

@@ -68,8 +68,11 @@ export async function applyLora(
   }
   if (changes.length === 0) throw nothingApplied(path, model, file, unplaced)
   for (const { component, change } of changes) {
-    const { files } = sourceOf(model, component)!
-    if (!files.includes(absolute)) files.push(absolute)
+    const { files, identities } = sourceOf(model, component)!
+    if (!files.includes(absolute)) {
+      files.push(absolute)
+      identities?.push(file.identity)
+    }
     ;(change.tensor.adapters ??= []).push(change.adapter)
   }
   const applied = [...new Set(changes.map(({ group }) => group))]

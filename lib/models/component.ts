@@ -2,11 +2,14 @@ import { DiffusionError } from '../errors.js'
 import type { ModelSource, RequiredTensor, TensorEntry, TensorType } from '../native.js'
 import { quote } from '../quote.js'
 import { badFormat, unsupported } from './formats/fail.js'
-import type { StoredTensor } from './formats/tensor-file.js'
+import type { StoredTensor, TensorFile } from './formats/tensor-file.js'
 
 const TENSOR_TYPES: readonly TensorType[] =
   // prettier-ignore
   ['f32', 'f16', 'bf16', 'q8_0', 'q5_0', 'q5_1', 'q4_0', 'q4_1', 'q6_k', 'q5_k', 'q4_k', 'q3_k', 'q2_k', 'f64', 'f8_e4m3', 'f8_e5m2']
+
+/** A file that tensors are in. */
+export type SourceFile = Pick<TensorFile, 'path' | 'identity'>
 
 /** Stored tensors of one component by their canonical names. */
 export type Tensors = Map<string, StoredTensor>
@@ -46,7 +49,7 @@ export function addTensor(
  */
 export function matchTensors(
   where: string,
-  files: string[],
+  files: readonly SourceFile[],
   tensors: Tensors,
   required: readonly RequiredTensor[],
   strict: boolean,
@@ -55,19 +58,23 @@ export function matchTensors(
   for (const { name, shape } of required) {
     const tensor = tensors.get(name)
     if (!tensor) throw badFormat(where, `tensor ${name} of shape [${shape}] is missing`)
-    entries.push(entry(files[tensor.file], name, shape, tensor))
+    entries.push(entry(files[tensor.file].path, name, shape, tensor))
   }
   if (strict) {
     const known = new Set(required.map(({ name }) => name))
     for (const [name, tensor] of tensors) {
       if (known.has(name)) continue
       throw unsupported(
-        files[tensor.file],
+        files[tensor.file].path,
         `tensor ${quote(tensor.name)} belongs to a part that node-diffusion does not support`,
       )
     }
   }
-  return { files, tensors: entries }
+  return {
+    files: files.map(({ path }) => path),
+    identities: files.map(({ identity }) => identity),
+    tensors: entries,
+  }
 }
 
 function entry(path: string, name: string, shape: number[], tensor: StoredTensor): TensorEntry {

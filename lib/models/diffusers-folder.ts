@@ -194,7 +194,8 @@ async function readSource(
   required: readonly RequiredTensor[],
 ) {
   const { files, tensors } = await readWeights(folder)
-  return matchTensors(folder, files, rename(files, tensors), required, false)
+  const paths = files.map(({ path }) => path)
+  return matchTensors(folder, files, rename(paths, tensors), required, false)
 }
 
 /** The class name: `_class_name` in diffusers, the only element of `architectures` in transformers. */

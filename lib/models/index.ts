@@ -6,6 +6,7 @@ import { badFormat, unsupported } from './formats/fail.js'
 import { readGguf } from './formats/gguf.js'
 import type { ModelDescription } from './model-description.js'
 import { notFound } from './not-found.js'
+import { notTensors } from './formats/other-files.js'
 import { readSafetensors } from './formats/safetensors.js'
 import { describeSingleFile } from './single-file.js'
 import { isPickle, readPickle } from './formats/pickle/index.js'
@@ -80,17 +81,11 @@ async function detectFormat(path: string): Promise<TensorFile['format']> {
   // Older ggml formats begin with the letters in another order.
   if (text.startsWith('GGUF')) return 'gguf'
   if (/^(lmgg|fmgg|tjgg|algg)/.test(text)) throw unsupported(path, 'this is a GGML file from before GGUF')
+  const other = notTensors(path, head)
+  if (other) throw other
   // A safetensors file begins with the length of its header and a brace.
   if (text[8] === '{' && !text.startsWith('PK\u0003\u0004')) return 'safetensors'
   if (isPickle(head)) return 'pickle'
-  if (text.startsWith('version https://git-lfs')) {
-    throw badFormat(
-      path,
-      'this is a Git LFS pointer and not the model: run git lfs pull, or download the file itself',
-    )
-  }
-  if (/^\s*<(!doctype|html|\?xml)/i.test(text))
-    throw badFormat(path, 'this is a web page and not a model: the download went wrong')
   if (extension === '.safetensors') return 'safetensors'
   if (extension === '.gguf') return 'gguf'
   throw badFormat(

@@ -1,4 +1,5 @@
 import type { ModelConfigs, UnetConfig, VaeConfig } from '../native.js'
+import { inSlices } from '../event-loop.js'
 import { quote } from '../quote.js'
 import { matchTensors, type Tensors } from './component.js'
 import { BIG_G_WIDTH, deriveText, deriveUnet, deriveVae } from './families/derive.js'
@@ -72,8 +73,8 @@ const TEXT_PREFIXES = [
 export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
   const { path, metadata } = file
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
-  const stored = readStoredConfig(path, metadata)
-  const parts = findParts(path, file.tensors)
+  const stored = await readStoredConfig(path, metadata)
+  const parts = await findParts(path, file.tensors)
   const source = <Kind extends keyof ModelConfigs>(
     kind: Kind,
     tensors: Tensors,
@@ -81,7 +82,7 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
     derived: boolean,
   ) => {
     const where = derived ? path : `${path}: ${CONFIG_KEY}`
-    return matchTensors(path, [path], tensors, requiredTensors(where, kind, config), derived)
+    return matchTensors(path, [file], tensors, requiredTensors(where, kind, config), derived)
   }
 
   const model: ModelDescription = {
@@ -147,7 +148,7 @@ async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
   const { path, format } = file
   const tensors = renameTinyVae([path], file.tensors)
   const config = deriveTinyVae(path, tensors)
-  const source = matchTensors(path, [path], tensors, requiredTensors(path, 'tinyVae', config), true)
+  const source = matchTensors(path, [file], tensors, requiredTensors(path, 'tinyVae', config), true)
   const schedule = await guessSchedule(file, undefined)
   const tinyVae = { config, source }
   return {
@@ -173,7 +174,7 @@ function component<Config>(
   return known
 }
 
-function findParts(path: string, tensors: Tensors): Parts {
+async function findParts(path: string, tensors: Tensors): Promise<Parts> {
   const groups = {
     unet: split(tensors, PREFIXES.unet),
     vae: split(tensors, PREFIXES.vae),
@@ -183,7 +184,7 @@ function findParts(path: string, tensors: Tensors): Parts {
   }
   // Tensors of other families, such as a LoRA's that was left in, do not matter in a whole model.
   const whole = groups.unet !== undefined && isUnet(groups.unet)
-  if (!whole) refuseUnsupportedModels(path, tensors)
+  if (!whole) await inSlices(refuseUnsupportedModels(path, tensors))
   const unprefixed = !groups.unet && !groups.vae && groups.texts.length === 0
   if (unprefixed) {
     if (isUnet(tensors)) groups.unet = tensors

@@ -136,7 +136,11 @@ function convert(
   count: number,
   signal: AbortSignal | undefined,
 ): Promise<ConvertedRows> {
-  const one = { files: [source.files[entry.file]], tensors: [{ ...entry, file: 0 }] }
+  const one = {
+    files: [source.files[entry.file]],
+    identities: source.identities && [source.identities[entry.file]],
+    tensors: [{ ...entry, file: 0 }],
+  }
   return cancellable(signal, (cancel) => native().convertRows(one, type, channelsLast, first, count, cancel))
 }
 

@@ -46,7 +46,7 @@ for (const { number, name, elements, bytes } of types) {
         t,
         openModel(path),
         'MODEL_FORMAT',
-        /expected it to end within the file's/,
+        /truncated: the file ends after \d+ of \d+ bytes/,
         `${length} bytes`,
       )
     }

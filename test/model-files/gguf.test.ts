@@ -91,9 +91,9 @@ const huge = 2n ** 63n
 /** Changes of a valid file, and what the message must say. */
 // prettier-ignore
 const HOSTILE: readonly (readonly [name: string, tensors: typeof one, options: GgufOptions, message: RegExp])[] = [
-  ['more tensors than fit', one, { tensorCount: 90_000 }, /truncated: number of tensors is 90000/],
+  ['more tensors than fit', one, { tensorCount: 9000 }, /truncated: number of tensors is 9000/],
   ['more tensors than there are', one, { tensorCount: 2 }, /./],
-  ['an absurd number of tensors', one, { tensorCount: huge }, /number of tensors of at most 100000, found 9223372036854775808/],
+  ['an absurd number of tensors', one, { tensorCount: huge }, /number of tensors of at most 16384, found 9223372036854775808/],
   ['an absurd number of pairs', one, { pairCount: huge }, /number of metadata pairs of at most 65536/],
   ['a key given twice', one, { pairs: [stringPair('k', 'a'), stringPair('k', 'b')] }, /key "k" is given twice/],
   ['a key of an absurd length', one, { pairs: [Buffer.concat([u64(huge), u32(0)])] }, /length of a metadata key of at most 1024/],
@@ -114,8 +114,8 @@ const HOSTILE: readonly (readonly [name: string, tensors: typeof one, options: G
   ['rows that fill no block', { a: { shape: [4, 33], type: 1 } }, { info: { a: { type: 8 } } }, /multiple of 32 elements for q8_0, found 33/],
   ['an unaligned offset', two, { info: { b: { offset: 257 } } }, /tensor "b": expected an offset that is a multiple of 32, found 257/],
   ['an offset beyond 2^53', two, { info: { b: { offset: huge } } }, /offset of tensor "b" below 2\^53/],
-  ['an offset beyond the file', two, { info: { b: { offset: 1 << 20 } } }, /tensor "b": expected it to end within the file/],
-  ['a shape beyond the file', one, { info: { a: { dims: [32, 400] } } }, /tensor "a": expected it to end within/],
+  ['an offset beyond the file', two, { info: { b: { offset: 1 << 20 } } }, /hole of 1048320 bytes/],
+  ['a shape beyond the file', one, { info: { a: { dims: [32, 400] } } }, /truncated: the file ends after 352 of 25696 bytes: download it again/],
   ['overlapping tensors', two, { info: { b: { offset: 128 } } }, /tensor "b" overlaps tensor "a"/],
   ['a hole', { ...two, c: { shape: [64] } }, { info: { a: { dims: [16] } } }, /hole of 224 bytes between tensor "a" and tensor "b"/],
   ['channels last of no tensor', one, { pairs: [stringsPair(CHANNELS_LAST, ['x'])] }, /channels_last names "x", which is not a tensor/],

@@ -100,7 +100,7 @@ export function ggufBytes(tensors: Record<string, TestTensor>, options: GgufOpti
     u64(options.tensorCount ?? names.length),
     u64(options.pairCount ?? pairs.length),
   ]
-  parts.push(...pairs)
+  for (const bytes of pairs) parts.push(bytes)
   let offset = 0
   for (const name of names) {
     const { shape, type = 1 } = tensors[name]

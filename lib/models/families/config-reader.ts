@@ -1,18 +1,27 @@
-import { printable, show } from '../../quote.js'
+import { show } from '../../quote.js'
+import { parseJson, type JsonOptions } from '../formats/json.js'
 import { readExactly, withFile } from '../formats/tensor-file.js'
 import { badFormat, unsupported } from '../formats/fail.js'
 
-/** Reads a text file of at most `limit` bytes. */
-export function readText(path: string, limit: number): Promise<string> {
+/** Maximum size of a configuration. */
+const MAX_CONFIG = 4 << 20
+
+/** Reads a file of at most `limit` bytes. */
+export function readBytes(path: string, limit: number): Promise<Buffer> {
   return withFile(path, async (file, size) => {
     if (size > limit) throw badFormat(path, `expected at most ${limit} bytes, found ${size}`)
-    const bytes = await readExactly(path, file, 0, size)
-    try {
-      return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-    } catch (error) {
-      throw badFormat(path, 'expected text in UTF-8, found other bytes', error)
-    }
+    return readExactly(path, file, 0, size)
   })
+}
+
+/** Reads a text file of at most `limit` bytes. */
+export async function readText(path: string, limit: number): Promise<string> {
+  const bytes = await readBytes(path, limit)
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (error) {
+    throw badFormat(path, 'expected text in UTF-8, found other bytes', error)
+  }
 }
 
 /** Reads and checks the fields of a JSON object. Errors name the file and the dotted path of the field. */
@@ -23,23 +32,14 @@ export class ConfigReader {
     private readonly prefix: string,
   ) {}
 
-  static async read(path: string): Promise<ConfigReader> {
-    return ConfigReader.parse(path, await readText(path, 4 << 20))
+  static async read(path: string, options: JsonOptions & { limit?: number } = {}): Promise<ConfigReader> {
+    const bytes = await readBytes(path, options.limit ?? MAX_CONFIG)
+    return ConfigReader.of(path, await parseJson(path, bytes, options), '')
   }
 
-  /** `what` names the text in messages if it is not a whole file. */
-  static parse(path: string, text: string, what = ''): ConfigReader {
-    let value: unknown
-    try {
-      value = JSON.parse(text)
-    } catch (error) {
-      throw badFormat(
-        path,
-        `${what && `${what} `}is not valid JSON: ${printable((error as Error).message)}`,
-        error,
-      )
-    }
-    return ConfigReader.of(path, value, what)
+  /** `what` names the text in messages. */
+  static async parse(path: string, text: string, what: string): Promise<ConfigReader> {
+    return ConfigReader.of(path, await parseJson(path, Buffer.from(text), { what }), what)
   }
 
   static of(path: string, value: unknown, prefix: string): ConfigReader {

@@ -1,3 +1,4 @@
+import type { FileHandle } from 'node:fs/promises'
 import type { UnetConfig } from '../../native.js'
 import type { PredictionType } from '../../types.js'
 import type { ScheduleDescription } from '../model-description.js'
@@ -40,11 +41,11 @@ async function guessPrediction(file: TensorFile, unet: UnetConfig | undefined): 
 async function readGlobalStep(file: TensorFile): Promise<bigint | undefined> {
   const tensor = file.tensors.get('global_step')
   if (!tensor) return undefined
-  const bytes = await withFile(file.path, async (handle, size) =>
+  const read = async (handle: FileHandle, size: number) =>
     tensor.bytes <= 8 && tensor.offset + tensor.bytes <= size
       ? readExactly(file.path, handle, tensor.offset, tensor.bytes)
-      : undefined,
-  )
+      : undefined
+  const bytes = await withFile(file.path, read, file.identity)
   if (bytes?.length === 8 && tensor.type === 'i64') return bytes.readBigInt64LE()
   if (bytes?.length === 4 && tensor.type === 'i32') return BigInt(bytes.readInt32LE())
   return undefined

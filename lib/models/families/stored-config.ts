@@ -52,11 +52,14 @@ export function writeStoredConfig(model: ModelDescription): string {
 }
 
 /** Reads and checks the metadata; undefined if the file has none. */
-export function readStoredConfig(path: string, metadata: Map<string, unknown>): StoredConfig | undefined {
+export async function readStoredConfig(
+  path: string,
+  metadata: Map<string, unknown>,
+): Promise<StoredConfig | undefined> {
   const text = metadata.get(CONFIG_KEY)
   if (text === undefined) return undefined
   if (typeof text !== 'string') throw badFormat(path, `expected a string for metadata ${CONFIG_KEY}`)
-  const c = ConfigReader.parse(path, text, CONFIG_KEY)
+  const c = await ConfigReader.parse(path, text, CONFIG_KEY)
   const version = c.integer('version', undefined, 1, 1 << 30)
   if (version !== VERSION) {
     throw unsupported(

@@ -30,10 +30,12 @@ const UNSUPPORTED_MODELS: readonly (readonly [RegExp, string])[] = [
   [/^blk\.\d+\.(attn|ffn)_|^token_embd\.|^model\.layers\.\d+\.self_attn\./, 'a language model'],
 ]
 
-/** Throws UNSUPPORTED_MODEL if the tensor names are those of another family. */
-export function refuseUnsupportedModels(path: string, tensors: Tensors): void {
+/** Throws UNSUPPORTED_MODEL if the tensor names are those of another family. It works in slices. */
+export function* refuseUnsupportedModels(path: string, tensors: Tensors): Generator<void, void, void> {
   for (const [pattern, what] of UNSUPPORTED_MODELS) {
+    let tried = 0
     for (const name of tensors.keys()) {
+      if (++tried % 1024 === 0) yield
       if (!pattern.test(name)) continue
       throw unsupported(path, `this is ${what}, which is not supported (tensor ${quote(name)})`)
     }

@@ -1,3 +1,4 @@
+import { StringDecoder } from 'node:string_decoder'
 import { quote } from '../../quote.js'
 import { badFormat } from './fail.js'
 
@@ -8,10 +9,16 @@ export class NeedMore extends Error {}
 const MAX_STRING = 64 << 20
 /** Maximum length of an array: vocabularies of language models have about 250,000 elements. */
 const MAX_ARRAY = 1_000_000
-/** Maximum number of array elements in a header, so that a small file cannot expand to gigabytes of numbers. */
+/** Maximum number of array elements in a header. */
 const MAX_ELEMENTS = 4_000_000
+/** Longer arrays are read over: no model has any that matter here, and they would take gigabytes. */
+const MAX_KEPT = 1 << 18
+/** Elements, or a fraction of the bytes of a string, between two points where the work can be interrupted. */
+const STRIDE = 1024
 /** Maximum depth of nested arrays. */
 const MAX_DEPTH = 4
+
+const [STRING, ARRAY] = [8, 9]
 
 const FIXED: readonly ((c: Cursor, what: string) => unknown)[] = [
   (c) => c.bytes(1).readUInt8(),
@@ -91,10 +98,17 @@ export class Cursor {
     return value === 1
   }
 
-  /** A metadata value of GGUF value type `type`. 64-bit integers outside the safe range become bigints. */
-  value(what: string, type: number, depth = 0): unknown {
-    if (type === 8) return this.bytes(this.length(`length of ${what}`, MAX_STRING)).toString('utf8')
-    if (type === 9) return this.array(what, depth)
+  /**
+   * A metadata value of GGUF value type `type`. 64-bit integers outside the safe range become bigints, and very long
+   * arrays undefined.
+   */
+  *value(what: string, type: number, depth = 0): Generator<void, unknown, void> {
+    if (type === STRING) return yield* this.string(what)
+    if (type === ARRAY) return yield* this.array(what, depth)
+    return this.scalar(what, type)
+  }
+
+  private scalar(what: string, type: number): unknown {
     if (type === 10) return narrow(this.bytes(8).readBigUInt64LE())
     if (type === 11) return narrow(this.bytes(8).readBigInt64LE())
     if (type === 12) return this.bytes(8).readDoubleLE()
@@ -103,7 +117,19 @@ export class Cursor {
     return read(this, what)
   }
 
-  private array(what: string, depth: number): unknown[] {
+  private *string(what: string): Generator<void, string, void> {
+    const bytes = this.bytes(this.length(`length of ${what}`, MAX_STRING))
+    if (bytes.length <= 1024 * STRIDE) return bytes.toString('utf8')
+    const decoder = new StringDecoder('utf8')
+    const pieces: string[] = []
+    for (let at = 0; at < bytes.length; at += 256 * STRIDE) {
+      pieces.push(decoder.write(bytes.subarray(at, at + 256 * STRIDE)))
+      yield
+    }
+    return pieces.join('') + decoder.end()
+  }
+
+  private *array(what: string, depth: number): Generator<void, unknown[] | undefined, void> {
     if (depth === MAX_DEPTH)
       throw badFormat(this.path, `expected arrays at most ${MAX_DEPTH} deep for ${what}, found more`)
     const type = this.u32()
@@ -111,9 +137,15 @@ export class Cursor {
     this.elements += length
     if (this.elements > MAX_ELEMENTS)
       throw badFormat(this.path, `expected at most ${MAX_ELEMENTS} array elements in total`)
+    const kept = length <= MAX_KEPT
     const values: unknown[] = []
-    for (let i = 0; i < length; i++) values.push(this.value(what, type, depth + 1))
-    return values
+    for (let i = 0; i < length; i++) {
+      if (i % STRIDE === STRIDE - 1) yield
+      const value =
+        type === STRING || type === ARRAY ? yield* this.value(what, type, depth + 1) : this.scalar(what, type)
+      if (kept) values.push(value)
+    }
+    return kept ? values : undefined
   }
 }
 

@@ -1,8 +1,12 @@
 import { quote, show } from '../../quote.js'
+import { inSlices } from '../../event-loop.js'
 import { badFormat, unsupported } from './fail.js'
 import {
   checkOffsets,
   countElements,
+  cutShort,
+  MAX_NAME,
+  MAX_TENSORS,
   readExactly,
   withFile,
   type StoredTensor,
@@ -49,19 +53,20 @@ const READABLE = 'f32, f16, bf16, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0
 // Limits far above any real file. They bound the work that a manipulated header can cause.
 const MAX_HEADER = 256 << 20
 const FIRST_READ = 1 << 20
-const MAX_TENSORS = 100_000
 const MAX_PAIRS = 65_536
-const MAX_NAME = 1024
+const MAX_KEY = 1024
 const MAX_DIMENSIONS = 4
 const MAX_ALIGNMENT = 1 << 20
+/** Tensors or metadata pairs between two points where the work can be interrupted. */
+const STRIDE = 256
 
 export function readGguf(path: string, fileIndex = 0): Promise<TensorFile> {
-  return withFile(path, async (file, size) => {
+  return withFile(path, async (file, size, identity) => {
     // The length of the header is unknown: parse the beginning of the file, and a longer one if it was too short.
     for (let length = Math.min(size, FIRST_READ); ; length = Math.min(size, length * 4)) {
       const bytes = await readExactly(path, file, 0, length)
       try {
-        return parse(path, bytes, size, fileIndex)
+        return { path, identity, format: 'gguf', ...(await inSlices(parse(path, bytes, size, fileIndex))) }
       } catch (error) {
         if (!(error instanceof NeedMore)) throw error
         if (length === size)
@@ -73,7 +78,12 @@ export function readGguf(path: string, fileIndex = 0): Promise<TensorFile> {
   })
 }
 
-function parse(path: string, bytes: Buffer, size: number, file: number): TensorFile {
+function* parse(
+  path: string,
+  bytes: Buffer,
+  size: number,
+  file: number,
+): Generator<void, Pick<TensorFile, 'tensors' | 'metadata'>, void> {
   const cursor = new Cursor(path, bytes, size)
   checkVersion(path, cursor)
   const tensorCount = cursor.length('number of tensors', MAX_TENSORS)
@@ -81,9 +91,10 @@ function parse(path: string, bytes: Buffer, size: number, file: number): TensorF
 
   const metadata = new Map<string, unknown>()
   for (let i = 0; i < pairCount; i++) {
-    const key = cursor.name('metadata key', MAX_NAME)
+    const key = cursor.name('metadata key', MAX_KEY)
     if (metadata.has(key)) throw badFormat(path, `metadata key ${quote(key)} is given twice`)
-    metadata.set(key, cursor.value(`metadata ${quote(key)}`, cursor.u32()))
+    metadata.set(key, yield* cursor.value(`metadata ${quote(key)}`, cursor.u32()))
+    if (i % STRIDE === STRIDE - 1) yield
   }
   const alignment = readAlignment(path, metadata)
 
@@ -92,23 +103,16 @@ function parse(path: string, bytes: Buffer, size: number, file: number): TensorF
     const tensor = readTensor(path, cursor, alignment, file)
     if (tensors.has(tensor.name)) throw badFormat(path, `tensor ${quote(tensor.name)} is described twice`)
     tensors.set(tensor.name, tensor)
+    if (i % STRIDE === STRIDE - 1) yield
   }
 
   const dataStart = Math.ceil(cursor.position / alignment) * alignment
-  for (const tensor of tensors.values()) {
-    tensor.offset += dataStart
-    const end = tensor.offset + tensor.bytes
-    if (end > size) {
-      throw badFormat(
-        path,
-        `tensor ${quote(tensor.name)}: expected it to end within the file's ${size} bytes, found ${end}`,
-      )
-    }
-  }
-  checkOffsets(path, tensors.values(), dataStart, alignment - 1)
+  for (const tensor of tensors.values()) tensor.offset += dataStart
+  const end = checkOffsets(path, tensors.values(), dataStart, alignment - 1)
+  if (tensors.size > 0 && end > size) throw cutShort(path, size, end)
   restoreShapes(path, tensors, metadata)
   markChannelsLast(path, tensors, metadata)
-  return { path, format: 'gguf', tensors, metadata }
+  return { tensors, metadata }
 }
 
 function checkVersion(path: string, cursor: Cursor): void {

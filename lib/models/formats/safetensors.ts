@@ -1,9 +1,14 @@
-import { printable, quote, show } from '../../quote.js'
+import { quote, show } from '../../quote.js'
 import { badFormat } from './fail.js'
 import { applyScales } from './scales.js'
+import { parseJson } from './json.js'
+import { notTensors } from './other-files.js'
 import {
   checkOffsets,
   countElements,
+  cutShort,
+  MAX_NAME,
+  MAX_TENSORS,
   readExactly,
   withFile,
   type StoredTensor,
@@ -19,6 +24,10 @@ import {
 /** The limit of the reference implementation. */
 const MAX_HEADER = 100_000_000
 
+const MAX_RANK = 16
+/** Maximum number of metadata entries. */
+const MAX_PAIRS = 65_536
+
 /** Bits of one element. Only floating-point types are weights, but files may contain others (position_ids). */
 // prettier-ignore
 const BITS: ReadonlyMap<string, number> = new Map([
@@ -28,83 +37,47 @@ const BITS: ReadonlyMap<string, number> = new Map([
 ])
 
 export function readSafetensors(path: string, fileIndex = 0): Promise<TensorFile> {
-  return withFile(path, async (file, size) => {
+  return withFile(path, async (file, size, identity) => {
     if (size < 8) throw badFormat(path, `truncated: expected at least 8 bytes, found ${size}`)
-    const length = (await readExactly(path, file, 0, 8)).readBigUInt64LE()
+    const head = await readExactly(path, file, 0, Math.min(size, 64))
+    const other = notTensors(path, head)
+    if (other) throw other
+    const length = head.readBigUInt64LE()
     if (length > MAX_HEADER) {
       throw badFormat(path, `expected a header of at most ${MAX_HEADER} bytes, found a length of ${length}`)
     }
     const headerBytes = Number(length)
     if (headerBytes > size - 8) {
-      throw badFormat(path, `truncated: its header says ${headerBytes} bytes, but only ${size - 8} follow`)
+      const message = `truncated: the file ends after ${size} bytes, but its header alone takes ${8 + headerBytes}: download it again`
+      throw badFormat(path, message)
     }
-    const header = parseHeader(path, await readExactly(path, file, 8, headerBytes))
-    const entries = readEntries(path, header, 8 + headerBytes, size, fileIndex)
-    await applyScales(path, file, entries.tensors)
-    return { path, format: 'safetensors', ...entries }
+    const bytes = await readExactly(path, file, 8, headerBytes)
+    if (bytes[0] !== 0x7b) {
+      const found = quote(bytes.toString('utf8', 0, 48), 12)
+      throw badFormat(path, `expected a header that begins with "{", found ${found}`)
+    }
+    const header = await readHeader(path, bytes, size, fileIndex)
+    await applyScales(path, file, header.tensors)
+    return { path, identity, format: 'safetensors', ...header }
   })
 }
 
-function parseHeader(path: string, bytes: Buffer): Record<string, unknown> {
-  let text: string
-  try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-  } catch (error) {
-    throw badFormat(path, 'expected a header in UTF-8, found other bytes', error)
-  }
-  if (!text.startsWith('{'))
-    throw badFormat(path, `expected a header that begins with "{", found ${quote(text, 12)}`)
-  let header: unknown
-  try {
-    header = JSON.parse(text)
-  } catch (error) {
-    throw badFormat(path, `header is not valid JSON: ${printable((error as Error).message)}`, error)
-  }
-  // JSON.parse silently keeps the last of two equal keys.
-  const repeated = repeatedKey(text)
-  if (repeated !== undefined) throw badFormat(path, `header gives ${quote(repeated)} twice`)
-  return header as Record<string, unknown>
-}
-
-/** The first key that occurs twice in an object of `text`, which must be valid JSON. */
-export function repeatedKey(text: string): string | undefined {
-  // The keys of each open object, and null for each open array.
-  const open: (Set<string> | null)[] = []
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i)
-    if (c === 0x7b) open.push(new Set())
-    else if (c === 0x5b) open.push(null)
-    else if (c === 0x7d || c === 0x5d) open.pop()
-    else if (c === 0x22) {
-      const begin = i
-      for (i++; text.charCodeAt(i) !== 0x22; i++) if (text.charCodeAt(i) === 0x5c) i++
-      let next = i + 1
-      while (' \t\r\n'.includes(text[next] ?? 'x')) next++
-      if (text.charCodeAt(next) !== 0x3a) continue
-      const key = JSON.parse(text.slice(begin, i + 1)) as string
-      const keys = open.at(-1)
-      if (keys?.has(key)) return key
-      keys?.add(key)
-    }
-  }
-  return undefined
-}
-
-function readEntries(
-  path: string,
-  header: Record<string, unknown>,
-  dataStart: number,
-  size: number,
-  file: number,
-) {
+async function readHeader(path: string, bytes: Buffer, size: number, file: number) {
+  const dataStart = 8 + bytes.length
   const tensors = new Map<string, StoredTensor>()
   const metadata = new Map<string, unknown>()
-  for (const [name, entry] of Object.entries(header)) {
-    if (name === '__metadata__') readMetadata(path, entry, metadata)
-    else tensors.set(name, readEntry(path, name, entry, dataStart, size, file))
+  const onField = (name: string, entry: unknown) => {
+    if (name === '__metadata__') return readMetadata(path, entry, metadata)
+    if (tensors.size === MAX_TENSORS)
+      throw badFormat(path, `expected at most ${MAX_TENSORS} tensors, found more`)
+    if (Buffer.byteLength(name) > MAX_NAME)
+      throw badFormat(path, `expected names of at most ${MAX_NAME} bytes, found ${quote(name)}`)
+    tensors.set(name, readEntry(path, name, entry, dataStart, file))
   }
+  await parseJson(path, bytes, { what: 'header', unique: true, onField })
   const end = checkOffsets(path, tensors.values(), dataStart, 0)
-  if (end !== size) {
+  if (end > size) throw cutShort(path, size, end)
+  if (end < size) {
     throw badFormat(path, `expected the tensors to end at byte ${size}, the end of the file, found ${end}`)
   }
   return { tensors, metadata }
@@ -112,7 +85,10 @@ function readEntries(
 
 function readMetadata(path: string, entry: unknown, metadata: Map<string, unknown>): void {
   if (!isObject(entry)) throw badFormat(path, `expected __metadata__ to be an object, found ${show(entry)}`)
-  for (const [key, value] of Object.entries(entry)) {
+  const entries = Object.entries(entry)
+  if (entries.length > MAX_PAIRS)
+    throw badFormat(path, `expected at most ${MAX_PAIRS} entries in __metadata__, found ${entries.length}`)
+  for (const [key, value] of entries) {
     if (typeof value !== 'string') {
       throw badFormat(path, `expected a string for __metadata__ key ${quote(key)}, found ${show(value)}`)
     }
@@ -125,7 +101,6 @@ function readEntry(
   name: string,
   entry: unknown,
   dataStart: number,
-  size: number,
   file: number,
 ): StoredTensor {
   const fail = (expected: string, found: unknown) =>
@@ -140,6 +115,7 @@ function readEntry(
 
   const shape = own('shape')
   if (!isIndexList(shape)) throw fail('shape to be a list of non-negative integers', shape)
+  if (shape.length > MAX_RANK) throw fail(`at most ${MAX_RANK} dimensions`, shape.length)
   const bitCount = countElements([...shape, bits])
   if (bitCount === undefined) throw fail('a shape whose bytes can be counted', shape)
   if (bitCount % 8 !== 0) throw fail('a whole number of bytes', `${bitCount} bits`)
@@ -149,8 +125,6 @@ function readEntry(
     throw fail('data_offsets to be two non-negative integers', offsets)
   const [begin, end] = offsets as [number, number]
   if (begin > end) throw fail('data_offsets in ascending order', offsets)
-  if (end > size - dataStart)
-    throw fail(`data_offsets within the file's ${size - dataStart} bytes of data`, offsets)
   if (end - begin !== bitCount / 8) {
     throw fail(`${bitCount / 8} bytes for ${String(dtype)} of shape [${shape}]`, end - begin)
   }

@@ -1,6 +1,8 @@
-import { constants } from 'node:fs'
+import { constants, type BigIntStats } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
+import { setTimeout } from 'node:timers/promises'
 import { DiffusionError } from '../../errors.js'
+import type { FileIdentity } from '../../native.js'
 import { quote } from '../../quote.js'
 import { badFormat } from './fail.js'
 
@@ -27,21 +29,50 @@ export interface StoredTensor {
 /** The header of a tensor file. */
 export interface TensorFile {
   path: string
+  /** What the file was when its header was read; the engine compares it when it reads the weights. */
+  identity: FileIdentity
   format: 'safetensors' | 'gguf' | 'pickle'
   tensors: Map<string, StoredTensor>
   metadata: Map<string, unknown>
 }
+
+/** Bounds of the tensors of one file, far above any model's. They bound the work that a header can cause. */
+export const MAX_TENSORS = 16_384
+/** In bytes. */
+export const MAX_NAME = 256
+
+/** Milliseconds in which two changes of a file may get the same time. */
+const TICK = 12
 
 export function ioError(path: string, error: unknown): DiffusionError {
   const reason = error instanceof Error ? error.message : String(error)
   return new DiffusionError('IO', `${path}: cannot be read: ${reason}`, { cause: error })
 }
 
-/** Opens a regular file for `use`, and closes it. */
+/**
+ * Opens a regular file for `use`, and closes it.
+ *
+ * @param known what the file was when it was read before: another file, or another state of it, is refused
+ * @throws {DiffusionError} IO: it cannot be read, or changes meanwhile; MODEL_FORMAT: it is not a regular file
+ */
 export async function withFile<T>(
   path: string,
-  use: (file: FileHandle, size: number) => Promise<T>,
+  use: (file: FileHandle, size: number, identity: FileIdentity) => Promise<T>,
+  known?: FileIdentity,
 ): Promise<T> {
+  for (;;) {
+    const { result, settled } = await readOnce(path, use, known)
+    if (settled) return result
+    // A change within the same tick of the system's clock would not show in the file's times.
+    await setTimeout(TICK)
+  }
+}
+
+async function readOnce<T>(
+  path: string,
+  use: (file: FileHandle, size: number, identity: FileIdentity) => Promise<T>,
+  known: FileIdentity | undefined,
+): Promise<{ result: T; settled: boolean }> {
   let file: FileHandle
   try {
     // Opening a named pipe without a writer would block one of Node's few threads forever.
@@ -50,12 +81,47 @@ export async function withFile<T>(
     throw ioError(path, error)
   }
   try {
-    const stat = await file.stat()
+    const stat = await file.stat({ bigint: true })
     if (!stat.isFile()) throw badFormat(path, 'expected a regular file')
-    return await use(file, stat.size)
+    const identity = identify(stat)
+    if (known && !sameFile(known, identity)) throw changedError(path)
+    const settled = Math.abs(Date.now() - Number(identity.changed / 1_000_000n)) > TICK
+    const checkUnchanged = async () => {
+      if (!sameFile(identity, identify(await file.stat({ bigint: true })))) throw changedError(path)
+    }
+    let result: T
+    try {
+      result = await use(file, Number(stat.size), identity)
+    } catch (error) {
+      // A change explains whatever is wrong with the content.
+      await checkUnchanged()
+      throw error
+    }
+    await checkUnchanged()
+    return { result, settled }
   } finally {
     await file.close()
   }
+}
+
+function identify({ dev, ino, size, mtimeNs, ctimeNs, nlink }: BigIntStats): FileIdentity {
+  return { device: dev, inode: ino, size, modified: mtimeNs, changed: ctimeNs, links: nlink }
+}
+
+/** Whoever writes to a file can restore its modification time, but not its change time. */
+function sameFile(a: FileIdentity, b: FileIdentity): boolean {
+  // Deleting a link to a file changes that time too, and leaves the content alone.
+  const sameTime = a.changed === b.changed || a.links !== b.links
+  return (
+    a.device === b.device && a.inode === b.inode && a.size === b.size && a.modified === b.modified && sameTime
+  )
+}
+
+function changedError(path: string): DiffusionError {
+  return new DiffusionError(
+    'IO',
+    `${path}: was changed or replaced while it was read. Is it still being written?`,
+  )
 }
 
 /** Reads exactly `length` bytes from `position`; the caller has checked that the file is long enough. */
@@ -79,6 +145,11 @@ export async function readExactly(
     filled += bytesRead
   }
   return buffer
+}
+
+/** An error for a file that is shorter than its header says. */
+export function cutShort(path: string, size: number, expected: number): DiffusionError {
+  return badFormat(path, `truncated: the file ends after ${size} of ${expected} bytes: download it again`)
 }
 
 /** Number of elements; undefined if it is not a safe integer. */

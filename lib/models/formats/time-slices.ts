@@ -1,7 +1,4 @@
-import { setImmediate } from 'node:timers/promises'
-
-/** Milliseconds for which parsing may keep the event loop waiting. */
-const SLICE = 10
+import { SLICE, turn } from '../../event-loop.js'
 
 /** Divides long parsing into slices, between which the event loop runs. */
 export class TimeSlices {
@@ -10,7 +7,7 @@ export class TimeSlices {
   /** Lets the event loop run if the current slice is over. */
   async pause(): Promise<void> {
     if (performance.now() - this.#start < SLICE) return
-    await setImmediate()
+    await turn()
     this.#start = performance.now()
   }
 }

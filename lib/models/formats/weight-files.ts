@@ -1,12 +1,12 @@
 import { readdir } from 'node:fs/promises'
 import { isAbsolute, join, win32 } from 'node:path'
 import { quote, show } from '../../quote.js'
-import type { Tensors } from '../component.js'
-import { ConfigReader, readText } from '../families/config-reader.js'
+import type { SourceFile, Tensors } from '../component.js'
+import { ConfigReader } from '../families/config-reader.js'
 import { badFormat } from './fail.js'
 import { readPickle } from './pickle/index.js'
-import { readSafetensors, repeatedKey } from './safetensors.js'
-import { ioError } from './tensor-file.js'
+import { readSafetensors } from './safetensors.js'
+import { ioError, MAX_TENSORS } from './tensor-file.js'
 import { isFile } from '../tokenizer-files.js'
 
 /** Names that diffusers and transformers give weight files, without extensions. */
@@ -16,9 +16,11 @@ const EXTENSIONS = ['.safetensors', '.bin'] as const
 /** In order of preference: as in diffusers, files without a variant come first. Others come last. */
 const VARIANTS = ['', 'fp16', 'bf16', 'fp32']
 const MAX_SHARDS = 1000
+/** Bytes of an index. */
+const MAX_INDEX = 16 << 20
 
 export interface ComponentWeights {
-  files: string[]
+  files: SourceFile[]
   tensors: Tensors
 }
 
@@ -43,7 +45,8 @@ export async function readWeights(folder: string, variant?: string): Promise<Com
   if (!best) throw noWeights(folder, names)
   const path = join(folder, best.name)
   if (best.index) return readShards(folder, best)
-  return { files: [path], tensors: (await readFile(path, best.extension)).tensors }
+  const file = await readFile(path, best.extension)
+  return { files: [file], tensors: file.tensors }
 }
 
 function readFile(path: string, extension: Candidate['extension'], fileIndex = 0) {
@@ -101,25 +104,27 @@ async function readShards(
   { name: indexName, extension }: Candidate,
 ): Promise<ComponentWeights> {
   const indexPath = join(folder, indexName)
-  const text = await readText(indexPath, 64 << 20)
-  const map = ConfigReader.parse(indexPath, text).child('weight_map')
-  const repeated = repeatedKey(text)
-  if (repeated !== undefined) throw badFormat(indexPath, `tensor ${quote(repeated)} is given twice`)
-
+  const index = await ConfigReader.read(indexPath, { limit: MAX_INDEX, unique: true })
+  const map = index.child('weight_map')
   const shardOf = new Map<string, string>()
-  for (const name of map.keys()) shardOf.set(name, checkShardName(indexPath, map.get(name), extension))
+  for (const name of map.keys()) {
+    if (shardOf.size === MAX_TENSORS)
+      throw badFormat(indexPath, `expected at most ${MAX_TENSORS} tensors, found more`)
+    shardOf.set(name, checkShardName(indexPath, map.get(name), extension))
+  }
   const shards = [...new Set(shardOf.values())].sort()
   if (shards.length > MAX_SHARDS)
     throw badFormat(indexPath, `expected at most ${MAX_SHARDS} files, found ${shards.length}`)
 
   const tensors: Tensors = new Map()
-  const files = shards.map((shard) => join(folder, shard))
-  for (const [i, path] of files.entries()) {
+  const files: SourceFile[] = []
+  for (const [i, shard] of shards.entries()) {
+    const path = join(folder, shard)
     if (!(await isFile(path)))
-      throw badFormat(indexPath, `expected the file ${quote(shards[i])} that it names, found none`)
-    for (const [name, tensor] of (await readFile(path, extension, i)).tensors) {
-      if (shardOf.get(name) === shards[i]) tensors.set(name, tensor)
-    }
+      throw badFormat(indexPath, `expected the file ${quote(shard)} that it names, found none`)
+    const file = await readFile(path, extension, i)
+    files.push({ path, identity: file.identity })
+    for (const [name, tensor] of file.tensors) if (shardOf.get(name) === shard) tensors.set(name, tensor)
   }
   for (const [name, shard] of shardOf) {
     if (!tensors.has(name))

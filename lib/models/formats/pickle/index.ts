@@ -36,7 +36,7 @@ export function isPickle(head: Buffer): boolean {
 }
 
 export function readPickle(path: string, fileIndex = 0): Promise<TensorFile> {
-  return withFile(path, async (file, size) => {
+  return withFile(path, async (file, size, identity) => {
     if (size < 4) throw badFormat(path, `truncated: expected a PyTorch file, found ${size} bytes`)
     const zip = (await readExactly(path, file, 0, 4)).readUInt32LE() === 0x04034b50
     const { root, place } = zip ? await readZip(path, file, size) : await readLegacy(path, file, size)
@@ -48,7 +48,7 @@ export function readPickle(path: string, fileIndex = 0): Promise<TensorFile> {
       tensors.set(name, storedTensor(name, tensor, await place(tensor.storage), fileIndex))
     }
     await applyScales(path, file, tensors)
-    return { path, format: 'pickle', tensors, metadata }
+    return { path, identity, format: 'pickle', tensors, metadata }
   })
 }
 
