@@ -155,10 +155,10 @@ t.test('what is not a model in PyTorch’s format', async (t) => {
   for (const [name, bytes, errorCode, message] of cases)
     await rejects(t, openModel(writeSparse(freshPath(t, '.ckpt'), bytes)), errorCode, message, name)
   // A safetensors header of 0x280 bytes begins like a pickle.
-  const header = (name: string) => ({ [name]: { shape: [1] } })
-  const length = (name: string) => JSON.stringify(safetensorsHeader(header(name)).header).length
-  const name = 'x'.repeat(0x280 - length(''))
-  t.equal(length(name), 0x280)
-  const path = writeSafetensors(freshPath(t, '.ckpt'), header(name))
+  const tensors = { x: { shape: [1] } }
+  const length = (note: string) => JSON.stringify(safetensorsHeader(tensors, { note }).header).length
+  const note = 'x'.repeat(0x280 - length(''))
+  t.equal(length(note), 0x280)
+  const path = writeSafetensors(freshPath(t, '.ckpt'), tensors, { note })
   await rejects(t, openModel(path), 'MODEL_FORMAT', /expected the tensors of a UNet/, 'a header of 640 bytes')
 })
