@@ -1,3 +1,4 @@
+import type { FileHandle } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import type { DiffusionError } from '../errors.js'
 import { readExactly, withFile, type StoredTensor, type TensorFile } from '../models/formats/tensor-file.js'
@@ -114,7 +115,7 @@ function fileIndex(model: ModelDescription, component: Component | undefined, pa
 async function readAlphas(
   path: string,
   groups: readonly Group[],
-  { metadata }: TensorFile,
+  { metadata, identity }: TensorFile,
 ): Promise<(group: Group) => number | undefined> {
   const stored = new Map<Group, StoredTensor>()
   for (const group of groups) {
@@ -122,13 +123,14 @@ async function readAlphas(
     if (alpha) stored.set(group, alpha)
   }
   const values = new Map<Group, number>()
-  await withFile(path, async (file) => {
+  const read = async (file: FileHandle) => {
     for (const [group, tensor] of stored) {
       if (tensor.shape.some((length) => length !== 1) || tensor.bytes > 8)
         throw badFormat(path, `tensor ${quote(tensor.name)}: expected one number, found [${tensor.shape}]`)
       values.set(group, toNumber(path, tensor, await readExactly(path, file, tensor.offset, tensor.bytes)))
     }
-  })
+  }
+  await withFile(path, read, identity)
   const fromMetadata = alphaInMetadata(metadata.get('lora_adapter_metadata'))
   return (group) => values.get(group) ?? fromMetadata(group)
 }
