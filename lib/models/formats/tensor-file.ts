@@ -110,8 +110,8 @@ function identify({ dev, ino, size, mtimeNs, ctimeNs, nlink }: BigIntStats): Fil
 
 /** Whoever writes to a file can restore its modification time, but not its change time. */
 function sameFile(a: FileIdentity, b: FileIdentity): boolean {
-  // Deleting a link to a file changes that time too, and leaves the content alone.
-  const sameTime = a.changed === b.changed || a.links !== b.links
+  // Deleting a link to a file changes that time too, and leaves the content alone; on Windows, so do virus scanners.
+  const sameTime = a.changed === b.changed || a.links !== b.links || process.platform === 'win32'
   return (
     a.device === b.device && a.inode === b.inode && a.size === b.size && a.modified === b.modified && sameTime
   )
