@@ -41,24 +41,48 @@ const mayImport = {
   // Files, and what is in them.
   models: ['native'],
   adapters: ['native', 'models'],
+  hub: ['models'],
 
   // What callers may ask for.
   options: ['image', 'native', 'random', 'schedulers', 'step-event'],
 
   // What is done with it.
-  quantize: ['native', 'native-call', 'models'],
+  quantize: ['native', 'native-call', 'models', 'hub'],
   pipeline: [
-    ...['adapters', 'device', 'image', 'models', 'native', 'native-call', 'options', 'prompt', 'fair-lock'],
+    ...[
+      'adapters',
+      'device',
+      'image',
+      'models',
+      'native',
+      'native-call',
+      'options',
+      'prompt',
+      'fair-lock',
+      'hub',
+    ],
     ...['random', 'schedulers', 'step-event'],
   ],
   index: [
-    ...['adapters', 'device', 'image', 'models', 'native', 'options', 'pipeline', 'quantize', 'random'],
+    ...[
+      'adapters',
+      'device',
+      'hub',
+      'image',
+      'models',
+      'native',
+      'options',
+      'pipeline',
+      'quantize',
+      'random',
+    ],
     ...['prompt', 'schedulers', 'step-event'],
   ],
   server: ['index', 'image', 'options'],
   cli: [
     ...[
       'device',
+      'hub',
       'image',
       'index',
       'load-addon',

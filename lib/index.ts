@@ -63,6 +63,15 @@ export {
   type ImageSize,
   type ImageSource,
 } from './image/index.js'
+export {
+  cachedModels,
+  pullModel,
+  wellKnownModels,
+  type CachedModel,
+  type PullOptions,
+  type PullProgress,
+  type WellKnownModel,
+} from './hub/index.js'
 export { openModel, type ModelDescription, type ScheduleDescription } from './models/index.js'
 export type {
   ComponentDescription,

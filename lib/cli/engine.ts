@@ -1,6 +1,7 @@
 /** The part of the library that the command line uses. Tests replace it. */
 import type { DiffusionPipeline } from '../pipeline/diffusion-pipeline.js'
 import type { Devices } from '../device/index.js'
+import type { CachedModel, PullOptions, WellKnownModel } from '../hub/index.js'
 import type { CpuInfo } from '../native.js'
 import type { LoadOptions } from '../options/index.js'
 import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
@@ -15,6 +16,9 @@ export interface Engine {
   load(path: string | undefined, options: LoadOptions): Promise<CliPipeline>
   openModel(path: string): Promise<ModelDescription>
   quantize(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport>
+  pull(reference: string, options: PullOptions): Promise<string>
+  cachedModels(): Promise<CachedModel[]>
+  wellKnownModels(): Promise<readonly WellKnownModel[]>
   schedulerNames(): Promise<readonly string[]>
   /** Number of physical cores that this process may use. */
   cores(): Promise<number>
@@ -34,6 +38,18 @@ export const library: Engine = {
   async quantize(input, output, options) {
     const { quantizeModel } = await import('../quantize/index.js')
     return quantizeModel(input, output, options)
+  },
+  async pull(reference, options) {
+    const { pullModel } = await import('../hub/index.js')
+    return pullModel(reference, options)
+  },
+  async cachedModels() {
+    const { cachedModels } = await import('../hub/index.js')
+    return cachedModels()
+  },
+  async wellKnownModels() {
+    const { wellKnownModels } = await import('../hub/index.js')
+    return wellKnownModels
   },
   async schedulerNames() {
     const { schedulerNames } = await import('../schedulers/index.js')

@@ -13,6 +13,7 @@ import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
 import { checkFile, isStandardOutput, planOutput, writeImage, type OutputPlan } from './output.js'
 import { PreviewFile, previewPath } from './preview-file.js'
+import { fetchModel } from './hub.js'
 import { createProgress, silent, type Progress } from './progress.js'
 import type { GenerateFlags } from './program.js'
 import { readPrompt } from './read-prompt.js'
@@ -46,7 +47,8 @@ export async function generate(
   try {
     progress.phase('Loading the model')
     const began = performance.now()
-    const pipe = await engine.load(flags.model, {
+    const model = await fetchModel(flags.model, flags, terminal, engine, progress)
+    const pipe = await engine.load(model, {
       device: flags.device,
       threads: flags.threads,
       precision: flags.precision,

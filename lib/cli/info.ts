@@ -7,6 +7,7 @@ import type { MemoryNeeded } from '../pipeline/memory-plan.js'
 import { printable } from '../quote.js'
 import type { Engine } from './engine.js'
 import { deviceInfo } from './info-devices.js'
+import { fetchModel } from './hub.js'
 import type { InfoFlags } from './program.js'
 import { jsonLine, print, UsageError, type Terminal } from './terminal.js'
 
@@ -31,6 +32,7 @@ export async function info(
     if (flags.size) throw new UsageError('--size needs a model, whose memory is asked for')
     return deviceInfo(flags, terminal, engine)
   }
+  path = await fetchModel(path, flags, terminal, engine)
   const model = await engine.openModel(path)
   const components = await describeComponents(model)
   const memory =

@@ -70,10 +70,19 @@ export interface BuildFlags {
   verbose?: boolean
 }
 
+export interface PullFlags {
+  variant?: string
+  quiet?: boolean
+  json?: boolean
+  verbose?: boolean
+}
+
 export interface Actions {
   generate(prompts: string[], flags: GenerateFlags): Promise<void>
   info(model: string | undefined, flags: InfoFlags): Promise<void>
   quantize(input: string, output: string, flags: QuantizeFlags): Promise<void>
+  pull(reference: string, flags: PullFlags): Promise<void>
+  list(flags: { json?: boolean }): Promise<void>
   schedulers(flags: { json?: boolean }): Promise<void>
   build(flags: BuildFlags): Promise<void>
 }
@@ -86,6 +95,7 @@ Examples:
   echo "a cat" | node-diffusion - -o - | display
   node-diffusion info sd15.gguf --size 512x512
   node-diffusion info
+  node-diffusion pull sd15
   node-diffusion quantize sd15.safetensors sd15-q8_0.gguf --type q8_0
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).`
@@ -106,7 +116,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .optionsGroup('Model and output:')
     .option(
       '-m, --model <path>',
-      'a .safetensors or .gguf file, or a diffusers folder (default: the small bundled model)',
+      'a .safetensors, .gguf or .ckpt file, a diffusers folder, hf:owner/name, or a short name as of "ls" (default: the small bundled model)',
     )
     .option(
       '--lora <file[:scale]>',
@@ -219,7 +229,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .description(
       "Describes a model's files: architecture, components, sizes. Without a model, it lists the devices.",
     )
-    .argument('[model]', 'a .safetensors or .gguf file, or a diffusers folder')
+    .argument('[model]', 'a file, a diffusers folder or hf:owner/name, as for --model')
     .option(
       '-s, --size <WxH>',
       'also load the model and print the memory that an image of this size needs',
@@ -236,7 +246,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .command('quantize')
     .summary('write a model as one GGUF file with quantized weights')
     .description('Writes a model as one GGUF file with quantized weights.')
-    .argument('<model>', 'a .safetensors or .gguf file, or a diffusers folder')
+    .argument('<model>', 'a file, a diffusers folder or hf:owner/name, as for --model')
     .argument('<output>', 'the .gguf file to write')
     .requiredOption(
       '-t, --type <name>',
@@ -250,6 +260,24 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('-q, --quiet', 'print nothing but errors')
     .option('-v, --verbose', 'print the stack trace of an error, and the tensors that got another type')
     .action((input: string, output: string, flags: QuantizeFlags) => actions.quantize(input, output, flags))
+
+  program
+    .command('pull')
+    .summary('download a model from the Hugging Face Hub')
+    .description("Downloads a model from the Hugging Face Hub into the cache of Hugging Face's programs.")
+    .argument('<model>', 'owner/name[@revision][:file], or a short name as of "ls"')
+    .option('--variant <name>', 'which of several weights to download, such as fp16 (default) or ema')
+    .option('--json', 'print one line of JSON: the path')
+    .option('-q, --quiet', 'print nothing but the path and errors')
+    .option('-v, --verbose', 'print the stack trace of an error')
+    .action((reference: string, flags: PullFlags) => actions.pull(reference, flags))
+
+  program
+    .command('ls')
+    .summary('list the downloaded models, and well-known ones')
+    .description('Lists the downloaded models, and the short names of well-known ones.')
+    .option('--json', 'print one line of JSON')
+    .action((flags: { json?: boolean }) => actions.list(flags))
 
   program
     .command('schedulers')

@@ -3,6 +3,7 @@ import { formatBytes } from '../memory.js'
 import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
 import { printable, shorten } from '../quote.js'
 import type { Engine } from './engine.js'
+import { fetchModel } from './hub.js'
 import type { QuantizeFlags } from './program.js'
 import { createProgress, silent } from './progress.js'
 import { jsonLine, print, type Terminal } from './terminal.js'
@@ -29,8 +30,9 @@ export async function quantize(
   }
   let report: QuantizeReport
   try {
+    const model = await fetchModel(input, flags, terminal, engine, progress)
     progress.phase('Reading the model')
-    report = await engine.quantize(input, output, options)
+    report = await engine.quantize(model, output, options)
   } finally {
     progress.stop()
   }

@@ -27,6 +27,8 @@ export async function run(
     quantize: async (input, output, flags) =>
       (await import('./quantize.js')).quantize(input, output, flags, terminal, engine),
     build: async (flags) => (await import('./build.js')).build(flags, terminal),
+    pull: async (reference, flags) => (await import('./hub.js')).pull(reference, flags, terminal, engine),
+    list: async (flags) => (await import('./hub.js')).list(flags, terminal, engine),
     schedulers: async (flags) => (await import('./info.js')).schedulers(flags, terminal, engine),
   })
   for (const command of [program, ...program.commands]) {

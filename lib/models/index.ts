@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { extname, resolve } from 'node:path'
 import { quote, received } from '../quote.js'
+import { insideCache } from './cache-folder.js'
 import { describeFolder } from './diffusers-folder.js'
 import { badFormat, unsupported } from './formats/fail.js'
 import { readGguf } from './formats/gguf.js'
@@ -15,6 +16,8 @@ import { ioError, readExactly, withFile, type TensorFile } from './formats/tenso
 export type * from './model-description.js'
 export { componentSummary, type ComponentSummary, type TypeSummary } from './summary.js'
 export { CHANNELS_LAST_KEY } from './formats/gguf.js'
+export { snapshotFolder } from './cache-folder.js'
+export { chooseWeights } from './formats/weight-files.js'
 export { CONFIG_KEY, writeStoredConfig } from './families/stored-config.js'
 
 /**
@@ -29,7 +32,9 @@ export async function openModel(path: string): Promise<ModelDescription> {
   if (typeof path !== 'string' || path === '' || path.includes('\0')) {
     throw new TypeError(`Expected the path of a model but received ${received(path)}`)
   }
-  const model = (await isFolderOrThrow(path)) ? await describeFolder(path) : await describeFile(path)
+  const model = (await isFolderOrThrow(path))
+    ? await describeFolder(await insideCache(path))
+    : await describeFile(path)
   // Absolute paths, because weights may be loaded after the working directory has changed.
   for (const part of [model.unet, model.vae, ...model.textEncoders, model.tinyVae]) {
     if (part) part.source.files = part.source.files.map((file) => resolve(file))

@@ -1,6 +1,7 @@
 import { throwIfAborted } from '../abort.js'
 import { checkInteger, checkObject, checkSignal, copyTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
+import { localPath } from '../hub/index.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
 import { loadOnDevice, type Placement, type PlacementRequest } from '../device/index.js'
@@ -217,7 +218,7 @@ export async function describeVae(
   const { precision, signal } = checkAutoencoderOptions(options)
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
   throwIfAborted(signal)
-  const { vae } = await openModel(path)
+  const { vae } = await openModel(await localPath(path, signal))
   if (!vae) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: no autoencoder found`)
   if (precision) vae.source.precision = precision
   return vae

@@ -3,6 +3,7 @@ import { applyLora, type AdapterReport } from '../adapters/index.js'
 import { abortReason, joinSignals, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
+import { localPath } from '../hub/index.js'
 import { modelFolder } from '../package-root.js'
 import { native } from '../native.js'
 import {
@@ -114,7 +115,8 @@ export class DiffusionPipeline {
   /**
    * Loads a model.
    *
-   * @param path a .safetensors, .gguf, .ckpt, .pt, .pth or .bin file, or a diffusers folder. Default: the small bundled model
+   * @param path a .safetensors, .gguf, .ckpt, .pt, .pth or .bin file, a diffusers folder, or `hf:owner/name` on the Hugging
+   *   Face Hub, which is downloaded first (see pullModel()). Default: the small bundled model
    * @throws {TypeError} an option of the wrong type, or one that does not exist
    * @throws {RangeError} an option out of bounds
    * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, UNSUPPORTED_MODEL (also for a LoRA of which
@@ -134,7 +136,7 @@ export class DiffusionPipeline {
 
   static async #load(path: string, options: LoadRequest): Promise<DiffusionPipeline> {
     const { device, precision, threads, loras, signal } = options
-    const description = await openModel(path)
+    const description = await openModel(await localPath(path, signal))
     throwIfAborted(signal)
     const { unet, vae, textEncoders } = description
     if (!unet || !vae) {
@@ -152,7 +154,8 @@ export class DiffusionPipeline {
       )
     }
     const adapters: AdapterReport[] = []
-    for (const lora of loras) adapters.push(await applyLora(description, lora))
+    for (const lora of loras)
+      adapters.push(await applyLora(description, { ...lora, path: await localPath(lora.path, signal) }))
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
     const sources = [unet, vae, ...textEncoders].map(({ source }) => source)

@@ -1,5 +1,6 @@
 import { throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
+import { localPath } from '../hub/index.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
 import { loadOnDevice, type Placement } from '../device/index.js'
@@ -57,7 +58,7 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
     const { precision, signal } = checkAutoencoderOptions(options)
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     throwIfAborted(signal)
-    const { tinyVae, architecture }: ModelDescription = await openModel(path)
+    const { tinyVae, architecture }: ModelDescription = await openModel(await localPath(path, signal))
     if (!tinyVae) {
       throw new DiffusionError(
         'UNSUPPORTED_MODEL',

@@ -1,6 +1,7 @@
 import { throwIfAborted } from '../abort.js'
 import { checkFunction, checkObject, checkSignal, checkString } from '../check.js'
 import { DiffusionError } from '../errors.js'
+import { localPath } from '../hub/index.js'
 import { native, type ConvertedRows, type GgmlTensorType } from '../native.js'
 import { cancellable } from '../native-call.js'
 import { GgufWriter } from '../models/formats/gguf-writer.js'
@@ -50,7 +51,7 @@ const CHUNK_ELEMENTS = 4 << 20
  * kernels are stored with their input channels innermost, so that blocks run along them. Weights are read and written
  * in chunks: memory stays below a few hundred megabytes. The file appears under its name when it is complete.
  *
- * @param input a model as openModel() reads it
+ * @param input a model as openModel() reads it, or one on the Hugging Face Hub: `hf:owner/name`
  * @param output the GGUF file to write
  * @throws {TypeError} an option of the wrong type, or one that does not exist
  * @throws {RangeError} an option out of bounds, or an output that is a file of the input
@@ -74,7 +75,7 @@ export async function quantizeModel(
       : checkFunction<NonNullable<QuantizeOptions['onProgress']>>(given.onProgress, 'onProgress')
   throwIfAborted(signal)
 
-  const model = await openModel(input)
+  const model = await openModel(await localPath(input, signal))
   await checkOutput(model, output)
   const plan = planTensors(model, type, rules)
   const losses = new Losses()

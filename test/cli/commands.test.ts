@@ -26,6 +26,29 @@ t.test('schedulers', async (t) => {
   t.equal((await call(['schedulers', '--json'])).stdout, '["ddim","euler"]\n')
 })
 
+t.test('models on the Hub', async (t) => {
+  for (const model of ['hf:owner/name', 'sd15']) {
+    const { calls, stderr } = await call(['a cat', '-m', model, '-q'])
+    t.same(calls.pull, [[model, undefined]])
+    t.equal(calls.load[0][0], '/cache/model')
+    t.equal(stderr, '')
+  }
+  const told = await call(['quantize', 'hf:owner/name', 'x.gguf', '-t', 'q8_0'])
+  t.equal(told.calls.quantize[0][0], '/cache/model')
+  t.match(told.stderr, /^owner\/name: licence mit, 4\.0 MiB to download\n/)
+  const { calls } = await call(['info', 'sd15.gguf'])
+  t.same(calls.pull, [], 'other names are paths')
+  const pulled = await call(['pull', 'owner/name', '--variant', 'ema', '--json'])
+  t.same(
+    [pulled.calls.pull, pulled.stdout, pulled.stderr],
+    [[['owner/name', 'ema']], '{"path":"/cache/model"}\n', ''],
+  )
+  t.equal(
+    (await call(['ls'])).stdout,
+    `Downloaded:\n  hf:a/b     3.0 MiB\n  hf:a/b@v1  1 KiB\n\nWell-known:\n  sd15  Stable Diffusion 1.5 (x/sd15)\n`,
+  )
+})
+
 t.test('info', async (t) => {
   const { stdout, code, calls } = await call(['info', 'sd.gguf'])
   t.equal(code, 0)

@@ -22,6 +22,7 @@ export interface Calls {
   load: [string | undefined, LoadOptions][]
   generate: GenerateOptions[]
   quantize: [string, string, QuantizeOptions][]
+  pull: [reference: string, variant: string | undefined][]
   disposed: number
 }
 
@@ -79,7 +80,7 @@ const report = (output: string): QuantizeReport => ({
 })
 
 export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: Calls } {
-  const calls: Calls = { load: [], generate: [], quantize: [], disposed: 0 }
+  const calls: Calls = { load: [], generate: [], quantize: [], pull: [], disposed: 0 }
   const engine: Engine = {
     async load(path, loadOptions) {
       calls.load.push([path, loadOptions])
@@ -119,6 +120,29 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       for (const done of [0, 50, 100]) request.onProgress?.({ done, total: 100, tensor: 'unet.a.weight' })
       return report(output)
     },
+    async pull(reference, { variant, onProgress }) {
+      calls.pull.push([reference, variant])
+      const facts = { repository: 'owner/name', licence: 'mit', total: 4 * 1024 ** 2 }
+      for (const [file, part] of [
+        ['', 0],
+        ['a.json', 0.25],
+        ['b.gguf', 0.5],
+        ['', 1],
+      ] as const)
+        onProgress?.({ ...facts, file, done: part * facts.total })
+      return '/cache/model'
+    },
+    cachedModels: async () => [
+      {
+        repository: 'a/b',
+        commit: 'c'.repeat(40),
+        revisions: ['main'],
+        bytes: 3 * 1024 ** 2,
+        path: '/cache/a',
+      },
+      { repository: 'a/b', commit: 'd'.repeat(40), revisions: ['v1'], bytes: 1024, path: '/cache/b' },
+    ],
+    wellKnownModels: async () => [{ name: 'sd15', repository: 'x/sd15', about: 'Stable Diffusion 1.5' }],
     devices: async () => ({
       devices: [
         { device: 'cpu', name: 'A CPU' },

@@ -113,7 +113,7 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
 bool Product::holds_blocks(const StoredBlocks& stored) {
   constexpr int64_t kMinElements = 8 << 10;  // below, decoding costs a launch and saves next to nothing
   const StoredTensor& first = stored.tensors.front();
-  if (first.type < TensorType::q8_0) return false;
+  if (first.type < TensorType::q8_0 || first.type > TensorType::q2_k) return false;
   int64_t elements = 0;
   for (const StoredTensor& tensor : stored.tensors) {
     // Rows with adapters are not what is stored.
