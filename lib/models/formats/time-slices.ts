@@ -1,10 +1,10 @@
 import { SLICE, turn } from '../../event-loop.js'
 
-/** Divides long parsing into slices, between which the event loop runs. */
+/** Divides asynchronous parsing into slices, between which the event loop turns. */
 export class TimeSlices {
   #start = performance.now()
 
-  /** Lets the event loop run if the current slice is over. */
+  /** Waits for the next slice if the current one is over. */
   async pause(): Promise<void> {
     if (performance.now() - this.#start < SLICE) return
     await turn()

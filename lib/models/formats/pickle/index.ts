@@ -59,7 +59,7 @@ interface Contents {
 }
 
 /** Collects the storages that persistent ids name: ('storage', class, key, device, elements[, view]). */
-class Storages {
+export class Storages {
   readonly all = new Map<string, Storage>()
 
   load = ([kind, type, key, , elements, view]: Value[], context: CallContext): Storage => {
