@@ -24,9 +24,9 @@ export type { TilingOption } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
-export { TextEncoder } from './pipeline/text-encoder.js'
+export { TextEncoder, type PooledEncoding, type TextEncodeOptions } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
-export type { Conditioning } from './pipeline/conditioning.js'
+export type { Conditioning, EmbeddedConditioning } from './pipeline/conditioning.js'
 export {
   VqModel,
   vqLosses,
@@ -102,6 +102,7 @@ export type {
   TensorType,
   TextEncoderConfig,
   TinyVaeConfig,
+  ClassEmbedding,
   UnetConfig,
   VaeConfig,
 } from './native.js'

@@ -22,7 +22,7 @@ export interface PooledEncoding {
 }
 
 /** Options of a call. */
-export interface EncodeOptions extends CallOptions {
+export interface TextEncodeOptions extends CallOptions {
   /** Number of last layers to skip, as diffusers' clip_skip, beyond those that the model always skips. */
   clipSkip?: number
 }
@@ -81,7 +81,7 @@ export class TextEncoder extends Component<NativeTextEncoder> {
    * @throws {RangeError} ids outside the vocabulary, or a number of ids that is not a multiple of `length`
    * @throws {DiffusionError} OUT_OF_MEMORY, DISPOSED; IO if weights are streamed and their file has changed
    */
-  async encode(tokens: Int32Array, options: EncodeOptions = {}): Promise<Tensor> {
+  async encode(tokens: Int32Array, options: TextEncodeOptions = {}): Promise<Tensor> {
     return (await this.#encode(tokens, options, false)).hidden
   }
 
@@ -91,7 +91,7 @@ export class TextEncoder extends Component<NativeTextEncoder> {
    *
    * @throws {DiffusionError} UNSUPPORTED_MODEL: the model has no projection
    */
-  async encodePooled(tokens: Int32Array, options: EncodeOptions = {}): Promise<PooledEncoding> {
+  async encodePooled(tokens: Int32Array, options: TextEncodeOptions = {}): Promise<PooledEncoding> {
     if (!this.pools) {
       throw new DiffusionError(
         'UNSUPPORTED_MODEL',
@@ -104,7 +104,7 @@ export class TextEncoder extends Component<NativeTextEncoder> {
 
   async #encode(
     tokens: Int32Array,
-    options: EncodeOptions,
+    options: TextEncodeOptions,
     pools: boolean,
   ): Promise<{ hidden: Tensor; pooled?: Tensor }> {
     const given = checkObject(options, 'options', ['signal', 'clipSkip'])
