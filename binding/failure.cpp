@@ -62,7 +62,8 @@ Failure Failure::current() noexcept {
     return describe();
   } catch (...) {  // there is no memory for the message; short strings need none
     Failure failure;
-    failure.kind = Kind::other;
+    failure.kind = Kind::coded;
+    failure.code = "OUT_OF_MEMORY";
     failure.message = "Out of memory";
     return failure;
   }
