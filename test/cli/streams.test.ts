@@ -81,6 +81,26 @@ t.test('a closed or full standard output', async (t) => {
   t.same(readdirSync(dir), ['a.png', 'b.png'])
 })
 
+t.test('a file that cannot be written to its end leaves nothing', async (t) => {
+  const dir = t.testdir()
+  const model = resolve('models/emoji-64')
+  for (const [args, name] of [
+    [[...picture, '--size', '256', '-o', 'a.png'], 'a.png'],
+    [['quantize', model, 'a.gguf', '-t', 'q8_0'], 'a.gguf'],
+  ] as const) {
+    // A limit of 16 KB for each file, which the system reports as it reports a full disk.
+    const child = spawn('sh', ['-c', 'ulimit -f 32; exec "$@"', 'sh', process.execPath, PROGRAM, ...args], {
+      cwd: dir,
+    })
+    let stderr = ''
+    child.stdout.resume()
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
+    t.equal(await new Promise((done) => child.on('close', done)), 1)
+    t.match(stderr, new RegExp(`error: Cannot write ${name}: the file is larger than .* \\(EFBIG\\)\n$`))
+    t.same(readdirSync(dir), [])
+  }
+})
+
 t.test('Ctrl-C while nobody reads the image', async (t) => {
   // More than a pipe holds.
   const args = ['noto pizza', '--steps', '1', '--size', '512', '-o', '-']
