@@ -8,22 +8,30 @@ import { findPackageRoot, thisFile } from './package-root.js'
 type Libc = 'glibc' | 'musl'
 
 /**
- * The prebuilt addons. Each path is spelled out, so that bundlers (webpack, Vite) copy the file and programs that trace a
- * server's files (Next.js, AWS Lambda) see it.
+ * The prebuilt addon for a platform, undefined where there is none. Each path is spelled out where it is returned, so that
+ * bundlers (webpack, Vite) copy the file and programs that trace a server's files (Next.js, AWS Lambda) see it.
  */
-const prebuilds: Record<string, Partial<Record<Libc | 'any', () => URL>>> = {
-  'linux-x64': {
-    glibc: () => new URL('../prebuilds/linux-x64/node-diffusion.glibc.node', import.meta.url),
-    musl: () => new URL('../prebuilds/linux-x64/node-diffusion.musl.node', import.meta.url),
-  },
-  'linux-arm64': {
-    glibc: () => new URL('../prebuilds/linux-arm64/node-diffusion.glibc.node', import.meta.url),
-    musl: () => new URL('../prebuilds/linux-arm64/node-diffusion.musl.node', import.meta.url),
-  },
-  'darwin-x64': { any: () => new URL('../prebuilds/darwin-x64/node-diffusion.node', import.meta.url) },
-  'darwin-arm64': { any: () => new URL('../prebuilds/darwin-arm64/node-diffusion.node', import.meta.url) },
-  'win32-x64': { any: () => new URL('../prebuilds/win32-x64/node-diffusion.node', import.meta.url) },
-  'win32-arm64': { any: () => new URL('../prebuilds/win32-arm64/node-diffusion.node', import.meta.url) },
+function prebuilt(platform: string, libc: Libc | undefined): URL | undefined {
+  switch (libc ? `${platform}.${libc}` : platform) {
+    case 'linux-x64.glibc':
+      return new URL('../prebuilds/linux-x64/node-diffusion.glibc.node', import.meta.url)
+    case 'linux-x64.musl':
+      return new URL('../prebuilds/linux-x64/node-diffusion.musl.node', import.meta.url)
+    case 'linux-arm64.glibc':
+      return new URL('../prebuilds/linux-arm64/node-diffusion.glibc.node', import.meta.url)
+    case 'linux-arm64.musl':
+      return new URL('../prebuilds/linux-arm64/node-diffusion.musl.node', import.meta.url)
+    case 'darwin-x64':
+      return new URL('../prebuilds/darwin-x64/node-diffusion.node', import.meta.url)
+    case 'darwin-arm64':
+      return new URL('../prebuilds/darwin-arm64/node-diffusion.node', import.meta.url)
+    case 'win32-x64':
+      return new URL('../prebuilds/win32-x64/node-diffusion.node', import.meta.url)
+    case 'win32-arm64':
+      return new URL('../prebuilds/win32-arm64/node-diffusion.node', import.meta.url)
+    default:
+      return undefined
+  }
 }
 
 const compilerHint: Partial<Record<NodeJS.Platform, string>> = {
@@ -33,8 +41,8 @@ const compilerHint: Partial<Record<NodeJS.Platform, string>> = {
 }
 
 /** The C library of this process, and the other one: a wrong guess fails to load and does no harm. */
-function libcs(): Libc[] {
-  if (process.platform !== 'linux') return []
+function libcs(): (Libc | undefined)[] {
+  if (process.platform !== 'linux') return [undefined]
   const musl = process.env.LIBC === 'musl' || existsSync('/etc/alpine-release')
   return musl ? ['musl', 'glibc'] : ['glibc', 'musl']
 }
@@ -42,24 +50,21 @@ function libcs(): Libc[] {
 /** Where addons may be, in the order of node-gyp-build: built here, prebuilt, and beside the program (packaged apps). */
 function candidates(): string[] {
   const platform = `${process.platform}-${process.arch}`
-  const files = ['any' as const, ...libcs()].filter((libc) => prebuilds[platform]?.[libc])
   const below = (folder: string): string[] =>
-    files.map((libc) =>
-      join(folder, 'prebuilds', platform, `node-diffusion${libc === 'any' ? '' : `.${libc}`}.node`),
-    )
+    libcs().map((libc) => join(folder, 'prebuilds', platform, `node-diffusion${libc ? `.${libc}` : ''}.node`))
   const own = process.env.NODE_DIFFUSION_PREBUILD
   const root = own ?? findPackageRoot()
   const paths: string[] = []
   if (root && !process.env.PREBUILDS_ONLY)
     paths.push(...['Release', 'Debug'].map((type) => join(root, 'build', type, 'node_diffusion.node')))
-  if (!own)
-    for (const libc of files) {
-      try {
-        paths.push(fileURLToPath(prebuilds[platform][libc]!()))
-      } catch {
-        // A bundler has left no file URL.
-      }
+  for (const libc of own ? [] : libcs()) {
+    try {
+      const url = prebuilt(platform, libc)
+      if (url) paths.push(fileURLToPath(url))
+    } catch {
+      // A bundler has left no file URL.
     }
+  }
   if (root) paths.push(...below(root))
   paths.push(...below(dirname(process.execPath)))
   return [...new Set(paths)]

@@ -50,7 +50,6 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
       out_(out),
       rows_(geglu ? 2 * round_up(out / 2) : out),
       chunks_(taps * pieces_of(in, kChunk)),
-      planes_(planes),
       geglu_(geglu) {
   const int64_t row_elements = chunks_ * kChunk, tap_elements = round_up(in), total = planes * rows_;
   weights_ = Buffer(device, static_cast<size_t>(total * row_elements) * 2);
@@ -82,7 +81,6 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
       out_(out),
       rows_(geglu ? 2 * round_up(out / 2) : out),
       chunks_(taps * pieces_of(in, kChunk)),
-      planes_(planes),
       geglu_(geglu) {
   const StoredTensor& first = stored.tensors.front();
   decode_.total = planes * rows_ * chunks_;

@@ -59,7 +59,6 @@ class Product {
   void set_bias(const Device& device, const std::vector<float>& bias);
 
   int64_t in_ = 0, out_ = 0, rows_ = 0, chunks_ = 0;  // rows_: of the weights as they are packed
-  int64_t planes_ = 1;
   bool geglu_ = false;
   Buffer weights_, bias_;
   DecodeArgs decode_{};  // of weights_ that are blocks; decode_.total is 0 where they are halves

@@ -1,0 +1,168 @@
+/** The prebuilt files themselves, also those that this machine cannot run: what they need, and how they are signed. */
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from '../../scripts/build-addon.mjs'
+import { platforms } from '../../scripts/platforms.mjs'
+import { expect, NotRun } from './support.mjs'
+
+const cString = (bytes, at) => bytes.toString('latin1', at, bytes.indexOf(0, at))
+
+/** Sections of a 64-bit little-endian ELF file by name. */
+function elfSections(bytes) {
+  expect(bytes.readUInt32BE(0) === 0x7f454c46 && bytes[4] === 2 && bytes[5] === 1, 'no ELF file')
+  const table = Number(bytes.readBigUInt64LE(40))
+  const [size, count, names] = [58, 60, 62].map((at) => bytes.readUInt16LE(at))
+  const sections = Array.from({ length: count }, (_, i) => {
+    const at = table + i * size
+    const [offset, length] = [24, 32].map((field) => Number(bytes.readBigUInt64LE(at + field)))
+    return { name: bytes.readUInt32LE(at), type: bytes.readUInt32LE(at + 4), offset, length }
+  })
+  return new Map(sections.map((s) => [cString(bytes, sections[names].offset + s.name), s]))
+}
+
+/** The libraries that an ELF file needs, and the versions of their symbols. */
+function elfNeeds(bytes) {
+  const sections = elfSections(bytes)
+  const strings = sections.get('.dynstr').offset
+  const dynamic = sections.get('.dynamic')
+  const libraries = []
+  for (let at = dynamic.offset; at < dynamic.offset + dynamic.length; at += 16)
+    if (bytes.readBigUInt64LE(at) === 1n)
+      libraries.push(cString(bytes, strings + Number(bytes.readBigUInt64LE(at + 8))))
+  const versions = []
+  const needed = sections.get('.gnu.version_r')
+  for (let at = needed?.offset ?? 0, more = needed ? 1 : 0; more;) {
+    const count = bytes.readUInt16LE(at + 2)
+    for (let i = 0, one = at + bytes.readUInt32LE(at + 8); i < count; i++) {
+      versions.push(cString(bytes, strings + bytes.readUInt32LE(one + 8)))
+      one += bytes.readUInt32LE(one + 12)
+    }
+    const next = bytes.readUInt32LE(at + 12)
+    at += next
+    more = next
+  }
+  return { libraries, versions, stripped: !sections.has('.symtab') && !sections.has('.debug_info') }
+}
+
+function checkElf(bytes, musl) {
+  const { libraries, versions, stripped } = elfNeeds(bytes)
+  expect(stripped, 'it has symbols')
+  const allowed = musl
+    ? /^libc\.so$/
+    : /^(libc|libm|libdl|libpthread|ld-linux-x86-64|ld-linux-aarch64|librt)\.so\.\d$/
+  for (const library of libraries) expect(allowed.test(library), `it needs ${library}`)
+  const tooNew = versions.filter((version) => {
+    const [, minor] = /^GLIBC_2\.(\d+)/.exec(version) ?? []
+    return Number(minor) > 28
+  })
+  expect(tooNew.length === 0, `it needs ${tooNew.join(', ')}`)
+  if (musl) expect(versions.length === 0, `it needs ${versions.join(', ')}`)
+  return [...libraries, ...versions.filter((version) => version.startsWith('GLIBC_2'))].join(', ')
+}
+
+/** Load commands of a Mach-O file as [command, offset]. */
+function loadCommands(bytes) {
+  expect(bytes.readUInt32LE(0) === 0xfeedfacf, 'no 64-bit Mach-O file')
+  const commands = []
+  for (let i = 0, at = 32; i < bytes.readUInt32LE(16); i++, at += bytes.readUInt32LE(at + 4))
+    commands.push([bytes.readUInt32LE(at), at])
+  return commands
+}
+
+/** An ad-hoc signature: the hash of each page is in the code directory. */
+function checkSignature(bytes, at) {
+  const signature = bytes.readUInt32LE(at + 8)
+  let found = false
+  for (let i = 0; i < bytes.readUInt32BE(signature + 8); i++) {
+    const directory = signature + bytes.readUInt32BE(signature + 12 + 8 * i + 4)
+    if (bytes.readUInt32BE(directory) !== 0xfade0c02) continue
+    found = true
+    const [flags, hashes, , , pages, limit] = [12, 16, 20, 24, 28, 32].map((field) =>
+      bytes.readUInt32BE(directory + field),
+    )
+    const size = 2 ** bytes[directory + 39]
+    expect((flags & 2) !== 0, 'the signature is not ad hoc')
+    for (let page = 0; page < pages; page++) {
+      const content = bytes.subarray(page * size, Math.min((page + 1) * size, limit))
+      const expected = bytes.subarray(directory + hashes + page * 32, directory + hashes + page * 32 + 32)
+      expect(
+        createHash('sha256').update(content).digest().equals(expected),
+        `page ${page} does not fit its signature`,
+      )
+    }
+  }
+  expect(found, 'the signature has no code directory')
+}
+
+function checkMachO(bytes) {
+  const LOAD_DYLIB = 0xc
+  const BUILD_VERSION = 0x32
+  const CODE_SIGNATURE = 0x1d
+  const commands = loadCommands(bytes)
+  const libraries = commands
+    .filter(([command]) => command === LOAD_DYLIB)
+    .map(([, at]) => cString(bytes, at + bytes.readUInt32LE(at + 8)))
+  for (const library of libraries)
+    expect(/^\/usr\/lib\/lib(System\.B|c\+\+\.1)\.dylib$/.test(library), `it needs ${library}`)
+  const [, version] = commands.find(([command]) => command === BUILD_VERSION) ?? []
+  expect(version !== undefined, 'it has no minimum version')
+  const minimum = bytes.readUInt32LE(version + 12)
+  expect(
+    bytes.readUInt32LE(version + 8) === 1 && minimum === 0xb0000,
+    `it is for macOS ${minimum >> 16}.${(minimum >> 8) & 255}`,
+  )
+  const [, signature] = commands.find(([command]) => command === CODE_SIGNATURE) ?? []
+  expect(signature !== undefined, 'it is not signed')
+  checkSignature(bytes, signature)
+  return `macOS 11, signed ad hoc, ${libraries.join(', ')}`
+}
+
+/** The libraries that a PE file imports. */
+function peImports(bytes) {
+  const header = bytes.readUInt32LE(0x3c)
+  expect(bytes.toString('latin1', header, header + 2) === 'PE', 'no PE file')
+  const optional = header + 24
+  const sections = Array.from({ length: bytes.readUInt16LE(header + 6) }, (_, i) => {
+    const at = optional + bytes.readUInt16LE(header + 20) + 40 * i
+    return {
+      size: bytes.readUInt32LE(at + 8),
+      address: bytes.readUInt32LE(at + 12),
+      offset: bytes.readUInt32LE(at + 20),
+    }
+  })
+  const place = (address) => {
+    const section = sections.find((s) => address >= s.address && address < s.address + s.size)
+    return address - section.address + section.offset
+  }
+  const names = []
+  for (let at = place(bytes.readUInt32LE(optional + 112 + 8)); bytes.readUInt32LE(at + 12) !== 0; at += 20)
+    names.push(cString(bytes, place(bytes.readUInt32LE(at + 12))))
+  return names
+}
+
+function checkPe(bytes) {
+  const libraries = peImports(bytes)
+  // What every Windows 10 has. node.exe must not be among them: hosts have other names.
+  for (const library of libraries)
+    expect(
+      /^(kernel32|ntdll|advapi32|api-ms-win-crt-[a-z]+-l1-1-0)\.dll$/i.test(library),
+      `it needs ${library}`,
+    )
+  return libraries.filter((name) => !/^api-ms/.test(name)).join(', ')
+}
+
+export function binaryChecks() {
+  return Object.entries(platforms).map(([name, { file }]) => ({
+    name: `file of ${name}`,
+    run() {
+      const path = join(root, 'prebuilds', file)
+      if (!existsSync(path)) throw new NotRun('it is not built')
+      const bytes = readFileSync(path)
+      // Paths of the machine that it was built on would make it different elsewhere.
+      expect(!bytes.includes(root), 'it contains the path of its sources')
+      if (name.startsWith('linux')) return checkElf(bytes, name.endsWith('musl'))
+      return name.startsWith('darwin') ? checkMachO(bytes) : checkPe(bytes)
+    },
+  }))
+}

