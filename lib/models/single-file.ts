@@ -74,7 +74,7 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   const { path, metadata } = file
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
   const stored = await readStoredConfig(path, metadata)
-  const parts = await findParts(path, file.tensors)
+  const parts = await findParts(file)
   const source = <Kind extends keyof ModelConfigs>(
     kind: Kind,
     tensors: Tensors,
@@ -174,7 +174,8 @@ function component<Config>(
   return known
 }
 
-async function findParts(path: string, tensors: Tensors): Promise<Parts> {
+async function findParts(file: TensorFile): Promise<Parts> {
+  const { path, tensors } = file
   const groups = {
     unet: split(tensors, PREFIXES.unet),
     vae: split(tensors, PREFIXES.vae),
@@ -184,7 +185,7 @@ async function findParts(path: string, tensors: Tensors): Promise<Parts> {
   }
   // Tensors of other families, such as a LoRA's that was left in, do not matter in a whole model.
   const whole = groups.unet !== undefined && isUnet(groups.unet)
-  if (!whole) await inSlices(refuseUnsupportedModels(path, tensors))
+  if (!whole) await inSlices(refuseUnsupportedModels(file))
   const unprefixed = !groups.unet && !groups.vae && groups.texts.length === 0
   if (unprefixed) {
     if (isUnet(tensors)) groups.unet = tensors

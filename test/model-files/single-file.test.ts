@@ -1,11 +1,14 @@
+import { join } from 'node:path'
 import type { Test } from 'tap'
 import { componentSummary, openModel } from '../../lib/models/index.js'
 import type { ModelSource, TextEncoderConfig, UnetConfig } from '../../lib/native.js'
+import { packageRoot } from '../../lib/package-root.js'
 import {
   freshPath,
   rejects,
   safetensorsBytes,
   safetensorsHeader,
+  stringPair,
   t,
   writeGguf,
   writeSafetensors,
@@ -26,6 +29,7 @@ import {
   vaeShapes,
   withConvolutions,
 } from './models.js'
+import { torchFile } from './pickles.js'
 
 const originalUnet = (config: UnetConfig, prefix = 'model.diffusion_model.', shapes = unetShapes(config)) =>
   tensorsOf(shapes, (name) => prefix + originalUnetName(name, config))
@@ -283,10 +287,44 @@ t.test('models of other families are named', async (t) => {
     ['cond_stage_model.transformer.token_emb.weight', /BERT/],
     ['emb_params', /textual inversion/],
     ['model.layers.0.self_attn.q_proj.weight', /a language model/],
+    [
+      'unet.up_blocks.0.attentions.0.proj_in.lora.up.weight',
+      /a LoRA, .*: give it to load\(\) as one of loras/,
+    ],
+    [
+      'body.0.resnets.0.block1.weight',
+      /a T2I-Adapter, which guides a model and is not one itself: node-diff/,
+    ],
+    ['image_proj.proj.weight', /an IP-Adapter/],
+    ['conv_first.weight', /an upscaler of images/],
   ]
   for (const [name, message] of cases) {
     const path = writeSafetensors(freshPath(t, '.safetensors'), { [name]: { shape: [2] } })
     await rejects(t, openModel(path), 'UNSUPPORTED_MODEL', message, name)
+  }
+  const pickled = writeSparse(freshPath(t, '.pt'), torchFile({ '<my-cat>': { shape: [2, 768] } }))
+  await rejects(
+    t,
+    openModel(pickled),
+    'UNSUPPORTED_MODEL',
+    /textual inversion embedding.*"<my-cat>"/,
+    'learned_embeds.bin',
+  )
+  const embedding = join(packageRoot(), 'test', 'fixtures', 'pickles', 'embedding.pt')
+  await rejects(
+    t,
+    openModel(embedding),
+    'UNSUPPORTED_MODEL',
+    /textual inversion embedding/,
+    'as the web UI writes it',
+  )
+  for (const [architecture, message] of [
+    ['flux', /this is Flux: .*general.architecture "flux"/],
+    ['t5encoder', /a T5 text encoder/],
+  ] as const) {
+    const path = freshPath(t, '.gguf')
+    writeGguf(path, { x: { shape: [2] } }, { pairs: [stringPair('general.architecture', architecture)] })
+    await rejects(t, openModel(path), 'UNSUPPORTED_MODEL', message, architecture)
   }
   const net = tensorsOf(unetShapes(TINY_UNET))
   const path = writeSafetensors(freshPath(t, '.safetensors'), {

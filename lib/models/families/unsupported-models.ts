@@ -1,43 +1,121 @@
 import { quote } from '../../quote.js'
 import { unsupported } from '../formats/fail.js'
-import type { Tensors } from '../component.js'
+import type { TensorFile } from '../formats/tensor-file.js'
 
-/**
- * Models of other families by tensor names that only they have, so that messages can say what a file is. The most
- * specific patterns come first.
- */
-const UNSUPPORTED_MODELS: readonly (readonly [RegExp, string])[] = [
-  [
-    /^(lora_(unet|te)|lora_te\d)_|\.lora_(up|down|A|B)\.|\.lora\.(up|down)\./,
-    'a LoRA, which modifies a model and is not one itself',
-  ],
-  [/\bmotion_modules\./, 'an AnimateDiff motion module'],
-  [/^(control_model\.|controlnet_cond_embedding\.|controlnet_|input_hint_block\.)/, 'a ControlNet'],
-  [/(^|\.)joint_blocks\.\d+\./, 'Stable Diffusion 3'],
-  [/(^|\.)(double_blocks|single_blocks)\.\d+\./, 'Flux or a related model'],
-  [/^text_encoders\.(clip_l|clip_g|t5xxl)\./, 'Stable Diffusion 3 or Flux'],
-  [/(^|\.)(double_layers|single_layers)\.\d+\./, 'AuraFlow'],
-  [/(^|\.)transformer_blocks\.\d+\.scale_shift_table$/, 'a diffusion transformer (PixArt, LTX, …)'],
-  [
-    /^(model\.diffusion_model\.|net\.)?(patchify_proj|x_embedder|cap_embedder|patch_embedding)\./,
-    'a diffusion transformer',
-  ],
-  [/(^|\.)encoder\.block\.\d+\.layer\.\d+\.SelfAttention\./, 'a T5 text encoder'],
-  [/^cond_stage_model\.transformer\.(token_emb|attn_layers)\./, 'latent diffusion with a BERT text encoder'],
-  [/^(decoder|encoder)\.layers\.\d+\.(conv|weight)|^taesd_|^tae\./, 'a tiny autoencoder (TAESD)'],
-  [/^(emb_params|string_to_param)|^clip_[lg]$/, 'a textual inversion embedding'],
-  [/^(clip_txt_mapper|effnet_mapper|.*\.channelwise\.\d+)\./, 'Stable Cascade'],
-  [/^blk\.\d+\.(attn|ffn)_|^token_embd\.|^model\.layers\.\d+\.self_attn\./, 'a language model'],
+/** A file that is no model of the UNet family, and what to do with it. */
+interface OtherKind {
+  pattern: RegExp
+  what: string
+  advice?: string
+}
+
+/** Files of other kinds by tensor names that only they have. The most specific patterns come first. */
+const OTHER_KINDS: readonly OtherKind[] = [
+  {
+    pattern: /^(lora_(unet|te)|lora_te\d)_|\.lora_(up|down|A|B)\.|\.lora\.(up|down)\.|\.(hada_w1_a|lokr_w1)$/,
+    what: 'a LoRA, which changes a model and is not one itself',
+    advice: 'give it to load() as one of loras, or to the command line as --lora, with a model',
+  },
+  { pattern: /\bmotion_modules\./, what: 'an AnimateDiff motion module, which makes films of a model' },
+  {
+    pattern: /^(control_model\.|controlnet_cond_embedding\.|controlnet_|input_hint_block\.|lllite_)/,
+    what: 'a ControlNet, which guides a model and is not one itself',
+  },
+  {
+    pattern: /^(adapter\.)?body\.\d+\.(block\d|resnets|in_conv)\b/,
+    what: 'a T2I-Adapter, which guides a model and is not one itself',
+  },
+  {
+    pattern: /^(image_proj|ip_adapter)\./,
+    what: 'an IP-Adapter, which guides a model by images and is not one itself',
+  },
+  {
+    pattern: /^(emb_params$|string_to_param\b)|^clip_[lg]$/,
+    what: 'a textual inversion embedding, which gives a model a new word and is not one itself',
+  },
+  {
+    pattern: /^(model\.)?(conv_first\.|RRDB_trunk\.|body\.\d+\.rdb\d\.)/,
+    what: 'an upscaler of images (ESRGAN)',
+  },
+  { pattern: /(^|\.)joint_blocks\.\d+\./, what: 'Stable Diffusion 3' },
+  { pattern: /(^|\.)(double_blocks|single_blocks)\.\d+\./, what: 'Flux or a related model' },
+  { pattern: /^text_encoders\.(clip_l|clip_g|t5xxl)\./, what: 'Stable Diffusion 3 or Flux' },
+  { pattern: /(^|\.)(double_layers|single_layers)\.\d+\./, what: 'AuraFlow' },
+  {
+    pattern: /(^|\.)transformer_blocks\.\d+\.scale_shift_table$/,
+    what: 'a diffusion transformer (PixArt, LTX, …)',
+  },
+  {
+    pattern: /^(model\.diffusion_model\.|net\.)?(patchify_proj|x_embedder|cap_embedder|patch_embedding)\./,
+    what: 'a diffusion transformer',
+  },
+  {
+    pattern: /(^|\.)encoder\.block\.\d+\.layer\.\d+\.SelfAttention\./,
+    what: 'a T5 text encoder, as Stable Diffusion 3 and Flux have it',
+  },
+  {
+    pattern: /^cond_stage_model\.transformer\.(token_emb|attn_layers)\./,
+    what: 'latent diffusion with a BERT text encoder',
+  },
+  {
+    pattern: /^(decoder|encoder)\.layers\.\d+\.(conv|weight)|^taesd_|^tae\./,
+    what: 'a tiny autoencoder (TAESD)',
+  },
+  { pattern: /^(clip_txt_mapper|effnet_mapper|.*\.channelwise\.\d+)\./, what: 'Stable Cascade' },
+  {
+    pattern: /^blk\.\d+\.(attn|ffn)_|^token_embd\.|^model\.layers\.\d+\.self_attn\./,
+    what: 'a language model',
+  },
 ]
 
-/** Throws UNSUPPORTED_MODEL if the tensor names are those of another family. It works in slices. */
-export function* refuseUnsupportedModels(path: string, tensors: Tensors): Generator<void, void, void> {
-  for (const [pattern, what] of UNSUPPORTED_MODELS) {
+/** What `general.architecture` of GGUF files calls models of other families. */
+const ARCHITECTURES: ReadonlyMap<unknown, string> = new Map([
+  ['flux', 'Flux'],
+  ['sd3', 'Stable Diffusion 3'],
+  ['aura', 'AuraFlow'],
+  ['hidream', 'HiDream'],
+  ['cosmos', 'Cosmos'],
+  ['ltxv', 'LTX-Video'],
+  ['hyvid', 'HunyuanVideo'],
+  ['wan', 'Wan'],
+  ['lumina2', 'Lumina 2'],
+  ['qwen_image', 'Qwen-Image'],
+  ['t5', 'a T5 text encoder'],
+  ['t5encoder', 'a T5 text encoder'],
+  ['llama', 'a language model'],
+  ['qwen2vl', 'a language model'],
+  ['gemma2', 'a language model'],
+])
+
+/** Widths of the words of CLIP's text encoders. */
+const WORD_WIDTHS = [768, 1024, 1280]
+
+/** Throws UNSUPPORTED_MODEL if the file is of another kind than a model of the UNet family. It works in slices. */
+export function* refuseUnsupportedModels({
+  path,
+  tensors,
+  metadata,
+}: Pick<TensorFile, 'path' | 'tensors' | 'metadata'>): Generator<void, void, void> {
+  const refuse = (what: string, advice: string | undefined, why: string) =>
+    unsupported(path, `this is ${what}: ${advice ?? 'node-diffusion does not support it'} (${why})`)
+  for (const { pattern, what, advice } of OTHER_KINDS) {
     let tried = 0
     for (const name of tensors.keys()) {
       if (++tried % 1024 === 0) yield
-      if (!pattern.test(name)) continue
-      throw unsupported(path, `this is ${what}, which is not supported (tensor ${quote(name)})`)
+      if (pattern.test(name)) throw refuse(what, advice, `tensor ${quote(name)}`)
     }
+  }
+  const architecture = ARCHITECTURES.get(metadata.get('general.architecture'))
+  if (architecture !== undefined)
+    throw refuse(
+      architecture,
+      undefined,
+      `general.architecture ${quote(String(metadata.get('general.architecture')))}`,
+    )
+  // diffusers stores the vectors of a new word under the word itself.
+  const [only] = tensors.values()
+  if (tensors.size === 1 && only.shape.length <= 2 && WORD_WIDTHS.includes(only.shape.at(-1)!)) {
+    const { what } = OTHER_KINDS.find(({ what }) => what.includes('embedding'))!
+    throw refuse(what, undefined, `tensor ${quote(only.name)} of shape [${only.shape}]`)
   }
 }
