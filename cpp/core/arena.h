@@ -29,6 +29,8 @@ class Arena {
   bool measuring() const { return measuring_; }
   size_t peak() const { return peak_; }
   size_t capacity() const { return capacity_; }
+  /// Of the block that is reserved; null without one.
+  Address base() const { return base_; }
 
   /// Best fit among the gaps. In measuring mode nothing may be read or written at the address.
   Address allocate(size_t bytes);

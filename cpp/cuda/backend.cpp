@@ -25,6 +25,19 @@ void CudaBackend::run(Arena& arena, const CancelToken* cancel, Profile* profile,
   stream.synchronize();
 }
 
+std::unique_ptr<Recording> CudaBackend::record(Arena& arena, const CancelToken* cancel,
+                                               const std::function<void(ForwardContext&)>& forward) {
+  const ForwardContext base{*this, arena, cancel, nullptr};
+  const Device::Current current(device_);
+  const Device::Stream stream(device_);
+  Recorder recorder(device_, stream.handle());
+  Context ctx(base, device_, stream.handle(), &recorder);
+  forward(ctx);
+  std::unique_ptr<Recording> recording = recorder.finish();
+  stream.synchronize();
+  return recording;
+}
+
 std::unique_ptr<nd::Linear> CudaBackend::linear(Loader& loader, LinearWeights weights,
                                                 const LinearOptions& options) {
   return std::make_unique<Linear>(device_, loader, std::move(weights), options.geglu);

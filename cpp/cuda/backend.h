@@ -20,6 +20,11 @@ class CudaBackend final : public Backend {
   void run(Arena& arena, const CancelToken* cancel, Profile* profile,
            const std::function<void(ForwardContext&)>& forward) override;
 
+  bool records() const override { return true; }
+  /// As a CUDA graph.
+  std::unique_ptr<Recording> record(Arena& arena, const CancelToken* cancel,
+                                    const std::function<void(ForwardContext&)>& forward) override;
+
   std::unique_ptr<nd::Linear> linear(Loader& loader, LinearWeights weights,
                                      const LinearOptions& options) override;
   std::unique_ptr<nd::FeedForward> feed_forward(Loader& loader, LinearWeights in, LinearWeights out) override;

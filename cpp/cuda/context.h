@@ -2,6 +2,7 @@
 #pragma once
 #include "core/arena.h"
 #include "cuda/device.h"
+#include "cuda/recorder.h"
 #include "nn/backend.h"
 #include "nn/tensor.h"
 
@@ -10,9 +11,10 @@ namespace nd::cuda {
 struct Context : ForwardContext {
   Device& device;
   StreamHandle stream;
+  Recorder* recorder;  // null where the forward is not recorded
 
-  Context(const ForwardContext& base, Device& device, StreamHandle stream)
-      : ForwardContext(base), device(device), stream(stream) {}
+  Context(const ForwardContext& base, Device& device, StreamHandle stream, Recorder* recorder = nullptr)
+      : ForwardContext(base), device(device), stream(stream), recorder(recorder) {}
   /// The context that CudaBackend::run made.
   static Context& of(ForwardContext& ctx) { return static_cast<Context&>(ctx); }
 
@@ -21,7 +23,23 @@ struct Context : ForwardContext {
   void launch(Kernel kernel, const Grid& grid, const Arguments& arguments) const {
     if (measuring()) return;
     if (cancel) cancel->check();
+    if (recorder) recorder->before_launch();
     device.launch(stream, kernel, grid, arguments);
+  }
+  /// transfer(stream) copies from the host or to it; nothing while measuring. It is called again when a
+  /// recorded forward is repeated, so it holds addresses and no references.
+  template <class Transfer>
+  void to_device(const Transfer& transfer) const {
+    if (measuring()) return;
+    if (recorder) recorder->before_upload(transfer);
+    transfer(stream);
+  }
+  template <class Transfer>
+  void to_host(const Transfer& transfer) const {
+    if (measuring()) return;
+    if (cancel) cancel->check();
+    if (recorder) recorder->before_download(transfer);
+    transfer(stream);
   }
 };
 

@@ -103,6 +103,12 @@ Driver load_driver(void* (*symbol)(void* library, const char* name), void* libra
   find("cuStreamCreate", driver.stream_create);
   find("cuStreamDestroy", driver.stream_destroy);
   find("cuStreamSynchronize", driver.stream_synchronize);
+  find("cuStreamBeginCapture", driver.capture_begin);
+  find("cuStreamEndCapture", driver.capture_end);
+  find("cuGraphInstantiate", driver.graph_instantiate);
+  find("cuGraphDestroy", driver.graph_destroy);
+  find("cuGraphLaunch", driver.graph_launch);
+  find("cuGraphExecDestroy", driver.executable_destroy);
   find("cuEventCreate", driver.event_create);
   find("cuEventDestroy", driver.event_destroy);
   find("cuEventRecord", driver.event_record);

@@ -17,6 +17,8 @@ using ModuleHandle = struct CUmod_st*;
 using FunctionHandle = struct CUfunc_st*;
 using StreamHandle = struct CUstream_st*;
 using EventHandle = struct CUevent_st*;
+using GraphHandle = struct CUgraph_st*;
+using GraphExecutableHandle = struct CUgraphExec_st*;
 
 enum : Result {
   kSuccess = 0,
@@ -36,6 +38,7 @@ enum DeviceAttribute : int {
 };
 enum FunctionAttribute : int { kMaxDynamicShared = 8 };
 enum StreamFlag : unsigned { kNonBlocking = 1 };
+enum CaptureMode : int { kCaptureThread = 1 };  // calls of other threads do not matter
 
 struct Driver {
   Result (*init)(unsigned flags);
@@ -70,6 +73,12 @@ struct Driver {
   Result (*stream_create)(StreamHandle* stream, unsigned flags);
   Result (*stream_destroy)(StreamHandle stream);
   Result (*stream_synchronize)(StreamHandle stream);
+  Result (*capture_begin)(StreamHandle stream, int mode);
+  Result (*capture_end)(StreamHandle stream, GraphHandle* graph);
+  Result (*graph_instantiate)(GraphExecutableHandle* executable, GraphHandle graph, unsigned long long flags);
+  Result (*graph_destroy)(GraphHandle graph);
+  Result (*graph_launch)(GraphExecutableHandle executable, StreamHandle stream);
+  Result (*executable_destroy)(GraphExecutableHandle executable);
   Result (*event_create)(EventHandle* event, unsigned flags);
   Result (*event_destroy)(EventHandle event);
   Result (*event_record)(EventHandle event, StreamHandle stream);

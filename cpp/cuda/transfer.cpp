@@ -15,6 +15,18 @@ Grid tiles_of(int64_t n, int64_t c, int64_t pixels) {
   return {pieces_of(pixels, kTransposeTile), pieces_of(c, kTransposeTile), n};
 }
 
+void upload(const Context& ctx, Address to, const void* from, size_t bytes) {
+  ctx.to_device([&device = ctx.device, to, from, bytes](StreamHandle stream) {
+    device.upload(to, from, bytes, stream);
+  });
+}
+
+void download(const Context& ctx, void* to, Address from, size_t bytes) {
+  ctx.to_host([&device = ctx.device, to, from, bytes](StreamHandle stream) {
+    device.download(to, from, bytes, stream);
+  });
+}
+
 void store(Context& ctx, Kernel kernel, half* x, int64_t elements, const StoredRows& stored, Rows rows) {
   StoreArgs args{};
   args.x = x;
@@ -42,6 +54,7 @@ void CudaBackend::copy_rows(ForwardContext& base, const Tensor& from, int64_t fr
   Context& ctx = Context::of(base);
   if (ctx.measuring()) return;
   const size_t row = static_cast<size_t>(from.c) * element_bytes();
+  if (ctx.recorder) ctx.recorder->before_launch();
   ctx.device.copy(to.address() + static_cast<size_t>(to_row) * row,
                   from.address() + static_cast<size_t>(from_row) * row, static_cast<size_t>(count) * row,
                   ctx.stream);
@@ -50,20 +63,24 @@ void CudaBackend::copy_rows(ForwardContext& base, const Tensor& from, int64_t fr
 void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x, int64_t first,
                       int64_t count) {
   Context& ctx = Context::of(base);
-  if (ctx.measuring()) return;
-  std::vector<uint16_t> fp16(static_cast<size_t>(count * x.c));
-  for (size_t i = 0; i < fp16.size(); ++i) fp16[i] = float_to_half(values[i]);
-  ctx.device.upload(x.address() + static_cast<size_t>(first * x.c) * element_bytes(), fp16.data(),
-                    fp16.size() * element_bytes(), ctx.stream);
+  const Address to = x.address() + static_cast<size_t>(first * x.c) * element_bytes();
+  const size_t size = static_cast<size_t>(count * x.c);
+  ctx.to_device([&device = ctx.device, values, to, size](StreamHandle stream) {
+    std::vector<uint16_t> fp16(size);
+    for (size_t i = 0; i < size; ++i) fp16[i] = float_to_half(values[i]);
+    device.upload(to, fp16.data(), size * sizeof(uint16_t), stream);
+  });
 }
 
 void CudaBackend::get(ForwardContext& base, const Tensor& x, float* values) {
   Context& ctx = Context::of(base);
-  if (ctx.measuring()) return;
-  if (ctx.cancel) ctx.cancel->check();
-  std::vector<uint16_t> fp16(static_cast<size_t>(x.size()));
-  ctx.device.download(fp16.data(), x.address(), fp16.size() * element_bytes(), ctx.stream);
-  for (size_t i = 0; i < fp16.size(); ++i) values[i] = half_to_float(fp16[i]);
+  const Address from = x.address();
+  const size_t size = static_cast<size_t>(x.size());
+  ctx.to_host([&device = ctx.device, values, from, size](StreamHandle stream) {
+    std::vector<uint16_t> fp16(size);
+    device.download(fp16.data(), from, size * sizeof(uint16_t), stream);
+    for (size_t i = 0; i < size; ++i) values[i] = half_to_float(fp16[i]);
+  });
 }
 
 Tensor CudaBackend::from_planar(ForwardContext& base, const float* images, int64_t n, int64_t c, int64_t h,
@@ -71,8 +88,7 @@ Tensor CudaBackend::from_planar(ForwardContext& base, const float* images, int64
   Context& ctx = Context::of(base);
   Tensor out(ctx, n, h, w, c);
   const Scratch<float> planes(ctx, out.size());
-  if (!ctx.measuring())
-    ctx.device.upload(planes.address(), images, static_cast<size_t>(out.size()) * sizeof(float), ctx.stream);
+  upload(ctx, planes.address(), images, static_cast<size_t>(out.size()) * sizeof(float));
   const PlanarArgs args{planes.data(), data(out), narrow(c), narrow(h * w), 1.0f, 0.0f};
   ctx.launch(Kernel::planar_to_rows, tiles_of(n, c, h * w), args);
   return out;
@@ -83,8 +99,7 @@ void CudaBackend::to_planar(ForwardContext& base, const Tensor& x, float* images
   const Scratch<float> planes(ctx, x.size());
   const PlanarArgs args{planes.data(), data(x), narrow(x.c), narrow(x.pixels()), 1.0f, 0.0f};
   ctx.launch(Kernel::rows_to_planar, tiles_of(x.n, x.c, x.pixels()), args);
-  if (!ctx.measuring())
-    ctx.device.download(images, planes.address(), static_cast<size_t>(x.size()) * sizeof(float), ctx.stream);
+  download(ctx, images, planes.address(), static_cast<size_t>(x.size()) * sizeof(float));
 }
 
 Tensor CudaBackend::read_planes(ForwardContext& base, const PlanarSource& source, Rows rows) {
@@ -93,9 +108,9 @@ Tensor CudaBackend::read_planes(ForwardContext& base, const PlanarSource& source
   Tensor out(ctx, 1, rows.count(), w, c);
   const Scratch<float> planes(ctx, out.size());
   const size_t plane = static_cast<size_t>(rows.count() * w) * sizeof(float);
-  for (int64_t j = 0; j < c && !ctx.measuring(); ++j)
-    ctx.device.upload(planes.address() + static_cast<size_t>(j) * plane,
-                      source.data + (j * h + rows.begin) * w, plane, ctx.stream);
+  for (int64_t j = 0; j < c; ++j)
+    upload(ctx, planes.address() + static_cast<size_t>(j) * plane, source.data + (j * h + rows.begin) * w,
+           plane);
   const PlanarArgs args{planes.data(), data(out),   narrow(c), narrow(rows.count() * w),
                         source.scale,  source.shift};
   ctx.launch(Kernel::planar_to_rows, tiles_of(1, c, rows.count() * w), args);
@@ -112,9 +127,9 @@ void CudaBackend::write_planes(ForwardContext& base, const Tensor& x, int64_t fi
                         narrow(pixels), target.scale,         target.shift};
   ctx.launch(Kernel::rows_to_planar, tiles_of(1, x.c, pixels), args);
   const size_t plane = static_cast<size_t>(pixels) * sizeof(float);
-  for (int64_t j = 0; j < x.c && !ctx.measuring(); ++j)
-    ctx.device.download(target.data + (j * target.height + rows.begin) * x.w,
-                        planes.address() + static_cast<size_t>(j) * plane, plane, ctx.stream);
+  for (int64_t j = 0; j < x.c; ++j)
+    download(ctx, target.data + (j * target.height + rows.begin) * x.w,
+             planes.address() + static_cast<size_t>(j) * plane, plane);
 }
 
 void CudaBackend::store_rows(ForwardContext& base, const Tensor& x, int64_t first, Rows rows,

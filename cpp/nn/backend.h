@@ -59,6 +59,15 @@ struct TaskBytes {
   }
 };
 
+/// A forward that can be repeated without calling it again: its kernels and their arguments are known.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  /// Puts what lies at the host addresses that were put before, computes, and gets likewise. Throws
+  /// Cancelled.
+  virtual void replay(const CancelToken* cancel) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -78,6 +87,16 @@ class Backend {
   /// it computes. Throws Cancelled.
   virtual void run(Arena& arena, const CancelToken* cancel, Profile* profile,
                    const std::function<void(ForwardContext&)>& forward) = 0;
+
+  /// Whether record() gains anything.
+  virtual bool records() const { return false; }
+  /// The same for a forward that will be repeated with the same kernels and addresses, those on the host
+  /// included. Null where it can only be run again.
+  virtual std::unique_ptr<Recording> record(Arena& arena, const CancelToken* cancel,
+                                            const std::function<void(ForwardContext&)>& forward) {
+    run(arena, cancel, nullptr, forward);
+    return nullptr;
+  }
 
   // --- layers; Loader calls these with the weights that each needs ---
 

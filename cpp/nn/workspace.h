@@ -1,5 +1,9 @@
 // A model's working memory: plans a forward, reserves what it needs, runs it.
 #pragma once
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "nn/backend.h"
 
 namespace nd {
@@ -13,11 +17,26 @@ class Workspace {
   void run(const CancelToken* cancel, Forward&& forward) {
     arena_.begin_measuring();
     backend_.run(arena_, cancel, nullptr, forward);
-    arena_.reserve(arena_.peak());
+    reserve();
     if (!Profile::enabled()) return backend_.run(arena_, cancel, nullptr, forward);
     Profile profile;
     backend_.run(arena_, cancel, &profile, forward);
     Profile::add(profile);
+  }
+  /// The same for a forward that may have been run before: `key` has everything that its kernels and their
+  /// arguments depend on, addresses on the host included, besides the numbers that it puts.
+  template <class Forward>
+  void run_repeated(const std::vector<uint64_t>& key, const CancelToken* cancel, Forward&& forward) {
+    if (Profile::enabled()) return run(cancel, forward);
+    for (const Recorded& known : recorded_)
+      if (known.key == key) return known.recording->replay(cancel);
+    arena_.begin_measuring();
+    backend_.run(arena_, cancel, nullptr, forward);
+    reserve();
+    std::unique_ptr<Recording> recording = backend_.record(arena_, cancel, forward);
+    if (!recording) return;
+    if (recorded_.size() == kMaxRecorded) recorded_.erase(recorded_.begin());
+    recorded_.push_back({key, std::move(recording)});
   }
   /// Bytes that such a forward needs.
   template <class Forward>
@@ -28,6 +47,7 @@ class Workspace {
     return arena.peak();
   }
   void trim() {
+    recorded_.clear();
     arena_.free();
     backend_.trim();
   }
@@ -35,8 +55,21 @@ class Workspace {
   size_t bytes() const { return arena_.capacity(); }
 
  private:
+  /// Guided and unguided steps, at two depths.
+  static constexpr size_t kMaxRecorded = 4;
+  struct Recorded {
+    std::vector<uint64_t> key;
+    std::unique_ptr<Recording> recording;
+  };
+  /// What was recorded in another block cannot be repeated.
+  void reserve() {
+    if (arena_.peak() > arena_.capacity()) recorded_.clear();
+    arena_.reserve(arena_.peak());
+  }
+
   Backend& backend_;
   Arena arena_;
+  std::vector<Recorded> recorded_;  // in arena_'s block
 };
 
 }  // namespace nd

@@ -214,6 +214,7 @@ void Unet::check(const UnetOptions& options) const {
 
 void Unet::trim() {
   workspace_.trim();
+  staged_ = {};
   contexts_.clear();
   timesteps_.clear();
 }

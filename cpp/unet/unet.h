@@ -107,6 +107,7 @@ class Unet {
   /// Shifts of all blocks for each key → rows[n][shift_channels_]
   void shifts(ForwardContext& ctx, const TimestepKeys& keys, std::vector<std::vector<float>>& rows) const;
   Tensor forward(ForwardContext& ctx, const Pass& given) const;
+  void predict_repeated(const Pass& given, float* out, const CancelToken* cancel);
   /// x is read, or consumed.
   template <class X>
   Tensor forward_layer(ForwardContext& ctx, const Pass& pass, const Layer& layer, X&& x) const;
@@ -126,6 +127,13 @@ class Unet {
   TimestepCache timesteps_;
   ContextCache contexts_;
   Workspace workspace_;
+  /// Input and output of repeated forwards, see Backend::record(). They only grow; `place` counts how often
+  /// one has moved.
+  struct Staged {
+    std::vector<float> latents, shifts, out;
+    uint64_t place = 0;
+    void make_room(int64_t latent_floats, int64_t shift_floats, int64_t out_floats);
+  } staged_;
 };
 
 }  // namespace nd

@@ -1,5 +1,6 @@
 // One forward pass of the UNet, whole or only its shallow layers.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <mutex>
 #include <utility>
@@ -17,7 +18,8 @@ struct Unet::Pass {
   bool shallow = false;     // options.deep has what the layers below would compute
   PackedContext context{};  // of the first layer
   std::vector<size_t> context_offsets{};
-  const Tensor* shifts = nullptr;  // [n][1][1][shift_channels_]
+  const float* shift_values = nullptr;  // [n][shift_channels_] on the host; null: those of the cache
+  const Tensor* shifts = nullptr;       // [n][1][1][shift_channels_]
 };
 
 template <class X>
@@ -80,7 +82,10 @@ Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
   const UnetInput& input = given.input;
   const Tensor shifts(ctx, input.n, 1, 1, shift_channels_);
   for (int64_t i = 0; i < input.n && !ctx.measuring(); ++i)
-    backend_.put(ctx, timesteps_.find(given.keys.row(i)), shifts, i, 1);
+    backend_.put(
+        ctx,
+        given.shift_values ? given.shift_values + i * shift_channels_ : timesteps_.find(given.keys.row(i)),
+        shifts, i, 1);
   Pass pass = given;
   pass.shifts = &shifts;
   pass.context_offsets = packed_offsets(pass.context.length);
@@ -114,6 +119,8 @@ void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel
     cache_context(conditioning, input.n, cancel);
     pass.context = {contexts_.images(), 0, conditioning.context_length};
   }
+  // Deep features allocate their own memory in the middle of a forward.
+  if (backend_.records() && !options.deep) return predict_repeated(pass, out, cancel);
   std::unique_lock<std::mutex> lock;
   const DeepFeatures::Origin origin{weights_id_, input.n, input.h, input.w, options.depth};
   if (options.deep) {
@@ -122,6 +129,47 @@ void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel
   }
   workspace_.run(cancel, [&](ForwardContext& ctx) { backend_.to_planar(ctx, forward(ctx, pass), out); });
   if (options.deep) options.deep->finish(origin);
+}
+
+void Unet::Staged::make_room(int64_t latent_floats, int64_t shift_floats, int64_t out_floats) {
+  const auto grow = [&](std::vector<float>& values, int64_t size) {
+    if (static_cast<size_t>(size) <= values.size()) return;
+    values.resize(static_cast<size_t>(size));
+    ++place;
+  };
+  grow(latents, latent_floats);
+  grow(shifts, shift_floats);
+  grow(out, out_floats);
+}
+
+/// A denoising run calls this once a step with other numbers: they are staged at addresses that stay.
+void Unet::predict_repeated(const Pass& given, float* out, const CancelToken* cancel) {
+  const UnetInput& input = given.input;
+  const int64_t pixels = input.n * input.h * input.w;
+  staged_.make_room(pixels * config_.in_channels, input.n * shift_channels_, pixels * config_.out_channels);
+  std::copy_n(input.latents, pixels * config_.in_channels, staged_.latents.data());
+  for (int64_t i = 0; i < input.n; ++i)
+    std::copy_n(timesteps_.find(given.keys.row(i)), shift_channels_,
+                staged_.shifts.data() + i * shift_channels_);
+  UnetInput staged = input;
+  staged.latents = staged_.latents.data();
+  Pass pass{staged, given.options, given.keys};
+  pass.context = given.context;
+  pass.shift_values = staged_.shifts.data();
+
+  // Everything that the kernels and their arguments depend on. What is new in a forward belongs here.
+  const auto number = [](auto value) { return static_cast<uint64_t>(value); };
+  std::vector<uint64_t> key = {number(input.n),
+                               number(input.h),
+                               number(input.w),
+                               number(pass.context.length),
+                               number(std::llround(pass.options.token_merging * 1e9)),
+                               staged_.place};
+  for (int64_t i = 0; i < input.n && pass.context.images; ++i) key.push_back(pass.context.images[i].value);
+  workspace_.run_repeated(key, cancel, [&](ForwardContext& ctx) {
+    backend_.to_planar(ctx, forward(ctx, pass), staged_.out.data());
+  });
+  std::copy_n(staged_.out.data(), pixels * config_.out_channels, out);
 }
 
 size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,

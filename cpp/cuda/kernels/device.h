@@ -151,10 +151,10 @@ DEVICE void cp_async_wait() {
 #else  // the tests' emulator
 
 #define DEVICE inline
-#define ND_KERNEL(name, Arguments, threads, blocks, ...)                           \
-  static const emu::Kernel emulated_##name(#name, [](void** parameters) {          \
-    const nd::cuda::Arguments p = emu::parameter<nd::cuda::Arguments>(parameters); \
-    __VA_ARGS__(p);                                                                \
+#define ND_KERNEL(name, Arguments, threads, blocks, ...)                                               \
+  static const emu::Kernel emulated_##name(#name, sizeof(nd::cuda::Arguments), [](void** parameters) { \
+    const nd::cuda::Arguments p = emu::parameter<nd::cuda::Arguments>(parameters);                     \
+    __VA_ARGS__(p);                                                                                    \
   });
 
 namespace nd::cuda {

@@ -17,8 +17,9 @@ void Codebook::quantize(ForwardContext& base, const Tensor& latents, int32_t* co
                          found.data(),   narrow(count),
                          narrow(size()), narrow(width())};
   ctx.launch(Kernel::nearest, {pieces_of(count * 32, kMoveThreads)}, args);
-  if (!ctx.measuring())
-    ctx.device.download(codes, found.address(), static_cast<size_t>(count) * sizeof(int32_t), ctx.stream);
+  ctx.to_host([&device = ctx.device, codes, from = found.address(), count](StreamHandle stream) {
+    device.download(codes, from, static_cast<size_t>(count) * sizeof(int32_t), stream);
+  });
 }
 
 void Codebook::lookup(const int32_t* codes, int64_t n, int64_t pixels, float* latents) const {

@@ -29,8 +29,10 @@ Embedding::Embedding(Device& device, Loader& loader, const StoredTensor& table) 
 void Embedding::gather(ForwardContext& base, const int32_t* ids, const Tensor& y, bool add) const {
   Context& ctx = Context::of(base);
   const Scratch<int32_t> numbers(ctx, y.rows());
-  if (!ctx.measuring())
-    ctx.device.upload(numbers.address(), ids, static_cast<size_t>(y.rows()) * sizeof(int32_t), ctx.stream);
+  const size_t bytes = static_cast<size_t>(y.rows()) * sizeof(int32_t);
+  ctx.to_device([&device = ctx.device, to = numbers.address(), ids, bytes](StreamHandle stream) {
+    device.upload(to, ids, bytes, stream);
+  });
   const GatherArgs args{
       pointer<half>(table_.address()), numbers.data(), data(y), narrow(y.rows()), narrow(width_), add};
   ctx.launch(Kernel::gather, {pieces_of(y.size(), kMoveThreads)}, args);

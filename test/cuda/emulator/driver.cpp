@@ -5,8 +5,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <map>
 #include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cuda_emulator.h"
 
@@ -27,6 +31,20 @@ bool lost = false;
 struct Event {
   std::chrono::steady_clock::time_point time;
 };
+
+/// A stream, and what it has captured.
+struct Stream {
+  bool capturing = false;
+  std::vector<std::function<Result()>> captured;
+};
+using Graph = std::vector<std::function<Result()>>;
+
+Stream* capturing(StreamHandle handle) {
+  Stream* stream = reinterpret_cast<Stream*>(handle);
+  return stream && stream->capturing ? stream : nullptr;
+}
+
+constexpr Result kCaptureUnsupported = 900;
 
 thread_local int pushed = 0;
 
@@ -137,15 +155,22 @@ Result memory_info(size_t* free, size_t* total) {
   *free = *total - static_cast<size_t>(driver_counts.bytes);
   return usable();
 }
-Result copy_to_device(DevicePointer to, const void* from, size_t bytes, StreamHandle) {
+Result copy_to_device(DevicePointer to, const void* from, size_t bytes, StreamHandle stream) {
+  // CUDA would capture the address of the host's memory, which nobody here means to keep.
+  if (capturing(stream)) return kCaptureUnsupported;
   if (usable() == kSuccess) upload(reinterpret_cast<void*>(to), from, bytes);
   return usable();
 }
-Result copy_to_host(void* to, DevicePointer from, size_t bytes, StreamHandle) {
+Result copy_to_host(void* to, DevicePointer from, size_t bytes, StreamHandle stream) {
+  if (capturing(stream)) return kCaptureUnsupported;
   if (usable() == kSuccess) download(to, reinterpret_cast<void*>(from), bytes);
   return usable();
 }
-Result copy_on_device(DevicePointer to, DevicePointer from, size_t bytes, StreamHandle) {
+Result copy_on_device(DevicePointer to, DevicePointer from, size_t bytes, StreamHandle handle) {
+  if (Stream* stream = capturing(handle)) {
+    stream->captured.emplace_back([=] { return copy_on_device(to, from, bytes, nullptr); });
+    return usable();
+  }
   if (usable() == kSuccess) copy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
   return usable();
 }
@@ -160,8 +185,19 @@ Result run(FunctionHandle function, dim3 grid, dim3 block, unsigned shared_bytes
 }
 Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                      unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
-                     StreamHandle, void** parameters, void**) {
+                     StreamHandle handle, void** parameters, void**) {
   if (usable() != kSuccess) return usable();
+  if (Stream* stream = capturing(handle)) {
+    const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
+    const uint8_t* bytes = static_cast<const uint8_t*>(parameters[0]);
+    stream->captured.emplace_back(
+        [=, copy = std::vector<uint8_t>(bytes, bytes + kernel->parameter_bytes)]() mutable {
+          void* again[] = {copy.data()};
+          return launch_kernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes,
+                               nullptr, again, nullptr);
+        });
+    return kSuccess;
+  }
   if (!grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535)
     return 1;  // CUDA_ERROR_INVALID_VALUE
   std::unique_lock<std::mutex> lock(mutex);
@@ -195,15 +231,56 @@ Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* 
 Result stream_create(StreamHandle* stream, unsigned) {
   const std::lock_guard<std::mutex> lock(mutex);
   ++driver_counts.streams;
-  *stream = reinterpret_cast<StreamHandle>(1);
+  *stream = reinterpret_cast<StreamHandle>(new Stream);
   return usable();
 }
-Result stream_destroy(StreamHandle) {
+Result stream_destroy(StreamHandle stream) {
+  delete reinterpret_cast<Stream*>(stream);
   const std::lock_guard<std::mutex> lock(mutex);
   --driver_counts.streams;
   return usable();
 }
-Result stream_synchronize(StreamHandle) {
+Result stream_synchronize(StreamHandle stream) {
+  return capturing(stream) ? kCaptureUnsupported : usable();
+}
+Result capture_begin(StreamHandle handle, int) {
+  Stream* stream = reinterpret_cast<Stream*>(handle);
+  if (!stream || stream->capturing) return kCaptureUnsupported;
+  stream->capturing = true;
+  return usable();
+}
+Result capture_end(StreamHandle handle, GraphHandle* graph) {
+  Stream* stream = capturing(handle);
+  if (!stream) return kCaptureUnsupported;
+  stream->capturing = false;
+  *graph = reinterpret_cast<GraphHandle>(new Graph(std::move(stream->captured)));
+  stream->captured.clear();
+  const std::lock_guard<std::mutex> lock(mutex);
+  ++driver_counts.graphs;
+  return usable();
+}
+Result graph_destroy(GraphHandle graph) {
+  delete reinterpret_cast<Graph*>(graph);
+  const std::lock_guard<std::mutex> lock(mutex);
+  --driver_counts.graphs;
+  return usable();
+}
+Result graph_instantiate(GraphExecutableHandle* executable, GraphHandle graph, unsigned long long) {
+  *executable = reinterpret_cast<GraphExecutableHandle>(new Graph(*reinterpret_cast<Graph*>(graph)));
+  const std::lock_guard<std::mutex> lock(mutex);
+  ++driver_counts.graphs;
+  return usable();
+}
+Result executable_destroy(GraphExecutableHandle executable) {
+  return graph_destroy(reinterpret_cast<GraphHandle>(executable));
+}
+Result graph_launch(GraphExecutableHandle executable, StreamHandle) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    ++driver_counts.graph_launches;
+  }
+  for (const std::function<Result()>& node : *reinterpret_cast<Graph*>(executable))
+    if (const Result result = node(); result != kSuccess) return result;
   return usable();
 }
 Result event_create(EventHandle* event, unsigned) {
@@ -261,6 +338,12 @@ Result get_proc_address(const char* name, void** function, int, uint64_t, int*) 
       {"cuStreamCreate", address(stream_create)},
       {"cuStreamDestroy", address(stream_destroy)},
       {"cuStreamSynchronize", address(stream_synchronize)},
+      {"cuStreamBeginCapture", address(capture_begin)},
+      {"cuStreamEndCapture", address(capture_end)},
+      {"cuGraphInstantiate", address(graph_instantiate)},
+      {"cuGraphDestroy", address(graph_destroy)},
+      {"cuGraphLaunch", address(graph_launch)},
+      {"cuGraphExecDestroy", address(executable_destroy)},
       {"cuEventCreate", address(event_create)},
       {"cuEventDestroy", address(event_destroy)},
       {"cuEventRecord", address(event_record)},

@@ -20,7 +20,8 @@ struct DriverOptions {
 extern DriverOptions driver_options;
 
 struct DriverCounts {
-  int64_t launches, bytes, streams, contexts;  // bytes, streams and contexts: what lives
+  int64_t launches, graph_launches;
+  int64_t bytes, streams, contexts, graphs;  // what lives
 };
 extern DriverCounts driver_counts;
 

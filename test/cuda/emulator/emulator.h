@@ -55,7 +55,8 @@ void copy(void* to, const void* from, size_t bytes);
 struct Kernel {
   const char* name;
   void (*call)(void** parameters);
-  Kernel(const char* name, void (*call)(void** parameters));
+  size_t parameter_bytes;  // of the one parameter
+  Kernel(const char* name, size_t parameter_bytes, void (*call)(void** parameters));
 };
 const Kernel* find_kernel(const char* name);
 

@@ -137,7 +137,8 @@ bool launch(dim3 grid, dim3 size, const Options& options, const std::function<vo
   return whole;
 }
 
-Kernel::Kernel(const char* name, void (*call)(void** parameters)) : name(name), call(call) {
+Kernel::Kernel(const char* name, size_t parameter_bytes, void (*call)(void** parameters))
+    : name(name), call(call), parameter_bytes(parameter_bytes) {
   kernels().push_back(this);
 }
 

@@ -1,0 +1,103 @@
+#include "cuda/recorder.h"
+
+#include <utility>
+
+#include "core/cancel.h"
+
+namespace nd::cuda {
+namespace {
+
+class GraphRecording final : public Recording {
+ public:
+  GraphRecording(Device& device, GraphExecutableHandle executable, std::vector<Recorder::Transfer> uploads,
+                 std::vector<Recorder::Transfer> downloads)
+      : device_(device),
+        executable_(executable),
+        uploads_(std::move(uploads)),
+        downloads_(std::move(downloads)) {}
+  ~GraphRecording() override {
+    try {
+      const Device::Current current(device_);
+      device_.driver().executable_destroy(executable_);
+    } catch (const Error&) {
+      // The device is lost, and the graph with it.
+    }
+  }
+  GraphRecording(const GraphRecording&) = delete;
+  GraphRecording& operator=(const GraphRecording&) = delete;
+
+  void replay(const CancelToken* cancel) override {
+    const Device::Current current(device_);
+    const Device::Stream stream(device_);
+    const auto check_cancel = [&] {
+      if (cancel) cancel->check();
+    };
+    check_cancel();
+    for (const Recorder::Transfer& upload : uploads_) upload(stream.handle());
+    check_cancel();
+    const Driver& driver = device_.driver();
+    check(driver, driver.graph_launch(executable_, stream.handle()), "Could not start a graph");
+    check_cancel();
+    for (const Recorder::Transfer& download : downloads_) download(stream.handle());
+    stream.synchronize();
+  }
+
+ private:
+  Device& device_;
+  GraphExecutableHandle executable_;
+  const std::vector<Recorder::Transfer> uploads_, downloads_;
+};
+
+}  // namespace
+
+Recorder::~Recorder() {
+  const Driver& driver = device_.driver();
+  if (state_ == State::capturing) {  // it was cancelled, or failed
+    GraphHandle graph = nullptr;
+    if (driver.capture_end(stream_, &graph) == kSuccess && graph) driver.graph_destroy(graph);
+  }
+  if (executable_) driver.executable_destroy(executable_);
+}
+
+void Recorder::before_launch() {
+  if (state_ == State::uploading) {
+    check(device_.driver(), device_.driver().capture_begin(stream_, kCaptureThread), "Could not record");
+    state_ = State::capturing;
+  } else if (state_ == State::launched) {
+    state_ = State::abandoned;
+  }
+}
+
+void Recorder::before_upload(const Transfer& transfer) {
+  if (state_ == State::uploading) return uploads_.push_back(transfer);
+  if (state_ == State::capturing) launch();
+  state_ = State::abandoned;
+}
+
+void Recorder::before_download(const Transfer& transfer) {
+  if (state_ == State::uploading) state_ = State::abandoned;
+  if (state_ == State::capturing) launch();
+  if (state_ == State::launched) downloads_.push_back(transfer);
+}
+
+void Recorder::launch() {
+  const Driver& driver = device_.driver();
+  GraphHandle graph = nullptr;
+  state_ = State::launched;
+  check(driver, driver.capture_end(stream_, &graph), "Could not record");
+  const Result made = driver.graph_instantiate(&executable_, graph, 0);
+  driver.graph_destroy(graph);
+  check(driver, made, "Could not make a graph");
+  check(driver, driver.graph_launch(executable_, stream_), "Could not start a graph");
+}
+
+std::unique_ptr<Recording> Recorder::finish() {
+  if (state_ == State::capturing) launch();
+  if (state_ != State::launched) return nullptr;
+  auto recording =
+      std::make_unique<GraphRecording>(device_, executable_, std::move(uploads_), std::move(downloads_));
+  executable_ = nullptr;
+  return recording;
+}
+
+}  // namespace nd::cuda

@@ -1,0 +1,91 @@
+// Repeated forwards as CUDA graphs: the same bits as when every kernel is launched, whatever changes between
+// two steps.
+#include "driver.h"
+#include "fixture_models.h"
+#include "support.h"
+#include "unet/unet.h"
+
+namespace nd::cuda_test {
+namespace {
+
+struct Step {
+  int64_t n, h, w;
+  const char *latents, *context;
+  float timestep;
+};
+
+std::unique_ptr<Unet> load() {
+  WeightTable table;
+  add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
+  Loader loader(table, backend(), {Precision::f32});
+  return std::make_unique<Unet>(unet_config(), loader);
+}
+
+std::vector<float> predict(Unet& unet, const Step& step, const CancelToken* cancel = nullptr) {
+  const std::vector<float> latents = noise(step.latents, step.n * 4 * step.h * step.w),
+                           context = noise(step.context, step.n * 9 * 20),
+                           timesteps(static_cast<size_t>(step.n), step.timestep);
+  std::vector<float> out(latents.size());
+  unet.predict({latents.data(), step.n, step.h, step.w, {timesteps.data(), context.data(), 9}}, out.data(),
+               cancel);
+  return out;
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/// A denoising run with everything that may change between two calls, and back to what was before.
+constexpr Step kSteps[] = {{1, 4, 4, "a", "c", 981}, {1, 4, 4, "b", "c", 961},   {1, 4, 4, "a", "d", 961},
+                           {2, 4, 4, "a", "c", 961}, {1, 4, 4, "b", "c", 961},   {1, 6, 5, "a", "c", 500},
+                           {2, 4, 4, "b", "d", 20},  {1, 8, 8, "a", "c", 17.5f}, {1, 4, 4, "b", "c", 981}};
+
+const Register suite([] {
+  test::test("cuda/graph steps are those of a forward by itself", [] {
+    const std::unique_ptr<Unet> unet = load(), alone = load();
+    for (size_t i = 0; i < sizeof kSteps / sizeof kSteps[0]; ++i) {
+      alone->trim();
+      if (!same(predict(*unet, kSteps[i]), predict(*alone, kSteps[i])))
+        return "step " + std::to_string(i) + " differs";
+    }
+    return std::string();
+  });
+  if (on_hardware()) return;
+  test::test("cuda/graph a step like the one before is one launch", [] {
+    const std::unique_ptr<Unet> unet = load();
+    predict(*unet, kSteps[0]);
+    predict(*unet, kSteps[1]);
+    const emu::DriverCounts before = emu::driver_counts;
+    predict(*unet, kSteps[1]);
+    const emu::DriverCounts after = emu::driver_counts;
+    if (after.graph_launches != before.graph_launches + 1) return std::string("no graph");
+    if (after.graphs != before.graphs) return std::string("another graph");
+    unet->trim();
+    return std::string(emu::driver_counts.graphs == before.graphs - 1 ? "" : "trim() keeps the graph");
+  });
+  test::test("cuda/graph not many are kept, and none is left behind", [] {
+    const int64_t before = emu::driver_counts.graphs;
+    {
+      const std::unique_ptr<Unet> unet = load();
+      for (const Step& step : kSteps) predict(*unet, step);
+      if (emu::driver_counts.graphs - before > 4)
+        return std::to_string(emu::driver_counts.graphs) + " graphs";
+    }
+    return std::string(emu::driver_counts.graphs == before ? "" : "a graph is left");
+  });
+  test::test("cuda/graph a cancelled step", [] {
+    const std::unique_ptr<Unet> unet = load();
+    const std::vector<float> expected = predict(*unet, kSteps[1]);
+    CancelToken cancelled;
+    cancelled.cancel();
+    try {
+      predict(*unet, kSteps[1], &cancelled);
+      return std::string("it was not cancelled");
+    } catch (const Cancelled&) {
+    }
+    return std::string(same(predict(*unet, kSteps[1]), expected) ? "" : "the next one differs");
+  });
+});
+
+}  // namespace
+}  // namespace nd::cuda_test
