@@ -5,6 +5,8 @@
 #endif
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -190,7 +192,41 @@ void memory() {
 void memory() {}
 #endif
 
+void resized_pool() {
+  test("models/ vq quantizes while the number of threads changes", [] {
+    const VaeConfig config = vae_config(true);
+    const std::unique_ptr<Vae> model = load_model<Vae>("vq/vae/diffusion_pytorch_model.safetensors", config);
+    constexpr int64_t kSide = 32;
+    const std::vector<float> latents = noise("latents", 3 * kSide * kSide);
+    std::vector<int32_t> codes(kSide * kSide), expected(kSide * kSide);
+    model->quantize(latents.data(), 1, kSide, kSide, expected.data(), nullptr);
+    ThreadPool& pool = ThreadPool::shared();
+    const int threads = pool.threads();
+    std::string why;
+    for (int i = 0; i < 10 && why.empty(); ++i) {
+      pool.resize(1);
+      // The call below waits for this work, at whose end the pool is to have more threads than when the call
+      // began. A buffer of the call for as many threads as there were would be too small.
+      std::atomic<bool> working{false};
+      std::thread other([&] {
+        pool.parallel_for(1, nullptr, [&](int64_t, int) {
+          working = true;
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));
+          pool.resize(12);
+        });
+      });
+      while (!working) std::this_thread::yield();
+      model->quantize(latents.data(), 1, kSide, kSide, codes.data(), nullptr);
+      if (codes != expected) why = "other codes in call " + std::to_string(i);
+      other.join();
+    }
+    pool.resize(threads);
+    return why;
+  });
+}
+
 const Register suite([] {
+  resized_pool();
   memory();
   life(Subject<Unet, UnetConfig>{"unet", "sd1/unet/diffusion_pytorch_model.safetensors", unet_config(),
                                  call_unet});

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "core/error.h"
 #include "core/thread_pool.h"
@@ -125,7 +126,32 @@ void caches() {
   });
 }
 
+/// Features of a model that is gone are never those of another one, not even of one at the same address.
+std::string features_of_a_model_that_is_gone() {
+  const std::vector<float> latents = noise("latents", 4 * 6 * 10), context = noise("context", 9 * 20);
+  const float timestep = 500;
+  DeepFeatures deep;
+  // Both models get the same memory.
+  std::optional<Unet> unet;
+  const auto predict = [&](Precision precision, DeepFeatures* features, bool reuse) {
+    WeightTable table;
+    add_component(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
+    unet.reset();
+    Loader loader(table, backend_of(), {precision});
+    unet.emplace(unet_config(), loader);
+    std::vector<float> out(latents.size());
+    const UnetOptions options{0, features, 1, reuse};
+    unet->predict({latents.data(), 1, 6, 10, {&timestep, context.data(), 9}}, out.data(), nullptr, options);
+    return out;
+  };
+  DeepFeatures others;
+  const std::vector<float> expected = predict(Precision::i8, &others, false);
+  predict(Precision::f32, &deep, false);
+  return same(predict(Precision::i8, &deep, true), expected) ? "" : "features of the earlier model were used";
+}
+
 void deep_features() {
+  test("unet/ deep features of a model that is gone", features_of_a_model_that_is_gone);
   for (const Precision precision : {Precision::f32, Precision::automatic}) {
     const std::string name =
         "unet/ deep features, precision " + std::to_string(static_cast<int>(precision)) + " ";
