@@ -191,10 +191,17 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
   /// Returns a promise: returning gigabytes to the system takes a while.
   Napi::Value trim(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
-      return run_async(
-          info.Env(), std::make_shared<nd::CancelToken>(),
-          [shared = shared()](const nd::CancelToken&) { shared->trim(); },
-          [](Napi::Env env) { return env.Undefined(); });
+      const Pointer model = shared();
+      try {
+        return run_async(
+            info.Env(), std::make_shared<nd::CancelToken>(),
+            [model](const nd::CancelToken&) { model->trim(); },
+            [](Napi::Env env) { return env.Undefined(); });
+      } catch (...) {
+        // There is no thread or no memory for that, so the memory is freed here.
+        model->trim();
+        return info.Env().Undefined();
+      }
     });
   }
   Napi::Value dispose(const Napi::CallbackInfo& info) {

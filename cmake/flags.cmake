@@ -33,6 +33,13 @@ if(MSVC) # the functions of Windows 10, the oldest version that Node.js runs on;
   target_compile_definitions(nd_flags INTERFACE _WIN32_WINNT=0x0A00)
 endif()
 
+if(ND_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "ND_FUZZ needs Clang, which has libFuzzer: CXX=clang++ cmake --preset fuzz")
+  endif()
+  target_compile_options(nd_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 if(ND_SANITIZE)
   target_compile_options(nd_flags INTERFACE -fsanitize=${ND_SANITIZE} -fno-sanitize-recover=all
                                             -fno-omit-frame-pointer -g -O1)

@@ -264,8 +264,11 @@ interface NativeModel {
   deviceMemory(): DeviceMemory | null
   /** Bytes that the threads need in a call besides its working memory; they depend on the number of threads. */
   readonly threadBytes: number
-  /** Releases working memory; the next call allocates it again. Does not wait for a running call, which then releases it. */
-  trim(): Promise<void>
+  /**
+   * Releases working memory; the next call allocates it again. Does not wait for a running call, which then releases it.
+   * undefined: it was released at once, because there was no thread for it.
+   */
+  trim(): Promise<void> | undefined
   /** Frees the model as soon as no call is running; later calls throw an error of code DISPOSED. */
   dispose(): void
 }

@@ -21,7 +21,9 @@ export const testPrograms =
 
 /** Libraries that the TypeScript tests load. */
 export const testLibraries =
-  process.platform === 'linux' && process.arch === 'x64' ? ['cuda-emulated-driver'] : []
+  process.platform === 'linux'
+    ? ['failing-preload', ...(process.arch === 'x64' ? ['cuda-emulated-driver'] : [])]
+    : []
 
 /** Something the user has to install or to look into; the message says what. */
 export class BuildError extends Error {}

@@ -14,7 +14,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import { buildAddon, BuildError, root } from './build-addon.mjs'
+import { buildAddon, BuildError, jobs, objects, root, testLibraries } from './build-addon.mjs'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -27,7 +27,7 @@ const { values, positionals } = parseArgs({
 })
 
 function build() {
-  buildAddon()
+  buildAddon(['node_diffusion', ...testLibraries])
   const { status } = spawnSync(
     process.execPath,
     [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'test'],
@@ -39,6 +39,60 @@ function build() {
   if (status !== 0) throw new BuildError('The harnesses could not be compiled.')
 }
 
+/** Runs a native program; the result of a harness. `tried` finds its number of cases in what it prints. */
+function runNative(program, args, env, tried, timeout) {
+  const { status, signal, stdout, stderr, error } = spawnSync(program, args, {
+    cwd: root,
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+    timeout,
+    killSignal: 'SIGKILL',
+    maxBuffer: 2 ** 26,
+  })
+  const text = `${stdout}\n${stderr}`
+  const failures = text.split('\n').filter((line) => /^FAIL |SUMMARY: /.test(line))
+  const crashed = status === 0 || failures.some((line) => line.startsWith('FAIL')) ? 0 : 1
+  if (crashed)
+    failures.push(`${program} ${args.join(' ')}: ${error?.message ?? signal ?? `status ${status}`}`)
+  return { tried: Number(tried.exec(text)?.[1] ?? 0), crashed, leaked: 0, worstDelay: 0, failures }
+}
+
+/** The harnesses of the engine alone: tests of engine-tests, and libFuzzer's programs where Clang is installed. */
+function nativeHarnesses() {
+  const tests = (name, filter, env) => ({
+    name,
+    counts: { full: 'all', small: 'a sample' },
+    run: ({ timeout, count }) => {
+      buildAddon(['engine-tests'])
+      const program = join(objects, 'engine-tests')
+      const counted = filter === 'fuzz/' ? { ND_FUZZ_COUNT: String(count ?? 1_000_000) } : env
+      return runNative(program, [filter], counted, /^(\d+) tried$/m, timeout)
+    },
+  })
+  const fuzzer = (target) => ({
+    name: `engine, libFuzzer: ${target}`,
+    counts: { full: 200_000, small: 0 },
+    run: ({ timeout, count, seed }) => {
+      for (const args of [
+        ['--preset', 'fuzz'],
+        ['--build', '--preset', 'fuzz', '--parallel', jobs, '--target', `fuzz-${target}`],
+      ])
+        if (spawnSync('cmake', args, { cwd: root, stdio: 'ignore' }).status !== 0)
+          throw new BuildError(`cmake ${args.join(' ')} failed`)
+      const args = [`-runs=${count ?? 200_000}`, `-seed=${seed}`, '-max_len=4096', '-print_final_stats=1']
+      const program = join(root, 'build', 'fuzz', `fuzz-${target}`)
+      return runNative(program, args, {}, /number_of_executed_units:\s*(\d+)/, timeout)
+    },
+  })
+  const clang = spawnSync('clang++', ['--version'], { stdio: 'ignore' }).status === 0
+  return [
+    tests('engine, failing allocations', 'memory/ every', { ND_TEST_THOROUGH: '1' }),
+    tests('engine, failing and short reads', 'reads/', {}),
+    tests('engine, random bytes', 'fuzz/', {}),
+    ...(clang ? ['blocks', 'weight_table', 'configs'].map(fuzzer) : []),
+  ]
+}
+
 const size = (bytes) => (bytes === 0 ? '0' : `${(bytes / 2 ** 20).toFixed(1)} MiB`)
 const row = (cells) => `| ${cells.join(' | ')} |`
 
@@ -47,7 +101,12 @@ async function torture() {
   const { findHarnesses, runHarness } = await import(
     pathToFileURL(join(root, 'build/ts/test/hostile/run-harness.js')).href
   )
-  const harnesses = (await findHarnesses()).filter(
+  const modules = (await findHarnesses()).map((harness) => ({
+    ...harness,
+    run: ({ count, seed, timeout }) =>
+      runHarness(harness, { count: count ?? harness.counts.full, seed, timeout }),
+  }))
+  const harnesses = [...nativeHarnesses(), ...modules].filter(
     ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
   )
   if (harnesses.length === 0) throw new BuildError(`No harness is called ${positionals.join(' or ')}`)
@@ -62,8 +121,8 @@ async function torture() {
   const failures = []
   for (const harness of harnesses) {
     const began = performance.now()
-    const result = await runHarness(harness, {
-      count: Number(values.count ?? harness.counts.full),
+    const result = await harness.run({
+      count: values.count === undefined ? undefined : Number(values.count),
       seed: Number(values.seed),
       timeout: Number(values.minutes) * 60_000,
     })

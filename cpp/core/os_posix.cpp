@@ -43,7 +43,12 @@ void free_aligned(void* memory) {
   std::free(memory);
 }
 
-File::File(const std::string& path) : handle_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+File::File(const std::string& path) {
+  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever. It has no effect on regular files.
+  do {
+    handle_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  } while (handle_ < 0 && errno == EINTR);
+}
 
 File::~File() {
   if (is_open()) close(static_cast<int>(handle_));

@@ -17,7 +17,7 @@ interface NativeModel {
   readonly weightBytes: number
   deviceMemory(): DeviceMemory | null
   readonly threadBytes: number
-  trim(): Promise<void>
+  trim(): Promise<void> | undefined
   dispose(): void
 }
 
@@ -114,9 +114,11 @@ export abstract class Component<Model extends NativeModel> {
 
   /** Releases working memory; the next call allocates it again. */
   async trim(): Promise<void> {
-    if (this.disposed) return
-    // A component that is disposed of meanwhile has none.
-    await this.#model.trim().catch(() => {})
+    try {
+      await this.#model.trim()
+    } catch {
+      // It has been disposed of, and has no memory any more.
+    }
   }
 
   /** Frees the component. Running and waiting calls reject with a DiffusionError of code DISPOSED. */

@@ -14,6 +14,7 @@ std::vector<Suite>& suites() {
 std::string filter, device_name = "emulated";
 bool small_set = false;
 int matched = 0, passed = 0, failed = 0;
+int64_t tries = 0;
 
 // A NaN with a payload that no arithmetic produces: a canary that also poisons every result computed from it.
 constexpr uint32_t kCanary = 0x7fc0dead;
@@ -38,6 +39,12 @@ bool small() {
 }
 const std::string& device() {
   return device_name;
+}
+void count_tries(int64_t count) {
+  tries += count;
+}
+bool thorough() {
+  return std::getenv("ND_TEST_THOROUGH") != nullptr;  // NOLINT(concurrency-mt-unsafe): nothing sets it
 }
 void pass() {
   ++passed;
@@ -67,6 +74,7 @@ int run(int argc, char** argv) {
   }
   for (Suite suite : suites()) suite();
   if (matched == 0) fail(filter, "no test has this in its name");
+  if (tries > 0) std::printf("%lld tried\n", static_cast<long long>(tries));
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }

@@ -21,6 +21,12 @@ void fail(const std::string& name, const std::string& why);
 /// Passes when `why` is empty.
 void report(const std::string& name, const std::string& why);
 
+/// Counts cases within a test: failures that were caused, inputs that were made up. Their sum is printed at
+/// the end, for `npm run torture`.
+void count_tries(int64_t count);
+/// Whether tests that try a sample of many cases are to try all or most: ND_TEST_THOROUGH is set.
+bool thorough();
+
 using Suite = void (*)();
 struct Register {
   explicit Register(Suite suite);

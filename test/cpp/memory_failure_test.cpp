@@ -1,6 +1,5 @@
 // Every allocation of a load, a call and a trim fails once: each failure must be an error that says so, the
 // model must work afterwards, and nothing may be lost.
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -42,9 +41,9 @@ Failure run_failing(int64_t call, Body body) {
   return result;
 }
 
-/// 1 where every allocation is to fail (ND_TEST_THOROUGH is set), else `step`.
-int64_t stepping(int64_t step) {
-  return std::getenv("ND_TEST_THOROUGH") ? 1 : step;  // NOLINT(concurrency-mt-unsafe): nothing sets it
+/// From one allocation that fails to the next.
+int64_t stepping(int64_t emulated, int64_t tested, int64_t thoroughly) {
+  return thorough() ? thoroughly : small() ? emulated : tested;
 }
 
 /// Fails the allocations of `body` from the first one on, from the second one on, and so forth until all
@@ -52,6 +51,7 @@ int64_t stepping(int64_t step) {
 template <class Body, class Check>
 std::string at_every_allocation(int64_t step, Body body, Check check) {
   for (int64_t call = 1;; call += step) {
+    count_tries(1);
     const Failure failure = run_failing(call, body);
     std::string why = failure.wrong.empty() ? check() : failure.wrong;
     if (!why.empty()) return why + " with allocation " + std::to_string(call) + " failing";
@@ -74,7 +74,7 @@ const Register suite([] {
       load(precision);  // what is kept for the life of the process
       const int64_t before = failing_memory::in_use();
       return at_every_allocation(
-          stepping(small() ? 97 : 7), [&] { load(precision); },
+          stepping(97, 7, 1), [&] { load(precision); },
           [&] {
             const int64_t leaked = failing_memory::in_use() - before;
             return leaked == 0 ? std::string() : std::to_string(leaked) + " bytes leaked";
@@ -87,7 +87,7 @@ const Register suite([] {
       model->predict(input, out.data(), nullptr, options);
       const std::vector<float> expected = out;
       return at_every_allocation(
-          stepping(small() ? 211 : 53),
+          stepping(211, 53, 1),
           [&] {
             model->trim();
             model->predict(input, out.data(), nullptr, options);
@@ -99,6 +99,46 @@ const Register suite([] {
           });
     });
   }
+  test("memory/ every allocation of a picture can fail, from loading to freeing", [&] {
+    // All three models are loaded, used once with their weights streamed, and freed.
+    const GoldenText clip = golden_texts()[0];
+    const GoldenVae vae = golden_vaes()[0];
+    const std::vector<int32_t> tokens(16, 7);
+    std::vector<float> image(3 * 32 * 40);
+    const auto open = [&](const std::string& file, WeightTable& table) {
+      add_component(table, std::string(ND_FIXTURES) + "/models/" + file);
+    };
+    const auto draw = [&] {
+      const LoadOptions streamed{Precision::automatic, Residency::none};
+      WeightTable text, denoiser, autoencoder;
+      open(weights_of(clip.name, "text_encoder"), text);
+      open(weights_of(of.name, "unet"), denoiser);
+      open(weights_of(vae.name, "vae"), autoencoder);
+      Loader text_loader(text, backend_of(), streamed), unet_loader(denoiser, backend_of(), streamed),
+          vae_loader(autoencoder, backend_of(), streamed);
+      TextEncoder encoder(clip.config, text_loader);
+      Unet unet(of.config, unet_loader);
+      Vae decoder(vae.config, vae_loader);
+      std::vector<float> states(tokens.size() * static_cast<size_t>(clip.config.width));
+      encoder.encode(tokens.data(), 1, static_cast<int64_t>(tokens.size()), 0, states.data(), nullptr);
+      const UnetInput one{latents.data(), 1, 4, 5, {timesteps, context.data(), 9}};
+      std::vector<float> prediction(4 * 4 * 5);
+      unet.predict(one, prediction.data(), nullptr, {});
+      decoder.decode(prediction.data(), 1, 4, 5, kAnyMemory, image.data(), nullptr);
+    };
+    draw();
+    const std::vector<float> expected = image;
+    const int64_t before = failing_memory::in_use();
+    const std::string why = at_every_allocation(stepping(997, 211, 5), draw, [&] {
+      const int64_t leaked = failing_memory::in_use() - before;
+      return leaked == 0 ? std::string() : std::to_string(leaked) + " bytes leaked";
+    });
+    if (!why.empty()) return why;
+    draw();
+    return std::string(std::memcmp(image.data(), expected.data(), image.size() * sizeof(float)) == 0
+                           ? ""
+                           : "the next picture differs");
+  });
   test("memory/ every allocation of an autoencoder in bands can fail", [&] {
     const GoldenVae vae = golden_vaes()[0];
     const auto model = load_model<Vae>(backend_of(), weights_of(vae.name, "vae"), vae.config);
@@ -107,7 +147,7 @@ const Register suite([] {
     model->decode(z.data(), 1, 9, 7, 0, image.data(), nullptr);
     const std::vector<float> expected = image;
     return at_every_allocation(
-        stepping(small() ? 20011 : 4999), [&] { model->decode(z.data(), 1, 9, 7, 0, image.data(), nullptr); },
+        stepping(20011, 4999, 499), [&] { model->decode(z.data(), 1, 9, 7, 0, image.data(), nullptr); },
         [&] {
           model->decode(z.data(), 1, 9, 7, 0, image.data(), nullptr);
           const bool same = std::memcmp(image.data(), expected.data(), image.size() * sizeof(float)) == 0;

@@ -62,6 +62,19 @@ void files() {
                ? ""
                : "unexpected: " + message;
   });
+  test("weights/ a pipe in the place of a file", [] {
+    const std::string path = temporary_path("pipe").u8string();
+    if (mkfifo(path.c_str(), 0600) != 0) return std::string("there is no pipe");
+    std::string message;
+    try {
+      const WeightFile file(path);
+    } catch (const Error& error) {
+      message = error.code() == ErrorCode::io ? error.what() : "wrong code";
+    }
+    std::remove(path.c_str());
+    return message.find("expected a file that is not empty") != std::string::npos ? ""
+                                                                                  : "unexpected: " + message;
+  });
 #endif
   test("weights/ a file that is deleted after it was opened",
        [] { return read_after([](const std::string& path) { std::remove(path.c_str()); }); });

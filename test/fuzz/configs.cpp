@@ -1,0 +1,107 @@
+#include "core/error.h"
+#include "input.h"
+#include "nn/loader.h"
+#include "targets.h"
+#include "text/text_encoder.h"
+#include "unet/unet.h"
+#include "vae/tiny.h"
+#include "vae/vae.h"
+
+namespace nd::fuzz {
+namespace {
+
+// As binding/engine_limits.h has them, but for depths, which only make the lists longer.
+constexpr int64_t kChannels = int64_t{1} << 15, kLevels = 8, kDepth = 4, kVocabulary = int64_t{1} << 24;
+
+/// A number that the binding lets through: in 0…most.
+int64_t bounded(Input& input, int64_t most) {
+  const int64_t value = input.size(most);
+  return value < 0 || value > most ? most : value;
+}
+
+std::vector<int64_t> list(Input& input, int64_t most, int64_t length) {
+  // Lists of different lengths are one of the things to refuse.
+  if (input.below(16) == 0) length = input.below(kLevels + 1);
+  std::vector<int64_t> values;
+  for (int64_t i = 0; i < length; ++i) values.push_back(bounded(input, most));
+  return values;
+}
+
+template <class Model, class Config>
+void build(const Config& config) {
+  try {
+    for (const RequiredTensor& tensor : required_tensors<Model>(config)) {
+      require(!tensor.name.empty() && !tensor.shape.empty());
+      for (const int64_t side : tensor.shape) require(side > 0);
+    }
+  } catch (const Error& error) {
+    require(error.code() == ErrorCode::invalid_argument);
+  }
+}
+
+void unet(Input& input) {
+  UnetConfig config;
+  const int64_t levels = input.below(kLevels + 1);
+  config.in_channels = bounded(input, kChannels);
+  config.out_channels = bounded(input, kChannels);
+  config.block_channels = list(input, kChannels, levels);
+  config.layers_per_block = list(input, kDepth, levels);
+  config.down_transformer_depth = list(input, kDepth, levels);
+  config.up_transformer_depth = list(input, kDepth, levels);
+  config.mid_transformer_depth = bounded(input, kDepth + 1) - 1;
+  config.heads = list(input, kChannels, levels);
+  config.context_width = bounded(input, kChannels);
+  config.norm_groups = bounded(input, kChannels);
+  config.norm_eps = input.number<float>();
+  config.freq_shift = input.number<float>();
+  build<Unet>(config);
+}
+
+void vae(Input& input) {
+  VaeConfig config;
+  config.in_channels = bounded(input, kChannels);
+  config.out_channels = bounded(input, kChannels);
+  config.latent_channels = bounded(input, kChannels);
+  config.block_channels = list(input, kChannels, input.below(kLevels + 1));
+  config.layers_per_block = bounded(input, kDepth);
+  config.norm_groups = bounded(input, kChannels);
+  config.mid_attention = input.below(2);
+  config.quant_conv = input.below(2);
+  config.post_quant_conv = input.below(2);
+  config.codebook_size = input.below(2) ? bounded(input, kVocabulary) : 0;
+  config.codebook_width = bounded(input, kChannels);
+  build<Vae>(config);
+}
+
+void tiny(Input& input) {
+  TinyVaeConfig config;
+  config.in_channels = bounded(input, kChannels);
+  config.out_channels = bounded(input, kChannels);
+  config.latent_channels = bounded(input, kChannels);
+  config.width = bounded(input, kChannels);
+  config.encoder_blocks = list(input, kDepth, input.below(kLevels + 1));
+  config.decoder_blocks = list(input, kDepth, input.below(kLevels + 1));
+  build<TinyVae>(config);
+}
+
+void text(Input& input) {
+  TextEncoderConfig config;
+  config.vocab_size = bounded(input, kVocabulary);
+  config.width = bounded(input, kChannels);
+  config.layers = bounded(input, kDepth);
+  config.heads = bounded(input, kChannels);
+  config.intermediate = bounded(input, int64_t{1} << 17);
+  config.max_positions = bounded(input, int64_t{1} << 16);
+  config.layer_norm_eps = input.number<float>();
+  build<TextEncoder>(config);
+}
+
+}  // namespace
+
+void configs(const uint8_t* data, size_t size) {
+  Input input(data, size);
+  constexpr void (*kKinds[])(Input&) = {unet, vae, tiny, text};
+  kKinds[input.below(4)](input);
+}
+
+}  // namespace nd::fuzz
