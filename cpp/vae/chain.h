@@ -35,7 +35,8 @@ class Chain {
   bool ascending() const { return ascending_; }
 
   void add(const Link& link) { links_.push_back(link); }
-  void add(const Conv2d& conv, const GroupNorm* norm = nullptr) { links_.push_back({&conv, norm}); }
+  /// conv: null in a dry run, which makes no layers.
+  void add(const Conv2d* conv, const GroupNorm* norm = nullptr) { links_.push_back({conv, norm}); }
   void add(const ResBlock& block);
   /// Ends a level: the links added since the last one. An upsampling link begins a level, a downsampling link
   /// ends one.

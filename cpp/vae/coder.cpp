@@ -65,10 +65,10 @@ Encoder::Encoder(Loader& loader, const VaeConfig& config) {
 
 Chain Encoder::chain() const {
   Chain chain(false);
-  chain.add(*conv_in_);
+  chain.add(conv_in_.get());
   for (const Level& level : levels_) {
     for (const ResBlock& block : level.blocks) chain.add(block);
-    if (level.downsample) chain.add(*level.downsample);
+    if (level.downsample) chain.add(level.downsample.get());
     chain.end_level();
   }
   return chain;
@@ -120,12 +120,12 @@ Chain Decoder::chain() const {
   for (const Level& level : levels_) {
     // The upsampling belongs to the level that it leads to: its result is the largest image and need not be
     // stored.
-    if (upsample) chain.add(*upsample);
+    if (upsample) chain.add(upsample);
     for (const ResBlock& block : level.blocks) chain.add(block);
     chain.end_level();
     upsample = level.upsample.get();
   }
-  chain.add(*conv_out_, norm_out_.get());
+  chain.add(conv_out_.get(), norm_out_.get());
   return chain;
 }
 

@@ -104,23 +104,23 @@ TinyVae::TinyVae(const TinyVaeConfig& config, Loader& loader)
 
   const std::unique_ptr<Conv2d>* layer = encoder_layers_.data();
   for (size_t level = 0; level < config.encoder_blocks.size(); ++level) {
-    if (level == 0) encoder_.add(**layer++);
+    if (level == 0) encoder_.add((layer++)->get());
     for (int64_t i = 0; i < config.encoder_blocks[level]; ++i) layer = add_block(encoder_, layer);
-    if (level + 1 < config.encoder_blocks.size()) encoder_.add(**layer++);
+    if (level + 1 < config.encoder_blocks.size()) encoder_.add((layer++)->get());
     encoder_.end_level();
   }
-  if (!config.encoder_blocks.empty()) encoder_.add(**layer);
+  if (!config.encoder_blocks.empty()) encoder_.add(layer->get());
   layer = decoder_layers_.data();
   Link first;
   first.conv = (layer++)->get();
   first.relu = true;
   decoder_.add(first);
   for (size_t level = 0; level < config.decoder_blocks.size(); ++level) {
-    if (level > 0) decoder_.add(**layer++);
+    if (level > 0) decoder_.add((layer++)->get());
     for (int64_t i = 0; i < config.decoder_blocks[level]; ++i) layer = add_block(decoder_, layer);
     decoder_.end_level();
   }
-  decoder_.add(**layer);
+  decoder_.add(layer->get());
 }
 
 const Chain& TinyVae::encoder() const {

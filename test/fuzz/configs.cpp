@@ -27,6 +27,18 @@ std::vector<int64_t> list(Input& input, int64_t most, int64_t length) {
   return values;
 }
 
+/// A depth for a whole level or for each of its layers.
+std::vector<Depths> depths(Input& input, int64_t levels) {
+  std::vector<Depths> values;
+  for (int64_t i = 0; i < levels; ++i) {
+    if (input.below(4) > 0)
+      values.emplace_back(bounded(input, kDepth));
+    else
+      values.emplace_back(list(input, kDepth, input.below(kDepth + 1)));
+  }
+  return values;
+}
+
 template <class Model, class Config>
 void build(const Config& config) {
   try {
@@ -46,14 +58,19 @@ void unet(Input& input) {
   config.out_channels = bounded(input, kChannels);
   config.block_channels = list(input, kChannels, levels);
   config.layers_per_block = list(input, kDepth, levels);
-  config.down_transformer_depth = list(input, kDepth, levels);
-  config.up_transformer_depth = list(input, kDepth, levels);
+  config.down_transformer_depth = depths(input, levels);
+  config.up_transformer_depth = depths(input, levels);
   config.mid_transformer_depth = bounded(input, kDepth + 1) - 1;
   config.heads = list(input, kChannels, levels);
   config.context_width = bounded(input, kChannels);
   config.norm_groups = bounded(input, kChannels);
   config.norm_eps = input.number<float>();
   config.freq_shift = input.number<float>();
+  config.added_width = bounded(input, kChannels);
+  config.added_time_width = bounded(input, kChannels);
+  config.guidance_width = bounded(input, kChannels);
+  config.class_count = bounded(input, kVocabulary);
+  config.class_width = bounded(input, kChannels);
   build<Unet>(config);
 }
 
@@ -93,6 +110,8 @@ void text(Input& input) {
   config.intermediate = bounded(input, int64_t{1} << 17);
   config.max_positions = bounded(input, int64_t{1} << 16);
   config.layer_norm_eps = input.number<float>();
+  config.projection_width = bounded(input, kChannels);
+  config.projection_transposed = input.below(2);
   build<TextEncoder>(config);
 }
 

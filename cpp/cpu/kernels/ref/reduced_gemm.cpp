@@ -105,7 +105,9 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
       for (int64_t i = 0; i < length; ++i)
         weights[i * kPanelColumns + j] =
             j < count && largest >= kMinWeight && scales[j] > 0
-                ? static_cast<int8_t>(std::nearbyint(rows[j][first + i] * 127.0f / largest))
+                // The product overflows where a weight is near the largest float.
+                ? static_cast<int8_t>(
+                      std::clamp(std::nearbyint(rows[j][first + i] * 127.0f / largest), -127.0f, 127.0f))
                 : 0;
     }
     panel += kScaleBytes + length * kPanelColumns;
