@@ -31,11 +31,16 @@ export function checkObject(value: unknown, path: string, keys: readonly string[
 
 /** Whether it is an object with properties that can be read, and no array. */
 function isObject(value: unknown): value is Record<string, unknown> {
+  return isReadable(value) && !Array.isArray(value)
+}
+
+/** Whether it is an object or array, and no proxy that has been revoked. */
+export function isReadable(value: unknown): value is object {
   if (typeof value !== 'object' || value === null) return false
   try {
-    return !Array.isArray(value)
+    Array.isArray(value)
+    return true
   } catch {
-    // A proxy that has been revoked.
     return false
   }
 }
@@ -96,8 +101,7 @@ export function checkSignal(value: unknown, path = 'signal'): AbortSignal | unde
   if (value === undefined) return undefined
   const signal = value as AbortSignal
   if (
-    typeof value !== 'object' ||
-    value === null ||
+    !isReadable(value) ||
     typeof signal.aborted !== 'boolean' ||
     typeof signal.addEventListener !== 'function' ||
     typeof signal.removeEventListener !== 'function'
@@ -129,6 +133,11 @@ export function lengthOf(array: Float32Array | Int32Array | Uint8Array): number 
   return Reflect.get(typedArray, 'length', array) as number
 }
 
+/** A copy of bytes, which the caller cannot change any more; none if their buffer has been transferred. */
+export function copyBytes(bytes: Uint8Array): Uint8Array {
+  return lengthOf(bytes) === 0 ? new Uint8Array(0) : new Uint8Array(bytes)
+}
+
 /** Tensors have at most this many dimensions. A shape that is longer is not read. */
 const MAX_DIMENSIONS = 8
 
@@ -157,7 +166,7 @@ export function checkShape(value: unknown, path: string): number[] {
  */
 export function checkTensor(value: unknown, path: string, shape?: readonly number[]): Tensor {
   const expected = `tensor { data: Float32Array, shape: number[] }`
-  if (typeof value !== 'object' || value === null) throw new TypeError(expectation(expected, path, value))
+  if (!isReadable(value)) throw new TypeError(expectation(expected, path, value))
   const { data, shape: given } = value as Tensor
   // Unlike instanceof, this also holds for arrays of other realms, and not for a proxy of one.
   if (!types.isFloat32Array(data)) throw new TypeError(expectation(expected, path, value))
@@ -192,7 +201,7 @@ export function checkNumbers(
   { count, most = count ?? 0 }: { count?: number; most?: number },
 ): Float32Array {
   const expected = count === undefined ? `array of at most ${most} numbers` : `array of ${count} numbers`
-  if (typeof value !== 'object' || value === null) throw new TypeError(expectation(expected, path, value))
+  if (!isReadable(value)) throw new TypeError(expectation(expected, path, value))
   const list = value as ArrayLike<unknown>
   const { length } = list
   if (typeof length !== 'number') throw new TypeError(expectation(expected, path, value))

@@ -1,3 +1,5 @@
+import { printable } from './quote.js'
+
 /** What went wrong. The codes are stable across versions. */
 export type DiffusionErrorCode =
   | 'MODEL_NOT_FOUND'
@@ -40,7 +42,8 @@ export class DiffusionError extends Error {
   readonly code: DiffusionErrorCode
 
   constructor(code: DiffusionErrorCode, message: string, options?: { cause?: unknown }) {
-    super(message, options)
+    // Paths and names from files can contain anything, and messages go to terminals.
+    super(message.split('\n').map(printable).join('\n'), options)
     this.code = code
   }
 }

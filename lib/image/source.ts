@@ -2,7 +2,7 @@
 import { open, stat } from 'node:fs/promises'
 import { types } from 'node:util'
 import { raceAbort, throwIfAborted } from '../abort.js'
-import { expectation } from '../check.js'
+import { copyBytes, expectation } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { requireMemory } from '../memory.js'
 import { printable, quote, shorten } from '../quote.js'
@@ -50,9 +50,9 @@ function memorySource(input: unknown, path: string): ImageBytes {
   const name = 'the image'
   if (input instanceof Image) {
     const { width, height, data } = input
-    return { name, bytes: new Uint8Array(data), raw: { width, height } }
+    return { name, bytes: copyBytes(data), raw: { width, height } }
   }
-  if (types.isUint8Array(input)) return { name, bytes: new Uint8Array(input) }
+  if (types.isUint8Array(input)) return { name, bytes: copyBytes(input) }
   throw new TypeError(expectation('path, data: URL, encoded image (Uint8Array) or Image', path, input))
 }
 

@@ -20,6 +20,9 @@ export { snapshotFolder } from './cache-folder.js'
 export { chooseWeights } from './formats/weight-files.js'
 export { CONFIG_KEY, writeStoredConfig } from './families/stored-config.js'
 
+/** No system has longer paths. */
+const MAX_PATH = 32_767
+
 /**
  * Reads the headers and configurations of a model's files, but not the weights.
  *
@@ -29,7 +32,7 @@ export { CONFIG_KEY, writeStoredConfig } from './families/stored-config.js'
  *   shape than its configuration says; UNSUPPORTED_MODEL, IO, NATIVE_UNAVAILABLE
  */
 export async function openModel(path: string): Promise<ModelDescription> {
-  if (typeof path !== 'string' || path === '' || path.includes('\0')) {
+  if (typeof path !== 'string' || path === '' || path.length > MAX_PATH || path.includes('\0')) {
     throw new TypeError(`Expected the path of a model but received ${received(path)}`)
   }
   const model = (await isFolderOrThrow(path))

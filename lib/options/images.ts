@@ -1,6 +1,6 @@
 /** Input images and the sizes of images. */
 import { types } from 'node:util'
-import { checkInteger, copyTensor, expectation } from '../check.js'
+import { checkInteger, copyBytes, copyTensor, expectation, isReadable } from '../check.js'
 import { Image, type ImageSource } from '../image/index.js'
 import type { Tensor } from '../types.js'
 
@@ -18,13 +18,12 @@ export function checkSide(value: unknown, path: string, factor: number): number 
 
 export function copyImage(value: unknown, path: string): ImageInput {
   if (typeof value === 'string') return value
-  if (types.isUint8Array(value)) return new Uint8Array(value)
+  if (types.isUint8Array(value)) return copyBytes(value)
   if (value instanceof Image) {
     const { width, height, data } = value
-    return new Image(width, height, new Uint8Array(data))
+    return new Image(width, height, copyBytes(data))
   }
-  if (typeof value === 'object' && value !== null && 'shape' in value)
-    return copyTensor(value, path, [-1, -1, -1, -1])
+  if (isReadable(value) && 'shape' in value) return copyTensor(value, path, [-1, -1, -1, -1])
   throw new TypeError(
     expectation('path, data: URL, encoded image (Uint8Array), Image or tensor', path, value),
   )

@@ -1,21 +1,24 @@
 /** A scheduler, by its name or as an object, and its options. */
-import { checkFunction, checkInteger, checkNumber, checkOneOf, expectation } from '../check.js'
+import { checkFunction, checkInteger, checkNumber, checkOneOf, expectation, isReadable } from '../check.js'
 import { schedulerNames, type SchedulerName, type SchedulerOptions } from '../schedulers/index.js'
 import type { Scheduler } from '../types.js'
 
 export function checkScheduler(value: unknown, path: string): SchedulerName | Scheduler {
   if (typeof value === 'string') return checkOneOf(value, path, schedulerNames)
-  if (typeof value !== 'object' || value === null) {
+  if (!isReadable(value)) {
     throw new TypeError(expectation(`one of ${schedulerNames.join(', ')}, or a Scheduler`, path, value))
   }
   const scheduler = value as Scheduler
   for (const method of ['scaleModelInput', 'step', 'addNoise'] as const) {
     checkFunction((value as Record<string, unknown>)[method], `${path}.${method}`)
   }
+  if (scheduler.reset !== undefined) checkFunction(scheduler.reset, `${path}.reset`)
   checkNumber(scheduler.initNoiseSigma, `${path}.initNoiseSigma`, 0, Number.MAX_VALUE)
   if (scheduler.order !== undefined) checkInteger(scheduler.order, `${path}.order`, 1, 1000)
-  const { timesteps } = scheduler
-  if (typeof timesteps !== 'object' || timesteps === null || typeof timesteps.length !== 'number') {
+  const { timesteps, sigmas } = scheduler
+  if (sigmas !== undefined && !isReadable(sigmas))
+    throw new TypeError(expectation('array of numbers', `${path}.sigmas`, sigmas))
+  if (!isReadable(timesteps) || typeof timesteps.length !== 'number') {
     throw new TypeError(expectation('array of numbers', `${path}.timesteps`, timesteps))
   }
   if (timesteps.length < 1)
@@ -32,7 +35,7 @@ export function stepsOf({ timesteps, order = 1 }: Scheduler): number {
 
 /** A copy of the object. The scheduler checks what is in it. */
 export function checkSchedulerOptions(value: unknown, path: string): SchedulerOptions {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isReadable(value) || Array.isArray(value)) {
     throw new TypeError(expectation('object', path, value))
   }
   return { ...value }

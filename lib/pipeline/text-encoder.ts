@@ -1,5 +1,5 @@
 import { types } from 'node:util'
-import { checkInteger, checkObject, checkSignal, expectation } from '../check.js'
+import { checkInteger, checkObject, checkSignal, expectation, lengthOf } from '../check.js'
 import { requireMemory } from '../memory.js'
 import { cancellable } from '../native-call.js'
 import { DiffusionError } from '../errors.js'
@@ -140,7 +140,7 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   /** A copy of rows of ids. */
   #copyIds(tokens: unknown): Int32Array {
     if (!types.isInt32Array(tokens)) throw new TypeError(expectation('Int32Array', 'tokens', tokens))
-    const ids = new Int32Array(tokens)
+    const ids = lengthOf(tokens) === 0 ? new Int32Array(0) : new Int32Array(tokens)
     const { vocabSize } = this.config
     if (ids.length === 0 || ids.length % this.length !== 0) {
       throw new RangeError(`Expected a multiple of ${this.length} tokens but received ${ids.length}`)

@@ -7,6 +7,8 @@ import {
   checkTensor,
   copyTensor,
   expectation,
+  isReadable,
+  lengthOf,
 } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { modelFolder } from '../package-root.js'
@@ -112,9 +114,10 @@ export class VqModel extends Autoencoder {
   async decode(from: Codes | Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     const given = checkObject(options, 'options', ['signal', 'tiling'])
     const signal = checkSignal(given.signal)
-    const codes = types.isInt32Array(from?.data)
-      ? (from as Codes)
-      : await this.quantize(from as Tensor, { signal })
+    const codes =
+      isReadable(from) && types.isInt32Array(from.data)
+        ? (from as Codes)
+        : await this.quantize(from as Tensor, { signal })
     return this.decodeRows(await this.lookup(codes, { signal }), this.codebook.width, given)
   }
 }
@@ -126,11 +129,11 @@ export function bundledVqModelPath(): string {
 
 function copyCodes(codes: unknown, size: number): Codes {
   const expected = 'codes { data: Int32Array, shape: [n, h, w] }'
-  if (typeof codes !== 'object' || codes === null) throw new TypeError(expectation(expected, 'codes', codes))
+  if (!isReadable(codes)) throw new TypeError(expectation(expected, 'codes', codes))
   const { data: given, shape: asked } = codes as Codes
   if (!types.isInt32Array(given)) throw new TypeError(expectation(expected, 'codes', codes))
   const shape = checkShape(asked, 'codes.shape')
-  const data = new Int32Array(given)
+  const data = lengthOf(given) === 0 ? new Int32Array(0) : new Int32Array(given)
   if (shape.length !== 3) {
     throw new RangeError(`Expected shape [n, h, w] for codes but received [${shape.join(', ')}]`)
   }

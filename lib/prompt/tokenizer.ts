@@ -1,6 +1,7 @@
-import { checkInteger, checkText, expectation } from '../check.js'
+import { checkInteger, checkString, checkText, expectation, isReadable } from '../check.js'
 import { importOnce } from '../import-once.js'
 import { DiffusionError } from '../errors.js'
+import { quote } from '../quote.js'
 import type { TokenizerDescription } from '../types.js'
 import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
 import { clipTokenizerJson } from './tokenizer-json.js'
@@ -62,7 +63,7 @@ export class Tokenizer {
       if (found === undefined) {
         throw new DiffusionError(
           'MODEL_FORMAT',
-          `Expected the token ${token} in the tokenizer's vocabulary but it has none`,
+          `Expected the token ${quote(token, 60)} in the tokenizer's vocabulary but it has none`,
         )
       }
       return found
@@ -83,13 +84,14 @@ export class Tokenizer {
    * @throws {DiffusionError} MODEL_FORMAT: the texts are not those of a CLIP tokenizer
    */
   static async create(description: TokenizerDescription | null, maxLength?: number): Promise<Tokenizer> {
-    if (typeof description !== 'object')
+    if (description !== null && !isReadable(description))
       throw new TypeError(expectation('object or null', 'description', description))
     const length = maxLength ?? description?.maxLength ?? CLIP_LENGTH
     checkInteger(length, 'maxLength', 3, MAX_LENGTH)
+    const padToken = checkString(description?.padToken ?? END, 'padToken')
     const json = clipTokenizerJson(await readVocabulary(description))
     const { Tokenizer: Bpe } = await loadTokenizers()
-    return new Tokenizer(new Bpe(json, { unk_token: END }), length, description?.padToken ?? END)
+    return new Tokenizer(new Bpe(json, { unk_token: END }), length, padToken)
   }
 
   /**
@@ -123,25 +125,25 @@ export class Tokenizer {
 
   /** Makes one chunk of ids; those beyond `maxLength − 2` are dropped. */
   chunk(ids: ArrayLike<number>): Int32Array {
-    checkIds(ids)
+    const list = copyIds(ids)
     const chunk = new Int32Array(this.maxLength).fill(this.pad)
-    const count = Math.min(ids.length, this.maxLength - 2)
+    const count = Math.min(list.length, this.maxLength - 2)
     chunk[0] = this.bos
-    for (let i = 0; i < count; i++) chunk[i + 1] = ids[i]
+    for (let i = 0; i < count; i++) chunk[i + 1] = list[i]
     chunk[count + 1] = this.eos
     return chunk
   }
 
   /** Decodes ids to text in lower case, with one blank between words. Begin, end and padding are dropped. */
   decode(ids: ArrayLike<number>): string {
-    checkIds(ids)
+    const list = copyIds(ids)
     const kept: number[] = []
     let ended = false
-    for (let i = 0; i < ids.length; i++) {
-      if (ids[i] === this.bos) ended = false
-      else if (ids[i] === this.eos) ended = true
+    for (let i = 0; i < list.length; i++) {
+      if (list[i] === this.bos) ended = false
+      else if (list[i] === this.eos) ended = true
       // The padding token can be an ordinary token ('!' in SD 2). After an end, text starts at the next begin.
-      else if (!ended || ids[i] !== this.pad) kept.push(ids[i])
+      else if (!ended || list[i] !== this.pad) kept.push(list[i])
     }
     const bytes: number[] = []
     for (const id of kept) {
@@ -159,18 +161,24 @@ export class Tokenizer {
    * @throws as encode()
    */
   unknownWords(text: string): string[] {
+    checkText(text, 'text')
     if (this.complete) return []
-    const words = checkText(text, 'text').replaceAll(BEGIN, ' ').replaceAll(END, ' ').split(/\s+/)
+    const words = text.replaceAll(BEGIN, ' ').replaceAll(END, ' ').split(/\s+/)
     return [...new Set(words)].filter((word) => this.ids(word).includes(this.eos))
   }
 }
 
-/** Whether it is a list. What is in it may be anything: ids that the vocabulary does not have are left out. */
-function checkIds(ids: unknown): void {
-  const length = typeof ids === 'object' && ids !== null ? (ids as ArrayLike<number>).length : undefined
+/** A copy of a list of numbers. Ids that the vocabulary does not have are left out when they are decoded. */
+function copyIds(ids: unknown): number[] {
+  const { length } = (isReadable(ids) ? ids : {}) as Partial<ArrayLike<unknown>>
   if (typeof length !== 'number' || !Number.isInteger(length) || length < 0)
     throw new TypeError(expectation('array of ids', 'ids', ids))
   if (length > MAX_IDS) throw new RangeError(`Expected at most ${MAX_IDS} ids but received ${length}`)
+  return Array.from({ length }, (_, i) => {
+    const id = (ids as ArrayLike<unknown>)[i]
+    if (typeof id !== 'number') throw new TypeError(expectation('number', `ids[${i}]`, id))
+    return id
+  })
 }
 
 /**

@@ -1,4 +1,4 @@
-import { expectation } from '../check.js'
+import { expectation, isReadable } from '../check.js'
 
 /** Larger draws are refused: they would take more than 4 GiB. */
 const MAX_ELEMENTS = 2 ** 30
@@ -10,8 +10,10 @@ const MAX_ELEMENTS = 2 ** 30
  * @throws {RangeError} more than 2³⁰ elements
  */
 export function elementCount(shape: readonly number[]): number {
-  if (!Array.isArray(shape) || shape.length > 8)
+  if (!isReadable(shape) || !Array.isArray(shape) || shape.length > 8)
     throw new TypeError(expectation('array of at most 8 sizes', 'shape', shape))
+  if (!Array.from(shape).every((extent) => typeof extent === 'number'))
+    throw new TypeError(expectation('array of numbers', 'shape', shape))
   let count = 1
   for (const extent of shape) {
     if (!Number.isSafeInteger(extent) || extent < 0) {

@@ -1,4 +1,4 @@
-import { checkTensor, expectation } from '../check.js'
+import { checkTensor, expectation, isReadable } from '../check.js'
 import { received } from '../quote.js'
 import type { Random, Scheduler, Tensor } from '../types.js'
 import { combine } from './tensors.js'
@@ -32,8 +32,7 @@ export abstract class SchedulerBase implements Scheduler {
    * @throws {RangeError} no run can begin there
    */
   reset(options: { random: Random; begin: number }): void {
-    if (typeof options !== 'object' || options === null)
-      throw new TypeError(expectation('object', 'options', options))
+    if (!isReadable(options)) throw new TypeError(expectation('object', 'options', options))
     const { random, begin } = options
     if (typeof random?.normal !== 'function') throw new TypeError(expectation('Random', 'random', random))
     if (typeof begin !== 'number' || !Number.isInteger(begin)) {

@@ -1,4 +1,12 @@
-import { checkBoolean, checkInteger, checkNumber, checkNumbers, checkOneOf, expectation } from '../check.js'
+import {
+  checkBoolean,
+  checkInteger,
+  checkNumber,
+  checkNumbers,
+  checkOneOf,
+  expectation,
+  isReadable,
+} from '../check.js'
 import type { ScheduleDescription } from '../types.js'
 import { spacings } from './sigmas.js'
 
@@ -7,7 +15,7 @@ const MAX_TIMESTEPS = 100_000
 
 /** A copy of a training schedule. Callers can pass their own to createScheduler(). */
 export function checkSchedule(value: unknown): ScheduleDescription {
-  if (typeof value !== 'object' || value === null) {
+  if (!isReadable(value)) {
     throw new TypeError(expectation('object', 'schedule', value))
   }
   const s = { ...value } as Record<keyof ScheduleDescription, unknown>

@@ -1,5 +1,5 @@
 /** Sampling methods by name. */
-import { checkOneOf, expectation } from '../check.js'
+import { checkOneOf, expectation, isReadable } from '../check.js'
 import type { ScheduleDescription, Scheduler } from '../types.js'
 import type { SchedulerBase } from './base.js'
 import { checkSchedule } from './check-schedule.js'
@@ -195,7 +195,6 @@ const classNames = new Map<string, SchedulerName>(
 
 /** The method that the model's files name, or else 'dpm++-2m-karras'. */
 export function defaultSchedulerName(schedule: ScheduleDescription): SchedulerName {
-  if (typeof schedule !== 'object' || schedule === null)
-    throw new TypeError(expectation('object', 'schedule', schedule))
+  if (!isReadable(schedule)) throw new TypeError(expectation('object', 'schedule', schedule))
   return classNames.get(schedule.className ?? '') ?? 'dpm++-2m-karras'
 }

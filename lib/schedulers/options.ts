@@ -1,5 +1,5 @@
 /** The options of sampling methods, and their checks. */
-import { checkBoolean, checkInteger, checkNumber, checkOneOf, expectation } from '../check.js'
+import { checkBoolean, checkInteger, checkNumber, checkOneOf, expectation, isReadable } from '../check.js'
 import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { PredictionType } from '../types.js'
@@ -93,7 +93,7 @@ export function checkSchedulerOptions(
   accepted: AcceptedOptions,
   options: unknown,
 ): SchedulerOptions {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+  if (!isReadable(options) || Array.isArray(options)) {
     throw new TypeError(expectation('object', 'scheduler options', options))
   }
   const given = { ...options } as SchedulerOptions

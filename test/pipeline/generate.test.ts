@@ -7,6 +7,7 @@ import t from 'tap'
 import {
   createScheduler,
   DiffusionPipeline,
+  type GenerateOptions,
   type Scheduler,
   type StepEvent,
   type Tensor,
@@ -188,11 +189,39 @@ t.test('a custom scheduler', async (t) => {
 })
 
 t.test('long and weighted prompts', async (t) => {
-  const long = Array.from({ length: 12 }, () => 'noto pizza red heart').join(', ')
-  t.equal((await pipe.generate({ ...quick, prompt: long })).images.length, 1)
-  const plain = await pipe.generate(quick)
-  const weighted = await pipe.generate({ ...quick, prompt: 'noto (pizza:1.6)' })
-  t.ok(largestDifference(plain.images[0].data, weighted.images[0].data) > 0)
+  const draw = async (options: GenerateOptions) =>
+    (await pipe.generate({ ...quick, ...options })).images[0].data
+  const encode = (text: string) => pipe.textEncoder.encode(pipe.tokenizer.encode(text))
+  /** The picture of these embeddings; the negative prompt is the empty one, as often as there are chunks. */
+  const drawEmbeds = (chunks: Tensor[]) => {
+    const [{ data, shape }] = chunks
+    const joined = new Float32Array(chunks.length * data.length)
+    chunks.forEach((chunk, i) => joined.set(chunk.data, i * data.length))
+    return draw({
+      prompt: undefined,
+      promptEmbeds: { data: joined, shape: [1, chunks.length * shape[1], shape[2]] },
+    })
+  }
+
+  // Each of these words is one token, so that the first text fills a chunk.
+  const [first, second] = ['noto pizza '.repeat((pipe.tokenizer.maxLength - 2) / 2), 'flat fire '.repeat(3)]
+  const long = await draw({ prompt: first + second })
+  t.equal(pipe.tokenizer.ids(first).length, pipe.tokenizer.maxLength - 2)
+  t.equal(largestDifference(long, await drawEmbeds([await encode(first), await encode(second)])), 0, 'long')
+  t.ok(largestDifference(long, await draw({ prompt: first })) > 20, 'what follows the first chunk counts')
+
+  // The token's vector is multiplied, and the mean of the chunk restored.
+  const embeds = await encode('noto pizza')
+  const [length, width] = embeds.shape.slice(1)
+  const mean = (data: Float32Array) => data.reduce((sum, x) => sum + x, 0) / data.length
+  const weighted = { ...embeds, data: embeds.data.slice() }
+  for (let i = 2 * width; i < 3 * width; i++) weighted.data[i] *= 1.6
+  const factor = mean(embeds.data) / mean(weighted.data)
+  weighted.data = weighted.data.map((x) => x * factor)
+  t.equal(weighted.data.length, length * width)
+  const drawn = await draw({ prompt: 'noto (pizza:1.6)' })
+  t.ok(largestDifference(drawn, await drawEmbeds([weighted])) <= 2, 'weighted')
+  t.ok(largestDifference(drawn, await draw({ prompt: 'noto pizza' })) > 4, 'and not as without the weight')
 })
 
 t.test('image to image', async (t) => {

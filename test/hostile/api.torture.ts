@@ -1,0 +1,144 @@
+/**
+ * Calls of everything that the package exports, with hostile arguments: a valid call of which one to three values, at any
+ * depth, are replaced. A call succeeds, or fails with a TypeError, a RangeError or a DiffusionError that says what is
+ * wrong, or with the error that an argument of the caller threw itself.
+ */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DiffusionError, DiffusionPipeline } from '../../lib/index.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { apiCalls, loadSubjects, type Subjects } from './api-calls.js'
+import { DelayWatch, heldBytes, leakedBytes, Random, settled, type Result } from './harness.js'
+import { hostileValue, OwnError } from './hostile-values.js'
+
+export const name = 'hostile calls of the API'
+export const counts = { small: 300, full: 5000 }
+
+/** Milliseconds. */
+const patience = 60_000
+
+/** Words of V8's and Node's own errors: a check is missing. */
+const internal =
+  /^Cannot (read|set|convert|destructure|perform|mix|define|delete)|is not (a function|iterable|a constructor|defined)|^Invalid (array|typed array|array buffer|string) length|^The "|out of memory|^offset is|^Reduce of|detached ArrayBuffer|call stack/i
+
+const documented = new Set(
+  [...readFileSync(join(packageRoot(), 'docs', 'errors.md'), 'utf8').matchAll(/^###.*$/gm)].flatMap(
+    ([line]) => [...line.matchAll(/`(\w+)`/g)].map(([, code]) => code),
+  ),
+)
+
+/** Why an error should not have been thrown; undefined if it may be. */
+function objection(error: unknown): string | undefined {
+  if (error instanceof OwnError) return undefined
+  if (!(error instanceof Error)) return 'no error'
+  if (error.name === 'AbortError') return undefined
+  const { message } = error
+  if (error instanceof DiffusionError) {
+    if (!documented.has(error.code)) return `code ${error.code} is not documented`
+  } else if (error.name !== 'TypeError' && error.name !== 'RangeError') {
+    return `an error of class ${error.name}`
+  } else if (internal.test(message)) {
+    return 'an internal error'
+  }
+  if (message.length > 1500) return `a message of ${message.length} characters`
+  if (/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e]/.test(message)) return 'control characters'
+  return undefined
+}
+
+type Place = [holder: Record<PropertyKey, unknown>, key: PropertyKey]
+
+/** Everything in the arguments that can be replaced: properties of plain objects, and elements of short arrays. */
+function places(holder: object, depth: number): Place[] {
+  return Object.entries(holder).flatMap(([key, value]) => {
+    const plain =
+      typeof value === 'object' &&
+      value !== null &&
+      (Array.isArray(value) ? value.length <= 8 : Object.getPrototypeOf(value) === Object.prototype)
+    const here: Place = [holder as Record<PropertyKey, unknown>, key]
+    return plain && depth > 0 ? [here, ...places(value as object, depth - 1)] : [here]
+  })
+}
+
+/** Replaces some of the arguments; says what was done. */
+function spoil(args: unknown[], random: Random, subjects: Subjects): string[] {
+  // Listed before the first is replaced: reading what was put in can throw.
+  const all = places(args, 4)
+  return Array.from({ length: 1 + random.below(3) }, () => {
+    const [holder, key] = random.pick(all)
+    const { name, value } = hostileValue(random)
+    const how = random.below(12)
+    if (how === 0)
+      Object.defineProperty(holder, key, { get: () => { throw new OwnError('mine') }, configurable: true, enumerable: true }) // prettier-ignore
+    else if (how === 1 && random.below(8) === 0) {
+      // A getter that disposes of what the call is made on.
+      const get = () => (void subjects.pipe.dispose(), value)
+      Object.defineProperty(holder, key, { get, configurable: true, enumerable: true })
+    } else if (how === 2)
+      Object.defineProperty(holder, name, { value, configurable: true, enumerable: true, writable: true })
+    else if (typeof value !== 'symbol' || !Array.isArray(holder) || key !== 'length')
+      Object.defineProperty(holder, key, { value, configurable: true, enumerable: true, writable: true })
+    return how === 0 ? `${String(key)}: throws` : how === 2 ? `added ${name}` : `${String(key)}: ${name}`
+  })
+}
+
+export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
+  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, failures: [] }
+  const folder = mkdtempSync(join(tmpdir(), 'hostile-'))
+  const before = process.cwd()
+  process.chdir(folder)
+  const watch = new DelayWatch()
+  let subjects = await loadSubjects()
+  const names = Object.keys(apiCalls)
+  let held = 0
+  const unhandled = (error: unknown) =>
+    result.failures.push(`seed ${seed}: unhandled rejection ${String(error)}`)
+  process.on('unhandledRejection', unhandled)
+  try {
+    for (let i = 0; i < count; i++) {
+      // By then the allocator has seen most kinds of calls.
+      if (i === Math.floor((2 * count) / 3)) held = await heldBytes()
+      const random = new Random(seed * 1_000_003 + i)
+      const which = random.pick(names)
+      const args = apiCalls[which].args(subjects)
+      const spoiled = spoil(args, random, subjects)
+      const tell = (why: string) =>
+        result.failures.push(`seed ${seed}, call ${i}, ${which}(${spoiled.join(', ')}): ${why}`)
+      watch.start()
+      const outcome = await settled((async () => apiCalls[which].call(subjects, args as never[]))(), patience)
+      watch.pause()
+      result.tried++
+      if (!outcome) {
+        result.crashed++
+        tell('has not settled')
+      } else if ('error' in outcome) {
+        const why = objection(outcome.error)
+        if (why) tell(`${why}: ${describe(outcome.error)}`)
+      } else await dispose(outcome.value)
+      if (subjects.pipe.disposed) subjects = { ...subjects, pipe: await DiffusionPipeline.load() }
+    }
+    result.leaked = leakedBytes(held, await heldBytes())
+  } finally {
+    process.off('unhandledRejection', unhandled)
+    process.chdir(before)
+    rmSync(folder, { recursive: true, force: true })
+    await Promise.all(
+      Object.values(subjects).map((subject: { dispose(): Promise<void> }) => subject.dispose()),
+    )
+  }
+  result.worstDelay = watch.worst
+  return result
+}
+
+/** Loaded models are freed. */
+async function dispose(value: unknown): Promise<void> {
+  const made = value as { dispose?: () => Promise<void> } | undefined
+  if (typeof made === 'object' && made !== null && typeof made.dispose === 'function') await made.dispose()
+}
+
+function describe(error: unknown): string {
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : typeof error
+  const at =
+    error instanceof Error ? (error.stack?.split('\n').find((line) => line.includes('/lib/')) ?? '') : ''
+  return `${text.slice(0, 300)} ${at.trim()}`
+}
