@@ -9,10 +9,10 @@ export function checkScheduler(value: unknown, path: string): SchedulerName | Sc
     throw new TypeError(expectation(`one of ${schedulerNames.join(', ')}, or a Scheduler`, path, value))
   }
   const scheduler = value as Scheduler
-  for (const method of ['scaleModelInput', 'step', 'addNoise'] as const) {
-    checkFunction((value as Record<string, unknown>)[method], `${path}.${method}`)
+  for (const method of ['scaleModelInput', 'step', 'addNoise', 'reset'] as const) {
+    const given = (value as Record<string, unknown>)[method]
+    if (method !== 'reset' || given !== undefined) checkFunction(given, `${path}.${method}`)
   }
-  if (scheduler.reset !== undefined) checkFunction(scheduler.reset, `${path}.reset`)
   checkNumber(scheduler.initNoiseSigma, `${path}.initNoiseSigma`, 0, Number.MAX_VALUE)
   if (scheduler.order !== undefined) checkInteger(scheduler.order, `${path}.order`, 1, 1000)
   const { timesteps, sigmas } = scheduler
