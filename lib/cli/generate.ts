@@ -13,7 +13,7 @@ import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
 import { checkFile, isStandardOutput, planOutput, writeImage, type OutputPlan } from './output.js'
 import { PreviewFile, previewPath } from './preview-file.js'
-import { fetchModel } from './hub.js'
+import { fetchModel, isOnHub } from './hub.js'
 import { createProgress, silent, type Progress } from './progress.js'
 import type { GenerateFlags } from './program.js'
 import { readPrompt } from './read-prompt.js'
@@ -48,12 +48,16 @@ export async function generate(
     progress.phase('Loading the model')
     const began = performance.now()
     const model = await fetchModel(flags.model, flags, terminal, engine, progress)
+    const tinyVae = await fetchModel(flags.tinyVae, flags, terminal, engine, progress)
+    const loras: NonNullable<GenerateFlags['lora']> = []
+    for (const { path, scale } of flags.lora ?? [])
+      loras.push({ path: await fetchModel(path, flags, terminal, engine, progress), scale })
     const pipe = await engine.load(model, {
       device: flags.device,
       threads: flags.threads,
       precision: flags.precision,
-      loras: flags.lora,
-      tinyVae: flags.tinyVae,
+      ...(flags.lora && { loras }),
+      tinyVae,
       lowMemory: flags.lowMemory,
       signal: terminal.signal,
     })
@@ -122,7 +126,7 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
 
 async function checkFiles({ init, mask, tinyVae, lora = [], preview }: GenerateFlags): Promise<void> {
   for (const file of [init, mask, tinyVae, ...lora.map(({ path }) => path)]) {
-    if (file === undefined) continue
+    if (file === undefined || isOnHub(file)) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {
       const { code, message } = cause as NodeJS.ErrnoException
       const why = code === 'ENOENT' ? 'there is no such file' : message

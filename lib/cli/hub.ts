@@ -20,7 +20,7 @@ export async function fetchModel<Path extends string | undefined>(
   progress?: Progress,
 ): Promise<Path | string> {
   if (path === undefined) return path
-  if (!path.startsWith('hf:') && !(await isShortName(path, engine))) return path
+  if (!isOnHub(path) && !(await isShortName(path, engine))) return path
   const quiet = flags.quiet === true || flags.json === true
   const shown = progress ?? (quiet ? silent : await createProgress(terminal.stderr))
   try {
@@ -28,6 +28,11 @@ export async function fetchModel<Path extends string | undefined>(
   } finally {
     if (!progress) shown.stop()
   }
+}
+
+/** Whether a path names a model on the Hub, as of pullModel(). */
+export function isOnHub(path: string): boolean {
+  return path.startsWith('hf:') || path.startsWith('https://huggingface.co/')
 }
 
 async function isShortName(path: string, engine: Engine): Promise<boolean> {

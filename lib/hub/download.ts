@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs'
 import { copyFile, mkdir, open, rename, rm, stat, statfs, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { throwIfAborted } from '../abort.js'
+import { raceAbort, throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
 import { formatBytes } from '../memory.js'
 import { printable } from '../quote.js'
@@ -11,6 +11,9 @@ import { HubUnreachable, type HubClient, type HubFile } from './client.js'
 
 /** Milliseconds before the next tries after the network has failed. What has arrived is kept. */
 const RETRIES = [500, 2000, 5000]
+
+/** Downloads of this process by the file that they write, so that two calls do not write the same one. */
+const running = new Map<string, Promise<void>>()
 
 /** Where the files of a commit go. */
 export interface Destination {
@@ -64,27 +67,47 @@ export async function download(
   const [link, blob] = [linkOf(to, file), blobOf(to, file)]
   if ((await sizeOf(link)) === file.bytes) return onBytes(file.bytes)
   await mkdir(dirname(blob), { recursive: true })
-  if ((await sizeOf(blob)) !== file.bytes) {
-    for (let tries = 0; ; tries++) {
-      try {
-        await complete(client, to.commit, file, `${blob}.incomplete`, signal, onBytes)
-        break
-      } catch (error) {
-        if (!(error instanceof HubUnreachable) || tries === RETRIES.length) throw error
-        await setTimeout(RETRIES[tries], undefined, { signal }).catch(() => throwIfAborted(signal))
-      }
-    }
-    await rename(`${blob}.incomplete`, blob)
-  }
+  for (let other = running.get(blob); other; other = running.get(blob))
+    await raceAbort(
+      signal,
+      other.catch(() => {}),
+    )
+  const arriving = fetchBlob(client, to.commit, file, blob, signal, onBytes)
+  running.set(blob, arriving)
+  await arriving.finally(() => running.delete(blob))
   onBytes(file.bytes)
   await mkdir(dirname(link), { recursive: true })
+  if ((await sizeOf(link)) === file.bytes) return
   await rm(link, { force: true })
   try {
     await symlink(relative(dirname(link), blob), link)
-  } catch {
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return
     // Windows lets only some users make links.
     await copyFile(blob, link)
   }
+}
+
+/** Downloads under another name until the checksum is known to be right. */
+async function fetchBlob(
+  client: HubClient,
+  commit: string,
+  file: HubFile,
+  blob: string,
+  signal: AbortSignal | undefined,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  if ((await sizeOf(blob)) === file.bytes) return
+  for (let tries = 0; ; tries++) {
+    try {
+      await complete(client, commit, file, `${blob}.incomplete`, signal, onBytes)
+      break
+    } catch (error) {
+      if (!(error instanceof HubUnreachable) || tries === RETRIES.length) throw error
+      await setTimeout(RETRIES[tries], undefined, { signal }).catch(() => throwIfAborted(signal))
+    }
+  }
+  await rename(`${blob}.incomplete`, blob)
 }
 
 /** Appends what is missing, and checks the whole. */

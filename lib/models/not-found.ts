@@ -7,7 +7,11 @@ import { DiffusionError } from '../errors.js'
 export async function notFound(path: string): Promise<DiffusionError> {
   const full = resolve(path)
   const folder = dirname(full)
-  const message = `${path}: no such file or folder`
+  // As people write a model on the Hub.
+  const hub = /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(path)
+    ? `; on the Hugging Face Hub, it is hf:${path}`
+    : ''
+  const message = `${path}: no such file or folder${hub}`
   let names: string[]
   try {
     names = await readdir(folder)

@@ -33,6 +33,21 @@ t.test('models on the Hub', async (t) => {
     t.equal(calls.load[0][0], '/cache/model')
     t.equal(stderr, '')
   }
+  const parts = await call([
+    'a cat',
+    '--tiny-vae',
+    'hf:a/tiny',
+    '--decoder',
+    'tiny',
+    '--lora',
+    'hf:a/b:c.safetensors:0.5',
+    '-q',
+  ])
+  t.same(parts.calls.pull, [
+    ['hf:a/tiny', undefined],
+    ['hf:a/b:c.safetensors', undefined],
+  ])
+  t.match(parts.calls.load[0][1], { tinyVae: '/cache/model', loras: [{ path: '/cache/model', scale: 0.5 }] })
   const told = await call(['quantize', 'hf:owner/name', 'x.gguf', '-t', 'q8_0'])
   t.equal(told.calls.quantize[0][0], '/cache/model')
   t.match(told.stderr, /^owner\/name: licence mit, 4\.0 MiB to download\n/)

@@ -164,6 +164,15 @@ t.test('an interrupted download goes on where it ended', async (t) => {
   t.ok(hub.sent < content.length + 300_000, `${hub.sent} bytes were sent`)
 })
 
+t.test('two calls for the same file', async (t) => {
+  const content = random(500_000)
+  const hub = await startHub(t, { 'owner/model': { files: { 'a.gguf': content } } })
+  hub.delay = 5
+  const paths = await Promise.all([1, 2, 3].map(() => pullModel('hf:owner/model:a.gguf')))
+  for (const path of paths) t.same(readFileSync(path), content)
+  t.equal(hub.sent, content.length, 'is downloaded once')
+})
+
 t.test('an abort keeps what has arrived', async (t) => {
   const content = random(1 << 20)
   const hub = await startHub(t, { 'owner/model': { files: { 'a.gguf': content } } })
@@ -279,6 +288,15 @@ t.test('references', (t) => {
     file: 'd.gguf',
   })
   t.same(parseReference('hf:sdxl-turbo'), { repository: 'stabilityai/sdxl-turbo', revision: 'main' })
+  const page = 'https://huggingface.co/a/b'
+  for (const [address, expected] of [
+    [page, { repository: 'a/b', revision: 'main' }],
+    [`${page}/tree/v1`, { repository: 'a/b', revision: 'v1' }],
+    [`${page}/blob/main/x/y.gguf`, { repository: 'a/b', revision: 'main', file: 'x/y.gguf' }],
+    [`${page}/resolve/main/y.gguf?download=true`, { repository: 'a/b', revision: 'main', file: 'y.gguf' }],
+  ] as const)
+    t.same(parseReference(address), expected)
+  t.throws(() => parseReference('https://huggingface.co/a'), { code: 'MODEL_NOT_FOUND' })
   for (const { name } of wellKnownModels)
     t.match(parseReference(`hf:${name}`).repository, /^[\w.-]+\/[\w.-]+$/)
   // prettier-ignore

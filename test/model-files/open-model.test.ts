@@ -39,6 +39,7 @@ t.test('paths that do not exist', async (t) => {
     /holds "dreamshaper-v8.safetensors"/,
     'another name',
   )
+  await rejects(t, openModel('owner/name'), 'MODEL_NOT_FOUND', /no such file or folder; on the Hugging Face Hub, it is hf:owner\/name/, 'on the Hub') // prettier-ignore
   await rejects(t, near('none/at/all'), 'MODEL_NOT_FOUND', /there is no folder .* either/, 'no folder')
   await rejects(t, openModel(join(path, 'x')), 'MODEL_NOT_FOUND', /no such file/, 'inside a file')
   for (const wrong of ['', 'a\0b', 7, undefined, null, {}])
