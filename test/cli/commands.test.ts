@@ -1,6 +1,6 @@
 import t from 'tap'
 import { Clock, createProgress, formatSeconds } from '../../lib/cli/progress.js'
-import { call } from './fake.js'
+import { call, inFolder } from './fake.js'
 import { PassThrough } from 'node:stream'
 
 t.test('help and version', async (t) => {
@@ -27,6 +27,7 @@ t.test('schedulers', async (t) => {
 })
 
 t.test('models on the Hub', async (t) => {
+  inFolder(t)
   for (const model of ['hf:owner/name', 'sd15']) {
     const { calls, stderr } = await call(['a cat', '-m', model, '-q'])
     t.same(calls.pull, [[model, undefined]])

@@ -9,6 +9,8 @@ import type { QuantizeOptions, QuantizeReport } from '../../lib/quantize/index.j
 import { Image } from '../../lib/image/image.js'
 import type { ModelDescription } from '../../lib/models/model-description.js'
 
+const root = process.cwd()
+
 /** Output files are relative to the working directory, so each test has its own. */
 export const inFolder = (t: Test): string => {
   const dir = t.testdir()
@@ -91,6 +93,7 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
         memoryNeeded: () => ({ weights: 1024 ** 3, working: 512 * 1024 ** 2, total: 1.5 * 1024 ** 3 }),
         dispose: async () => void calls.disposed++,
         generate: async (request) => {
+          if (process.cwd() === root) throw new Error('This test would write to the checkout: use inFolder()')
           calls.generate.push(request)
           if (options.fail) throw options.fail
           const steps = options.steps ?? 3

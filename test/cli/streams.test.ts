@@ -88,10 +88,15 @@ t.test('a file that cannot be written to its end leaves nothing', async (t) => {
     [[...picture, '--size', '256', '-o', 'a.png'], 'a.png'],
     [['quantize', model, 'a.gguf', '-t', 'q8_0'], 'a.gguf'],
   ] as const) {
-    // A limit of 16 KB for each file, which the system reports as it reports a full disk.
-    const child = spawn('sh', ['-c', 'ulimit -f 32; exec "$@"', 'sh', process.execPath, PROGRAM, ...args], {
-      cwd: dir,
-    })
+    // A limit of 16 KB for each file, which the system reports as it reports a full disk. tap's module would let the
+    // signal that comes with it end the program.
+    const child = spawn(
+      'sh',
+      ['-c', 'ulimit -f 32; exec env -u NODE_OPTIONS "$@"', 'sh', process.execPath, PROGRAM, ...args],
+      {
+        cwd: dir,
+      },
+    )
     let stderr = ''
     child.stdout.resume()
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
