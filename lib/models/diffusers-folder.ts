@@ -96,12 +96,16 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
       'model_index.json names scheduler: expected the file scheduler/scheduler_config.json, found none',
     )
   }
+  // The default of the classes for SDXL; others do not have it.
+  const zeroes =
+    found.unet?.config.added !== undefined && (index?.boolean('force_zeros_for_empty_prompt', true) ?? true)
   const knowledge = await readKnowledge(join(folder, 'knowledge.json'))
   const read: (TokenizerDescription | null)[] = []
   for (const [i, encoder] of found.textEncoders.entries())
     read.push(await readTokenizerOf(folder, tokenizers[i], encoder))
   return {
     ...describe(folder, found, read),
+    ...(zeroes && { zeroesEmptyNegative: true }),
     schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
     ...knowledge,
   }

@@ -32,6 +32,11 @@ export interface ModelDescription {
   /** A file or folder with a tiny autoencoder has no other components. */
   tinyVae?: ComponentDescription<TinyVaeConfig>
   schedule: ScheduleDescription
+  /**
+   * Whether zeros stand for a negative prompt that is not given, instead of the encoded '' (diffusers'
+   * force_zeros_for_empty_prompt).
+   */
+  zeroesEmptyNegative?: boolean
   /** Width and height in pixels that the model was trained at. */
   imageSize: number
   /** Every word of the captions that the model was trained on, in lower case; only small models list them. */

@@ -124,6 +124,9 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
     return Object.assign(model, facts)
   }
   model.architecture = architectureName(model)
+  // As diffusers has it for SDXL's base model, but not for the refiner.
+  if (model.unet?.config.added && model.unet.config.contextWidth !== REFINER_WIDTH)
+    model.zeroesEmptyNegative = true
   model.schedule = await guessSchedule(file, model.unet?.config)
   model.imageSize = guessImageSize(file, model)
   return model
@@ -229,10 +232,13 @@ function split(
   return groups.find((found) => found.size > 0 && accepts(found)) ?? groups.find((found) => found.size > 0)
 }
 
+/** Width of the context of SDXL's refiner, which has one text encoder. */
+const REFINER_WIDTH = 1280
+
 export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'>): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels, added } = model.unet.config
-    if (added && contextWidth === 1280) return 'Stable Diffusion XL refiner'
+    if (added && contextWidth === REFINER_WIDTH) return 'Stable Diffusion XL refiner'
     const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''
     if (added && contextWidth === 2048) return `Stable Diffusion XL${purpose}`
     if (blockChannels[0] === 320 && contextWidth === 768) return `Stable Diffusion 1.x${purpose}`

@@ -16,6 +16,7 @@ import type { SchedulerName, SchedulerOptions } from '../schedulers/index.js'
 import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { accelerationKeys, checkAcceleration, type AccelerationOptions } from './acceleration.js'
+import { checkConditions, conditionKeys, type ConditionOptions } from './conditions.js'
 import { defaults } from './defaults.js'
 import { checkSide, copyImage, type ImageInput } from './images.js'
 import type { GenerateRequest, ModelFacts } from './request.js'
@@ -24,7 +25,7 @@ import { checkTexts } from './texts.js'
 import { checkTiling, type TilingOption } from './tiling.js'
 
 /** Options of generate(). Only `prompt` or `promptEmbeds` is required. */
-export interface GenerateOptions extends AccelerationOptions {
+export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
   /**
    * What the image shows; several prompts give several images in one batch. `(word:1.3)` is a weight, see `weighting`.
    */
@@ -98,7 +99,7 @@ export interface GenerateOptions extends AccelerationOptions {
 const generateKeys = [
   'prompt', 'negativePrompt', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
   'scheduler', 'schedulerOptions', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'extraChannels', 'promptEmbeds',
-  'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, 'signal', 'onStep',
+  'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /**
@@ -181,6 +182,9 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     decoder: checkDecoder(o.decoder, model),
     vaeTiling: checkTiling(o.vaeTiling),
     ...checkAcceleration(o, model.maxDepth),
+    ...checkConditions(o, text.rows, model.pooledWidth),
+    embedsGuidance: model.embedsGuidance ?? false,
+    editsImage: model.takesImage === true && image !== undefined && o.extraChannels === undefined,
     signal: checkSignal(o.signal),
     onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
   }

@@ -27,6 +27,12 @@ export interface LoadOptions {
    * not go with `device: 'cuda'`. Default: 'auto'.
    */
   precision?: Precision
+  /** Folder or file whose UNet takes the place of the model's. */
+  unet?: string
+  /** Folder or file whose autoencoder takes the place of the model's, or is used if the model's file has none. */
+  vae?: string
+  /** Folders or files whose text encoders take the place of the model's, in the order of the UNet's context. */
+  textEncoders?: string[]
   /** Folder or file of a tiny autoencoder (TAESD), for previews and for images with `decoder: 'tiny'`. */
   tinyVae?: string
   /**
@@ -67,17 +73,25 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
   throw new RangeError(expectation("'auto', 'cpu', 'cuda' or 'cuda:' and a number", 'device', value))
 }
 
+const loadKeys = [
+  'device', 'threads', 'precision', 'unet', 'vae', 'textEncoders', 'tinyVae', 'loras', 'lowMemory', 'signal',
+] as const satisfies (keyof LoadOptions)[] // prettier-ignore
+
+function checkPaths(value: unknown, path: string): string[] {
+  if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
+  return Array.from(value, (one, i) => checkString(one, `${path}[${i}]`))
+}
+
 export function checkLoadOptions(options: unknown): LoadRequest {
-  const keys = ['device', 'threads', 'precision', 'tinyVae', 'loras', 'lowMemory', 'signal'] as const
-  const { device, threads, precision, tinyVae, loras, lowMemory, signal } = checkObject(
-    options,
-    'options',
-    keys,
-  )
+  const { device, threads, precision, unet, vae, textEncoders, tinyVae, loras, lowMemory, signal } =
+    checkObject(options, 'options', loadKeys)
   return {
     device: checkDevice(device),
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
+    unet: unet === undefined ? undefined : checkString(unet, 'unet'),
+    vae: vae === undefined ? undefined : checkString(vae, 'vae'),
+    textEncoders: textEncoders === undefined ? undefined : checkPaths(textEncoders, 'textEncoders'),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     loras: loras === undefined ? [] : checkLoras(loras, 'loras'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),

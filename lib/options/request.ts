@@ -3,6 +3,7 @@ import type { SchedulerName, SchedulerOptions } from '../schedulers/index.js'
 import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { Acceleration } from './acceleration.js'
+import type { Conditions } from './conditions.js'
 import type { ImageInput } from './images.js'
 import type { TilingOption } from './tiling.js'
 
@@ -22,12 +23,27 @@ export interface ModelFacts {
   maxClipSkip: number
   /** Whether a tiny autoencoder was loaded. */
   tinyVae?: boolean
+  /** Width of the pooled output that the UNet takes; undefined: it takes none. */
+  pooledWidth?: number
+  /** Whether the guidance scale is an input of the UNet (LCM), which then needs no unconditional prediction. */
+  embedsGuidance?: boolean
+  /** Whether the UNet takes the latents of an image beside the noisy ones (InstructPix2Pix). */
+  takesImage?: boolean
 }
 
 /** GenerateOptions with all defaults filled in. */
-export interface GenerateRequest extends Acceleration {
+export interface GenerateRequest extends Acceleration, Conditions {
   prompts: string[]
   negativePrompts: string[]
+  /** For the second text encoder; undefined: the same. */
+  prompts2?: string[]
+  negativePrompts2?: string[]
+  /** Whether a negative prompt was given, which may be ''. */
+  negativeGiven: boolean
+  /** Whether the guidance scale is an input of the UNet. */
+  embedsGuidance: boolean
+  /** Whether the UNet sees the image (InstructPix2Pix): then the image is no starting point. */
+  editsImage: boolean
   /** Images for each prompt. */
   batchSize: number
   /** Images in total. */

@@ -48,7 +48,27 @@ export function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSk
     )
   }
   const negativePrompts = given.length === rows ? given : new Array<string>(rows).fill(given[0])
-  return { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, rows }
+  const second = (key: 'prompt2' | 'negativePrompt2') => {
+    if (o[key] === undefined) return undefined
+    if (promptEmbeds) throw new TypeError(`Expected no ${key}, as promptEmbeds was given`)
+    const list = texts(o[key], key)
+    if (list.length !== 1 && list.length !== rows) {
+      throw new RangeError(
+        `Expected 1 or ${rows} strings for ${key}, as for prompt, but received ${list.length}`,
+      )
+    }
+    return list.length === rows ? list : new Array<string>(rows).fill(list[0])
+  }
+  return {
+    prompts,
+    negativePrompts,
+    prompts2: second('prompt2'),
+    negativePrompts2: second('negativePrompt2'),
+    negativeGiven: o.negativePrompt !== undefined || o.negativePrompt2 !== undefined,
+    promptEmbeds,
+    negativePromptEmbeds,
+    rows,
+  }
 }
 
 function texts(value: unknown, path: string): string[] {

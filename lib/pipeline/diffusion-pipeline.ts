@@ -21,6 +21,7 @@ import type { Tokenizer } from '../prompt/tokenizer.js'
 import { componentSummary, openModel, type ModelDescription } from '../models/index.js'
 import { loadOnDevice, type Placement } from '../device/index.js'
 import type { DeviceName } from '../types.js'
+import { withParts } from '../models/parts.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { deadlockSignal, runCallback } from './callbacks.js'
 import { loadUnlessAborted } from './component.js'
@@ -31,6 +32,7 @@ import { loadTextEncoders, loadTokenizers } from './load-text.js'
 import type { ModelInfo } from './model-info.js'
 import type { Parts } from './parts.js'
 import type { StepEvent } from '../step-event.js'
+import { checkConditions, pooledWidthOf, timeIdCountOf } from './supported-conditions.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
@@ -93,6 +95,9 @@ export class DiffusionPipeline {
       contextWidth: unet.config.contextWidth,
       maxDepth: unet.maxDepth,
       guidanceScale: description.guidanceScale,
+      pooledWidth: unet.config.added && pooledWidthOf(description),
+      embedsGuidance: unet.config.guidanceWidth !== undefined,
+      takesImage: unet.config.inChannels === 2 * vae.config.latentChannels,
       maxClipSkip: textEncoders.length > 0 ? Math.min(...textEncoders.map((e) => e.maxClipSkip)) : -1,
     }
     this.model = {
@@ -136,26 +141,21 @@ export class DiffusionPipeline {
 
   static async #load(path: string, options: LoadRequest): Promise<DiffusionPipeline> {
     const { device, precision, threads, loras, signal } = options
-    const description = await openModel(await localPath(path, signal))
+    const find = (given: string) => localPath(given, signal)
+    const description = await withParts(await openModel(await find(path)), options, find)
     throwIfAborted(signal)
     const { unet, vae, textEncoders } = description
     if (!unet || !vae) {
-      const missing = unet ? 'autoencoder' : 'UNet'
+      const [missing, option] = unet ? ['autoencoder', 'vae'] : ['UNet', 'unet']
       throw new DiffusionError(
         'UNSUPPORTED_MODEL',
-        `${path}: expected a whole model, but it has no ${missing}`,
+        `${path}: expected a whole model, but it has no ${missing}: give one as the option ${option}`,
       )
     }
-    const { added, guidanceWidth, classEmbedding } = unet.config
-    if (added ?? guidanceWidth ?? classEmbedding) {
-      throw new DiffusionError(
-        'UNSUPPORTED_MODEL',
-        `${path}: Stable Diffusion XL and UNets with class or guidance embeddings load as components only`,
-      )
-    }
+    checkConditions(description)
     const adapters: AdapterReport[] = []
     for (const lora of loras)
-      adapters.push(await applyLora(description, { ...lora, path: await localPath(lora.path, signal) }))
+      adapters.push(await applyLora(description, { ...lora, path: await find(lora.path) }))
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
     const sources = [unet, vae, ...textEncoders].map(({ source }) => source)
@@ -195,10 +195,12 @@ export class DiffusionPipeline {
         tokenizers,
         textEncoders: await loadTextEncoders(textEncoders, tokenizers, placement, signal, keep),
         unet: keep(await Unet.load(unet, placement, { signal })),
-        vae: keep(await AutoencoderKL.from(vae, placement, { signal })),
+        vae: keep(await AutoencoderKL.from(vae, placementOfVae(placement, unet), { signal })),
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
+        timeIdCount: timeIdCountOf(description),
+        zeroesEmptyNegative: description.zeroesEmptyNegative,
         savesMemory,
         trainedWords: description.trainedWords && new Set(description.trainedWords),
         adapters,
@@ -285,6 +287,7 @@ export class DiffusionPipeline {
     const given = checkObject(options, 'options', memoryKeys)
     throwIfAborted(this.#closing.signal)
     const length = this.tokenizer.maxLength
+    const { pooledWidth } = this.#facts
     const text =
       this.textEncoders.length > 0
         ? { prompt: '' }
@@ -293,6 +296,9 @@ export class DiffusionPipeline {
               data: new Float32Array(length * this.unet.config.contextWidth),
               shape: [1, length, this.unet.config.contextWidth],
             },
+            ...(pooledWidth !== undefined && {
+              pooledPromptEmbeds: { data: new Float32Array(pooledWidth), shape: [1, pooledWidth] },
+            }),
           }
     return workingMemory(this.#parts, checkGenerateOptions({ ...given, ...text }, this.#facts), length)
   }
@@ -381,6 +387,14 @@ export class DiffusionPipeline {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
+}
+
+/**
+ * Activations of SDXL's autoencoder exceed half precision, which is what GPUs compute in here: pictures would be black. So
+ * it runs on the CPU, in bfloat16 or float32.
+ */
+function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription['unet']>): Placement {
+  return placement.cuda && unet.config.added ? { device: 'cpu' } : placement
 }
 
 /** Checks that the tiny autoencoder has the same latents as the model. */

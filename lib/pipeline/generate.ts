@@ -11,25 +11,19 @@ import { TimeSlice } from '../time-slice.js'
 import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
-import { conditioningRows, type Conditioning } from './conditioning.js'
+import { conditioningRows, stackConditioning, type Conditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
 import { FiniteNumbers } from './finite.js'
-import { guide } from './guidance.js'
+import { guide, guideEdit } from './guidance.js'
 import { loadInitImage } from './init-image.js'
 import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
-import {
-  conditioningFromEmbeds,
-  encodeEmptyPrompt,
-  encodePrompts,
-  isGuided,
-  tokenizePrompts,
-} from './prompt.js'
+import { conditioningFromEmbeds, encodePrompts, isGuided, rowsPerImage, tokenizePrompts } from './prompt.js'
 import { promptWarnings } from './prompt-warnings.js'
 import { imageMetadata, optionWarnings, Stopwatch, type GenerateResult } from './result.js'
 import { stepEvent } from './step.js'
-import { concatChannels, rows, scale, twice } from './tensors.js'
+import { concatChannels, rows, scale, stack, twice, zeros } from './tensors.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { Unet } from './unet.js'
 
@@ -65,10 +59,8 @@ export async function* generate(
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
 
   const conditioning = tokens
-    ? await encodePrompts(parts.textEncoders, tokens, request, { signal }, slice)
-    : await conditioningFromEmbeds(request, () =>
-        encodeEmptyPrompt(parts.textEncoders, parts.tokenizers, length, { signal }),
-      )
+    ? await encodePrompts(parts, tokens, request, { signal }, slice)
+    : await conditioningFromEmbeds(parts, request, { signal }, slice)
   for (const textEncoder of parts.textEncoders) await textEncoder.trim()
   const numbers = new FiniteNumbers(slice)
   await numbers.check(tokens ? 'text encoder' : 'promptEmbeds', conditioning.context)
@@ -92,13 +84,17 @@ export async function* generate(
   let { latents } = start
   const { timesteps, sigmas } = scheduler
   const deepCache = request.deepCache && new DeepCache(request.deepCache)
-  const predict = denoiser(unet, request, conditioning, deepCache, signal)
-  // Timesteps that the UNet prepares at once: as many as it keeps.
-  const { preparedTimesteps } = native().limits
+  const predict = denoiser(unet, request, { conditioning, extra: start.extraChannels, deepCache, signal })
+  // Timesteps that the UNet prepares at once: as many as it keeps with each row of conditions.
+  const { context, ...embedded } = conditioning
+  const embeddedRows = Object.keys(embedded).length > 0 ? context.shape[0] : 1
+  const prepared = Math.max(Math.floor(native().limits.preparedTimesteps / embeddedRows), 1)
   try {
     for (let i = start.begin; i < timesteps.length; i++) {
-      if ((i - start.begin) % preparedTimesteps === 0)
-        await unet.prepare(Array.prototype.slice.call(timesteps, i, i + preparedTimesteps), { signal })
+      if ((i - start.begin) % prepared === 0) {
+        const next = Array.prototype.slice.call(timesteps, i, i + prepared)
+        await unet.prepare(next, { signal, conditioning: embedded })
+      }
       const timestep = timesteps[i]
       const { shape } = latents
       const scaled = checkTensor(
@@ -106,8 +102,7 @@ export async function* generate(
         'the result of scheduler.scaleModelInput',
         shape,
       )
-      const input = concatChannels([scaled, ...start.extraChannels])
-      const prediction = await predict(input, timestep, inInterval(request.guidanceInterval, i, scheduler))
+      const prediction = await predict(scaled, timestep, inInterval(request.guidanceInterval, i, scheduler))
       await numbers.check('UNet', prediction)
       latents = checkTensor(
         scheduler.step(prediction, timestep, latents),
@@ -164,23 +159,35 @@ export async function* generate(
 }
 
 /**
- * Predicts with guidance, both halves as one batch, or outside the guidance interval with the conditional half alone.
+ * Predicts with guidance, all halves as one batch, or outside the guidance interval with the conditional half alone.
+ * `extra` are input channels that the scheduler does not scale.
  */
 function denoiser(
   unet: Unet,
   request: GenerateRequest,
-  conditioning: Conditioning,
-  deepCache: DeepCache | undefined,
-  signal: AbortSignal,
+  given: {
+    conditioning: Conditioning
+    extra: readonly Tensor[]
+    deepCache: DeepCache | undefined
+    signal: AbortSignal
+  },
 ) {
-  const { count, guidanceScale, guidanceRescale, tokenMerging } = request
+  const { count, guidanceScale, guidanceRescale, imageGuidanceScale, tokenMerging } = request
+  const { conditioning, extra, deepCache, signal } = given
   const conditional = isGuided(request) ? conditioningRows(conditioning, count, 2 * count) : conditioning
-  const call = (latents: Tensor, timestep: number, given: Conditioning) =>
-    unet.predictFrom({ latents, timestep, ...given, tokenMerging, deepCache }, { signal })
-  return async (latents: Tensor, timestep: number, guided: boolean): Promise<Tensor> =>
-    guided && isGuided(request)
-      ? guide(await call(twice(latents), timestep, conditioning), guidanceScale, guidanceRescale)
-      : call(latents, timestep, conditional)
+  const call = (latents: Tensor, timestep: number, conditions: Conditioning) =>
+    unet.predictFrom({ latents, timestep, ...conditions, tokenMerging, deepCache }, { signal })
+  const joined = (latents: Tensor) => concatChannels([latents, ...extra])
+  return async (latents: Tensor, timestep: number, guided: boolean): Promise<Tensor> => {
+    if (!guided || !isGuided(request)) return call(joined(latents), timestep, conditional)
+    if (rowsPerImage(request) === 2)
+      return guide(await call(twice(joined(latents)), timestep, conditioning), guidanceScale, guidanceRescale)
+    const unconditional = conditioningRows(conditioning, 0, count)
+    const without = concatChannels([latents, ...extra.map(({ shape }) => zeros(shape))])
+    const batch = stack([joined(latents), joined(latents), without])
+    const conditions = stackConditioning([conditional, unconditional, unconditional])
+    return guideEdit(await call(batch, timestep, conditions), guidanceScale, imageGuidanceScale)
+  }
 }
 
 async function decodeImage(

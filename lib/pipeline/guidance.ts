@@ -40,6 +40,21 @@ export function guide(prediction: Tensor, scale: number, rescale = 0): Tensor {
   return guided
 }
 
+/**
+ * Guidance by a prompt and an image (Brooks et al. 2023, "InstructPix2Pix", eq. 3). `prediction` holds three rows for
+ * each image as one batch: with both, with the image alone, and with neither.
+ */
+export function guideEdit(prediction: Tensor, scale: number, imageScale: number): Tensor {
+  const n = prediction.shape[0] / 3
+  const [both, image, neither] = [0, 1, 2].map((i) => rows(prediction, i * n, (i + 1) * n))
+  const guided = zeros(both.shape)
+  for (let i = 0; i < guided.data.length; i++) {
+    const [b, m, u] = [both.data[i], image.data[i], neither.data[i]]
+    guided.data[i] = u + scale * (b - m) + imageScale * (m - u)
+  }
+  return guided
+}
+
 /** Sample standard deviation (n − 1), as torch.std(). */
 function deviation(values: Float32Array): number {
   let mean = 0

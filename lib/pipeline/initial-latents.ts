@@ -62,6 +62,12 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
   if (!initImage) return { latents: fromNoise(await drawNoise()), begin: 0, extraChannels }
 
   const { image, mask } = initImage
+  if (request.editsImage) {
+    // As in diffusers, the mode of the distribution, and not scaled.
+    const { mean } = await vae.encode(image, { signal: input.signal, tiling: request.vaeTiling })
+    const latents = fromNoise(givenNoise ?? random.normal(shape))
+    return { latents, begin: 0, extraChannels: [broadcastRows(mean, count)] }
+  }
   const begin = firstTimestep(scheduler, request.steps, request.strength)
   const untouched = begin >= scheduler.timesteps.length
   const pureNoise = mask !== undefined && (request.strength === 1 || givenNoise !== undefined)

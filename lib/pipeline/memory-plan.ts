@@ -1,7 +1,7 @@
 import type { ModelSource, Residency, TensorType } from '../native.js'
 import { type GenerateRequest, type TilingOption } from '../options/index.js'
 import type { Parts } from './parts.js'
-import { isGuided } from './prompt.js'
+import { rowsPerImage } from './prompt.js'
 
 const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16', 'f64', 'f8_e4m3', 'f8_e5m2']
 
@@ -47,6 +47,9 @@ type Size = Pick<
   | 'width'
   | 'height'
   | 'guidanceScale'
+  | 'embedsGuidance'
+  | 'editsImage'
+  | 'imageGuidanceScale'
   | 'vaeTiling'
   | 'image'
   | 'outputType'
@@ -63,7 +66,7 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const { unet, vae, tinyVae, textEncoders } = parts
   const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
-  const batch = isGuided(request) ? 2 * count : count
+  const batch = rowsPerImage(request) * count
   const pixels = 3 * width * height
   const vaeTiling = tilingOf(parts, request, contextLength)
   const tiny = tinyVae ? tinyVae.decodeBytes(h, w, vaeTiling) + 4 * pixels : 0
@@ -87,7 +90,7 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
 
 function denoiseBytes({ unet, vae }: SizedParts, request: Size, contextLength: number): number {
   const { width, height, count, tokenMerging, deepCache } = request
-  const batch = isGuided(request) ? 2 * count : count
+  const batch = rowsPerImage(request) * count
   const [h, w] = [height / vae.factor, width / vae.factor]
   return unet.workingBytes(batch, h, w, contextLength, { tokenMerging, depth: deepCache?.depth })
 }

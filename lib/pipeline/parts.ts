@@ -5,6 +5,7 @@ import type { ScheduleDescription } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
+import type { TimeIdCount } from './time-ids.js'
 import type { Unet } from './unet.js'
 
 /** The components of a model and what a run must know about it. */
@@ -18,6 +19,10 @@ export interface Parts {
   tinyVae?: AutoencoderTiny
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
+  /** How many numbers the UNet takes beside the pooled text; undefined: none. */
+  timeIdCount?: TimeIdCount
+  /** Whether zeros stand for a negative prompt that was not given, instead of the encoded ''. */
+  zeroesEmptyNegative?: boolean
   /** Pixels along one side that the model was trained at. */
   imageSize: number
   /** Whether memory counts for more than time, see chooseResidency(). */

@@ -4,8 +4,10 @@ import type { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
 import type { CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
-import { broadcastRows, concatWidths, repeatRows, rows, stack, zeros } from './tensors.js'
-import type { TextEncoder } from './text-encoder.js'
+import type { Parts } from './parts.js'
+import { concatWidths, rows, stack, zeros } from './tensors.js'
+import type { EncodeOptions, TextEncoder } from './text-encoder.js'
+import { timeIds } from './time-ids.js'
 import type { GenerateRequest } from '../options/index.js'
 
 /**
@@ -30,9 +32,9 @@ export async function tokenizePrompts(
   request: GenerateRequest,
   slice: TimeSlice,
 ): Promise<TokenizedRun> {
-  const { weighting } = request
+  const { weighting, prompts2, negativePrompts2 } = request
   const encoders: TokenizedPrompts[] = []
-  for (const tokenizer of tokenizers) {
+  for (const [i, tokenizer] of tokenizers.entries()) {
     const known = new Map<string, PromptChunks>()
     const chunkAll = async (texts: string[]) => {
       const list: PromptChunks[] = []
@@ -43,9 +45,10 @@ export async function tokenizePrompts(
       }
       return list
     }
+    const negative = (i > 0 ? negativePrompts2 : undefined) ?? request.negativePrompts
     encoders.push({
-      prompts: await chunkAll(request.prompts),
-      negativePrompts: isGuided(request) ? await chunkAll(request.negativePrompts) : [],
+      prompts: await chunkAll((i > 0 ? prompts2 : undefined) ?? request.prompts),
+      negativePrompts: isGuided(request) ? await chunkAll(negative) : [],
     })
   }
   const all = encoders.flatMap(({ prompts, negativePrompts }) => [...prompts, ...negativePrompts])
@@ -59,46 +62,116 @@ export async function tokenizePrompts(
   }
 }
 
-/** Guidance needs the unconditional prediction only above 1 (Ho & Salimans 2022). */
-export function isGuided({ guidanceScale }: Pick<GenerateRequest, 'guidanceScale'>): boolean {
-  return guidanceScale > 1
+/**
+ * Guidance needs the unconditional prediction only above 1 (Ho & Salimans 2022), and never where the guidance scale is
+ * an input of the UNet.
+ */
+export function isGuided({
+  guidanceScale,
+  embedsGuidance,
+}: Pick<GenerateRequest, 'guidanceScale' | 'embedsGuidance'>): boolean {
+  return guidanceScale > 1 && !embedsGuidance
+}
+
+/** Rows of one image in the batch of a prediction: InstructPix2Pix predicts also with the image alone. */
+export function rowsPerImage(
+  request: Pick<GenerateRequest, 'guidanceScale' | 'embedsGuidance' | 'editsImage' | 'imageGuidanceScale'>,
+): 1 | 2 | 3 {
+  if (!isGuided(request)) return 1
+  return request.editsImage && request.imageGuidanceScale >= 1 ? 3 : 2
+}
+
+/** What the conditioning is made by. */
+type PromptParts = Pick<Parts, 'textEncoders' | 'tokenizers' | 'unet' | 'timeIdCount' | 'zeroesEmptyNegative'>
+
+/** What the UNet takes of a prompt: the context of each, [1, length, width], and of SDXL its pooled output, [1, width]. */
+interface EncodedPrompts {
+  contexts: Tensor[]
+  pooled?: Tensor[]
 }
 
 /**
- * The conditioning of all images of a run. With guidance its batch has twice as many rows, the unconditional half
- * first. The context joins the hidden states of all text encoders along their width.
+ * The conditioning of all images of a run. With guidance its batch has twice as many rows, the unconditional half first.
  *
  * As in diffusers, clipSkip does not apply to the negative prompt.
  */
 export async function encodePrompts(
-  textEncoders: readonly TextEncoder[],
+  parts: PromptParts,
   { encoders }: TokenizedRun,
-  { batchSize, clipSkip }: GenerateRequest,
+  request: GenerateRequest,
   options: CallOptions,
   slice: TimeSlice,
 ): Promise<Conditioning> {
-  const contexts: Tensor[] = []
-  for (const [i, textEncoder] of textEncoders.entries()) {
-    const { prompts, negativePrompts } = encoders[i]
-    const parts = [
-      ...(negativePrompts.length > 0 ? await encodeAll(textEncoder, negativePrompts, options, slice) : []),
-      ...(await encodeAll(textEncoder, prompts, { ...options, clipSkip }, slice)),
-    ]
-    contexts.push(await joinRows(parts, batchSize, slice))
+  const { clipSkip } = request
+  const lists = (of: keyof TokenizedPrompts) => encoders.map((encoder) => encoder[of])
+  const conditional = await encodeAll(parts, lists('prompts'), { ...options, clipSkip }, slice)
+  if (!isGuided(request)) return conditioningOf(parts, request, [conditional], slice)
+  // As diffusers' force_zeros_for_empty_prompt: only where no negative prompt was given.
+  const unconditional =
+    parts.zeroesEmptyNegative && !request.negativeGiven
+      ? zeroed(conditional)
+      : await encodeAll(parts, lists('negativePrompts'), options, slice)
+  return conditioningOf(parts, request, [unconditional, conditional], slice)
+}
+
+/** Makes the conditioning of all images from encoded prompts; with guidance, of the unconditional half first. */
+async function conditioningOf(
+  { unet, timeIdCount }: Pick<PromptParts, 'unet' | 'timeIdCount'>,
+  request: GenerateRequest,
+  halves: EncodedPrompts[],
+  slice: TimeSlice,
+): Promise<Conditioning> {
+  const { batchSize, count, guidanceScale } = request
+  const pooled = halves.flatMap((half) => half.pooled ?? [])
+  const ids = (half: number) => timeIds(request, timeIdCount!, half < halves.length - 1, count)
+  return {
+    context: await joinRows(halves.flatMap(({ contexts }) => contexts), batchSize, slice),
+    ...(pooled.length > 0 && { pooled: await joinRows(pooled, batchSize, slice) }),
+    ...(timeIdCount && { timeIds: stack(halves.map((_, half) => ids(half))) }),
+    ...(unet.config.guidanceWidth !== undefined && {
+      guidance: { data: new Float32Array(count).fill(guidanceScale), shape: [count, 1] },
+    }),
   }
-  return { context: concatWidths(contexts) }
+}
+
+function zeroed({ contexts, pooled }: EncodedPrompts): EncodedPrompts {
+  const zero = ({ shape }: Tensor) => zeros(shape)
+  return { contexts: contexts.map(zero), ...(pooled && { pooled: pooled.map(zero) }) }
 }
 
 /**
- * Hidden states [1, length, width] of each prompt. A chunk that occurs several times is encoded once: a prompt can have
- * more than a hundred, and the negative prompt is padded to as many.
+ * The context joins the hidden states of all text encoders along their width; the pooled output is the last one's.
+ *
+ * @param lists the prompts as the tokens of each text encoder
  */
 async function encodeAll(
+  { textEncoders, unet }: Pick<PromptParts, 'textEncoders' | 'unet'>,
+  lists: readonly PromptChunks[][],
+  options: EncodeOptions,
+  slice: TimeSlice,
+): Promise<EncodedPrompts> {
+  const encoded: EncodedPrompts[] = []
+  for (const [i, textEncoder] of textEncoders.entries()) {
+    const pools = unet.config.added !== undefined && textEncoder.pools
+    encoded.push(await encodeList(textEncoder, lists[i], options, pools, slice))
+  }
+  const contexts = lists[0].map((_, row) => concatWidths(encoded.map((one) => one.contexts[row])))
+  const { pooled } = encoded.findLast((one) => one.pooled) ?? {}
+  return { contexts, ...(pooled && { pooled }) }
+}
+
+/**
+ * The hidden states of each prompt and, if `pools`, the pooled output of its first chunk, as in web UIs. A chunk that
+ * occurs several times is encoded once: a prompt can have more than a hundred, and the negative prompt is padded to as
+ * many.
+ */
+async function encodeList(
   textEncoder: TextEncoder,
   list: PromptChunks[],
-  options: CallOptions & { clipSkip?: number },
+  options: EncodeOptions,
+  pools: boolean,
   slice: TimeSlice,
-): Promise<Tensor[]> {
+): Promise<EncodedPrompts> {
   const { length } = textEncoder
   const places = new Map<string, number>()
   const distinct: Int32Array[] = []
@@ -114,17 +187,20 @@ async function encodeAll(
     prompts.push({ at, weights })
     await slice.pause()
   }
-  const states = await textEncoder.encode(concatIds(distinct), options)
+  const ids = concatIds(distinct)
+  const { hidden, pooled } = pools
+    ? await textEncoder.encodePooled(ids, options)
+    : { hidden: await textEncoder.encode(ids, options), pooled: undefined }
   const known = new Map<string, Tensor>()
   const contexts: Tensor[] = []
   for (const { at, weights } of prompts) {
     const key = `${at.join()};${weights.join()}`
     if (!known.has(key)) {
-      known.set(key, await applyWeights(stack(at.map((place) => rows(states, place))), weights, slice))
+      known.set(key, await applyWeights(stack(at.map((place) => rows(hidden, place))), weights, slice))
     }
     contexts.push(known.get(key)!)
   }
-  return contexts
+  return { contexts, ...(pooled && { pooled: prompts.map(({ at }) => rows(pooled, at[0])) }) }
 }
 
 function concatIds(list: readonly Int32Array[]): Int32Array {
@@ -151,36 +227,47 @@ async function joinRows(parts: readonly Tensor[], times: number, slice: TimeSlic
 
 /**
  * The conditioning from prompt embeddings. Without negative ones, the empty prompt takes their place, or zeros if there
- * is no empty prompt of that length.
+ * is no empty prompt of that length, or if the model takes zeros for it.
  */
 export async function conditioningFromEmbeds(
+  parts: PromptParts,
   request: GenerateRequest,
-  emptyPrompt: () => Promise<Tensor | undefined>,
+  options: CallOptions,
+  slice: TimeSlice,
 ): Promise<Conditioning> {
-  const { batchSize, promptEmbeds, negativePromptEmbeds } = request
-  const conditional = repeatRows(promptEmbeds!, batchSize)
-  if (!isGuided(request)) return { context: conditional }
-  const [n, length, width] = promptEmbeds!.shape
-  const negative = negativePromptEmbeds ?? (await emptyPrompt()) ?? zeros([1, length, width])
-  const unconditional = repeatRows(broadcastRows(rows(negative, 0, negative.shape[0]), n), batchSize)
-  return { context: stack([unconditional, conditional]) }
+  const given = (context: Tensor, pooled: Tensor | undefined): EncodedPrompts => ({
+    contexts: listRows(context),
+    ...(pooled && { pooled: listRows(pooled) }),
+  })
+  const conditional = given(request.promptEmbeds!, request.pooledPromptEmbeds)
+  if (!isGuided(request)) return conditioningOf(parts, request, [conditional], slice)
+  const [n, length] = request.promptEmbeds!.shape
+  let negative: EncodedPrompts | undefined
+  if (request.negativePromptEmbeds)
+    negative = given(request.negativePromptEmbeds, request.negativePooledPromptEmbeds)
+  else if (!parts.zeroesEmptyNegative) negative = await encodeEmptyPrompt(parts, length, options, slice)
+  const { contexts, pooled } = negative ?? zeroed(conditional)
+  const repeated = (list: Tensor[]) => (list.length === 1 ? new Array<Tensor>(n).fill(list[0]) : list)
+  const unconditional = { contexts: repeated(contexts), ...(pooled && { pooled: repeated(pooled) }) }
+  return conditioningOf(parts, request, [unconditional, conditional], slice)
 }
 
-/**
- * The context of '' [1, length, width]; undefined without text encoders, or if `length` is not a multiple of a chunk.
- */
-export async function encodeEmptyPrompt(
-  textEncoders: readonly TextEncoder[],
-  tokenizers: readonly Tokenizer[],
+function listRows(tensor: Tensor): Tensor[] {
+  return Array.from({ length: tensor.shape[0] }, (_, i) => rows(tensor, i))
+}
+
+/** '' with `length` positions; undefined without text encoders, or if `length` is not a multiple of a chunk. */
+async function encodeEmptyPrompt(
+  parts: PromptParts,
   length: number,
   options: CallOptions,
-): Promise<Tensor | undefined> {
+  slice: TimeSlice,
+): Promise<EncodedPrompts | undefined> {
+  const { textEncoders, tokenizers } = parts
   const chunkLength = tokenizers[0].maxLength
   if (textEncoders.length === 0 || length % chunkLength !== 0) return undefined
-  const contexts: Tensor[] = []
-  for (const [i, textEncoder] of textEncoders.entries())
-    contexts.push(await textEncoder.encode(tokenizers[i].encode(''), options))
-  const one = concatWidths(contexts)
-  const { data } = stack(new Array<Tensor>(length / chunkLength).fill(one))
-  return { data, shape: [1, length, one.shape[2]] }
+  const lists: PromptChunks[][] = []
+  for (const tokenizer of tokenizers)
+    lists.push([padChunks(tokenizer, await chunkPrompt(tokenizer, '', { slice }), length / chunkLength)])
+  return encodeAll(parts, lists, options, slice)
 }

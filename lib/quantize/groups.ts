@@ -27,8 +27,8 @@ export function groupOf(name: string): Group {
     if (part === 'quantize') return 'vae codebook'
     return part === 'encoder' || part === 'quant_conv' ? 'vae encoder' : 'vae decoder'
   }
-  if (component === 'text_encoder') {
-    if (part === 'embeddings') return 'text encoder embeddings'
+  if (component.startsWith('text_encoder')) {
+    if (part === 'embeddings' || part === 'text_projection') return 'text encoder embeddings'
     return name.includes('.mlp.') ? 'text encoder feed-forward' : 'text encoder attention'
   }
   const side = /^(down|mid|up)_block/.exec(part)?.[1] as 'down' | 'mid' | 'up' | undefined

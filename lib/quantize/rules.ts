@@ -47,11 +47,12 @@ function rule(text: string, pattern: string, type: GgmlTensorType): Rule {
 }
 
 /**
- * Tensors that stay precise unless a rule says otherwise: embeddings, the UNet's input, output and time embedding
+ * Tensors that stay precise unless a rule says otherwise: embeddings, the text projection, the UNet's input, output and time embedding
  * layers, and the autoencoder, where 8 bits are visible in flat areas of an image.
  */
 const KEPT =
-  'text_encoder.embeddings.*=f16,unet.conv_in.*=f16,unet.conv_out.*=f16,unet.time_embedding.*=f16,' +
+  'text_encoder*.embeddings.*=f16,text_encoder*.text_projection.*=f16,unet.conv_in.*=f16,unet.conv_out.*=f16,' +
+  'unet.time_embedding.*=f16,unet.add_embedding.*=f16,unet.class_embedding.*=f16,' +
   'vae.quantize.*=f32,vae.*=f16'
 
 /**

@@ -153,6 +153,46 @@ const table: Record<
     type: [null, '0.5', true, [0.5], {}],
     range: [-0.1, 0.76, 1, NaN, Infinity],
   },
+  prompt2: { valid: ['', 'a', ['a']], type: [null, 1, [1], {}], range: [[], ['a', 'b']] },
+  negativePrompt2: { valid: ['', 'a', ['a']], type: [null, 1, [1], {}], range: [[], ['a', 'b']] },
+  originalSize: {
+    valid: [{ width: 1, height: 2000 }],
+    type: [null, 1, [1, 2], { width: 1 }, { width: '1', height: 1 }, { width: 1, height: 1, depth: 1 }],
+    range: [
+      { width: 0, height: 1 },
+      { width: 1, height: 0.5 },
+    ],
+  },
+  targetSize: {
+    valid: [{ width: 1, height: 2000 }],
+    type: [null, 1, { height: 1 }],
+    range: [{ width: NaN, height: 1 }],
+  },
+  cropTopLeft: {
+    valid: [{}, { top: 0, left: 5 }, { left: 3 }],
+    type: [1, 'a', { top: '1' }, { right: 1 }],
+    range: [{ top: -1 }, { left: 0.5 }],
+  },
+  aestheticScore: { valid: [0, 6.5, 10], type: [null, '6'], range: [-1, 10.1, NaN] },
+  negativeAestheticScore: { valid: [0, 2.5, 10], type: [null, '6'], range: [-1, 10.1, NaN] },
+  imageGuidanceScale: { valid: [0, 1.5, 100], type: [null, '1'], range: [-1, 101, NaN] },
+  pooledPromptEmbeds: {
+    valid: [tensor(1, 20)],
+    type: [1, null, 'a'],
+    range: [tensor(20), tensor(1, 19), tensor(2, 20)],
+    with: { promptEmbeds: tensor(1, 77, 768), prompt: undefined },
+  },
+  negativePooledPromptEmbeds: {
+    valid: [tensor(1, 20)],
+    type: [1, null, 'a'],
+    range: [tensor(20), tensor(1, 19), tensor(2, 20)],
+    with: {
+      promptEmbeds: tensor(1, 77, 768),
+      pooledPromptEmbeds: tensor(1, 20),
+      negativePromptEmbeds: tensor(1, 77, 768),
+      prompt: undefined,
+    },
+  },
   signal: { valid: [new AbortController().signal], type: [1, null, {}, 'x'], range: [] },
   onStep: { valid: [() => 0], type: [1, null, {}, 'x'], range: [] },
 }
@@ -161,17 +201,20 @@ for (const [key, row] of Object.entries(table)) {
   t.test(key, async (t) => {
     const base = key === 'prompt' || key === 'promptEmbeds' ? {} : { prompt: 'a' }
     const make = (value: unknown) => ({ ...base, ...row.with, [key]: value })
-    for (const value of row.valid) t.doesNotThrow(() => check(make(value)), `accepts ${describe(value)}`)
+    // Only some models take a pooled output.
+    const model = /pooled/i.test(key) ? { ...facts, pooledWidth: 20 } : facts
+    for (const value of row.valid)
+      t.doesNotThrow(() => check(make(value), model), `accepts ${describe(value)}`)
     for (const value of row.type) {
       t.throws(
-        () => check(make(value)),
+        () => check(make(value), model),
         { name: 'TypeError', message: new RegExp(key) },
         `type: ${describe(value)}`,
       )
     }
     for (const value of row.range) {
       t.throws(
-        () => check(make(value)),
+        () => check(make(value), model),
         { name: 'RangeError', message: new RegExp(key) },
         `range: ${describe(value)}`,
       )

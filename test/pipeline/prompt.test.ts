@@ -4,12 +4,7 @@ import { TimeSlice } from '../../lib/time-slice.js'
 import { DiffusionPipeline, type Tensor } from '../../lib/index.js'
 import { checkGenerateOptions, type ModelFacts } from '../../lib/options/index.js'
 import { conditioningRows } from '../../lib/pipeline/conditioning.js'
-import {
-  conditioningFromEmbeds,
-  encodeEmptyPrompt,
-  encodePrompts,
-  tokenizePrompts,
-} from '../../lib/pipeline/prompt.js'
+import { conditioningFromEmbeds, encodePrompts, tokenizePrompts } from '../../lib/pipeline/prompt.js'
 import { concatWidths } from '../../lib/pipeline/tensors.js'
 import { largestDifference } from './support.js'
 
@@ -52,10 +47,14 @@ t.test('contexts of several text encoders are concatenated along their width', a
     clipSkip: 1,
   })
   const encode = async (count: number) => {
-    const encoders = new Array(count).fill(pipe.textEncoder)
+    const parts = {
+      textEncoders: new Array(count).fill(pipe.textEncoder),
+      tokenizers: new Array(count).fill(pipe.tokenizer),
+      unet: pipe.unet,
+    }
     const slice = new TimeSlice()
-    const tokens = await tokenizePrompts(new Array(count).fill(pipe.tokenizer), asked, slice)
-    return (await encodePrompts(encoders, tokens, asked, {}, slice)).context
+    const tokens = await tokenizePrompts(parts.tokenizers, asked, slice)
+    return (await encodePrompts(parts, tokens, asked, {}, slice)).context
   }
   const one = await encode(1)
   t.same(one.shape, [8, pipe.tokenizer.maxLength, 128], 'unconditional half first, each prompt twice')
@@ -70,27 +69,35 @@ t.test('contexts of several text encoders are concatenated along their width', a
 
 t.test('embeddings without negative ones', async (t) => {
   const { maxLength } = pipe.tokenizer
-  const empty = (length: number, encoders = pipe.textEncoders) =>
-    encodeEmptyPrompt(encoders, pipe.tokenizers, length, {})
-  const one = (await empty(maxLength))!
-  t.same(one.shape, [1, maxLength, 128])
-  const three = (await empty(3 * maxLength))!
-  t.same(three.shape, [1, 3 * maxLength, 128])
-  t.equal(largestDifference(three.data.subarray(2 * one.data.length), one.data), 0)
-  t.equal(await empty(maxLength + 1), undefined, 'not a multiple of a chunk')
-  t.equal(await empty(maxLength, []), undefined, 'no text encoder')
-
-  const promptEmbeds = { data: new Float32Array(maxLength * 128).fill(1), shape: [1, maxLength, 128] }
-  const context = async (options: object) =>
-    (
-      await conditioningFromEmbeds(request({ prompt: undefined, promptEmbeds, ...options }), () =>
-        empty(maxLength),
-      )
-    ).context
-  const guided = await context({ batchSize: 2 })
+  const one = await pipe.textEncoder.encode(pipe.tokenizer.encode(''))
+  const context = async (length: number, options: object, change: object = {}) => {
+    const promptEmbeds = { data: new Float32Array(length * 128).fill(1), shape: [1, length, 128] }
+    const parts = {
+      textEncoders: pipe.textEncoders,
+      tokenizers: pipe.tokenizers,
+      unet: pipe.unet,
+      ...change,
+    }
+    const asked = request({ prompt: undefined, promptEmbeds, ...options })
+    return (await conditioningFromEmbeds(parts, asked, {}, new TimeSlice())).context
+  }
+  const guided = await context(maxLength, { batchSize: 2 })
   t.same(guided.shape, [4, maxLength, 128])
-  t.equal(largestDifference(guided.data.subarray(0, one.data.length), one.data), 0, 'the empty prompt')
-  t.same((await context({ guidanceScale: 1 })).shape, [1, maxLength, 128])
+  const size = one.data.length
+  t.equal(largestDifference(guided.data.subarray(0, size), one.data), 0, 'the empty prompt')
+  t.ok(
+    guided.data.subarray(2 * size).every((x) => x === 1),
+    'then what was given',
+  )
+  t.same((await context(maxLength, { guidanceScale: 1 })).shape, [1, maxLength, 128])
+
+  const three = await context(3 * maxLength, {})
+  t.equal(largestDifference(three.data.subarray(2 * size, 3 * size), one.data), 0, 'as often as it fits')
+  const zero = async (length: number, change: object) =>
+    (await context(length, {}, change)).data.subarray(0, length * 128).every((x) => x === 0)
+  t.ok(await zero(maxLength + 1, {}), 'zeros: not a multiple of a chunk')
+  t.ok(await zero(maxLength, { textEncoders: [] }), 'zeros: no text encoder')
+  t.ok(await zero(maxLength, { zeroesEmptyNegative: true }), 'zeros: as the model has it')
 })
 
 t.test('concatWidths()', async (t) => {

@@ -24,6 +24,7 @@ export interface StoredConfig {
   imageSize: number
   schedule: ScheduleDescription
   textEncoders: Omit<TextEncoderDescription, 'source'>[]
+  zeroesEmptyNegative?: boolean
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
   trainedWords?: string[]
@@ -46,6 +47,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ),
     ...(unet && { unet: { config: unet.config } }),
     ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
+    ...(model.zeroesEmptyNegative && { zeroesEmptyNegative: true }),
     ...(trainedWords && { trainedWords }),
     ...(guidanceScale !== undefined && { guidanceScale }),
   })
@@ -80,6 +82,7 @@ export async function readStoredConfig(
   }
   if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
+  if (c.has('zeroesEmptyNegative')) stored.zeroesEmptyNegative = c.boolean('zeroesEmptyNegative')
   if (c.has('trainedWords')) stored.trainedWords = c.strings('trainedWords', [])
   if (c.has('guidanceScale')) stored.guidanceScale = c.number('guidanceScale', undefined, 0, 100)
   return stored

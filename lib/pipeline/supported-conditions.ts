@@ -1,0 +1,44 @@
+import { DiffusionError } from '../errors.js'
+import type { ModelDescription } from '../models/index.js'
+import type { TimeIdCount } from './time-ids.js'
+
+/** Width of the pooled output that the last text encoder with a projection gives, or that the UNet leaves room for. */
+export function pooledWidthOf({ unet, textEncoders }: ModelDescription): number | undefined {
+  const added = unet?.config.added
+  if (added && textEncoders.length === 0) return added.width - 6 * added.timeWidth
+  return textEncoders.findLast(({ config }) => config.projectionWidth !== undefined)?.config.projectionWidth
+}
+
+/** How many numbers the UNet takes beside the pooled text: what its width leaves for them. */
+export function timeIdCountOf(description: ModelDescription): TimeIdCount | undefined {
+  const added = description.unet?.config.added
+  if (!added) return undefined
+  // The embeddings that a caller gives are taken to be the base model's.
+  if (description.textEncoders.length === 0) return 6
+  const count = (added.width - (pooledWidthOf(description) ?? 0)) / added.timeWidth
+  return count === 5 || count === 6 ? count : undefined
+}
+
+/** Throws if the text encoders of a model do not give what its UNet is conditioned on. */
+export function checkConditions(description: ModelDescription): void {
+  const { path, unet, textEncoders } = description
+  if (!unet) return
+  const { added, classEmbedding, contextWidth } = unet.config
+  const fail = (message: string) => new DiffusionError('UNSUPPORTED_MODEL', `${path}: ${message}`)
+  if (classEmbedding) {
+    throw fail(
+      'UNets with a class embedding (upscalers, unCLIP) are supported as components only: pipe.unet.predict()',
+    )
+  }
+  if (textEncoders.length === 0) return
+  const widths = textEncoders.map(({ config }) => config.width)
+  if (widths.reduce((sum, width) => sum + width, 0) !== contextWidth) {
+    throw fail(`expected text encoders of a width of ${contextWidth} together, found ${widths.join(' + ')}`)
+  }
+  if (added && timeIdCountOf(description) === undefined) {
+    throw fail(
+      `expected a text encoder with a projection of ${added.width - 6 * added.timeWidth} (or, for a refiner, ` +
+        `${added.width - 5 * added.timeWidth}) values, found ${pooledWidthOf(description) ?? 'none'}`,
+    )
+  }
+}
