@@ -1,12 +1,8 @@
 /** Options of models that are conditioned on more than one prompt: Stable Diffusion XL and its relatives. */
 import { checkInteger, checkNumber, checkObject, copyTensor } from '../check.js'
+import type { ImageSize } from '../image/index.js'
 import type { Tensor } from '../types.js'
 import { maxSide } from './images.js'
-
-export interface ImageSize {
-  width: number
-  height: number
-}
 
 /** Options that only some models have a use for. */
 export interface ConditionOptions {

@@ -1,7 +1,7 @@
 /** Every option of load() and generate(): defaults, bounds and interpretation. */
 export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
 export { accelerationSettings, checkTokenMerging, inInterval } from './acceleration.js'
-export type { ConditionOptions, Conditions, ImageSize } from './conditions.js'
+export type { ConditionOptions, Conditions } from './conditions.js'
 export { defaults } from './defaults.js'
 export { checkGenerateOptions, type GenerateOptions } from './generate.js'
 export { maxSide, type ImageInput } from './images.js'

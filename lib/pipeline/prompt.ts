@@ -6,7 +6,7 @@ import type { CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
 import type { Parts } from './parts.js'
 import { concatWidths, rows, stack, zeros } from './tensors.js'
-import type { EncodeOptions, TextEncoder } from './text-encoder.js'
+import type { TextEncodeOptions, TextEncoder } from './text-encoder.js'
 import { timeIds } from './time-ids.js'
 import type { GenerateRequest } from '../options/index.js'
 
@@ -125,7 +125,11 @@ async function conditioningOf(
   const pooled = halves.flatMap((half) => half.pooled ?? [])
   const ids = (half: number) => timeIds(request, timeIdCount!, half < halves.length - 1, count)
   return {
-    context: await joinRows(halves.flatMap(({ contexts }) => contexts), batchSize, slice),
+    context: await joinRows(
+      halves.flatMap(({ contexts }) => contexts),
+      batchSize,
+      slice,
+    ),
     ...(pooled.length > 0 && { pooled: await joinRows(pooled, batchSize, slice) }),
     ...(timeIdCount && { timeIds: stack(halves.map((_, half) => ids(half))) }),
     ...(unet.config.guidanceWidth !== undefined && {
@@ -147,7 +151,7 @@ function zeroed({ contexts, pooled }: EncodedPrompts): EncodedPrompts {
 async function encodeAll(
   { textEncoders, unet }: Pick<PromptParts, 'textEncoders' | 'unet'>,
   lists: readonly PromptChunks[][],
-  options: EncodeOptions,
+  options: TextEncodeOptions,
   slice: TimeSlice,
 ): Promise<EncodedPrompts> {
   const encoded: EncodedPrompts[] = []
@@ -168,7 +172,7 @@ async function encodeAll(
 async function encodeList(
   textEncoder: TextEncoder,
   list: PromptChunks[],
-  options: EncodeOptions,
+  options: TextEncodeOptions,
   pools: boolean,
   slice: TimeSlice,
 ): Promise<EncodedPrompts> {

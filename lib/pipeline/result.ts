@@ -1,7 +1,7 @@
 import { basename } from 'node:path'
 import { unplacedWarning } from '../adapters/index.js'
 import { type GenerateRequest, accelerationSettings, inInterval } from '../options/index.js'
-import type { Image, ImageMetadata } from '../image/index.js'
+import type { Image, ImageMetadata, ImageSize } from '../image/index.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
 import type { Parts } from './parts.js'
@@ -70,13 +70,28 @@ export function imageMetadata(
       width: request.width,
       height: request.height,
       model: parts.name,
-      strength: request.image === undefined ? undefined : request.strength,
+      strength: request.image === undefined || request.editsImage ? undefined : request.strength,
       clipSkip: request.clipSkip || undefined,
       guidanceRescale: request.guidanceRescale || undefined,
       eta: request.schedulerOptions?.eta,
       rng: request.rng,
-      extra: { ...lorasOf(parts), ...accelerationSettings(request) },
+      extra: { ...lorasOf(parts), ...conditionsOf(request, row), ...accelerationSettings(request) },
     }
+  }
+}
+
+/** For the metadata: what else an image of SDXL or InstructPix2Pix was drawn from. */
+function conditionsOf(request: GenerateRequest, row: number): Record<string, string> {
+  const { prompts2, negativePrompts2, originalSize, targetSize, cropTopLeft, editsImage } = request
+  const size = ({ width, height }: ImageSize) => `${width}x${height}`
+  const { top, left } = cropTopLeft
+  return {
+    ...(prompts2 && { 'Prompt 2': prompts2[row] }),
+    ...(negativePrompts2 && { 'Negative prompt 2': negativePrompts2[row] }),
+    ...(originalSize && { 'Original size': size(originalSize) }),
+    ...(targetSize && { 'Target size': size(targetSize) }),
+    ...((top > 0 || left > 0) && { 'Crop top left': `${top},${left}` }),
+    ...(editsImage && { 'Image CFG scale': String(request.imageGuidanceScale) }),
   }
 }
 
