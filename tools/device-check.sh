@@ -62,6 +62,19 @@ tests=("$build/cuda-tests" --device "$device")
 step instructions 40 "${tests[@]}" cuda/instruction
 step kernels 90 "${tests[@]}" cuda/
 step models 90 "$build/cuda-bench" unet vae --check "${bench[@]}" --json "$OUT/models.json"
+# The package itself, where the machine has Node and what it needs was carried: dist, build/Release with the addon and its
+# kernels (npm run build, npm run build:cuda), and the runtime dependencies.
+if command -v node >/dev/null && [[ -d dist && -e build/Release/node_diffusion.node && -d node_modules ]]; then
+  api=(node tools/device-api.mjs --json "$OUT/api.json")
+  if [[ $device == emulated ]]; then
+    export NODE_DIFFUSION_CUDA_DRIVER=$PWD/build/Release/libcuda-emulated-driver.so
+    # It finds its kernels by name.
+    printf kernels | gzip >"$site/sm_80.cubin.gz"
+    export NODE_DIFFUSION_CUDA_KERNELS=$site
+    api+=(--steps 1)
+  fi
+  step api 60 "${api[@]}"
+fi
 python=0
 if python3 -c 'import torch' 2>/dev/null; then
   python=1
@@ -84,7 +97,7 @@ out = pathlib.Path(sys.argv[1])
 result = {'steps': [dict(zip(('name', 'status', 'seconds'), line.split())) for line in (out / 'steps').read_text().splitlines()]}
 if (out / 'card').exists():
     result['card'] = (out / 'card').read_text().strip()
-for part in ('models', 'models-again', 'kernels', 'torch-eager', 'torch-compiled'):
+for part in ('api', 'models', 'models-again', 'kernels', 'torch-eager', 'torch-compiled'):
     path = out / f'{part}.json'
     if path.exists():
         result[part] = json.loads(path.read_text())
