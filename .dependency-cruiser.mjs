@@ -10,6 +10,7 @@ const base = [
   'errors',
   'event-loop',
   'import-once',
+  'json-parser',
   'memory',
   'output-file',
   'package-root',

@@ -35,12 +35,25 @@ export interface ScheduleDescription {
   clipSample: boolean
 }
 
+/** A token that texts are searched for before they are split into words, as in transformers. */
+export interface AddedToken {
+  content: string
+  id: number
+  /** Whether it is found in lower case, too. Default: true. */
+  normalized?: boolean
+  /** Whether it takes the blanks before or after it. Default: false. */
+  lstrip?: boolean
+  rstrip?: boolean
+}
+
 /** A tokenizer. Without texts it uses the built-in CLIP vocabulary. */
 export interface TokenizerDescription {
   /** The texts of vocab.json and merges.txt, or of tokenizer.json. */
   vocab?: string
   merges?: string
   tokenizerJson?: string
+  /** Trained tokens such as `<my-cat>`. Default: those of tokenizerJson, if that is the text in use. */
+  addedTokens?: AddedToken[]
   /** Length of one chunk, including the begin and end tokens (77). */
   maxLength: number
   /** Token that pads chunks: '<|endoftext|>' (SD 1), '!' (SD 2). */

@@ -5,6 +5,7 @@ import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { localPath } from '../hub/index.js'
 import { modelFolder } from '../package-root.js'
+import { requireMemoryForWeights } from '../memory.js'
 import { native } from '../native.js'
 import {
   checkGenerateOptions,
@@ -25,7 +26,7 @@ import { withParts } from '../models/parts.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { deadlockSignal, runCallback } from './callbacks.js'
 import { loadUnlessAborted } from './component.js'
-import { chooseResidency, workingMemory, type MemoryNeeded } from './memory-plan.js'
+import { chooseResidency, leastWeightBytes, workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { generate } from './generate.js'
 import { loadTextEncoders, loadTokenizers } from './load-text.js'
@@ -177,13 +178,15 @@ export class DiffusionPipeline {
       // A GPU has all weights or none.
       placement.cuda && lowMemory === undefined ? false : lowMemory,
     )
+    const sources = [unet, vae, ...textEncoders].map(({ source }) => source)
+    if (!placement.cuda) requireMemoryForWeights(leastWeightBytes(sources), description.path)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
       loaded.push(part)
       return part
     }
     try {
-      const tokenizers = await loadTokenizers(textEncoders)
+      const tokenizers = await loadTokenizers(description.path, textEncoders)
       // One after the other, because loading takes more memory than the weights, and is no faster in parallel.
       const parts: Parts = {
         // First, because it is the quickest to fail.

@@ -1,13 +1,31 @@
+import { DiffusionError } from '../errors.js'
+import { quote } from '../quote.js'
 import type { Placement } from '../device/index.js'
 import type { TextEncoderDescription } from '../models/index.js'
 import { Tokenizer } from '../prompt/tokenizer.js'
 import { TextEncoder } from './text-encoder.js'
 
 /** A tokenizer for each text encoder. If there is none, CLIP's tokenizer defines the length of a chunk. */
-export async function loadTokenizers(descriptions: readonly TextEncoderDescription[]): Promise<Tokenizer[]> {
+export async function loadTokenizers(
+  path: string,
+  descriptions: readonly TextEncoderDescription[],
+): Promise<Tokenizer[]> {
   const tokenizers: Tokenizer[] = []
-  for (const { tokenizer, config } of descriptions)
-    tokenizers.push(await Tokenizer.create(tokenizer, config.maxPositions))
+  for (const { tokenizer, config } of descriptions) {
+    const created = await Tokenizer.create(tokenizer, config.maxPositions).catch((error: unknown) => {
+      if (!(error instanceof DiffusionError)) throw error
+      throw new DiffusionError(error.code, `${path}: ${error.message}`, { cause: error })
+    })
+    const { id, token } = created.last
+    if (id >= config.vocabSize) {
+      throw new DiffusionError(
+        'MODEL_FORMAT',
+        `${path}: expected ids below ${config.vocabSize}, the size of the text encoder's vocabulary, ` +
+          `but the token ${quote(token, 60)} has the id ${id}`,
+      )
+    }
+    tokenizers.push(created)
+  }
   return tokenizers.length > 0 ? tokenizers : [await Tokenizer.create(null)]
 }
 

@@ -29,6 +29,27 @@ export function chooseResidency(
   return { savesMemory: lowMemory ?? quantized }
 }
 
+/** Matrices that 'per-step' does not keep: timestep shifts, keys and values of the prompt, and the image encoder. */
+const ONCE = /\.time_emb_proj\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.)/
+
+/**
+ * The least memory in bytes that weights take once they are loaded: an element is kept in no more bytes than it is
+ * stored in, and those that are read whenever a layer needs them are not kept.
+ */
+export function leastWeightBytes(sources: readonly ModelSource[]): number {
+  let sum = 0
+  for (const { tensors, residency, precision } of sources) {
+    const width = precision === 'int8' ? 1 : precision === 'bf16' ? 2 : 4
+    for (const { name, shape, bytes } of tensors) {
+      // Vectors are always kept.
+      const kept = shape.length < 2 || residency === 'all' || (residency === 'per-step' && !ONCE.test(name))
+      const elements = shape.reduce((product, length) => product * length, 1)
+      if (kept) sum += Math.min(bytes, width * elements)
+    }
+  }
+  return sum
+}
+
 /** Peak memory of a run in bytes. */
 export interface MemoryNeeded {
   /** Weights, which are in memory already. */

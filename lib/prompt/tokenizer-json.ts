@@ -1,4 +1,4 @@
-import type { Vocabulary } from './clip-vocabulary.js'
+import type { CheckedVocabulary } from './vocabulary.js'
 
 /** The words of a text: special tokens, English contractions, letters, single digits, other characters. */
 const WORDS =
@@ -8,7 +8,7 @@ const WORDS =
  * A CLIP tokenizer with this vocabulary as a tokenizer.json for `@huggingface/tokenizers`, set up as in transformers'
  * CLIPTokenizer.
  */
-export function clipTokenizerJson({ vocab, merges }: Vocabulary): object {
+export function clipTokenizerJson({ vocab, merges, added }: CheckedVocabulary): object {
   const special = (content: string): object => ({
     id: vocab[content],
     content,
@@ -20,7 +20,14 @@ export function clipTokenizerJson({ vocab, merges }: Vocabulary): object {
   })
   return {
     version: '1.0',
-    added_tokens: [special('<|startoftext|>'), special('<|endoftext|>')],
+    added_tokens: [
+      special('<|startoftext|>'),
+      special('<|endoftext|>'),
+      ...added.map(({ content, id, normalized = true, lstrip = false, rstrip = false }) => ({
+        ...{ id, content, normalized, lstrip, rstrip },
+        ...{ single_word: false, special: false },
+      })),
+    ],
     normalizer: {
       type: 'Sequence',
       normalizers: [

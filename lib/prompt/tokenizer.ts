@@ -3,8 +3,9 @@ import { importOnce } from '../import-once.js'
 import { DiffusionError } from '../errors.js'
 import { quote } from '../quote.js'
 import type { TokenizerDescription } from '../types.js'
-import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
+import { byteSymbols } from './clip-vocabulary.js'
 import { clipTokenizerJson } from './tokenizer-json.js'
+import { lastToken, readVocabulary } from './vocabulary.js'
 
 const BEGIN = '<|startoftext|>'
 const END = '<|endoftext|>'
@@ -54,9 +55,21 @@ export class Tokenizer {
    * @internal
    */
   readonly complete: boolean
+  /**
+   * The token of the largest id, which the text encoder must know.
+   *
+   * @internal
+   */
+  readonly last: { token: string; id: number }
   readonly #bpe: BpeTokenizer
 
-  private constructor(bpe: BpeTokenizer, maxLength: number, padToken: string) {
+  private constructor(
+    bpe: BpeTokenizer,
+    maxLength: number,
+    padToken: string,
+    last: { token: string; id: number },
+  ) {
+    this.last = last
     const has = (token: string) => bpe.token_to_id(token) !== undefined
     const id = (token: string): number => {
       const found = bpe.token_to_id(token)
@@ -89,9 +102,11 @@ export class Tokenizer {
     const length = maxLength ?? description?.maxLength ?? CLIP_LENGTH
     checkInteger(length, 'maxLength', 3, MAX_LENGTH)
     const padToken = checkString(description?.padToken ?? END, 'padToken')
-    const json = clipTokenizerJson(await readVocabulary(description))
+    const vocabulary = await readVocabulary(description)
+    const json = clipTokenizerJson(vocabulary)
     const { Tokenizer: Bpe } = await loadTokenizers()
-    return new Tokenizer(new Bpe(json, { unk_token: END }), length, padToken)
+    const bpe = new Bpe(json, { unk_token: END })
+    return new Tokenizer(bpe, length, padToken, lastToken(vocabulary))
   }
 
   /**
@@ -218,52 +233,3 @@ function* splitText(text: string): Generator<string, void, undefined> {
 }
 
 const CUT = /[ \t\n\r0-9]/
-
-async function readVocabulary(description: TokenizerDescription | null): Promise<Vocabulary> {
-  if (!description) return clipVocabulary()
-  const { tokenizerJson, vocab, merges } = description
-  if (vocab !== undefined && merges !== undefined) {
-    return { vocab: parse('vocab.json', vocab) as Record<string, number>, merges: mergeLines(merges) }
-  }
-  if (tokenizerJson !== undefined) {
-    const { model } = parse('tokenizer.json', tokenizerJson) as {
-      model?: Partial<Vocabulary> & { type?: string }
-    }
-    if (!model?.vocab || !Array.isArray(model.merges)) {
-      throw new DiffusionError(
-        'MODEL_FORMAT',
-        `Expected a BPE model with vocab and merges in tokenizer.json but found ${model?.type ?? 'none'}`,
-      )
-    }
-    return { vocab: model.vocab, merges: model.merges }
-  }
-  if (vocab !== undefined || merges !== undefined) {
-    const missing = vocab === undefined ? 'vocab.json' : 'merges.txt'
-    throw new DiffusionError(
-      'MODEL_FORMAT',
-      `Expected both vocab.json and merges.txt but ${missing} is missing`,
-    )
-  }
-  // A description without texts has a length and a padding token only, as for single files of Stable Diffusion 2.
-  return clipVocabulary()
-}
-
-function parse(name: string, text: string): object {
-  try {
-    const value: unknown = JSON.parse(text)
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
-  } catch (cause) {
-    throw new DiffusionError(
-      'MODEL_FORMAT',
-      `Cannot read the tokenizer's ${name}: ${(cause as Error).message}`,
-      { cause },
-    )
-  }
-  throw new DiffusionError('MODEL_FORMAT', `Expected an object in the tokenizer's ${name}`)
-}
-
-/** merges.txt has a version line, then one pair per line. */
-function mergeLines(text: string): string[] {
-  const lines = text.split(/\r?\n/)
-  return lines.filter((line, i) => line !== '' && !(i === 0 && line.startsWith('#version')))
-}

@@ -48,7 +48,7 @@ const OPEN_CLIP_TEXT: TextEncoderConfig = {
   width: 1024,
   heads: 16,
   intermediate: 256,
-  layers: 3,
+  layers: 24,
   activation: 'gelu',
 }
 

@@ -187,10 +187,10 @@ export function deriveText(
   if (layers === 0) throw badFormat(path, 'tensor encoder.layers.0.mlp.fc1.weight is missing')
   if (width % 64 !== 0)
     throw unsupported(path, `the number of attention heads of a width of ${width} is unknown: ${HINT}`)
-  // Stable Diffusion 2 uses the output of the penultimate layer. Files with transformers' names may lack the last
-  // layer.
+  // Stable Diffusion 2 uses the output of the penultimate layer of 24. Files that lack the last layer exist under the
+  // names of both OpenCLIP and transformers.
   const gelu = openClip || width === 1024 || width === BIG_G_WIDTH
-  const skip = openClip || (width === 1024 && layers === 24) ? 1 : 0
+  const skip = width === 1024 ? Number(layers === 24) : Number(openClip)
   const config: TextEncoderConfig = {
     vocabSize: probe.size('embeddings.token_embedding.weight', 0, 1, limits().vocabulary, 2),
     width,

@@ -1,3 +1,4 @@
+import type { AddedToken } from '../../types.js'
 import type { ClassEmbedding, TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
 import { ConfigReader, isInteger } from './config-reader.js'
 import { badFormat, unsupported } from '../formats/fail.js'
@@ -224,5 +225,22 @@ function readTokenizerTexts(c: ConfigReader): TokenizerDescription {
   }
   for (const key of ['vocab', 'merges', 'tokenizerJson'] as const)
     if (c.has(key)) tokenizer[key] = c.string(key)
+  const added = c.get('addedTokens') ?? []
+  if (!Array.isArray(added) || added.length > 16_384)
+    throw c.fail('addedTokens', 'list of at most 16384 tokens')
+  if (added.length > 0) tokenizer.addedTokens = added.map((token, i) => readAddedToken(c, token, i))
   return tokenizer
+}
+
+function readAddedToken(c: ConfigReader, value: unknown, index: number): AddedToken {
+  const token = ConfigReader.of(c.path, value, `${c.name('addedTokens')}[${index}]`)
+  const content = token.string('content')
+  if (content === '' || content.length > 1024) throw token.fail('content', 'token of 1 to 1024 characters')
+  return {
+    content,
+    id: token.integer('id', undefined, 0, (1 << 24) - 1),
+    ...(token.get('normalized') === false && { normalized: false }),
+    ...(token.get('lstrip') === true && { lstrip: true }),
+    ...(token.get('rstrip') === true && { rstrip: true }),
+  }
 }
