@@ -38,7 +38,7 @@ const TEXT: Json = {
 const TOKENIZER_CONFIG: Json = {
   model_max_length: 16,
   pad_token: { content: '<pad>' },
-  added_tokens_decoder: { 0: {} },
+  added_tokens_decoder: { 49407: { content: '<|endoftext|>' } },
 }
 const SCHEDULER: Json = {
   _class_name: 'DDIMScheduler',
