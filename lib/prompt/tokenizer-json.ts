@@ -1,3 +1,4 @@
+import type { Vocabulary } from './clip-vocabulary.js'
 import type { CheckedVocabulary } from './vocabulary.js'
 
 /** The words of a text: special tokens, English contractions, letters, single digits, other characters. */
@@ -8,7 +9,11 @@ const WORDS =
  * A CLIP tokenizer with this vocabulary as a tokenizer.json for `@huggingface/tokenizers`, set up as in transformers'
  * CLIPTokenizer.
  */
-export function clipTokenizerJson({ vocab, merges, added }: CheckedVocabulary): object {
+export function clipTokenizerJson({
+  vocab,
+  merges,
+  added = [],
+}: Vocabulary & Partial<CheckedVocabulary>): object {
   const special = (content: string): object => ({
     id: vocab[content],
     content,
