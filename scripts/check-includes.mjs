@@ -53,7 +53,7 @@ const forbiddenText = [
   {
     in: layers.map(({ name }) => name).filter((name) => !['binding', 'preload'].includes(name)),
     pattern: /#\s*include\s*<(napi|node_api|js_native_api)\.h>/,
-    why: 'only binding/, and a library for its tests, know Node-API',
+    why: 'only binding/ knows Node-API',
   },
 ]
 
