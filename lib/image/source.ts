@@ -2,7 +2,7 @@
 import { open, stat } from 'node:fs/promises'
 import { types } from 'node:util'
 import { raceAbort, throwIfAborted } from '../abort.js'
-import { copyBytes, expectation } from '../check.js'
+import { copyBytes, expectation, isReadable } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { requireMemory } from '../memory.js'
 import { printable, quote, shorten } from '../quote.js'
@@ -48,7 +48,7 @@ export async function readSource(input: unknown, path: string, signal?: AbortSig
 /** The bytes are copied, because the caller may change them afterwards. */
 function memorySource(input: unknown, path: string): ImageBytes {
   const name = 'the image'
-  if (input instanceof Image) {
+  if (isReadable(input) && input instanceof Image) {
     const { width, height, data } = input
     return { name, bytes: copyBytes(data), raw: { width, height } }
   }

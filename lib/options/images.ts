@@ -19,7 +19,7 @@ export function checkSide(value: unknown, path: string, factor: number): number 
 export function copyImage(value: unknown, path: string): ImageInput {
   if (typeof value === 'string') return value
   if (types.isUint8Array(value)) return copyBytes(value)
-  if (value instanceof Image) {
+  if (isReadable(value) && value instanceof Image) {
     const { width, height, data } = value
     return new Image(width, height, copyBytes(data))
   }

@@ -7,6 +7,7 @@ import {
   checkTensor,
   copyTensor,
   expectation,
+  isReadable,
 } from '../check.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeConditioning, type NativeUnet, type UnetConfig } from '../native.js'
@@ -235,7 +236,8 @@ export class Unet extends Component<NativeUnet> {
 
   #checkDeepCache(value: unknown): DeepCache | undefined {
     if (value === undefined) return undefined
-    if (!(value instanceof DeepCache)) throw new TypeError(expectation('DeepCache', 'deepCache', value))
+    if (!isReadable(value) || !(value instanceof DeepCache))
+      throw new TypeError(expectation('DeepCache', 'deepCache', value))
     checkInteger(value.depth, 'deepCache.depth', 1, this.maxDepth)
     return value
   }

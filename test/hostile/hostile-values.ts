@@ -87,7 +87,7 @@ const factories: Record<string, () => unknown> = {
   'a data view': () => new DataView(new ArrayBuffer(8)),
   '10 MB of bytes': () => new Uint8Array(10_000_000),
   '10 MB of floats': () => new Float32Array(2_500_000),
-  'a tensor of 10 MB': () => ({ data: new Float32Array(2_500_000), shape: [1, 4, 625, 1000] }),
+  'a tensor of 10 MB': () => ({ data: new Float32Array(2_500_000), shape: [1, 2, 1250, 1000] }),
   'a tensor of NaN': () => ({ data: new Float32Array(4 * 64).fill(NaN), shape: [1, 4, 8, 8] }),
   'a tensor of another shape': () => ({ data: new Float32Array(6), shape: [1, 2, 3] }),
   'a tensor with a shape that lies': () => ({ data: new Float32Array(6), shape: [1, 4, 1e9, 1e9] }),
