@@ -35,7 +35,7 @@ const Register suite([] {
   for (const fuzz::Target& target : fuzz::kTargets)
     test(std::string("fuzz/ ") + target.name, [&] {
       const char* more = std::getenv("ND_FUZZ_COUNT");  // NOLINT(concurrency-mt-unsafe): nothing sets it
-      const int64_t count = more ? std::atoll(more) : small() ? 300 : 3000;
+      const int64_t count = more ? std::strtoll(more, nullptr, 10) : small() ? 300 : 3000;
       Random random(target.name);
       std::vector<uint8_t> bytes;
       for (int64_t i = 0; i < count; ++i) {

@@ -145,7 +145,7 @@ const Register suite([] {
     draw();
     const std::vector<float> expected = image;
     const int64_t before = failing_memory::in_use();
-    const std::string why = at_every_allocation(stepping(997, 211, 5), draw, [&] {
+    std::string why = at_every_allocation(stepping(997, 211, 5), draw, [&] {
       const int64_t leaked = failing_memory::in_use() - before;
       return leaked == 0 ? std::string() : std::to_string(leaked) + " bytes leaked";
     });

@@ -65,7 +65,7 @@ const Register suite([] {
     test("reads/ every read of a streamed prediction can fail" + name, [=] {
       const std::unique_ptr<Unet> unet = load(Residency::none);
       const std::vector<float> expected = predict(*unet);
-      const std::string why = at_every_read(small() ? 17 : 1, error, [&] { predict(*unet); });
+      std::string why = at_every_read(small() ? 17 : 1, error, [&] { predict(*unet); });
       if (!why.empty()) return why;
       return std::string(same(predict(*unet), expected) ? "" : "differs afterwards");
     });
