@@ -91,7 +91,15 @@ export {
 
 export { listDevices, type DeviceInfo, type Devices } from './device/index.js'
 export { DiffusionError, type DiffusionErrorCode } from './errors.js'
-export type { DeviceName, DeviceOption, PredictionType, Random, Scheduler, Tensor } from './types.js'
+export type {
+  AddedToken,
+  DeviceName,
+  DeviceOption,
+  PredictionType,
+  Random,
+  Scheduler,
+  Tensor,
+} from './types.js'
 
 import { native, type CpuInfo } from './native.js'
 
