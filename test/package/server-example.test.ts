@@ -24,7 +24,9 @@ async function raw(bytes: string | Buffer, patience = 20_000): Promise<string> {
   socket.on('data', (chunk: Buffer) => (answer += chunk.toString('latin1')))
   socket.on('error', () => {})
   socket.write(bytes)
-  await Promise.race([once(socket, 'close'), sleep(patience, undefined, { ref: false })])
+  // Unlike once(), this does not reject when the connection is reset.
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  await Promise.race([closed, sleep(patience, undefined, { ref: false })])
   socket.destroy()
   return answer
 }
@@ -49,13 +51,14 @@ t.test('targets that are no URLs', async (t) => {
     ['/favicon.ico', 404],
     ['/?prompt=a?b', 200],
     [`/?prompt=${'x'.repeat(9000)}`, 400],
-    [`/?prompt=${'x'.repeat(100_000)}`, 431],
   ] as const)
     t.match(await raw(request(target)), new RegExp(`^HTTP/1\\.1 ${status} `), target.slice(0, 60))
   t.match(await raw(request('*', 'OPTIONS')), /^HTTP\/1\.1 405 /)
   t.equal(await raw(request('x:443', 'CONNECT')), '')
   t.match(await raw('GET / HTTP/9.9\r\n\r\n\0'), /^HTTP\/1\.1 400 /)
-  t.match(await raw(Buffer.alloc(100_000, 255)), /^HTTP\/1\.1 400 /)
+  // The connection may be reset before the client has read the answer to more than the server wants to read.
+  t.match(await raw(request(`/?prompt=${'x'.repeat(100_000)}`)), /^(HTTP\/1\.1 431 |$)/)
+  t.match(await raw(Buffer.alloc(100_000, 255)), /^(HTTP\/1\.1 400 |$)/)
   await alive(t)
 })
 
