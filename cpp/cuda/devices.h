@@ -10,8 +10,8 @@ namespace nd::cuda {
 /// All GPUs that the driver shows to this process; opens none. Error device_unavailable: there are none.
 std::vector<DeviceDescription> list_devices(const Driver& driver);
 
-/// The backend on a GPU, which lives as long as somebody uses it. The first user's `image` has the kernels,
-/// see Device. Any thread may call this. Error device_unavailable.
+/// The backend of a GPU. The first call creates it with the kernels in `image` (see Device). It is shared by
+/// all callers and lives as long as one of them holds it. Thread-safe. Error device_unavailable.
 std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const std::vector<char>& image);
 
 }  // namespace nd::cuda

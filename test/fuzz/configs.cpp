@@ -13,17 +13,17 @@ namespace {
 // As binding/engine_limits.h has them, but for depths, which only make the lists longer.
 constexpr int64_t kChannels = int64_t{1} << 15, kLevels = 8, kDepth = 4, kVocabulary = int64_t{1} << 24;
 
-/// A number that the binding lets through: in 0…most.
-int64_t bounded(Input& input, int64_t most) {
-  const int64_t value = input.size(most);
-  return value < 0 || value > most ? most : value;
+/// A number that the binding lets through: in 0…max.
+int64_t bounded(Input& input, int64_t max) {
+  const int64_t value = input.size(max);
+  return value < 0 || value > max ? max : value;
 }
 
-std::vector<int64_t> list(Input& input, int64_t most, int64_t length) {
+std::vector<int64_t> list(Input& input, int64_t max, int64_t length) {
   // Lists of different lengths are one of the things to refuse.
   if (input.below(16) == 0) length = input.below(kLevels + 1);
   std::vector<int64_t> values;
-  for (int64_t i = 0; i < length; ++i) values.push_back(bounded(input, most));
+  for (int64_t i = 0; i < length; ++i) values.push_back(bounded(input, max));
   return values;
 }
 

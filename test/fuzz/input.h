@@ -26,23 +26,23 @@ class Input {
   /// In [0, n).
   int64_t below(int64_t n) { return static_cast<int64_t>(number<uint8_t>()) % n; }
 
-  /// Mostly small, sometimes any value up to `most`, sometimes out of bounds.
-  int64_t size(int64_t most) {
+  /// Usually a small value, sometimes one up to `max`, sometimes one out of bounds.
+  int64_t size(int64_t max) {
     switch (below(8)) {
       case 0:
         return number<int64_t>();
       case 1:
-        return most - below(3);
+        return max - below(3);
       case 2:
-        return static_cast<int64_t>(number<uint64_t>() % static_cast<uint64_t>(most)) + 1;
+        return static_cast<int64_t>(number<uint64_t>() % static_cast<uint64_t>(max)) + 1;
       default:
         return below(70);
     }
   }
 
-  /// Up to `most` bytes that remain.
-  std::vector<uint8_t> bytes(size_t most) {
-    const size_t count = std::min(left_, most);
+  /// Up to `max` bytes that remain.
+  std::vector<uint8_t> bytes(size_t max) {
+    const size_t count = std::min(left_, max);
     std::vector<uint8_t> all(data_, data_ + count);
     data_ += count;
     left_ -= count;

@@ -44,13 +44,16 @@ int64_t source_row(int64_t row, int64_t out, bool geglu) {
 
 }  // namespace
 
-Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
-                 const FillRow& fill, const std::vector<float>& bias, int64_t planes)
+Product::Product(int64_t in, int64_t taps, int64_t out, bool geglu)
     : in_(in),
       out_(out),
       rows_(geglu ? 2 * round_up(out / 2) : out),
       chunks_(taps * pieces_of(in, kChunk)),
-      geglu_(geglu) {
+      geglu_(geglu) {}
+
+Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
+                 const FillRow& fill, const std::vector<float>& bias, int64_t planes)
+    : Product(in, taps, out, geglu) {
   const int64_t row_elements = chunks_ * kChunk, tap_elements = round_up(in), total = planes * rows_;
   weights_ = Buffer(device, static_cast<size_t>(total * row_elements) * 2);
   loader.add_packed_bytes(static_cast<size_t>(total * row_elements) * 2);
@@ -77,11 +80,7 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
 
 Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
                  const StoredBlocks& stored, const std::vector<float>& bias, int64_t planes)
-    : in_(in),
-      out_(out),
-      rows_(geglu ? 2 * round_up(out / 2) : out),
-      chunks_(taps * pieces_of(in, kChunk)),
-      geglu_(geglu) {
+    : Product(in, taps, out, geglu) {
   const StoredTensor& first = stored.tensors.front();
   decode_.total = planes * rows_ * chunks_;
   decode_.type = static_cast<BlockType>(static_cast<int>(first.type) - static_cast<int>(TensorType::q8_0));
