@@ -30,6 +30,8 @@ const interrupt = (): void => {
   abort.abort()
 }
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'] as const) process.on(signal, interrupt)
+// Without this, Node takes back the handlers as it ends, and a signal then ends a program whose work is done.
+process.on('beforeExit', () => process.exit())
 // A closed stream must not end the program, whose work may be a file. Whoever prints a result learns of the failure.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
 

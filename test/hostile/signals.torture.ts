@@ -72,7 +72,9 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
   for (let i = 0; i < count; i++) {
     const command = random.pick(Object.keys(commands))
     const blow = random.pick(blows)
-    const [moment, between, reads] = [random.next(), random.below(2) * random.below(80), random.below(4) > 0]
+    // Every fourth moment is near the end, when Node takes the process down.
+    const moment = random.below(4) > 0 ? random.next() : 0.85 + 0.2 * random.next()
+    const [between, reads] = [random.below(2) * random.below(80), random.below(4) > 0]
     if (!durations.has(command)) durations.set(command, await duration(command))
     const hit = { command, blow, between, reads, after: moment * durations.get(command)! }
     let failures: string[] = []
