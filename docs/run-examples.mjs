@@ -54,6 +54,10 @@ async function prepare() {
   cpSync(join(root, 'test', 'fixtures', 'tiny-vae', 'three-levels'), join(folder, 'taesd'), {
     recursive: true,
   })
+  const adapter = (name) => join(root, 'test', 'fixtures', 'adapters', name)
+  symlinkSync(adapter('kohya.safetensors'), join(folder, 'style.safetensors'))
+  symlinkSync(adapter('peft.safetensors'), join(folder, 'detail.safetensors'))
+  symlinkSync('model.gguf', join(folder, 'sd15.safetensors'))
   mkdirSync(join(folder, 'foxes'))
   mkdirSync(join(folder, 'node_modules'))
   symlinkSync(root, join(folder, 'node_modules', 'node-diffusion'))

@@ -81,7 +81,10 @@ export type {
 export type { ComponentSummary, TypeSummary } from './models/summary.js'
 
 export {
+  mergeModel,
   quantizeModel,
+  type MergeOptions,
+  type MergeReport,
   type QuantizedGroup,
   type QuantizeOptions,
   type QuantizeProgress,

@@ -4,7 +4,7 @@ import type { Devices } from '../device/index.js'
 import type { CachedModel, PullOptions, WellKnownModel } from '../hub/index.js'
 import type { CpuInfo } from '../native.js'
 import type { LoadOptions } from '../options/index.js'
-import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
+import type { MergeOptions, MergeReport, QuantizeOptions, QuantizeReport } from '../quantize/index.js'
 import type { ModelDescription } from '../models/model-description.js'
 
 export type CliPipeline = Pick<DiffusionPipeline, 'generate' | 'memoryNeeded' | 'dispose'> & {
@@ -16,6 +16,7 @@ export interface Engine {
   load(path: string | undefined, options: LoadOptions): Promise<CliPipeline>
   openModel(path: string): Promise<ModelDescription>
   quantize(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport>
+  merge(input: string, output: string, options: MergeOptions): Promise<MergeReport>
   pull(reference: string, options: PullOptions): Promise<string>
   cachedModels(): Promise<CachedModel[]>
   wellKnownModels(): Promise<readonly WellKnownModel[]>
@@ -38,6 +39,10 @@ export const library: Engine = {
   async quantize(input, output, options) {
     const { quantizeModel } = await import('../quantize/index.js')
     return quantizeModel(input, output, options)
+  },
+  async merge(input, output, options) {
+    const { mergeModel } = await import('../quantize/index.js')
+    return mergeModel(input, output, options)
   },
   async pull(reference, options) {
     const { pullModel } = await import('../hub/index.js')

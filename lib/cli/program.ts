@@ -64,6 +64,15 @@ export interface QuantizeFlags {
   verbose?: boolean
 }
 
+export interface MergeFlags {
+  lora: { path: string; scale: number }[]
+  type?: string
+  rules?: string
+  quiet?: boolean
+  json?: boolean
+  verbose?: boolean
+}
+
 export interface BuildFlags {
   native?: boolean
   ifNeeded?: boolean
@@ -81,6 +90,7 @@ export interface Actions {
   generate(prompts: string[], flags: GenerateFlags): Promise<void>
   info(model: string | undefined, flags: InfoFlags): Promise<void>
   quantize(input: string, output: string, flags: QuantizeFlags): Promise<void>
+  merge(input: string, output: string, flags: MergeFlags): Promise<void>
   pull(reference: string, flags: PullFlags): Promise<void>
   list(flags: { json?: boolean }): Promise<void>
   schedulers(flags: { json?: boolean }): Promise<void>
@@ -97,6 +107,7 @@ Examples:
   node-diffusion info
   node-diffusion pull sd15
   node-diffusion quantize sd15.safetensors sd15-q8_0.gguf --type q8_0
+  node-diffusion merge sd15.safetensors painted.gguf --lora style.safetensors:0.8
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).`
 
@@ -260,6 +271,27 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('-q, --quiet', 'print nothing but errors')
     .option('-v, --verbose', 'print the stack trace of an error, and the tensors that got another type')
     .action((input: string, output: string, flags: QuantizeFlags) => actions.quantize(input, output, flags))
+
+  program
+    .command('merge')
+    .summary('write a model with LoRA files merged into it')
+    .description('Writes a model with LoRA files merged into its weights as one GGUF file.')
+    .argument('<model>', 'a file, a diffusers folder or hf:owner/name, as for --model')
+    .argument('<output>', 'the .gguf file to write')
+    .addOption(
+      new Option(
+        '--lora <file[:scale]>',
+        'a LoRA file, such as style.safetensors:0.8; can be given several times',
+      )
+        .argParser(lora)
+        .makeOptionMandatory(),
+    )
+    .option('-t, --type <name>', 'type of most weights, as for quantize (default: as they are stored)')
+    .option('-r, --rules <list>', 'exceptions by tensor name, as for quantize')
+    .option('--json', 'print one line of JSON: sizes, the error of each part, and what each file changed')
+    .option('-q, --quiet', 'print nothing but errors')
+    .option('-v, --verbose', 'print the stack trace of an error, and all tensors without a place')
+    .action((input: string, output: string, flags: MergeFlags) => actions.merge(input, output, flags))
 
   program
     .command('pull')

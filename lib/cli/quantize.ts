@@ -1,46 +1,83 @@
-/** `node-diffusion quantize`: writes a smaller model and reports the error. */
+/** `node-diffusion quantize` and `merge`: write a model and report the error. */
 import { formatBytes } from '../memory.js'
-import type { QuantizeOptions, QuantizeReport } from '../quantize/index.js'
+import type { MergeOptions, MergeReport, QuantizeOptions, QuantizeReport } from '../quantize/index.js'
 import { printable, shorten } from '../quote.js'
 import type { Engine } from './engine.js'
 import { fetchModel } from './hub.js'
-import type { QuantizeFlags } from './program.js'
+import type { MergeFlags, QuantizeFlags } from './program.js'
 import { createProgress, silent } from './progress.js'
 import { jsonLine, print, type Terminal } from './terminal.js'
 
 export async function quantize(
   input: string,
   output: string,
-  flags: QuantizeFlags,
+  { type, rules, ...flags }: QuantizeFlags,
   terminal: Terminal,
   engine: Engine,
 ): Promise<void> {
-  const progress = flags.quiet || flags.json ? silent : await createProgress(terminal.stderr)
-  let percent = 0
-  const label = `Quantizing to ${printable(shorten(flags.type))}`
-  const options: QuantizeOptions = {
+  const label = `Quantizing to ${printable(shorten(type))}`
+  const report = await write(input, label, flags, terminal, engine, (model, progress) =>
     // The library checks the type.
-    type: flags.type as QuantizeOptions['type'],
-    rules: flags.rules,
-    signal: terminal.signal,
-    onProgress({ done, total }) {
-      const now = Math.floor((100 * done) / total)
-      if (now > percent) progress.step((percent = now), 100, label)
-    },
-  }
-  let report: QuantizeReport
-  try {
-    const model = await fetchModel(input, flags, terminal, engine, progress)
-    progress.phase('Reading the model')
-    report = await engine.quantize(model, output, options)
-  } finally {
-    progress.stop()
-  }
+    engine.quantize(model, output, { ...progress, type: type as QuantizeOptions['type'], rules }),
+  )
   if (flags.json) return print(terminal, jsonLine(report))
   if (!flags.quiet) await print(terminal, table(report) + notes(report, flags.verbose === true))
 }
 
-function table({ groups, parameters, bytesBefore, bytesAfter, error }: QuantizeReport): string {
+export async function merge(
+  input: string,
+  output: string,
+  { lora, type, rules, ...flags }: MergeFlags,
+  terminal: Terminal,
+  engine: Engine,
+): Promise<void> {
+  const report = await write(input, 'Merging', flags, terminal, engine, (model, progress) =>
+    engine.merge(model, output, { ...progress, loras: lora, type: type as MergeOptions['type'], rules }),
+  )
+  if (flags.json) return print(terminal, jsonLine(report))
+  const verbose = flags.verbose === true
+  if (!flags.quiet)
+    await print(terminal, table(report) + adapterLines(report, verbose) + notes(report, verbose))
+}
+
+/** Opens the model and writes another one, with progress on the terminal. */
+async function write<Report>(
+  input: string,
+  label: string,
+  flags: { quiet?: boolean; json?: boolean },
+  terminal: Terminal,
+  engine: Engine,
+  writeModel: (model: string, options: Pick<MergeOptions, 'signal' | 'onProgress'>) => Promise<Report>,
+): Promise<Report> {
+  const progress = flags.quiet || flags.json ? silent : await createProgress(terminal.stderr)
+  let percent = 0
+  const onProgress: MergeOptions['onProgress'] = ({ done, total }) => {
+    const now = Math.floor((100 * done) / total)
+    if (now > percent) progress.step((percent = now), 100, label)
+  }
+  try {
+    const model = await fetchModel(input, flags, terminal, engine, progress)
+    progress.phase('Reading the model')
+    return await writeModel(model, { signal: terminal.signal, onProgress })
+  } finally {
+    progress.stop()
+  }
+}
+
+/** What each file changed. */
+function adapterLines({ adapters }: MergeReport, verbose: boolean): string {
+  const lines = adapters.flatMap(({ path, kind, scale, applied, unplaced }) => {
+    const more = verbose ? unplaced.map((name) => `  ${printable(name)}`) : []
+    const without = unplaced.length > 0 ? `, warning: ${unplaced.length} without a place` : ''
+    return [`${printable(path)}: ${kind}, scale ${scale}, ${applied} tensors applied${without}`, ...more]
+  })
+  return ['', ...lines].map((line) => `${line}\n`).join('')
+}
+
+/** What both reports have. */
+type Written = Omit<QuantizeReport, 'type'>
+
+function table({ groups, parameters, bytesBefore, bytesAfter, error }: Written): string {
   const total = { name: 'all', parameters, bytesBefore, bytesAfter, error, types: [] }
   const rows = [
     ['', 'parameters', 'before', 'after', 'error', 'stored as'],
@@ -63,7 +100,7 @@ function table({ groups, parameters, bytesBefore, bytesAfter, error }: QuantizeR
   return rows.map((row) => `${line(row)}\n`).join('')
 }
 
-function notes({ output, fileBytes, fallbacks, unusedRules }: QuantizeReport, verbose: boolean): string {
+function notes({ output, fileBytes, fallbacks, unusedRules }: Written, verbose: boolean): string {
   const lines = ['']
   for (const { wanted, type, block, tensors } of fallbacks) {
     const names = verbose ? tensors.map((name) => `\n  ${printable(name)}`).join('') : ''

@@ -26,6 +26,8 @@ export async function run(
     info: async (model, flags) => (await import('./info.js')).info(model, flags, terminal, engine),
     quantize: async (input, output, flags) =>
       (await import('./quantize.js')).quantize(input, output, flags, terminal, engine),
+    merge: async (input, output, flags) =>
+      (await import('./quantize.js')).merge(input, output, flags, terminal, engine),
     build: async (flags) => (await import('./build.js')).build(flags, terminal),
     pull: async (reference, flags) => (await import('./hub.js')).pull(reference, flags, terminal, engine),
     list: async (flags) => (await import('./hub.js')).list(flags, terminal, engine),

@@ -8,6 +8,7 @@ export { maxSide, type ImageInput } from './images.js'
 export {
   checkDevice,
   checkLoadOptions,
+  checkLoras,
   checkPrecision,
   precisions,
   type LoadOptions,

@@ -102,7 +102,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
 /** Scales beyond this leave nothing of a picture. */
 const MAX_LORA_SCALE = 100
 
-function checkLoras(value: unknown, path: string): LoadRequest['loras'] {
+export function checkLoras(value: unknown, path: string): LoadRequest['loras'] {
   if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
   // Unlike map(), Array.from() does not skip the holes of a sparse array.
   return Array.from(value, (lora: unknown, i) => {

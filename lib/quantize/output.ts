@@ -1,3 +1,4 @@
+import { checkString } from '../check.js'
 import { quote } from '../quote.js'
 import { realpath, stat } from 'node:fs/promises'
 import { sep } from 'node:path'
@@ -5,6 +6,12 @@ import type { ModelDescription } from '../models/model-description.js'
 
 /** Names of other formats, under which no program would read a GGUF file. */
 const OTHER_FORMATS = /[.](safetensors|sft|ckpt|pt|pth|bin|onnx|json|png|jpe?g|webp)$/i
+
+/** @throws {TypeError | RangeError} `output` is no path */
+export function checkOutputPath(output: unknown): void {
+  if (checkString(output, 'output') === '')
+    throw new RangeError('Expected a path for output but received an empty string')
+}
 
 /**
  * Rejects an output that would replace a file of the input model: the file itself, a link to it, or a file in the

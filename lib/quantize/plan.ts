@@ -11,6 +11,8 @@ export interface PlannedTensor extends GgufTensor {
   entry: TensorEntry
   /** The part of the report that it belongs to. */
   group: string
+  /** Whether the bytes are copied as they are stored. */
+  copied?: boolean
   /** The requested type, if its blocks do not fit the tensor's rows. */
   wanted?: GgmlTensorType
   elements: number
@@ -47,8 +49,32 @@ const MIN_QUANTIZED_ELEMENTS = 1024
 
 /** @param rules in their order; they take precedence over the defaults */
 export function planTensors(model: ModelDescription, type: GgmlTensorType, rules: readonly Rule[]): Plan {
-  const used = new Set<Rule>()
   const defaults = defaultRules(type, model.unet?.config.blockChannels.length ?? 0)
+  return plan(model, rules, (name, entry, source) =>
+    planTensor(name, entry, source, defaultType(name, entry, type, defaults)),
+  )
+}
+
+/** The plan of a merged model: tensors keep the types that they are stored in. */
+export function planMerged(model: ModelDescription, rules: readonly Rule[]): Plan {
+  return plan(model, rules, (name, entry, source) => {
+    const { type, adapters, scale, channelsLast = false } = entry
+    // Types that are only read become the smallest one that holds all of their values.
+    const kept = isGgmlType(type) ? type : type === 'f64' ? 'f32' : 'f16'
+    const tensor = planTensor(name, entry, source, kept)
+    const sameOrder = (tensor.channelsLast ?? false) === channelsLast
+    const copied = !adapters && tensor.type === type && scale === undefined && sameOrder
+    return { ...tensor, ...(copied && { copied }) }
+  })
+}
+
+/** @param planDefault the plan for a tensor that no rule matches */
+function plan(
+  model: ModelDescription,
+  rules: readonly Rule[],
+  planDefault: (name: string, entry: TensorEntry, source: ModelSource) => PlannedTensor,
+): Plan {
+  const used = new Set<Rule>()
   const tensors: PlannedTensor[] = []
   const components = [
     ...model.textEncoders.map(
@@ -62,8 +88,9 @@ export function planTensors(model: ModelDescription, type: GgmlTensorType, rules
       const name = `${component}.${entry.name}`
       const rule = rules.find(({ matches }) => matches(name))
       if (rule) used.add(rule)
-      const wanted = rule ? rule.type : defaultType(name, entry, type, defaults)
-      tensors.push(planTensor(name, entry, source!, wanted, rule))
+      tensors.push(
+        rule ? planTensor(name, entry, source!, rule.type, rule) : planDefault(name, entry, source!),
+      )
     }
   }
   return { tensors, unusedRules: rules.filter((rule) => !used.has(rule)).map(({ text }) => text) }
@@ -74,7 +101,7 @@ function planTensor(
   entry: TensorEntry,
   source: ModelSource,
   wanted: GgmlTensorType,
-  rule: Rule | undefined,
+  rule?: Rule,
 ): PlannedTensor {
   const shape = storedShape(entry.shape)
   const elements = count(shape)

@@ -80,7 +80,18 @@ function relative(parts: (Sums | undefined)[]): number {
   return error > 0 && norm > 0 ? Math.sqrt(error / norm) : 0
 }
 
-export function describeGroups(plan: Plan, losses: Losses): QuantizedGroup[] {
+/** What a report says of the written tensors. */
+export function describePlan(plan: Plan, losses: Losses) {
+  return {
+    ...totals(plan.tensors),
+    error: losses.all,
+    groups: describeGroups(plan, losses),
+    fallbacks: describeFallbacks(plan.tensors),
+    unusedRules: plan.unusedRules,
+  }
+}
+
+function describeGroups(plan: Plan, losses: Losses): QuantizedGroup[] {
   return GROUPS.flatMap((name) => {
     const tensors = plan.tensors.filter(({ group }) => group === name)
     if (tensors.length === 0) return []
@@ -88,7 +99,7 @@ export function describeGroups(plan: Plan, losses: Losses): QuantizedGroup[] {
   })
 }
 
-export function totals(tensors: readonly PlannedTensor[]) {
+function totals(tensors: readonly PlannedTensor[]) {
   const sums = { parameters: 0, bytesBefore: 0, bytesAfter: 0 }
   for (const { elements, bytes, entry } of tensors) {
     sums.parameters += elements
@@ -104,7 +115,7 @@ function countTypes(tensors: readonly PlannedTensor[]): { type: GgmlTensorType; 
   return [...counts].map(([type, tensors]) => ({ type, tensors })).sort((a, b) => b.tensors - a.tensors)
 }
 
-export function describeFallbacks(tensors: readonly PlannedTensor[]): TypeFallback[] {
+function describeFallbacks(tensors: readonly PlannedTensor[]): TypeFallback[] {
   const found = new Map<string, TypeFallback>()
   for (const { name, type, wanted } of tensors) {
     if (!wanted) continue

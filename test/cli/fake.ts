@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import { run } from '../../lib/cli/run.js'
 import type { Engine } from '../../lib/cli/engine.js'
 import type { LoadOptions, GenerateOptions } from '../../lib/options/index.js'
-import type { QuantizeOptions, QuantizeReport } from '../../lib/quantize/index.js'
+import type { MergeOptions, QuantizeOptions, QuantizeReport } from '../../lib/quantize/index.js'
 import { Image } from '../../lib/image/image.js'
 import type { ModelDescription } from '../../lib/models/model-description.js'
 
@@ -24,6 +24,7 @@ export interface Calls {
   load: [string | undefined, LoadOptions][]
   generate: GenerateOptions[]
   quantize: [string, string, QuantizeOptions][]
+  merge: [string, string, MergeOptions][]
   pull: [reference: string, variant: string | undefined][]
   disposed: number
 }
@@ -82,7 +83,7 @@ const report = (output: string): QuantizeReport => ({
 })
 
 export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: Calls } {
-  const calls: Calls = { load: [], generate: [], quantize: [], pull: [], disposed: 0 }
+  const calls: Calls = { load: [], generate: [], quantize: [], merge: [], pull: [], disposed: 0 }
   const engine: Engine = {
     async load(path, loadOptions) {
       calls.load.push([path, loadOptions])
@@ -122,6 +123,20 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       if (options.fail) throw options.fail
       for (const done of [0, 50, 100]) request.onProgress?.({ done, total: 100, tensor: 'unet.a.weight' })
       return report(output)
+    },
+    async merge(input, output, request) {
+      calls.merge.push([input, output, request])
+      if (options.fail) throw options.fail
+      request.onProgress?.({ done: 50, total: 100, tensor: 'unet.a.weight' })
+      const adapter = {
+        path: 'style.pt',
+        kind: 'LoRA',
+        scale: 0.5,
+        ranks: [4],
+        applied: 6,
+        unplaced: ['x\u001b'],
+      }
+      return { ...report(output), adapters: [adapter] }
     },
     async pull(reference, { variant, onProgress }) {
       calls.pull.push([reference, variant])
