@@ -78,22 +78,23 @@ LinearWeights Loader::transposed_weights(const std::string& name, int64_t in, in
   return weights;
 }
 
-std::unique_ptr<Linear> Loader::linear(const std::string& name, int64_t in, int64_t out,
-                                       const LinearOptions& options) {
+std::shared_ptr<const Linear> Loader::linear(const std::string& name, int64_t in, int64_t out,
+                                             const LinearOptions& options) {
   if (options.transposed)
     return backend_->linear(*this, transposed_weights(name, in, out, options.role), options);
   return backend_->linear(*this, linear_weights({name}, in, out, options.bias, options.role), options);
 }
 
-std::unique_ptr<FeedForward> Loader::feed_forward(const std::string& in_name, const std::string& out_name,
-                                                  int64_t channels, int64_t inner) {
+std::shared_ptr<const FeedForward> Loader::feed_forward(const std::string& in_name,
+                                                        const std::string& out_name, int64_t channels,
+                                                        int64_t inner) {
   LinearWeights in = linear_weights({in_name}, channels, 2 * inner, true, Role::hidden);
   LinearWeights out = linear_weights({out_name}, inner, channels, true, Role::hidden);
   return backend_->feed_forward(*this, std::move(in), std::move(out));
 }
 
-std::unique_ptr<Conv2d> Loader::conv2d(const std::string& name, int64_t in, int64_t out,
-                                       const Conv2dOptions& options) {
+std::shared_ptr<const Conv2d> Loader::conv2d(const std::string& name, int64_t in, int64_t out,
+                                             const Conv2dOptions& options) {
   const int64_t kernel = options.kernel;
   Conv2dWeights weights;
   weights.kernel = require(name + ".weight", {out, in, kernel, kernel});
@@ -109,16 +110,17 @@ std::unique_ptr<Conv2d> Loader::conv2d(const std::string& name, int64_t in, int6
   return backend_->conv2d(*this, std::move(weights), options);
 }
 
-std::unique_ptr<GroupNorm> Loader::group_norm(const std::string& name, int64_t channels, int64_t groups,
-                                              float eps) {
+std::shared_ptr<const GroupNorm> Loader::group_norm(const std::string& name, int64_t channels, int64_t groups,
+                                                    float eps) {
   return backend_->group_norm(*this, norm_weights(name, channels), groups, eps);
 }
 
-std::unique_ptr<LayerNorm> Loader::layer_norm(const std::string& name, int64_t channels, float eps) {
+std::shared_ptr<const LayerNorm> Loader::layer_norm(const std::string& name, int64_t channels, float eps) {
   return backend_->layer_norm(*this, norm_weights(name, channels), eps);
 }
 
-std::unique_ptr<Attention> Loader::attention(const std::string& prefix, const AttentionOptions& options) {
+std::shared_ptr<const Attention> Loader::attention(const std::string& prefix,
+                                                   const AttentionOptions& options) {
   const std::string q = prefix + "." + options.q, k = prefix + "." + options.k, v = prefix + "." + options.v;
   const bool bias = options.projection_bias;
   AttentionWeights weights;
@@ -133,11 +135,11 @@ std::unique_ptr<Attention> Loader::attention(const std::string& prefix, const At
   return backend_->attention(*this, std::move(weights), options);
 }
 
-std::unique_ptr<Embedding> Loader::embedding(const std::string& name, int64_t count, int64_t width) {
+std::shared_ptr<const Embedding> Loader::embedding(const std::string& name, int64_t count, int64_t width) {
   return backend_->embedding(*this, require(name, {count, width}));
 }
 
-std::unique_ptr<Codebook> Loader::codebook(const std::string& name, int64_t size, int64_t width) {
+std::shared_ptr<const Codebook> Loader::codebook(const std::string& name, int64_t size, int64_t width) {
   return backend_->codebook(*this, require(name, {size, width}));
 }
 

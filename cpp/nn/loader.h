@@ -58,23 +58,24 @@ class Loader {
   void need_task_bytes(const TaskBytes& bytes) { task_bytes_.include(bytes); }
 
   /// `name`.weight [out][in], or [in][out] where the options say so, and, with a bias, `name`.bias [out].
-  std::unique_ptr<Linear> linear(const std::string& name, int64_t in, int64_t out,
-                                 const LinearOptions& options = {});
+  std::shared_ptr<const Linear> linear(const std::string& name, int64_t in, int64_t out,
+                                       const LinearOptions& options = {});
   /// Layers `in` (2·inner rows: values, then gates) and `out`.
-  std::unique_ptr<FeedForward> feed_forward(const std::string& in_name, const std::string& out_name,
-                                            int64_t channels, int64_t inner);
+  std::shared_ptr<const FeedForward> feed_forward(const std::string& in_name, const std::string& out_name,
+                                                  int64_t channels, int64_t inner);
   /// `name`.weight [out][in][kernel][kernel] and, with a bias, `name`.bias [out].
-  std::unique_ptr<Conv2d> conv2d(const std::string& name, int64_t in, int64_t out,
-                                 const Conv2dOptions& options = {});
+  std::shared_ptr<const Conv2d> conv2d(const std::string& name, int64_t in, int64_t out,
+                                       const Conv2dOptions& options = {});
   /// `name`.weight and `name`.bias [channels].
-  std::unique_ptr<GroupNorm> group_norm(const std::string& name, int64_t channels, int64_t groups, float eps);
-  std::unique_ptr<LayerNorm> layer_norm(const std::string& name, int64_t channels, float eps);
+  std::shared_ptr<const GroupNorm> group_norm(const std::string& name, int64_t channels, int64_t groups,
+                                              float eps);
+  std::shared_ptr<const LayerNorm> layer_norm(const std::string& name, int64_t channels, float eps);
   /// Linear layers under `prefix` with the names of the options.
-  std::unique_ptr<Attention> attention(const std::string& prefix, const AttentionOptions& options);
+  std::shared_ptr<const Attention> attention(const std::string& prefix, const AttentionOptions& options);
   /// `name` [count][width].
-  std::unique_ptr<Embedding> embedding(const std::string& name, int64_t count, int64_t width);
+  std::shared_ptr<const Embedding> embedding(const std::string& name, int64_t count, int64_t width);
   /// `name` [size][width].
-  std::unique_ptr<Codebook> codebook(const std::string& name, int64_t size, int64_t width);
+  std::shared_ptr<const Codebook> codebook(const std::string& name, int64_t size, int64_t width);
 
  private:
   friend class OncePerImage;

@@ -49,9 +49,9 @@ class ResBlock {
   Tensor first(ForwardContext& ctx, const Tensor& x, const TimeShift* time) const;
   Tensor second(ForwardContext& ctx, const Tensor& hidden, const Tensor& residual) const;
 
-  std::unique_ptr<GroupNorm> norm1_, norm2_;
-  std::unique_ptr<Conv2d> conv1_, conv2_, shortcut_;
-  std::unique_ptr<Linear> time_;
+  std::shared_ptr<const GroupNorm> norm1_, norm2_;
+  std::shared_ptr<const Conv2d> conv1_, conv2_, shortcut_;
+  std::shared_ptr<const Linear> time_;
 };
 
 }  // namespace nd

@@ -58,16 +58,16 @@ class TextEncoder {
 
   struct Layer {
     Tensor forward(ForwardContext& ctx, Tensor x, Activation activation) const;
-    std::unique_ptr<LayerNorm> norm1, norm2;
-    std::unique_ptr<Attention> attention;
-    std::unique_ptr<Linear> fc1, fc2;
+    std::shared_ptr<const LayerNorm> norm1, norm2;
+    std::shared_ptr<const Attention> attention;
+    std::shared_ptr<const Linear> fc1, fc2;
   };
 
   TextEncoderConfig config_;
-  std::unique_ptr<Embedding> token_embedding_, position_embedding_;
+  std::shared_ptr<const Embedding> token_embedding_, position_embedding_;
   std::vector<Layer> layers_;
-  std::unique_ptr<LayerNorm> final_norm_;
-  std::unique_ptr<Linear> projection_;
+  std::shared_ptr<const LayerNorm> final_norm_;
+  std::shared_ptr<const Linear> projection_;
   Workspace workspace_;
 };
 

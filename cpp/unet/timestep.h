@@ -45,7 +45,7 @@ class TimestepEmbedding {
  private:
   /// Two linear layers with SiLU between them.
   struct Projection {
-    std::unique_ptr<Linear> linear1, linear2;
+    std::shared_ptr<const Linear> linear1, linear2;
     Projection() = default;
     Projection(Loader& loader, const std::string& prefix, int64_t in, int64_t out);
     Tensor forward(ForwardContext& ctx, const Tensor& x, const Epilogue& last) const;
@@ -60,8 +60,8 @@ class TimestepEmbedding {
 
   UnetConfig config_;
   Projection time_, class_, added_;
-  std::unique_ptr<Linear> guidance_;
-  std::unique_ptr<Embedding> class_table_;
+  std::shared_ptr<const Linear> guidance_;
+  std::shared_ptr<const Embedding> class_table_;
 };
 
 }  // namespace nd

@@ -30,9 +30,9 @@ class TransformerBlock {
  private:
   Tensor self_attention(ForwardContext& ctx, Tensor x, double merging) const;
 
-  std::unique_ptr<LayerNorm> norm1_, norm2_, norm3_;
-  std::unique_ptr<Attention> self_, cross_;
-  std::unique_ptr<FeedForward> feed_forward_;
+  std::shared_ptr<const LayerNorm> norm1_, norm2_, norm3_;
+  std::shared_ptr<const Attention> self_, cross_;
+  std::shared_ptr<const FeedForward> feed_forward_;
 };
 
 class SpatialTransformer {
@@ -47,8 +47,8 @@ class SpatialTransformer {
   void pack(ForwardContext& ctx, const Tensor& context, const Address* images, size_t offset) const;
 
  private:
-  std::unique_ptr<GroupNorm> norm_;
-  std::unique_ptr<Linear> in_, out_;
+  std::shared_ptr<const GroupNorm> norm_;
+  std::shared_ptr<const Linear> in_, out_;
   std::vector<TransformerBlock> blocks_;
 };
 

@@ -80,11 +80,11 @@ class Unet {
   };
   struct EncoderLevel {
     std::vector<Layer> layers;
-    std::unique_ptr<Conv2d> downsample;  // or null
+    std::shared_ptr<const Conv2d> downsample;  // or null
   };
   struct DecoderLevel {
     std::vector<Layer> layers;
-    std::unique_ptr<Conv2d> upsample;  // or null
+    std::shared_ptr<const Conv2d> upsample;  // or null
   };
   struct Pass;
 
@@ -118,11 +118,11 @@ class Unet {
   Backend& backend_;
   const uint64_t weights_id_;
   TimestepEmbedding time_;
-  std::unique_ptr<Conv2d> conv_in_, conv_out_;
+  std::shared_ptr<const Conv2d> conv_in_, conv_out_;
   std::vector<EncoderLevel> encoder_;
   std::vector<Layer> middle_;  // none, one without attention, or two, of which the first has attention
   std::vector<DecoderLevel> decoder_;
-  std::unique_ptr<GroupNorm> norm_out_;
+  std::shared_ptr<const GroupNorm> norm_out_;
   int64_t layers_ = 0, decoder_layers_ = 0, shift_channels_ = 0;
   TimestepCache timesteps_;
   ContextCache contexts_;

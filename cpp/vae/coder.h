@@ -23,8 +23,8 @@ class MiddleBlock {
 
  private:
   ResBlock first_, second_;
-  std::unique_ptr<GroupNorm> norm_;
-  std::unique_ptr<Attention> attention_;  // or null
+  std::shared_ptr<const GroupNorm> norm_;
+  std::shared_ptr<const Attention> attention_;  // or null
 };
 
 class Encoder {
@@ -39,13 +39,13 @@ class Encoder {
  private:
   struct Level {
     std::vector<ResBlock> blocks;
-    std::unique_ptr<Conv2d> downsample;  // or null
+    std::shared_ptr<const Conv2d> downsample;  // or null
   };
-  std::unique_ptr<Conv2d> conv_in_, conv_out_;
+  std::shared_ptr<const Conv2d> conv_in_, conv_out_;
   std::vector<Level> levels_;
   MiddleBlock middle_;
-  std::unique_ptr<GroupNorm> norm_out_;
-  std::unique_ptr<Conv2d> quant_;  // or null
+  std::shared_ptr<const GroupNorm> norm_out_;
+  std::shared_ptr<const Conv2d> quant_;  // or null
 };
 
 class Decoder {
@@ -60,13 +60,13 @@ class Decoder {
  private:
   struct Level {
     std::vector<ResBlock> blocks;
-    std::unique_ptr<Conv2d> upsample;  // or null
+    std::shared_ptr<const Conv2d> upsample;  // or null
   };
-  std::unique_ptr<Conv2d> conv_in_, conv_out_;
+  std::shared_ptr<const Conv2d> conv_in_, conv_out_;
   std::vector<Level> levels_;  // lowest resolution first
   MiddleBlock middle_;
-  std::unique_ptr<GroupNorm> norm_out_;
-  std::unique_ptr<Conv2d> post_quant_;  // or null
+  std::shared_ptr<const GroupNorm> norm_out_;
+  std::shared_ptr<const Conv2d> post_quant_;  // or null
 };
 
 }  // namespace nd

@@ -24,7 +24,7 @@ void require_sizes(int64_t n, int64_t h, int64_t w) {
 class Builder {
  public:
   Builder(Loader& loader, const TinyVaeConfig& config, const char* half,
-          std::vector<std::unique_ptr<Conv2d>>& layers)
+          std::vector<std::shared_ptr<const Conv2d>>& layers)
       : loader_(loader), config_(config), prefix_(std::string(half) + ".layers."), layers_(layers) {}
 
   void conv(int64_t in, int64_t out, Conv2dOptions options = {}) {
@@ -42,12 +42,12 @@ class Builder {
   Loader& loader_;
   const TinyVaeConfig& config_;
   const std::string prefix_;
-  std::vector<std::unique_ptr<Conv2d>>& layers_;
+  std::vector<std::shared_ptr<const Conv2d>>& layers_;
   int number_ = 0;
 };
 
 /// Adds relu(x + conv(relu(conv(relu(conv(x)))))) of three layers; returns the layer after them.
-const std::unique_ptr<Conv2d>* add_block(Chain& chain, const std::unique_ptr<Conv2d>* layer) {
+const std::shared_ptr<const Conv2d>* add_block(Chain& chain, const std::shared_ptr<const Conv2d>* layer) {
   for (int i = 0; i < 3; ++i) {
     Link link;
     link.conv = (layer++)->get();
@@ -102,7 +102,7 @@ TinyVae::TinyVae(const TinyVaeConfig& config, Loader& loader)
   }
   decoder.conv(config.width, config.out_channels);
 
-  const std::unique_ptr<Conv2d>* layer = encoder_layers_.data();
+  const std::shared_ptr<const Conv2d>* layer = encoder_layers_.data();
   for (size_t level = 0; level < config.encoder_blocks.size(); ++level) {
     if (level == 0) encoder_.add((layer++)->get());
     for (int64_t i = 0; i < config.encoder_blocks[level]; ++i) layer = add_block(encoder_, layer);

@@ -66,7 +66,7 @@ class TinyVae {
 
   TinyVaeConfig config_;
   Backend& backend_;
-  std::vector<std::unique_ptr<Conv2d>> encoder_layers_, decoder_layers_;
+  std::vector<std::shared_ptr<const Conv2d>> encoder_layers_, decoder_layers_;
   Chain encoder_, decoder_;
   Workspace workspace_;
 };

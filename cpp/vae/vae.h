@@ -56,7 +56,7 @@ class Vae {
   Backend& backend_;
   Encoder encoder_;
   Decoder decoder_;
-  std::unique_ptr<Codebook> codebook_;  // or null
+  std::shared_ptr<const Codebook> codebook_;  // or null
   Workspace workspace_;
 };
 
