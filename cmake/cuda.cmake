@@ -10,7 +10,7 @@ file(GLOB ND_CUDA_TEST_KERNELS CONFIGURE_DEPENDS test/cuda/kernels/*.cu)
 
 # --- for GPUs ---------------------------------------------------------------------------------------------------------
 # One fat binary of all kernels, and one of the tests' own: nd_fatbin(target architectures sources… )
-set(ND_CUDA_ARCHITECTURES "75;80;86;89;90;120" CACHE STRING "Compute capabilities that the kernels are built for")
+set(ND_CUDA_ARCHITECTURES "75;80;86;89;90a;120" CACHE STRING "Compute capabilities that the kernels are built for")
 set(ND_CUDA_TEST_ARCHITECTURES "75;80;86;89;90a;120" CACHE STRING "Those that the tests' own kernels are built for")
 find_program(ND_NVCC nvcc PATHS /usr/local/cuda/bin)
 function(nd_fatbin target architectures)

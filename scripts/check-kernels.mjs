@@ -78,7 +78,7 @@ const sources = [folder, tests].flatMap((path) =>
 const work = mkdtempSync(join(tmpdir(), 'kernels-'))
 const jobs = sources.flatMap((source) =>
   // wgmma and tensor copies are there only in the architecture-specific form.
-  (source.endsWith('wgmma.cu') ? ['90a'] : architectures).map((architecture) => ({ source, architecture })),
+  (/wgmma|hopper/.test(source) ? ['90a'] : architectures).map((architecture) => ({ source, architecture })),
 )
 let passed = 0
 let failed = 0

@@ -46,11 +46,10 @@ if [[ $device == emulated ]]; then
   torch=(--device cpu --small)
 fi
 # Tensor copies and wgmma exist only in the architecture-specific form.
-test_architecture=$architecture
-[[ $architecture == 90 ]] && test_architecture=90a
+[[ $architecture == 90 ]] && architecture=90a
 
 step configure 60 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DND_TESTS=ON -DND_CUDA=$cuda \
-  -DND_CUDA_ARCHITECTURES="$architecture" -DND_CUDA_TEST_ARCHITECTURES="$test_architecture"
+  -DND_CUDA_ARCHITECTURES="$architecture" -DND_CUDA_TEST_ARCHITECTURES="$architecture"
 targets=(cuda-tests cuda-bench)
 [[ $cuda == ON ]] && targets+=(cuda-kernels cuda-test-kernels)
 if ! step build 200 ninja -C "$build" "${targets[@]}"; then
@@ -82,7 +81,12 @@ if python3 -c 'import torch' 2>/dev/null; then
   export PYTHONPATH=$site
   step torch-eager 60 python3 tools/bench/torch_unet.py eager --json "$OUT/torch-eager.json" "${torch[@]}"
 fi
-step speed 90 "$build/cuda-bench" kernels "${bench[@]}" --json "$OUT/kernels.json"
+# With Hopper's products, which are off otherwise: the same models, and every tile of every product.
+if [[ $architecture == 90a ]]; then
+  step models-warpgroups 60 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" unet vae --check "${bench[@]}" \
+    --json "$OUT/models-warpgroups.json"
+fi
+step speed 90 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" kernels "${bench[@]}" --json "$OUT/kernels.json"
 if [[ $device == cuda ]] && command -v compute-sanitizer >/dev/null; then
   for kind in 'cuda/product 2x5x7' 'cuda/attention 2 of 3' 'cuda/group norm 2x77'; do
     step "racecheck-$(tr -dc a-z <<<"$kind")" 30 compute-sanitizer --tool racecheck --error-exitcode 9 "${tests[@]}" "$kind"
@@ -97,7 +101,7 @@ out = pathlib.Path(sys.argv[1])
 result = {'steps': [dict(zip(('name', 'status', 'seconds'), line.split())) for line in (out / 'steps').read_text().splitlines()]}
 if (out / 'card').exists():
     result['card'] = (out / 'card').read_text().strip()
-for part in ('api', 'models', 'models-again', 'kernels', 'torch-eager', 'torch-compiled'):
+for part in ('api', 'models', 'models-again', 'models-warpgroups', 'kernels', 'torch-eager', 'torch-compiled'):
     path = out / f'{part}.json'
     if path.exists():
         result[part] = json.loads(path.read_text())

@@ -61,8 +61,7 @@ class Bench {
     a.activation = s.geglu ? ProductActivation::geglu : ProductActivation::none;
     const bool pointwise = s.kernel == 1 && !s.upsample;
     const double flop = 2.0 * static_cast<double>(planes) * a.m * s.o * static_cast<double>(taps * s.c);
-    const int multiprocessors = device.multiprocessors();
-    const ProductPlan chosen = plan_product(a, pointwise, multiprocessors);
+    const ProductPlan chosen = plan_product(a, pointwise, device);
     const std::string name = std::string(s.kind) + " " + std::to_string(s.n) + "x" + std::to_string(s.h) +
                              "x" + std::to_string(s.h) + " " + std::to_string(s.c) + " to " +
                              std::to_string(s.o);
@@ -80,6 +79,15 @@ class Bench {
         row.numbers.emplace_back("t" + std::to_string(tile) + "s" + std::to_string(splits), other);
         if (other < best) best = other, best_tile = tile, best_splits = splits;
       }
+    if (device.warpgroup_products() != WarpgroupProducts::none)
+      for (int tile = 0; tile < kHopperTileCount; ++tile)
+        for (const int32_t splits : {1, 2, 3, 4, 6, 8, 12, 16}) {
+          const ProductPlan plan = plan_hopper_tile(a, pointwise, tile, splits);
+          if (!suits_hopper(a) || plan.splits != splits || (splits > 1 && planes > 1)) continue;
+          const double other = run(a, plan);
+          row.numbers.emplace_back("h" + std::to_string(tile) + "s" + std::to_string(splits), other);
+          if (other < best) best = other, best_tile = kTiles + tile, best_splits = splits;
+        }
     row.numbers.emplace_back("kernel", static_cast<double>(static_cast<int>(chosen.kernel)));
     row.numbers.emplace_back("splits", chosen.splits);
     row.numbers.emplace_back("best_us", best);
@@ -158,7 +166,10 @@ class Bench {
     a.partial = pointer<float>(partial.address());
     const int64_t pieces = a.m * columns / (a.activation == ProductActivation::geglu ? 16 : 8);
     return device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
-      device.launch(stream, plan.kernel, plan.grid, a);
+      if (is_hopper(plan.kernel))
+        device.launch(stream, plan.kernel, plan.grid, hopper_arguments(device.driver(), a, plan));
+      else
+        device.launch(stream, plan.kernel, plan.grid, a);
       if (plan.splits > 1)
         device.launch(stream, Kernel::product_finish, {pieces_of(pieces, kFinishThreads)}, a);
     });

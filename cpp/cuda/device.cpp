@@ -1,5 +1,6 @@
 #include "cuda/device.h"
 
+#include <cstdlib>
 #include <utility>
 
 namespace nd::cuda {
@@ -65,6 +66,11 @@ Device::Device(const Driver& driver, int number, const std::vector<char>& image)
   check(driver, driver.context_retain(&context_, number_), "Could not open a context on the GPU");
   Retained context(driver, number_);
   load_kernels(image);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment meanwhile
+  const char* given = std::getenv("NODE_DIFFUSION_CUDA_WGMMA");
+  const std::string warpgroups = given ? given : "";
+  if (warpgroups == "1") use_warpgroup_products(WarpgroupProducts::faster);
+  if (warpgroups == "always") use_warpgroup_products(WarpgroupProducts::all);
   context.keep();
 }
 
@@ -73,10 +79,16 @@ void Device::load_kernels(const std::vector<char>& image) {
   check(driver_, driver_.module_load(&module_, image.data()), "Could not load the kernels");
   for (int i = 0; i < static_cast<int>(Kernel::count); ++i) {
     const KernelInfo& info = kKernels[i];
-    check(driver_, driver_.module_function(&functions_[i], module_, info.name), info.name);
+    const Result found = driver_.module_function(&functions_[i], module_, info.name);
+    if (found == kNotFound && is_hopper(static_cast<Kernel>(i))) continue;
+    check(driver_, found, info.name);
     if (info.shared_bytes > kPlainShared)
       check(driver_, driver_.function_set(functions_[i], kMaxDynamicShared, info.shared_bytes), info.name);
   }
+}
+
+void Device::use_warpgroup_products(WarpgroupProducts which) {
+  warpgroups_ = functions_[static_cast<int>(Kernel::product_hopper_128)] ? which : WarpgroupProducts::none;
 }
 
 Device::~Device() {

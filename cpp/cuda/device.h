@@ -29,6 +29,9 @@ struct MemoryInfo {
   size_t free = 0, total = 0;
 };
 
+/// Products that Hopper's kernels compute: none, those that are expected to be faster, or all that can be.
+enum class WarpgroupProducts { none, faster, all };
+
 class Device {
  public:
   /// The GPU of this number, with kernels from `image` (a cubin, a fat binary or PTX). Errors
@@ -44,6 +47,10 @@ class Device {
   int multiprocessors() const { return multiprocessors_; }
   /// 90 for compute capability 9.0.
   int capability() const { return description_.capability; }
+  /// Which products use Hopper's kernels. Without a call, none do, or, where the image has those kernels,
+  /// what NODE_DIFFUSION_CUDA_WGMMA says (1 or always): they have not met hardware yet.
+  WarpgroupProducts warpgroup_products() const { return warpgroups_; }
+  void use_warpgroup_products(WarpgroupProducts which);
   /// Of all processes.
   MemoryInfo memory_info() const;
   /// Whether its context cannot be used any more.
@@ -101,6 +108,7 @@ class Device {
   ModuleHandle module_ = nullptr;
   FunctionHandle functions_[static_cast<int>(Kernel::count)] = {};
   int multiprocessors_ = 1;
+  WarpgroupProducts warpgroups_ = WarpgroupProducts::none;
   std::mutex streams_mutex_;
   std::vector<StreamHandle> streams_;  // those that nobody uses
 };

@@ -34,6 +34,9 @@ enum class Kernel : int {
   gather,
   nearest,
   decode_blocks,
+  // Those of Hopper (sm_90a) come last; other GPUs lack them.
+  product_hopper_128,
+  product_hopper_256,
   count
 };
 
@@ -73,9 +76,15 @@ constexpr KernelInfo kKernels[] = {
     {"gather", kMoveThreads, 0},
     {"nearest", kMoveThreads, 0},
     {"decode_blocks", kMoveThreads, 0},
+    {"product_hopper_128", kHopperThreads, kHopperTiles[0].shared_bytes()},
+    {"product_hopper_256", kHopperThreads, kHopperTiles[1].shared_bytes()},
 };
 static_assert(sizeof kKernels / sizeof kKernels[0] == static_cast<int>(Kernel::count),
               "one row for each kernel");
+
+constexpr bool is_hopper(Kernel kernel) {
+  return kernel >= Kernel::product_hopper_128;
+}
 
 /// Queries that a block of an attention kernel has.
 constexpr int queries_of(Kernel kernel) {

@@ -13,6 +13,8 @@
 namespace nd::cuda_test {
 namespace {
 
+using cuda::WarpgroupProducts;
+
 // Of the largest value. Half precision rounds each activation by up to 2⁻¹¹ of itself. Small random models
 // amplify that: where their outputs move by more when their inputs do, up to as much as for inputs changed by
 // kInputChange.
@@ -45,25 +47,45 @@ struct Subject {
   }
 };
 
+/// Products by Hopper's kernels for as long as this lives.
+class WithWarpgroups {
+ public:
+  WithWarpgroups() { backend().device().use_warpgroup_products(WarpgroupProducts::all); }
+  ~WithWarpgroups() { backend().device().use_warpgroup_products(before_); }
+  WithWarpgroups(const WithWarpgroups&) = delete;
+  WithWarpgroups& operator=(const WithWarpgroups&) = delete;
+
+ private:
+  WarpgroupProducts before_ = backend().device().warpgroup_products();
+};
+
+/// What is wrong, or nothing.
+template <class Model, class Config>
+std::string difference(const Subject<Model, Config>& subject) {
+  std::vector<float> truth, moved, got, again;
+  const std::unique_ptr<Model> reference = subject.load(backend_of());
+  subject.call(*reference, truth);
+  input_change = kInputChange;
+  subject.call(*reference, moved);
+  input_change = 0;
+  const std::unique_ptr<Model> model = subject.load(backend());
+  subject.call(*model, got);
+  std::string why = within(got, truth, std::max(kMost, worst_error(moved, truth)));
+  if (!why.empty()) return why;
+  model->trim();
+  subject.call(*model, again);
+  return std::memcmp(got.data(), again.data(), got.size() * sizeof(float)) == 0 ? "" : "again it differs";
+}
+
 template <class Model, class Config>
 void compare(const Subject<Model, Config>& subject) {
   // Watching every access of whole models takes long: in one order only.
   const std::vector<uint32_t> seeds = emu::checking ? std::vector<uint32_t>{2} : orders();
-  in_orders(seeds, "cuda/golden " + subject.name, [&] {
-    std::vector<float> truth, moved, got, again;
-    const std::unique_ptr<Model> reference = subject.load(backend_of());
-    subject.call(*reference, truth);
-    input_change = kInputChange;
-    subject.call(*reference, moved);
-    input_change = 0;
-    const std::unique_ptr<Model> model = subject.load(backend());
-    subject.call(*model, got);
-    const std::string why = within(got, truth, std::max(kMost, worst_error(moved, truth)));
-    if (!why.empty()) return why;
-    model->trim();
-    subject.call(*model, again);
-    return std::string(
-        std::memcmp(got.data(), again.data(), got.size() * sizeof(float)) == 0 ? "" : "again it differs");
+  in_orders(seeds, "cuda/golden " + subject.name, [&] { return difference(subject); });
+  if (emu::checking || !has_hopper_kernels()) return;
+  in_orders({orders().back()}, "cuda/golden " + subject.name + ", by warpgroups", [&] {
+    const WithWarpgroups all;
+    return difference(subject);
   });
 }
 

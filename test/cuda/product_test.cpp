@@ -98,18 +98,28 @@ class Case {
     a.alpha = end_.alpha;
     a.activation = end_.activation;
     a.relu_after_residual = end_.relu;
-    const ProductPlan plan = plan_tile(a, s_.kernel == 1 && s_.stride == 1 && !s_.upsample, tile, splits);
+    const bool pointwise = s_.kernel == 1 && s_.stride == 1 && !s_.upsample;
+    const ProductPlan plan = tile < kTiles ? plan_tile(a, pointwise, tile, splits)
+                                           : plan_hopper_tile(a, pointwise, tile - kTiles, splits);
     a.splits = plan.splits, a.split_steps = plan.split_steps;
     const int64_t padded = (s_.o + 7) / 8 * 8;
     const Array partial(plan.splits * a.m * padded * 4);
     a.partial = partial.as<float>();
-    launch(plan.kernel, plan.grid, a);
+    if (tile < kTiles)
+      launch(plan.kernel, plan.grid, a);
+    else
+      launch(plan.kernel, plan.grid, hopper(a, plan));
     if (plan.splits > 1)
       launch(Kernel::product_finish, {pieces_of(a.m * padded / (geglu_ ? 16 : 8), kFinishThreads)}, a);
     return within(y.read_halves(size), truth(), kMost);
   }
 
  private:
+  static HopperProductArgs hopper(const ProductArgs& a, const ProductPlan& plan) {
+    const Device& device = backend().device();
+    const Device::Current current(device);
+    return hopper_arguments(device.driver(), a, plan);
+  }
   double sum(int64_t image, int64_t y, int64_t x, int64_t o) const {
     const int64_t padded = (s_.c + 7) / 8 * 8, side = s_.upsample ? 2 : s_.kernel;
     const int64_t parity = s_.upsample ? y % 2 * 2 + x % 2 : 0;
@@ -182,12 +192,32 @@ const Register suite([] {
       run(shape, all, tile, 1);
       if (!shape.upsample && shape.chunks() > 4) run(shape, all, tile, 3);
     }
+  // Odd sizes in the grid, in channels and in the boxes of 128 pixels; and those of real layers, in small.
+  const Shape hopper_shapes[] = {
+      {1, 1, 1, 8, 1},
+      {2, 3, 5, 40, 37},
+      {1, 1, 200, 72, 136},
+      {1, 7, 9, 16, 24, 3, 1, 1, 1},
+      {2, 5, 7, 40, 37, 3, 1, 1, 1},
+      {2, 8, 8, 136, 264, 3, 1, 1, 1},
+      {1, 12, 12, 8, 130, 3, 1, 1, 1},
+      {3, 6, 5, 72, 16, 3, 1, 0, 0},
+      {2, 4, 3, 24, 40, 3, 1, 1, 1, true},
+  };
+  if (has_hopper_kernels())
+    for (const Shape& shape : hopper_shapes)
+      for (int tile = kTiles; tile < kTiles + kHopperTileCount; ++tile) {
+        run(shape, plain, tile, 1);
+        run(shape, all, tile, 1);
+        if (!shape.upsample && shape.kernel > 1) run(shape, all, tile, 3);
+      }
   const Shape row{2, 1, 9, 24, 48};
   for (const ProductActivation activation : {ProductActivation::gelu, ProductActivation::quick_gelu,
                                              ProductActivation::relu, ProductActivation::geglu})
     for (const int splits : {1, 2}) {
       run(row, {activation, true, false, true}, 0, splits);
       run(row, {activation, true}, 2, splits);
+      if (has_hopper_kernels()) run({2, 1, 9, 72, 48}, {activation, true, false, true}, kTiles, splits);
     }
 });
 

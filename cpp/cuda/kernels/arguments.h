@@ -57,6 +57,29 @@ struct ProductArgs {
   int32_t relu_after_residual;
 };
 
+/// Room for a CUtensorMap, which says where a tensor lies and which box of it is copied at a time.
+struct alignas(64) TensorMapBytes {
+  uint64_t opaque[16];
+};
+
+/// A product by tensor copies and wgmma (Hopper). Its grid is one of images × rows × columns of pixels, with
+/// a stride of 1, and is cut into boxes of kHopperRows pixels; a linear layer's is one row.
+struct HopperProductArgs {
+  TensorMapBytes x;        // [n][h][w][c]; a box has kHopperK channels
+  TensorMapBytes weights;  // [parities · o][taps][c padded to 8]
+  ProductArgs product;     // splits are in steps of kHopperK, see below
+  int32_t images, grid_h, grid_w;
+  int32_t box_h, box_w;          // the rest of a box is images
+  int32_t boxes_h, boxes_w;      // of an image
+  int32_t steps, steps_per_tap;  // of the whole sum; its last step of a tap may have fewer channels
+};
+constexpr int kHopperK = 64, kHopperRows = 128, kHopperThreads = 288;
+struct HopperTile {
+  int columns, stages, blocks;  // blocks: that a multiprocessor runs side by side
+  constexpr int shared_bytes() const { return stages * ((kHopperRows + columns) * kHopperK * 2 + 16) + 8; }
+};
+constexpr HopperTile kHopperTiles[] = {{128, 3, 2}, {256, 4, 1}};
+
 /// A block's tile of y. The constants below are in order of preference for large products.
 struct ProductTile {
   int m, n, warps_m, warps_n, stages;

@@ -6,9 +6,7 @@ namespace nd::cuda {
 
 #ifdef __CUDACC__
 
-struct alignas(64) TensorMap {
-  uint64_t opaque[16];  // a CUtensorMap
-};
+using TensorMap = TensorMapBytes;
 DEVICE void barrier_init(uint64_t* b, uint32_t count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(count) : "memory");
 }
@@ -33,6 +31,20 @@ DEVICE void tensor_copy_2d(void* shared, const TensorMap* map, uint64_t* b, int 
       "l"(map), "r"(shared_address(b)), "r"(x), "r"(y)
       : "memory");
 }
+DEVICE void tensor_copy_3d(void* shared, const TensorMap* map, uint64_t* b, int x, int y, int z) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], "
+      "[%2];" ::"r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z)
+      : "memory");
+}
+DEVICE void tensor_copy_4d(void* shared, const TensorMap* map, uint64_t* b, int x, int y, int z, int w) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z), "r"(w)
+      : "memory");
+}
 DEVICE void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
@@ -46,19 +58,44 @@ template <int N>
 DEVICE void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
-/// c[64][64] += a[64][16]·b[64][16]ᵀ; both are rows of k in shared memory.
-DEVICE void wgmma_m64n64k16(float (&c)[8][4], uint64_t a, uint64_t b) {
+// The registers of a product, in the order in which wgmma names them.
+#define ND_SUMS_4(c, n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
+#define ND_SUMS_16(c, n) ND_SUMS_4(c, n), ND_SUMS_4(c, n + 1), ND_SUMS_4(c, n + 2), ND_SUMS_4(c, n + 3)
+#define ND_SUMS_64(c, n) ND_SUMS_16(c, n), ND_SUMS_16(c, n + 4), ND_SUMS_16(c, n + 8), ND_SUMS_16(c, n + 12)
+#define ND_NAMES_32                                                                                        \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27," \
+  "%28,%29,%30,%31"
+#define ND_NAMES_64                                                                                       \
+  ND_NAMES_32                                                                                             \
+  ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56," \
+  "%57,%58,%59,%60,%61,%62,%63"
+#define ND_NAMES_128                                                                                      \
+  ND_NAMES_64                                                                                             \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88," \
+  "%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,"   \
+  "%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+
+/// c[64][N] += a[64][16]·b[N][16]ᵀ of a warpgroup; both are rows of k in shared memory, see
+/// matrix_descriptor().
+DEVICE void wgmma(float (&c)[8][4], uint64_t a, uint64_t b) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,"
-      "%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, 0, 0;\n}"
-      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]),
-        "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]),
-        "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]),
-        "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]),
-        "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),
-        "+f"(c[7][2]), "+f"(c[7][3])
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" ND_NAMES_32 "}, %32, %33, p, 1, 1, 0, 0;\n}"
+      : ND_SUMS_16(c, 0), ND_SUMS_16(c, 4)
+      : "l"(a), "l"(b));
+}
+DEVICE void wgmma(float (&c)[16][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" ND_NAMES_64 "}, %64, %65, p, 1, 1, 0, 0;\n}"
+      : ND_SUMS_64(c, 0)
+      : "l"(a), "l"(b));
+}
+DEVICE void wgmma(float (&c)[32][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" ND_NAMES_128 "}, %128, %129, p, 1, 1, 0, 0;\n}"
+      : ND_SUMS_64(c, 0), ND_SUMS_64(c, 16)
       : "l"(a), "l"(b));
 }
 
@@ -81,6 +118,15 @@ inline void tensor_copy_2d(void* shared, const TensorMap* map, uint64_t* b, int 
   const int32_t at[2] = {x, y};
   emu::tensor_copy(shared, *map, b, at, here);
 }
+inline void tensor_copy_3d(void* shared, const TensorMap* map, uint64_t* b, int x, int y, int z, EMU_HERE) {
+  const int32_t at[3] = {x, y, z};
+  emu::tensor_copy(shared, *map, b, at, here);
+}
+inline void tensor_copy_4d(void* shared, const TensorMap* map, uint64_t* b, int x, int y, int z, int w,
+                           EMU_HERE) {
+  const int32_t at[4] = {x, y, z, w};
+  emu::tensor_copy(shared, *map, b, at, here);
+}
 inline void fence_barrier_init() {}
 inline void wgmma_fence() {}
 inline void wgmma_commit(EMU_HERE) {
@@ -90,8 +136,9 @@ template <int N>
 void wgmma_wait(EMU_HERE) {
   emu::group_wait(N, here);
 }
-inline void wgmma_m64n64k16(float (&c)[8][4], uint64_t a, uint64_t b, EMU_HERE) {
-  emu::group_multiply(&c[0][0], a, b, 64, here);
+template <int N>
+void wgmma(float (&c)[N][4], uint64_t a, uint64_t b, EMU_HERE) {
+  emu::group_multiply(&c[0][0], a, b, 8 * N, here);
 }
 
 #endif

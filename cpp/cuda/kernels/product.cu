@@ -161,22 +161,14 @@ DEVICE void product(const ProductArgs& p) {
   cp_async_wait<0>();
   __syncthreads();  // the tiles' memory is free for the epilogue
 
-  // Each warp turns 16 rows at a time from fragments into rows of 8 neighbouring columns.
-  constexpr int Pitch = NT * 8 + 4;
-  static_assert(WarpsM * WarpsN * 16 * Pitch * 4 <= sizeof(Shared), "the epilogue needs more shared memory");
-  float* staging = reinterpret_cast<float*>(&s) + warp * 16 * Pitch;
+  constexpr int Staging = 16 * kFragmentPitch<NT>;
+  static_assert(WarpsM * WarpsN * Staging * 4 <= sizeof(Shared), "the epilogue needs more shared memory");
+  float* staging = reinterpret_cast<float*>(&s) + warp * Staging;
 #pragma unroll
   for (int m = 0; m < MT; ++m) {
-#pragma unroll
-    for (int n = 0; n < NT; ++n)
-#pragma unroll
-      for (int part = 0; part < 2; ++part) {
-        float* to = staging + (part * 8 + lane / 4) * Pitch + n * 8 + lane % 4 * 2;
-        *reinterpret_cast<float2*>(to) = make_float2(sum[m][n][part * 2], sum[m][n][part * 2 + 1]);
-      }
-    __syncwarp();
-    finish_rows<NT>(p, staging, Pitch, m0 + warp_m + m * 16, o0 + warp_n, lane, parity, split);
-    __syncwarp();
+    const int first = m0 + warp_m + m * 16;
+    const auto m_of = [&](int r) { return first + r < p.m ? first + r : -1; };
+    finish_fragments<NT>(p, sum[m], staging, m_of, o0 + warp_n, lane, parity, split);
   }
 }
 

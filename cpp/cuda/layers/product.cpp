@@ -177,13 +177,16 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   args.activation = geglu_ ? ProductActivation::geglu : static_cast<ProductActivation>(epilogue.activation);
   args.relu_after_residual = epilogue.relu_after_residual;
 
-  const ProductPlan plan = plan_product(args, call.pointwise, ctx.device.multiprocessors());
+  const ProductPlan plan = plan_product(args, call.pointwise, ctx.device);
   args.splits = plan.splits;
   args.split_steps = plan.split_steps;
   const int64_t columns = round_up(args.o);
   const Scratch<float> partial(ctx, plan.splits > 1 ? plan.splits * args.m * columns : 0);
   args.partial = partial.data();
-  ctx.launch(plan.kernel, plan.grid, args);
+  if (!is_hopper(plan.kernel))
+    ctx.launch(plan.kernel, plan.grid, args);
+  else if (!ctx.measuring())
+    ctx.launch(plan.kernel, plan.grid, hopper_arguments(ctx.device.driver(), args, plan));
   if (plan.splits == 1) return;
   const int64_t pieces = args.m * columns / (geglu_ ? 2 * kChunk : kChunk);
   ctx.launch(Kernel::product_finish, {pieces_of(pieces, kFinishThreads)}, args);

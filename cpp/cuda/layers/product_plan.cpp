@@ -1,6 +1,7 @@
 #include "cuda/layers/product_plan.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace nd::cuda {
 namespace {
@@ -23,6 +24,9 @@ struct TileTime {
 };
 constexpr TileTime kTimes[kTiles] = {
     {2, 0.50, 0.435, 8}, {3, 0.40, 0.215, 8}, {4, 0.30, 0.12, 5}, {2, 0.50, 0.385, 10}};
+/// Of steps of kHopperK, which are twice as long: three quarters of the peak, until they are measured.
+constexpr TileTime kHopperTimes[kHopperTileCount] = {{kHopperTiles[0].blocks, 0.50, 0.37, 6},
+                                                     {kHopperTiles[1].blocks, 0.75, 0.75, 9}};
 constexpr double kSplitTime = 3;            // another kernel, which adds the splits
 constexpr double kPartialTime = 8.0 / 6e6;  // one partial sum written and read
 constexpr int kMinStepsPerSplit = 4, kMaxSplits = 16;
@@ -35,19 +39,28 @@ int64_t steps_of(const ProductArgs& args) {
   return pieces(args.chunks, kProductK / 8);
 }
 
-double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocessors) {
-  const ProductTile& t = kByNumber[tile];
-  const TileTime& time = kTimes[tile];
-  const int64_t blocks = pieces(args.m, t.m) * pieces(args.o, t.n) * args.parities * splits;
+double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,
+                      int64_t splits, int multiprocessors) {
   const int64_t each = pieces(blocks, multiprocessors), rounds = each / time.resident,
                 rest = each % time.resident;
-  const double steps = static_cast<double>(pieces(steps_of(args), splits));
   const auto round = [&](int64_t resident) {
-    return steps * std::max(time.latency, static_cast<double>(resident) * time.step) + time.block;
+    return static_cast<double>(steps) * std::max(time.latency, static_cast<double>(resident) * time.step) +
+           time.block;
   };
   double result = static_cast<double>(rounds) * round(time.resident) + (rest ? round(rest) : 0);
   if (splits > 1) result += kSplitTime + kPartialTime * static_cast<double>(splits * args.m * args.o);
   return result;
+}
+
+double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocessors) {
+  const ProductTile& t = kByNumber[tile];
+  const int64_t blocks = pieces(args.m, t.m) * pieces(args.o, t.n) * args.parities * splits;
+  return cost_of_blocks(args, kTimes[tile], blocks, pieces(steps_of(args), splits), splits, multiprocessors);
+}
+
+double hopper_cost(const ProductArgs& args, const ProductPlan& plan, int tile, int multiprocessors) {
+  return cost_of_blocks(args, kHopperTimes[tile], plan.grid.x * plan.grid.y * plan.grid.z, plan.split_steps,
+                        plan.splits, multiprocessors);
 }
 
 }  // namespace
@@ -65,7 +78,8 @@ ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t
   return plan;
 }
 
-ProductPlan plan_product(const ProductArgs& args, bool pointwise, int multiprocessors) {
+ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device) {
+  const int multiprocessors = device.multiprocessors();
   const int64_t max_splits =
       args.parities > 1 ? 1 : std::min<int64_t>(kMaxSplits, steps_of(args) / kMinStepsPerSplit);
   int best = kSmall;
@@ -76,7 +90,18 @@ ProductPlan plan_product(const ProductArgs& args, bool pointwise, int multiproce
       const double time = cost(args, tile, splits, multiprocessors);
       if (time < best_cost) best = tile, best_splits = splits, best_cost = time;
     }
-  return plan_tile(args, pointwise, best, static_cast<int32_t>(best_splits));
+  ProductPlan plan = plan_tile(args, pointwise, best, static_cast<int32_t>(best_splits));
+  plan.microseconds = best_cost;
+  if (device.warpgroup_products() == WarpgroupProducts::none || !suits_hopper(args)) return plan;
+  if (device.warpgroup_products() == WarpgroupProducts::all)
+    plan.microseconds = std::numeric_limits<double>::infinity();
+  for (int tile = 0; tile < kHopperTileCount; ++tile)
+    for (int64_t splits = 1; splits <= std::max<int64_t>(1, max_splits); ++splits) {
+      ProductPlan other = plan_hopper_tile(args, pointwise, tile, static_cast<int32_t>(splits));
+      other.microseconds = hopper_cost(args, other, tile, multiprocessors);
+      if (other.microseconds < plan.microseconds) plan = other;
+    }
+  return plan;
 }
 
 }  // namespace nd::cuda

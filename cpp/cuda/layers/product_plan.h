@@ -4,17 +4,35 @@
 
 namespace nd::cuda {
 
+/// How Hopper's kernels cut a product's grid, see HopperProductArgs.
+struct HopperBoxes {
+  bool flat;  // all pixels are one row
+  int32_t images, grid_h, grid_w, box_h, box_w, boxes_h, boxes_w, boxes_n;
+};
+
 struct ProductPlan {
   Kernel kernel{};
   Grid grid;
   int32_t splits = 1, split_steps = 0;
+  HopperBoxes boxes{};      // of Hopper's kernels
+  double microseconds = 0;  // as the model of the time has it
 };
 
 /// By a model of the time that was fitted to measurements.
-ProductPlan plan_product(const ProductArgs& args, bool pointwise, int multiprocessors);
+ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device);
 
 /// That of one of kTiles tiles. For tests and measurements.
 constexpr int kTiles = 4;
 ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
+
+/// That of one of kHopperTiles, if suits_hopper().
+constexpr int kHopperTileCount = sizeof kHopperTiles / sizeof kHopperTiles[0];
+ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
+/// Whether Hopper's kernels can compute it: a stride of 1, whole chunks of channels, all of the weights'
+/// rows.
+bool suits_hopper(const ProductArgs& args);
+
+/// What Hopper's kernel takes; args as the plan wants it.
+HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args, const ProductPlan& plan);
 
 }  // namespace nd::cuda

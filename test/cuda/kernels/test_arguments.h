@@ -10,11 +10,6 @@ struct InstructionArgs {
   uint32_t* out;
 };
 
-/// Room for a CUtensorMap.
-struct alignas(64) TensorMapBytes {
-  uint64_t opaque[16];
-};
-
 /// c [m][n] = a·bᵀ of halves by tensor copies and wgmma; maps of [rows][k], boxes of 64×64, 128-byte swizzle.
 struct WgmmaArgs {
   TensorMapBytes a, b;

@@ -44,8 +44,8 @@ DEVICE void wgmma_product(const WgmmaArgs& p) {
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      wgmma_m64n64k16(c, matrix_descriptor(s.a[stage] + k * 16),
-                      matrix_descriptor(s.b[stage] + k * (Bug == 3 ? 8 : 16)));
+      wgmma(c, matrix_descriptor(s.a[stage] + k * 16),
+            matrix_descriptor(s.b[stage] + k * (Bug == 3 ? 8 : 16)));
     wgmma_commit();
     wgmma_wait<Bug == 4 ? 1 : 0>();
     barrier_arrive(&s.empty[stage]);

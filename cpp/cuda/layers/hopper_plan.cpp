@@ -1,0 +1,106 @@
+// How Hopper's kernels cut a product, and what they are told of its tensors.
+#include "cuda/layers/product_plan.h"
+
+namespace nd::cuda {
+namespace {
+
+constexpr Kernel kKernelOfTile[kHopperTileCount] = {Kernel::product_hopper_128, Kernel::product_hopper_256};
+
+// Values of cuda.h: CU_TENSOR_MAP_DATA_TYPE_FLOAT16, …_SWIZZLE_128B, …_L2_PROMOTION_L2_256B.
+constexpr int kHalves = 6, kSwizzle128 = 3, kPromotion256 = 3;
+
+int64_t pieces(int64_t total, int64_t piece) {
+  return (total + piece - 1) / piece;
+}
+
+int64_t chunks_per_tap(const ProductArgs& args) {
+  return pieces(args.c, 8);
+}
+
+int64_t taps_of(const ProductArgs& args) {
+  return args.chunks / chunks_per_tap(args);
+}
+
+/// The boxes that cover a grid with the fewest pixels outside of it; of those, the widest.
+HopperBoxes boxes_of(bool flat, int64_t images, int64_t height, int64_t width) {
+  HopperBoxes best{};
+  int64_t fewest = 0;
+  for (int64_t w = kHopperRows; w >= 1; w /= 2)
+    for (int64_t h = kHopperRows / w; h >= 1; h /= 2) {
+      const int64_t n = kHopperRows / w / h;
+      const int64_t boxes_w = pieces(width, w), boxes_h = pieces(height, h), boxes_n = pieces(images, n);
+      const int64_t count = boxes_w * boxes_h * boxes_n;
+      if (fewest && count >= fewest) continue;
+      fewest = count;
+      const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };
+      best = {flat,      narrow(images),  narrow(height),  narrow(width),  narrow(h),
+              narrow(w), narrow(boxes_h), narrow(boxes_w), narrow(boxes_n)};
+    }
+  return best;
+}
+
+template <size_t Rank>
+TensorMapBytes tensor_map(const Driver& driver, const half* data, const uint64_t (&sizes)[Rank],
+                          const uint32_t (&box)[Rank]) {
+  uint64_t strides[Rank - 1], stride = 2;  // bytes
+  uint32_t steps[Rank];
+  for (size_t i = 0; i < Rank; ++i) {
+    steps[i] = 1;
+    if (i == Rank - 1) continue;
+    stride *= sizes[i];
+    strides[i] = stride;
+  }
+  TensorMapBytes map{};
+  check(driver,
+        driver.tensor_map(&map, kHalves, Rank, const_cast<half*>(data), sizes, strides, box, steps, 0,
+                          kSwizzle128, kPromotion256, 0),
+        "Could not encode a tensor map");
+  return map;
+}
+
+}  // namespace
+
+bool suits_hopper(const ProductArgs& args) {
+  return args.stride == 1 && args.c % 8 == 0 && args.chunks == args.weights_chunks;
+}
+
+ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits) {
+  const int64_t steps = taps_of(args) * pieces(args.c, kHopperK);
+  ProductPlan plan{};
+  plan.kernel = kKernelOfTile[tile];
+  plan.split_steps = static_cast<int32_t>(pieces(steps, splits));
+  plan.splits = static_cast<int32_t>(pieces(steps, plan.split_steps));
+  const int64_t height = args.grid_pixels / args.grid_w;
+  plan.boxes = pointwise ? boxes_of(true, 1, 1, args.m)
+                         : boxes_of(false, args.m / args.grid_pixels, height, args.grid_w);
+  plan.grid = {int64_t{plan.boxes.boxes_w} * plan.boxes.boxes_h * plan.boxes.boxes_n,
+               pieces(args.o, kHopperTiles[tile].columns), int64_t{args.parities} * plan.splits};
+  return plan;
+}
+
+HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args, const ProductPlan& plan) {
+  const auto size = [](int64_t x) { return static_cast<uint64_t>(x); };
+  const auto length = [](int64_t x) { return static_cast<uint32_t>(x); };
+  const HopperBoxes& boxes = plan.boxes;
+  const int64_t taps = taps_of(args);
+  const int64_t columns = plan.kernel == Kernel::product_hopper_128 ? 128 : 256;
+  HopperProductArgs h{};
+  const uint64_t x[] = {size(args.c), size(boxes.flat ? args.m : args.w), size(boxes.flat ? 1 : args.h),
+                        size(boxes.images)};
+  const uint32_t box[] = {kHopperK, length(boxes.box_w), length(boxes.box_h),
+                          length(kHopperRows / boxes.box_w / boxes.box_h)};
+  const uint64_t weights[] = {size(chunks_per_tap(args) * 8), size(taps),
+                              size(int64_t{args.parities} * args.o)};
+  const uint32_t weights_box[] = {kHopperK, 1, length(columns)};
+  h.x = tensor_map(driver, args.x, x, box);
+  h.weights = tensor_map(driver, args.weights, weights, weights_box);
+  h.product = args;
+  h.images = boxes.images, h.grid_h = boxes.grid_h, h.grid_w = boxes.grid_w;
+  h.box_h = boxes.box_h, h.box_w = boxes.box_w;
+  h.boxes_h = boxes.boxes_h, h.boxes_w = boxes.boxes_w;
+  h.steps_per_tap = static_cast<int32_t>(pieces(args.c, kHopperK));
+  h.steps = static_cast<int32_t>(taps) * h.steps_per_tap;
+  return h;
+}
+
+}  // namespace nd::cuda
