@@ -24,6 +24,11 @@ Napi::Value TextEncoderWrap::encode(const Napi::CallbackInfo& info) {
     const int64_t rows = batch_pixels(input.n, 1, input.length);
     auto tokens = std::make_shared<std::vector<int32_t>>(call.ints("tokens", rows));
     auto positions = std::make_shared<std::vector<int32_t>>();
+    auto vectors = std::make_shared<std::vector<float>>();
+    if (call.has("vectors")) {
+      input.vector_count = call.integer("vectorCount", 1, rows);
+      *vectors = call.floats("vectors", input.vector_count * config.width);
+    }
     if (call.has("pooledPositions")) *positions = call.ints("pooledPositions", input.n);
     // The hidden states, then the pooled output.
     const int64_t hidden = rows * config.width,
@@ -32,6 +37,7 @@ Napi::Value TextEncoderWrap::encode(const Napi::CallbackInfo& info) {
                           [=](nd::TextEncoder& model, float* out, const nd::CancelToken& cancel) {
                             nd::TextInput given = input;
                             given.tokens = tokens->data();
+                            given.vectors = vectors->data();
                             given.pooled_positions = positions->empty() ? nullptr : positions->data();
                             model.encode(given, out, out + hidden, &cancel);
                           });

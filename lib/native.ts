@@ -284,6 +284,9 @@ export interface TextCall {
   finalNorm?: boolean
   /** Position of each row's end token, [n]. With them, the pooled output follows the hidden states. */
   pooledPositions?: Int32Array
+  /** Vectors of words that are not in the vocabulary, [vectorCount, width]: id vocabSize + i stands for the i-th one. */
+  vectors?: Float32Array
+  vectorCount?: number
 }
 
 export interface NativeTextEncoder extends NativeModel {

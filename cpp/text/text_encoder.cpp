@@ -62,18 +62,20 @@ TextEncoder::TextEncoder(const TextEncoderConfig& config, Loader& loader)
 }
 
 void TextEncoder::check(const TextInput& input) const {
-  const auto [tokens, n, length, skip, final_norm, positions] = input;
+  const int64_t n = input.n, length = input.length, skip = input.skip;
+  const int32_t *tokens = input.tokens, *positions = input.pooled_positions;
   require(n >= 1, "Expected at least 1 row of tokens but received " + std::to_string(n));
   require(length >= 1 && length <= config_.max_positions,
           "Expected between 1 and " + std::to_string(config_.max_positions) + " tokens a row but received " +
               std::to_string(length));
   require(skip >= 0 && skip <= config_.layers, "Expected between 0 and " + std::to_string(config_.layers) +
                                                    " layers to skip but received " + std::to_string(skip));
+  const int64_t ids = config_.vocab_size + input.vector_count;
   for (int64_t i = 0; i < n * length; ++i) {
-    require(tokens[i] >= 0 && tokens[i] < config_.vocab_size,
-            "Expected token ids between 0 and " + std::to_string(config_.vocab_size - 1) + " but received " +
-                std::to_string(tokens[i]) + " at position " + std::to_string(i % length) + " of row " +
-                std::to_string(i / length));
+    require(tokens[i] >= 0 && tokens[i] < ids, "Expected token ids between 0 and " + std::to_string(ids - 1) +
+                                                   " but received " + std::to_string(tokens[i]) +
+                                                   " at position " + std::to_string(i % length) + " of row " +
+                                                   std::to_string(i / length));
   }
   if (!positions) return;
   require(projection_ != nullptr, "Expected a text encoder with a projection for the pooled output");
@@ -101,12 +103,24 @@ void TextEncoder::encode(const TextInput& input, float* hidden, float* pooled, c
   workspace_.run(cancel, [&](ForwardContext& ctx) { encode(ctx, input, hidden, pooled); });
 }
 
+Tensor TextEncoder::embed(ForwardContext& ctx, const TextInput& input) const {
+  const int64_t n = input.n, length = input.length, vocabulary = config_.vocab_size;
+  std::vector<int32_t> known, positions;
+  for (int64_t i = 0; i < n * length; ++i) {
+    known.push_back(input.tokens[i] < vocabulary ? input.tokens[i] : 0);
+    positions.push_back(static_cast<int32_t>(i % length));
+  }
+  Tensor x = token_embedding_->forward(ctx, known.data(), n, length);
+  for (int64_t i = 0; i < n * length && !ctx.measuring(); ++i)
+    if (input.tokens[i] >= vocabulary)
+      ctx.backend.put(ctx, input.vectors + (input.tokens[i] - vocabulary) * config_.width, x, i, 1);
+  position_embedding_->add_to(ctx, positions.data(), x);
+  return x;
+}
+
 void TextEncoder::encode(ForwardContext& ctx, const TextInput& input, float* hidden, float* pooled) const {
   const int64_t n = input.n, length = input.length;
-  std::vector<int32_t> positions;
-  for (int64_t i = 0; i < n * length; ++i) positions.push_back(static_cast<int32_t>(i % length));
-  Tensor x = token_embedding_->forward(ctx, input.tokens, n, length);
-  position_embedding_->add_to(ctx, positions.data(), x);
+  Tensor x = embed(ctx, input);
   const auto run = [&](int64_t first, int64_t end) {
     for (int64_t i = first; i < end; ++i)
       x = layers_[static_cast<size_t>(i)].forward(ctx, std::move(x), config_.activation);

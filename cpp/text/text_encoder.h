@@ -33,6 +33,10 @@ struct TextInput {
   bool final_norm = true;  // whether the hidden states go through the final norm; SDXL's do not
   /// The position of each row's end token, [n], whose projected state is the pooled output; or null.
   const int32_t* pooled_positions = nullptr;
+  /// Embeddings of words that are not in the vocabulary, [vector_count][width]: id vocab_size + i stands for
+  /// vector i (Gal et al. 2022, "textual inversion").
+  const float* vectors = nullptr;
+  int64_t vector_count = 0;
 };
 
 class TextEncoder {
@@ -55,6 +59,7 @@ class TextEncoder {
  private:
   void check(const TextInput& input) const;
   void encode(ForwardContext& ctx, const TextInput& input, float* hidden, float* pooled) const;
+  Tensor embed(ForwardContext& ctx, const TextInput& input) const;
 
   struct Layer {
     Tensor forward(ForwardContext& ctx, Tensor x, Activation activation) const;

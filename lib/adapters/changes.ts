@@ -15,7 +15,7 @@ export class Misfit {
 }
 
 /** Types that adapters' tensors can have. */
-const TYPES: readonly TensorType[] = ['f32', 'f16', 'bf16', 'q8_0']
+export const TYPES: readonly TensorType[] = ['f32', 'f16', 'bf16', 'q8_0']
 
 /**
  * What a group of tensors changes in a layer.

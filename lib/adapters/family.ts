@@ -9,7 +9,7 @@ const LAYERS: readonly (readonly [RegExp, string])[] = [
 ]
 
 /** Widths of the context that cross-attention reads. */
-const WIDTHS: ReadonlyMap<number, string> = new Map([
+export const WIDTHS: ReadonlyMap<number, string> = new Map([
   [768, 'Stable Diffusion 1.x'],
   [1024, 'Stable Diffusion 2.x'],
   [1280, 'the refiner of Stable Diffusion XL'],

@@ -1,1 +1,2 @@
 export { applyLora, unplacedWarning, type AdapterReport, type LoraSetting } from './lora.js'
+export { EMBEDDING, readEmbeddings, type Embedding, type EmbeddingSetting } from './embedding.js'

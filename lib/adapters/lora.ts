@@ -20,7 +20,7 @@ export interface LoraSetting {
 /** What a file changed in the model. */
 export interface AdapterReport {
   path: string
-  /** By its tensors: 'LoRA', 'LoCon', 'LoHa', 'LoKr', 'DoRA', '(IA)³', 'full difference'; several joined by ' + '. */
+  /** By its tensors: 'LoRA', 'LoCon', 'LoHa', 'LoKr', 'DoRA', '(IA)³', 'full difference'; several joined by ' + '. Or 'textual inversion'. */
   kind: string
   scale: number
   /** The ranks that occur, ascending. */
@@ -29,6 +29,8 @@ export interface AdapterReport {
   applied: number
   /** The file's other tensors, with the reason where there is one. */
   unplaced: string[]
+  /** Of textual inversion: what prompts call its embeddings. */
+  tokens?: string[]
 }
 
 /** Tensors that LoRA files may contain without changing a layer. */

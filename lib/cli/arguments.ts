@@ -53,6 +53,18 @@ export function size(text: string): { width: number; height: number } {
   return { width: Number(match[1]), height: Number(match[2] ?? match[1]) }
 }
 
+/** A textual inversion file and its name in prompts, `easynegative.pt=bad`, added to those given before. */
+export function embedding(
+  text: string,
+  before: { path: string; token?: string }[] = [],
+): { path: string; token?: string }[] {
+  const at = text.lastIndexOf('=')
+  // A name has no separators of folders; an equals sign before one belongs to the path.
+  const token = at > 0 ? text.slice(at + 1) : ''
+  const named = token !== '' && !/[\\/]/.test(token)
+  return [...before, named ? { path: text.slice(0, at), token } : { path: text }]
+}
+
 /** A LoRA file and its scale, `style.safetensors:0.8`, added to those given before. */
 export function lora(
   text: string,

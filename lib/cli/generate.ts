@@ -52,11 +52,15 @@ export async function generate(
     const loras: NonNullable<GenerateFlags['lora']> = []
     for (const { path, scale } of flags.lora ?? [])
       loras.push({ path: await fetchModel(path, flags, terminal, engine, progress), scale })
+    const embeddings: NonNullable<GenerateFlags['embedding']> = []
+    for (const one of flags.embedding ?? [])
+      embeddings.push({ ...one, path: await fetchModel(one.path, flags, terminal, engine, progress) })
     const pipe = await engine.load(model, {
       device: flags.device,
       threads: flags.threads,
       precision: flags.precision,
       ...(flags.lora && { loras }),
+      ...(flags.embedding && { embeddings }),
       tinyVae,
       lowMemory: flags.lowMemory,
       signal: terminal.signal,
@@ -124,8 +128,9 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
   throw new UsageError(`there is no scheduler ${printable(shorten(scheduler))}; ${hint}`)
 }
 
-async function checkFiles({ init, mask, tinyVae, lora = [], preview }: GenerateFlags): Promise<void> {
-  for (const file of [init, mask, tinyVae, ...lora.map(({ path }) => path)]) {
+async function checkFiles(flags: GenerateFlags): Promise<void> {
+  const { init, mask, tinyVae, lora = [], embedding = [], preview } = flags
+  for (const file of [init, mask, tinyVae, ...[...lora, ...embedding].map(({ path }) => path)]) {
     if (file === undefined || isOnHub(file)) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {
       const { code, message } = cause as NodeJS.ErrnoException

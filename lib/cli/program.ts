@@ -3,7 +3,18 @@ import { Command, Option } from 'commander'
 import type { Precision } from '../native.js'
 import type { DeviceOption } from '../types.js'
 import { generateAliases } from './aliases.js'
-import { deepCache, device, integer, interval, lora, number, positive, seed, size } from './arguments.js'
+import {
+  deepCache,
+  device,
+  embedding,
+  integer,
+  interval,
+  lora,
+  number,
+  positive,
+  seed,
+  size,
+} from './arguments.js'
 
 export interface GenerateFlags {
   model?: string
@@ -34,6 +45,7 @@ export interface GenerateFlags {
   device?: DeviceOption
   precision?: Precision
   lora?: { path: string; scale: number }[]
+  embedding?: { path: string; token?: string }[]
   tinyVae?: string
   decoder?: 'full' | 'tiny'
   lowMemory?: boolean
@@ -107,7 +119,7 @@ Examples:
   node-diffusion info
   node-diffusion pull sd15
   node-diffusion quantize sd15.safetensors sd15-q8_0.gguf --type q8_0
-  node-diffusion merge sd15.safetensors painted.gguf --lora style.safetensors:0.8
+  node-diffusion merge sd15.safetensors new.gguf --lora style.safetensors:0.8
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).`
 
@@ -133,6 +145,11 @@ export function createProgram(version: string, actions: Actions): Command {
       '--lora <file[:scale]>',
       'apply a LoRA file, such as style.safetensors:0.8; can be given several times',
       lora,
+    )
+    .option(
+      '--embedding <file[=token]>',
+      'a textual inversion file, such as easynegative.pt, whose name then is a word of prompts; can be given several times',
+      embedding,
     )
     .option(
       '-o, --output <path>',

@@ -41,6 +41,11 @@ export interface LoadOptions {
    */
   loras?: (string | { path: string; scale?: number })[]
   /**
+   * Textual inversion files, whose names become words of the prompts. A path stands for the file's name and, if the file
+   * has one, the token in it; `token` is the only name instead.
+   */
+  embeddings?: (string | { path: string; token?: string })[]
+  /**
    * true: no weights stay in memory; they are read from the model's files whenever a layer needs them, in every step.
    * false: all weights stay in memory. Default: weights that are used in every step stay; those that are used once per
    * image are read for each image (the text encoder and autoencoder of a quantized model, otherwise the image encoder
@@ -53,8 +58,9 @@ export interface LoadOptions {
 }
 
 /** LoadOptions, checked. */
-export interface LoadRequest extends Omit<LoadOptions, 'loras'> {
+export interface LoadRequest extends Omit<LoadOptions, 'loras' | 'embeddings'> {
   loras: { path: string; scale: number }[]
+  embeddings: { path: string; token?: string }[]
 }
 
 /** The values of `precision`. */
@@ -74,7 +80,7 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
 }
 
 const loadKeys = [
-  'device', 'threads', 'precision', 'unet', 'vae', 'textEncoders', 'tinyVae', 'loras', 'lowMemory', 'signal',
+  'device', 'threads', 'precision', 'unet', 'vae', 'textEncoders', 'tinyVae', 'loras', 'embeddings', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
 function checkPaths(value: unknown, path: string): string[] {
@@ -83,8 +89,19 @@ function checkPaths(value: unknown, path: string): string[] {
 }
 
 export function checkLoadOptions(options: unknown): LoadRequest {
-  const { device, threads, precision, unet, vae, textEncoders, tinyVae, loras, lowMemory, signal } =
-    checkObject(options, 'options', loadKeys)
+  const {
+    device,
+    threads,
+    precision,
+    unet,
+    vae,
+    textEncoders,
+    tinyVae,
+    loras,
+    embeddings,
+    lowMemory,
+    signal,
+  } = checkObject(options, 'options', loadKeys)
   return {
     device: checkDevice(device),
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
@@ -94,6 +111,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     textEncoders: textEncoders === undefined ? undefined : checkPaths(textEncoders, 'textEncoders'),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     loras: loras === undefined ? [] : checkLoras(loras, 'loras'),
+    embeddings: embeddings === undefined ? [] : checkEmbeddings(embeddings, 'embeddings'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),
     signal: checkSignal(signal),
   }
@@ -116,5 +134,25 @@ export function checkLoras(value: unknown, path: string): LoadRequest['loras'] {
           ? 1
           : checkNumber(given.scale, `${name}.scale`, -MAX_LORA_SCALE, MAX_LORA_SCALE),
     }
+  })
+}
+
+/** Characters of an embedding's name. */
+const MAX_TOKEN = 256
+
+function checkEmbeddings(value: unknown, path: string): LoadRequest['embeddings'] {
+  if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
+  return Array.from(value, (embedding: unknown, i) => {
+    const name = `${path}[${i}]`
+    if (typeof embedding === 'string') return { path: checkString(embedding, name) }
+    const given = checkObject(embedding, name, ['path', 'token'])
+    const file = checkString(given.path, `${name}.path`)
+    if (given.token === undefined) return { path: file }
+    const token = checkString(given.token, `${name}.token`)
+    if (token.trim() !== token || token === '' || token.length > MAX_TOKEN)
+      throw new RangeError(
+        expectation(`1 to ${MAX_TOKEN} characters without blanks at the ends`, `${name}.token`, token),
+      )
+    return { path: file, token }
   })
 }

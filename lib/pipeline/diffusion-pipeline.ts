@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import { applyLora, type AdapterReport } from '../adapters/index.js'
+import { applyLora, readEmbeddings, type AdapterReport, type Embedding } from '../adapters/index.js'
 import { abortReason, joinSignals, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
@@ -69,7 +69,7 @@ export class DiffusionPipeline {
   readonly vae: AutoencoderKL
   /** The tiny autoencoder, if load() was given one. */
   readonly tinyVae?: AutoencoderTiny
-  /** What each file of load()'s `loras` is and what it changed, in their order. */
+  /** What each file of load()'s `loras`, then `embeddings`, is and what it changed. */
   readonly adapters: readonly AdapterReport[]
   readonly #parts: Parts
   readonly #facts: ModelFacts
@@ -141,7 +141,7 @@ export class DiffusionPipeline {
   }
 
   static async #load(path: string, options: LoadRequest): Promise<DiffusionPipeline> {
-    const { device, precision, threads, loras, signal } = options
+    const { device, precision, threads, loras, embeddings: files, signal } = options
     const find = (given: string) => localPath(given, signal)
     const description = await withParts(await openModel(await find(path)), options, find)
     throwIfAborted(signal)
@@ -157,18 +157,27 @@ export class DiffusionPipeline {
     const adapters: AdapterReport[] = []
     for (const lora of loras)
       adapters.push(await applyLora(description, { ...lora, path: await find(lora.path) }))
+    const named: LoadRequest['embeddings'] = []
+    for (const one of files) named.push({ ...one, path: await find(one.path) })
+    const { embeddings, reports } = await readEmbeddings(description, named, signal)
+    adapters.push(...reports)
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
     const sources = [unet, vae, ...textEncoders].map(({ source }) => source)
     return loadOnDevice({ device, precision, sources, signal }, (placement) =>
-      DiffusionPipeline.#loadParts({ ...description, unet, vae }, adapters, options, placement),
+      DiffusionPipeline.#loadParts(
+        { ...description, unet, vae },
+        { adapters, embeddings },
+        options,
+        placement,
+      ),
     )
   }
 
   static async #loadParts(
     description: ModelDescription & Required<Pick<ModelDescription, 'unet' | 'vae'>>,
-    adapters: readonly AdapterReport[],
-    { precision, tinyVae, lowMemory, signal }: LoadOptions,
+    { adapters, embeddings }: { adapters: readonly AdapterReport[]; embeddings: readonly Embedding[] },
+    { precision, tinyVae, lowMemory, signal }: LoadRequest,
     placement: Placement,
   ): Promise<DiffusionPipeline> {
     const { unet, vae, textEncoders } = description
@@ -186,7 +195,7 @@ export class DiffusionPipeline {
       return part
     }
     try {
-      const tokenizers = await loadTokenizers(description.path, textEncoders)
+      const tokenizers = await loadTokenizers(description.path, textEncoders, embeddings)
       // One after the other, because loading takes more memory than the weights, and is no faster in parallel.
       const parts: Parts = {
         // First, because it is the quickest to fail.
@@ -196,7 +205,7 @@ export class DiffusionPipeline {
             : keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal })),
         name: basename(description.path).replace(/\.(safetensors|gguf|ckpt|pth?|bin)$/i, ''),
         tokenizers,
-        textEncoders: await loadTextEncoders(textEncoders, tokenizers, placement, signal, keep),
+        textEncoders: await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep),
         unet: keep(await Unet.load(unet, placement, { signal })),
         vae: keep(await AutoencoderKL.from(vae, placementOfVae(placement, unet), { signal })),
         schedule: description.schedule,

@@ -29,6 +29,6 @@ export interface Parts {
   savesMemory: boolean
   /** Every word of the captions that the model was trained on, where that is known. */
   trainedWords?: ReadonlySet<string>
-  /** What the files of load()'s `loras` changed. */
+  /** What the files of load()'s `loras` and `embeddings` changed. */
   adapters: readonly AdapterReport[]
 }

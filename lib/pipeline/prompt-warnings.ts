@@ -1,6 +1,6 @@
 /** Warnings about what a prompt says. */
 import type { GenerateRequest } from '../options/index.js'
-import { otherSyntax } from '../prompt/other-syntax.js'
+import { embeddingNames, otherSyntax } from '../prompt/other-syntax.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
 import { printable, shorten } from '../quote.js'
 import type { TimeSlice } from '../time-slice.js'
@@ -22,10 +22,14 @@ export async function promptWarnings(
   const unspellable = await unspellableWords(tokenizers, texts, slice)
   if (unspellable.length > 0)
     warnings.push(`The model's vocabulary cannot represent ${list(unspellable)}: the prompt ends there`)
-  const unknown = trainedWords ? await unknownWords(trainedWords, texts, MAX_LISTED, slice) : []
+  const plain = texts.map((text) => tokenizers[0].withoutEmbeddings(text))
+  const unknown = trainedWords ? await unknownWords(trainedWords, plain, MAX_LISTED, slice) : []
   if (unknown.length > 0)
     warnings.push(`The model was not trained on ${unknown.join(', ')}: the result is a guess`)
-  const syntax = weighting ? await piecesOfOtherSyntax(texts, slice) : []
+  const missing = await piecesOf(embeddingNames, plain, slice)
+  if (missing.length > 0)
+    warnings.push(`The prompt has ${list(missing)}, but no such embedding was loaded: these are plain words`)
+  const syntax = weighting ? await piecesOf(otherSyntax, texts, slice) : []
   if (syntax.length > 0)
     warnings.push(
       `The prompt has ${list(syntax)}, which other programs understand: here these are plain words`,
@@ -51,11 +55,15 @@ async function unspellableWords(
   return [...found]
 }
 
-async function piecesOfOtherSyntax(texts: readonly string[], slice: TimeSlice): Promise<string[]> {
+async function piecesOf(
+  find: (text: string, limit: number) => string[],
+  texts: readonly string[],
+  slice: TimeSlice,
+): Promise<string[]> {
   const found = new Set<string>()
   for (const text of texts) {
     if (found.size >= MAX_LISTED) break
-    for (const piece of otherSyntax(text, MAX_LISTED)) found.add(piece)
+    for (const piece of find(text, MAX_LISTED)) found.add(piece)
     await slice.pause()
   }
   return [...found].slice(0, MAX_LISTED)

@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import { unplacedWarning } from '../adapters/index.js'
+import { EMBEDDING, unplacedWarning } from '../adapters/index.js'
 import { type GenerateRequest, accelerationSettings, inInterval } from '../options/index.js'
 import type { Image, ImageMetadata, ImageSize } from '../image/index.js'
 import type { Scheduler, Tensor } from '../types.js'
@@ -97,8 +97,9 @@ function conditionsOf(request: GenerateRequest, row: number): Record<string, str
 
 /** For the metadata: the LoRAs that are part of the weights. */
 function lorasOf({ adapters }: Parts): Record<string, string> {
-  if (adapters.length === 0) return {}
-  const names = adapters.map(({ path, scale }) => `${basename(path).replace(/\.[^.]+$/, '')}: ${scale}`)
+  const loras = adapters.filter(({ kind }) => kind !== EMBEDDING)
+  if (loras.length === 0) return {}
+  const names = loras.map(({ path, scale }) => `${basename(path).replace(/\.[^.]+$/, '')}: ${scale}`)
   return { Loras: names.join(', ') }
 }
 

@@ -37,12 +37,15 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   readonly #skip: number
   readonly #finalNorm: boolean
   readonly #endId: number
+  /** Vectors of embeddings, [n, width]: the ids after the vocabulary. */
+  readonly #vectors: Float32Array
 
   private constructor(
     model: NativeTextEncoder,
     { config, skip, finalNorm }: TextEncoderDescription,
     length: number,
     endId: number,
+    vectors: Float32Array,
     device: DeviceName,
   ) {
     super(model, 'text encoder', device)
@@ -51,6 +54,7 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     this.#skip = skip
     this.#finalNorm = finalNorm ?? true
     this.#endId = endId
+    this.#vectors = vectors
     this.maxClipSkip = config.layers - 1 - skip
   }
 
@@ -59,13 +63,13 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     description: TextEncoderDescription,
     tokenizer: Pick<Tokenizer, 'maxLength' | 'eos'>,
     placement: Placement,
-    { signal }: CallOptions = {},
+    { signal, vectors = new Float32Array(0) }: CallOptions & { vectors?: Float32Array } = {},
   ): Promise<TextEncoder> {
     const model = await cancellable(signal, (cancel) =>
       native().loadTextEncoder(description.config, { ...description.source, device: placement.cuda }, cancel),
     )
     const length = Math.min(tokenizer.maxLength, description.config.maxPositions)
-    return new TextEncoder(model, description, length, tokenizer.eos, placement.device)
+    return new TextEncoder(model, description, length, tokenizer.eos, vectors, placement.device)
   }
 
   /** Whether encodePooled() works: whether the model has a projection (CLIPTextModelWithProjection). */
@@ -120,7 +124,7 @@ export class TextEncoder extends Component<NativeTextEncoder> {
       const count = Math.min(ROWS_AT_ONCE, n - row)
       const part = ids.subarray(row * this.length, (row + count) * this.length)
       const call: TextCall = {
-        tokens: part,
+        ...this.#withVectors(part),
         n: count,
         length: this.length,
         skip: this.#skip + clipSkip,
@@ -141,14 +145,29 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   #copyIds(tokens: unknown): Int32Array {
     if (!types.isInt32Array(tokens)) throw new TypeError(expectation('Int32Array', 'tokens', tokens))
     const ids = lengthOf(tokens) === 0 ? new Int32Array(0) : new Int32Array(tokens)
-    const { vocabSize } = this.config
+    const idCount = this.config.vocabSize + this.#vectors.length / this.config.width
     if (ids.length === 0 || ids.length % this.length !== 0) {
       throw new RangeError(`Expected a multiple of ${this.length} tokens but received ${ids.length}`)
     }
     for (const id of ids)
-      if (id < 0 || id >= vocabSize)
-        throw new RangeError(expectation(`ids between 0 and ${vocabSize - 1}`, 'tokens', id))
+      if (id < 0 || id >= idCount)
+        throw new RangeError(expectation(`ids between 0 and ${idCount - 1}`, 'tokens', id))
     return ids
+  }
+
+  /** The ids, with the vectors of those that are not in the vocabulary. */
+  #withVectors(tokens: Int32Array): Pick<TextCall, 'tokens' | 'vectors' | 'vectorCount'> {
+    const { vocabSize, width } = this.config
+    const used = [...new Set(tokens.filter((id) => id >= vocabSize))]
+    if (used.length === 0) return { tokens }
+    const vectors = new Float32Array(used.length * width)
+    for (const [i, id] of used.entries())
+      vectors.set(this.#vectors.subarray((id - vocabSize) * width, (id - vocabSize + 1) * width), i * width)
+    return {
+      tokens: tokens.map((id) => (id < vocabSize ? id : vocabSize + used.indexOf(id))),
+      vectors,
+      vectorCount: used.length,
+    }
   }
 
   /** Position of the first end token of each row; 0 in a row without one, as in transformers. */

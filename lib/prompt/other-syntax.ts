@@ -1,12 +1,11 @@
 /**
  * Syntax of other programs that means something else than words there: AUTOMATIC1111 (github.com/AUTOMATIC1111/
- * stable-diffusion-webui, "Features") and ComfyUI's `embedding:`.
+ * stable-diffusion-webui, "Features").
  */
 
-/** `<lora:name:1>` and its relatives; `embedding:name`; `[from:to:when]`; `[a|b]`; `AND` between prompts. */
+/** `<lora:name:1>` and its relatives; `[from:to:when]`; `[a|b]`; `AND` between prompts. */
 const PATTERNS = [
   /<(?:lora|lyco|lycoris|hypernet):[^<>]{1,200}>/gi,
-  /\bembedding:[^\s,:()[\]]{1,200}/gi,
   /(?<!\\)\[[^[\]]{0,200}:\s*[\d.]+\s*\]/g,
   /(?<!\\)\[[^[\]|]{1,200}(?:\|[^[\]|]{1,200}){1,20}\]/g,
   /\bAND\b/g,
@@ -14,8 +13,20 @@ const PATTERNS = [
 
 /** The first `limit` different pieces of such syntax in a prompt, as they are written there. */
 export function otherSyntax(prompt: string, limit: number): string[] {
+  return matches(PATTERNS, prompt, limit)
+}
+
+/** Embeddings: ComfyUI's `embedding:name`, and `<name>`, as diffusers' scripts call them. */
+const EMBEDDINGS = [/\bembedding:[^\s,:()[\]]{1,200}/gi, /<[^\s<>:|/]{1,200}>/g]
+
+/** The first `limit` different names of embeddings in a prompt, as they are written there. */
+export function embeddingNames(prompt: string, limit: number): string[] {
+  return matches(EMBEDDINGS, prompt, limit)
+}
+
+function matches(patterns: readonly RegExp[], prompt: string, limit: number): string[] {
   const found = new Set<string>()
-  for (const pattern of PATTERNS) {
+  for (const pattern of patterns) {
     for (const [piece] of prompt.matchAll(pattern)) {
       if (found.size === limit) return [...found]
       found.add(piece)

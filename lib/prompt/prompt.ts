@@ -120,6 +120,10 @@ export async function chunkPrompt(
   for (const { text, weight, breakBefore } of parts) {
     if (breakBefore) rows.push({ ids: [], weights: [] })
     for (const ids of tokenizer.pieces(text)) {
+      // An embedding that fits into a chunk is not split.
+      const { length } = rows.at(-1)!.ids
+      if (tokenizer.startsEmbedding(ids[0]) && ids.length <= room && length + ids.length > room)
+        rows.push({ ids: [], weights: [] })
       for (const id of ids) {
         if (rows.at(-1)!.ids.length === room)
           rows.push(overflow(rows.at(-1)!, id === comma ? 0 : reach, comma))

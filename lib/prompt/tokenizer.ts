@@ -4,6 +4,7 @@ import { DiffusionError } from '../errors.js'
 import { quote } from '../quote.js'
 import type { TokenizerDescription } from '../types.js'
 import { byteSymbols } from './clip-vocabulary.js'
+import { EmbeddingNames, type NamedEmbedding } from './embedding-names.js'
 import { clipTokenizerJson } from './tokenizer-json.js'
 import { lastToken, readVocabulary } from './vocabulary.js'
 
@@ -62,14 +63,22 @@ export class Tokenizer {
    */
   readonly last: { token: string; id: number }
   readonly #bpe: BpeTokenizer
+  readonly #padToken: string
+  readonly #trained: ReadonlySet<string>
+  readonly #embeddings: EmbeddingNames | undefined
 
   private constructor(
     bpe: BpeTokenizer,
     maxLength: number,
     padToken: string,
     last: { token: string; id: number },
+    trained: ReadonlySet<string>,
+    embeddings?: EmbeddingNames,
   ) {
     this.last = last
+    this.#padToken = padToken
+    this.#trained = trained
+    this.#embeddings = embeddings
     const has = (token: string) => bpe.token_to_id(token) !== undefined
     const id = (token: string): number => {
       const found = bpe.token_to_id(token)
@@ -106,7 +115,38 @@ export class Tokenizer {
     const json = clipTokenizerJson(vocabulary)
     const { Tokenizer: Bpe } = await loadTokenizers()
     const bpe = new Bpe(json, { unk_token: END })
-    return new Tokenizer(bpe, length, padToken, lastToken(vocabulary))
+    const trained = new Set(vocabulary.added.map(({ content }) => content))
+    return new Tokenizer(bpe, length, padToken, lastToken(vocabulary), trained)
+  }
+
+  /**
+   * The same tokenizer, for which the names of embeddings in a text stand for the ids of their vectors.
+   *
+   * @internal
+   */
+  withEmbeddings(embeddings: readonly NamedEmbedding[]): Tokenizer {
+    if (embeddings.length === 0) return this
+    const names = new EmbeddingNames(embeddings)
+    return new Tokenizer(this.#bpe, this.maxLength, this.#padToken, this.last, this.#trained, names)
+  }
+
+  /**
+   * A text without the names of embeddings and trained tokens.
+   *
+   * @internal
+   */
+  withoutEmbeddings(text: string): string {
+    const rest = this.#embeddings?.without(text) ?? text
+    return [...this.#trained].reduce((left, token) => left.replaceAll(token, ' '), rest)
+  }
+
+  /**
+   * Whether this is the id of an embedding's first vector.
+   *
+   * @internal
+   */
+  startsEmbedding(id: number): boolean {
+    return this.#embeddings?.byId.has(id) ?? false
   }
 
   /**
@@ -129,13 +169,18 @@ export class Tokenizer {
   }
 
   /**
-   * The ids of a text, piece by piece, so that a long text need not be tokenized all at once.
+   * The ids of a text, piece by piece, so that a long text need not be tokenized all at once. All ids of an embedding
+   * are one piece.
    *
    * @internal
    */
   *pieces(text: string): Generator<number[], void, undefined> {
-    for (const piece of splitText(cleanText(checkText(text, 'text'))))
-      yield this.#bpe.encode(piece, { add_special_tokens: false }).ids
+    const clean = cleanText(checkText(text, 'text'))
+    for (const part of this.#embeddings?.split(clean) ?? [clean]) {
+      if (typeof part !== 'string') yield [...part]
+      else
+        for (const piece of splitText(part)) yield this.#bpe.encode(piece, { add_special_tokens: false }).ids
+    }
   }
 
   /** Makes one chunk of ids; those beyond `maxLength − 2` are dropped. */
@@ -162,6 +207,8 @@ export class Tokenizer {
     }
     const bytes: number[] = []
     for (const id of kept) {
+      const name = this.#embeddings?.byId.get(id)
+      if (name !== undefined) bytes.push(...Buffer.from(`${name}</w>`))
       for (const symbol of this.#bpe.id_to_token(id) ?? '')
         bytes.push(SYMBOL_BYTES.get(symbol) ?? QUESTION_MARK)
     }

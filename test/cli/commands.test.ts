@@ -14,7 +14,7 @@ t.test('help and version', async (t) => {
     stdout,
     /--steps <n>[^]*info[^]*schedulers[^]*Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted/,
   )
-  for (const command of [[], ['info'], ['quantize'], ['schedulers']]) {
+  for (const command of [[], ['info'], ['quantize'], ['merge'], ['schedulers']]) {
     const { stdout } = await call([...command, '--help'])
     for (const line of stdout.split('\n')) t.ok(line.length <= 80, `fits 80 columns: ${line}`)
   }

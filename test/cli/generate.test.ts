@@ -182,6 +182,23 @@ t.test('LoRA files and their scales', async (t) => {
   t.equal(none.load.length, 0, 'a file that is missing is named before the model is loaded')
 })
 
+t.test('--embedding takes a file, and a token behind an equals sign', async (t) => {
+  const folder = inFolder(t)
+  for (const name of ['a.pt', 'b=c.pt']) writeFileSync(join(folder, name), '')
+  const args = ['a cat', '-o', 'a.png', '--embedding', 'a.pt', '--embedding', 'a.pt=<cat-toy>']
+  const { calls } = await call([...args, '--embedding', './b=c.pt=x', '--embedding', `${folder}/b=c.pt=y`])
+  t.strictSame(calls.load[0][1].embeddings, [
+    { path: 'a.pt' },
+    { path: 'a.pt', token: '<cat-toy>' },
+    { path: './b=c.pt', token: 'x' },
+    { path: `${folder}/b=c.pt`, token: 'y' },
+  ])
+  t.match(
+    (await call(['a cat', '--embedding', 'none.pt=x'])).stderr,
+    /Cannot read none\.pt: there is no such file/,
+  )
+})
+
 t.test('--low-memory', async (t) => {
   inFolder(t)
   t.equal((await call(['x', '--low-memory'])).calls.load[0][1].lowMemory, true)

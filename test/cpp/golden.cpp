@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "core/error.h"
 #include "fixture_models.h"
@@ -165,6 +166,31 @@ std::string compare(const std::vector<float>& found, const std::vector<float>& e
   return "";
 }
 
+namespace {
+
+/// A text of which every n-th word, or with 0 none, is a vector of the caller: the one that the model itself
+/// has for it.
+struct OwnVectors {
+  std::vector<int32_t> ids;
+  std::vector<float> vectors;
+  int64_t count = 0;
+
+  OwnVectors(Backend& backend, const GoldenText& of, std::vector<int32_t> tokens, size_t every)
+      : ids(std::move(tokens)) {
+    WeightTable table;
+    add_component(table, std::string(ND_FIXTURES) + "/models/" + weights_of(of.name, "text_encoder"));
+    const StoredTensor& words = table.find("embeddings.token_embedding.weight");
+    const int64_t width = of.config.width;
+    for (size_t i = 0; every > 0 && i < ids.size(); i += every) {
+      vectors.resize(static_cast<size_t>((count + 1) * width));
+      words.read(backend.decoders(), ids[i] * width, width, vectors.data() + count * width);
+      ids[i] = static_cast<int32_t>(of.config.vocab_size + count++);
+    }
+  }
+};
+
+}  // namespace
+
 void golden_tests(const std::string& prefix, Backend& backend, double tolerance) {
   for (const GoldenUnet& of : golden_unets())
     for (int i = 0; i < of.cases; ++i) {
@@ -230,28 +256,30 @@ void golden_tests(const std::string& prefix, Backend& backend, double tolerance)
   for (const GoldenText& of : golden_texts())
     for (const auto& [kind, skip] : of.cases) {
       const std::string name = of.name + "/" + kind;
-      test(prefix + name, [&, skip = skip] {
-        const auto model = load_model<TextEncoder>(backend, weights_of(of.name, "text_encoder"), of.config,
-                                                   nullptr, Precision::f32);
-        const GoldenTensor tokens = golden(name + "/tokens"), output = golden(name + "/output");
-        std::vector<float> found(output.values.size());
-        const std::vector<int32_t> ids = tokens.integers();
-        TextInput input;
-        input.tokens = ids.data(), input.n = tokens.shape[0], input.length = tokens.shape[1];
-        input.skip = skip;
-        if (!has_golden(name + "/pooled")) {
-          model->encode(input, found.data(), nullptr, nullptr);
-          return compare(found, output.values, tolerance);
-        }
-        const GoldenTensor pooled = golden(name + "/pooled");
-        const std::vector<int32_t> positions = golden(name + "/positions").integers();
-        std::vector<float> found_pooled(pooled.values.size());
-        input.pooled_positions = positions.data();
-        input.final_norm = false;
-        model->encode(input, found.data(), found_pooled.data(), nullptr);
-        const std::string why = compare(found, output.values, tolerance);
-        return why.empty() ? compare(found_pooled, pooled.values, tolerance) : why;
-      });
+      for (const bool vectors : {false, true})
+        test(prefix + name + (vectors ? " with vectors" : ""), [&, skip = skip] {
+          const auto model = load_model<TextEncoder>(backend, weights_of(of.name, "text_encoder"), of.config,
+                                                     nullptr, Precision::f32);
+          const GoldenTensor tokens = golden(name + "/tokens"), output = golden(name + "/output");
+          std::vector<float> found(output.values.size());
+          const OwnVectors given(backend, of, tokens.integers(), vectors ? 3 : 0);
+          TextInput input;
+          input.tokens = given.ids.data(), input.n = tokens.shape[0], input.length = tokens.shape[1];
+          input.vectors = given.vectors.data(), input.vector_count = given.count;
+          input.skip = skip;
+          if (!has_golden(name + "/pooled")) {
+            model->encode(input, found.data(), nullptr, nullptr);
+            return compare(found, output.values, tolerance);
+          }
+          const GoldenTensor pooled = golden(name + "/pooled");
+          const std::vector<int32_t> positions = golden(name + "/positions").integers();
+          std::vector<float> found_pooled(pooled.values.size());
+          input.pooled_positions = positions.data();
+          input.final_norm = false;
+          model->encode(input, found.data(), found_pooled.data(), nullptr);
+          const std::string why = compare(found, output.values, tolerance);
+          return why.empty() ? compare(found_pooled, pooled.values, tolerance) : why;
+        });
     }
 }
 

@@ -32,6 +32,7 @@ const OTHER_KINDS: readonly OtherKind[] = [
   {
     pattern: /^(emb_params$|string_to_param\b)|^clip_[lg]$/,
     what: 'a textual inversion embedding, which gives a model a new word and is not one itself',
+    advice: 'give it to load() as one of embeddings, or to the command line as --embedding, with a model',
   },
   {
     pattern: /^(model\.)?(conv_first\.|RRDB_trunk\.|body\.\d+\.rdb\d\.)/,
@@ -115,7 +116,7 @@ export function* refuseUnsupportedModels({
   // diffusers stores the vectors of a new word under the word itself.
   const [only] = tensors.values()
   if (tensors.size === 1 && only.shape.length <= 2 && WORD_WIDTHS.includes(only.shape.at(-1)!)) {
-    const { what } = OTHER_KINDS.find(({ what }) => what.includes('embedding'))!
-    throw refuse(what, undefined, `tensor ${quote(only.name)} of shape [${only.shape}]`)
+    const { what, advice } = OTHER_KINDS.find(({ what }) => what.includes('embedding'))!
+    throw refuse(what, advice, `tensor ${quote(only.name)} of shape [${only.shape}]`)
   }
 }

@@ -1,0 +1,40 @@
+/** Damaged files of adapters end in errors of ours, whatever the damage. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { extname, join } from 'node:path'
+import t from 'tap'
+import { applyLora, readEmbeddings } from '../../lib/adapters/index.js'
+import { bundledModelPath, openModel } from '../../lib/index.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { Unet } from '../../lib/pipeline/unet.js'
+import { freshPath, fuzz } from '../model-files/helpers.js'
+import { fixtures as models } from '../models/fixtures.js'
+
+const fixtures = join(packageRoot(), 'test', 'fixtures')
+
+function filesIn(folder: string): string[] {
+  const names = readdirSync(join(fixtures, folder)).filter((name) => /\.(safetensors|pt|bin)$/.test(name))
+  return names.filter((name) => !name.startsWith('golden')).map((name) => join(fixtures, folder, name))
+}
+
+t.test('LoRA files', async (t) => {
+  for (const file of filesIn('adapters')) {
+    const bytes = readFileSync(file)
+    // Most of a large file are numbers, of which every value is valid.
+    const header = bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE()))
+    const rest = bytes.length - header.length
+    await fuzz(t, header, rest, 25, freshPath(t, '.safetensors'), async (path) => {
+      const model = await openModel(join(models, 'sd1'))
+      await applyLora(model, { path, scale: 1 })
+      const unet = await Unet.load(model.unet!, { device: 'cpu' })
+      await unet.dispose()
+    })
+  }
+})
+
+t.test('embeddings', async (t) => {
+  const model = await openModel(bundledModelPath())
+  for (const file of filesIn('embeddings'))
+    await fuzz(t, readFileSync(file), 0, 100, freshPath(t, extname(file)), (path) =>
+      readEmbeddings(model, [{ path }]),
+    )
+})
