@@ -1,6 +1,7 @@
 import { DiffusionError } from '../errors.js'
 import { inSlices } from '../event-loop.js'
 import { parseInSteps, type ParseOptions } from '../json-parser.js'
+import { parseShort } from '../short-json.js'
 import { quote, show } from '../quote.js'
 import type { AddedToken, TokenizerDescription } from '../types.js'
 import { byteSymbols, clipVocabulary, type Vocabulary } from './clip-vocabulary.js'
@@ -233,7 +234,9 @@ export function lastToken({ vocab, added }: CheckedVocabulary): { token: string;
 async function parse(file: string, text: string, options: ParseOptions): Promise<unknown> {
   if (text.length > MAX_TEXT) throw wrong(`${file}: expected at most ${MAX_TEXT} characters`)
   try {
-    return await inSlices(parseInSteps(Buffer.from(text), options))
+    const bytes = Buffer.from(text)
+    const short = parseShort(bytes, options)
+    return short ? short.value : await inSlices(parseInSteps(bytes, options))
   } catch (cause) {
     if (!(cause instanceof SyntaxError)) throw cause
     throw new DiffusionError('MODEL_FORMAT', `Cannot read the tokenizer's ${file}: it ${cause.message}`, {

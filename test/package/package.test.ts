@@ -80,6 +80,8 @@ t.test('the package as it is published', async (t) => {
     t.ok(paths.includes(`models/${model}/diffusion_pytorch_model.safetensors`), model)
   const unwanted = paths.filter((path) => /^(test|bench|tools|node_modules|build)\b|\.map$/.test(path))
   t.same(unwanted, [], 'no development files, and no source maps without sources')
+  const modules = paths.filter((path) => /^dist\b.*\.js$/.test(path))
+  t.ok(modules.length < 40, `${modules.length} modules: each takes time whenever a program starts`)
 
   const published = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
   t.equal(published.scripts, undefined, 'no script that package managers would have to run')

@@ -1,5 +1,6 @@
 import { inSlices } from '../../event-loop.js'
 import { parseInSteps, type ParseOptions } from '../../json-parser.js'
+import { parseShort } from '../../short-json.js'
 import { badFormat } from './fail.js'
 import { notAModel } from './other-files.js'
 
@@ -16,7 +17,8 @@ export interface JsonOptions extends ParseOptions {
 export async function parseJson(path: string, text: Buffer, options: JsonOptions = {}): Promise<unknown> {
   const { what } = options
   try {
-    return await inSlices(parseInSteps(text, options))
+    const short = parseShort(text, options)
+    return short ? short.value : await inSlices(parseInSteps(text, options))
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error
     const other = what === undefined ? notAModel(path, text.subarray(0, 64)) : undefined
