@@ -101,6 +101,8 @@ nd::UnetConfig read_unet_config(Napi::Value value) {
   config.up_transformer_depth = read_depths(fields, "upTransformerDepth");
   config.mid_transformer_depth = fields.integer("midTransformerDepth", -1, Limits::transformer_depth);
   config.heads = fields.integers("heads", 1, Limits::channels, Limits::levels);
+  if (fields.has("onlyCrossAttention"))
+    config.only_cross_attention = fields.integers("onlyCrossAttention", 0, 1, Limits::levels);
   config.context_width = fields.integer("contextWidth", 0, Limits::channels);
   config.norm_groups = fields.integer("normGroups", 1, Limits::channels);
   config.norm_eps = static_cast<float>(fields.number("normEps"));

@@ -171,6 +171,11 @@ export interface UnetConfig {
   /** Transformer blocks of the middle block. −1: the model has no middle block; 0: one residual block without attention (UNetMidBlock2D). */
   midTransformerDepth: number
   heads: number[]
+  /**
+   * 1 for each level of which the first attention of each transformer block has the context in place of the image itself
+   * (the ×4 upscaler), else 0. Absent: no level has.
+   */
+  onlyCrossAttention?: number[]
   contextWidth: number
   normGroups: number
   normEps: number

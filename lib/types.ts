@@ -35,6 +35,17 @@ export interface ScheduleDescription {
   clipSample: boolean
 }
 
+/**
+ * What the input channels of a UNet hold beside the noisy latents:
+ *
+ * - 'masked-image': a mask and the latents of the image without the masked part (inpainting)
+ * - 'image': the latents of the image to edit (InstructPix2Pix)
+ * - 'small-image': the image to enlarge, as pixels, of the size of the latents (the ×4 upscaler)
+ * - 'depth': a depth map (Stable Diffusion 2 depth)
+ * - 'other': something else, which the caller has to give as extraChannels
+ */
+export type ExtraInput = 'none' | 'masked-image' | 'image' | 'small-image' | 'depth' | 'other'
+
 /** A token that texts are searched for before they are split into words, as in transformers. */
 export interface AddedToken {
   content: string

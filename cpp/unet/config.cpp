@@ -81,6 +81,7 @@ void UnetConfig::check() const {
   check_depths(down_transformer_depth, "downTransformerDepth", *this, 0);
   check_depths(up_transformer_depth, "upTransformerDepth", *this, 1);
   check_levels(heads, "heads", count, 1);
+  if (!only_cross_attention.empty()) check_levels(only_cross_attention, "onlyCrossAttention", count, 0);
   require(in_channels >= 1 && out_channels >= 1, "Expected UNet inChannels and outChannels of at least 1");
   require(mid_transformer_depth >= -1, "Expected a UNet midTransformerDepth of at least -1");
   require(norm_groups >= 1, "Expected UNet normGroups of at least 1");

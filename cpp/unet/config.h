@@ -43,6 +43,9 @@ struct UnetConfig {
   std::vector<Depths> up_transformer_depth;
   int64_t mid_transformer_depth = 1;  // −1: no middle block; 0: one residual block, no attention
   std::vector<int64_t> heads;
+  /// 1 for each level of which the first attentions have the context in place of the image itself (the ×4
+  /// upscaler), else 0; the middle block has none. Empty: no level has.
+  std::vector<int64_t> only_cross_attention;
   int64_t context_width = 768;
   int64_t norm_groups = 32;
   float norm_eps = 1e-5f;
@@ -59,6 +62,9 @@ struct UnetConfig {
   int64_t levels() const { return static_cast<int64_t>(block_channels.size()); }
   int64_t time_width() const { return 4 * block_channels[0]; }
   bool has_attention() const;
+  bool only_cross(int64_t level) const {
+    return !only_cross_attention.empty() && only_cross_attention[static_cast<size_t>(level)] != 0;
+  }
   /// The highest-resolution level with attention in the encoder or decoder, else the last.
   int64_t first_attention_level() const;
   /// Numbers of one row of Conditioning::classes.

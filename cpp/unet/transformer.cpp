@@ -21,12 +21,14 @@ AttentionOptions attention_options(const TransformerOptions& options, int64_t co
 }  // namespace
 
 TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
-                                   const TransformerOptions& options) {
+                                   const TransformerOptions& options)
+    : only_cross_(options.only_cross_attention) {
   const int64_t channels = options.channels;
   norm1_ = loader.layer_norm(prefix + ".norm1", channels, kLayerNormEps);
   norm2_ = loader.layer_norm(prefix + ".norm2", channels, kLayerNormEps);
   norm3_ = loader.layer_norm(prefix + ".norm3", channels, kLayerNormEps);
-  self_ = loader.attention(prefix + ".attn1", attention_options(options, 0));
+  first_ = loader.attention(prefix + ".attn1",
+                            attention_options(options, only_cross_ ? options.context_width : 0));
   cross_ = loader.attention(prefix + ".attn2", attention_options(options, options.context_width));
   feed_forward_ =
       loader.feed_forward(prefix + ".ff.net.0.proj", prefix + ".ff.net.2", channels, kExpansion * channels);
@@ -35,16 +37,34 @@ TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
 Tensor TransformerBlock::self_attention(ForwardContext& ctx, Tensor x, double merging) const {
   Tensor normed = norm1_->forward(ctx, x);
   const std::unique_ptr<TokenMerge> merge = merging > 0 ? ctx.backend.merge_tokens(ctx, x, merging) : nullptr;
-  if (!merge) return self_->forward(ctx, normed, &x);
+  if (!merge) return first_->forward(ctx, normed, &x);
   const Tensor fewer = merge->merge(ctx, normed);
   normed.release();
-  merge->unmerge_onto(ctx, self_->forward(ctx, fewer, nullptr), x);
+  merge->unmerge_onto(ctx, first_->forward(ctx, fewer, nullptr), x);
   return x;
 }
 
-Tensor TransformerBlock::forward(ForwardContext& ctx, Tensor x, const PackedContext& context,
-                                 double merging) const {
-  x = self_attention(ctx, std::move(x), merging);
+size_t TransformerBlock::packed_bytes(int64_t length) const {
+  return (only_cross_ ? first_->packed_bytes(length) : 0) + cross_->packed_bytes(length);
+}
+
+void TransformerBlock::pack(ForwardContext& ctx, const Tensor& context, const Address* images,
+                            size_t offset) const {
+  if (only_cross_) {
+    first_->pack(ctx, context, images, offset);
+    offset += first_->packed_bytes(context.pixels());
+  }
+  cross_->pack(ctx, context, images, offset);
+}
+
+Tensor TransformerBlock::forward(ForwardContext& ctx, Tensor x, PackedContext context, double merging) const {
+  if (only_cross_) {
+    const Tensor normed = norm1_->forward(ctx, x);
+    x = first_->forward(ctx, normed, context, &x);
+    context.offset += first_->packed_bytes(context.length);
+  } else {
+    x = self_attention(ctx, std::move(x), merging);
+  }
   {
     const Tensor normed = norm2_->forward(ctx, x);
     x = cross_->forward(ctx, normed, context, &x);
@@ -67,15 +87,15 @@ SpatialTransformer::SpatialTransformer(Loader& loader, const std::string& prefix
 
 size_t SpatialTransformer::packed_bytes(int64_t length) const {
   size_t bytes = 0;
-  for (const TransformerBlock& block : blocks_) bytes += block.cross().packed_bytes(length);
+  for (const TransformerBlock& block : blocks_) bytes += block.packed_bytes(length);
   return bytes;
 }
 
 void SpatialTransformer::pack(ForwardContext& ctx, const Tensor& context, const Address* images,
                               size_t offset) const {
   for (const TransformerBlock& block : blocks_) {
-    block.cross().pack(ctx, context, images, offset);
-    offset += block.cross().packed_bytes(context.pixels());
+    block.pack(ctx, context, images, offset);
+    offset += block.packed_bytes(context.pixels());
   }
 }
 
@@ -86,7 +106,7 @@ Tensor SpatialTransformer::forward(ForwardContext& ctx, Tensor x, PackedContext 
   normed.release();
   for (const TransformerBlock& block : blocks_) {
     hidden = block.forward(ctx, std::move(hidden), context, merging);
-    context.offset += block.cross().packed_bytes(context.length);
+    context.offset += block.packed_bytes(context.length);
   }
   Epilogue residual;
   residual.residual = &x;

@@ -14,24 +14,29 @@ struct TransformerOptions {
   int64_t depth = 1;  // transformer blocks
   int64_t context_width = 0;
   int64_t norm_groups = 32;
-  Role projections = Role::hidden;  // into and out of the transformer
+  Role projections = Role::hidden;    // into and out of the transformer
+  bool only_cross_attention = false;  // the first attention has the context, too
 };
 
 /// Self-attention, cross-attention and a gated feed-forward network (Shazeer 2020), each after a layer norm
-/// and added to what came in.
+/// and added to what came in. With only_cross_attention, cross-attention twice.
 class TransformerBlock {
  public:
   TransformerBlock(Loader& loader, const std::string& prefix, const TransformerOptions& options);
   /// x: [n][h][w][channels] → as x. `merging`: share of the tokens that are merged before self-attention, see
   /// Backend::merge_tokens.
-  Tensor forward(ForwardContext& ctx, Tensor x, const PackedContext& context, double merging) const;
-  const Attention& cross() const { return *cross_; }
+  Tensor forward(ForwardContext& ctx, Tensor x, PackedContext context, double merging) const;
+
+  /// As those of SpatialTransformer, of this block.
+  size_t packed_bytes(int64_t length) const;
+  void pack(ForwardContext& ctx, const Tensor& context, const Address* images, size_t offset) const;
 
  private:
   Tensor self_attention(ForwardContext& ctx, Tensor x, double merging) const;
 
+  bool only_cross_;
   std::shared_ptr<const LayerNorm> norm1_, norm2_, norm3_;
-  std::shared_ptr<const Attention> self_, cross_;
+  std::shared_ptr<const Attention> first_, cross_;
   std::shared_ptr<const FeedForward> feed_forward_;
 };
 

@@ -37,7 +37,7 @@ Unet::Unet(const UnetConfig& config, Loader& loader)
 }
 
 Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t index, int64_t in,
-                             int64_t level, int64_t depth) {
+                             int64_t level, int64_t depth, bool only_cross_attention) {
   const size_t l = static_cast<size_t>(level);
   const std::string number = std::to_string(index);
   Layer layer;
@@ -61,6 +61,7 @@ Unet::Layer Unet::make_layer(Loader& loader, const std::string& prefix, int64_t 
     options.context_width = config_.context_width;
     options.norm_groups = config_.norm_groups;
     options.projections = projection_role(level);
+    options.only_cross_attention = only_cross_attention;
     layer.transformer =
         std::make_unique<SpatialTransformer>(loader, prefix + ".attentions." + number, options);
   }
@@ -74,8 +75,8 @@ void Unet::load_encoder(Loader& loader) {
     const std::string prefix = "down_blocks." + std::to_string(level);
     EncoderLevel result;
     for (int64_t i = 0; i < config_.layers_per_block[l]; ++i) {
-      result.layers.push_back(
-          make_layer(loader, prefix, i, channels, level, config_.down_transformer_depth[l].of(i)));
+      result.layers.push_back(make_layer(loader, prefix, i, channels, level,
+                                         config_.down_transformer_depth[l].of(i), config_.only_cross(level)));
       channels = config_.block_channels[l];
     }
     if (level + 1 < config_.levels()) {
@@ -90,10 +91,11 @@ void Unet::load_encoder(Loader& loader) {
 void Unet::load_middle(Loader& loader) {
   if (config_.mid_transformer_depth < 0) return;
   const int64_t level = config_.levels() - 1, channels = config_.block_channels.back();
-  middle_.push_back(make_layer(loader, "mid_block", 0, channels, level, config_.mid_transformer_depth));
+  middle_.push_back(
+      make_layer(loader, "mid_block", 0, channels, level, config_.mid_transformer_depth, false));
   // Without attention diffusers builds the middle of one residual block, not two in a row.
   if (config_.mid_transformer_depth > 0)
-    middle_.push_back(make_layer(loader, "mid_block", 1, channels, level, 0));
+    middle_.push_back(make_layer(loader, "mid_block", 1, channels, level, 0, false));
 }
 
 void Unet::load_decoder(Loader& loader) {
@@ -112,7 +114,7 @@ void Unet::load_decoder(Loader& loader) {
     DecoderLevel result;
     for (int64_t j = 0; j <= config_.layers_per_block[l]; ++j) {
       result.layers.push_back(make_layer(loader, prefix, j, channels + skips.back(), level,
-                                         config_.up_transformer_depth[l].of(j)));
+                                         config_.up_transformer_depth[l].of(j), config_.only_cross(level)));
       skips.pop_back();
       ++decoder_layers_;
       channels = config_.block_channels[l];

@@ -89,7 +89,7 @@ class Unet {
   struct Pass;
 
   Layer make_layer(Loader& loader, const std::string& prefix, int64_t index, int64_t in, int64_t level,
-                   int64_t depth);
+                   int64_t depth, bool only_cross_attention);
   void load_encoder(Loader& loader);
   void load_middle(Loader& loader);
   void load_decoder(Loader& loader);

@@ -109,6 +109,10 @@ function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
   if (flags.mask && !flags.init) throw new UsageError('--mask needs --init, the image to repaint')
   if (flags.strength !== undefined && !flags.init)
     throw new UsageError('--strength needs --init, the image to start from')
+  if (flags.imageCfg !== undefined && !flags.init)
+    throw new UsageError('--image-cfg needs --init, the image to edit')
+  if (flags.noiseLevel !== undefined && !flags.init)
+    throw new UsageError('--noise-level needs --init, the image to enlarge')
   if (flags.decoder === 'tiny' && flags.tinyVae === undefined)
     throw new UsageError('--decoder tiny needs --tiny-vae, the autoencoder to decode with')
   if (flags.tinyVae !== undefined && flags.decoder !== 'tiny' && flags.preview === undefined)
@@ -219,6 +223,8 @@ class GenerateCommand {
       height: flags.size?.height ?? flags.height,
       steps: flags.steps,
       guidanceScale: flags.cfg,
+      imageGuidanceScale: flags.imageCfg,
+      noiseLevel: flags.noiseLevel,
       guidanceRescale: flags.guidanceRescale,
       guidanceInterval: flags.guidanceInterval,
       deepCache: flags.deepCache,

@@ -33,6 +33,8 @@ export interface GenerateFlags {
   seed?: number | bigint
   rng?: 'torch' | 'philox'
   cfg?: number
+  imageCfg?: number
+  noiseLevel?: number
   guidanceRescale?: number
   guidanceInterval?: [from: number, to: number]
   deepCache?: { interval: number; depth?: number }
@@ -114,6 +116,7 @@ Examples:
   node-diffusion "a lighthouse at dawn, oil painting" -m sd15.safetensors
   node-diffusion "a (red:1.3) fox" -m sd15.gguf --seed 7 --size 512x768 -n 4
   node-diffusion "in winter" --init photo.jpg --strength 0.6 -o winter.png
+  node-diffusion "make it snow" -m instruct-pix2pix.safetensors --init photo.jpg
   echo "a cat" | node-diffusion - -o - | display
   node-diffusion info sd15.gguf --size 512x512
   node-diffusion info
@@ -184,6 +187,16 @@ export function createProgram(version: string, actions: Actions): Command {
       '--cfg <scale>',
       'how closely to follow the prompt (default: 7.5; 3 for the bundled model)',
       number,
+    )
+    .option(
+      '--image-cfg <scale>',
+      'InstructPix2Pix: how closely to follow --init, the image to edit (default: 1.5)',
+      number,
+    )
+    .option(
+      '--noise-level <n>',
+      'upscalers: how much noise --init, the image to enlarge, gets (default: 20)',
+      integer,
     )
     .option(
       '--scheduler <name>',

@@ -6,6 +6,8 @@ const FLAGS: Record<string, string> = {
   guidanceScale: '--cfg',
   guidanceRescale: '--guidance-rescale',
   guidanceInterval: '--guidance-interval',
+  imageGuidanceScale: '--image-cfg',
+  noiseLevel: '--noise-level',
   'deepCache.interval': '--deep-cache',
   'deepCache.depth': 'the depth of --deep-cache',
   deepCache: '--deep-cache',
@@ -38,7 +40,7 @@ const option = (names: Record<string, string>) =>
 const alone = (pattern: string) => `(?<![\\w./\\\\"'-])${pattern}(?![\\w/\\\\"'-]|[.]\\w)`
 const FLAG = new RegExp(alone(option(FLAGS)), 'g')
 const WORD = new RegExp(
-  `(?<=\\bfor )${option(WORDS)}(?= but received\\b|, as\\b)|(?<=^Expected |, as |^Scheduler option )${option(WORDS)}(?=, as\\b| was given\\b| has no effect\\b)`,
+  `(?<=\\bfor )${option(WORDS)}(?= but received\\b|, as\\b)|(?<=^|^Expected |^Expected no |, as |^Scheduler option )${option(WORDS)}(?=, as\\b| was given\\b| has no effect\\b)`,
   'g',
 )
 
@@ -56,9 +58,7 @@ export function inFlags(message: string): string {
 
 /** What to give to a model whose UNet takes more than latents. */
 function inputChannels(message: string): string | undefined {
-  const [, wanted] = /^Expected (image and mask|\d+ channels) for extraChannels/.exec(message) ?? []
+  const [, wanted] = /^Expected (\d+ channels) for extraChannels/.exec(message) ?? []
   if (wanted === undefined) return undefined
-  return wanted === 'image and mask'
-    ? 'This model repaints a part of an image: give the image with --init, and white where to repaint with --mask'
-    : `This model takes ${wanted} besides the latents, as instruct-pix2pix does, which only the library can give (extraChannels)`
+  return `This model takes ${wanted} besides the latents, which only the library can give (extraChannels)`
 }

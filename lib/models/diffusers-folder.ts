@@ -15,6 +15,7 @@ import { defaultSchedule, scheduleFromDiffusers } from './families/schedule.js'
 import { chooseTextOutputs } from './families/text-outputs.js'
 import { architectureName } from './single-file.js'
 import { renameTinyVae, tinyVaeConfig } from './families/tiny-vae.js'
+import { isUpscaler, readLowResolution } from './families/upscaler.js'
 import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
 import { readWeights } from './formats/weight-files.js'
 
@@ -25,7 +26,7 @@ const CLIP_VOCABULARY = 49_408
 // prettier-ignore
 const UNSUPPORTED_PARTS = [
   'transformer', 'text_encoder_3', 'prior', 'decoder', 'movq', 'bert', 'controlnet', 'motion_adapter',
-  'adapter', 'super_res_first', 'low_res_scheduler',
+  'adapter', 'super_res_first',
 ]
 
 /** The components that have been found. */
@@ -107,6 +108,7 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
     ...describe(folder, found, read),
     ...(zeroes && { zeroesEmptyNegative: true }),
     schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
+    ...(isUpscaler(found.unet?.config) && { lowResolution: await readLowResolution(folder, index) }),
     ...knowledge,
   }
 }

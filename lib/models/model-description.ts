@@ -32,6 +32,8 @@ export interface ModelDescription {
   /** A file or folder with a tiny autoencoder has no other components. */
   tinyVae?: ComponentDescription<TinyVaeConfig>
   schedule: ScheduleDescription
+  /** The ×4 upscaler: the schedule by which the small image gets its noise, and the most that it can get, a timestep. */
+  lowResolution?: { schedule: ScheduleDescription; maxNoiseLevel: number }
   /**
    * Whether zeros stand for a negative prompt that is not given, instead of the encoded '' (diffusers'
    * force_zeros_for_empty_prompt).

@@ -1,6 +1,7 @@
 import { chooseTextOutputs } from './families/text-outputs.js'
 import { unsupported } from './formats/fail.js'
 import { openModel } from './index.js'
+import { usualScalingFactor } from './single-file.js'
 import type { ModelDescription } from './model-description.js'
 
 /** Files or folders of components that take the place of a model's own. */
@@ -33,7 +34,7 @@ export async function withParts(
     if (!opened.vae) throw unsupported(paths.vae, 'expected an autoencoder, found none')
     // A file of an autoencoder alone does not say for which latents it was trained.
     const guessed = opened.format !== 'diffusers' && !opened.unet
-    const scalingFactor = result.unet?.config.added ? 0.13025 : opened.vae.scalingFactor
+    const scalingFactor = usualScalingFactor(result.unet?.config)
     result.vae = guessed ? { ...opened.vae, scalingFactor } : opened.vae
   }
   if (paths.textEncoders !== undefined) {

@@ -22,6 +22,7 @@ import { chooseTextOutputs } from './families/text-outputs.js'
 import { requiredTensors } from './families/required-tensors.js'
 import type { TensorFile } from './formats/tensor-file.js'
 import { OPEN_CLIP_PAD } from './tokenizer-files.js'
+import { isUpscaler, UPSCALER_SCALING_FACTOR } from './families/upscaler.js'
 import { deriveTinyVae, isTinyVae, renameTinyVae } from './families/tiny-vae.js'
 
 /**
@@ -101,7 +102,7 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   if (parts.vae) {
     const known = component(path, stored, stored?.vae, 'vae')
     const config: VaeConfig = known?.config ?? deriveVae(path, parts.vae)
-    const scalingFactor = known?.scalingFactor ?? (model.unet?.config.added ? 0.13025 : 0.18215)
+    const scalingFactor = known?.scalingFactor ?? usualScalingFactor(model.unet?.config)
     model.vae = { config, source: source('vae', parts.vae, config, !known), scalingFactor }
   }
   for (const [i, { tensors, openClip }] of parts.texts.entries()) {
@@ -130,6 +131,12 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   model.schedule = await guessSchedule(file, model.unet?.config)
   model.imageSize = guessImageSize(file, model)
   return model
+}
+
+/** The scaling factor of the autoencoder that a UNet was trained with, where no file says it. */
+export function usualScalingFactor(unet: UnetConfig | undefined): number {
+  if (isUpscaler(unet)) return UPSCALER_SCALING_FACTOR
+  return unet?.added ? 0.13025 : 0.18215
 }
 
 /** Whether a text encoder's projection has a use: only SDXL takes the pooled output, that of its last text encoder. */
@@ -238,6 +245,7 @@ const REFINER_WIDTH = 1280
 export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'>): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels, added } = model.unet.config
+    if (isUpscaler(model.unet.config)) return 'Stable Diffusion ×4 upscaler'
     if (added && contextWidth === REFINER_WIDTH) return 'Stable Diffusion XL refiner'
     const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''
     if (added && contextWidth === 2048) return `Stable Diffusion XL${purpose}`
@@ -259,6 +267,7 @@ function guessImageSize(file: TensorFile, model: ModelDescription): number {
   const match = typeof resolution === 'string' ? /^(\d{2,4})x(\d{2,4})$/.exec(resolution) : null
   if (match) return Math.max(Number(match[1]), Number(match[2]))
   const factor = model.vae ? 2 ** (model.vae.config.blockChannels.length - 1) : 8
+  if (isUpscaler(model.unet?.config)) return 128 * factor
   const large = model.unet?.config.contextWidth === 1024 && model.schedule.predictionType === 'v_prediction'
   if (model.unet?.config.added) return 128 * factor
   return (large ? 96 : 64) * factor

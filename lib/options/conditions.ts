@@ -25,15 +25,20 @@ export interface ConditionOptions {
   /** The pooled output that belongs to `negativePromptEmbeds`, of the same shape. */
   negativePooledPromptEmbeds?: Tensor
   /**
-   * InstructPix2Pix: how closely to follow the image, 0…100; from 1 on, it counts beside guidanceScale above 1 (Brooks et
-   * al. 2023). Default: 1.5.
+   * InstructPix2Pix: how closely to follow the image, 0…100, beside a guidanceScale above 1 (Brooks et al. 2023).
+   * Default: 1.5.
    */
   imageGuidanceScale?: number
+  /**
+   * ×4 upscaler: how much noise the image gets, a timestep of 0…350 (or what the model's files say). More noise leaves more
+   * to the prompt. Default: 20.
+   */
+  noiseLevel?: number
 }
 
 export const conditionKeys = [
   'prompt2', 'negativePrompt2', 'originalSize', 'cropTopLeft', 'targetSize', 'aestheticScore', 'negativeAestheticScore',
-  'pooledPromptEmbeds', 'negativePooledPromptEmbeds', 'imageGuidanceScale',
+  'pooledPromptEmbeds', 'negativePooledPromptEmbeds', 'imageGuidanceScale', 'noiseLevel',
 ] as const satisfies (keyof ConditionOptions)[] // prettier-ignore
 
 /** ConditionOptions without the prompts, with defaults that do not depend on the image. */
@@ -46,16 +51,17 @@ export interface Conditions {
   pooledPromptEmbeds?: Tensor
   negativePooledPromptEmbeds?: Tensor
   imageGuidanceScale: number
+  noiseLevel: number
 }
 
-/**
- * @param rows number of prompts
- * @param pooledWidth as in ModelFacts
- */
+/** The largest noiseLevel of the published model. */
+const MAX_NOISE_LEVEL = 350
+
+/** @param rows number of prompts; the other parameter is a ModelFacts */
 export function checkConditions(
   o: Record<string, unknown>,
   rows: number,
-  pooledWidth: number | undefined,
+  { pooledWidth, maxNoiseLevel = MAX_NOISE_LEVEL }: { pooledWidth?: number; maxNoiseLevel?: number },
 ): Conditions {
   const size = (key: 'originalSize' | 'targetSize'): ImageSize | undefined => {
     if (o[key] === undefined) return undefined
@@ -78,6 +84,10 @@ export function checkConditions(
     negativeAestheticScore: number('negativeAestheticScore', 2.5, 10),
     ...checkPooled(o, rows, pooledWidth),
     imageGuidanceScale: number('imageGuidanceScale', 1.5, 100),
+    noiseLevel:
+      o.noiseLevel === undefined
+        ? Math.min(20, maxNoiseLevel)
+        : checkInteger(o.noiseLevel, 'noiseLevel', 0, maxNoiseLevel),
   }
 }
 

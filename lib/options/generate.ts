@@ -18,6 +18,7 @@ import type { Scheduler, Tensor } from '../types.js'
 import { accelerationKeys, checkAcceleration, type AccelerationOptions } from './acceleration.js'
 import { checkConditions, conditionKeys, type ConditionOptions } from './conditions.js'
 import { defaults } from './defaults.js'
+import { checkExtraInput, startsFromImage } from './extra-input.js'
 import { checkSide, copyImage, type ImageInput } from './images.js'
 import type { GenerateRequest, ModelFacts } from './request.js'
 import { checkScheduler, checkSchedulerOptions, stepsOf } from './scheduler.js'
@@ -129,12 +130,14 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
       `Expected at most 256 images but received ${text.rows} prompts × batchSize ${batchSize}`,
     )
   }
+  const extra = checkExtraInput(o, model.extraInput ?? 'none')
   const image = optional('image', copyImage, undefined)
   const mask = optional('mask', copyImage, undefined)
   if (mask !== undefined && image === undefined) throw new TypeError('Expected image, as mask was given')
   if (o.strength !== undefined && image === undefined)
     throw new TypeError('Expected image, as strength was given')
-  if (o.latents !== undefined && image !== undefined && mask === undefined) {
+  const starts = image !== undefined && startsFromImage(extra.extraInput)
+  if (o.latents !== undefined && starts && mask === undefined) {
     throw new TypeError('Expected either image or latents but received both')
   }
   const latentShape = [-1, model.latentChannels, -1, -1]
@@ -182,9 +185,9 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     decoder: checkDecoder(o.decoder, model),
     vaeTiling: checkTiling(o.vaeTiling),
     ...checkAcceleration(o, model.maxDepth),
-    ...checkConditions(o, text.rows, model.pooledWidth),
+    ...checkConditions(o, text.rows, model),
     embedsGuidance: model.embedsGuidance ?? false,
-    editsImage: model.takesImage === true && image !== undefined && o.extraChannels === undefined,
+    ...extra,
     signal: checkSignal(o.signal),
     onStep: optional('onStep', checkFunction<(event: StepEvent) => unknown>, undefined),
   }

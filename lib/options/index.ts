@@ -3,6 +3,7 @@ export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
 export { accelerationSettings, checkTokenMerging, inInterval } from './acceleration.js'
 export type { ConditionOptions, Conditions } from './conditions.js'
 export { defaults } from './defaults.js'
+export { anyImages, startsFromImage } from './extra-input.js'
 export { checkGenerateOptions, type GenerateOptions } from './generate.js'
 export { maxSide, type ImageInput } from './images.js'
 export {

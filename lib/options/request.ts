@@ -1,7 +1,7 @@
 import type { RngName } from '../random/index.js'
 import type { SchedulerName, SchedulerOptions } from '../schedulers/index.js'
 import type { StepEvent } from '../step-event.js'
-import type { Scheduler, Tensor } from '../types.js'
+import type { ExtraInput, Scheduler, Tensor } from '../types.js'
 import type { Acceleration } from './acceleration.js'
 import type { Conditions } from './conditions.js'
 import type { ImageInput } from './images.js'
@@ -27,8 +27,10 @@ export interface ModelFacts {
   pooledWidth?: number
   /** Whether the guidance scale is an input of the UNet (LCM), which then needs no unconditional prediction. */
   embedsGuidance?: boolean
-  /** Whether the UNet takes the latents of an image beside the noisy ones (InstructPix2Pix). */
-  takesImage?: boolean
+  /** What the UNet takes beside the noisy latents. Default: 'none'. */
+  extraInput?: ExtraInput
+  /** Largest noiseLevel of a model that enlarges images. */
+  maxNoiseLevel?: number
 }
 
 /** GenerateOptions with all defaults filled in. */
@@ -42,8 +44,10 @@ export interface GenerateRequest extends Acceleration, Conditions {
   negativeGiven: boolean
   /** Whether the guidance scale is an input of the UNet. */
   embedsGuidance: boolean
-  /** Whether the UNet sees the image (InstructPix2Pix): then the image is no starting point. */
-  editsImage: boolean
+  /** What the UNet takes beside the noisy latents; 'other' where extraChannels are given. */
+  extraInput: ExtraInput
+  /** Of options that were given and have no effect with this model. */
+  withoutEffect: string[]
   /** Images for each prompt. */
   batchSize: number
   /** Images in total. */

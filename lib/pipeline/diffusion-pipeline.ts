@@ -8,6 +8,7 @@ import { modelFolder } from '../package-root.js'
 import { requireMemoryForWeights } from '../memory.js'
 import { native } from '../native.js'
 import {
+  anyImages,
   checkGenerateOptions,
   checkLoadOptions,
   type GenerateOptions,
@@ -19,6 +20,8 @@ import {
 import { FairLock } from '../fair-lock.js'
 import { defaultSchedulerName } from '../schedulers/index.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
+import { defaultLowResolution, isUpscaler } from '../models/families/upscaler.js'
+import { extraInputOf } from '../models/families/extra-input.js'
 import { componentSummary, openModel, type ModelDescription } from '../models/index.js'
 import { loadOnDevice, type Placement } from '../device/index.js'
 import type { DeviceName } from '../types.js'
@@ -37,6 +40,9 @@ import { checkConditions, pooledWidthOf, timeIdCountOf } from './supported-condi
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TextEncoder } from './text-encoder.js'
 import { Unet } from './unet.js'
+
+/** The default guidance scale of diffusers' StableDiffusionUpscalePipeline. */
+const UPSCALER_GUIDANCE = 9
 
 /** The options of generate() that its memory depends on. */
 const memoryKeys = [
@@ -88,6 +94,7 @@ export class DiffusionPipeline {
     this.tinyVae = parts.tinyVae
     this.adapters = parts.adapters
     this.#parts = parts
+    const extraInput = extraInputOf(unet.config, vae.config.latentChannels)
     this.#facts = {
       imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
       factor: vae.factor,
@@ -95,10 +102,11 @@ export class DiffusionPipeline {
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
       maxDepth: unet.maxDepth,
-      guidanceScale: description.guidanceScale,
+      guidanceScale: description.guidanceScale ?? (parts.lowResolution && UPSCALER_GUIDANCE),
       pooledWidth: unet.config.added && pooledWidthOf(description),
       embedsGuidance: unet.config.guidanceWidth !== undefined,
-      takesImage: unet.config.inChannels === 2 * vae.config.latentChannels,
+      extraInput,
+      maxNoiseLevel: parts.lowResolution?.maxNoiseLevel,
       maxClipSkip: textEncoders.length > 0 ? Math.min(...textEncoders.map((e) => e.maxClipSkip)) : -1,
     }
     this.model = {
@@ -211,6 +219,9 @@ export class DiffusionPipeline {
         schedule: description.schedule,
         defaultScheduler: defaultSchedulerName(description.schedule),
         imageSize: description.imageSize,
+        ...(isUpscaler(unet.config) && {
+          lowResolution: description.lowResolution ?? defaultLowResolution(),
+        }),
         timeIdCount: timeIdCountOf(description),
         zeroesEmptyNegative: description.zeroesEmptyNegative,
         savesMemory,
@@ -312,7 +323,8 @@ export class DiffusionPipeline {
               pooledPromptEmbeds: { data: new Float32Array(pooledWidth), shape: [1, pooledWidth] },
             }),
           }
-    return workingMemory(this.#parts, checkGenerateOptions({ ...given, ...text }, this.#facts), length)
+    const all = { ...given, ...text, ...anyImages(this.#facts.extraInput) }
+    return workingMemory(this.#parts, checkGenerateOptions(all, this.#facts), length)
   }
 
   async *#run(
@@ -402,11 +414,12 @@ export class DiffusionPipeline {
 }
 
 /**
- * Activations of SDXL's autoencoder exceed half precision, which is what GPUs compute in here: pictures would be black. So
+ * Activations of SDXL's autoencoder, and of the ×4 upscaler's, exceed half precision, which is what GPUs compute in here: pictures would be black. So
  * it runs on the CPU, in bfloat16 or float32.
  */
 function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription['unet']>): Placement {
-  return placement.cuda && unet.config.added ? { device: 'cpu' } : placement
+  const overflows = unet.config.added !== undefined || isUpscaler(unet.config)
+  return placement.cuda && overflows ? { device: 'cpu' } : placement
 }
 
 /** Checks that the tiny autoencoder has the same latents as the model. */

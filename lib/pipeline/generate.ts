@@ -66,10 +66,19 @@ export async function* generate(
   await numbers.check(tokens ? 'text encoder' : 'promptEmbeds', conditioning.context)
   stopwatch.lap('text')
 
-  const takesMask = hasMaskChannels(parts)
   if (request.latents) await numbers.check('latents', request.latents)
   if (initImage) await numbers.check('image', initImage.image)
-  const start = await prepareLatents({ request, scheduler, random, vae, takesMask, initImage, signal, slice })
+  const { lowResolution } = parts
+  const start = await prepareLatents({
+    request,
+    scheduler,
+    random,
+    vae,
+    lowResolution,
+    initImage,
+    signal,
+    slice,
+  })
   await numbers.check(initImage ? 'image encoder' : 'scheduler', start.latents)
   checkChannels(parts, request, start.extraChannels)
   scheduler.reset?.({ random, begin: start.begin })
@@ -186,7 +195,8 @@ function denoiser(
     const without = concatChannels([latents, ...extra.map(({ shape }) => zeros(shape))])
     const batch = stack([joined(latents), joined(latents), without])
     const conditions = stackConditioning([conditional, unconditional, unconditional])
-    return guideEdit(await call(batch, timestep, conditions), guidanceScale, imageGuidanceScale)
+    const prediction = await call(batch, timestep, conditions)
+    return guideEdit(prediction, guidanceScale, imageGuidanceScale, guidanceRescale)
   }
 }
 
@@ -216,11 +226,6 @@ function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: Gen
   return createScheduler(scheduler ?? parts.defaultScheduler, steps, parts.schedule, schedulerOptions)
 }
 
-/** Whether the UNet is made for inpainting: its input has latents, a mask channel and the masked image's latents. */
-function hasMaskChannels({ unet, vae }: Pick<Parts, 'unet' | 'vae'>): boolean {
-  return unet.config.inChannels === 2 * vae.config.latentChannels + 1
-}
-
 function checkChannels(
   { unet, vae }: Parts,
   { width, height, count }: GenerateRequest,
@@ -230,8 +235,7 @@ function checkChannels(
   const { inChannels } = unet.config
   if (has !== inChannels) {
     const missing = inChannels - vae.config.latentChannels
-    const hint =
-      missing === 0 ? 'none' : hasMaskChannels({ unet, vae }) ? 'image and mask' : `${missing} channels`
+    const hint = missing === 0 ? 'none' : `${missing} channels`
     throw new RangeError(
       `Expected ${hint} for extraChannels, as this model's UNet takes ${inChannels} channels, but received ${has - vae.config.latentChannels}`,
     )

@@ -30,21 +30,26 @@ export function guide(prediction: Tensor, scale: number, rescale = 0): Tensor {
     const u = unconditional.data[i]
     guided.data[i] = u + scale * (conditional.data[i] - u)
   }
-  if (rescale === 0) return guided
-  for (let i = 0; i < n; i++) {
+  rescaleTowards(conditional, guided, rescale)
+  return guided
+}
+
+/** Moves the standard deviation of each row of `guided` towards that of `conditional`. */
+function rescaleTowards(conditional: Tensor, guided: Tensor, rescale: number): void {
+  if (rescale === 0) return
+  for (let i = 0; i < guided.shape[0]; i++) {
     const row = rows(guided, i).data
     const ratio = deviation(rows(conditional, i).data) / deviation(row)
     const factor = Number.isFinite(ratio) ? rescale * ratio + 1 - rescale : 1
     for (let j = 0; j < row.length; j++) row[j] *= factor
   }
-  return guided
 }
 
 /**
  * Guidance by a prompt and an image (Brooks et al. 2023, "InstructPix2Pix", eq. 3). `prediction` holds three rows for
- * each image as one batch: with both, with the image alone, and with neither.
+ * each image as one batch: with both, with the image alone, and with neither. `rescale` as of guide().
  */
-export function guideEdit(prediction: Tensor, scale: number, imageScale: number): Tensor {
+export function guideEdit(prediction: Tensor, scale: number, imageScale: number, rescale = 0): Tensor {
   const n = prediction.shape[0] / 3
   const [both, image, neither] = [0, 1, 2].map((i) => rows(prediction, i * n, (i + 1) * n))
   const guided = zeros(both.shape)
@@ -52,6 +57,7 @@ export function guideEdit(prediction: Tensor, scale: number, imageScale: number)
     const [b, m, u] = [both.data[i], image.data[i], neither.data[i]]
     guided.data[i] = u + scale * (b - m) + imageScale * (m - u)
   }
+  rescaleTowards(both, guided, rescale)
   return guided
 }
 

@@ -37,7 +37,8 @@ export interface SizedRequest {
 /**
  * Reads the image and the mask that a request starts from, if it has them. With width and height the image is resized;
  * without them it keeps its own size, rounded down to multiples of the autoencoder's factor, unless it is much larger
- * than the model's. Sizes and memory are checked before anything is decoded.
+ * than the model's. For a model that enlarges images, width and height are those of the result. Sizes and memory are
+ * checked before anything is decoded.
  */
 export async function loadInitImage(request: GenerateRequest, facts: ImageFacts): Promise<SizedRequest> {
   const { factor, signal, slice } = facts
@@ -47,10 +48,14 @@ export async function loadInitImage(request: GenerateRequest, facts: ImageFacts)
 
   const source = isTensor(request.image) ? request.image : await openImage(request.image, 'image', signal)
   const own = isTensor(source) ? sizeOf(source, request.count, 3, 'image') : source
-  const { size, warnings } = chooseSize(request, own, facts)
+  const enlarges = request.extraInput === 'small-image'
+  const { size: result, warnings } = enlarges
+    ? enlargedSize(request, own, factor)
+    : chooseSize(request, own, facts)
+  const size = enlarges ? { width: result.width / factor, height: result.height / factor } : result
   const same = size.width === own.width && size.height === own.height
   if (isTensor(source) && !same) throw wrongSize(size, 'image', own)
-  const sized = { ...request, ...size }
+  const sized = { ...request, ...result }
   if (!request.sizeGiven) facts.requireMemory(sized)
   if (sized.latents) checkLatents(sized, factor)
   // The headers of both are checked before one of them is decoded.
@@ -63,6 +68,16 @@ export async function loadInitImage(request: GenerateRequest, facts: ImageFacts)
   warnings.push(...maskWarnings(maskSource, mask, own))
   // Several masks can share one image.
   return { request: sized, initImage: { image: broadcastRows(image, mask.shape[0]), mask }, warnings }
+}
+
+/** The size of a run that enlarges this image. */
+function enlargedSize({ sizeGiven, width, height }: GenerateRequest, own: ImageSize, factor: number) {
+  const size = sizeGiven ? { width, height } : { width: factor * own.width, height: factor * own.height }
+  if (Math.max(size.width, size.height) > maxSide)
+    throw new RangeError(
+      `Expected an image of at most ${maxSide / factor} pixels along one side but received ${own.width}×${own.height}`,
+    )
+  return { size, warnings: [] }
 }
 
 /** The size of a run with this image. */

@@ -3,7 +3,9 @@
  */
 import { checkTensor } from '../check.js'
 import type { GenerateRequest } from '../options/index.js'
+import type { LowResolution } from '../models/families/upscaler.js'
 import type { BatchRandom } from '../random/index.js'
+import { trainingSchedule } from '../schedulers/training-schedule.js'
 import type { TimeSlice } from '../time-slice.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
@@ -31,8 +33,8 @@ export interface LatentsInput {
   scheduler: Scheduler
   random: BatchRandom
   vae: AutoencoderKL
-  /** Whether the UNet has input channels for a mask and the masked image. */
-  takesMask: boolean
+  /** Of a model that enlarges images. */
+  lowResolution?: LowResolution
   initImage?: InitImage
   signal: AbortSignal
   slice: TimeSlice
@@ -51,7 +53,7 @@ export function firstTimestep(scheduler: Scheduler, steps: number, strength: num
  * image: first for the image's latents, then for the initial noise, then for the masked image's latents.
  */
 export async function prepareLatents(input: LatentsInput): Promise<InitialLatents> {
-  const { request, scheduler, random, vae, initImage, takesMask, slice } = input
+  const { request, scheduler, random, vae, slice } = input
   const { count, width, height } = request
   const shape = [count, vae.config.latentChannels, height / vae.factor, width / vae.factor]
   const extraChannels = request.extraChannels ? [request.extraChannels] : []
@@ -59,18 +61,25 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
   const givenNoise = request.latents && broadcastRows(request.latents, count)
 
   const drawNoise = async () => givenNoise ?? (await random.normalInSlices(shape, slice))
+  const takesMask = request.extraInput === 'masked-image'
+  const initImage = takesMask ? withMask(input.initImage, request) : input.initImage
   if (!initImage) return { latents: fromNoise(await drawNoise()), begin: 0, extraChannels }
 
   const { image, mask } = initImage
-  if (request.editsImage) {
+  if (request.extraInput === 'image') {
     // As in diffusers, the mode of the distribution, and not scaled.
     const { mean } = await vae.encode(image, { signal: input.signal, tiling: request.vaeTiling })
     const latents = fromNoise(givenNoise ?? random.normal(shape))
     return { latents, begin: 0, extraChannels: [broadcastRows(mean, count)] }
   }
-  const begin = firstTimestep(scheduler, request.steps, request.strength)
+  const strength = input.initImage ? request.strength : 1
+  if (request.extraInput === 'small-image') {
+    const small = await addLowResolutionNoise(image, input)
+    return { latents: fromNoise(await drawNoise()), begin: 0, extraChannels: [small] }
+  }
+  const begin = firstTimestep(scheduler, request.steps, strength)
   const untouched = begin >= scheduler.timesteps.length
-  const pureNoise = mask !== undefined && (request.strength === 1 || givenNoise !== undefined)
+  const pureNoise = mask !== undefined && (strength === 1 || givenNoise !== undefined)
   const needsImage = !pureNoise || !takesMask || untouched
   const clean = needsImage ? await sampleLatents(input, image, shape) : undefined
   const noise = await drawNoise()
@@ -87,6 +96,31 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
     else return { latents, begin, extraChannels, kept: { image: clean!, noise, mask: small } }
   }
   return { latents, begin, extraChannels }
+}
+
+/** The image with the noise of request.noiseLevel, a timestep of its own schedule, for each image of the batch. */
+async function addLowResolutionNoise(
+  image: Tensor,
+  { request, random, lowResolution, slice }: LatentsInput,
+): Promise<Tensor> {
+  const { alphasCumprod } = trainingSchedule(lowResolution!.schedule)
+  const alpha = alphasCumprod[request.noiseLevel]
+  const [signal, level] = [Math.sqrt(alpha), Math.sqrt(1 - alpha)]
+  const clean = broadcastRows(image, request.count)
+  const noised = await random.normalInSlices(clean.shape, slice)
+  for (let i = 0; i < noised.data.length; i++)
+    noised.data[i] = signal * clean.data[i] + level * noised.data[i]
+  return noised
+}
+
+/**
+ * What an inpainting UNet takes where a run has no mask, or not even an image: everything is painted anew, as web UIs
+ * have it.
+ */
+function withMask(given: InitImage | undefined, { width, height }: GenerateRequest): InitImage {
+  const image = given?.image ?? zeros([1, 3, height, width])
+  const all = { data: new Float32Array(width * height).fill(1), shape: [1, 1, height, width] }
+  return { image, mask: given?.mask ?? all }
 }
 
 /** scheduler.addNoise() with a check of its result, because anyone can write a scheduler. */

@@ -69,8 +69,7 @@ type Size = Pick<
   | 'height'
   | 'guidanceScale'
   | 'embedsGuidance'
-  | 'editsImage'
-  | 'imageGuidanceScale'
+  | 'extraInput'
   | 'vaeTiling'
   | 'image'
   | 'outputType'
@@ -93,7 +92,11 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const tiny = tinyVae ? tinyVae.decodeBytes(h, w, vaeTiling) + 4 * pixels : 0
   // Previews are decoded while the UNet keeps its working memory.
   const denoise = denoiseBytes(parts, request, contextLength) + tiny
-  const encode = request.image === undefined ? 0 : vae.encodeBytes(h, w, vaeTiling) + 4 * pixels
+  // Inpainting encodes an image also where none is given: see initial-latents.ts.
+  const encodes =
+    (request.image !== undefined && request.extraInput !== 'small-image') ||
+    request.extraInput === 'masked-image'
+  const encode = encodes ? vae.encodeBytes(h, w, vaeTiling) + 4 * pixels : 0
   // One image at a time in floats, and all images in bytes.
   const decode =
     request.outputType === 'latents'

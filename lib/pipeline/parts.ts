@@ -1,4 +1,5 @@
 import type { AdapterReport } from '../adapters/index.js'
+import type { LowResolution } from '../models/families/upscaler.js'
 import type { SchedulerName } from '../schedulers/index.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { ScheduleDescription } from '../types.js'
@@ -23,6 +24,8 @@ export interface Parts {
   timeIdCount?: TimeIdCount
   /** Whether zeros stand for a negative prompt that was not given, instead of the encoded ''. */
   zeroesEmptyNegative?: boolean
+  /** Of a model that enlarges images. */
+  lowResolution?: LowResolution
   /** Pixels along one side that the model was trained at. */
   imageSize: number
   /** Whether memory counts for more than time, see chooseResidency(). */

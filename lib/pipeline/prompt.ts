@@ -75,10 +75,10 @@ export function isGuided({
 
 /** Rows of one image in the batch of a prediction: InstructPix2Pix predicts also with the image alone. */
 export function rowsPerImage(
-  request: Pick<GenerateRequest, 'guidanceScale' | 'embedsGuidance' | 'editsImage' | 'imageGuidanceScale'>,
+  request: Pick<GenerateRequest, 'guidanceScale' | 'embedsGuidance' | 'extraInput'>,
 ): 1 | 2 | 3 {
   if (!isGuided(request)) return 1
-  return request.editsImage && request.imageGuidanceScale >= 1 ? 3 : 2
+  return request.extraInput === 'image' ? 3 : 2
 }
 
 /** What the conditioning is made by. */
@@ -121,7 +121,7 @@ async function conditioningOf(
   halves: EncodedPrompts[],
   slice: TimeSlice,
 ): Promise<Conditioning> {
-  const { batchSize, count, guidanceScale } = request
+  const { batchSize, count, guidanceScale, extraInput, noiseLevel } = request
   const pooled = halves.flatMap((half) => half.pooled ?? [])
   const ids = (half: number) => timeIds(request, timeIdCount!, half < halves.length - 1, count)
   return {
@@ -133,9 +133,14 @@ async function conditioningOf(
     ...(pooled.length > 0 && { pooled: await joinRows(pooled, batchSize, slice) }),
     ...(timeIdCount && { timeIds: stack(halves.map((_, half) => ids(half))) }),
     ...(unet.config.guidanceWidth !== undefined && {
-      guidance: { data: new Float32Array(count).fill(guidanceScale), shape: [count, 1] },
+      guidance: filled(count, guidanceScale),
     }),
+    ...(extraInput === 'small-image' && { classes: filled(halves.length * count, noiseLevel) }),
   }
+}
+
+function filled(n: number, value: number): Tensor {
+  return { data: new Float32Array(n).fill(value), shape: [n, 1] }
 }
 
 function zeroed({ contexts, pooled }: EncodedPrompts): EncodedPrompts {

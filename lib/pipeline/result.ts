@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
 import { EMBEDDING, unplacedWarning } from '../adapters/index.js'
-import { type GenerateRequest, accelerationSettings, inInterval } from '../options/index.js'
+import { type GenerateRequest, accelerationSettings, inInterval, startsFromImage } from '../options/index.js'
 import type { Image, ImageMetadata, ImageSize } from '../image/index.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
@@ -70,7 +70,8 @@ export function imageMetadata(
       width: request.width,
       height: request.height,
       model: parts.name,
-      strength: request.image === undefined || request.editsImage ? undefined : request.strength,
+      strength:
+        request.image !== undefined && startsFromImage(request.extraInput) ? request.strength : undefined,
       clipSkip: request.clipSkip || undefined,
       guidanceRescale: request.guidanceRescale || undefined,
       eta: request.schedulerOptions?.eta,
@@ -82,7 +83,7 @@ export function imageMetadata(
 
 /** For the metadata: what else an image of SDXL or InstructPix2Pix was drawn from. */
 function conditionsOf(request: GenerateRequest, row: number): Record<string, string> {
-  const { prompts2, negativePrompts2, originalSize, targetSize, cropTopLeft, editsImage } = request
+  const { prompts2, negativePrompts2, originalSize, targetSize, cropTopLeft, extraInput } = request
   const size = ({ width, height }: ImageSize) => `${width}x${height}`
   const { top, left } = cropTopLeft
   return {
@@ -91,7 +92,8 @@ function conditionsOf(request: GenerateRequest, row: number): Record<string, str
     ...(originalSize && { 'Original size': size(originalSize) }),
     ...(targetSize && { 'Target size': size(targetSize) }),
     ...((top > 0 || left > 0) && { 'Crop top left': `${top},${left}` }),
-    ...(editsImage && { 'Image CFG scale': String(request.imageGuidanceScale) }),
+    ...(extraInput === 'small-image' && { 'Noise level': String(request.noiseLevel) }),
+    ...(extraInput === 'image' && { 'Image CFG scale': String(request.imageGuidanceScale) }),
   }
 }
 
@@ -123,7 +125,8 @@ export function optionWarnings(
     ...emptyRanges(request, scheduler, begin),
   ]
   const area = (width * height) / parts.imageSize ** 2
-  if (area < 0.4 || area > 2.5) {
+  // An enlarged image has the structure of the small one.
+  if ((area < 0.4 || area > 2.5) && request.extraInput !== 'small-image') {
     warnings.push(
       `${width}×${height} is far from the ${parts.imageSize}×${parts.imageSize} that the model was trained at: ` +
         'expect repetition or a lack of structure',
@@ -143,6 +146,7 @@ function optionsWithoutEffect(request: GenerateRequest): string[] {
   }
   const names = Object.entries(guidanceOnly).flatMap(([name, given]) => (given ? [name] : []))
   return [
+    ...request.withoutEffect,
     ...(isGuided(request) ? [] : names).map(
       (name) => `${name} has no effect without guidance (guidanceScale above 1)`,
     ),

@@ -1,4 +1,5 @@
 import { DiffusionError } from '../errors.js'
+import { extraInputOf } from '../models/families/extra-input.js'
 import type { ModelDescription } from '../models/index.js'
 import type { TimeIdCount } from './time-ids.js'
 
@@ -21,14 +22,13 @@ export function timeIdCountOf(description: ModelDescription): TimeIdCount | unde
 
 /** Throws if the text encoders of a model do not give what its UNet is conditioned on. */
 export function checkConditions(description: ModelDescription): void {
-  const { path, unet, textEncoders } = description
+  const { path, unet, vae, textEncoders } = description
   if (!unet) return
   const { added, classEmbedding, contextWidth } = unet.config
   const fail = (message: string) => new DiffusionError('UNSUPPORTED_MODEL', `${path}: ${message}`)
-  if (classEmbedding) {
-    throw fail(
-      'UNets with a class embedding (upscalers, unCLIP) are supported as components only: pipe.unet.predict()',
-    )
+  const enlarges = vae && extraInputOf(unet.config, vae.config.latentChannels) === 'small-image'
+  if (classEmbedding && !enlarges) {
+    throw fail('UNets with a class embedding (unCLIP) are supported as components only: pipe.unet.predict()')
   }
   if (textEncoders.length === 0) return
   const widths = textEncoders.map(({ config }) => config.width)

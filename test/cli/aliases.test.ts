@@ -95,12 +95,21 @@ t.test("messages in the program's words", (t) => {
       '--eta has no effect on euler',
     ],
     [
-      "Expected image and mask for extraChannels, as this model's UNet takes 9 channels, but received 0",
-      'This model repaints a part of an image: give the image with --init, and white where to repaint with --mask',
+      "Expected 6 channels for extraChannels, as this model's UNet takes 10 channels, but received 0",
+      'This model takes 6 channels besides the latents, which only the library can give (extraChannels)',
+    ],
+    ['Expected image, as this model edits one', 'Expected --init, as this model edits one'],
+    [
+      'Expected no mask, as this model edits the whole image',
+      'Expected no --mask, as this model edits the whole image',
     ],
     [
-      "Expected 4 channels for extraChannels, as this model's UNet takes 8 channels, but received 0",
-      'This model takes 4 channels besides the latents, as instruct-pix2pix does, which only the library can give (extraChannels)',
+      'strength has no effect on a model that edits images',
+      '--strength has no effect on a model that edits images',
+    ],
+    [
+      'imageGuidanceScale has no effect on a model that does not edit images',
+      '--image-cfg has no effect on a model that does not edit images',
     ],
     ...[
       'Cannot read /tmp/lowMemory/batchSize.png: there is no such file',

@@ -158,8 +158,6 @@ t.test('configurations that the engine does not support', async (t) => {
   const unet: [Json, RegExp][] = [
     [{ class_embed_type: 'identity' }, /class_embed_type but received "identity"/],
     [{ addition_embed_type: 'text' }, /addition_embed_type but received "text"/],
-    [{ only_cross_attention: true }, /only_cross_attention/],
-    [{ only_cross_attention: [false, true, false] }, /only_cross_attention but received \[false,true,false\]/],
     [{ dual_cross_attention: true }, /dual_cross_attention/],
     [{ time_embedding_type: 'fourier' }, /time_embedding_type but received "fourier"/],
     [{ time_embedding_dim: 100 }, /time_embedding_dim but received 100/],
@@ -167,7 +165,6 @@ t.test('configurations that the engine does not support', async (t) => {
     [{ act_fn: 'gelu' }, /"silu" or "swish" for act_fn but received "gelu"/],
     [{ encoder_hid_dim: 1024 }, /encoder_hid_dim/],
     [{ conv_in_kernel: 5 }, /3 for conv_in_kernel but received 5/],
-    [{ mid_block_only_cross_attention: true }, /mid_block_only_cross_attention/],
     [{ attention_type: 'gated' }, /attention_type but received "gated"/],
     [{ norm_num_groups: null }, /norm_num_groups but received null/],
     [{ mid_block_scale_factor: 2 }, /mid_block_scale_factor/],
@@ -220,6 +217,8 @@ t.test('invalid configurations', async (t) => {
   // prettier-ignore
   const cases: [Parameters<typeof pipeline>[1], RegExp][] = [
     [{ unet: { block_out_channels: [32, '64', 64] } }, /list of one or more integers between 1 and 32768 for block_out_channels but received \[32,"64",64\]/],
+    [{ unet: { only_cross_attention: 'yes' } }, /true or false, or a list of 3 of them, for only_cross_attention but received "yes"/],
+    [{ unet: { only_cross_attention: [false, true] } }, /only_cross_attention but received \[false,true\]/],
     [{ unet: { block_out_channels: [] } }, /block_out_channels but received \[\]/],
     [{ unet: { block_out_channels: Array(9).fill(32) } }, /at most 8 levels/],
     [{ unet: { down_block_types: ['DownBlock2D'] } }, /list of 3 block types/],

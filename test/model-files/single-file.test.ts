@@ -416,6 +416,29 @@ t.test("a Stable Diffusion 2 checkpoint with the names of Stability's later code
   t.equal(model.schedule.predictionType, 'epsilon', 'sd_turbo, the only such file, predicts the noise')
 })
 
+t.test('the ×4 upscaler: what its files do not say', async (t) => {
+  const config: UnetConfig = {
+    ...SD2,
+    inChannels: 7,
+    classEmbedding: { kind: 'table', count: 1000 },
+    heads: SD2.heads.map(() => 8),
+    onlyCrossAttention: SD2.heads.map(() => 1),
+  }
+  const model = await openModel(
+    writeSafetensors(freshPath(t, '.safetensors'), {
+      ...originalUnet(config),
+      ...originalVae(vaeShapes(TINY_VAE), 3),
+      ...openClip(textShapes(OPEN_CLIP_TEXT), 'cond_stage_model.model.'),
+      'low_scale_model.betas': { shape: [1000] },
+    }),
+  )
+  t.equal(model.architecture, 'Stable Diffusion ×4 upscaler')
+  t.match(model.unet!.config, { inChannels: 7, heads: [8, 8], classEmbedding: config.classEmbedding })
+  t.equal(model.vae!.scalingFactor, 0.08333)
+  t.equal(model.imageSize, 512, '128 latents, three levels of the autoencoder')
+  t.match(model.schedule, { predictionType: 'v_prediction', betaStart: 0.0001, betaEnd: 0.02 })
+})
+
 t.test('blocks numbered with gaps', async (t) => {
   // As BK-SDM and tiny-sd are converted: the numbers are those of Stable Diffusion, which has more layers.
   const config: UnetConfig = { ...SD1, layersPerBlock: [1, 1], midTransformerDepth: -1 }

@@ -56,8 +56,14 @@ t.test('a UNet with nine channels gets the mask and the masked image', async (t)
   t.ok(largestDifference(a.data, (await run({ image: other, mask })).data) > 1e-4, 'the image has an effect')
   const { images } = await pipe.generate({ ...base, image, mask, outputType: 'image' })
   t.match(images[0], { width: 64, height: 32 })
-  await t.rejects(pipe.generate(base), { name: 'RangeError', message: /Expected image and mask/ })
-  await t.rejects(pipe.generate({ ...base, image }), { message: /Expected image and mask/ })
+  const white = { data: mask.data.map(() => 1), shape: mask.shape }
+  t.same(await run({}), await run({ image, mask: white }), 'text alone: everything is painted anew')
+  t.same(
+    await run({ image, strength: 0.5 }),
+    await run({ image, mask: white, strength: 0.5 }),
+    'an image without a mask: all of it is repainted',
+  )
+  t.ok(pipe.memoryNeeded({ width: 64, height: 32 }).total > 0)
   // A mask and latents can also be passed as extraChannels.
   t.equal((await run({ extraChannels: tensor(1, 5, 4, 8) })).shape[0], 2)
 })
@@ -75,7 +81,7 @@ t.test('a UNet with eight channels gets the latents of another image', async (t)
   for (const wrong of [tensor(1, 3, 4, 8), tensor(1, 4, 8, 4), tensor(2, 4, 4, 8)]) {
     await t.rejects(run(wrong), { name: 'RangeError', message: /extraChannels/ })
   }
-  await t.rejects(pipe.generate(base), { message: /Expected 4 channels for extraChannels/ })
+  await t.rejects(pipe.generate(base), { name: 'TypeError', message: /^Expected image, as this model edits/ })
   await t.rejects(pipe.generate({ ...base, prompt: 'a', promptEmbeds: undefined }), {
     name: 'TypeError',
     message: /no text encoder/,

@@ -176,6 +176,7 @@ const table: Record<
   aestheticScore: { valid: [0, 6.5, 10], type: [null, '6'], range: [-1, 10.1, NaN] },
   negativeAestheticScore: { valid: [0, 2.5, 10], type: [null, '6'], range: [-1, 10.1, NaN] },
   imageGuidanceScale: { valid: [0, 1.5, 100], type: [null, '1'], range: [-1, 101, NaN] },
+  noiseLevel: { valid: [0, 20, 350], type: [null, '1'], range: [-1, 1.5, 351, NaN] },
   pooledPromptEmbeds: {
     valid: [tensor(1, 20)],
     type: [1, null, 'a'],

@@ -128,7 +128,7 @@ t.test('what a model cannot use is refused, and missing parts are named', async 
     message: /expected an autoencoder, found none/,
   })
   await t.rejects(
-    DiffusionPipeline.load(base, { unet: join(packageRoot(), 'test/fixtures/models/class-table/unet') }),
+    DiffusionPipeline.load(base, { unet: join(packageRoot(), 'test/fixtures/models/class-timestep/unet') }),
     { code: 'UNSUPPORTED_MODEL', message: /class embedding/ },
   )
   await using pipe = await DiffusionPipeline.load(base)

@@ -5,6 +5,7 @@ import { badFormat, unsupported } from '../formats/fail.js'
 import { limits } from './limits.js'
 import { PROJECTION } from '../names/text.js'
 import { CONFIG_KEY } from './stored-config.js'
+import { isUpscaler } from './upscaler.js'
 
 /**
  * Derives configurations from the canonical names and shapes of tensors. What they do not tell is as usual in the
@@ -68,8 +69,13 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
     ? { width: probe.channels('add_embedding.linear_1.weight', 1), timeWidth: ADDED_TIME_WIDTH }
     : undefined
   const classEmbedding = deriveClassEmbedding(probe)
+  const inChannels = probe.channels('conv_in.weight', 1)
+  // The ×4 upscaler has Stable Diffusion 2's context and version 1's heads.
+  const hasWideHeads =
+    added !== undefined || (contextWidth === 1024 && !isUpscaler({ inChannels, classEmbedding }))
+  const onlyCross = deriveOnlyCross(tensors, blockChannels, contextWidth)
   return {
-    inChannels: probe.channels('conv_in.weight', 1),
+    inChannels,
     outChannels: probe.channels('conv_out.weight', 0),
     blockChannels,
     layersPerBlock,
@@ -78,7 +84,8 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
       levelDepth(probe, `up_blocks.${levels - 1 - i}`, layersPerBlock[i] + 1),
     ),
     midTransformerDepth: hasMiddle ? layerDepths(probe, 'mid_block', 1)[0] : -1,
-    heads: blockChannels.map((channels) => guessHeads(path, channels, contextWidth, added !== undefined)),
+    heads: blockChannels.map((channels) => guessHeads(path, channels, hasWideHeads)),
+    ...(onlyCross && { onlyCrossAttention: onlyCross }),
     contextWidth,
     normGroups: guessGroups(path, blockChannels),
     normEps: 1e-5,
@@ -103,6 +110,30 @@ function deriveClassEmbedding(probe: Probe): ClassEmbedding | undefined {
   return undefined
 }
 
+/**
+ * Levels whose first attention takes the context, by the width of its keys. Where the image has that width as well, the
+ * names and shapes do not tell, and self-attention is assumed, as in the ×4 upscaler.
+ */
+function deriveOnlyCross(
+  tensors: Tensors,
+  blockChannels: readonly number[],
+  contextWidth: number,
+): number[] | undefined {
+  const takesContext = (prefix: string, channels: number) =>
+    channels !== contextWidth &&
+    [...tensors].some(
+      ([name, { shape }]) =>
+        name.startsWith(prefix) &&
+        name.endsWith('.transformer_blocks.0.attn1.to_k.weight') &&
+        shape[1] === contextWidth,
+    )
+  const last = blockChannels.length - 1
+  const levels = blockChannels.map((channels, i) =>
+    Number(takesContext(`down_blocks.${i}.`, channels) || takesContext(`up_blocks.${last - i}.`, channels)),
+  )
+  return levels.includes(1) ? levels : undefined
+}
+
 /** The number of transformer blocks in the attentions of a level, as in UnetConfig. */
 function levelDepth(probe: Probe, prefix: string, layers: number): number | number[] {
   const depths = layerDepths(probe, prefix, layers)
@@ -122,8 +153,8 @@ function layerDepths(probe: Probe, prefix: string, layers: number): number[] {
  * Stable Diffusion 2 and XL have heads of 64 channels. Version 1 has eight heads at each level, and others are assumed
  * to.
  */
-function guessHeads(path: string, channels: number, contextWidth: number, xl: boolean): number {
-  const heads = contextWidth === 1024 || xl ? channels / 64 : 8
+function guessHeads(path: string, channels: number, wide: boolean): number {
+  const heads = wide ? channels / 64 : 8
   if (Number.isInteger(heads) && channels % heads === 0) return heads
   throw unsupported(path, `the number of attention heads of ${channels} channels is unknown: ${HINT}`)
 }

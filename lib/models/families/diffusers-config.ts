@@ -24,7 +24,6 @@ const UNET_FIXED: readonly (readonly [key: string, ...values: unknown[]])[] = [
   ['dual_cross_attention', false],
   ['encoder_hid_dim', null],
   ['encoder_hid_dim_type', null],
-  ['mid_block_only_cross_attention', null, false],
   ['mid_block_scale_factor', 1],
   ['resnet_out_scale_factor', 1],
   ['resnet_skip_time_act', false],
@@ -47,8 +46,6 @@ export function unetConfig(c: ConfigReader): UnetConfig {
   const levels = blockChannels.length
   if (levels > limits().levels)
     throw c.fail('block_out_channels', `list of at most ${limits().levels} levels`)
-  refuseOnlyCrossAttention(c)
-
   const timeWidth = c.has('time_embedding_dim')
     ? c.integer('time_embedding_dim', undefined, 1, 1 << 20)
     : undefined
@@ -63,6 +60,7 @@ export function unetConfig(c: ConfigReader): UnetConfig {
   const depths = transformerDepths(c, layersPerBlock)
   const added = addedConditions(c)
   const classEmbedding = classEmbeddingOf(c)
+  const only = onlyCrossAttention(c, levels)
   return {
     inChannels: c.integer('in_channels', 4, 1, limits().channels),
     outChannels: c.integer('out_channels', 4, 1, limits().channels),
@@ -72,6 +70,7 @@ export function unetConfig(c: ConfigReader): UnetConfig {
     upTransformerDepth: depths.up.map((depth, i) => (upAttends[i] ? depth : 0)),
     midTransformerDepth: middleDepth(c, firstOf(depths.down.at(-1)!)),
     heads: headsPerLevel(c, levels),
+    ...(only && { onlyCrossAttention: only }),
     contextWidth: contextWidth(c, levels),
     normGroups: c.integer('norm_num_groups', 32, 1, limits().channels),
     normEps: c.number('norm_eps', 1e-5, 0, 1),
@@ -132,10 +131,14 @@ function middleDepth(c: ConfigReader, crossed: number): number {
   return c.choice('mid_block_type', [attending, 'UNetMidBlock2D'], attending) === attending ? crossed : 0
 }
 
-function refuseOnlyCrossAttention(c: ConfigReader): void {
-  const value = c.get('only_cross_attention')
-  const values: unknown[] = Array.isArray(value) ? value : [value]
-  if (values.some((v) => v !== undefined && v !== false)) throw c.refuse('only_cross_attention', 'false')
+/** As in UnetConfig. In diffusers, too, it does not count for the middle block. */
+function onlyCrossAttention(c: ConfigReader, levels: number): number[] | undefined {
+  const key = 'only_cross_attention'
+  const value = c.get(key) ?? false
+  const list: unknown[] = Array.isArray(value) ? value : new Array<unknown>(levels).fill(value)
+  if (list.length !== levels || !list.every((v) => typeof v === 'boolean'))
+    throw c.fail(key, `true or false, or a list of ${levels} of them,`)
+  return list.includes(true) ? list.map(Number) : undefined
 }
 
 /** Transformer blocks of each attention in the encoder and decoder, highest resolution first. */

@@ -3,6 +3,7 @@ import type { UnetConfig } from '../../native.js'
 import type { PredictionType } from '../../types.js'
 import type { ScheduleDescription } from '../model-description.js'
 import { defaultSchedule } from './schedule.js'
+import { isUpscaler, upscalerSchedule } from './upscaler.js'
 import { readExactly, withFile, type TensorFile } from '../formats/tensor-file.js'
 
 /** Number of training steps of Stable Diffusion 2-base, by which diffusers tells it from the v-prediction models. */
@@ -18,6 +19,7 @@ export async function guessSchedule(
   file: TensorFile,
   unet: UnetConfig | undefined,
 ): Promise<ScheduleDescription> {
+  if (isUpscaler(unet)) return upscalerSchedule()
   const zeroSnr = file.tensors.has('ztsnr')
   const schedule = {
     ...defaultSchedule(await guessPrediction(file, unet)),

@@ -26,6 +26,7 @@ export interface StoredConfig {
   schedule: ScheduleDescription
   textEncoders: Omit<TextEncoderDescription, 'source'>[]
   zeroesEmptyNegative?: boolean
+  lowResolution?: NonNullable<ModelDescription['lowResolution']>
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
   trainedWords?: string[]
@@ -49,6 +50,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ...(unet && { unet: { config: unet.config } }),
     ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
     ...(model.zeroesEmptyNegative && { zeroesEmptyNegative: true }),
+    ...(model.lowResolution && { lowResolution: model.lowResolution }),
     ...(trainedWords && { trainedWords }),
     ...(guidanceScale !== undefined && { guidanceScale }),
   })
@@ -84,6 +86,7 @@ export async function readStoredConfig(
   if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
   if (c.has('zeroesEmptyNegative')) stored.zeroesEmptyNegative = c.boolean('zeroesEmptyNegative')
+  if (c.has('lowResolution')) stored.lowResolution = readLowResolution(c.child('lowResolution'))
   if (c.has('trainedWords')) stored.trainedWords = c.strings('trainedWords', [])
   if (c.has('guidanceScale')) stored.guidanceScale = c.number('guidanceScale', undefined, 0, 100)
   return stored
@@ -107,6 +110,9 @@ function readUnet(c: ConfigReader): UnetConfig {
     upTransformerDepth: readDepths(c, 'upTransformerDepth', levels),
     midTransformerDepth: c.integer('midTransformerDepth', undefined, -1, limits().transformerDepth),
     heads: c.integers('heads', undefined, 1, limits().channels, levels),
+    ...(c.has('onlyCrossAttention') && {
+      onlyCrossAttention: c.integers('onlyCrossAttention', undefined, 0, 1, levels),
+    }),
     contextWidth: c.integer('contextWidth', undefined, 1, limits().channels),
     normGroups: c.integer('normGroups', undefined, 1, limits().channels),
     normEps: c.number('normEps', undefined, 0, 1),
@@ -216,6 +222,11 @@ function readSchedule(c: ConfigReader): ScheduleDescription {
   if (c.has('timestepSpacing')) schedule.timestepSpacing = c.choice('timestepSpacing', TIMESTEP_SPACINGS)
   if (c.has('trainedBetas')) schedule.trainedBetas = readBetas(c, 'trainedBetas', trainTimesteps)
   return schedule
+}
+
+function readLowResolution(c: ConfigReader): NonNullable<ModelDescription['lowResolution']> {
+  const schedule = readSchedule(c.child('schedule'))
+  return { schedule, maxNoiseLevel: c.integer('maxNoiseLevel', undefined, 0, schedule.trainTimesteps - 1) }
 }
 
 function readTokenizerTexts(c: ConfigReader): TokenizerDescription {
