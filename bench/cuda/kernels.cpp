@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cuda/layers/attention_hopper.h"
 #include "cuda/layers/product_plan.h"
 #include "weights/formats/half.h"
 
@@ -124,6 +125,26 @@ class Bench {
                  rates(time, flop)});
   }
 
+  void hopper_attention(int64_t n, int64_t heads, int64_t dim, int64_t length) {
+    const Device& device = backend_.device();
+    if (device.warpgroup_products() == WarpgroupProducts::none) return;
+    length = std::max<int64_t>(1, length / options_.shrink / options_.shrink);
+    const SelfAttentionShape shape{n, length, heads, dim};
+    const Buffer qkv = random_buffer(device, n * length * 3 * heads * dim),
+                 out = random_buffer(device, n * length * heads * dim);
+    const Kernel kernel = hopper_attention_kernel(dim);
+    const double time = device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
+      device.launch(stream, kernel, hopper_attention_grid(shape),
+                    hopper_attention_arguments(device.driver(), pointer<half>(qkv.address()),
+                                               pointer<half>(out.address()), shape));
+    });
+    const double flop = 4.0 * static_cast<double>(n * length * length * heads * dim);
+    report_.add("attention", {std::string(kKernels[static_cast<int>(kernel)].name) + " of " +
+                                  std::to_string(n) + "x" + std::to_string(heads) + " heads of " +
+                                  std::to_string(dim) + ", " + std::to_string(length),
+                              rates(time, flop)});
+  }
+
   void norms(int64_t n, int64_t h, int64_t c) {
     h = std::max<int64_t>(2, h / options_.shrink);
     const Device& device = backend_.device();
@@ -235,6 +256,11 @@ void time_kernels(CudaBackend& backend, const Options& options, Report& report) 
   bench.attention(2, 8, 160, 256, 77, Kernel::attention_160);
   bench.attention(1, 1, 512, 4096, 4096, Kernel::attention_wide);
   bench.attention(1, 10, 64, 4096, 4096, Kernel::attention_64);
+  bench.hopper_attention(2, 8, 40, 4096);
+  bench.hopper_attention(2, 8, 40, 16384);
+  bench.hopper_attention(2, 8, 80, 1024);
+  bench.hopper_attention(2, 8, 160, 256);
+  bench.hopper_attention(1, 10, 64, 4096);
   bench.norms(2, 64, 320);
   bench.norms(2, 64, 960);
   bench.norms(2, 32, 640);

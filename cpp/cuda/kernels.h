@@ -37,6 +37,11 @@ enum class Kernel : int {
   // Those of Hopper (sm_90a) come last; other GPUs lack them.
   product_hopper_128,
   product_hopper_256,
+  attention_hopper_40,
+  attention_hopper_64,
+  attention_hopper_80,
+  attention_hopper_128,
+  attention_hopper_160,
   count
 };
 
@@ -78,6 +83,11 @@ constexpr KernelInfo kKernels[] = {
     {"decode_blocks", kMoveThreads, 0},
     {"product_hopper_128", kHopperThreads, kHopperTiles[0].shared_bytes()},
     {"product_hopper_256", kHopperThreads, kHopperTiles[1].shared_bytes()},
+    {"attention_hopper_40", kHopperThreads, kHopperAttentionShapes[0].shared_bytes()},
+    {"attention_hopper_64", kHopperThreads, kHopperAttentionShapes[1].shared_bytes()},
+    {"attention_hopper_80", kHopperThreads, kHopperAttentionShapes[2].shared_bytes()},
+    {"attention_hopper_128", kHopperThreads, kHopperAttentionShapes[3].shared_bytes()},
+    {"attention_hopper_160", kHopperThreads, kHopperAttentionShapes[4].shared_bytes()},
 };
 static_assert(sizeof kKernels / sizeof kKernels[0] == static_cast<int>(Kernel::count),
               "one row for each kernel");

@@ -1,6 +1,7 @@
 // Attention over head sizes, lengths and masks, against softmax in double.
 #include <cmath>
 
+#include "cuda/layers/attention_hopper.h"
 #include "support.h"
 
 namespace nd::cuda_test {
@@ -76,6 +77,27 @@ std::string run(const Shape& s, Kernel kernel) {
   return within(out.read_halves(s.n * s.queries * inner), truth(s, q, kv), kMost);
 }
 
+/// Self-attention by Hopper's kernels, which take queries, keys and values side by side.
+std::string run_hopper(const Shape& s) {
+  const int64_t inner = s.heads * s.dim, rows = s.n * s.keys;
+  const std::vector<float> q = random_halves("q", rows * inner, 2),
+                           kv = random_halves("kv", rows * 2 * inner, 2);
+  std::vector<float> qkv;
+  for (int64_t i = 0; i < rows; ++i) {
+    qkv.insert(qkv.end(), q.begin() + i * inner, q.begin() + (i + 1) * inner);
+    qkv.insert(qkv.end(), kv.begin() + i * 2 * inner, kv.begin() + (i + 1) * 2 * inner);
+  }
+  const Array in = Array::halves(qkv), out(rows * inner * 2);
+  const SelfAttentionShape shape{s.n, s.keys, s.heads, s.dim};
+  const HopperAttentionArgs args = [&] {
+    const Device& device = backend().device();
+    const Device::Current current(device);
+    return hopper_attention_arguments(device.driver(), in.as<half>(), out.as<half>(), shape);
+  }();
+  launch(hopper_attention_kernel(s.dim), hopper_attention_grid(shape), args);
+  return within(out.read_halves(rows * inner), truth(s, q, kv), kMost);
+}
+
 const Register suite([] {
   struct Case {
     Shape shape;
@@ -99,6 +121,12 @@ const Register suite([] {
       {{2, 2, 200, 33, 65}, Kernel::attention_wide},
       {{1, 1, 161, 65, 70, true}, Kernel::attention_wide},
   };
+  const Shape hopper[] = {{1, 1, 8, 1, 1},      {2, 3, 40, 70, 70},    {1, 2, 40, 200, 200},
+                          {1, 2, 64, 129, 129}, {2, 2, 72, 65, 65},    {1, 2, 80, 64, 64},
+                          {1, 1, 128, 96, 96},  {1, 2, 160, 130, 130}, {1, 1, 136, 33, 33}};
+  if (has_hopper_kernels())
+    for (const Shape& shape : hopper)
+      in_all_orders(shape.name() + ", by warpgroups", [&] { return run_hopper(shape); });
   for (const Case& one : cases) in_all_orders(one.shape.name(), [&] { return run(one.shape, one.kernel); });
 });
 

@@ -110,6 +110,21 @@ struct AttentionArgs {
   int32_t causal, aligned;  // aligned: all rows of all heads begin at multiples of 16 bytes
 };
 
+/// Self-attention by tensor copies and wgmma (Hopper). The maps are of [images][length][heads][head_dim];
+/// boxes have 64 elements of one head.
+struct HopperAttentionArgs {
+  TensorMapBytes q, keys, values;
+  AttentionArgs attention;  // its keys are not used
+};
+struct HopperAttentionShape {
+  int dim, keys, blocks;
+  constexpr int boxes() const { return (dim + 63) / 64; }
+  /// Queries, and two stages of keys and values; nine barriers.
+  constexpr int shared_bytes() const { return (kHopperRows + 4 * keys) * boxes() * 128 + 9 * 8; }
+};
+constexpr HopperAttentionShape kHopperAttentionShapes[] = {
+    {40, 64, 2}, {64, 64, 2}, {80, 64, 2}, {128, 64, 1}, {160, 64, 1}};
+
 /// Maximum head dimension, keys per step, and a warp's queries in multiples of 16.
 struct AttentionShape {
   int dim, keys, rows;

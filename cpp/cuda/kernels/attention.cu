@@ -24,30 +24,6 @@ DEVICE void load_tile(half* to, const half* from, int64_t ld, int first, int len
   }
 }
 
-/// Writes a warp's 16 rows of `Tiles` · 8 columns, divided by the sums of their rows.
-template <int Tiles>
-DEVICE void write_rows(const AttentionArgs& p, const float (&sum)[Tiles][4], const RowState& state, half* out,
-                       int first, int column, int lane) {
-#pragma unroll
-  for (int part = 0; part < 2; ++part) {
-    const int row = first + part * 8 + lane / 4;
-    if (row >= p.q_length) continue;
-    const float scale = __fdividef(1.0f, state.sum[part]);
-#pragma unroll
-    for (int n = 0; n < Tiles; ++n) {
-      const int at = column + n * 8 + lane % 4 * 2;
-      half* to = out + static_cast<int64_t>(row) * p.ldo + at;
-      const __half2 two = __floats2half2_rn(sum[n][part * 2] * scale, sum[n][part * 2 + 1] * scale);
-      if (p.aligned && at + 1 < p.head_dim) {
-        *reinterpret_cast<__half2*>(to) = two;
-      } else {
-        if (at < p.head_dim) to[0] = two.x;
-        if (at + 1 < p.head_dim) to[1] = two.y;
-      }
-    }
-  }
-}
-
 template <int Rows, int Columns>
 DEVICE void set_zero(float (&x)[Rows][Columns][4]) {
 #pragma unroll

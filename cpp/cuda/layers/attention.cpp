@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "cuda/layers/attention_hopper.h"
+
 namespace nd::cuda {
 namespace {
 
@@ -64,6 +66,14 @@ Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_l
 Tensor Attention::self(Context& ctx, const Tensor& x) const {
   const Tensor qkv = qkv_.forward(ctx, x);
   const int64_t inner = options_.inner();
+  const SelfAttentionShape shape{qkv.n, qkv.pixels(), options_.heads, options_.head_dim};
+  if (attends_by_warpgroups(ctx.device, shape, options_.causal)) {
+    Tensor mixed(ctx, qkv.n, qkv.h, qkv.w, inner);
+    if (!ctx.measuring())
+      ctx.launch(hopper_attention_kernel(shape.head_dim), hopper_attention_grid(shape),
+                 hopper_attention_arguments(ctx.device.driver(), data(qkv), data(mixed), shape));
+    return mixed;
+  }
   return attend(ctx, qkv, qkv.c, qkv.pixels(), [&](int64_t image) {
     return qkv.address() + static_cast<size_t>(image * qkv.pixels() * qkv.c + inner) * 2;
   });

@@ -1,13 +1,11 @@
 // How Hopper's kernels cut a product, and what they are told of its tensors.
 #include "cuda/layers/product_plan.h"
+#include "cuda/layers/tensor_map.h"
 
 namespace nd::cuda {
 namespace {
 
 constexpr Kernel kKernelOfTile[kHopperTileCount] = {Kernel::product_hopper_128, Kernel::product_hopper_256};
-
-// Values of cuda.h: CU_TENSOR_MAP_DATA_TYPE_FLOAT16, …_SWIZZLE_128B, …_L2_PROMOTION_L2_256B.
-constexpr int kHalves = 6, kSwizzle128 = 3, kPromotion256 = 3;
 
 int64_t pieces(int64_t total, int64_t piece) {
   return (total + piece - 1) / piece;
@@ -39,25 +37,6 @@ HopperBoxes boxes_of(bool flat, int64_t images, int64_t height, int64_t width) {
   return best;
 }
 
-template <size_t Rank>
-TensorMapBytes tensor_map(const Driver& driver, const half* data, const uint64_t (&sizes)[Rank],
-                          const uint32_t (&box)[Rank]) {
-  uint64_t strides[Rank - 1], stride = 2;  // bytes
-  uint32_t steps[Rank];
-  for (size_t i = 0; i < Rank; ++i) {
-    steps[i] = 1;
-    if (i == Rank - 1) continue;
-    stride *= sizes[i];
-    strides[i] = stride;
-  }
-  TensorMapBytes map{};
-  check(driver,
-        driver.tensor_map(&map, kHalves, Rank, const_cast<half*>(data), sizes, strides, box, steps, 0,
-                          kSwizzle128, kPromotion256, 0),
-        "Could not encode a tensor map");
-  return map;
-}
-
 }  // namespace
 
 bool suits_hopper(const ProductArgs& args) {
@@ -79,21 +58,15 @@ ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, 
 }
 
 HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args, const ProductPlan& plan) {
-  const auto size = [](int64_t x) { return static_cast<uint64_t>(x); };
-  const auto length = [](int64_t x) { return static_cast<uint32_t>(x); };
   const HopperBoxes& boxes = plan.boxes;
-  const int64_t taps = taps_of(args);
+  const int64_t taps = taps_of(args), width = boxes.flat ? args.m : args.w, height = boxes.flat ? 1 : args.h;
   const int64_t columns = plan.kernel == Kernel::product_hopper_128 ? 128 : 256;
+  const int64_t c = args.c, row = taps * c;
   HopperProductArgs h{};
-  const uint64_t x[] = {size(args.c), size(boxes.flat ? args.m : args.w), size(boxes.flat ? 1 : args.h),
-                        size(boxes.images)};
-  const uint32_t box[] = {kHopperK, length(boxes.box_w), length(boxes.box_h),
-                          length(kHopperRows / boxes.box_w / boxes.box_h)};
-  const uint64_t weights[] = {size(chunks_per_tap(args) * 8), size(taps),
-                              size(int64_t{args.parities} * args.o)};
-  const uint32_t weights_box[] = {kHopperK, 1, length(columns)};
-  h.x = tensor_map(driver, args.x, x, box);
-  h.weights = tensor_map(driver, args.weights, weights, weights_box);
+  h.x = tensor_map<4>(driver, args.x, {c, width, height, boxes.images}, {c, width * c, height * width * c},
+                      {kHopperK, boxes.box_w, boxes.box_h, kHopperRows / boxes.box_w / boxes.box_h});
+  h.weights = tensor_map<3>(driver, args.weights, {c, taps, int64_t{args.parities} * args.o}, {c, row},
+                            {kHopperK, 1, columns});
   h.product = args;
   h.images = boxes.images, h.grid_h = boxes.grid_h, h.grid_w = boxes.grid_w;
   h.box_h = boxes.box_h, h.box_w = boxes.box_w;

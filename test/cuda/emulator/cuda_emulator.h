@@ -105,6 +105,8 @@ void barrier_wait(uint64_t* barrier, uint32_t parity, Here here);
 void tensor_copy(void* shared, const TensorMap& map, uint64_t* barrier, const int32_t* at, Here here);
 /// wgmma m64nNk16 of halves, both operands from shared memory.
 void group_multiply(float* c, uint64_t a, uint64_t b, int n, Here here);
+/// The same with a in registers, and b across k.
+void group_multiply_registers(float* c, const uint32_t (&a)[4], uint64_t b, int n, Here here);
 void group_commit(Here here);
 void group_wait(int max_pending, Here here);
 uint32_t shared_address(const void* pointer);

@@ -107,46 +107,77 @@ void tensor_copy(void* shared, const TensorMap& map, uint64_t* at, const int32_t
 
 namespace {
 
-/// Element (row, k) of a matrix of rows of k, in halves.
-float element(uint64_t descriptor, int row, int k) {
-  static const int swizzles[] = {0, 128, 64, 32};
-  const int swizzle = swizzles[descriptor >> 62];
-  const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4,
-                 stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4,
-                 line = swizzle ? static_cast<uint32_t>(swizzle) : 16;
-  const uint32_t address = swizzled(start + static_cast<uint32_t>(row / 8) * stride +
-                                        static_cast<uint32_t>(row % 8) * line + static_cast<uint32_t>(k) * 2,
-                                    swizzle);
+float half_at(uint32_t address) {
   __half h{0xffff};
   if (address + 2 <= block->shared_bytes) memcpy(&h, block->shared + address, 2);
   return __half2float(h);
 }
 
+/// What a descriptor says of a matrix in shared memory.
+struct Matrix {
+  uint32_t start, leading, stride;
+  int swizzle;
+
+  explicit Matrix(uint64_t descriptor)
+      : start(static_cast<uint32_t>(descriptor & 0x3fff) << 4),
+        leading(static_cast<uint32_t>(descriptor >> 16 & 0x3fff) << 4),
+        stride(static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4) {
+    static const int swizzles[] = {0, 128, 64, 32};
+    swizzle = swizzles[descriptor >> 62];
+  }
+
+  /// Element (row, k) of rows of k.
+  float along_k(int row, int k) const {
+    const uint32_t line = swizzle ? static_cast<uint32_t>(swizzle) : 16;
+    return half_at(swizzled(start + static_cast<uint32_t>(row / 8) * stride +
+                                static_cast<uint32_t>(row % 8) * line + static_cast<uint32_t>(k) * 2,
+                            swizzle));
+  }
+  /// Element (row, k) of rows of 64 neighbours at each k, swizzled by 128 bytes.
+  float across_k(int row, int k) const {
+    return half_at(swizzled(start + static_cast<uint32_t>(row / 64) * leading +
+                                static_cast<uint32_t>(k / 8) * stride + static_cast<uint32_t>(k % 8) * 128 +
+                                static_cast<uint32_t>(row % 64) * 2,
+                            swizzle));
+  }
+};
+
+/// One lane's part of a product. With `fragments`, a is in registers, and b lies across k.
 struct Product {
   float* c;
   uint64_t a, b;
+  uint32_t fragments[4];
   int n;
+  bool in_registers;
 };
 
+float from_fragments(const Product* lanes, int row, int k) {
+  const uint32_t word = lanes[row % 8 * 4 + k % 8 / 2].fragments[row / 8 + k / 8 * 2];
+  return __half2float(__half{static_cast<uint16_t>(word >> (k % 2 * 16))});
+}
+
 void multiply_group(const Product* lanes, int warp) {
+  constexpr int kMaxColumns = 256;
   const Product& first = lanes[0];
+  const Matrix left(first.a), right(first.b);
+  float b[kMaxColumns][16];
+  for (int j = 0; j < first.n; ++j)
+    for (int k = 0; k < 16; ++k) b[j][k] = first.in_registers ? right.across_k(j, k) : right.along_k(j, k);
   for (int r = 0; r < 16; ++r) {
     float a[16];
-    for (int k = 0; k < 16; ++k) a[k] = element(first.a, warp % 4 * 16 + r, k);
+    for (int k = 0; k < 16; ++k)
+      a[k] = first.in_registers ? from_fragments(lanes, r, k) : left.along_k(warp % 4 * 16 + r, k);
     for (int j = 0; j < first.n; ++j) {
       float sum = 0;
-      for (int k = 0; k < 16; ++k) sum += a[k] * element(first.b, j, k);
+      for (int k = 0; k < 16; ++k) sum += a[k] * b[j][k];
       lanes[r % 8 * 4 + j % 8 / 2].c[j / 8 * 4 + r / 8 * 2 + j % 2] += sum;
     }
   }
 }
 
-}  // namespace
-
-void group_multiply(float* c, uint64_t a, uint64_t b, int n, Here here) {
+void multiply(Product mine, Here here) {
   if (block->current->warp / 4 * 4 + 4 > block->warps.size())
     return fault("wgmma: not a whole warpgroup", here, true);
-  Product mine{c, a, b, n};
   together(
       ~0u, "wgmma",
       [](void** lanes) {
@@ -165,6 +196,16 @@ void group_multiply(float* c, uint64_t a, uint64_t b, int n, Here here) {
             {warp.product_group, [kept, number] { multiply_group(kept.data(), number); }});
       },
       &mine, here);
+}
+
+}  // namespace
+
+void group_multiply(float* c, uint64_t a, uint64_t b, int n, Here here) {
+  multiply({c, a, b, {}, n, false}, here);
+}
+
+void group_multiply_registers(float* c, const uint32_t (&a)[4], uint64_t b, int n, Here here) {
+  multiply({c, 0, b, {a[0], a[1], a[2], a[3]}, n, true}, here);
 }
 
 void group_commit(Here here) {
