@@ -123,7 +123,7 @@ struct HopperAttentionShape {
   constexpr int shared_bytes() const { return (kHopperRows + 4 * keys) * boxes() * 128 + 9 * 8; }
 };
 constexpr HopperAttentionShape kHopperAttentionShapes[] = {
-    {40, 64, 2}, {64, 64, 2}, {80, 64, 2}, {128, 64, 1}, {160, 64, 1}};
+    {40, 64, 2}, {64, 64, 2}, {80, 64, 1}, {128, 64, 1}, {160, 64, 1}};
 
 /// Maximum head dimension, keys per step, and a warp's queries in multiples of 16.
 struct AttentionShape {
