@@ -414,8 +414,8 @@ export class DiffusionPipeline {
 }
 
 /**
- * Activations of SDXL's autoencoder, and of the ×4 upscaler's, exceed half precision, which is what GPUs compute in here: pictures would be black. So
- * it runs on the CPU, in bfloat16 or float32.
+ * Activations of SDXL's autoencoder, and of the ×4 upscaler's, exceed half precision, which is what GPUs compute in here:
+ * pictures would be black. So it runs on the CPU, in bfloat16 or float32.
  */
 function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription['unet']>): Placement {
   const overflows = unet.config.added !== undefined || isUpscaler(unet.config)
