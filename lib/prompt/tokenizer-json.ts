@@ -1,4 +1,3 @@
-import type { Vocabulary } from './clip-vocabulary.js'
 import type { CheckedVocabulary } from './vocabulary.js'
 
 /** The words of a text: special tokens, English contractions, letters, single digits, other characters. */
@@ -6,16 +5,15 @@ const WORDS =
   "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"
 
 /**
- * A CLIP tokenizer with this vocabulary as a tokenizer.json for `@huggingface/tokenizers`, set up as in transformers'
- * CLIPTokenizer.
+ * A CLIP tokenizer as a tokenizer.json for `@huggingface/tokenizers`, set up as in transformers' CLIPTokenizer. It has the
+ * special and the trained tokens; other tokens and merges follow in slices (bpe.ts).
  */
 export function clipTokenizerJson({
   vocab,
-  merges,
   added = [],
-}: Vocabulary & Partial<CheckedVocabulary>): object {
+}: Pick<CheckedVocabulary, 'vocab'> & Partial<CheckedVocabulary>): object {
   const special = (content: string): object => ({
-    id: vocab[content],
+    id: vocab.get(content),
     content,
     single_word: false,
     lstrip: false,
@@ -58,8 +56,8 @@ export function clipTokenizerJson({
       end_of_word_suffix: '</w>',
       fuse_unk: false,
       byte_fallback: false,
-      vocab,
-      merges,
+      vocab: { '<|endoftext|>': vocab.get('<|endoftext|>') },
+      merges: [],
     },
   }
 }

@@ -1,12 +1,11 @@
 import { checkInteger, checkString, checkText, expectation, isReadable } from '../check.js'
-import { importOnce } from '../import-once.js'
 import { DiffusionError } from '../errors.js'
 import { quote } from '../quote.js'
 import type { TokenizerDescription } from '../types.js'
 import { byteSymbols } from './clip-vocabulary.js'
 import { EmbeddingNames, type NamedEmbedding } from './embedding-names.js'
-import { clipTokenizerJson } from './tokenizer-json.js'
-import { lastToken, readVocabulary } from './vocabulary.js'
+import { createBpe, type BpeTokenizer } from './bpe.js'
+import { readVocabulary } from './vocabulary.js'
 
 const BEGIN = '<|startoftext|>'
 const END = '<|endoftext|>'
@@ -21,17 +20,6 @@ const MAX_IDS = 1 << 20
 
 const QUESTION_MARK = 63
 const SYMBOL_BYTES = new Map(byteSymbols().map((symbol, byte) => [symbol, byte]))
-
-/**
- * The part of @huggingface/tokenizers that is used. The declarations of the package import without file extensions, which
- * TypeScript cannot resolve under NodeNext, so that everything in them would be any.
- */
-interface BpeTokenizer {
-  token_to_id(token: string): number | undefined
-  id_to_token(id: number): string | undefined
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
-}
-type BpeTokenizerClass = new (tokenizer: object, config: object) => BpeTokenizer
 
 /**
  * CLIP's byte-level BPE tokenizer (Radford et al. 2021). Its ids are those of transformers' CLIPTokenizer.
@@ -112,11 +100,9 @@ export class Tokenizer {
     checkInteger(length, 'maxLength', 3, MAX_LENGTH)
     const padToken = checkString(description?.padToken ?? END, 'padToken')
     const vocabulary = await readVocabulary(description)
-    const json = clipTokenizerJson(vocabulary)
-    const { Tokenizer: Bpe } = await loadTokenizers()
-    const bpe = new Bpe(json, { unk_token: END })
+    const { tokenizer, last } = await createBpe(vocabulary)
     const trained = new Set(vocabulary.added.map(({ content }) => content))
-    return new Tokenizer(bpe, length, padToken, lastToken(vocabulary), trained)
+    return new Tokenizer(tokenizer, length, padToken, last, trained)
   }
 
   /**
@@ -256,11 +242,6 @@ function cleanText(text: string): string {
       token === BEGIN || token === END ? token : `<| ${rest}`,
     )
 }
-
-const loadTokenizers = importOnce<{ Tokenizer: BpeTokenizerClass }>(
-  '@huggingface/tokenizers',
-  () => import('@huggingface/tokenizers'),
-)
 
 /** A text is cut into pieces of at least this many characters. */
 const PIECE = 256

@@ -42,26 +42,20 @@ export async function readVocabulary(description: TokenizerDescription | null): 
     throw wrong(`Expected both vocab.json and merges.txt but ${missing} is missing`)
   }
   // A description without texts has a length and a padding token only, as for single files of Stable Diffusion 2.
-  return { ...(await clipVocabulary()), added: checkAdded((await clipVocabulary()).vocab, given) }
+  const clip = await clipVocabulary()
+  return { ...clip, added: await inSlices(checkAdded(clip.vocab, given)) }
 }
 
-async function readVocab(text: string): Promise<Record<string, number>> {
-  const vocab = emptyVocabulary()
-  const count = { tokens: 0 }
-  const onField = (token: string, id: unknown) => addToken('vocab.json', vocab, count, token, id)
+async function readVocab(text: string): Promise<Map<string, number>> {
+  const vocab = new Map<string, number>()
+  const onField = (token: string, id: unknown) => addToken('vocab.json', vocab, token, id)
   const parsed = await parse('vocab.json', text, { onField })
   if (!isObject(parsed)) throw wrong(`vocab.json: expected an object but received ${show(parsed)}`)
   return vocab
 }
 
-function addToken(
-  file: string,
-  vocab: Record<string, number>,
-  count: { tokens: number },
-  token: string,
-  id: unknown,
-): void {
-  if (++count.tokens > MAX_TOKENS) throw wrong(`${file}: expected at most ${MAX_TOKENS} tokens`)
+function addToken(file: string, vocab: Map<string, number>, token: string, id: unknown): void {
+  if (vocab.size === MAX_TOKENS) throw wrong(`${file}: expected at most ${MAX_TOKENS} tokens`)
   if (token.length > MAX_TOKEN)
     throw wrong(
       `${file}: expected tokens of at most ${MAX_TOKEN} characters but received ${quote(token, 60)}`,
@@ -71,7 +65,7 @@ function addToken(
       `${file}: expected an integer from 0 to ${MAX_ID - 1} for the token ${quote(token, 60)} but received ${show(id)}`,
     )
   }
-  vocab[token] = id
+  vocab.set(token, id)
 }
 
 /** merges.txt has a version line, then one pair in each line. */
@@ -118,11 +112,10 @@ async function readTokenizerJson(text: string): Promise<{ model: Vocabulary; add
   if (merges.length > MAX_TOKENS) throw wrong(`${file}: expected at most ${MAX_TOKENS} merges`)
   return inSlices(
     (function* () {
-      const vocab = emptyVocabulary()
-      const count = { tokens: 0 }
+      const vocab = new Map<string, number>()
       for (const token in tokens) {
-        addToken(file, vocab, count, token, tokens[token])
-        if (count.tokens % STRIDE === 0) yield
+        addToken(file, vocab, token, tokens[token])
+        if (vocab.size % STRIDE === 0) yield
       }
       const pairs: [string, string][] = []
       for (const [i, pair] of merges.entries()) {
@@ -176,13 +169,13 @@ async function finish(
   added: readonly AddedToken[],
 ): Promise<CheckedVocabulary> {
   await inSlices(checkMerges(file, vocab, merges, added))
-  return { vocab, merges, added: checkAdded(vocab, added) }
+  return { vocab, merges, added: await inSlices(checkAdded(vocab, added)) }
 }
 
 /** Checks that merges and vocabulary belong together, and that the merges are all there. */
 function* checkMerges(
   file: string,
-  vocab: Record<string, number>,
+  vocab: Map<string, number>,
   merges: Vocabulary['merges'],
   added: readonly AddedToken[],
 ): Generator<void, void, void> {
@@ -191,7 +184,7 @@ function* checkMerges(
   for (const [i, pair] of merges.entries()) {
     if (i % STRIDE === 0) yield
     const token = typeof pair === 'string' ? pair.replace(' ', '') : pair[0] + pair[1]
-    if (!Object.hasOwn(vocab, token))
+    if (!vocab.has(token))
       throw wrong(
         `${file}: merge ${i + 1} makes ${quote(token, 60)}, which is not in the vocabulary. Is the file cut short?`,
       )
@@ -200,10 +193,12 @@ function* checkMerges(
   // Later merges make tokens of higher ids: if the end is missing, so is what makes the last token.
   let last: string | undefined
   let steps = 0
-  for (const token in vocab) {
+  let lastId = -1
+  for (const [token, id] of vocab) {
     if (++steps % STRIDE === 0) yield
-    if (/^<.*>$/.test(token) || SPECIAL.includes(token)) continue
-    if (last === undefined || vocab[token] > vocab[last]) last = token
+    if (id <= lastId || /^<.*>$/.test(token) || SPECIAL.includes(token)) continue
+    last = token
+    lastId = id
   }
   if (last !== undefined && !made.has(last))
     throw wrong(
@@ -211,24 +206,21 @@ function* checkMerges(
     )
 }
 
-function checkAdded(vocab: Record<string, number>, added: readonly AddedToken[]): readonly AddedToken[] {
+function* checkAdded(
+  vocab: Map<string, number>,
+  added: readonly AddedToken[],
+): Generator<void, readonly AddedToken[], void> {
   if (added.length === 0) return added
-  const taken = new Map(Object.entries(vocab).map(([token, id]) => [id, token]))
-  for (const { content, id } of added) {
+  const taken = new Map<number, string>()
+  for (const [token, id] of vocab) if (taken.set(id, token).size % STRIDE === 0) yield
+  for (const [i, { content, id }] of added.entries()) {
+    if (i % STRIDE === 0) yield
     const other = taken.get(id)
     if (other !== undefined && other !== content)
       throw wrong(`The added token ${quote(content, 60)} has the id ${id} of the token ${quote(other, 60)}`)
     taken.set(id, content)
   }
   return added
-}
-
-/** The token of the largest id. */
-export function lastToken({ vocab, added }: CheckedVocabulary): { token: string; id: number } {
-  let last = { token: '', id: -1 }
-  for (const token in vocab) if (vocab[token] > last.id) last = { token, id: vocab[token] }
-  for (const { content, id } of added) if (id > last.id) last = { token: content, id }
-  return last
 }
 
 async function parse(file: string, text: string, options: ParseOptions): Promise<unknown> {
@@ -243,10 +235,6 @@ async function parse(file: string, text: string, options: ParseOptions): Promise
       cause,
     })
   }
-}
-
-function emptyVocabulary(): Record<string, number> {
-  return Object.create(null) as Record<string, number>
 }
 
 function isId(id: unknown): id is number {

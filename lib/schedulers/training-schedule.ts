@@ -26,6 +26,7 @@ const NEARLY_ZERO = 2 ** -24
  * floats; σ can differ in its last bit, because torch's vectorized square root is not correctly rounded.
  *
  * @param finite keeps σ finite if the schedule is rescaled to zero terminal SNR
+ * @throws {RangeError} the betas are so large that ᾱ is zero and σ infinite
  */
 export function trainingSchedule(
   schedule: ScheduleDescription,
@@ -34,6 +35,10 @@ export function trainingSchedule(
   let betas = trainingBetas(schedule)
   if (schedule.rescaleBetasZeroSnr) betas = rescaleZeroTerminalSnr(betas)
   const alphasCumprod = cumulativeProduct(betas.map((beta) => 1 - beta))
+  if (!schedule.rescaleBetasZeroSnr && !(alphasCumprod[alphasCumprod.length - 1] > 0))
+    throw new RangeError(
+      'Expected betas for schedule that leave some of the image at its last timestep, but they leave nothing',
+    )
   if (finite && schedule.rescaleBetasZeroSnr) alphasCumprod[alphasCumprod.length - 1] = NEARLY_ZERO
   return {
     timesteps: betas.length,

@@ -1,5 +1,6 @@
 #include "weights/weight_table.h"
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -48,7 +49,7 @@ void weight_table(const uint8_t* data, size_t size) {
     // The binding refuses numbers beyond 2⁵³ and shapes beyond 2⁴⁸ elements.
     constexpr uint64_t kMost = uint64_t{1} << 53;
     double elements = 1;
-    for (const int64_t side : shape) elements *= static_cast<double>(side < 0 ? -side : side);
+    for (const int64_t side : shape) elements *= std::fabs(static_cast<double>(side));
     if (elements > 0x1p48) continue;
     bool positive = true;
     for (const int64_t side : shape) positive = positive && side > 0;

@@ -3,48 +3,20 @@
  * depth, are replaced. A call succeeds, or fails with a TypeError, a RangeError or a DiffusionError that says what is
  * wrong, or with the error that an argument of the caller threw itself.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { DiffusionError, DiffusionPipeline } from '../../lib/index.js'
-import { packageRoot } from '../../lib/package-root.js'
+import { DiffusionPipeline } from '../../lib/index.js'
 import { apiCalls, loadSubjects, type Subjects } from './api-calls.js'
 import { DelayWatch, heldBytes, leakedBytes, Random, settled, type Result } from './harness.js'
 import { hostileValue, OwnError } from './hostile-values.js'
+import { describe, objection } from './objection.js'
 
 export const name = 'hostile calls of the API'
 export const counts = { small: 300, full: 5000 }
 
 /** Milliseconds. */
 const patience = 60_000
-
-/** Words of V8's and Node's own errors: a check is missing. */
-const internal =
-  /^Cannot (read|set|convert|destructure|perform|mix|define|delete)|is not (a function|iterable|a constructor|defined)|^Invalid (array|typed array|array buffer|string) length|^The "|out of memory|^offset is|^Reduce of|detached ArrayBuffer|call stack/i
-
-const documented = new Set(
-  [...readFileSync(join(packageRoot(), 'docs', 'errors.md'), 'utf8').matchAll(/^###.*$/gm)].flatMap(
-    ([line]) => [...line.matchAll(/`(\w+)`/g)].map(([, code]) => code),
-  ),
-)
-
-/** Why an error should not have been thrown; undefined if it may be. */
-function objection(error: unknown): string | undefined {
-  if (error instanceof OwnError) return undefined
-  if (!(error instanceof Error)) return 'no error'
-  if (error.name === 'AbortError') return undefined
-  const { message } = error
-  if (error instanceof DiffusionError) {
-    if (!documented.has(error.code)) return `code ${error.code} is not documented`
-  } else if (error.name !== 'TypeError' && error.name !== 'RangeError') {
-    return `an error of class ${error.name}`
-  } else if (internal.test(message)) {
-    return 'an internal error'
-  }
-  if (message.length > 1500) return `a message of ${message.length} characters`
-  if (/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e]/.test(message)) return 'control characters'
-  return undefined
-}
 
 type Place = [holder: Record<PropertyKey, unknown>, key: PropertyKey]
 
@@ -83,7 +55,7 @@ function spoil(args: unknown[], random: Random, subjects: Subjects): string[] {
 }
 
 export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, failures: [] }
+  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
   const folder = mkdtempSync(join(tmpdir(), 'hostile-'))
   const before = process.cwd()
   process.chdir(folder)
@@ -127,6 +99,7 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
     )
   }
   result.worstDelay = watch.worst
+  result.longestTurn = watch.longest
   return result
 }
 
@@ -134,11 +107,4 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
 async function dispose(value: unknown): Promise<void> {
   const made = value as { dispose?: () => Promise<void> } | undefined
   if (typeof made === 'object' && made !== null && typeof made.dispose === 'function') await made.dispose()
-}
-
-function describe(error: unknown): string {
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : typeof error
-  const at =
-    error instanceof Error ? (error.stack?.split('\n').find((line) => line.includes('/lib/')) ?? '') : ''
-  return `${text.slice(0, 300)} ${at.trim()}`
 }

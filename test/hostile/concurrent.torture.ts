@@ -50,7 +50,7 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
   await alone.dispose()
 
   const watch = new DelayWatch()
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, failures: [] }
+  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
   const reason = new Error('aborted by the harness')
 
   async function one(id: number, pipe: DiffusionPipeline): Promise<void> {
@@ -90,5 +90,6 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
   }
   result.leaked = leakedBytes(before, await heldBytes())
   result.worstDelay = watch.worst
+  result.longestTurn = watch.longest
   return result
 }

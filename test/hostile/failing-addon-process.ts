@@ -85,4 +85,5 @@ for (const { id, scenario, call } of cases.slice(Number(first))) {
   }
 }
 const leaked = leakedBytes(before, await heldBytes())
-process.send!({ kind: 'end', leaked, worstDelay: watch.worst } satisfies Report, () => process.exit(0))
+const { worst: worstDelay, longest: longestTurn } = watch
+process.send!({ kind: 'end', leaked, worstDelay, longestTurn } satisfies Report, () => process.exit(0))

@@ -21,7 +21,7 @@ export type Report =
   | { kind: 'case'; id: number }
   | { kind: 'failure'; text: string }
   /** It has tried all. */
-  | { kind: 'end'; leaked: number; worstDelay: number }
+  | { kind: 'end'; leaked: number; worstDelay: number; longestTurn: number }
 
 /** Runs the cases from `first` on in a process of their own; resolves to the case during which it died, if it did. */
 function runChild(first: number, count: number, seed: number, result: Result): Promise<number | undefined> {
@@ -46,6 +46,7 @@ function runChild(first: number, count: number, seed: number, result: Result): P
         ended = true
         result.leaked += report.leaked
         result.worstDelay = Math.max(result.worstDelay, report.worstDelay)
+        result.longestTurn = Math.max(result.longestTurn, report.longestTurn)
       }
     })
     child.on('close', (status, signal) => {
@@ -60,7 +61,7 @@ function runChild(first: number, count: number, seed: number, result: Result): P
 }
 
 export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, failures: [] }
+  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
   // The library needs glibc's way to replace functions.
   if (process.platform !== 'linux') return { ...result, tried: count }
   if (!existsSync(preload))

@@ -2,6 +2,7 @@
  * What the harnesses for hostile use have in common. A harness is a module `test/hostile/NAME.torture.ts` that exports a
  * {@link Harness}. torture.test.ts runs a few cases of each, `npm run torture` all of them; each runs in a process of its own.
  */
+import { closeSync, openSync, readSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as wait } from 'node:timers/promises'
 
@@ -23,6 +24,8 @@ export interface Result {
   leaked: number
   /** Milliseconds: the longest time that the event loop did not run because of the package; see {@link DelayWatch}. */
   worstDelay: number
+  /** Milliseconds of CPU time: the longest turn of the event loop, 0 if it was not measured; see {@link DelayWatch}. */
+  longestTurn: number
   /** One line for each case with a wrong answer, enough to repeat it. */
   failures: string[]
 }
@@ -49,15 +52,28 @@ export class Random {
   }
 }
 
-/** Measures for how long the event loop did not run. What a harness itself computes counts as well, so pause it there. */
+/**
+ * Measures for how long the event loop did not run, and the CPU time that its thread spent meanwhile. The time that passes
+ * includes that of other processes on a busy machine; CPU time does not, but lacks waiting for locks and for the disk. What a
+ * harness itself computes counts as well, so pause the watch there.
+ */
 export class DelayWatch {
   readonly #histogram = monitorEventLoopDelay({ resolution: 1 })
   #worst = 0
+  #longest = 0
+  #timer: NodeJS.Timeout | undefined
   start(): void {
     this.#histogram.reset()
     this.#histogram.enable()
+    let before = threadTime()
+    this.#timer = setInterval(() => {
+      const now = threadTime()
+      this.#longest = Math.max(this.#longest, now - before)
+      before = now
+    }, 1)
   }
   pause(): void {
+    clearInterval(this.#timer)
     this.#histogram.disable()
     this.#worst = Math.max(this.#worst, this.#histogram.max / 1e6)
   }
@@ -65,6 +81,21 @@ export class DelayWatch {
   get worst(): number {
     return this.#worst
   }
+  /** Milliseconds of CPU time; 0 if the watch never ran, or on another system than Linux. */
+  get longest(): number {
+    return this.#longest
+  }
+}
+
+const schedule = process.platform === 'linux' ? openSync('/proc/self/schedstat', 'r') : undefined
+if (schedule !== undefined) process.on('exit', () => closeSync(schedule))
+const read = Buffer.alloc(64)
+
+/** Milliseconds of CPU time of the main thread. */
+function threadTime(): number {
+  if (schedule === undefined) return 0
+  const length = readSync(schedule, read, 0, read.length, 0)
+  return parseInt(read.toString('latin1', 0, length), 10) / 1e6
 }
 
 /** Resident memory varies by so much without a leak: the collector's and the allocator's free lists. */

@@ -57,7 +57,14 @@ export function runHarness({ module }: FoundHarness, { count, seed, timeout }: R
         : status === 0
           ? 'ended without a result: a promise never settled'
           : `ended with ${signal ?? `status ${status}`}`
-      const partial = result ?? { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, failures: [] }
+      const partial = result ?? {
+        tried: 0,
+        crashed: 0,
+        leaked: 0,
+        worstDelay: 0,
+        longestTurn: 0,
+        failures: [],
+      }
       const failures = [
         ...partial.failures,
         `The process (count ${count}, seed ${seed}) ${how}. ${said.trim()}`,

@@ -67,7 +67,7 @@ interface Case {
 
 export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
   const random = new Random(seed)
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, failures: [] }
+  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
   const durations = new Map<string, number>()
   for (let i = 0; i < count; i++) {
     const command = random.pick(Object.keys(commands))

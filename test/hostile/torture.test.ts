@@ -20,5 +20,7 @@ for (const harness of harnesses) {
     }
     t.equal(leaked, 0, 'bytes leaked')
     t.ok(result.tried > 0, `${result.tried} tried, worst event-loop delay ${result.worstDelay.toFixed(1)} ms`)
+    // CPU time, which other processes lengthen by little. On an idle machine it is below 100 ms.
+    t.ok(result.longestTurn < 250, `longest turn of the event loop: ${result.longestTurn.toFixed(1)} ms`)
   })
 }

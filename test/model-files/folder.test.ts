@@ -230,6 +230,9 @@ t.test('invalid configurations', async (t) => {
     [{ vae: { scaling_factor: 'x' } }, /scaling_factor but received "x"/],
     [{ vae: { norm_num_groups: 5 } }, /vae.config.json: expected VAE normGroups to divide blockChannels 32 but received 5/],
     [{ text: { num_attention_heads: 5 } }, /text_encoder.config.json: expected a text encoder's heads to divide its width 64 but received 5/],
+    [{ scheduler: { beta_end: 0.6 } }, /betas that leave some of the image for beta_end but received 0.6/],
+    [{ scheduler: { beta_start: 1, beta_schedule: 'scaled_linear' } }, /betas that leave some of the image/],
+    [{ scheduler: { trained_betas: new Array(1000).fill(0.2) } }, /betas that leave some of the image for trained_betas/],
     [{ scheduler: { num_train_timesteps: 0 } }, /num_train_timesteps but received 0/],
     [{ scheduler: { trained_betas: [0.1] } }, /list of 1000 numbers between 0 and 1 for trained_betas/],
   ]

@@ -90,6 +90,11 @@ t.test('PLMS with Runge-Kutta warm-up can begin at a whole step, or after the wa
   for (const begin of [4, 8, 12, 13, 15]) t.ok(finite(sample('plms', 10, options, begin)), `begin ${begin}`)
   t.throws(() => sample('plms', 10, options, 5), RangeError)
   t.throws(() => createScheduler('plms', 3, schedule, options), /at least 4 steps/)
+  for (const betas of [{ betaEnd: 0.6 }, { trainedBetas: new Array<number>(1000).fill(1) }])
+    t.throws(
+      () => createScheduler('euler', 3, { ...schedule, ...betas }),
+      /betas for schedule that leave some/,
+    )
   t.end()
 })
 

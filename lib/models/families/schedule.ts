@@ -50,7 +50,31 @@ export function scheduleFromDiffusers(c: ConfigReader): ScheduleDescription {
   if (className !== undefined) schedule.className = className
   if (c.has('timestep_spacing')) schedule.timestepSpacing = c.choice('timestep_spacing', TIMESTEP_SPACINGS)
   if (c.has('trained_betas')) schedule.trainedBetas = readBetas(c, 'trained_betas', trainTimesteps)
+  if (!(signalLeft(schedule) > LEAST_SIGNAL))
+    throw c.fail(schedule.trainedBetas ? 'trained_betas' : 'beta_end', 'betas that leave some of the image')
   return schedule
+}
+
+/** Where less than this is left of the image, noise levels are infinite in float32. */
+const LEAST_SIGNAL = 1e-40
+
+/** The part of an image's variance that is left after all timesteps: ᾱ of the last. */
+function signalLeft({
+  trainTimesteps,
+  betaStart,
+  betaEnd,
+  betaSchedule,
+  trainedBetas,
+}: ScheduleDescription): number {
+  if (trainedBetas) return trainedBetas.reduce((left, beta) => left * (1 - beta), 1)
+  // The cosine schedule has no bounds.
+  if (betaSchedule === 'squaredcos_cap_v2') return 1
+  const power = betaSchedule === 'linear' ? 1 : 2
+  const [first, last] = [betaStart ** (1 / power), betaEnd ** (1 / power)]
+  let left = 1
+  for (let t = 0; t < trainTimesteps; t++)
+    left *= 1 - (first + ((last - first) * t) / Math.max(trainTimesteps - 1, 1)) ** power
+  return left
 }
 
 export function readBetas(c: ConfigReader, key: string, length: number): number[] {
