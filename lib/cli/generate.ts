@@ -13,7 +13,7 @@ import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
 import { checkFile, isStandardOutput, planOutput, writeImage, type OutputPlan } from './output.js'
 import { PreviewFile, previewPath } from './preview-file.js'
-import { fetchModel, isOnHub } from './hub.js'
+import { fetchModel, isElsewhere } from './hub.js'
 import { createProgress, silent, type Progress } from './progress.js'
 import type { GenerateFlags } from './program.js'
 import { readPrompt } from './read-prompt.js'
@@ -39,7 +39,7 @@ export async function generate(
   checkFlags(flags, terminal)
   await checkNames(flags, engine)
   const plan = await planOutput(flags.output, flags.format, countOf(flags))
-  await checkFiles(flags)
+  await checkFiles(flags, engine)
   const prompt = given === '-' ? await readPrompt(terminal) : given
   const warnings = await threadWarnings(flags, engine)
   if (!flags.quiet && !flags.json) warn(terminal, warnings)
@@ -48,6 +48,7 @@ export async function generate(
     progress.phase('Loading the model')
     const began = performance.now()
     const model = await fetchModel(flags.model, flags, terminal, engine, progress)
+    const refiner = await fetchModel(flags.refiner, flags, terminal, engine, progress)
     const tinyVae = await fetchModel(flags.tinyVae, flags, terminal, engine, progress)
     const loras: NonNullable<GenerateFlags['lora']> = []
     for (const { path, scale } of flags.lora ?? [])
@@ -61,6 +62,7 @@ export async function generate(
       precision: flags.precision,
       ...(flags.lora && { loras }),
       ...(flags.embedding && { embeddings }),
+      refiner,
       tinyVae,
       lowMemory: flags.lowMemory,
       signal: terminal.signal,
@@ -113,6 +115,8 @@ function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
     throw new UsageError('--image-cfg needs --init, the image to edit')
   if (flags.noiseLevel !== undefined && !flags.init)
     throw new UsageError('--noise-level needs --init, the image to enlarge')
+  if (flags.refinerStart !== undefined && flags.refiner === undefined)
+    throw new UsageError('--refiner-start needs --refiner, the model that takes over')
   if (flags.decoder === 'tiny' && flags.tinyVae === undefined)
     throw new UsageError('--decoder tiny needs --tiny-vae, the autoencoder to decode with')
   if (flags.tinyVae !== undefined && flags.decoder !== 'tiny' && flags.preview === undefined)
@@ -132,10 +136,10 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
   throw new UsageError(`there is no scheduler ${printable(shorten(scheduler))}; ${hint}`)
 }
 
-async function checkFiles(flags: GenerateFlags): Promise<void> {
-  const { init, mask, tinyVae, lora = [], embedding = [], preview } = flags
-  for (const file of [init, mask, tinyVae, ...[...lora, ...embedding].map(({ path }) => path)]) {
-    if (file === undefined || isOnHub(file)) continue
+async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {
+  const { init, mask, refiner, tinyVae, lora = [], embedding = [], preview } = flags
+  for (const file of [init, mask, refiner, tinyVae, ...[...lora, ...embedding].map(({ path }) => path)]) {
+    if (file === undefined || (await isElsewhere(file, engine))) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {
       const { code, message } = cause as NodeJS.ErrnoException
       const why = code === 'ENOENT' ? 'there is no such file' : message
@@ -225,6 +229,7 @@ class GenerateCommand {
       guidanceScale: flags.cfg,
       imageGuidanceScale: flags.imageCfg,
       noiseLevel: flags.noiseLevel,
+      refinerStart: flags.refinerStart,
       guidanceRescale: flags.guidanceRescale,
       guidanceInterval: flags.guidanceInterval,
       deepCache: flags.deepCache,

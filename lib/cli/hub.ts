@@ -20,7 +20,7 @@ export async function fetchModel<Path extends string | undefined>(
   progress?: Progress,
 ): Promise<Path | string> {
   if (path === undefined) return path
-  if (!isOnHub(path) && !(await isShortName(path, engine))) return path
+  if (!(await isElsewhere(path, engine))) return path
   const quiet = flags.quiet === true || flags.json === true
   const shown = progress ?? (quiet ? silent : await createProgress(terminal.stderr))
   try {
@@ -33,6 +33,11 @@ export async function fetchModel<Path extends string | undefined>(
 /** Whether a path names a model on the Hub, as of pullModel(). */
 export function isOnHub(path: string): boolean {
   return path.startsWith('hf:') || path.startsWith('https://huggingface.co/')
+}
+
+/** Whether a path names a model on the Hub, also by its short name. */
+export async function isElsewhere(path: string, engine: Engine): Promise<boolean> {
+  return isOnHub(path) || isShortName(path, engine)
 }
 
 async function isShortName(path: string, engine: Engine): Promise<boolean> {

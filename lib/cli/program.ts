@@ -48,6 +48,8 @@ export interface GenerateFlags {
   precision?: Precision
   lora?: { path: string; scale: number }[]
   embedding?: { path: string; token?: string }[]
+  refiner?: string
+  refinerStart?: number
   tinyVae?: string
   decoder?: 'full' | 'tiny'
   lowMemory?: boolean
@@ -145,6 +147,10 @@ export function createProgram(version: string, actions: Actions): Command {
       'a .safetensors, .gguf or .ckpt file, a diffusers folder, hf:owner/name, or a short name as of "ls" (default: the small bundled model)',
     )
     .option(
+      '--refiner <path>',
+      "a model that takes the last steps over, such as SDXL's refiner; a file, a folder or as for --model",
+    )
+    .option(
       '--lora <file[:scale]>',
       'apply a LoRA file, such as style.safetensors:0.8; can be given several times',
       lora,
@@ -198,6 +204,7 @@ export function createProgram(version: string, actions: Actions): Command {
       'upscalers: how much noise --init, the image to enlarge, gets (default: 20)',
       integer,
     )
+    .option('--refiner-start <0-1>', 'share of the steps before --refiner takes over (default: 0.8)', number)
     .option(
       '--scheduler <name>',
       "sampling method; for a list: node-diffusion schedulers (default: the model's own)",

@@ -14,6 +14,7 @@ const FLAGS: Record<string, string> = {
   tokenMerging: '--token-merging',
   clipSkip: '--clip-skip',
   batchSize: '--batch',
+  refinerStart: '--refiner-start',
   tinyVae: '--tiny-vae',
   lowMemory: '--low-memory',
 }

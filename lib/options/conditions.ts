@@ -20,6 +20,11 @@ export interface ConditionOptions {
   aestheticScore?: number
   /** The same for the negative prompt. Default: 2.5. */
   negativeAestheticScore?: number
+  /**
+   * The share of the noise schedule, 0…1, that belongs to the model; the rest belongs to the refiner that load() was given
+   * (diffusers' denoising_end and denoising_start). 1: no refiner in this call. Default: 0.8.
+   */
+  refinerStart?: number
   /** SDXL: the pooled output that belongs to `promptEmbeds`, [n, width]. */
   pooledPromptEmbeds?: Tensor
   /** The pooled output that belongs to `negativePromptEmbeds`, of the same shape. */
@@ -38,7 +43,7 @@ export interface ConditionOptions {
 
 export const conditionKeys = [
   'prompt2', 'negativePrompt2', 'originalSize', 'cropTopLeft', 'targetSize', 'aestheticScore', 'negativeAestheticScore',
-  'pooledPromptEmbeds', 'negativePooledPromptEmbeds', 'imageGuidanceScale', 'noiseLevel',
+  'refinerStart', 'pooledPromptEmbeds', 'negativePooledPromptEmbeds', 'imageGuidanceScale', 'noiseLevel',
 ] as const satisfies (keyof ConditionOptions)[] // prettier-ignore
 
 /** ConditionOptions without the prompts, with defaults that do not depend on the image. */
@@ -48,6 +53,7 @@ export interface Conditions {
   targetSize?: ImageSize
   aestheticScore: number
   negativeAestheticScore: number
+  refinerStart: number
   pooledPromptEmbeds?: Tensor
   negativePooledPromptEmbeds?: Tensor
   imageGuidanceScale: number
@@ -61,7 +67,11 @@ const MAX_NOISE_LEVEL = 350
 export function checkConditions(
   o: Record<string, unknown>,
   rows: number,
-  { pooledWidth, maxNoiseLevel = MAX_NOISE_LEVEL }: { pooledWidth?: number; maxNoiseLevel?: number },
+  {
+    pooledWidth,
+    maxNoiseLevel = MAX_NOISE_LEVEL,
+    refines,
+  }: { pooledWidth?: number; maxNoiseLevel?: number; refines?: boolean },
 ): Conditions {
   const size = (key: 'originalSize' | 'targetSize'): ImageSize | undefined => {
     if (o[key] === undefined) return undefined
@@ -73,6 +83,11 @@ export function checkConditions(
   }
   const number = (key: keyof ConditionOptions, fallback: number, highest: number) =>
     o[key] === undefined ? fallback : checkNumber(o[key], key, 0, highest)
+  const refinerStart = number('refinerStart', 0.8, 1)
+  if (o.refinerStart !== undefined && !refines)
+    throw new TypeError('Expected a pipeline loaded with refiner, as refinerStart was given')
+  if (o.promptEmbeds !== undefined && refines && refinerStart < 1)
+    throw new TypeError('Expected prompt in place of promptEmbeds, as the pipeline has a refiner')
   const crop = checkObject(o.cropTopLeft ?? {}, 'cropTopLeft', ['top', 'left'])
   const offset = (key: 'top' | 'left') =>
     crop[key] === undefined ? 0 : checkInteger(crop[key], `cropTopLeft.${key}`, 0, maxSide)
@@ -82,6 +97,7 @@ export function checkConditions(
     targetSize: size('targetSize'),
     aestheticScore: number('aestheticScore', 6, 10),
     negativeAestheticScore: number('negativeAestheticScore', 2.5, 10),
+    refinerStart,
     ...checkPooled(o, rows, pooledWidth),
     imageGuidanceScale: number('imageGuidanceScale', 1.5, 100),
     noiseLevel:

@@ -33,6 +33,11 @@ export interface LoadOptions {
   vae?: string
   /** Folders or files whose text encoders take the place of the model's, in the order of the UNet's context. */
   textEncoders?: string[]
+  /**
+   * Folder or file of a model that takes the last steps over, such as SDXL's refiner; see `refinerStart` of generate(). Its
+   * autoencoder is not used, and LoRA files and embeddings do not change it. Both models stay in memory.
+   */
+  refiner?: string
   /** Folder or file of a tiny autoencoder (TAESD), for previews and for images with `decoder: 'tiny'`. */
   tinyVae?: string
   /**
@@ -80,7 +85,7 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
 }
 
 const loadKeys = [
-  'device', 'threads', 'precision', 'unet', 'vae', 'textEncoders', 'tinyVae', 'loras', 'embeddings', 'lowMemory', 'signal',
+  'device', 'threads', 'precision', 'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'embeddings', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
 function checkPaths(value: unknown, path: string): string[] {
@@ -96,6 +101,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     unet,
     vae,
     textEncoders,
+    refiner,
     tinyVae,
     loras,
     embeddings,
@@ -109,6 +115,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     unet: unet === undefined ? undefined : checkString(unet, 'unet'),
     vae: vae === undefined ? undefined : checkString(vae, 'vae'),
     textEncoders: textEncoders === undefined ? undefined : checkPaths(textEncoders, 'textEncoders'),
+    refiner: refiner === undefined ? undefined : checkString(refiner, 'refiner'),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     loras: loras === undefined ? [] : checkLoras(loras, 'loras'),
     embeddings: embeddings === undefined ? [] : checkEmbeddings(embeddings, 'embeddings'),

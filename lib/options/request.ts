@@ -23,6 +23,8 @@ export interface ModelFacts {
   maxClipSkip: number
   /** Whether a tiny autoencoder was loaded. */
   tinyVae?: boolean
+  /** Whether a refiner was loaded. */
+  refines?: boolean
   /** Width of the pooled output that the UNet takes; undefined: it takes none. */
   pooledWidth?: number
   /** Whether the guidance scale is an input of the UNet (LCM), which then needs no unconditional prediction. */

@@ -1,4 +1,3 @@
-import { basename } from 'node:path'
 import { applyLora, readEmbeddings, type AdapterReport, type Embedding } from '../adapters/index.js'
 import { abortReason, joinSignals, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
@@ -35,6 +34,7 @@ import { generate } from './generate.js'
 import { loadTextEncoders, loadTokenizers } from './load-text.js'
 import type { ModelInfo } from './model-info.js'
 import type { Parts } from './parts.js'
+import { loadRefiner, modelName, openRefiner, refinerComponents, type RefinerDescription } from './refiner.js'
 import type { StepEvent } from '../step-event.js'
 import { checkConditions, pooledWidthOf, timeIdCountOf } from './supported-conditions.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
@@ -75,6 +75,8 @@ export class DiffusionPipeline {
   readonly vae: AutoencoderKL
   /** The tiny autoencoder, if load() was given one. */
   readonly tinyVae?: AutoencoderTiny
+  /** The UNet of the refiner, if load() was given one. */
+  readonly refiner?: Unet
   /** What each file of load()'s `loras`, then `embeddings`, is and what it changed. */
   readonly adapters: readonly AdapterReport[]
   readonly #parts: Parts
@@ -92,6 +94,7 @@ export class DiffusionPipeline {
     this.unet = unet
     this.vae = vae
     this.tinyVae = parts.tinyVae
+    this.refiner = parts.refiner?.unet
     this.adapters = parts.adapters
     this.#parts = parts
     const extraInput = extraInputOf(unet.config, vae.config.latentChannels)
@@ -107,7 +110,11 @@ export class DiffusionPipeline {
       embedsGuidance: unet.config.guidanceWidth !== undefined,
       extraInput,
       maxNoiseLevel: parts.lowResolution?.maxNoiseLevel,
-      maxClipSkip: textEncoders.length > 0 ? Math.min(...textEncoders.map((e) => e.maxClipSkip)) : -1,
+      refines: parts.refiner !== undefined,
+      maxClipSkip:
+        textEncoders.length > 0
+          ? Math.min(...[...textEncoders, ...(parts.refiner?.textEncoders ?? [])].map((e) => e.maxClipSkip))
+          : -1,
     }
     this.model = {
       path: description.path,
@@ -122,6 +129,7 @@ export class DiffusionPipeline {
         unet: componentSummary(description.unet!.source),
         vae: componentSummary(description.vae!.source),
       },
+      ...(parts.refiner && { refiner: parts.refiner.name }),
       ...(description.trainedWords && { trainedWords: description.trainedWords }),
     }
   }
@@ -162,6 +170,8 @@ export class DiffusionPipeline {
       )
     }
     checkConditions(description)
+    const refiner =
+      options.refiner === undefined ? undefined : await openRefiner(await find(options.refiner), description)
     const adapters: AdapterReport[] = []
     for (const lora of loras)
       adapters.push(await applyLora(description, { ...lora, path: await find(lora.path) }))
@@ -171,11 +181,11 @@ export class DiffusionPipeline {
     adapters.push(...reports)
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
-    const sources = [unet, vae, ...textEncoders].map(({ source }) => source)
+    const sources = componentsOf({ unet, vae, textEncoders }, refiner).map(({ source }) => source)
     return loadOnDevice({ device, precision, sources, signal }, (placement) =>
       DiffusionPipeline.#loadParts(
         { ...description, unet, vae },
-        { adapters, embeddings },
+        { adapters, embeddings, refiner },
         options,
         placement,
       ),
@@ -184,18 +194,23 @@ export class DiffusionPipeline {
 
   static async #loadParts(
     description: ModelDescription & Required<Pick<ModelDescription, 'unet' | 'vae'>>,
-    { adapters, embeddings }: { adapters: readonly AdapterReport[]; embeddings: readonly Embedding[] },
+    extras: {
+      adapters: readonly AdapterReport[]
+      embeddings: readonly Embedding[]
+      refiner: RefinerDescription | undefined
+    },
     { precision, tinyVae, lowMemory, signal }: LoadRequest,
     placement: Placement,
   ): Promise<DiffusionPipeline> {
     const { unet, vae, textEncoders } = description
-    for (const part of [unet, vae, ...textEncoders]) if (precision) part.source.precision = precision
-    const { savesMemory } = chooseResidency(
-      { unet, vae, textEncoders },
-      // A GPU has all weights or none.
-      placement.cuda && lowMemory === undefined ? false : lowMemory,
-    )
-    const sources = [unet, vae, ...textEncoders].map(({ source }) => source)
+    const { adapters, embeddings, refiner } = extras
+    const components = componentsOf({ unet, vae, textEncoders }, refiner)
+    for (const part of components) if (precision) part.source.precision = precision
+    // A GPU has all weights or none.
+    const low = placement.cuda && lowMemory === undefined ? false : lowMemory
+    const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, low)
+    if (refiner) chooseResidency(refinerComponents(refiner), low)
+    const sources = components.map(({ source }) => source)
     if (!placement.cuda) requireMemoryForWeights(leastWeightBytes(sources), description.path)
     const loaded: { dispose(): Promise<void> }[] = []
     const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
@@ -211,7 +226,7 @@ export class DiffusionPipeline {
           tinyVae === undefined
             ? undefined
             : keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal })),
-        name: basename(description.path).replace(/\.(safetensors|gguf|ckpt|pth?|bin)$/i, ''),
+        name: modelName(description.path),
         tokenizers,
         textEncoders: await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep),
         unet: keep(await Unet.load(unet, placement, { signal })),
@@ -228,6 +243,7 @@ export class DiffusionPipeline {
         trainedWords: description.trainedWords && new Set(description.trainedWords),
         adapters,
       }
+      if (refiner) parts.refiner = await loadRefiner(refiner, parts, placement, signal, keep)
       checkTinyVae(parts, tinyVae)
       throwIfAborted(signal)
       return new DiffusionPipeline(description, parts, placement)
@@ -391,7 +407,10 @@ export class DiffusionPipeline {
   }
 
   #components() {
-    return [...this.textEncoders, this.unet, this.vae, this.tinyVae].filter((part) => part !== undefined)
+    const { refiner } = this.#parts
+    const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
+    const all = [...this.textEncoders, this.unet, this.vae, this.tinyVae, ...refining]
+    return new Set(all.filter((part) => part !== undefined))
   }
 
   /**
@@ -403,7 +422,7 @@ export class DiffusionPipeline {
       const reason = new DiffusionError('DISPOSED', 'This pipeline has been disposed')
       this.#closing.abort(reason)
       await this.#lock.close(reason)
-      await Promise.all(this.#components().map((part) => part.dispose()))
+      await Promise.all([...this.#components()].map((part) => part.dispose()))
     })()
     return this.#disposing
   }
@@ -420,6 +439,17 @@ export class DiffusionPipeline {
 function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription['unet']>): Placement {
   const overflows = unet.config.added !== undefined || isUpscaler(unet.config)
   return placement.cuda && overflows ? { device: 'cpu' } : placement
+}
+
+/** All stored components, also those of the refiner. */
+function componentsOf(
+  { unet, vae, textEncoders }: Required<Pick<ModelDescription, 'unet' | 'vae' | 'textEncoders'>>,
+  refiner: RefinerDescription | undefined,
+) {
+  const own = [unet, vae, ...textEncoders]
+  if (!refiner) return own
+  const more = refinerComponents(refiner)
+  return [...own, more.unet, ...more.textEncoders]
 }
 
 /** Checks that the tiny autoencoder has the same latents as the model. */

@@ -1,31 +1,28 @@
 /** The denoising run: prompt → context, noise → latents, the denoising loop, latents → images. */
 import { throwIfAborted } from '../abort.js'
-import { type GenerateRequest, inInterval } from '../options/index.js'
+import type { GenerateRequest } from '../options/index.js'
 import { checkTensor } from '../check.js'
 import { imageFromTensor, type Image } from '../image/index.js'
 import { requireDeviceMemory, requireMemory } from '../memory.js'
-import { native } from '../native.js'
 import { randomForBatch } from '../random/index.js'
 import { createScheduler } from '../schedulers/index.js'
 import { TimeSlice } from '../time-slice.js'
 import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
-import { conditioningRows, stackConditioning, type Conditioning } from './conditioning.js'
-import { DeepCache } from './deep-cache.js'
+import { Denoiser } from './denoiser.js'
 import { FiniteNumbers } from './finite.js'
-import { guide, guideEdit } from './guidance.js'
 import { loadInitImage } from './init-image.js'
 import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
-import { conditioningFromEmbeds, encodePrompts, isGuided, rowsPerImage, tokenizePrompts } from './prompt.js'
+import { conditioningFromEmbeds, encodePrompts, tokenizePrompts } from './prompt.js'
 import { promptWarnings } from './prompt-warnings.js'
+import { refinerBegin, type Refiner } from './refiner.js'
 import { imageMetadata, optionWarnings, Stopwatch, type GenerateResult } from './result.js'
 import { stepEvent } from './step.js'
-import { concatChannels, rows, scale, stack, twice, zeros } from './tensors.js'
+import { rows, scale } from './tensors.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
-import type { Unet } from './unet.js'
 
 /** Runs the steps one by one; the generator returns the result. */
 export async function* generate(
@@ -57,6 +54,12 @@ export async function* generate(
   const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
+  const { timesteps, sigmas } = scheduler
+  const { refiner } = parts
+  const switchAt = refiner
+    ? refinerBegin(scheduler, request.refinerStart, parts.schedule.trainTimesteps)
+    : timesteps.length
+  const refines = refiner !== undefined && switchAt < timesteps.length
 
   const conditioning = tokens
     ? await encodePrompts(parts, tokens, request, { signal }, slice)
@@ -64,6 +67,8 @@ export async function* generate(
   for (const textEncoder of parts.textEncoders) await textEncoder.trim()
   const numbers = new FiniteNumbers(slice)
   await numbers.check(tokens ? 'text encoder' : 'promptEmbeds', conditioning.context)
+  const refined = refines ? await encodeForRefiner(refiner, request, signal, slice) : undefined
+  if (refined) await numbers.check('text encoder', refined.conditioning.context)
   stopwatch.lap('text')
 
   if (request.latents) await numbers.check('latents', request.latents)
@@ -76,6 +81,7 @@ export async function* generate(
     vae,
     lowResolution,
     initImage,
+    refines,
     signal,
     slice,
   })
@@ -85,24 +91,30 @@ export async function* generate(
   const warnings = [
     ...loaded.warnings,
     ...(await promptWarnings(parts, request, slice)),
-    ...optionWarnings(parts, request, scheduler, start.begin),
+    ...optionWarnings(parts, request, scheduler, { begin: start.begin, switchAt }),
   ]
   await vae.trim()
   stopwatch.lap('start')
 
   let { latents } = start
-  const { timesteps, sigmas } = scheduler
-  const deepCache = request.deepCache && new DeepCache(request.deepCache)
-  const predict = denoiser(unet, request, { conditioning, extra: start.extraChannels, deepCache, signal })
-  // Timesteps that the UNet prepares at once: as many as it keeps with each row of conditions.
-  const { context, ...embedded } = conditioning
-  const embeddedRows = Object.keys(embedded).length > 0 ? context.shape[0] : 1
-  const prepared = Math.max(Math.floor(native().limits.preparedTimesteps / embeddedRows), 1)
+  const { begin } = start
+  const calls = { scheduler, signal }
+  const first = { ...calls, conditioning, extra: start.extraChannels, begin, end: switchAt }
+  let denoiser = new Denoiser(unet, request, first)
   try {
-    for (let i = start.begin; i < timesteps.length; i++) {
-      if ((i - start.begin) % prepared === 0) {
-        const next = Array.prototype.slice.call(timesteps, i, i + prepared)
-        await unet.prepare(next, { signal, conditioning: embedded })
+    for (let i = begin; i < timesteps.length; i++) {
+      if (refined && i === Math.max(switchAt, begin)) {
+        denoiser.dispose()
+        await unet.trim()
+        denoiser = new Denoiser(refiner!.unet, refined.request, {
+          ...calls,
+          conditioning: refined.conditioning,
+          extra: [],
+          begin: i,
+          end: timesteps.length,
+        })
+        // As in diffusers, multistep methods begin anew.
+        if (i > begin) scheduler.reset?.({ random, begin: i })
       }
       const timestep = timesteps[i]
       const { shape } = latents
@@ -111,7 +123,7 @@ export async function* generate(
         'the result of scheduler.scaleModelInput',
         shape,
       )
-      const prediction = await predict(scaled, timestep, inInterval(request.guidanceInterval, i, scheduler))
+      const prediction = await denoiser.predict(scaled, i)
       await numbers.check('UNet', prediction)
       latents = checkTensor(
         scheduler.step(prediction, timestep, latents),
@@ -119,10 +131,12 @@ export async function* generate(
         shape,
       )
       await numbers.check('scheduler', latents)
-      if (start.kept) latents = keepOutsideMask(start.kept, latents, scheduler, i)
+      // A UNet that takes the mask keeps what is outside it by itself.
+      if (start.kept && (i >= switchAt || request.extraInput !== 'masked-image'))
+        latents = keepOutsideMask(start.kept, latents, scheduler, i)
       const facts = {
-        step: i + 1 - start.begin,
-        steps: timesteps.length - start.begin,
+        step: i + 1 - begin,
+        steps: timesteps.length - begin,
         timestep,
         sigma: sigmas?.[i],
         latents,
@@ -136,9 +150,9 @@ export async function* generate(
       throwIfAborted(signal)
     }
   } finally {
-    deepCache?.dispose()
+    denoiser.dispose()
   }
-  await unet.trim()
+  await denoiser.unet.trim()
   stopwatch.lap('denoise')
 
   const images: Image[] = []
@@ -167,37 +181,18 @@ export async function* generate(
   }
 }
 
-/**
- * Predicts with guidance, all halves as one batch, or outside the guidance interval with the conditional half alone.
- * `extra` are input channels that the scheduler does not scale.
- */
-function denoiser(
-  unet: Unet,
-  request: GenerateRequest,
-  given: {
-    conditioning: Conditioning
-    extra: readonly Tensor[]
-    deepCache: DeepCache | undefined
-    signal: AbortSignal
-  },
+/** The refiner's conditioning, and the request as it applies to the refiner: it takes latents alone. */
+async function encodeForRefiner(
+  refiner: Refiner,
+  given: GenerateRequest,
+  signal: AbortSignal,
+  slice: TimeSlice,
 ) {
-  const { count, guidanceScale, guidanceRescale, imageGuidanceScale, tokenMerging } = request
-  const { conditioning, extra, deepCache, signal } = given
-  const conditional = isGuided(request) ? conditioningRows(conditioning, count, 2 * count) : conditioning
-  const call = (latents: Tensor, timestep: number, conditions: Conditioning) =>
-    unet.predictFrom({ latents, timestep, ...conditions, tokenMerging, deepCache }, { signal })
-  const joined = (latents: Tensor) => concatChannels([latents, ...extra])
-  return async (latents: Tensor, timestep: number, guided: boolean): Promise<Tensor> => {
-    if (!guided || !isGuided(request)) return call(joined(latents), timestep, conditional)
-    if (rowsPerImage(request) === 2)
-      return guide(await call(twice(joined(latents)), timestep, conditioning), guidanceScale, guidanceRescale)
-    const unconditional = conditioningRows(conditioning, 0, count)
-    const without = concatChannels([latents, ...extra.map(({ shape }) => zeros(shape))])
-    const batch = stack([joined(latents), joined(latents), without])
-    const conditions = stackConditioning([conditional, unconditional, unconditional])
-    const prediction = await call(batch, timestep, conditions)
-    return guideEdit(prediction, guidanceScale, imageGuidanceScale, guidanceRescale)
-  }
+  const request: GenerateRequest = { ...given, embedsGuidance: false, extraInput: 'none' }
+  const tokens = await tokenizePrompts(refiner.tokenizers, request, slice)
+  const conditioning = await encodePrompts(refiner, tokens, request, { signal }, slice)
+  for (const textEncoder of refiner.textEncoders) await textEncoder.trim()
+  return { request, conditioning }
 }
 
 async function decodeImage(

@@ -16,7 +16,10 @@ export interface InitialLatents {
   latents: Tensor
   /** Index of the first timestep. */
   begin: number
-  /** For inpainting with a UNet that has no mask channels: the image outside the mask is restored from these. */
+  /**
+   * For inpainting with a UNet that has no mask channels, or with such a refiner: the image outside the mask is restored
+   * from these.
+   */
   kept?: { image: Tensor; noise: Tensor; mask: Tensor }
   /** Additional input channels of the UNet, which the scheduler does not scale. */
   extraChannels: Tensor[]
@@ -36,6 +39,8 @@ export interface LatentsInput {
   /** Of a model that enlarges images. */
   lowResolution?: LowResolution
   initImage?: InitImage
+  /** Whether a refiner, whose UNet has no mask channels, takes over. */
+  refines: boolean
   signal: AbortSignal
   slice: TimeSlice
 }
@@ -93,7 +98,10 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
     const small = shrinkMask(mask, vae.factor)
     const hidden = await sampleLatents(input, hide(image, mask), shape)
     if (takesMask) extraChannels.unshift(small, hidden)
-    else return { latents, begin, extraChannels, kept: { image: clean!, noise, mask: small } }
+    if (!takesMask || (input.refines && input.initImage?.mask)) {
+      const kept = { image: clean ?? (await sampleLatents(input, image, shape)), noise, mask: small }
+      return { latents, begin, extraChannels, kept }
+    }
   }
   return { latents, begin, extraChannels }
 }

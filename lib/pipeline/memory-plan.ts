@@ -16,7 +16,7 @@ export function chooseResidency(
   parts: {
     textEncoders: readonly { source: ModelSource }[]
     unet: { source: ModelSource }
-    vae: { source: ModelSource }
+    vae?: { source: ModelSource }
   },
   lowMemory: boolean | undefined,
 ): { savesMemory: boolean } {
@@ -25,7 +25,8 @@ export function chooseResidency(
   const choose = (automatic: Residency): Residency =>
     lowMemory === undefined ? automatic : lowMemory ? 'none' : 'all'
   unet.source.residency = choose('per-step')
-  for (const part of [vae, ...textEncoders]) part.source.residency = choose(quantized ? 'none' : 'per-step')
+  for (const part of [...(vae ? [vae] : []), ...textEncoders])
+    part.source.residency = choose(quantized ? 'none' : 'per-step')
   return { savesMemory: lowMemory ?? quantized }
 }
 
@@ -60,7 +61,7 @@ export interface MemoryNeeded {
 }
 
 /** The components whose memory counts. */
-type SizedParts = Pick<Parts, 'textEncoders' | 'unet' | 'vae' | 'tinyVae' | 'savesMemory'>
+type SizedParts = Pick<Parts, 'textEncoders' | 'unet' | 'vae' | 'tinyVae' | 'refiner' | 'savesMemory'>
 
 type Size = Pick<
   GenerateRequest,
@@ -83,7 +84,7 @@ type Size = Pick<
  * its working memory before the other one starts.
  */
 export function workingMemory(parts: SizedParts, request: Size, contextLength: number): MemoryNeeded {
-  const { unet, vae, tinyVae, textEncoders } = parts
+  const { unet, vae, tinyVae, refiner, textEncoders } = parts
   const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = rowsPerImage(request) * count
@@ -105,18 +106,24 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   // The scheduler and the loop hold several copies of the latents.
   const latents = 8 * batch * unet.config.inChannels * h * w * 4
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4
-  const all = [unet, vae, ...(tinyVae ? [tinyVae] : []), ...textEncoders]
+  const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
+  // The refiner may use the model's text encoders.
+  const all = [...new Set([unet, vae, ...(tinyVae ? [tinyVae] : []), ...textEncoders, ...refining])]
   const threads = Math.max(...all.map((part) => part.threadBytes))
   const working = Math.max(denoise, encode, decode) + latents + context + threads
   const weights = all.reduce((sum, part) => sum + part.weightBytes, 0)
   return { weights, working, total: weights + working }
 }
 
-function denoiseBytes({ unet, vae }: SizedParts, request: Size, contextLength: number): number {
+function denoiseBytes({ unet, refiner, vae }: SizedParts, request: Size, contextLength: number): number {
   const { width, height, count, tokenMerging, deepCache } = request
   const batch = rowsPerImage(request) * count
   const [h, w] = [height / vae.factor, width / vae.factor]
-  return unet.workingBytes(batch, h, w, contextLength, { tokenMerging, depth: deepCache?.depth })
+  const options = { tokenMerging, depth: deepCache?.depth }
+  const bytes = unet.workingBytes(batch, h, w, contextLength, options)
+  if (!refiner) return bytes
+  const depth = deepCache && Math.min(deepCache.depth, refiner.unet.maxDepth)
+  return Math.max(bytes, refiner.unet.workingBytes(batch, h, w, contextLength, { ...options, depth }))
 }
 
 /**

@@ -15,6 +15,8 @@ export interface ModelInfo {
   defaultScheduler: SchedulerName
   /** Sizes and element types as stored. */
   components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
+  /** Name of the refiner, if load() was given one. */
+  refiner?: string
   /** Every word of the captions that the model was trained on; only small models list them. */
   trainedWords?: readonly string[]
 }

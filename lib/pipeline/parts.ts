@@ -4,6 +4,7 @@ import type { SchedulerName } from '../schedulers/index.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { ScheduleDescription } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
+import type { Refiner } from './refiner.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TimeIdCount } from './time-ids.js'
@@ -18,6 +19,7 @@ export interface Parts {
   unet: Unet
   vae: AutoencoderKL
   tinyVae?: AutoencoderTiny
+  refiner?: Refiner
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   /** How many numbers the UNet takes beside the pooled text; undefined: none. */

@@ -26,7 +26,10 @@ export interface TokenizedRun {
   length: number
 }
 
-/** Tokenizes all prompts of a run with each tokenizer. A text that occurs several times is tokenized once. */
+/**
+ * Tokenizes all prompts of a run with each tokenizer. A text that occurs several times is tokenized once. As in diffusers,
+ * the only text encoder of SDXL's refiner takes the first prompt.
+ */
 export async function tokenizePrompts(
   tokenizers: readonly Tokenizer[],
   request: GenerateRequest,

@@ -76,7 +76,12 @@ export function imageMetadata(
       guidanceRescale: request.guidanceRescale || undefined,
       eta: request.schedulerOptions?.eta,
       rng: request.rng,
-      extra: { ...lorasOf(parts), ...conditionsOf(request, row), ...accelerationSettings(request) },
+      extra: {
+        ...lorasOf(parts),
+        ...refinerOf(parts, request),
+        ...conditionsOf(request, row),
+        ...accelerationSettings(request),
+      },
     }
   }
 }
@@ -97,6 +102,12 @@ function conditionsOf(request: GenerateRequest, row: number): Record<string, str
   }
 }
 
+/** For the metadata: in the words of web UIs. */
+function refinerOf({ refiner }: Parts, { refinerStart }: GenerateRequest): Record<string, string | number> {
+  if (!refiner || refinerStart === 1) return {}
+  return { Refiner: refiner.name, 'Refiner switch at': refinerStart }
+}
+
 /** For the metadata: the LoRAs that are part of the weights. */
 function lorasOf({ adapters }: Parts): Record<string, string> {
   const loras = adapters.filter(({ kind }) => kind !== EMBEDDING)
@@ -115,14 +126,15 @@ export function optionWarnings(
   parts: Parts,
   request: GenerateRequest,
   scheduler: Scheduler,
-  /** Index of the first timestep. */
-  begin: number,
+  /** Indices of the first timestep, and of the refiner's first. */
+  { begin, switchAt }: { begin: number; switchAt: number },
 ): string[] {
   const { width, height } = request
   const warnings = [
     ...parts.adapters.flatMap((adapter) => unplacedWarning(adapter) ?? []),
     ...optionsWithoutEffect(request),
     ...emptyRanges(request, scheduler, begin),
+    ...refinerWarnings(parts, request, scheduler, switchAt),
   ]
   const area = (width * height) / parts.imageSize ** 2
   // An enlarged image has the structure of the small one.
@@ -168,4 +180,14 @@ function emptyRanges(request: GenerateRequest, scheduler: Scheduler, begin: numb
   const [first, last] = [Math.floor(begin / order) + 1, Math.ceil(timesteps.length / order)]
   const run = first === last ? `step ${first} is not in` : `none of steps ${first} to ${last} is in`
   return [`${run} guidanceInterval [${guidanceInterval.join(', ')}]: there was no guidance`]
+}
+
+function refinerWarnings(
+  { refiner }: Parts,
+  { refinerStart, steps }: GenerateRequest,
+  { timesteps }: Scheduler,
+  switchAt: number,
+): string[] {
+  if (!refiner || refinerStart === 1 || switchAt < timesteps.length) return []
+  return [`refinerStart ${refinerStart} of ${steps} steps leaves the refiner no step`]
 }

@@ -199,6 +199,17 @@ t.test('--embedding takes a file, and a token behind an equals sign', async (t) 
   )
 })
 
+t.test('--refiner and --refiner-start', async (t) => {
+  const folder = inFolder(t)
+  writeFileSync(join(folder, 'refiner.safetensors'), '')
+  const { calls } = await call(['x', '--refiner', 'refiner.safetensors', '--refiner-start', '0.7'])
+  t.equal(calls.load[0][1].refiner, 'refiner.safetensors')
+  t.equal(calls.generate[0].refinerStart, 0.7)
+  const { code, stderr } = await call(['x', '--refiner-start', '0.7'])
+  t.match([code, stderr], [2, /--refiner-start needs --refiner/])
+  t.match((await call(['x', '--refiner', 'none'])).stderr, /Cannot read none: there is no such file/)
+})
+
 t.test('--low-memory', async (t) => {
   inFolder(t)
   t.equal((await call(['x', '--low-memory'])).calls.load[0][1].lowMemory, true)

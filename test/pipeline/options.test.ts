@@ -176,6 +176,7 @@ const table: Record<
   aestheticScore: { valid: [0, 6.5, 10], type: [null, '6'], range: [-1, 10.1, NaN] },
   negativeAestheticScore: { valid: [0, 2.5, 10], type: [null, '6'], range: [-1, 10.1, NaN] },
   imageGuidanceScale: { valid: [0, 1.5, 100], type: [null, '1'], range: [-1, 101, NaN] },
+  refinerStart: { valid: [0, 0.8, 1], type: [null, '1'], range: [-0.1, 1.1, NaN] },
   noiseLevel: { valid: [0, 20, 350], type: [null, '1'], range: [-1, 1.5, 351, NaN] },
   pooledPromptEmbeds: {
     valid: [tensor(1, 20)],
@@ -202,8 +203,12 @@ for (const [key, row] of Object.entries(table)) {
   t.test(key, async (t) => {
     const base = key === 'prompt' || key === 'promptEmbeds' ? {} : { prompt: 'a' }
     const make = (value: unknown) => ({ ...base, ...row.with, [key]: value })
-    // Only some models take a pooled output.
-    const model = /pooled/i.test(key) ? { ...facts, pooledWidth: 20 } : facts
+    // Only some models take a pooled output, and only some pipelines have a refiner.
+    const model = {
+      ...facts,
+      ...(/pooled/i.test(key) && { pooledWidth: 20 }),
+      ...(key === 'refinerStart' && { refines: true }),
+    }
     for (const value of row.valid)
       t.doesNotThrow(() => check(make(value), model), `accepts ${describe(value)}`)
     for (const value of row.type) {
