@@ -137,8 +137,15 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
 }
 
 async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {
-  const { init, mask, refiner, tinyVae, lora = [], embedding = [], preview } = flags
-  for (const file of [init, mask, refiner, tinyVae, ...[...lora, ...embedding].map(({ path }) => path)]) {
+  const { init, mask, depth, refiner, tinyVae, lora = [], embedding = [], preview } = flags
+  for (const file of [
+    init,
+    mask,
+    depth,
+    refiner,
+    tinyVae,
+    ...[...lora, ...embedding].map(({ path }) => path),
+  ]) {
     if (file === undefined || (await isElsewhere(file, engine))) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {
       const { code, message } = cause as NodeJS.ErrnoException
@@ -244,6 +251,7 @@ class GenerateCommand {
       weighting: flags.weighting,
       image: flags.init,
       mask: flags.mask,
+      depth: flags.depth,
       strength: flags.strength,
       decoder: flags.decoder,
       signal: this.terminal.signal,

@@ -43,6 +43,7 @@ export interface GenerateFlags {
   weighting: boolean
   init?: string
   mask?: string
+  depth?: string
   strength?: number
   device?: DeviceOption
   precision?: Precision
@@ -186,6 +187,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('--init <image>', 'start from this image; --size resizes it')
     .option('--strength <0-1>', 'how much of it to change (default: 0.8; 1 with --mask)', number)
     .option('--mask <image>', 'image that is white where --init is repainted')
+    .option('--depth <image>', 'depth map to draw by, light where things are near (Stable Diffusion 2 depth)')
     .option('--no-weighting', 'treat brackets and BREAK in the prompt as plain text')
     .optionsGroup('Sampling:')
     .option('--steps <n>', 'denoising steps (default: 25)', positive)

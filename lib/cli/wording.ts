@@ -27,7 +27,19 @@ const WORDS: Record<string, string> = {
   image: '--init',
   ...Object.fromEntries(
     [
-      ...['steps', 'scheduler', 'seed', 'rng', 'mask', 'strength', 'decoder', 'threads', 'precision', 'eta'],
+      ...[
+        'steps',
+        'scheduler',
+        'seed',
+        'rng',
+        'mask',
+        'depth',
+        'strength',
+        'decoder',
+        'threads',
+        'precision',
+        'eta',
+      ],
       ...['quality', 'type', 'rules'],
     ].map((name) => [name, `--${name}`]),
   ),

@@ -26,6 +26,13 @@ export interface OpenedImage extends ImageSize {
    * @param transparency whether the result is RGBA. Otherwise transparent parts become white
    */
   decode(edit?: (image: Sharp) => Sharp, transparency?: boolean): Promise<Pixels>
+  /** Decodes it to grey, with 16 bits where the file has more than eight. Transparency is ignored. */
+  decodeGrey(): Promise<GreyPixels>
+}
+
+/** One number for each pixel: the mean of its colours, 0…255 or 0…65535. */
+export interface GreyPixels extends ImageSize {
+  data: Float32Array
 }
 
 /** Larger images are refused. Cameras reach 100 megapixels; a file of a thousand bytes can claim much more. */
@@ -57,31 +64,55 @@ export async function openImage(input: unknown, path: string, signal?: AbortSign
     raw
       ? sharp(bytes, { raw: { ...raw, channels: 3 }, limitInputPixels: false })
       : sharp(bytes, { autoOrient: true, limitInputPixels }).timeout({ seconds: MAX_SECONDS })
-  const { width, height } =
-    raw ??
+  const { width, height, deep } =
+    (raw && { ...raw, deep: false }) ??
     (await raceAbort(
       signal,
       readHeader(source, () => make(false), path),
     ))
+  const failed = (cause: unknown) => {
+    throwIfAborted(signal)
+    throw decodingError(name, cause)
+  }
   return {
     width,
     height,
+    async decodeGrey() {
+      throwIfAborted(signal)
+      const image = make(MAX_PIXELS).removeAlpha()
+      const decoding = (
+        deep
+          ? image.toColourspace('rgb16').raw({ depth: 'ushort' })
+          : image.toColourspace('srgb').raw({ depth: 'uchar' })
+      ).toBuffer({ resolveWithObject: true })
+      const { data, info } = await raceAbort(signal, decoding).catch(failed)
+      return {
+        data: meanOfColours(
+          deep ? new Uint16Array(data.buffer, data.byteOffset, data.length / 2) : data,
+          info.channels,
+        ),
+        width: info.width,
+        height: info.height,
+      }
+    },
     async decode(edit = (image) => image, transparency = false) {
       throwIfAborted(signal)
       const plain = make(MAX_PIXELS).toColourspace('srgb')
       const edited = edit(transparency ? plain.ensureAlpha() : plain.flatten({ background: '#ffffff' }))
       const decoding = edited.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
-      const { data, info } = await raceAbort(signal, decoding).catch((cause: unknown) => {
-        throwIfAborted(signal)
-        throw decodingError(name, cause)
-      })
+      const { data, info } = await raceAbort(signal, decoding).catch(failed)
       const channels = transparency ? 4 : 3
       return { data: channelsOf(data, info.channels, channels), width: info.width, height: info.height }
     },
   }
 }
 
-async function readHeader({ name }: ImageBytes, make: () => Sharp, path: string): Promise<ImageSize> {
+/** The size of the upright image, and whether it has more than eight bits for each colour. */
+async function readHeader(
+  { name }: ImageBytes,
+  make: () => Sharp,
+  path: string,
+): Promise<ImageSize & { deep: boolean }> {
   let header: Metadata
   try {
     header = await make().metadata()
@@ -108,7 +139,13 @@ async function readHeader({ name }: ImageBytes, make: () => Sharp, path: string)
     )
   }
   requireMemory(bytes, `Decoding an image of ${width}×${height}`)
-  return { width, height }
+  return { width, height, deep: depth !== 'uchar' }
+}
+
+function meanOfColours(values: Uint8Array | Uint16Array, channels: number): Float32Array {
+  const out = new Float32Array(values.length / channels)
+  for (let i = 0; i < values.length; i++) out[Math.floor(i / channels)] += values[i] / channels
+  return out
 }
 
 function decodingError(name: string, cause: unknown) {

@@ -242,12 +242,19 @@ function split(
 /** Width of the context of SDXL's refiner, which has one text encoder. */
 const REFINER_WIDTH = 1280
 
+/** What models are for that take so many channels. */
+const PURPOSES: ReadonlyMap<number, string> = new Map([
+  [9, ' (inpainting)'],
+  [8, ' (image-conditioned)'],
+  [5, ' (depth)'],
+])
+
 export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'>): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels, added } = model.unet.config
     if (isUpscaler(model.unet.config)) return 'Stable Diffusion ×4 upscaler'
     if (added && contextWidth === REFINER_WIDTH) return 'Stable Diffusion XL refiner'
-    const purpose = inChannels === 9 ? ' (inpainting)' : inChannels === 8 ? ' (image-conditioned)' : ''
+    const purpose = PURPOSES.get(inChannels) ?? ''
     if (added && contextWidth === 2048) return `Stable Diffusion XL${purpose}`
     if (blockChannels[0] === 320 && contextWidth === 768) return `Stable Diffusion 1.x${purpose}`
     if (blockChannels[0] === 320 && contextWidth === 1024) return `Stable Diffusion 2.x${purpose}`

@@ -20,7 +20,8 @@ export function startsFromImage(extraInput: ExtraInput): boolean {
 }
 
 /** Images for a question that does not depend on what they show. */
-export function anyImages(extraInput: ExtraInput = 'none'): { image?: string } {
+export function anyImages(extraInput: ExtraInput = 'none'): { image?: string; depth?: string } {
+  if (extraInput === 'depth') return { depth: '' }
   return startsFromImage(extraInput) ? {} : { image: '' }
 }
 
@@ -37,6 +38,10 @@ export function checkExtraInput(o: Record<string, unknown>, model: ExtraInput): 
     if (o.mask !== undefined) throw new TypeError(`Expected no mask, as this model ${does} the whole image`)
     if (o.strength !== undefined) withoutEffect.push(`strength has no effect on a model that ${does} images`)
   }
+  if (extraInput === 'depth' && o.depth === undefined)
+    throw new TypeError('Expected depth, as this model draws by a depth map')
+  if (extraInput !== 'depth' && o.depth !== undefined)
+    throw new TypeError('Expected no depth, as this model takes no depth map')
   if (extraInput !== 'image' && o.imageGuidanceScale !== undefined)
     withoutEffect.push('imageGuidanceScale has no effect on a model that does not edit images')
   if (extraInput !== 'small-image' && o.noiseLevel !== undefined)

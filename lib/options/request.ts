@@ -70,6 +70,7 @@ export interface GenerateRequest extends Acceleration, Conditions {
   image?: ImageInput
   strength: number
   mask?: ImageInput
+  depth?: ImageInput
   extraChannels?: Tensor
   promptEmbeds?: Tensor
   negativePromptEmbeds?: Tensor

@@ -11,6 +11,7 @@ const MEANINGS = {
   promptEmbeds: 'The promptEmbeds hold numbers that are not finite',
   latents: 'The latents that were given hold numbers that are not finite',
   image: 'The image that was given holds numbers that are not finite',
+  depth: 'The depth map that was given holds numbers that are not finite',
   'text encoder': `The text encoder gave numbers that are not finite: ${OVERFLOW}`,
   'image encoder': `The autoencoder's encoder gave numbers that are not finite: ${OVERFLOW}`,
   UNet: `The UNet gave numbers that are not finite: ${OVERFLOW}`,

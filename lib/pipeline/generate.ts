@@ -50,7 +50,7 @@ export async function* generate(
       else requireDeviceMemory(working, what, free)
     },
   })
-  const { request: sized, initImage } = loaded
+  const { request: sized, initImage, depth } = loaded
   const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
@@ -73,6 +73,7 @@ export async function* generate(
 
   if (request.latents) await numbers.check('latents', request.latents)
   if (initImage) await numbers.check('image', initImage.image)
+  if (depth) await numbers.check('depth', depth)
   const { lowResolution } = parts
   const start = await prepareLatents({
     request,
@@ -82,6 +83,7 @@ export async function* generate(
     lowResolution,
     initImage,
     refines,
+    depth,
     signal,
     slice,
   })

@@ -9,6 +9,7 @@ import {
 import { maxSide, type GenerateRequest, type ImageInput } from '../options/index.js'
 import type { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
+import { depthChannel, flatDepth } from './depth-map.js'
 import type { InitImage } from './initial-latents.js'
 import { broadcastRows } from './tensors.js'
 
@@ -31,6 +32,8 @@ export interface ImageFacts {
 export interface SizedRequest {
   request: GenerateRequest
   initImage?: InitImage
+  /** The depth map for the latents, [n, 1, h, w] in −1…1. */
+  depth?: Tensor
   warnings: string[]
 }
 
@@ -43,31 +46,54 @@ export interface SizedRequest {
 export async function loadInitImage(request: GenerateRequest, facts: ImageFacts): Promise<SizedRequest> {
   const { factor, signal, slice } = facts
   if (request.latents) checkLatents(request, factor)
-  if (request.image === undefined || request.sizeGiven) facts.requireMemory(request)
-  if (request.image === undefined) return { request, warnings: [] }
+  if ((request.image === undefined && request.depth === undefined) || request.sizeGiven)
+    facts.requireMemory(request)
+  const source = await openInput(request.image, 'image', 3, request.count, signal)
+  const depthSource = await openInput(request.depth, 'depth', 1, request.count, signal)
+  const first = source ?? depthSource
+  if (first === undefined) return { request, warnings: [] }
 
-  const source = isTensor(request.image) ? request.image : await openImage(request.image, 'image', signal)
-  const own = isTensor(source) ? sizeOf(source, request.count, 3, 'image') : source
+  const own = sizeOf(first)
   const enlarges = request.extraInput === 'small-image'
   const { size: result, warnings } = enlarges
     ? enlargedSize(request, own, factor)
-    : chooseSize(request, own, facts)
+    : chooseSize(request, first, own, facts)
   const size = enlarges ? { width: result.width / factor, height: result.height / factor } : result
   const same = size.width === own.width && size.height === own.height
-  if (isTensor(source) && !same) throw wrongSize(size, 'image', own)
+  if (source && isTensor(source) && !same) throw wrongSize(size, 'image', own)
   const sized = { ...request, ...result }
   if (!request.sizeGiven) facts.requireMemory(sized)
   if (sized.latents) checkLatents(sized, factor)
-  // The headers of both are checked before one of them is decoded.
-  const maskSource =
-    request.mask === undefined ? undefined : await openMask(request.mask, size, request.count, signal)
+  // The headers of all are checked before one of them is decoded.
+  const maskSource = await openInput(request.mask, 'mask', 1, request.count, signal)
+  if (maskSource && isTensor(maskSource)) {
+    const found = sizeOf(maskSource)
+    if (found.height !== size.height || found.width !== size.width) throw wrongSize(size, 'mask', found)
+  }
 
+  const depth = depthSource && (await loadDepth(depthSource, own, size, facts, warnings))
+  const loaded = { request: sized, warnings, ...(depth && { depth }) }
+  if (!source) return loaded
   const image = isTensor(source) ? source : await imageTensor(source, same ? undefined : size, slice)
-  if (maskSource === undefined) return { request: sized, initImage: { image }, warnings }
+  if (maskSource === undefined) return { ...loaded, initImage: { image } }
   const mask = binarize(isTensor(maskSource) ? maskSource : await maskTensor(maskSource, size, own, slice))
   warnings.push(...maskWarnings(maskSource, mask, own))
   // Several masks can share one image.
-  return { request: sized, initImage: { image: broadcastRows(image, mask.shape[0]), mask }, warnings }
+  return { ...loaded, initImage: { image: broadcastRows(image, mask.shape[0]), mask } }
+}
+
+async function loadDepth(
+  source: Tensor | OpenedImage,
+  own: ImageSize,
+  size: ImageSize,
+  { factor, slice }: ImageFacts,
+  warnings: string[],
+): Promise<Tensor> {
+  const latents = { width: size.width / factor, height: size.height / factor }
+  const channel = await depthChannel(source, own, size, latents, slice)
+  if (channel) return channel
+  warnings.push('The depth map is the same everywhere: it has no effect')
+  return flatDepth(1, latents)
 }
 
 /** The size of a run that enlarges this image. */
@@ -82,14 +108,15 @@ function enlargedSize({ sizeGiven, width, height }: GenerateRequest, own: ImageS
 
 /** The size of a run with this image. */
 function chooseSize(
-  { sizeGiven, image, width, height }: GenerateRequest,
+  { sizeGiven, width, height }: GenerateRequest,
+  source: Tensor | OpenedImage,
   own: ImageSize,
   { factor, imageSize }: ImageFacts,
 ): { size: ImageSize; warnings: string[] } {
   if (sizeGiven) return { size: { width, height }, warnings: [] }
   const multiple = (side: number) =>
     Math.min(Math.max(Math.floor(side / factor), 1) * factor, maxSide - (maxSide % factor))
-  if (isTensor(image!) || own.width * own.height <= MAX_AREA * imageSize ** 2)
+  if (isTensor(source) || own.width * own.height <= MAX_AREA * imageSize ** 2)
     return { size: { width: multiple(own.width), height: multiple(own.height) }, warnings: [] }
   const scale = imageSize / Math.sqrt(own.width * own.height)
   const nearest = (side: number) => multiple(side * scale + factor / 2)
@@ -117,13 +144,8 @@ function isTensor(input: ImageInput | OpenedImage): input is Tensor {
   return typeof input === 'object' && 'shape' in input
 }
 
-function sizeOf({ shape }: Tensor, count: number, channels: number, path: string): ImageSize {
-  if (![1, count].includes(shape[0]) || shape[1] !== channels) {
-    throw new RangeError(
-      `Expected shape [${count}, ${channels}, h, w] for ${path} but received [${shape.join(', ')}]`,
-    )
-  }
-  return { width: shape[3], height: shape[2] }
+function sizeOf(source: Tensor | OpenedImage): ImageSize {
+  return isTensor(source) ? { width: source.shape[3], height: source.shape[2] } : source
 }
 
 function wrongSize(wanted: ImageSize, path: string, found: ImageSize): RangeError {
@@ -140,16 +162,21 @@ function checkLatents({ latents, count, width, height }: GenerateRequest, factor
   )
 }
 
-async function openMask(
-  input: ImageInput,
-  size: ImageSize,
+/** Reads the header of an image, or checks the shape of a tensor, for one image or for each of `count`. */
+async function openInput(
+  input: ImageInput | undefined,
+  path: string,
+  channels: number,
   count: number,
   signal: AbortSignal,
-): Promise<Tensor | OpenedImage> {
-  if (!isTensor(input)) return openImage(input, 'mask', signal)
-  const found = sizeOf(input, count, 1, 'mask')
-  if (found.height !== size.height || found.width !== size.width) throw wrongSize(size, 'mask', found)
-  return input
+): Promise<Tensor | OpenedImage | undefined> {
+  if (input === undefined) return undefined
+  if (!isTensor(input)) return openImage(input, path, signal)
+  const { shape } = input
+  if ([1, count].includes(shape[0]) && shape[1] === channels) return input
+  throw new RangeError(
+    `Expected shape [${count}, ${channels}, h, w] for ${path} but received [${shape.join(', ')}]`,
+  )
 }
 
 /** 1 from 0.5 on and otherwise 0, as in diffusers. */

@@ -41,6 +41,8 @@ export interface LatentsInput {
   initImage?: InitImage
   /** Whether a refiner, whose UNet has no mask channels, takes over. */
   refines: boolean
+  /** A depth map for the latents. */
+  depth?: Tensor
   signal: AbortSignal
   slice: TimeSlice
 }
@@ -61,7 +63,7 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
   const { request, scheduler, random, vae, slice } = input
   const { count, width, height } = request
   const shape = [count, vae.config.latentChannels, height / vae.factor, width / vae.factor]
-  const extraChannels = request.extraChannels ? [request.extraChannels] : []
+  const extraChannels = [request.extraChannels, input.depth].filter((given) => given !== undefined)
   const fromNoise = (noise: Tensor) => scale(noise, scheduler.initNoiseSigma)
   const givenNoise = request.latents && broadcastRows(request.latents, count)
 

@@ -10,6 +10,7 @@ import {
   quantizeModel,
   type GenerateOptions,
   type LoadOptions,
+  type Tensor,
 } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { largestDifference } from './support.js'
@@ -44,7 +45,7 @@ const load = (model: string, unet: string, options: LoadOptions = {}) =>
 /** The options with the paths of images. */
 function optionsOf({ options }: Case): GenerateOptions {
   const given: GenerateOptions = { ...options, weighting: false }
-  for (const key of ['image', 'mask'] as const)
+  for (const key of ['image', 'mask', 'depth'] as const)
     if (typeof given[key] === 'string') given[key] = join(fixtures, given[key])
   return given
 }
@@ -143,4 +144,53 @@ t.test('a quantized file of the ×4 upscaler', async (t) => {
     pipe,
     cases.find(({ name }) => name === 'enlarge-noise')!,
   )
+})
+
+t.test('Stable Diffusion 2 depth: with and without an image, and what it cannot use', async (t) => {
+  await using pipe = await load('base', 'depth')
+  t.ok(pipe.memoryNeeded({ width: 64, height: 64 }).total > 0)
+  const depth = join(fixtures, 'map16.png')
+  await t.rejects(pipe.generate({ ...quick, image: photo }), {
+    name: 'TypeError',
+    message: 'Expected depth, as this model draws by a depth map',
+  })
+  const alone = (await pipe.generate({ ...quick, depth })).images[0]
+  t.match(alone, { width: 36, height: 28 }, 'it gives the picture its size')
+  const draw = async (options: GenerateOptions) =>
+    (await pipe.generate({ ...quick, width: 64, height: 64, ...options })).images[0].data
+  const map = (...values: number[]) => ({ data: Float32Array.from(values), shape: [1, 1, 2, 2] })
+  const slope = await draw({ depth: map(0, 1, 2, 3) })
+  t.ok(
+    largestDifference(slope, await draw({ depth: map(0, 100, 200, 300) })) <= 1,
+    'the range does not matter',
+  )
+  t.ok(largestDifference(slope, await draw({ depth: map(3, 2, 1, 0) })) > 2, 'the depth does')
+  const flat = await pipe.generate({ ...quick, depth: map(5, 5, 5, 5), width: 64, height: 64 })
+  t.match(flat.warnings, [/^The depth map is the same everywhere/])
+  const broken = await pipe.generate({ ...quick, depth: map(NaN, 1, 2, 3), width: 64, height: 64 })
+  t.match(broken.warnings, [/^The depth map that was given holds numbers that are not finite/])
+  await t.rejects(pipe.generate({ ...quick, depth: { data: new Float32Array(12), shape: [1, 3, 2, 2] } }), {
+    name: 'RangeError',
+    message: /^Expected shape \[1, 1, h, w\] for depth/,
+  })
+  await using plain = await load('base', 'base')
+  await t.rejects(plain.generate({ ...quick, depth }), {
+    name: 'TypeError',
+    message: 'Expected no depth, as this model takes no depth map',
+  })
+})
+
+t.test('a depth map is cropped as its image is', async (t) => {
+  await using pipe = await load('base', 'depth')
+  // A ramp from left to right in twice the picture's width: its middle half remains.
+  const ramp = (from: number, to: number, width: number) => {
+    const row = Array.from({ length: width }, (_, x) => from + ((to - from) * (x + 0.5)) / width)
+    return { data: Float32Array.from([...row, ...row, ...row, ...row]), shape: [1, 1, 4, width] }
+  }
+  const wide = await sharp({ create: { width: 128, height: 64, channels: 3, background: '#804020' } }).png().toBuffer() // prettier-ignore
+  const draw = async (image: Uint8Array | string, depth: Tensor) =>
+    (await pipe.generate({ ...quick, image, depth, width: 64, height: 64 })).images[0].data
+  const cropped = await draw(wide, ramp(0, 128, 128))
+  const narrow = await sharp({ create: { width: 64, height: 64, channels: 3, background: '#804020' } }).png().toBuffer() // prettier-ignore
+  t.ok(largestDifference(cropped, await draw(narrow, ramp(32, 96, 64))) <= 2)
 })

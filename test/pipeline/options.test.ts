@@ -177,6 +177,7 @@ const table: Record<
   negativeAestheticScore: { valid: [0, 2.5, 10], type: [null, '6'], range: [-1, 10.1, NaN] },
   imageGuidanceScale: { valid: [0, 1.5, 100], type: [null, '1'], range: [-1, 101, NaN] },
   refinerStart: { valid: [0, 0.8, 1], type: [null, '1'], range: [-0.1, 1.1, NaN] },
+  depth: { valid: ['a.png', image, tensor(1, 1, 8, 8)], type: [undefined, null, 1, {}], range: [] },
   noiseLevel: { valid: [0, 20, 350], type: [null, '1'], range: [-1, 1.5, 351, NaN] },
   pooledPromptEmbeds: {
     valid: [tensor(1, 20)],
@@ -203,10 +204,11 @@ for (const [key, row] of Object.entries(table)) {
   t.test(key, async (t) => {
     const base = key === 'prompt' || key === 'promptEmbeds' ? {} : { prompt: 'a' }
     const make = (value: unknown) => ({ ...base, ...row.with, [key]: value })
-    // Only some models take a pooled output, and only some pipelines have a refiner.
+    // Only some models take a pooled output, a depth map or a refiner.
     const model = {
       ...facts,
       ...(/pooled/i.test(key) && { pooledWidth: 20 }),
+      ...(key === 'depth' && { extraInput: 'depth' as const }),
       ...(key === 'refinerStart' && { refines: true }),
     }
     for (const value of row.valid)

@@ -40,7 +40,29 @@ function requireFixed(c: ConfigReader, table: typeof UNET_FIXED): void {
   }
 }
 
+/** UNets of other architectures under the same class name, by a block type that only they have. */
+const OTHER_UNETS: readonly (readonly [RegExp, string])[] = [
+  [/^K(CrossAttn)?(Down|Up)Block2D$/, "k-diffusion's UNet (the ×2 latent upscaler)"],
+  [
+    /^SimpleCrossAttn|^Resnet(Down|Up)sampleBlock2D$/,
+    'the UNet of DeepFloyd IF, Kandinsky 2 or unCLIP (Karlo)',
+  ],
+  [/^(Down|Up|CrossAttn(Down|Up))BlockMotion$/, 'the UNet of AnimateDiff'],
+]
+
+function refuseOtherUnets(c: ConfigReader): void {
+  for (const key of ['down_block_types', 'up_block_types']) {
+    const types = c.get(key)
+    for (const type of Array.isArray(types) ? (types as unknown[]) : []) {
+      const [, what] = OTHER_UNETS.find(([pattern]) => typeof type === 'string' && pattern.test(type)) ?? []
+      if (what !== undefined)
+        throw unsupported(c.path, `this is ${what}, which is not supported (${show(type)} in ${c.name(key)})`)
+    }
+  }
+}
+
 export function unetConfig(c: ConfigReader): UnetConfig {
+  refuseOtherUnets(c)
   requireFixed(c, UNET_FIXED)
   const blockChannels = c.integers('block_out_channels', [320, 640, 1280, 1280], 1, limits().channels)
   const levels = blockChannels.length
