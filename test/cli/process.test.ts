@@ -16,9 +16,13 @@ interface Ended {
   stderr: string
 }
 
-const start = (args: string[], cwd = '.'): { child: ChildProcess; ended: Promise<Ended> } => {
+const start = (
+  args: string[],
+  cwd = '.',
+  flags: string[] = [],
+): { child: ChildProcess; ended: Promise<Ended> } => {
   // tap would add a module to the program that handles signals itself.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, PROGRAM, ...args], {
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, ...flags, PROGRAM, ...args], {
     cwd,
     stdio: 'pipe',
   })
@@ -45,9 +49,18 @@ const handlesSignals = async ({ pid }: ChildProcess): Promise<void> => {
 
 t.test('--version and --help load neither the addon nor sharp', async (t) => {
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
-  const { code, stdout } = await start(['--version']).ended
+  // The shared libraries of the process, as it ends.
+  const listing = `process.on('exit', () => process._rawDebug(process.report.getReport().sharedObjects.join('\\n')))`
+  const loaded = `--import=data:text/javascript,${encodeURIComponent(listing)}`
+  const libraries = /node_diffusion|sharp|vips/
+  const { code, stdout, stderr } = await start(['--version'], '.', [loaded]).ended
   t.same([code, stdout.toString()], [0, `${version}\n`])
-  t.equal((await start(['--help']).ended).code, 0)
+  t.match(stderr, /\.so/)
+  t.notMatch(stderr, libraries)
+  const help = await start(['--help'], '.', [loaded]).ended
+  t.equal(help.code, 0)
+  t.notMatch(help.stderr, libraries)
+  t.match((await start(['info'], '.', [loaded]).ended).stderr, /node_diffusion/, 'which other commands load')
 })
 
 t.test('usage errors print one line and end with status 2', async (t) => {

@@ -113,6 +113,15 @@ export async function heldBytes(): Promise<number> {
   return process.memoryUsage().rss
 }
 
+/**
+ * By how much memory has grown from the first to the last of several measurements at equal distances, if by more than it
+ * varies. What grows only once is no leak: the least growth between two of them counts.
+ */
+export function steadyGrowth(held: readonly number[]): number {
+  const steps = held.slice(1).map((bytes, i) => bytes - held[i])
+  return leakedBytes(0, Math.min(...steps) * steps.length)
+}
+
 /** By how much memory has grown, if by more than it varies. */
 export function leakedBytes(before: number, after: number): number {
   return after - before > noise ? after - before : 0

@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DiffusionError } from '../../lib/index.js'
-import { DelayWatch, heldBytes, leakedBytes, Random, settled, type Result } from './harness.js'
+import { DelayWatch, heldBytes, Random, settled, steadyGrowth, type Result } from './harness.js'
 import { makeFormats, type Format } from './model-file-formats.js'
 import { describe, objection } from './objection.js'
 
@@ -44,20 +44,21 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
     result.failures.push(`seed ${seed}, case ${i}, ${format.name} (${file}): ${why}`)
   }
 
-  let held = 0
+  const held: number[] = []
   try {
     watch.start()
     let next = 0
-    // By half of the cases the allocator has seen every format.
-    for (const end of [Math.floor(count / 2), count]) {
+    // After the first quarter of the cases the allocator has seen every format.
+    for (const quarter of [1, 2, 3, 4]) {
+      const end = Math.floor((count * quarter) / 4)
       const worker = async (id: number) => {
         while (next < end) await one(next++, id)
       }
       await Promise.all(Array.from({ length: concurrent }, (_, id) => worker(id)))
-      if (end < count) held = await heldBytes()
+      held.push(await heldBytes())
     }
     watch.pause()
-    result.leaked = leakedBytes(held, await heldBytes())
+    result.leaked = steadyGrowth(held)
   } finally {
     process.off('unhandledRejection', unhandled)
     remove()

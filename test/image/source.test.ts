@@ -109,16 +109,21 @@ t.test('an abort while an image is decoded', async (t) => {
     (signal: AbortSignal) => pipe.generate({ ...quick, image: slow, signal }),
   ]
   for (const call of calls) {
-    const controller = new AbortController()
-    let ended = false
-    const running = call(controller.signal).finally(() => (ended = true))
-    running.catch(() => {})
-    await new Promise((resolve) => setTimeout(resolve, 200))
-    t.notOk(ended, 'it is still decoding')
-    const began = performance.now()
-    controller.abort(new Error('enough'))
-    await t.rejects(running as Promise<void>, { message: 'enough' })
-    t.ok(performance.now() - began < 1000, `${Math.round(performance.now() - began)} ms`)
+    // A busy machine can delay any attempt: what we cause ourselves shows in each.
+    let fastest = Infinity
+    for (let attempt = 0; attempt < 5 && !(fastest < 500); attempt++) {
+      const controller = new AbortController()
+      let ended = false
+      const running = call(controller.signal).finally(() => (ended = true))
+      running.catch(() => {})
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      if (ended) continue
+      const began = performance.now()
+      controller.abort(new Error('enough'))
+      await t.rejects(running as Promise<void>, { message: 'enough' })
+      fastest = Math.min(fastest, performance.now() - began)
+    }
+    t.ok(fastest < 500, `rejected after ${Math.round(fastest)} ms while it was decoding`)
   }
 })
 

@@ -18,7 +18,7 @@ const port = Number(/:(\d+)\//.exec(line.toString())![1])
 t.teardown(() => child.kill('SIGKILL'))
 
 /** Sends bytes and returns what comes until the server closes the connection, or for a while. */
-async function raw(bytes: string | Buffer, patience = 20_000): Promise<string> {
+async function raw(bytes: string | Buffer, patience = 120_000): Promise<string> {
   const socket: Socket = connect(port, '127.0.0.1')
   let answer = ''
   socket.on('data', (chunk: Buffer) => (answer += chunk.toString('latin1')))
@@ -97,11 +97,13 @@ t.test('clients that hang up at any moment', async (t) => {
 })
 
 t.test('a full queue, and clients that do not read', async (t) => {
-  const waiting = Array.from({ length: 30 }, () => raw(request('/?prompt=noto+pizza'), 60_000))
+  const waiting = Array.from({ length: 30 }, () => raw(request('/?prompt=noto+pizza')))
   const answers = await Promise.all(waiting)
   t.ok(answers.some((answer) => answer.startsWith('HTTP/1.1 503 ') && /retry-after: 30/.test(answer)))
   t.ok(answers.every((answer) => /^HTTP\/1\.1 (200|503) /.test(answer)))
   const silent = connect(port, '127.0.0.1').pause()
+  // The server may reset the connection of a client that does not read.
+  silent.on('error', () => {})
   silent.write(request('/?prompt=noto+pizza'))
   await alive(t)
   silent.destroy()

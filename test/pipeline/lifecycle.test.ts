@@ -244,14 +244,23 @@ t.test('memory does not grow', async (t) => {
     if (i % 3 === 0) controller.abort()
     await running.catch(() => {})
   }
-  const before = await rounds(90, run)
-  const grown = (await rounds(150, run)) - before
+  /** By how much memory grows in a block of rounds. Something may grow once; a leak grows in every block. */
+  const growth = async (count: number, work: (i: number) => Promise<unknown>): Promise<number> => {
+    let least = Infinity
+    let before = await rounds(count, work)
+    for (let block = 0; block < 3 && least >= 6e6; block++) {
+      const after = await rounds(count, work)
+      least = Math.min(least, after - before)
+      before = after
+    }
+    return least
+  }
+  const grown = await growth(150, run)
   // 0.05 MB for each run would be 7.5 MB.
   t.ok(grown < 6e6, `${(grown / 1e6).toFixed(1)} MB more after 150 runs`)
 
   const load = async () => (await DiffusionPipeline.load()).dispose()
-  const loaded = await rounds(8, load)
-  const kept = (await rounds(16, load)) - loaded
+  const kept = await growth(16, load)
   // A model has 20 MB; half a megabyte of each would be 8 MB.
   t.ok(kept < 6e6, `${(kept / 1e6).toFixed(1)} MB more after 16 models`)
 })
