@@ -99,7 +99,7 @@ CudaDeviceWrap* CudaDeviceWrap::Unwrap(Napi::Object object) {
 Napi::Value CudaDeviceWrap::memory(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     if (!backend_) throw nd::Error(nd::ErrorCode::disposed, "This CudaDevice has been disposed");
-    return memory_object(info.Env(), backend_->device().memory_info());
+    return memory_object(info.Env(), nd::cuda::memory_info(*backend_));
   });
 }
 

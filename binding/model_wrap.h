@@ -181,7 +181,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const Pointer shared = this->shared();
       if (!shared->device()) return info.Env().Null();
-      return memory_object(info.Env(), shared->device()->device().memory_info());
+      return memory_object(info.Env(), nd::cuda::memory_info(*shared->device()));
     });
   }
   Napi::Value thread_bytes(const Napi::CallbackInfo& info) {

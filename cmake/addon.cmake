@@ -26,8 +26,13 @@ target_compile_definitions(node_diffusion PRIVATE NAPI_VERSION=8 NODE_ADDON_API_
   NODE_ADDON_API_DISABLE_DEPRECATED)
 target_compile_options(node_diffusion PRIVATE ${nd_small})
 target_link_libraries(node_diffusion PRIVATE node_diffusion_cuda engine)
+if(ND_ZIG_SYSTEM AND NOT APPLE) # zig links libc++ statically; macOS has its own
+  target_sources(node_diffusion PRIVATE binding/zig/no_demangler.cpp)
+endif()
 if(APPLE)
   target_link_options(node_diffusion PRIVATE -undefined dynamic_lookup)
+  # Otherwise, the folder that it was built in is its name.
+  set_target_properties(node_diffusion PROPERTIES BUILD_WITH_INSTALL_RPATH ON INSTALL_NAME_DIR "@rpath")
 elseif(WIN32)
   # A list of the functions for node_api_thunks.cpp.
   nd_find_headers(definitions node_api.def node_modules/node-api-headers/def headers/node-api)

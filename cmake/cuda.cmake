@@ -1,9 +1,21 @@
 # The CUDA backend, its kernels for GPUs (where nvcc is at hand), and its tests on an emulator, which runs the same kernels
-# on the CPU. The backend's own code is a small part of the addon, on every platform: it opens the driver at run time. The
-# kernels are files beside the addon, see scripts/cuda-kernels.mjs.
-file(GLOB ND_CUDA_SOURCES CONFIGURE_DEPENDS cpp/cuda/*.cpp cpp/cuda/layers/*.cpp)
+# on the CPU. The backend's own code is a small part of the addon: it opens the driver at run time. The kernels are files
+# beside the addon, see scripts/build-cuda.mjs.
+set(ND_HAS_CUDA_DRIVER ON)
+if(APPLE OR (WIN32 AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$"))
+  set(ND_HAS_CUDA_DRIVER OFF)
+endif()
+option(ND_CUDA_BACKEND "Build the CUDA backend; otherwise, devices are reported as unavailable" ${ND_HAS_CUDA_DRIVER})
+if(ND_CUDA_BACKEND)
+  file(GLOB ND_CUDA_SOURCES CONFIGURE_DEPENDS cpp/cuda/*.cpp cpp/cuda/layers/*.cpp)
+else()
+  file(GLOB ND_CUDA_SOURCES CONFIGURE_DEPENDS cpp/cuda/unavailable/*.cpp)
+endif()
 add_library(node_diffusion_cuda STATIC ${ND_CUDA_SOURCES})
 target_link_libraries(node_diffusion_cuda PUBLIC engine ${CMAKE_DL_LIBS})
+if(NOT ND_CUDA_BACKEND)
+  return()
+endif()
 
 file(GLOB ND_CUDA_KERNELS CONFIGURE_DEPENDS cpp/cuda/kernels/*.cu)
 file(GLOB ND_CUDA_TEST_KERNELS CONFIGURE_DEPENDS test/cuda/kernels/*.cu)

@@ -1,5 +1,5 @@
 /**
- * `npm run build:cuda`: the CUDA kernels as the package has them: build/Release/cuda/sm_90a.cubin.gz and so on, one file
+ * `npm run build:cuda`: the CUDA kernels as the package has them: build/Release/cuda/sm_90a.cubin.br and so on, one file
  * for each architecture, and PTX for later ones. Needs no GPU.
  *
  * NVRTC 12.9 compiles them, because drivers of 2025 refuse what nvcc 13 makes: `--install` fetches it from PyPI
@@ -10,7 +10,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { gzipSync } from 'node:zlib'
+import { brotliCompressSync, constants } from 'node:zlib'
 import { root } from './build-addon.mjs'
 
 /** Code runs on later minor versions of the same major one. 90a: with wgmma and tensor copies. */
@@ -18,7 +18,7 @@ const architectures = ['75', '80', '86', '89', '90a', '120']
 /** Of PTX: what comes between and after those. */
 const ptx = '90'
 /** Bytes of all files together that the package may have. */
-const maxBytes = 4e6
+const maxBytes = 2e6
 
 const wheels = ['nvidia-cuda-nvrtc-cu12==12.9.86', 'nvidia-cuda-runtime-cu12==12.9.79']
 const installed = join(root, 'build', 'nvrtc')
@@ -91,9 +91,12 @@ try {
   rmSync(out, { recursive: true, force: true })
   mkdirSync(out, { recursive: true })
   for (const output of outputs) {
-    const packed = gzipSync(readFileSync(join(work, output)), { level: 9 })
+    // Two thirds of what gzip makes of them: the kernels of one file resemble each other.
+    const packed = brotliCompressSync(readFileSync(join(work, output)), {
+      params: { [constants.BROTLI_PARAM_LGWIN]: constants.BROTLI_MAX_WINDOW_BITS },
+    })
     bytes += packed.length
-    writeFileSync(join(out, `${output}.gz`), packed)
+    writeFileSync(join(out, `${output}.br`), packed)
   }
 } finally {
   rmSync(work, { recursive: true, force: true })

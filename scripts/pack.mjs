@@ -92,9 +92,12 @@ export async function pack({ ownBuild = false } = {}) {
     else if (!ownBuild) throw new Error(`${from} is missing: npm run prebuild:all`)
   }
   // Kernels for GPUs are the same on all platforms.
-  const cuda = join(root, 'build', 'Release', 'cuda')
-  if (existsSync(cuda))
+  const cuda = ['prebuilds', 'build/Release']
+    .map((parent) => join(root, parent, 'cuda'))
+    .find((path) => existsSync(path))
+  if (cuda)
     for (const name of readdirSync(cuda)) copy(join(cuda, name), join(folder, 'prebuilds', 'cuda', name))
+  else if (!ownBuild) throw new Error('prebuilds/cuda is missing: npm run prebuild:all -- cuda')
   if (!ownBuild) copy(join(root, 'prebuilds', 'SHA256SUMS'), join(folder, 'prebuilds', 'SHA256SUMS'))
 
   for (const [name, { from, files }] of Object.entries(headers))

@@ -6,18 +6,20 @@ import { root } from './build-addon.mjs'
 
 /**
  * By name: the target as zig calls it, with the oldest system that it is for; CMake's names for it; and the file in
- * prebuilds/, named as prebuildify names it.
+ * prebuilds/, named as prebuildify names it. `cuda`: NVIDIA has a driver for it.
  */
 export const platforms = {
   'linux-x64': {
     target: 'x86_64-linux-gnu.2.28',
     system: ['Linux', 'x86_64'],
     file: 'linux-x64/node-diffusion.glibc.node',
+    cuda: true,
   },
   'linux-arm64': {
     target: 'aarch64-linux-gnu.2.28',
     system: ['Linux', 'aarch64'],
     file: 'linux-arm64/node-diffusion.glibc.node',
+    cuda: true,
   },
   'linux-x64-musl': {
     target: 'x86_64-linux-musl',
@@ -43,6 +45,7 @@ export const platforms = {
     target: 'x86_64-windows-gnu',
     system: ['Windows', 'AMD64'],
     file: 'win32-x64/node-diffusion.node',
+    cuda: true,
   },
   'win32-arm64': {
     target: 'aarch64-windows-gnu',

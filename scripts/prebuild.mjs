@@ -1,12 +1,21 @@
 /**
  * `npm run prebuild:all`: the addons in prebuilds/, as they are published, built on Linux or macOS with zig's compiler;
- * `npm run prebuild:all -- NAME…` builds for some platforms (scripts/platforms.mjs). The files are stripped; prebuilds of the
+ * `npm run prebuild:all -- NAME…` builds for some platforms (scripts/platforms.mjs), or `cuda`, the kernels for GPUs, which are the
+ * same on all of them (scripts/build-cuda.mjs). The files are stripped; prebuilds of the
  * same sources are equal byte for byte. Those with symbols are kept in build/symbols, and the checksums of all in
  * prebuilds/SHA256SUMS. (A script `prebuild` would be run by npm before each `build`.)
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -30,7 +39,7 @@ function cmake(args) {
 
 /** Builds one platform's target: the folder that it is in. */
 export function buildWithZig(zig, name, { target = 'node_diffusion', strip = true, options = [] } = {}) {
-  const { system } = platforms[name]
+  const { system, cuda } = platforms[name]
   const folder = join(root, 'build', 'prebuilds', name, 'cmake')
   cmake([
     ...['-S', root, '-B', folder, '-DCMAKE_BUILD_TYPE=Release', '-DND_ADDON=ON', ...options],
@@ -39,8 +48,10 @@ export function buildWithZig(zig, name, { target = 'node_diffusion', strip = tru
     `-DND_ZIG_SYSTEM=${system[0]}`,
     `-DND_ZIG_PROCESSOR=${system[1]}`,
     // Files do not depend on the folder that they were built in.
+    `-DND_CUDA_BACKEND=${cuda ? 'ON' : 'OFF'}`,
     `-DCMAKE_CXX_FLAGS=-g1 -ffile-prefix-map=${root}=/node-diffusion`,
-    `-DCMAKE_SHARED_LINKER_FLAGS=${strip ? '-s' : ''}`,
+    // In a Mach-O file, -s alone leaves the names of local symbols.
+    `-DCMAKE_SHARED_LINKER_FLAGS=${strip ? `-s${system[0] === 'Darwin' ? ' -Wl,-x' : ''}` : ''}`,
   ])
   cmake(['--build', folder, '--parallel', jobs, '--target', target])
   return folder
@@ -69,10 +80,18 @@ function check(file) {
   console.log(`${file} loads: kernels ${kernels.join(', ')}`)
 }
 
+function buildKernels() {
+  const args = [join(root, 'scripts', 'build-cuda.mjs'), '--install', '--out', join(prebuilds, 'cuda')]
+  if (spawnSync(process.execPath, args, { stdio: 'inherit' }).status !== 0)
+    throw new Error('The kernels for GPUs could not be built')
+}
+
 function writeChecksums() {
+  const cuda = join(prebuilds, 'cuda')
   const lines = Object.values(platforms)
     .map(({ file }) => file)
     .filter((file) => existsSync(join(prebuilds, file)))
+    .concat(existsSync(cuda) ? readdirSync(cuda).map((name) => `cuda/${name}`) : [])
     .sort()
     .map(
       (file) =>
@@ -84,12 +103,13 @@ function writeChecksums() {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(platforms)
+  const known = [...Object.keys(platforms), 'cuda']
+  const names = process.argv.length > 2 ? process.argv.slice(2) : known
   try {
-    const unknown = names.find((name) => !(name in platforms))
-    if (unknown) throw new Error(`${unknown}: expected some of ${Object.keys(platforms).join(', ')}`)
-    const zig = findZig()
-    for (const name of names) prebuild(zig, name)
+    const unknown = names.find((name) => !known.includes(name))
+    if (unknown) throw new Error(`${unknown}: expected some of ${known.join(', ')}`)
+    if (names.includes('cuda')) buildKernels()
+    for (const name of names.filter((name) => name in platforms)) prebuild(findZig(), name)
     if (names.includes(ownPlatform)) check(join(prebuilds, platforms[ownPlatform].file))
     writeChecksums()
   } catch (error) {

@@ -7,9 +7,6 @@
 #ifdef __linux__
 #include <sched.h>
 
-#include <fstream>
-#include <iterator>
-#include <string>
 #include <vector>
 
 #include "core/linux_cpus.h"
@@ -58,9 +55,7 @@ int usable_cpus() {
 }
 
 double quota() {
-  std::ifstream file("/proc/self/cgroup");
-  const std::string groups{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  return cgroup_quota("/sys/fs/cgroup", groups);
+  return cgroup_quota("/sys/fs/cgroup", read_system_file("/proc/self/cgroup"));
 }
 #elif defined(__APPLE__)
 int usable_cores() {

@@ -6,6 +6,10 @@
 
 namespace nd {
 
+/// The content of a file of /sys or /proc, whose size the system does not tell; empty if there is none. At
+/// most 1 MB.
+std::string read_system_file(const std::string& path);
+
 /// The physical cores that these logical CPUs belong to, at least 1. Where cores are of different kinds
 /// (performance and efficiency cores, big.LITTLE) only the fast ones count: a slow core would make all others
 /// wait at the end of each layer. `devices` is normally "/sys/devices".

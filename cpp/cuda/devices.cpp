@@ -27,4 +27,8 @@ std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const
   return backend;
 }
 
+MemoryInfo memory_info(CudaBackend& backend) {
+  return backend.device().memory_info();
+}
+
 }  // namespace nd::cuda

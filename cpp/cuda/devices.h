@@ -14,4 +14,7 @@ std::vector<DeviceDescription> list_devices(const Driver& driver);
 /// all callers and lives as long as one of them holds it. Thread-safe. Error device_unavailable.
 std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const std::vector<char>& image);
 
+/// Error device_unavailable, device_lost.
+MemoryInfo memory_info(CudaBackend& backend);
+
 }  // namespace nd::cuda

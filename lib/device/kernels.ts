@@ -1,8 +1,8 @@
-/** The kernels for GPUs: files beside the addon, made by scripts/cuda-kernels.mjs, of which a device needs one. */
+/** The kernels for GPUs: files beside the addon, made by scripts/build-cuda.mjs, of which a device needs one. */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { gunzip } from 'node:zlib'
+import { brotliDecompress, gunzip } from 'node:zlib'
 import { DiffusionError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
 
@@ -20,7 +20,7 @@ function folders(): string[] {
  */
 export function chooseKernels(names: readonly string[], capability: number): string | undefined {
   const found = names.flatMap((name) => {
-    const [, kind, digits, only] = /^(sm|compute)_(\d+)(a?)\.(?:cubin|ptx)\.gz$/.exec(name) ?? []
+    const [, kind, digits, only] = /^(sm|compute)_(\d+)(a?)\.(?:cubin|ptx)\.(?:br|gz)$/.exec(name) ?? []
     const version = Number(digits)
     // sm_90a uses instructions of 9.0 alone.
     return kind && (!only || version === capability) ? [{ name, code: kind === 'sm', version }] : []
@@ -49,7 +49,10 @@ export async function readKernels(capability: number): Promise<Uint8Array> {
   for (const folder of folders()) {
     const names = await readdir(folder).catch(() => [])
     const name = chooseKernels(names, capability)
-    if (name !== undefined) return promisify(gunzip)(await readFile(join(folder, name)))
+    if (name !== undefined) {
+      const decompress = promisify(name.endsWith('.br') ? brotliDecompress : gunzip)
+      return decompress(await readFile(join(folder, name)))
+    }
     tried.push(`${folder} (${names.length === 0 ? 'nothing there' : names.join(', ')})`)
   }
   throw new DiffusionError(

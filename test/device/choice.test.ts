@@ -44,16 +44,16 @@ t.test('without a driver', async (t) => {
 })
 
 t.test('which kernels a GPU takes', async (t) => {
-  const names = ['75', '80', '86', '89', '90a', '120'].map((arch) => `sm_${arch}.cubin.gz`)
-  names.push('compute_90.ptx.gz', 'README', 'sm_99.txt')
+  const names = ['75', '80', '86', '89', '90a', '120'].map((arch) => `sm_${arch}.cubin.br`)
+  names.push('compute_90.ptx.br', 'README', 'sm_99.txt')
   for (const [capability, name] of [
-    [75, 'sm_75.cubin.gz'],
-    [80, 'sm_80.cubin.gz'],
-    [87, 'sm_86.cubin.gz'],
-    [89, 'sm_89.cubin.gz'],
-    [90, 'sm_90a.cubin.gz'],
-    [100, 'compute_90.ptx.gz'],
-    [121, 'sm_120.cubin.gz'],
+    [75, 'sm_75.cubin.br'],
+    [80, 'sm_80.cubin.br'],
+    [87, 'sm_86.cubin.br'],
+    [89, 'sm_89.cubin.br'],
+    [90, 'sm_90a.cubin.br'],
+    [100, 'compute_90.ptx.br'],
+    [121, 'sm_120.cubin.br'],
     [70, undefined],
   ] as const) {
     t.equal(chooseKernels(names, capability), name, String(capability))
