@@ -11,6 +11,8 @@ export interface ParseOptions {
   unique?: boolean
   /** Receives the fields of the outermost object one by one; the result is then empty. */
   onField?: (key: string, value: unknown) => void
+  /** Also accepts NaN, Infinity and -Infinity, which Python's json module writes. */
+  nonFinite?: boolean
 }
 
 /** Maximum number of values in one text, which bounds the memory that it takes. */
@@ -27,7 +29,9 @@ const STRIDE = 16 << 10
 const [TAB, NEWLINE, RETURN, BLANK, QUOTE, MINUS, COMMA, ZERO, NINE, COLON] = [
   9, 10, 13, 32, 34, 45, 44, 48, 57, 58,
 ]
+const [LETTER_I, LETTER_N] = [73, 78]
 const [OPEN_LIST, BACKSLASH, CLOSE_LIST, LETTER_U, OPEN_OBJECT, CLOSE_OBJECT] = [91, 92, 93, 117, 123, 125]
+const NON_FINITE = /^(NaN|-?Infinity)$/
 const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/
 
 /**
@@ -208,14 +212,19 @@ class Parser {
     const { bytes } = this
     const begin = this.#at
     let end = begin
-    while (end < bytes.length && end - begin <= MAX_NUMBER && isScalar(bytes[end])) end++
+    while (end < bytes.length && end - begin <= MAX_NUMBER && this.#isScalar(bytes[end])) end++
     const text = bytes.toString('latin1', begin, end)
     this.#at = end
     if (text === 'true') return true
     if (text === 'false') return false
     if (text === 'null') return null
     if (text.length <= MAX_NUMBER && NUMBER.test(text)) return Number(text)
+    if (this.options.nonFinite && NON_FINITE.test(text)) return Number(text)
     throw this.#fail('expected a value', begin)
+  }
+
+  #isScalar(byte: number): boolean {
+    return isScalar(byte) || (this.options.nonFinite === true && (byte === LETTER_I || byte === LETTER_N))
   }
 
   /** Skips blanks; returns the next byte, or −1 at the end. */

@@ -33,6 +33,42 @@ export interface ScheduleDescription {
   setAlphaToOne: boolean
   rescaleBetasZeroSnr: boolean
   clipSample: boolean
+  /** Of DPM-Solver's classes: the solver of the reverse SDE, if it is that. */
+  algorithmType?: 'sde-dpmsolver++'
+  /** Options of the authors' method that differ from its defaults; they count whenever that method is used. */
+  methodOptions?: SchedulerOptions
+}
+
+/** The options of sampling methods. Defaults are those of diffusers. */
+export interface SchedulerOptions {
+  /** What the UNet predicts. Default: as in the model's schedule. */
+  predictionType?: PredictionType
+  /** Spacing of the timesteps. Default: as in the model's schedule, otherwise the method's own. */
+  spacing?: 'leading' | 'linspace' | 'trailing'
+  /** A formula for the noise levels in place of those of the timesteps; the same as the suffix of the name. */
+  sigmas?: 'karras' | 'exponential' | 'beta'
+  /** The last noise level: none, or the lowest one of the training schedule. Default: 'zero'. */
+  finalSigmasType?: 'zero' | 'sigma_min'
+  /** Whether the last training timestep is pure noise (Lin et al. 2023). Default: as in the model's schedule. */
+  rescaleBetasZeroSnr?: boolean
+  /** Fraction 0…1 of the reverse SDE's noise. Default: 0 for DDIM, 0.3 for TCD, 1 for ancestral and SDE methods. */
+  eta?: number
+  /** Order of the solver: LMS 1…4 (default 4), DPM++ 2M and 2S, DEIS and UniPC 1…3 (default 2). */
+  order?: number
+  /** DPM++ 2M and 2S: 'midpoint' (default) or 'heun'; UniPC: 'bh1' or 'bh2' (default). */
+  solverType?: 'midpoint' | 'heun' | 'bh1' | 'bh2'
+  /** Whether the last steps of short runs have a lower order. Default: true. */
+  lowerOrderFinal?: boolean
+  /** Whether the very last step is of first order. Default: false. */
+  eulerAtFinal?: boolean
+  /** PLMS: whether to skip the Runge–Kutta warm-up, as Stable Diffusion does. Default: true. */
+  skipPrkSteps?: boolean
+  /** DDPM: the lower or upper bound as the variance of the reverse steps. Default: 'fixed_small'. */
+  varianceType?: 'fixed_small' | 'fixed_large'
+  /** LCM, TCD: number of steps of the schedule that the model was distilled on, 1…1000. Default: 50. */
+  originalInferenceSteps?: number
+  /** LCM, TCD: the timesteps themselves, one for each step, in descending order. */
+  timesteps?: readonly number[]
 }
 
 /**

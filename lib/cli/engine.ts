@@ -21,6 +21,7 @@ export interface Engine {
   cachedModels(): Promise<CachedModel[]>
   wellKnownModels(): Promise<readonly WellKnownModel[]>
   schedulerNames(): Promise<readonly string[]>
+  defaultSchedulerName(schedule: ModelDescription['schedule']): Promise<string>
   /** Number of physical cores that this process may use. */
   cores(): Promise<number>
   devices(): Promise<Devices & { cpu: CpuInfo }>
@@ -59,6 +60,10 @@ export const library: Engine = {
   async schedulerNames() {
     const { schedulerNames } = await import('../schedulers/index.js')
     return schedulerNames
+  },
+  async defaultSchedulerName(schedule) {
+    const { defaultSchedulerName } = await import('../schedulers/index.js')
+    return defaultSchedulerName(schedule)
   },
   async cores() {
     const { cpuInfo } = await import('../index.js')

@@ -45,10 +45,8 @@ export async function info(
   if (flags.json) {
     const tokenizer = ownTokenizer ? 'model' : 'built-in'
     const asked = memory && { size: flags.size, batchSize: flags.batch ?? 1, memory }
-    await print(
-      terminal,
-      jsonLine({ path, architecture, format, imageSize, schedule, tokenizer, components, ...asked }),
-    )
+    const facts = { path, architecture, format, imageSize, schedule, tokenizer, components }
+    await print(terminal, jsonLine({ ...facts, warnings: model.warnings ?? [], ...asked }))
     return
   }
   const lines = [
@@ -56,11 +54,13 @@ export async function info(
     ['architecture', architecture],
     ['format', format],
     ['image size', `${imageSize}×${imageSize}`],
+    ['scheduler', await engine.defaultSchedulerName(schedule)],
     ['predicts', schedule.predictionType.replace('_', '-')],
     ...components.map((c) => [c.name, describe(c)]),
     ...(model.textEncoders.length > 0
       ? [['tokenizer', ownTokenizer ? "the model's own" : 'built-in CLIP vocabulary']]
       : []),
+    ...(model.warnings ?? []).map((warning) => ['warning', warning]),
     ...(memory ? memoryLines(memory, `${flags.size!.width}×${flags.size!.height}`, flags.batch ?? 1) : []),
   ]
   const width = Math.max(...lines.map(([name]) => name.length))

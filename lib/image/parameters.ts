@@ -39,10 +39,14 @@ const SAMPLERS: Record<string, string> = {
   'dpm2-ancestral': 'DPM2 a',
   'dpm++-2m': 'DPM++ 2M',
   'dpm++-2m-sde': 'DPM++ 2M SDE',
+  'dpm++-2s': 'DPM++ 2S',
   'dpm++-2s-a': 'DPM++ 2S a',
+  'dpm++-2s-sde': 'DPM++ 2S SDE',
   'dpm++-sde': 'DPM++ SDE',
   unipc: 'UniPC',
+  deis: 'DEIS',
   lcm: 'LCM',
+  tcd: 'TCD',
 }
 
 /** The names of our generators of noise in web UIs (AUTOMATIC1111, setting "Random number generator source"). */

@@ -102,13 +102,17 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
     found.unet?.config.added !== undefined && (index?.boolean('force_zeros_for_empty_prompt', true) ?? true)
   const knowledge = await readKnowledge(join(folder, 'knowledge.json'))
   const read: (TokenizerDescription | null)[] = []
+  const warnings: string[] = []
   for (const [i, encoder] of found.textEncoders.entries())
     read.push(await readTokenizerOf(folder, tokenizers[i], encoder))
   return {
     ...describe(folder, found, read),
     ...(zeroes && { zeroesEmptyNegative: true }),
-    schedule: scheduled ? scheduleFromDiffusers(await ConfigReader.read(schedulePath)) : defaultSchedule(),
+    schedule: scheduled
+      ? scheduleFromDiffusers(await ConfigReader.read(schedulePath), warnings)
+      : defaultSchedule(),
     ...(isUpscaler(found.unet?.config) && { lowResolution: await readLowResolution(folder, index) }),
+    ...(warnings.length > 0 && { warnings }),
     ...knowledge,
   }
 }

@@ -45,4 +45,6 @@ export interface ModelDescription {
   trainedWords?: string[]
   /** The default guidance scale, if the files have one. */
   guidanceScale?: number
+  /** What the files ask for that is not supported, or that was assumed. */
+  warnings?: string[]
 }

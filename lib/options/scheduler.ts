@@ -38,5 +38,8 @@ export function checkSchedulerOptions(value: unknown, path: string): SchedulerOp
   if (!isReadable(value) || Array.isArray(value)) {
     throw new TypeError(expectation('object', path, value))
   }
-  return { ...value }
+  const options: SchedulerOptions = { ...value }
+  // Copied, too, because a request may wait in the queue.
+  if (Array.isArray(options.timesteps)) options.timesteps = Array.from(options.timesteps)
+  return options
 }

@@ -130,6 +130,7 @@ export class DiffusionPipeline {
         vae: componentSummary(description.vae!.source),
       },
       ...(parts.refiner && { refiner: parts.refiner.name }),
+      warnings: parts.warnings,
       ...(description.trainedWords && { trainedWords: description.trainedWords }),
     }
   }
@@ -242,6 +243,7 @@ export class DiffusionPipeline {
         savesMemory,
         trainedWords: description.trainedWords && new Set(description.trainedWords),
         adapters,
+        warnings: description.warnings ?? [],
       }
       if (refiner) parts.refiner = await loadRefiner(refiner, parts, placement, signal, keep)
       checkTinyVae(parts, tinyVae)

@@ -17,6 +17,8 @@ export interface ModelInfo {
   components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
   /** Name of the refiner, if load() was given one. */
   refiner?: string
+  /** What the files ask for that is not supported, or that was assumed. They are also in the warnings of results. */
+  warnings: readonly string[]
   /** Every word of the captions that the model was trained on; only small models list them. */
   trainedWords?: readonly string[]
 }

@@ -36,4 +36,6 @@ export interface Parts {
   trainedWords?: ReadonlySet<string>
   /** What the files of load()'s `loras` and `embeddings` changed. */
   adapters: readonly AdapterReport[]
+  /** What the model's files ask for that is not supported, or that was assumed. */
+  warnings: readonly string[]
 }

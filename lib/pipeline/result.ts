@@ -131,6 +131,7 @@ export function optionWarnings(
 ): string[] {
   const { width, height } = request
   const warnings = [
+    ...modelWarnings(parts, request),
     ...parts.adapters.flatMap((adapter) => unplacedWarning(adapter) ?? []),
     ...optionsWithoutEffect(request),
     ...emptyRanges(request, scheduler, begin),
@@ -145,6 +146,13 @@ export function optionWarnings(
     )
   }
   return warnings
+}
+
+/** Those of the files' own method do not matter where another one was asked for. */
+function modelWarnings({ warnings }: Parts, { scheduler }: GenerateRequest): readonly string[] {
+  return scheduler === undefined
+    ? warnings
+    : warnings.filter((warning) => !warning.startsWith('scheduler_config.json '))
 }
 
 /** Options that have no effect because of other options. */

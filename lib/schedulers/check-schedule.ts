@@ -51,5 +51,17 @@ export function checkSchedule(value: unknown): ScheduleDescription {
     setAlphaToOne: flag('setAlphaToOne'),
     rescaleBetasZeroSnr: flag('rescaleBetasZeroSnr'),
     clipSample: flag('clipSample'),
+    ...(s.algorithmType !== undefined && {
+      algorithmType: checkOneOf(s.algorithmType, path('algorithmType'), ['sde-dpmsolver++'] as const),
+    }),
+    ...(s.methodOptions !== undefined && {
+      methodOptions: { ...checkObjectOf(s.methodOptions, path('methodOptions')) },
+    }),
   }
+}
+
+/** What is in it, the options' own checks say. */
+function checkObjectOf(value: unknown, path: string): object {
+  if (isReadable(value) && !Array.isArray(value)) return value
+  throw new TypeError(expectation('object', path, value))
 }

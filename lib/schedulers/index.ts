@@ -5,8 +5,10 @@ import type { SchedulerBase } from './base.js'
 import { checkSchedule } from './check-schedule.js'
 import { DdimScheduler } from './ddim.js'
 import { DdpmScheduler } from './ddpm.js'
+import { DeisScheduler } from './deis.js'
 import { Dpm2Scheduler } from './dpm2.js'
 import { Dpmpp2mScheduler } from './dpmpp-2m.js'
+import { Dpmpp2sScheduler } from './dpmpp-2s.js'
 import { Dpmpp2sAncestralScheduler } from './dpmpp-2s-ancestral.js'
 import { DpmppSdeScheduler } from './dpmpp-sde.js'
 import { EulerScheduler } from './euler.js'
@@ -24,6 +26,7 @@ import {
 import { PndmScheduler } from './pndm.js'
 import type { SchedulerSettings } from './settings.js'
 import { type SigmaSpacing, type Spacing, sigmaSpacings } from './sigmas.js'
+import { TcdScheduler } from './tcd.js'
 import { trainingSchedule } from './training-schedule.js'
 import { UniPcScheduler } from './unipc.js'
 
@@ -31,7 +34,7 @@ export type { SchedulerOptions } from './options.js'
 export type { SigmaSpacing, Spacing } from './sigmas.js'
 export { trainingSchedule, type TrainingSchedule } from './training-schedule.js'
 
-export type TimestepMethod = 'ddpm' | 'ddim' | 'plms' | 'pndm' | 'lcm'
+export type TimestepMethod = 'ddpm' | 'ddim' | 'plms' | 'pndm' | 'lcm' | 'tcd'
 export type SigmaMethod =
   | 'euler'
   | 'euler-a'
@@ -40,9 +43,12 @@ export type SigmaMethod =
   | 'dpm++-2m'
   | 'dpm++-2m-sde'
   | 'dpm++-sde'
+  | 'dpm++-2s'
+  | 'dpm++-2s-sde'
   | 'dpm++-2s-a'
   | 'dpm2'
   | 'dpm2-a'
+  | 'deis'
   | 'unipc'
 
 /** The name of a sampling method. Sigma-based methods also take a suffix: 'dpm++-2m-karras'. */
@@ -66,6 +72,10 @@ interface Method extends AcceptedOptions {
   infinite?: boolean
 }
 
+const consistency: SchedulerOption[] = [
+  ...(['predictionType', 'rescaleBetasZeroSnr', 'originalInferenceSteps', 'timesteps'] as const),
+]
+
 const common: SchedulerOption[] = ['predictionType', 'spacing', 'rescaleBetasZeroSnr']
 const levels: SchedulerOption[] = [...common, 'sigmas']
 
@@ -79,6 +89,12 @@ function sigmaMethod(make: Method['make'], more: SchedulerOption[] = [], rest: P
 
 const multistep: SchedulerOption[] = ['order', 'solverType', 'lowerOrderFinal', 'finalSigmasType']
 const dpmpp2m = { order: 2, maxOrder: 3, solverTypes: ['midpoint', 'heun'] }
+
+function singlestepMethod(make: Method['make']): Method {
+  const method = sigmaMethod(make, multistep, dpmpp2m)
+  return { ...method, options: method.options.filter((option) => option !== 'spacing') }
+}
+
 const plms = timestepMethod((s) => new PndmScheduler(s), ['skipPrkSteps'])
 
 const methods: Record<TimestepMethod | SigmaMethod, Method> = {
@@ -88,7 +104,11 @@ const methods: Record<TimestepMethod | SigmaMethod, Method> = {
   pndm: plms,
   lcm: {
     ...timestepMethod((s) => new LcmScheduler(s), [], { infinite: true }),
-    options: ['predictionType', 'rescaleBetasZeroSnr', 'originalInferenceSteps'],
+    options: consistency,
+  },
+  tcd: {
+    ...timestepMethod((s) => new TcdScheduler(s), [], { infinite: true, eta: 0.3 }),
+    options: [...consistency, 'eta'],
   },
   euler: sigmaMethod((s) => new EulerScheduler(s), ['finalSigmasType']),
   'euler-a': sigmaMethod((s) => new EulerAncestralScheduler(s), ['eta']),
@@ -97,9 +117,12 @@ const methods: Record<TimestepMethod | SigmaMethod, Method> = {
   'dpm++-2m': sigmaMethod((s) => new Dpmpp2mScheduler(s), [...multistep, 'eulerAtFinal'], dpmpp2m),
   'dpm++-2m-sde': sigmaMethod((s) => new Dpmpp2mScheduler(s, true), [...multistep, 'eulerAtFinal'], dpmpp2m),
   'dpm++-sde': sigmaMethod((s) => new DpmppSdeScheduler(s), ['eta']),
+  'dpm++-2s': singlestepMethod((s) => new Dpmpp2sScheduler(s)),
+  'dpm++-2s-sde': singlestepMethod((s) => new Dpmpp2sScheduler(s, true)),
   'dpm++-2s-a': sigmaMethod((s) => new Dpmpp2sAncestralScheduler(s), ['eta']),
   dpm2: sigmaMethod((s) => new Dpm2Scheduler(s)),
   'dpm2-a': sigmaMethod((s) => new Dpm2Scheduler(s, true), ['eta']),
+  deis: sigmaMethod((s) => new DeisScheduler(s), ['order', 'lowerOrderFinal'], { order: 2, maxOrder: 3 }),
   unipc: sigmaMethod((s) => new UniPcScheduler(s), multistep, {
     order: 2,
     maxOrder: 3,
@@ -133,7 +156,10 @@ export function createScheduler(
   const { base, suffix } = parseName(name)
   schedule = checkSchedule(schedule)
   const method = methods[base]
-  const given = checkSchedulerOptions(name, method, options)
+  const given = {
+    ...ownOptions(base, method, schedule),
+    ...definedOf(checkSchedulerOptions(name, method, options)),
+  }
   checkSteps(steps, schedule.trainTimesteps)
   if (suffix && given.sigmas && given.sigmas !== suffix) {
     throw new TypeError(
@@ -162,6 +188,7 @@ export function createScheduler(
     eulerAtFinal: given.eulerAtFinal ?? false,
     skipPrkSteps: given.skipPrkSteps ?? true,
     varianceType: given.varianceType ?? 'fixed_small',
+    timesteps: given.timesteps,
     originalInferenceSteps: Math.min(given.originalInferenceSteps ?? 50, schedule.trainTimesteps),
   })
 }
@@ -172,29 +199,67 @@ function parseName(name: unknown): { base: keyof typeof methods; suffix: SigmaSp
   return { base: (suffix ? known.slice(0, -suffix.length - 1) : known) as keyof typeof methods, suffix }
 }
 
-/** The names of diffusers' classes. A class without an equal has the closest method for the same equation. */
-const classNames = new Map<string, SchedulerName>(
+/**
+ * What the model's files say about their own method, where it is the one in use. Of the noise levels, a name says it all:
+ * 'euler' has none, whatever the files have.
+ */
+function ownOptions(base: string, method: Method, schedule: ScheduleDescription): SchedulerOptions {
+  const files = methodOfFiles(schedule)
+  const { methodOptions } = schedule
+  if (!methodOptions || !files || methods[files] !== method) return {}
+  const { sigmas: _, ...own } = methodOptions
+  return checkSchedulerOptions(base, method, own)
+}
+
+/** Without options that are undefined: these stand for the default. */
+function definedOf(options: SchedulerOptions): SchedulerOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+}
+
+/** The names of diffusers' classes. */
+const classNames = new Map<string, TimestepMethod | SigmaMethod>(
   Object.entries({
     DDPMScheduler: 'ddpm',
+    DDPMParallelScheduler: 'ddpm',
     DDIMScheduler: 'ddim',
+    DDIMParallelScheduler: 'ddim',
     PNDMScheduler: 'plms',
     EulerDiscreteScheduler: 'euler',
     EulerAncestralDiscreteScheduler: 'euler-a',
     HeunDiscreteScheduler: 'heun',
     LMSDiscreteScheduler: 'lms',
     DPMSolverMultistepScheduler: 'dpm++-2m',
-    DPMSolverSinglestepScheduler: 'dpm++-2m',
-    DEISMultistepScheduler: 'dpm++-2m',
+    DPMSolverSinglestepScheduler: 'dpm++-2s',
+    DEISMultistepScheduler: 'deis',
     DPMSolverSDEScheduler: 'dpm++-sde',
     KDPM2DiscreteScheduler: 'dpm2',
     KDPM2AncestralDiscreteScheduler: 'dpm2-a',
     UniPCMultistepScheduler: 'unipc',
     LCMScheduler: 'lcm',
-  } satisfies Record<string, SchedulerName>),
+    TCDScheduler: 'tcd',
+  } satisfies Record<string, TimestepMethod | SigmaMethod>),
 )
+
+const stochastic = new Map<string, SigmaMethod>([
+  ['dpm++-2m', 'dpm++-2m-sde'],
+  ['dpm++-2s', 'dpm++-2s-sde'],
+])
+
+/** The method that the model's files name, without a suffix; undefined if they name none that is known. */
+function methodOfFiles({
+  className,
+  algorithmType,
+}: ScheduleDescription): TimestepMethod | SigmaMethod | undefined {
+  const method = classNames.get(className ?? '')
+  return (algorithmType && method && stochastic.get(method)) ?? method
+}
 
 /** The method that the model's files name, or else 'dpm++-2m-karras'. */
 export function defaultSchedulerName(schedule: ScheduleDescription): SchedulerName {
   if (!isReadable(schedule)) throw new TypeError(expectation('object', 'schedule', schedule))
-  return classNames.get(schedule.className ?? '') ?? 'dpm++-2m-karras'
+  const method = methodOfFiles(schedule)
+  if (method === undefined) return 'dpm++-2m-karras'
+  const sigmas = schedule.methodOptions?.sigmas
+  const name = `${method}-${sigmas}` as SchedulerName
+  return sigmas !== undefined && schedulerNames.includes(name) ? name : method
 }

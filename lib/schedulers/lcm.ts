@@ -1,7 +1,7 @@
 import type { Tensor } from '../types.js'
 import { AlphaScheduler } from './alpha-space.js'
+import { consistencyTimesteps } from './consistency-timesteps.js'
 import type { SchedulerSettings } from './settings.js'
-import { linspace, spacedTimesteps } from './sigmas.js'
 import { combine, copy } from './tensors.js'
 
 /** σ_data of the boundary condition, and the factor of its timesteps. */
@@ -28,16 +28,4 @@ export class LcmScheduler extends AlphaScheduler {
     const next = this.alpha(this.timesteps[this.index + 1])
     return combine([Math.sqrt(next), denoised], [Math.sqrt(1 - next), this.noise(latents.shape)])
   }
-}
-
-/** A subset of the timesteps that the model was distilled on; for more steps than these, timesteps from T−1 down. */
-function consistencyTimesteps(settings: SchedulerSettings): number[] {
-  const { steps, training, originalInferenceSteps: original } = settings
-  if (steps > original) {
-    return spacedTimesteps({ ...settings, spacing: 'trailing', trainTimesteps: training.timesteps })
-  }
-  const ratio = Math.floor(training.timesteps / original)
-  return linspace(0, original, steps + 1)
-    .slice(0, -1)
-    .map((i) => (original - Math.floor(i)) * ratio - 1)
 }

@@ -1,39 +1,19 @@
 /** The options of sampling methods, and their checks. */
-import { checkBoolean, checkInteger, checkNumber, checkOneOf, expectation, isReadable } from '../check.js'
+import {
+  checkBoolean,
+  checkInteger,
+  checkNumber,
+  checkNumbers,
+  checkOneOf,
+  expectation,
+  isReadable,
+} from '../check.js'
 import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
-import type { PredictionType } from '../types.js'
-import { type SigmaSpacing, type Spacing, sigmaSpacings, spacings } from './sigmas.js'
+import type { SchedulerOptions } from '../types.js'
+import { sigmaSpacings, spacings } from './sigmas.js'
 
-/** The options of sampling methods. Defaults are those of diffusers. */
-export interface SchedulerOptions {
-  /** What the UNet predicts. Default: as in the model's schedule. */
-  predictionType?: PredictionType
-  /** Spacing of the timesteps. Default: as in the model's schedule, otherwise the method's own. */
-  spacing?: Spacing
-  /** A formula for the noise levels in place of those of the timesteps; the same as the suffix of the name. */
-  sigmas?: SigmaSpacing
-  /** The last noise level: none, or the lowest one of the training schedule. Default: 'zero'. */
-  finalSigmasType?: 'zero' | 'sigma_min'
-  /** Whether the last training timestep is pure noise (Lin et al. 2023). Default: as in the model's schedule. */
-  rescaleBetasZeroSnr?: boolean
-  /** Fraction 0…1 of the reverse SDE's noise. Default: 0 for DDIM, 1 for ancestral and SDE methods. */
-  eta?: number
-  /** Order of multistep methods: LMS 1…4 (default 4), DPM++ 2M and UniPC 1…3 (default 2). */
-  order?: number
-  /** DPM++ 2M: 'midpoint' (default) or 'heun'; UniPC: 'bh1' or 'bh2' (default). */
-  solverType?: 'midpoint' | 'heun' | 'bh1' | 'bh2'
-  /** Whether the last steps of short runs have a lower order. Default: true. */
-  lowerOrderFinal?: boolean
-  /** Whether the very last step is of first order. Default: false. */
-  eulerAtFinal?: boolean
-  /** PLMS: whether to skip the Runge–Kutta warm-up, as Stable Diffusion does. Default: true. */
-  skipPrkSteps?: boolean
-  /** DDPM: the lower or upper bound as the variance of the reverse steps. Default: 'fixed_small'. */
-  varianceType?: 'fixed_small' | 'fixed_large'
-  /** LCM: number of steps of the schedule that the model was distilled on, 1…1000. Default: 50. */
-  originalInferenceSteps?: number
-}
+export type { SchedulerOptions }
 
 export type SchedulerOption = keyof SchedulerOptions
 
@@ -71,6 +51,7 @@ const checks: Record<SchedulerOption, Check> = {
   skipPrkSteps: boolean,
   varianceType: oneOf('fixed_small', 'fixed_large'),
   originalInferenceSteps: integer(1, 1000),
+  timesteps: (value, path) => void checkNumbers(value, path, { most: 1000 }),
 }
 
 const known = Object.keys(checks) as SchedulerOption[]

@@ -22,4 +22,5 @@ export interface SchedulerSettings {
   skipPrkSteps: boolean
   varianceType: 'fixed_small' | 'fixed_large'
   originalInferenceSteps: number
+  timesteps: readonly number[] | undefined
 }

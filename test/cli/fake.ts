@@ -169,6 +169,7 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       cpu: { features: [], kernels: ['ref'], kernel: 'ref', threads: 4, physicalCores: 4 },
     }),
     schedulerNames: async () => options.schedulers ?? ['ddim', 'euler'],
+    defaultSchedulerName: async () => 'euler',
     cores: async () => 2,
   }
   return { engine, calls }

@@ -32,7 +32,7 @@ t.test('every scheduler works with few and with very many steps', (t) => {
     t.strictSame(failed, [], name)
   }
   for (const spacing of ['leading', 'linspace', 'trailing'] as const) {
-    const names = schedulerNames.filter((name) => name !== 'lcm')
+    const names = schedulerNames.filter((name) => !/^(lcm|tcd|dpm\+\+-2s(?!-a))/.test(name))
     const failed = names.flatMap((name) =>
       [1, 2, 7, 1000]
         .filter((steps) => !finite(sample(name, steps, { spacing })))

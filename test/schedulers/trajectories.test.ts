@@ -11,12 +11,14 @@ import {
 } from './fixtures.js'
 
 /** Tolerance as a fraction of the largest magnitude. diffusers computes in float32, we have factors in double. */
-function toleranceOf({ name, schedule, exact }: TrajectoryCase): number {
+function toleranceOf({ name, schedule, exact, options }: TrajectoryCase): number {
   // The first level of the cosine schedule is 20,291: it multiplies the rounding error of a slope, in both
   // implementations.
   if (schedule === 'cosine' && (name === 'heun' || name === 'dpm2-a')) return 1e-3
   // diffusers' float32 sigma_up and sigma_down of DPM2 a have only two or three digits, so there are also exact cases.
   if (name === 'dpm2-a' && !exact) return 5e-4
+  // The third order of the stochastic solver diverges; in double precision, diffusers' own result differs by 4e-4.
+  if (name === 'dpm++-2s-sde' && options?.order === 3 && options.solverType === 'heun') return 5e-4
   return exact ? 5e-6 : 3e-5
 }
 /** Additional tolerance for float32 latents if a step divides their magnitude by thousands. */

@@ -34,7 +34,8 @@ export class ConfigReader {
 
   static async read(path: string, options: JsonOptions & { limit?: number } = {}): Promise<ConfigReader> {
     const bytes = await readBytes(path, options.limit ?? MAX_CONFIG)
-    return ConfigReader.of(path, await parseJson(path, bytes, options), '')
+    // diffusers writes "lambda_min_clipped": -Infinity, for example.
+    return ConfigReader.of(path, await parseJson(path, bytes, { nonFinite: true, ...options }), '')
   }
 
   /** `what` names the text in messages. */

@@ -1,9 +1,17 @@
 import type { PredictionType } from '../../types.js'
 import type { ConfigReader } from './config-reader.js'
 import type { ScheduleDescription } from '../model-description.js'
+import { readSchedulerClass } from './scheduler-class.js'
 
 export const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2'] as const
 export const PREDICTION_TYPES = ['epsilon', 'v_prediction', 'sample'] as const
+export const ALGORITHM_TYPES = ['sde-dpmsolver++'] as const
+export const METHOD_OPTIONS = {
+  sigmas: ['karras', 'exponential', 'beta'],
+  finalSigmasType: ['zero', 'sigma_min'],
+  solverType: ['midpoint', 'heun', 'bh1', 'bh2'],
+  varianceType: ['fixed_small', 'fixed_large'],
+} as const
 export const TIMESTEP_SPACINGS = ['leading', 'linspace', 'trailing'] as const
 
 /** The schedule of Stable Diffusion 1 and 2, for models without a scheduler_config.json. */
@@ -21,8 +29,12 @@ export function defaultSchedule(predictionType: PredictionType = 'epsilon'): Sch
   }
 }
 
-/** Reads scheduler_config.json. As in diffusers, missing fields have the defaults of the class that it names. */
-export function scheduleFromDiffusers(c: ConfigReader): ScheduleDescription {
+/**
+ * Reads scheduler_config.json. As in diffusers, missing fields have the defaults of the class that it names.
+ *
+ * @param warnings gets a line for each field with a value that is not supported
+ */
+export function scheduleFromDiffusers(c: ConfigReader, warnings: string[] = []): ScheduleDescription {
   const className = c.has('_class_name') ? c.string('_class_name') : undefined
   const is = (...names: string[]) => names.includes(className ?? '')
   if (
@@ -34,7 +46,10 @@ export function scheduleFromDiffusers(c: ConfigReader): ScheduleDescription {
   // Defaults are Stable Diffusion's betas for latent consistency, their bounds for Heun, and DDPM's betas for others.
   const consistency = is('LCMScheduler', 'TCDScheduler')
   const bounds =
-    consistency || is('HeunDiscreteScheduler', 'KDPM2DiscreteScheduler', 'KDPM2AncestralDiscreteScheduler')
+    consistency ||
+    is('HeunDiscreteScheduler', 'KDPM2DiscreteScheduler', 'KDPM2AncestralDiscreteScheduler') ||
+    is('DPMSolverSDEScheduler')
+  const ddim = is('DDIMScheduler', 'DDIMParallelScheduler')
   const trainTimesteps = c.integer('num_train_timesteps', 1000, 1, 100_000)
   const schedule: ScheduleDescription = {
     trainTimesteps,
@@ -43,9 +58,10 @@ export function scheduleFromDiffusers(c: ConfigReader): ScheduleDescription {
     betaSchedule: c.choice('beta_schedule', BETA_SCHEDULES, consistency ? 'scaled_linear' : 'linear'),
     predictionType: c.choice('prediction_type', PREDICTION_TYPES, 'epsilon'),
     stepsOffset: c.integer('steps_offset', 0, 0, trainTimesteps),
-    setAlphaToOne: c.boolean('set_alpha_to_one', consistency || is('DDIMScheduler')),
+    setAlphaToOne: c.boolean('set_alpha_to_one', consistency || ddim),
     rescaleBetasZeroSnr: c.boolean('rescale_betas_zero_snr', false),
-    clipSample: c.boolean('clip_sample', is('DDIMScheduler', 'DDPMScheduler')),
+    clipSample: c.boolean('clip_sample', ddim || is('DDPMScheduler', 'DDPMParallelScheduler')),
+    ...readSchedulerClass(c, className, warnings),
   }
   if (className !== undefined) schedule.className = className
   if (c.has('timestep_spacing')) schedule.timestepSpacing = c.choice('timestep_spacing', TIMESTEP_SPACINGS)

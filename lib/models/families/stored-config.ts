@@ -1,4 +1,5 @@
-import type { AddedToken } from '../../types.js'
+import { shorten } from '../../quote.js'
+import type { AddedToken, SchedulerOptions } from '../../types.js'
 import type { ClassEmbedding, TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
 import { ConfigReader, isInteger } from './config-reader.js'
 import { badFormat, unsupported } from '../formats/fail.js'
@@ -9,7 +10,14 @@ import type {
   TextEncoderDescription,
   TokenizerDescription,
 } from '../model-description.js'
-import { BETA_SCHEDULES, PREDICTION_TYPES, readBetas, TIMESTEP_SPACINGS } from './schedule.js'
+import {
+  ALGORITHM_TYPES,
+  BETA_SCHEDULES,
+  METHOD_OPTIONS,
+  PREDICTION_TYPES,
+  readBetas,
+  TIMESTEP_SPACINGS,
+} from './schedule.js'
 
 /**
  * node-diffusion's own single files store what the tensors do not tell. This metadata key (in safetensors under
@@ -31,6 +39,7 @@ export interface StoredConfig {
   vae?: { config: VaeConfig; scalingFactor: number }
   trainedWords?: string[]
   guidanceScale?: number
+  warnings?: string[]
 }
 
 /** The text for CONFIG_KEY. */
@@ -53,6 +62,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ...(model.lowResolution && { lowResolution: model.lowResolution }),
     ...(trainedWords && { trainedWords }),
     ...(guidanceScale !== undefined && { guidanceScale }),
+    ...(model.warnings && { warnings: model.warnings }),
   })
 }
 
@@ -88,6 +98,11 @@ export async function readStoredConfig(
   if (c.has('zeroesEmptyNegative')) stored.zeroesEmptyNegative = c.boolean('zeroesEmptyNegative')
   if (c.has('lowResolution')) stored.lowResolution = readLowResolution(c.child('lowResolution'))
   if (c.has('trainedWords')) stored.trainedWords = c.strings('trainedWords', [])
+  if (c.has('warnings'))
+    stored.warnings = c
+      .strings('warnings', [])
+      .slice(0, 20)
+      .map((text) => shorten(text, 300))
   if (c.has('guidanceScale')) stored.guidanceScale = c.number('guidanceScale', undefined, 0, 100)
   return stored
 }
@@ -220,6 +235,8 @@ function readSchedule(c: ConfigReader): ScheduleDescription {
   }
   if (c.has('className')) schedule.className = c.string('className')
   if (c.has('timestepSpacing')) schedule.timestepSpacing = c.choice('timestepSpacing', TIMESTEP_SPACINGS)
+  if (c.has('algorithmType')) schedule.algorithmType = c.choice('algorithmType', ALGORITHM_TYPES)
+  if (c.has('methodOptions')) schedule.methodOptions = readMethodOptions(c.child('methodOptions'))
   if (c.has('trainedBetas')) schedule.trainedBetas = readBetas(c, 'trainedBetas', trainTimesteps)
   return schedule
 }
@@ -227,6 +244,22 @@ function readSchedule(c: ConfigReader): ScheduleDescription {
 function readLowResolution(c: ConfigReader): NonNullable<ModelDescription['lowResolution']> {
   const schedule = readSchedule(c.child('schedule'))
   return { schedule, maxNoiseLevel: c.integer('maxNoiseLevel', undefined, 0, schedule.trainTimesteps - 1) }
+}
+
+/** Those that scheduleFromDiffusers() gives. */
+function readMethodOptions(c: ConfigReader): SchedulerOptions {
+  const options: SchedulerOptions = {}
+  const { sigmas, finalSigmasType, solverType, varianceType } = METHOD_OPTIONS
+  if (c.has('sigmas')) options.sigmas = c.choice('sigmas', sigmas)
+  if (c.has('finalSigmasType')) options.finalSigmasType = c.choice('finalSigmasType', finalSigmasType)
+  if (c.has('order')) options.order = c.integer('order', undefined, 1, 3)
+  if (c.has('solverType')) options.solverType = c.choice('solverType', solverType)
+  if (c.has('varianceType')) options.varianceType = c.choice('varianceType', varianceType)
+  for (const key of ['lowerOrderFinal', 'eulerAtFinal', 'skipPrkSteps'] as const)
+    if (c.has(key)) options[key] = c.boolean(key)
+  const key = 'originalInferenceSteps'
+  if (c.has(key)) options[key] = c.integer(key, undefined, 1, 1000)
+  return options
 }
 
 function readTokenizerTexts(c: ConfigReader): TokenizerDescription {
