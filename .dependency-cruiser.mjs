@@ -42,14 +42,14 @@ const mayImport = {
 
   // Files, and what is in them.
   models: ['native'],
-  adapters: ['native', 'models'],
+  adapters: ['native', 'native-call', 'models', 'prompt'],
   hub: ['models'],
 
   // What callers may ask for.
   options: ['image', 'native', 'random', 'schedulers', 'step-event'],
 
   // What is done with it.
-  quantize: ['native', 'native-call', 'models', 'hub'],
+  quantize: ['adapters', 'native', 'native-call', 'models', 'options', 'hub'],
   pipeline: [
     ...[
       'adapters',
@@ -101,7 +101,16 @@ const mayImport = {
 
 /** Parts that call the addon: for computing, or for its limits and the tensors that a configuration requires. All others may only
  * name the types of its contract. */
-const callTheAddon = ['device', 'index', 'models', 'native-call', 'options', 'pipeline', 'quantize']
+const callTheAddon = [
+  'adapters',
+  'device',
+  'index',
+  'models',
+  'native-call',
+  'options',
+  'pipeline',
+  'quantize',
+]
 
 const pattern = (parts) => `^lib/(${parts.join('|')})(/|[.]ts$)`
 
