@@ -5,6 +5,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "addon.h"
@@ -26,15 +29,16 @@ template <class Model>
 class SharedModel {
  public:
   /// device: null for the CPU.
-  SharedModel(std::unique_ptr<Model> model, const nd::Loader& loader,
-              std::shared_ptr<nd::cuda::CudaBackend> device)
+  SharedModel(std::unique_ptr<Model> model, nd::Loader& loader, std::shared_ptr<nd::cuda::CudaBackend> device)
       : device_(std::move(device)),
         backend_(loader.backend()),
         model_(std::move(model)),
         weight_bytes_(loader.packed_bytes()),
-        task_bytes_(loader.task_bytes()) {}
+        task_bytes_(loader.task_bytes()),
+        layers_(loader.take_table()) {}
   ~SharedModel() {
     model_.reset();
+    layers_.layers.clear();
     backend_.trim();
   }
   SharedModel(const SharedModel&) = delete;
@@ -43,6 +47,7 @@ class SharedModel {
   size_t weight_bytes() const { return weight_bytes_; }
   size_t thread_bytes() const { return backend_.bytes_of(task_bytes_); }
   const Model& model() const { return *model_; }
+  const nd::LayerTable& layers() const { return layers_; }
   const std::shared_ptr<nd::cuda::CudaBackend>& device() const { return device_; }
 
   /// Called on a worker thread. If the call fails, the working memory is released.
@@ -76,6 +81,7 @@ class SharedModel {
   std::unique_ptr<Model> model_;
   const size_t weight_bytes_;
   const nd::TaskBytes task_bytes_;
+  nd::LayerTable layers_;
   std::mutex mutex_;
   std::atomic<bool> trim_asked_{false};
 };
@@ -111,16 +117,26 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
     release();
   }
 
-  /// Loads the model of `config` and `source` and promises an object of Self.
+  /// Loads the model of `config` and `source` and promises an object of Self. With a fourth argument, a model
+  /// of the same configuration, it computes on that one's device and shares layers of unchanged tensors.
   template <class Config>
   static Napi::Value load(const Napi::CallbackInfo& info, Config config) {
     auto source = std::make_shared<Source>(Source::read(info[1], "source"));
+    Pointer base;
+    if (info.Length() > 3 && !info[3].IsUndefined()) {
+      base = Unwrap(to_object(info[3], "base"))->shared();
+      source->device = base->device();
+    }
     auto loaded = std::make_shared<Pointer>();
     return run_async(
         info.Env(), CancelTokenWrap::from(info[2], "cancel"),
-        [config, source, loaded](const nd::CancelToken& cancel) {
+        [config, source, loaded, base](const nd::CancelToken& cancel) {
           const nd::WeightTable table = source->build();
-          nd::Loader loader(table, source->backend(), source->options, &cancel);
+          const std::unordered_set<std::string> changed = source->changed();
+          std::optional<nd::Variant> variant;
+          if (base) variant.emplace(nd::Variant{base->layers(), changed});
+          nd::Loader loader(table, source->backend(), source->options, &cancel,
+                            variant ? &*variant : nullptr);
           auto model = std::make_unique<Model>(config, loader);
           *loaded = std::make_shared<SharedModel<Model>>(std::move(model), loader, source->device);
           nd::release_free_heap();

@@ -132,6 +132,7 @@ Source Source::read(Napi::Value value, const std::string& name) {
     const Napi::HandleScope scope(value.Env());
     const Fields entry(tensors.Get(i), name + ".tensors[" + std::to_string(i) + "]");
     Tensor tensor = read_tensor(entry, files_count);
+    if (entry.has("changed")) tensor.changed = entry.boolean("changed");
     if (entry.has("adapters")) {
       const Napi::Array adapters = to_array(entry.get("adapters"), entry.name("adapters"));
       for (uint32_t j = 0; j < adapters.Length(); ++j)
@@ -167,6 +168,13 @@ nd::WeightTable Source::build() const {
     if (!adapters.empty()) table.adapt(tensor.name, std::move(adapters));
   }
   return table;
+}
+
+std::unordered_set<std::string> Source::changed() const {
+  std::unordered_set<std::string> names;
+  for (const Tensor& tensor : tensors)
+    if (tensor.changed) names.insert(tensor.name);
+  return names;
 }
 
 nd::Backend& Source::backend() const {

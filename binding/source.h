@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "cuda/devices.h"
@@ -22,6 +23,7 @@ struct Source {
     uint64_t offset = 0, bytes = 0;
     float scale = 1.0f;
     std::vector<Change> changes;
+    bool changed = false;  // from what the base of a variant has
   };
   /// What an adapter changes in a tensor: an nd::Adapter whose factors have not been opened.
   struct Change {
@@ -39,6 +41,8 @@ struct Source {
   /// Opens the files. Errors: io, model_format, unsupported_model (an unknown type).
   nd::WeightTable build() const;
   nd::Backend& backend() const;
+  /// Names of the tensors that differ from those of the base of a variant.
+  std::unordered_set<std::string> changed() const;
 };
 
 }  // namespace nd_binding

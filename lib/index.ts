@@ -19,7 +19,13 @@ export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
 export type { AdapterReport } from './adapters/index.js'
 export type { AccelerationOptions, DeepCacheSetting } from './options/index.js'
-export type { ConditionOptions, GenerateOptions, ImageInput, LoadOptions } from './options/index.js'
+export type {
+  ConditionOptions,
+  GenerateOptions,
+  ImageInput,
+  LoadOptions,
+  LoraOption,
+} from './options/index.js'
 export type { TilingOption } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'

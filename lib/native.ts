@@ -55,6 +55,8 @@ export interface TensorEntry {
   scale?: number
   /** What adapters (LoRA and its relatives) change in this tensor when its rows are read. */
   adapters?: TensorAdapter[]
+  /** In a variant: whether the tensor differs from that of its base. */
+  changed?: boolean
 }
 
 /**
@@ -482,12 +484,23 @@ export interface Native {
   requiredTensors<Kind extends keyof ModelConfigs>(kind: Kind, config: ModelConfigs[Kind]): RequiredTensor[]
   CancelToken: new () => CancelToken
   DeepFeatures: new () => DeepFeatures
+  /**
+   * With `base`, a model of the same configuration, the model is a variant of it: on the same device, with the same layers
+   * in memory but for those of changed tensors. `weightBytes` counts what is not shared. Neither needs the other to stay
+   * undisposed.
+   */
   loadTextEncoder(
     config: TextEncoderConfig,
     source: ModelSource,
     cancel?: CancelToken,
+    base?: NativeTextEncoder,
   ): Promise<NativeTextEncoder>
-  loadUnet(config: UnetConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeUnet>
+  loadUnet(
+    config: UnetConfig,
+    source: ModelSource,
+    cancel?: CancelToken,
+    base?: NativeUnet,
+  ): Promise<NativeUnet>
   loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
   loadTinyVae(config: TinyVaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTinyVae>
   /**

@@ -8,13 +8,40 @@
 namespace nd {
 
 Loader::Loader(const WeightTable& weights, Backend& backend, const LoadOptions& options,
-               const CancelToken* cancel)
-    : weights_(&weights), backend_(&backend), residency_(options.residency), cancel_(cancel) {
+               const CancelToken* cancel, const Variant* variant)
+    : weights_(&weights),
+      backend_(&backend),
+      residency_(options.residency),
+      cancel_(cancel),
+      variant_(variant) {
+  if (variant) table_.task_bytes = variant->base.task_bytes;
   precision_.requested = options.precision;
   precision_.device = backend.capabilities();
 }
 
 Loader::Loader(std::vector<RequiredTensor>& list) : required_(&list), backend_(&dry_backend()) {}
+
+template <class Layer, class Make>
+std::shared_ptr<const Layer> Loader::layer(const char* kind, const std::vector<std::string>& tensors,
+                                           Make make) {
+  if (required_) return make();
+  std::string key = kind;
+  bool changes = false;
+  for (const std::string& name : tensors) {
+    key += ' ' + name;
+    changes = changes || (variant_ && variant_->changed.count(name) > 0);
+  }
+  if (variant_ && !changes) {
+    const auto found = variant_->base.layers.find(key);
+    if (found != variant_->base.layers.end()) {
+      table_.layers.insert(*found);
+      return std::static_pointer_cast<const Layer>(found->second);
+    }
+  }
+  std::shared_ptr<const Layer> made = make();
+  table_.layers.emplace(std::move(key), made);
+  return made;
+}
 
 StoredTensor Loader::require(const std::string& name, const std::vector<int64_t>& shape) {
   StoredTensor tensor;
@@ -80,67 +107,88 @@ LinearWeights Loader::transposed_weights(const std::string& name, int64_t in, in
 
 std::shared_ptr<const Linear> Loader::linear(const std::string& name, int64_t in, int64_t out,
                                              const LinearOptions& options) {
-  if (options.transposed)
-    return backend_->linear(*this, transposed_weights(name, in, out, options.role), options);
-  return backend_->linear(*this, linear_weights({name}, in, out, options.bias, options.role), options);
+  return layer<Linear>("linear", {name + ".weight", name + ".bias"}, [&] {
+    LinearWeights weights = options.transposed ? transposed_weights(name, in, out, options.role)
+                                               : linear_weights({name}, in, out, options.bias, options.role);
+    return backend_->linear(*this, std::move(weights), options);
+  });
 }
 
 std::shared_ptr<const FeedForward> Loader::feed_forward(const std::string& in_name,
                                                         const std::string& out_name, int64_t channels,
                                                         int64_t inner) {
-  LinearWeights in = linear_weights({in_name}, channels, 2 * inner, true, Role::hidden);
-  LinearWeights out = linear_weights({out_name}, inner, channels, true, Role::hidden);
-  return backend_->feed_forward(*this, std::move(in), std::move(out));
+  const std::vector<std::string> tensors = {in_name + ".weight", in_name + ".bias", out_name + ".weight",
+                                            out_name + ".bias"};
+  return layer<FeedForward>("feed-forward", tensors, [&] {
+    LinearWeights in = linear_weights({in_name}, channels, 2 * inner, true, Role::hidden);
+    LinearWeights out = linear_weights({out_name}, inner, channels, true, Role::hidden);
+    return backend_->feed_forward(*this, std::move(in), std::move(out));
+  });
 }
 
 std::shared_ptr<const Conv2d> Loader::conv2d(const std::string& name, int64_t in, int64_t out,
                                              const Conv2dOptions& options) {
-  const int64_t kernel = options.kernel;
-  Conv2dWeights weights;
-  weights.kernel = require(name + ".weight", {out, in, kernel, kernel});
-  weights.in = in;
-  weights.out = out;
-  const bool three_by_three = !options.upsample && kernel == 3 && options.stride == 1 &&
-                              options.pad_before == 1 && options.pad_after == 1;
-  const PrecisionPolicy::Convolution chosen =
-      precision_.convolution(options.role, weights.kernel.type, in, out, three_by_three, streams());
-  weights.compute = chosen.compute;
-  weights.winograd = chosen.winograd;
-  if (options.bias) weights.bias = vector(name + ".bias", out);
-  return backend_->conv2d(*this, std::move(weights), options);
+  return layer<Conv2d>("conv2d", {name + ".weight", name + ".bias"}, [&] {
+    const int64_t kernel = options.kernel;
+    Conv2dWeights weights;
+    weights.kernel = require(name + ".weight", {out, in, kernel, kernel});
+    weights.in = in;
+    weights.out = out;
+    const bool three_by_three = !options.upsample && kernel == 3 && options.stride == 1 &&
+                                options.pad_before == 1 && options.pad_after == 1;
+    const PrecisionPolicy::Convolution chosen =
+        precision_.convolution(options.role, weights.kernel.type, in, out, three_by_three, streams());
+    weights.compute = chosen.compute;
+    weights.winograd = chosen.winograd;
+    if (options.bias) weights.bias = vector(name + ".bias", out);
+    return backend_->conv2d(*this, std::move(weights), options);
+  });
 }
 
 std::shared_ptr<const GroupNorm> Loader::group_norm(const std::string& name, int64_t channels, int64_t groups,
                                                     float eps) {
-  return backend_->group_norm(*this, norm_weights(name, channels), groups, eps);
+  return layer<GroupNorm>("group norm", {name + ".weight", name + ".bias"}, [&] {
+    return backend_->group_norm(*this, norm_weights(name, channels), groups, eps);
+  });
 }
 
 std::shared_ptr<const LayerNorm> Loader::layer_norm(const std::string& name, int64_t channels, float eps) {
-  return backend_->layer_norm(*this, norm_weights(name, channels), eps);
+  return layer<LayerNorm>("layer norm", {name + ".weight", name + ".bias"},
+                          [&] { return backend_->layer_norm(*this, norm_weights(name, channels), eps); });
 }
 
 std::shared_ptr<const Attention> Loader::attention(const std::string& prefix,
                                                    const AttentionOptions& options) {
-  const std::string q = prefix + "." + options.q, k = prefix + "." + options.k, v = prefix + "." + options.v;
-  const bool bias = options.projection_bias;
-  AttentionWeights weights;
-  if (options.context_width) {
-    weights.queries = linear_weights({q}, options.width, options.inner(), bias, Role::hidden);
-    weights.keys_values = linear_weights({k, v}, options.context_width, options.inner(), bias, Role::hidden);
-  } else {
-    weights.queries = linear_weights({q, k, v}, options.width, options.inner(), bias, Role::hidden);
-  }
-  weights.out =
-      linear_weights({prefix + "." + options.out}, options.inner(), options.width, true, Role::hidden);
-  return backend_->attention(*this, std::move(weights), options);
+  const std::string q = prefix + "." + options.q, k = prefix + "." + options.k, v = prefix + "." + options.v,
+                    out = prefix + "." + options.out;
+  std::vector<std::string> tensors;
+  for (const std::string& name : {q, k, v, out})
+    for (const char* part : {".weight", ".bias"}) tensors.push_back(name + part);
+  return layer<Attention>("attention", tensors, [&] {
+    const bool bias = options.projection_bias;
+    AttentionWeights weights;
+    if (options.context_width) {
+      weights.queries = linear_weights({q}, options.width, options.inner(), bias, Role::hidden);
+      weights.keys_values =
+          linear_weights({k, v}, options.context_width, options.inner(), bias, Role::hidden);
+    } else {
+      weights.queries = linear_weights({q, k, v}, options.width, options.inner(), bias, Role::hidden);
+    }
+    weights.out = linear_weights({out}, options.inner(), options.width, true, Role::hidden);
+    return backend_->attention(*this, std::move(weights), options);
+  });
 }
 
 std::shared_ptr<const Embedding> Loader::embedding(const std::string& name, int64_t count, int64_t width) {
-  return backend_->embedding(*this, require(name, {count, width}));
+  return layer<Embedding>("embedding", {name}, [&] {
+    return backend_->embedding(*this, require(name, {count, width}));
+  });
 }
 
 std::shared_ptr<const Codebook> Loader::codebook(const std::string& name, int64_t size, int64_t width) {
-  return backend_->codebook(*this, require(name, {size, width}));
+  return layer<Codebook>("codebook", {name}, [&] {
+    return backend_->codebook(*this, require(name, {size, width}));
+  });
 }
 
 }  // namespace nd

@@ -3,6 +3,9 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "core/cancel.h"
@@ -30,10 +33,22 @@ struct RequiredTensor {
   std::vector<int64_t> shape;  // torch order
 };
 
+/// The layers that a model was made of, by kind and name.
+struct LayerTable {
+  std::unordered_map<std::string, std::shared_ptr<const void>> layers;
+  TaskBytes task_bytes;
+};
+
+/// A model of the same configuration that differs in some tensors: it shares all layers without them.
+struct Variant {
+  const LayerTable& base;
+  const std::unordered_set<std::string>& changed;  // names of tensors
+};
+
 class Loader {
  public:
   Loader(const WeightTable& weights, Backend& backend, const LoadOptions& options = {},
-         const CancelToken* cancel = nullptr);
+         const CancelToken* cancel = nullptr, const Variant* variant = nullptr);
   /// A dry run: whatever model is built from this loader has no layers; each tensor that it asks for is added
   /// to `list`.
   explicit Loader(std::vector<RequiredTensor>& list);
@@ -50,12 +65,14 @@ class Loader {
   bool streams() const {
     return residency_ == Residency::none || (residency_ == Residency::per_step && once_per_image_);
   }
-  /// Bytes that the layers made so far hold.
+  /// Bytes that the layers made so far hold, without those that are shared with another model.
   size_t packed_bytes() const { return packed_bytes_; }
   void add_packed_bytes(size_t bytes) { packed_bytes_ += bytes; }
   /// The largest that the tasks of any layer made so far need.
-  const TaskBytes& task_bytes() const { return task_bytes_; }
-  void need_task_bytes(const TaskBytes& bytes) { task_bytes_.include(bytes); }
+  const TaskBytes& task_bytes() const { return table_.task_bytes; }
+  void need_task_bytes(const TaskBytes& bytes) { table_.task_bytes.include(bytes); }
+  /// What a variant of this model is made from.
+  LayerTable take_table() { return std::move(table_); }
 
   /// `name`.weight [out][in], or [in][out] where the options say so, and, with a bias, `name`.bias [out].
   std::shared_ptr<const Linear> linear(const std::string& name, int64_t in, int64_t out,
@@ -79,6 +96,9 @@ class Loader {
 
  private:
   friend class OncePerImage;
+  /// The layer of these tensors: that of the base where none of them changes, else what `make` makes.
+  template <class Layer, class Make>
+  std::shared_ptr<const Layer> layer(const char* kind, const std::vector<std::string>& tensors, Make make);
   StoredTensor require(const std::string& name, const std::vector<int64_t>& shape);
   std::vector<float> vector(const std::string& name, int64_t length);
   LinearWeights linear_weights(const std::vector<std::string>& names, int64_t in, int64_t out_each, bool bias,
@@ -94,7 +114,8 @@ class Loader {
   bool once_per_image_ = false;
   const CancelToken* cancel_ = nullptr;
   size_t packed_bytes_ = 0;
-  TaskBytes task_bytes_;
+  const Variant* variant_ = nullptr;
+  LayerTable table_;
 };
 
 /// Layers that are made while one of these lives are used once per image or less often.

@@ -1,6 +1,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import type { DiffusionError } from '../errors.js'
+import { expectation } from '../check.js'
 import { readExactly, withFile, type StoredTensor, type TensorFile } from '../models/formats/tensor-file.js'
 import { badFormat, unsupported } from '../models/formats/fail.js'
 import { openTensorFile, type ModelDescription } from '../models/index.js'
@@ -8,13 +9,17 @@ import { printable, quote } from '../quote.js'
 import { changesOf, Misfit, type Change } from './changes.js'
 import { familyOf } from './family.js'
 import { groupTensors, type Component, type Group } from './groups.js'
-import { Places } from './places.js'
+import { Places, type Place } from './places.js'
 
 /** A LoRA file and how strongly it is applied. */
 export interface LoraSetting {
   path: string
   /** Negative scales reverse the effect. */
   scale: number
+  /** For the text encoders. Default: `scale`. */
+  textEncoderScale?: number
+  /** Factors of the scale for parts of the UNet, by the beginnings of their names: `{ 'down_blocks.1': 0.5 }`. */
+  blockScales?: Readonly<Record<string, number>>
 }
 
 /** What a file changed in the model. */
@@ -44,7 +49,7 @@ const IGNORED = /^(bundle_emb\.|ztsnr$|v_pred$)|\.(lora_scale|scale_norm)$/
  */
 export async function applyLora(
   model: ModelDescription,
-  { path, scale }: LoraSetting,
+  { path, scale, textEncoderScale = scale, blockScales = {} }: LoraSetting,
 ): Promise<AdapterReport> {
   const file = await openTensorFile(path)
   const absolute = resolve(path)
@@ -56,11 +61,12 @@ export async function applyLora(
   const alphas = await readAlphas(path, groups, file)
   const places = new Places(model)
   const unplaced = unknown.map((name) => printable(name))
+  const scaleOf = scales(model, scale, textEncoderScale, blockScales)
   const changes: { component: Component; group: Group; change: Change }[] = []
   for (const group of groups) {
     const place = places.find(group)
     const index = fileIndex(model, place?.component, absolute)
-    const made = place ? changesOf(group, place.tensors, scale, alphas(group), index) : undefined
+    const made = place ? changesOf(group, place.tensors, scaleOf(place), alphas(group), index) : undefined
     if (place && made && !(made instanceof Misfit)) {
       for (const change of made) changes.push({ component: place.component, group, change })
     } else if (made instanceof Misfit) {
@@ -95,6 +101,32 @@ export function unplacedWarning({ path, applied, unplaced }: AdapterReport): str
   const some = unplaced.slice(0, 3).join(', ')
   const more = unplaced.length > 3 ? ` and ${unplaced.length - 3} more` : ''
   return `${printable(basename(path))}: ${unplaced.length} of ${applied + unplaced.length} tensors have no place in this model: ${some}${more}`
+}
+
+/**
+ * The scale of each layer.
+ *
+ * @throws {RangeError} a block does not exist
+ */
+function scales(
+  { unet }: ModelDescription,
+  scale: number,
+  textEncoderScale: number,
+  blockScales: Readonly<Record<string, number>>,
+): (place: { component: Component; tensors: Place }) => number {
+  // The longest beginning counts.
+  const blocks = Object.entries(blockScales).sort(([a], [b]) => b.length - a.length)
+  const within = (name: string, block: string) => name.startsWith(`${block}.`)
+  for (const [block] of blocks)
+    if (!unet?.source.tensors.some(({ name }) => within(name, block)))
+      throw new RangeError(
+        expectation('name of a part of the UNet, such as mid_block,', 'blockScales', block),
+      )
+  return ({ component, tensors }) => {
+    if (component !== 'unet') return textEncoderScale
+    const [{ name }] = tensors.values()
+    return scale * (blocks.find(([block]) => within(name, block))?.[1] ?? 1)
+  }
 }
 
 function isAdapter({ tensors }: Group): boolean {

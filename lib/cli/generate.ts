@@ -63,6 +63,7 @@ export async function generate(
       ...(flags.lora && { loras }),
       ...(flags.embedding && { embeddings }),
       refiner,
+      loraFolder: flags.loraFolder,
       tinyVae,
       lowMemory: flags.lowMemory,
       signal: terminal.signal,

@@ -48,6 +48,7 @@ export interface GenerateFlags {
   device?: DeviceOption
   precision?: Precision
   lora?: { path: string; scale: number }[]
+  loraFolder?: string
   embedding?: { path: string; token?: string }[]
   refiner?: string
   refinerStart?: number
@@ -156,6 +157,7 @@ export function createProgram(version: string, actions: Actions): Command {
       'apply a LoRA file, such as style.safetensors:0.8; can be given several times',
       lora,
     )
+    .option('--lora-folder <path>', 'folder of the LoRA files that prompts name, as in <lora:style:0.8>')
     .option(
       '--embedding <file[=token]>',
       'a textual inversion file, such as easynegative.pt, whose name then is a word of prompts; can be given several times',

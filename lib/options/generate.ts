@@ -22,6 +22,7 @@ import { checkExtraInput, startsFromImage } from './extra-input.js'
 import { checkSide, copyImage, type ImageInput } from './images.js'
 import type { GenerateRequest, ModelFacts } from './request.js'
 import { checkScheduler, checkSchedulerOptions, stepsOf } from './scheduler.js'
+import { checkLoras, type LoraOption } from './load.js'
 import { checkTexts } from './texts.js'
 import { checkTiling, type TilingOption } from './tiling.js'
 
@@ -33,6 +34,11 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
   prompt?: string | string[]
   /** What the image must not show: one text for all, or one for each prompt. Default: ''. */
   negativePrompt?: string | string[]
+  /**
+   * LoRAs for this call alone, beside those of load(). The layers that they change are made anew, and take memory
+   * beside the model's own until the call ends.
+   */
+  loras?: LoraOption[]
   /** In pixels, multiples of the autoencoder's factor (8). Default: the size of `image`, or that of the model. */
   width?: number
   height?: number
@@ -103,7 +109,7 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
 }
 
 const generateKeys = [
-  'prompt', 'negativePrompt', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
+  'prompt', 'negativePrompt', 'loras', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
   'scheduler', 'schedulerOptions', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'depth', 'extraChannels', 'promptEmbeds',
   'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
@@ -159,6 +165,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
   const seed = optional('seed', checkSeed, randomSeed())
   return {
     ...text,
+    loras: optional('loras', checkLoras, []),
     batchSize,
     count,
     width,

@@ -13,6 +13,7 @@ export {
   checkPrecision,
   precisions,
   type LoadOptions,
+  type LoraOption,
   type LoadRequest,
 } from './load.js'
 export type { GenerateRequest, ModelFacts } from './request.js'

@@ -8,9 +8,24 @@ import {
   checkSignal,
   checkString,
   expectation,
+  isReadable,
 } from '../check.js'
 import { native, type Precision } from '../native.js'
+import { shorten } from '../quote.js'
 import type { DeviceOption } from '../types.js'
+
+/** A LoRA file; a path stands for a scale of 1. */
+export type LoraOption =
+  | string
+  | {
+      path: string
+      /** Default: 1. Negative scales reverse the effect. */
+      scale?: number
+      /** For the text encoders. Default: `scale`. */
+      textEncoderScale?: number
+      /** Factors of the scale for parts of the UNet, by the beginnings of their names: `{ 'down_blocks.1': 0.5 }`. */
+      blockScales?: Record<string, number>
+    }
 
 /** Options of DiffusionPipeline.load(). */
 export interface LoadOptions {
@@ -44,7 +59,12 @@ export interface LoadOptions {
    * LoRA files (also LoCon, LoHa, LoKr, DoRA, (IA)³ and full differences) that become part of the weights while these
    * are read. A path stands for a scale of 1. See `pipe.adapters` for what each of them changed.
    */
-  loras?: (string | { path: string; scale?: number })[]
+  loras?: LoraOption[]
+  /**
+   * Folder of the LoRA files that prompts name: `<lora:style:0.8>` stands for style.safetensors, anywhere in the folder.
+   * Without it, this is read as plain words.
+   */
+  loraFolder?: string
   /**
    * Textual inversion files, whose names become words of the prompts. A path stands for the file's name and, if the file
    * has one, the token in it; `token` is the only name instead.
@@ -62,9 +82,17 @@ export interface LoadOptions {
   signal?: AbortSignal
 }
 
+/** A LoraOption, checked. */
+export interface CheckedLora {
+  path: string
+  scale: number
+  textEncoderScale?: number
+  blockScales?: Record<string, number>
+}
+
 /** LoadOptions, checked. */
 export interface LoadRequest extends Omit<LoadOptions, 'loras' | 'embeddings'> {
-  loras: { path: string; scale: number }[]
+  loras: CheckedLora[]
   embeddings: { path: string; token?: string }[]
 }
 
@@ -85,7 +113,8 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
 }
 
 const loadKeys = [
-  'device', 'threads', 'precision', 'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'embeddings', 'lowMemory', 'signal',
+  'device', 'threads', 'precision', 'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
+  'embeddings', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
 function checkPaths(value: unknown, path: string): string[] {
@@ -104,6 +133,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     refiner,
     tinyVae,
     loras,
+    loraFolder,
     embeddings,
     lowMemory,
     signal,
@@ -118,6 +148,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     refiner: refiner === undefined ? undefined : checkString(refiner, 'refiner'),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     loras: loras === undefined ? [] : checkLoras(loras, 'loras'),
+    loraFolder: loraFolder === undefined ? undefined : checkString(loraFolder, 'loraFolder'),
     embeddings: embeddings === undefined ? [] : checkEmbeddings(embeddings, 'embeddings'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),
     signal: checkSignal(signal),
@@ -127,21 +158,43 @@ export function checkLoadOptions(options: unknown): LoadRequest {
 /** Scales beyond this leave nothing of a picture. */
 const MAX_LORA_SCALE = 100
 
-export function checkLoras(value: unknown, path: string): LoadRequest['loras'] {
+export function checkLoras(value: unknown, path: string): CheckedLora[] {
   if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
   // Unlike map(), Array.from() does not skip the holes of a sparse array.
   return Array.from(value, (lora: unknown, i) => {
     const name = `${path}[${i}]`
     if (typeof lora === 'string') return { path: checkString(lora, name), scale: 1 }
-    const given = checkObject(lora, name, ['path', 'scale'])
+    const given = checkObject(lora, name, ['path', 'scale', 'textEncoderScale', 'blockScales'])
+    const scale = (key: 'scale' | 'textEncoderScale') =>
+      given[key] === undefined ? undefined : checkScale(given[key], `${name}.${key}`)
+    const file = checkString(given.path, `${name}.path`)
+    const textEncoderScale = scale('textEncoderScale')
     return {
-      path: checkString(given.path, `${name}.path`),
-      scale:
-        given.scale === undefined
-          ? 1
-          : checkNumber(given.scale, `${name}.scale`, -MAX_LORA_SCALE, MAX_LORA_SCALE),
+      path: file,
+      scale: scale('scale') ?? 1,
+      ...(textEncoderScale !== undefined && { textEncoderScale }),
+      ...(given.blockScales !== undefined && {
+        blockScales: checkBlocks(given.blockScales, `${name}.blockScales`),
+      }),
     }
   })
+}
+
+function checkScale(value: unknown, path: string): number {
+  return checkNumber(value, path, -MAX_LORA_SCALE, MAX_LORA_SCALE)
+}
+
+/** Parts of a UNet that can have a scale of their own. */
+const MAX_BLOCKS = 1000
+
+function checkBlocks(value: unknown, path: string): Record<string, number> {
+  if (!isReadable(value) || Array.isArray(value)) throw new TypeError(expectation('object', path, value))
+  const entries = Object.entries(value)
+  if (entries.length > MAX_BLOCKS)
+    throw new RangeError(`Expected at most ${MAX_BLOCKS} blocks for ${path} but received ${entries.length}`)
+  return Object.fromEntries(
+    entries.map(([block, scale]) => [block, checkScale(scale, `${path}.${shorten(block)}`)]),
+  )
 }
 
 /** Characters of an embedding's name. */

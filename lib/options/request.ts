@@ -1,3 +1,4 @@
+import type { CheckedLora } from './load.js'
 import type { RngName } from '../random/index.js'
 import type { SchedulerName, SchedulerOptions } from '../schedulers/index.js'
 import type { StepEvent } from '../step-event.js'
@@ -38,6 +39,9 @@ export interface ModelFacts {
 /** GenerateOptions with all defaults filled in. */
 export interface GenerateRequest extends Acceleration, Conditions {
   prompts: string[]
+  /** Prompts as they were given, where those of `prompts` have lost the names of LoRAs. */
+  givenPrompts?: string[]
+  loras: CheckedLora[]
   negativePrompts: string[]
   /** For the second text encoder; undefined: the same. */
   prompts2?: string[]

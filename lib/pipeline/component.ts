@@ -45,7 +45,7 @@ export async function loadUnlessAborted<T extends { dispose(): Promise<void> }>(
  * and not on a thread of the engine.
  */
 export abstract class Component<Model extends NativeModel> {
-  /** Bytes of the weights in memory. */
+  /** Bytes of the weights in memory, with those of the model that it is a variant of. */
   readonly weightBytes: number
   /** Where it computes. */
   readonly device: DeviceName
@@ -58,9 +58,10 @@ export abstract class Component<Model extends NativeModel> {
     model: Model,
     protected readonly name: string,
     device: DeviceName,
+    base?: Component<Model>,
   ) {
     this.#model = model
-    this.weightBytes = model.weightBytes
+    this.weightBytes = model.weightBytes + (base?.weightBytes ?? 0)
     this.device = device
   }
 

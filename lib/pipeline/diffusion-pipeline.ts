@@ -1,10 +1,9 @@
-import { applyLora, readEmbeddings, type AdapterReport, type Embedding } from '../adapters/index.js'
+import { applyLora, readEmbeddings, type AdapterReport, type LoraSetting } from '../adapters/index.js'
 import { abortReason, joinSignals, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { localPath } from '../hub/index.js'
 import { modelFolder } from '../package-root.js'
-import { requireMemoryForWeights } from '../memory.js'
 import { native } from '../native.js'
 import {
   anyImages,
@@ -17,36 +16,36 @@ import {
   type ModelFacts,
 } from '../options/index.js'
 import { FairLock } from '../fair-lock.js'
-import { defaultSchedulerName } from '../schedulers/index.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
-import { defaultLowResolution, isUpscaler } from '../models/families/upscaler.js'
 import { extraInputOf } from '../models/families/extra-input.js'
 import { componentSummary, openModel, type ModelDescription } from '../models/index.js'
 import { loadOnDevice, type Placement } from '../device/index.js'
 import type { DeviceName } from '../types.js'
 import { withParts } from '../models/parts.js'
-import { AutoencoderKL } from './autoencoder.js'
+import type { AutoencoderKL } from './autoencoder.js'
 import { deadlockSignal, runCallback } from './callbacks.js'
 import { loadUnlessAborted } from './component.js'
-import { chooseResidency, leastWeightBytes, workingMemory, type MemoryNeeded } from './memory-plan.js'
+import { workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { generate } from './generate.js'
-import { loadTextEncoders, loadTokenizers } from './load-text.js'
+import { takePromptLoras } from './prompt-loras.js'
+import { withLoras, type RunParts } from './run-parts.js'
+import { componentsOf, loadParts } from './load-parts.js'
 import type { ModelInfo } from './model-info.js'
 import type { Parts } from './parts.js'
-import { loadRefiner, modelName, openRefiner, refinerComponents, type RefinerDescription } from './refiner.js'
+import { openRefiner } from './refiner.js'
 import type { StepEvent } from '../step-event.js'
-import { checkConditions, pooledWidthOf, timeIdCountOf } from './supported-conditions.js'
-import { AutoencoderTiny } from './tiny-autoencoder.js'
+import { checkConditions, pooledWidthOf } from './supported-conditions.js'
+import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TextEncoder } from './text-encoder.js'
-import { Unet } from './unet.js'
+import type { Unet } from './unet.js'
 
 /** The default guidance scale of diffusers' StableDiffusionUpscalePipeline. */
 const UPSCALER_GUIDANCE = 9
 
 /** The options of generate() that its memory depends on. */
 const memoryKeys = [
-  'width', 'height', 'batchSize', 'guidanceScale', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging',
+  'width', 'height', 'batchSize', 'guidanceScale', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /**
@@ -79,6 +78,7 @@ export class DiffusionPipeline {
   readonly refiner?: Unet
   /** What each file of load()'s `loras`, then `embeddings`, is and what it changed. */
   readonly adapters: readonly AdapterReport[]
+  readonly #description: ModelDescription
   readonly #parts: Parts
   readonly #facts: ModelFacts
   readonly #lock = new FairLock()
@@ -96,6 +96,7 @@ export class DiffusionPipeline {
     this.tinyVae = parts.tinyVae
     this.refiner = parts.refiner?.unet
     this.adapters = parts.adapters
+    this.#description = description
     this.#parts = parts
     const extraInput = extraInputOf(unet.config, vae.config.latentChannels)
     this.#facts = {
@@ -183,76 +184,11 @@ export class DiffusionPipeline {
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
     const sources = componentsOf({ unet, vae, textEncoders }, refiner).map(({ source }) => source)
-    return loadOnDevice({ device, precision, sources, signal }, (placement) =>
-      DiffusionPipeline.#loadParts(
-        { ...description, unet, vae },
-        { adapters, embeddings, refiner },
-        options,
-        placement,
-      ),
-    )
-  }
-
-  static async #loadParts(
-    description: ModelDescription & Required<Pick<ModelDescription, 'unet' | 'vae'>>,
-    extras: {
-      adapters: readonly AdapterReport[]
-      embeddings: readonly Embedding[]
-      refiner: RefinerDescription | undefined
-    },
-    { precision, tinyVae, lowMemory, signal }: LoadRequest,
-    placement: Placement,
-  ): Promise<DiffusionPipeline> {
-    const { unet, vae, textEncoders } = description
-    const { adapters, embeddings, refiner } = extras
-    const components = componentsOf({ unet, vae, textEncoders }, refiner)
-    for (const part of components) if (precision) part.source.precision = precision
-    // A GPU has all weights or none.
-    const low = placement.cuda && lowMemory === undefined ? false : lowMemory
-    const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, low)
-    if (refiner) chooseResidency(refinerComponents(refiner), low)
-    const sources = components.map(({ source }) => source)
-    if (!placement.cuda) requireMemoryForWeights(leastWeightBytes(sources), description.path)
-    const loaded: { dispose(): Promise<void> }[] = []
-    const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
-      loaded.push(part)
-      return part
-    }
-    try {
-      const tokenizers = await loadTokenizers(description.path, textEncoders, embeddings)
-      // One after the other, because loading takes more memory than the weights, and is no faster in parallel.
-      const parts: Parts = {
-        // First, because it is the quickest to fail.
-        tinyVae:
-          tinyVae === undefined
-            ? undefined
-            : keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal })),
-        name: modelName(description.path),
-        tokenizers,
-        textEncoders: await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep),
-        unet: keep(await Unet.load(unet, placement, { signal })),
-        vae: keep(await AutoencoderKL.from(vae, placementOfVae(placement, unet), { signal })),
-        schedule: description.schedule,
-        defaultScheduler: defaultSchedulerName(description.schedule),
-        imageSize: description.imageSize,
-        ...(isUpscaler(unet.config) && {
-          lowResolution: description.lowResolution ?? defaultLowResolution(),
-        }),
-        timeIdCount: timeIdCountOf(description),
-        zeroesEmptyNegative: description.zeroesEmptyNegative,
-        savesMemory,
-        trainedWords: description.trainedWords && new Set(description.trainedWords),
-        adapters,
-        warnings: description.warnings ?? [],
-      }
-      if (refiner) parts.refiner = await loadRefiner(refiner, parts, placement, signal, keep)
-      checkTinyVae(parts, tinyVae)
-      throwIfAborted(signal)
-      return new DiffusionPipeline(description, parts, placement)
-    } catch (error) {
-      await Promise.all(loaded.map((part) => part.dispose()))
-      throw error
-    }
+    const whole = { ...description, unet, vae }
+    return loadOnDevice({ device, precision, sources, signal }, async (placement) => {
+      const parts = await loadParts(whole, { adapters, embeddings, refiner }, options, placement)
+      return new DiffusionPipeline(whole, parts, placement)
+    })
   }
 
   /**
@@ -320,7 +256,8 @@ export class DiffusionPipeline {
   }
 
   /**
-   * Estimates the memory of a run with these options, without allocating it. A prompt of one chunk is assumed.
+   * Estimates the memory of a run with these options, without allocating it. A prompt of one chunk is assumed, and of
+   * LoRAs that they change every layer of the UNet and the text encoders.
    *
    * @throws as generate()
    */
@@ -342,23 +279,32 @@ export class DiffusionPipeline {
             }),
           }
     const all = { ...given, ...text, ...anyImages(this.#facts.extraInput) }
-    return workingMemory(this.#parts, checkGenerateOptions(all, this.#facts), length)
+    const request = checkGenerateOptions(all, this.#facts)
+    const needed = workingMemory(this.#parts, request, length)
+    if (request.loras.length === 0) return needed
+    const changed = [this.unet, ...this.textEncoders].reduce((sum, { weightBytes }) => sum + weightBytes, 0)
+    return { ...needed, weights: needed.weights + changed, total: needed.total + changed }
   }
 
   async *#run(
-    request: GenerateRequest,
+    given: GenerateRequest,
     /** Whether other runs may have their turn between two steps. */
     yields: boolean,
     onResult?: (result: GenerateResult) => void,
   ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
-    const joined = joinSignals(request.signal, this.#closing.signal)
+    const joined = joinSignals(given.signal, this.#closing.signal)
     const { signal } = joined
     let release: (() => void) | undefined
     let finished = false
     let steps: ReturnType<typeof generate> | undefined
+    let run: RunParts | undefined
     try {
+      const { request, loras } = await takePromptLoras(given, this.#parts.loraFolder)
+      const files: LoraSetting[] = []
+      for (const one of given.loras) files.push({ ...one, path: await localPath(one.path, signal) })
       release = await this.#turn(signal)
-      steps = generate(this.#parts, request, signal, yields || request.onStep !== undefined)
+      run = await withLoras(this.#parts, this.#description, [...files, ...loras], signal)
+      steps = generate(run.parts, request, signal, yields || request.onStep !== undefined)
       for (;;) {
         const next = await steps.next()
         if (next.done) {
@@ -385,6 +331,7 @@ export class DiffusionPipeline {
           void steps?.return(undefined as never)
           this.#trim()
         }
+        await run?.dispose()
       } finally {
         release?.()
       }
@@ -432,39 +379,6 @@ export class DiffusionPipeline {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
-}
-
-/**
- * Activations of SDXL's autoencoder, and of the ×4 upscaler's, exceed half precision, which is what GPUs compute in here:
- * pictures would be black. So it runs on the CPU, in bfloat16 or float32.
- */
-function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription['unet']>): Placement {
-  const overflows = unet.config.added !== undefined || isUpscaler(unet.config)
-  return placement.cuda && overflows ? { device: 'cpu' } : placement
-}
-
-/** All stored components, also those of the refiner. */
-function componentsOf(
-  { unet, vae, textEncoders }: Required<Pick<ModelDescription, 'unet' | 'vae' | 'textEncoders'>>,
-  refiner: RefinerDescription | undefined,
-) {
-  const own = [unet, vae, ...textEncoders]
-  if (!refiner) return own
-  const more = refinerComponents(refiner)
-  return [...own, more.unet, ...more.textEncoders]
-}
-
-/** Checks that the tiny autoencoder has the same latents as the model. */
-function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
-  if (!tinyVae) return
-  const [wanted, found] = [vae, tinyVae].map(
-    (v) => `${v.config.latentChannels} latent channels and factor ${v.factor}`,
-  )
-  if (wanted !== found)
-    throw new DiffusionError(
-      'UNSUPPORTED_MODEL',
-      `${path}: expected ${wanted} as in the model, found ${found}`,
-    )
 }
 
 /** The folder of the bundled model. */

@@ -178,6 +178,7 @@ export async function* generate(
     seeds: request.seeds,
     parameters: Array.from({ length: request.count }, (_, i) => metadata(i)),
     timings: stopwatch.finish(),
+    adapters: parts.adapters,
     warnings,
     ...(request.outputType === 'latents' ? { latents } : {}),
   }

@@ -38,4 +38,6 @@ export interface Parts {
   adapters: readonly AdapterReport[]
   /** What the model's files ask for that is not supported, or that was assumed. */
   warnings: readonly string[]
+  /** Where the LoRAs are that prompts name. */
+  loraFolder?: string
 }

@@ -1,6 +1,6 @@
 /** Warnings about what a prompt says. */
 import type { GenerateRequest } from '../options/index.js'
-import { embeddingNames, otherSyntax } from '../prompt/other-syntax.js'
+import { embeddingNames, loraNames, otherSyntax } from '../prompt/other-syntax.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
 import { printable, shorten } from '../quote.js'
 import type { TimeSlice } from '../time-slice.js'
@@ -12,7 +12,7 @@ const MAX_LISTED = 10
 
 /** Warns of words and syntax that the model does not understand. */
 export async function promptWarnings(
-  { tokenizers, trainedWords }: Parts,
+  { tokenizers, trainedWords, loraFolder }: Parts,
   { prompts, negativePrompts, weighting }: GenerateRequest,
   slice: TimeSlice,
 ): Promise<string[]> {
@@ -29,6 +29,13 @@ export async function promptWarnings(
   const missing = await piecesOf(embeddingNames, plain, slice)
   if (missing.length > 0)
     warnings.push(`The prompt has ${list(missing)}, but no such embedding was loaded: these are plain words`)
+  const loras = weighting ? await piecesOf(loraNames, texts, slice) : []
+  if (loras.length > 0)
+    warnings.push(
+      loraFolder === undefined
+        ? `The prompt has ${list(loras)}: these are plain words, as load() was not given a loraFolder`
+        : `The negative prompt has ${list(loras)}: these are plain words, as LoRAs belong into the prompt`,
+    )
   const syntax = weighting ? await piecesOf(otherSyntax, texts, slice) : []
   if (syntax.length > 0)
     warnings.push(

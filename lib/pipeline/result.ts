@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import { EMBEDDING, unplacedWarning } from '../adapters/index.js'
+import { EMBEDDING, unplacedWarning, type AdapterReport } from '../adapters/index.js'
 import { type GenerateRequest, accelerationSettings, inInterval, startsFromImage } from '../options/index.js'
 import type { Image, ImageMetadata, ImageSize } from '../image/index.js'
 import type { Scheduler, Tensor } from '../types.js'
@@ -26,6 +26,8 @@ export interface GenerateResult {
   /** The parameters of each image with all defaults filled in. They are also written into files. */
   parameters: ImageMetadata[]
   timings: Timings
+  /** What each LoRA and embedding is and what it changed: those of load(), then those of this call. */
+  adapters: readonly AdapterReport[]
   /** Descriptions of what was probably not intended. */
   warnings: string[]
   /** With outputType 'latents': [n, c, h/8, w/8], scaled as in diffusion. */
@@ -61,7 +63,7 @@ export function imageMetadata(
   return (i) => {
     const row = Math.floor(i / request.batchSize)
     return {
-      prompt: request.prompts[row] ?? '',
+      prompt: (request.givenPrompts ?? request.prompts)[row] ?? '',
       negativePrompt: request.negativePrompts[row] || undefined,
       steps: request.steps,
       scheduler: name,

@@ -47,8 +47,9 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     endId: number,
     vectors: Float32Array,
     device: DeviceName,
+    base?: TextEncoder,
   ) {
-    super(model, 'text encoder', device)
+    super(model, 'text encoder', device, base)
     this.config = config
     this.length = length
     this.#skip = skip
@@ -58,18 +59,24 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     this.maxClipSkip = config.layers - 1 - skip
   }
 
-  /** @internal */
+  /**
+   * @param options.vectors those of embeddings
+   * @param options.base the text encoder that this one is a variant of, with which it shares what did not change
+   * @internal
+   */
   static async load(
     description: TextEncoderDescription,
     tokenizer: Pick<Tokenizer, 'maxLength' | 'eos'>,
     placement: Placement,
-    { signal, vectors = new Float32Array(0) }: CallOptions & { vectors?: Float32Array } = {},
+    options: CallOptions & { vectors?: Float32Array; base?: TextEncoder } = {},
   ): Promise<TextEncoder> {
+    const { signal, base, vectors = base ? base.#vectors : new Float32Array(0) } = options
+    const placed = { ...description.source, device: placement.cuda }
     const model = await cancellable(signal, (cancel) =>
-      native().loadTextEncoder(description.config, { ...description.source, device: placement.cuda }, cancel),
+      native().loadTextEncoder(description.config, placed, cancel, base?.model),
     )
     const length = Math.min(tokenizer.maxLength, description.config.maxPositions)
-    return new TextEncoder(model, description, length, tokenizer.eos, vectors, placement.device)
+    return new TextEncoder(model, description, length, tokenizer.eos, vectors, placement.device, base)
   }
 
   /** Whether encodePooled() works: whether the model has a projection (CLIPTextModelWithProjection). */

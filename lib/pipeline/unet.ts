@@ -48,21 +48,26 @@ export class Unet extends Component<NativeUnet> {
   /** The last shape that was found to fit into memory. */
   #fits = ''
 
-  private constructor(model: NativeUnet, config: UnetConfig, device: DeviceName) {
-    super(model, 'UNet', device)
+  private constructor(model: NativeUnet, config: UnetConfig, device: DeviceName, base?: Unet) {
+    super(model, 'UNet', device, base)
     this.config = config
     this.maxDepth = model.maxDepth
   }
 
-  /** @internal */
+  /**
+   * @param options.base the UNet that this one is a variant of, with which it shares what did not change
+   * @internal
+   */
   static async load(
     { config, source }: NonNullable<ModelDescription['unet']>,
     placement: Placement,
-    { signal }: CallOptions = {},
+    { signal, base }: CallOptions & { base?: Unet } = {},
   ): Promise<Unet> {
     const placed = { ...source, device: placement.cuda }
-    const model = await cancellable(signal, (cancel) => native().loadUnet(config, placed, cancel))
-    return new Unet(model, config, placement.device)
+    const model = await cancellable(signal, (cancel) =>
+      native().loadUnet(config, placed, cancel, base?.model),
+    )
+    return new Unet(model, config, placement.device, base)
   }
 
   /**

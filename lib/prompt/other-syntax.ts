@@ -3,9 +3,9 @@
  * stable-diffusion-webui, "Features").
  */
 
-/** `<lora:name:1>` and its relatives; `[from:to:when]`; `[a|b]`; `AND` between prompts. */
+/** `<hypernet:name:1>`; `[from:to:when]`; `[a|b]`; `AND` between prompts. */
 const PATTERNS = [
-  /<(?:lora|lyco|lycoris|hypernet):[^<>]{1,200}>/gi,
+  /<hypernet:[^<>]{1,200}>/gi,
   /(?<!\\)\[[^[\]]{0,200}:\s*[\d.]+\s*\]/g,
   /(?<!\\)\[[^[\]|]{1,200}(?:\|[^[\]|]{1,200}){1,20}\]/g,
   /\bAND\b/g,
@@ -14,6 +14,14 @@ const PATTERNS = [
 /** The first `limit` different pieces of such syntax in a prompt, as they are written there. */
 export function otherSyntax(prompt: string, limit: number): string[] {
   return matches(PATTERNS, prompt, limit)
+}
+
+/** LoRAs in prompts of a model that was loaded without a folder of them, and in negative prompts. */
+const LORAS = [/<(?:lora|lyco|lycoris):[^<>]{1,200}>/gi]
+
+/** The first `limit` different names of LoRAs in a prompt, as they are written there. */
+export function loraNames(prompt: string, limit: number): string[] {
+  return matches(LORAS, prompt, limit)
 }
 
 /** Embeddings: ComfyUI's `embedding:name`, and `<name>`, as diffusers' scripts call them. */

@@ -4,7 +4,7 @@ import { checkObject, checkSignal, expectation } from '../check.js'
 import { localPath } from '../hub/index.js'
 import { openModel } from '../models/index.js'
 import type { GgmlTensorType } from '../native.js'
-import { checkLoras } from '../options/index.js'
+import { checkLoras, type LoraOption } from '../options/index.js'
 import { checkOutput, checkOutputPath } from './output.js'
 import { planMerged, planTensors } from './plan.js'
 import { describePlan, type QuantizeReport } from './report.js'
@@ -13,7 +13,7 @@ import { checkProgress, writeModel, type QuantizeProgress } from './write.js'
 
 export interface MergeOptions {
   /** The LoRA files, as for load(). */
-  loras: (string | { path: string; scale?: number })[]
+  loras: LoraOption[]
   /** The type of most weights, as for quantizeModel(). Default: every tensor keeps the type that it is stored in. */
   type?: GgmlTensorType
   /** Exceptions, as for quantizeModel(). */

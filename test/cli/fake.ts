@@ -113,7 +113,7 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
           const metadata = (i: number) => ({ prompt: request.prompt as string, seed: seeds[i], steps })
           const images = seeds.map((_, i) => new Image(8, 8, new Uint8Array(192).fill(i), metadata(i)))
           const timings = { text: 1, start: 0, denoise: 2, decode: 3, total: 6 }
-          return { images, seeds, parameters: [], timings, warnings: options.warnings ?? [] }
+          return { images, seeds, parameters: [], timings, adapters: [], warnings: options.warnings ?? [] }
         },
       }
     },

@@ -63,6 +63,17 @@ t.test('pictures', { skip }, async (t) => {
   t.ok(gpu.memoryNeeded().working > 0)
 })
 
+t.test('LoRAs of a call', { skip }, async (t) => {
+  const loras = [join(packageRoot(), 'test', 'fixtures', 'adapters', 'kohya.safetensors')]
+  await using loaded = await DiffusionPipeline.load(undefined, { device: 'cuda', loras })
+  await using gpu = await DiffusionPipeline.load(undefined, { device: 'cuda' })
+  const [plain] = (await gpu.generate(one)).images
+  const [own] = (await gpu.generate({ ...one, loras })).images
+  t.same(own.data, (await loaded.generate(one)).images[0].data, 'those of load(), bit for bit')
+  t.notSame(own.data, plain.data)
+  t.same((await gpu.generate(one)).images[0].data, plain.data, 'the next call is without them')
+})
+
 t.test('quantized weights', { skip }, async (t) => {
   const file = join(t.testdir(), 'model.gguf')
   await quantizeModel(bundledModelPath(), file, { type: 'q4_k' })

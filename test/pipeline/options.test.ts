@@ -36,6 +36,22 @@ const table: Record<
     range: [[], new Array(257).fill('a'), 'x'.repeat(40000)],
   },
   negativePrompt: { valid: ['', 'blurry', ['blurry']], type: [null, 1, [1], {}], range: [[], ['a', 'b']] },
+  loras: {
+    valid: [[]],
+    type: [
+      'a.pt',
+      [1],
+      [{}],
+      [{ path: 'a', x: 1 }],
+      [{ path: 'a', blockScales: 1 }],
+      [{ path: 'a', scale: '1' }],
+    ],
+    range: [
+      [{ path: 'a', scale: 101 }],
+      [{ path: 'a', textEncoderScale: NaN }],
+      [{ path: 'a', blockScales: { a: 200 } }],
+    ],
+  },
   width: {
     valid: [8, 512, 520, 100000, 2 ** 20],
     type: ['512', null, 512n, [512]],

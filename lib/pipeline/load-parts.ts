@@ -1,0 +1,114 @@
+import type { AdapterReport, Embedding } from '../adapters/index.js'
+import { throwIfAborted } from '../abort.js'
+import type { Placement } from '../device/index.js'
+import { DiffusionError } from '../errors.js'
+import { requireMemoryForWeights } from '../memory.js'
+import { defaultLowResolution, isUpscaler } from '../models/families/upscaler.js'
+import type { ModelDescription } from '../models/index.js'
+import type { LoadRequest } from '../options/index.js'
+import { defaultSchedulerName } from '../schedulers/index.js'
+import { AutoencoderKL } from './autoencoder.js'
+import { loadTextEncoders, loadTokenizers } from './load-text.js'
+import { chooseResidency, leastWeightBytes } from './memory-plan.js'
+import type { Parts } from './parts.js'
+import { loadRefiner, modelName, refinerComponents, type RefinerDescription } from './refiner.js'
+import { timeIdCountOf } from './supported-conditions.js'
+import { AutoencoderTiny } from './tiny-autoencoder.js'
+import { Unet } from './unet.js'
+
+/** Loads the components of a model. If one fails, those that were loaded before it are freed. */
+export async function loadParts(
+  description: ModelDescription & Required<Pick<ModelDescription, 'unet' | 'vae'>>,
+  extras: {
+    adapters: readonly AdapterReport[]
+    embeddings: readonly Embedding[]
+    refiner: RefinerDescription | undefined
+  },
+  { precision, tinyVae, lowMemory, loraFolder, signal }: LoadRequest,
+  placement: Placement,
+): Promise<Parts> {
+  const { unet, vae, textEncoders } = description
+  const { adapters, embeddings, refiner } = extras
+  const components = componentsOf({ unet, vae, textEncoders }, refiner)
+  for (const part of components) if (precision) part.source.precision = precision
+  // A GPU has all weights or none.
+  const low = placement.cuda && lowMemory === undefined ? false : lowMemory
+  const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, low)
+  if (refiner) chooseResidency(refinerComponents(refiner), low)
+  const sources = components.map(({ source }) => source)
+  if (!placement.cuda) requireMemoryForWeights(leastWeightBytes(sources), description.path)
+  const loaded: { dispose(): Promise<void> }[] = []
+  const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
+    loaded.push(part)
+    return part
+  }
+  try {
+    const tokenizers = await loadTokenizers(description.path, textEncoders, embeddings)
+    // One after the other, because loading takes more memory than the weights, and is no faster in parallel.
+    const parts: Parts = {
+      // First, because it is the quickest to fail.
+      tinyVae:
+        tinyVae === undefined
+          ? undefined
+          : keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal })),
+      name: modelName(description.path),
+      tokenizers,
+      textEncoders: await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep),
+      unet: keep(await Unet.load(unet, placement, { signal })),
+      vae: keep(await AutoencoderKL.from(vae, placementOfVae(placement, unet), { signal })),
+      schedule: description.schedule,
+      defaultScheduler: defaultSchedulerName(description.schedule),
+      imageSize: description.imageSize,
+      ...(isUpscaler(unet.config) && {
+        lowResolution: description.lowResolution ?? defaultLowResolution(),
+      }),
+      timeIdCount: timeIdCountOf(description),
+      zeroesEmptyNegative: description.zeroesEmptyNegative,
+      savesMemory,
+      trainedWords: description.trainedWords && new Set(description.trainedWords),
+      adapters,
+      warnings: description.warnings ?? [],
+      loraFolder,
+    }
+    if (refiner) parts.refiner = await loadRefiner(refiner, parts, placement, signal, keep)
+    checkTinyVae(parts, tinyVae)
+    throwIfAborted(signal)
+    return parts
+  } catch (error) {
+    await Promise.all(loaded.map((part) => part.dispose()))
+    throw error
+  }
+}
+
+/**
+ * Activations of SDXL's autoencoder, and of the ×4 upscaler's, exceed half precision, which is what GPUs compute in here:
+ * pictures would be black. So it runs on the CPU, in bfloat16 or float32.
+ */
+function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription['unet']>): Placement {
+  const overflows = unet.config.added !== undefined || isUpscaler(unet.config)
+  return placement.cuda && overflows ? { device: 'cpu' } : placement
+}
+
+/** All stored components, also those of the refiner. */
+export function componentsOf(
+  { unet, vae, textEncoders }: Required<Pick<ModelDescription, 'unet' | 'vae' | 'textEncoders'>>,
+  refiner: RefinerDescription | undefined,
+) {
+  const own = [unet, vae, ...textEncoders]
+  if (!refiner) return own
+  const more = refinerComponents(refiner)
+  return [...own, more.unet, ...more.textEncoders]
+}
+
+/** Checks that the tiny autoencoder has the same latents as the model. */
+function checkTinyVae({ vae, tinyVae }: Parts, path: string | undefined): void {
+  if (!tinyVae) return
+  const [wanted, found] = [vae, tinyVae].map(
+    (v) => `${v.config.latentChannels} latent channels and factor ${v.factor}`,
+  )
+  if (wanted !== found)
+    throw new DiffusionError(
+      'UNSUPPORTED_MODEL',
+      `${path}: expected ${wanted} as in the model, found ${found}`,
+    )
+}
