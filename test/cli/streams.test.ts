@@ -7,6 +7,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -16,6 +17,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import t from 'tap'
+import {
+  safetensorsBytes,
+  stringPair,
+  writeGguf,
+  writeJson,
+  writeSafetensors,
+} from '../model-files/helpers.js'
 import { call, inFolder } from './fake.js'
 
 const PROGRAM = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
@@ -202,6 +210,28 @@ t.test('nothing that a terminal would obey is printed', async (t) => {
     JSON.stringify({ block_out_channels: evil, act_fn: evil }),
   )
   writeFileSync(join(dir, `no-image${evil}.png`), evil)
+  // Strings of every kind in files of every format: names of tensors and shards, metadata, tokens, types.
+  const strings = ['general.architecture', 'general.name', evil].map((key) => stringPair(key, evil))
+  const tensors = {
+    [evil]: { shape: [1], type: 1 },
+    [`model.diffusion_model.${evil}`]: { shape: [1], type: 1 },
+  }
+  writeGguf(join(dir, 'evil.gguf'), tensors, { pairs: strings })
+  const halves = Object.fromEntries(Object.keys(tensors).map((name) => [name, { shape: [1], type: 'F16' }]))
+  writeSafetensors(join(dir, 'evil.safetensors'), halves, { [evil]: evil, modelspec: evil })
+  writeFileSync(join(dir, 'type.safetensors'), safetensorsBytes({ [evil]: { dtype: evil } }))
+  const sharded = join(dir, 'sharded')
+  cpSync('models/emoji-64', sharded, { recursive: true })
+  rmSync(join(sharded, 'unet', 'diffusion_pytorch_model.safetensors'))
+  writeJson(join(sharded, 'unet', 'diffusion_pytorch_model.safetensors.index.json'), {
+    weight_map: { 'conv_in.weight': evil },
+  })
+  const tokens = join(dir, 'tokens')
+  cpSync('models/emoji-64', tokens, { recursive: true })
+  writeJson(join(tokens, 'tokenizer', 'vocab.json'), { [evil]: evil })
+  const added = join(dir, 'added')
+  cpSync('models/emoji-64', added, { recursive: true })
+  writeJson(join(added, 'tokenizer', 'added_tokens.json'), { [evil]: 1e9 })
   const cases = [
     [`${evil} cat`, '-m', model, '--steps', '1'],
     ['x', '-m', evil],
@@ -227,6 +257,15 @@ t.test('nothing that a terminal would obey is printed', async (t) => {
     ['quantize', model, `${evil}.gguf`, '-t', evil],
     ['quantize', model, `${evil}.gguf`, '-t', 'q8_0', '-r', evil],
     ['quantize', evil, 'a.gguf', '-t', 'q8_0'],
+    ...['evil.gguf', 'evil.safetensors', 'type.safetensors', 'sharded', 'tokens', 'added'].flatMap((name) => [
+      ['info', name],
+      ['x', '-m', name, '--steps', '1'],
+    ]),
+    ...['evil.gguf', 'evil.safetensors'].flatMap((name) => [
+      ['x', '--lora', name],
+      ['x', '--embedding', name],
+      ['merge', model, 'out.gguf', '--lora', name, '-v'],
+    ]),
   ]
   for (const args of cases) {
     const { code, stdout, stderr } = await program(args, dir)
