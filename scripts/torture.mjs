@@ -72,13 +72,13 @@ function nativeHarnesses() {
     run: ({ timeout, count }) => {
       buildAddon(['engine-tests'])
       const program = join(objects, 'engine-tests')
-      const counted = filter === 'fuzz/' ? { ND_FUZZ_COUNT: String(count ?? 1_000_000) } : env
+      const counted = filter === 'fuzz/' ? { ND_FUZZ_COUNT: String(count ?? 300_000) } : env
       return runNative(program, [filter], counted, /^(\d+) tried$/m, timeout)
     },
   })
-  const fuzzer = (target) => ({
+  const fuzzer = ([target, full]) => ({
     name: `engine, libFuzzer: ${target}`,
-    counts: { full: 200_000, small: 0 },
+    counts: { full, small: 0 },
     run: ({ timeout, count, seed }) => {
       for (const args of [
         ['--preset', 'fuzz'],
@@ -86,7 +86,7 @@ function nativeHarnesses() {
       ])
         if (spawnSync('cmake', args, { cwd: root, stdio: 'ignore' }).status !== 0)
           throw new BuildError(`cmake ${args.join(' ')} failed`)
-      const args = [`-runs=${count ?? 200_000}`, `-seed=${seed}`, '-max_len=4096', '-print_final_stats=1']
+      const args = [`-runs=${count ?? full}`, `-seed=${seed}`, '-max_len=4096', '-print_final_stats=1']
       const program = join(root, 'build', 'fuzz', `fuzz-${target}`)
       return runNative(program, args, {}, /number_of_executed_units:\s*(\d+)/, timeout)
     },
@@ -96,7 +96,7 @@ function nativeHarnesses() {
     tests('engine, failing allocations', 'memory/ every', { ND_TEST_THOROUGH: '1' }),
     tests('engine, failing and short reads', 'reads/', {}),
     tests('engine, random bytes', 'fuzz/', {}),
-    ...(clang ? ['blocks', 'weight_table', 'configs'].map(fuzzer) : []),
+    ...(clang ? Object.entries({ blocks: 200_000, weight_table: 30_000, configs: 300_000 }).map(fuzzer) : []),
   ]
 }
 

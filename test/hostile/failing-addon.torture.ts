@@ -11,7 +11,7 @@ import { packageRoot } from '../../lib/package-root.js'
 import type { Result } from './harness.js'
 
 export const name = 'failing allocations, reads and thread starts'
-export const counts = { small: 60, full: 3000 }
+export const counts = { small: 60, full: 1500 }
 
 const preload = join(packageRoot(), 'build', 'Release', 'libfailing-preload.so')
 

@@ -65,11 +65,13 @@ export class DelayWatch {
   start(): void {
     this.#histogram.reset()
     this.#histogram.enable()
-    let before = threadTime()
+    let [cpu, time] = [threadTime(), performance.now()]
+    // In a short run, the histogram may have recorded nothing.
     this.#timer = setInterval(() => {
-      const now = threadTime()
-      this.#longest = Math.max(this.#longest, now - before)
-      before = now
+      const [nextCpu, nextTime] = [threadTime(), performance.now()]
+      this.#longest = Math.max(this.#longest, nextCpu - cpu)
+      this.#worst = Math.max(this.#worst, nextTime - time - 1)
+      ;[cpu, time] = [nextCpu, nextTime]
     }, 1)
   }
   pause(): void {

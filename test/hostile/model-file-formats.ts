@@ -136,7 +136,7 @@ function configs(folder: string, model: string): Format {
       const copy = prepare(id)
       await writeFile(join(copy, names[bytes[0]]), bytes.subarray(1))
       await openModel(copy)
-      if (random.below(8) > 0) return
+      if (random.below(24) > 0) return
       const pipe = await DiffusionPipeline.load(copy, here)
       try {
         await pipe.generate({ prompt: 'a', steps: 1, width: 64, height: 64, seed: 1 })

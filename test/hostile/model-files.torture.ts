@@ -18,8 +18,8 @@ export const counts = { small: 20 * formatCount, full: 10_000 * formatCount }
 
 /** Milliseconds. */
 const patience = 60_000
-/** Cases at the same time. */
-const concurrent = 3
+/** Cases at the same time. A file that has just been written is read twice, with a pause in between. */
+const concurrent = 10
 
 export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
   const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }

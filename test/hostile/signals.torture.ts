@@ -13,7 +13,7 @@ import { bundledModelPath, openModel } from '../../lib/index.js'
 import { Random, type Result } from './harness.js'
 
 export const name = 'signals and closed streams of every command'
-export const counts = { small: 24, full: 1000 }
+export const counts = { small: 24, full: 300 }
 
 const program = fileURLToPath(new URL('../../lib/cli/main.js', import.meta.url))
 const model = bundledModelPath()
