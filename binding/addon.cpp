@@ -96,6 +96,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(UnetWrap::define(env), addon->unet);
   define(VaeWrap::define(env), addon->vae);
   define(TinyVaeWrap::define(env), addon->tiny_vae);
+  define(ImageEncoderWrap::define(env), addon->image_encoder);
   define(CudaDeviceWrap::define(env), addon->cuda_device);
   define(env.Global().Get("Float32Array").As<Napi::Function>(), addon->float32_array);
   define(env.Global().Get("Int32Array").As<Napi::Function>(), addon->int32_array);
@@ -116,6 +117,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("loadUnet", Napi::Function::New(env, UnetWrap::load, "loadUnet"));
   exports.Set("loadVae", Napi::Function::New(env, VaeWrap::load, "loadVae"));
   exports.Set("loadTinyVae", Napi::Function::New(env, TinyVaeWrap::load, "loadTinyVae"));
+  exports.Set("loadImageEncoder", Napi::Function::New(env, ImageEncoderWrap::load, "loadImageEncoder"));
   exports.Set("convertRows", Napi::Function::New(env, convert_rows, "convertRows"));
   return exports;
 }

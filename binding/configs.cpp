@@ -65,6 +65,15 @@ void read_class_embedding(const Fields& fields, nd::UnetConfig& config) {
   }
 }
 
+nd::Activation read_activation(const Fields& fields) {
+  const std::string activation = fields.string("activation");
+  if (activation != "quick_gelu" && activation != "gelu") {
+    throw nd::Error(nd::ErrorCode::invalid_argument,
+                    "Expected one of quick_gelu, gelu for config.activation but received " + activation);
+  }
+  return activation == "gelu" ? nd::Activation::gelu : nd::Activation::quick_gelu;
+}
+
 }  // namespace
 
 nd::TextEncoderConfig read_text_encoder_config(Napi::Value value) {
@@ -80,12 +89,25 @@ nd::TextEncoderConfig read_text_encoder_config(Napi::Value value) {
   config.projection_width =
       fields.has("projectionWidth") ? fields.integer("projectionWidth", 0, Limits::channels) : 0;
   config.projection_transposed = fields.has("projectionTransposed") && fields.boolean("projectionTransposed");
-  const std::string activation = fields.string("activation");
-  if (activation != "quick_gelu" && activation != "gelu") {
-    throw nd::Error(nd::ErrorCode::invalid_argument,
-                    "Expected one of quick_gelu, gelu for config.activation but received " + activation);
-  }
-  config.activation = activation == "gelu" ? nd::Activation::gelu : nd::Activation::quick_gelu;
+  config.activation = read_activation(fields);
+  config.check();
+  return config;
+}
+
+nd::ImageEncoderConfig read_image_encoder_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::ImageEncoderConfig config;
+  config.image_size = fields.integer("imageSize", 1, Limits::image_side);
+  config.patch_size = fields.integer("patchSize", 1, Limits::image_side);
+  config.channels = fields.integer("channels", 1, Limits::channels);
+  config.width = fields.integer("width", 1, Limits::channels);
+  config.layers = fields.integer("layers", 0, Limits::text_layers);
+  config.heads = fields.integer("heads", 1, Limits::channels);
+  config.intermediate = fields.integer("intermediate", 1, Limits::feed_forward);
+  config.activation = read_activation(fields);
+  config.layer_norm_eps = static_cast<float>(fields.number("layerNormEps"));
+  config.projection_width = fields.integer("projectionWidth", 1, Limits::channels);
+  config.projection_transposed = fields.has("projectionTransposed") && fields.boolean("projectionTransposed");
   config.check();
   return config;
 }
@@ -163,8 +185,11 @@ Napi::Value required_tensors(const Napi::CallbackInfo& info) {
     if (kind == "unet") return list_tensors<nd::Unet>(info.Env(), read_unet_config(info[1]));
     if (kind == "vae") return list_tensors<nd::Vae>(info.Env(), read_vae_config(info[1]));
     if (kind == "tinyVae") return list_tensors<nd::TinyVae>(info.Env(), read_tiny_vae_config(info[1]));
-    throw nd::Error(nd::ErrorCode::invalid_argument,
-                    "Expected one of textEncoder, unet, vae, tinyVae for kind but received " + kind);
+    if (kind == "imageEncoder")
+      return list_tensors<nd::ImageEncoder>(info.Env(), read_image_encoder_config(info[1]));
+    throw nd::Error(
+        nd::ErrorCode::invalid_argument,
+        "Expected one of textEncoder, unet, vae, tinyVae, imageEncoder for kind but received " + kind);
   });
 }
 

@@ -6,6 +6,7 @@
 #include "unet/config.h"
 #include "vae/config.h"
 #include "vae/tiny.h"
+#include "vision/image_encoder.h"
 
 namespace nd_binding {
 
@@ -13,6 +14,7 @@ nd::TextEncoderConfig read_text_encoder_config(Napi::Value value);
 nd::UnetConfig read_unet_config(Napi::Value value);
 nd::VaeConfig read_vae_config(Napi::Value value);
 nd::TinyVaeConfig read_tiny_vae_config(Napi::Value value);
+nd::ImageEncoderConfig read_image_encoder_config(Napi::Value value);
 
 /// requiredTensors of lib/native.ts: lists the tensors that a model of this kind and configuration is made
 /// from.

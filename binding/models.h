@@ -6,6 +6,7 @@
 #include "unet/unet.h"
 #include "vae/tiny.h"
 #include "vae/vae.h"
+#include "vision/image_encoder.h"
 
 namespace nd_binding {
 
@@ -64,6 +65,19 @@ class TinyVaeWrap : public AutoencoderWrap<TinyVaeWrap, nd::TinyVae> {
   static Napi::Value load(const Napi::CallbackInfo& info);
 
   using AutoencoderWrap::AutoencoderWrap;
+};
+
+class ImageEncoderWrap : public ModelWrap<ImageEncoderWrap, nd::ImageEncoder> {
+ public:
+  static constexpr const char* kName = "NativeImageEncoder";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66696d67656e6301};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.image_encoder; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value encode(const Napi::CallbackInfo& info);
+  Napi::Value working_bytes(const Napi::CallbackInfo& info);
 };
 
 }  // namespace nd_binding

@@ -54,6 +54,7 @@ async function prepare() {
   cpSync(join(root, 'test', 'fixtures', 'tiny-vae', 'three-levels'), join(folder, 'taesd'), {
     recursive: true,
   })
+  cpSync(join(root, 'test', 'fixtures', 'vision', 'clip'), join(folder, 'CLIP-ViT-H-14'), { recursive: true })
   const adapter = (name) => join(root, 'test', 'fixtures', 'adapters', name)
   symlinkSync(adapter('kohya.safetensors'), join(folder, 'style.safetensors'))
   symlinkSync(adapter('peft.safetensors'), join(folder, 'detail.safetensors'))

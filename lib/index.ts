@@ -30,6 +30,7 @@ export type { TilingOption } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
+export { ImageEncoder } from './pipeline/image-encoder.js'
 export { TextEncoder, type PooledEncoding, type TextEncodeOptions } from './pipeline/text-encoder.js'
 export { Unet, type UnetInput } from './pipeline/unet.js'
 export type { Conditioning, EmbeddedConditioning } from './pipeline/conditioning.js'
@@ -117,6 +118,7 @@ export type {
   Precision,
   GgmlTensorType,
   TensorType,
+  ImageEncoderConfig,
   TextEncoderConfig,
   TinyVaeConfig,
   ClassEmbedding,

@@ -223,12 +223,31 @@ export interface TinyVaeConfig {
   decoderBlocks: number[]
 }
 
+/** CLIPVisionModelWithProjection. Tensor names: `embeddings.class_embedding`, `encoder.layers.0.self_attn.q_proj.weight`, … */
+export interface ImageEncoderConfig {
+  /** Pixels along each side of an image, and of a patch. */
+  imageSize: number
+  patchSize: number
+  channels: number
+  width: number
+  layers: number
+  heads: number
+  intermediate: number
+  activation: 'quick_gelu' | 'gelu'
+  layerNormEps: number
+  /** Width of the embedding. */
+  projectionWidth: number
+  /** Whether the projection is stored [width, projectionWidth], as in OpenCLIP's files. */
+  projectionTransposed?: boolean
+}
+
 /** The configurations by the kind of model that they describe. */
 export interface ModelConfigs {
   textEncoder: TextEncoderConfig
   unet: UnetConfig
   vae: VaeConfig
   tinyVae: TinyVaeConfig
+  imageEncoder: ImageEncoderConfig
 }
 
 /** A tensor that a model is made from; shape in torch order, outermost first. */
@@ -429,6 +448,19 @@ export interface NativeVae extends NativeAutoencoder {
  */
 export interface NativeTinyVae extends NativeAutoencoder {}
 
+export interface NativeImageEncoder extends NativeModel {
+  /**
+   * Normalized images [n, channels, imageSize, imageSize] to their embeddings [n, projectionWidth]; with `skip`, to the
+   * hidden states [n, tokens, width] before that many last layers, without the final norm.
+   */
+  encode(
+    call: { images: Float32Array; n: number; skip?: number },
+    cancel?: CancelToken,
+  ): Promise<Float32Array>
+  /** Bytes of working memory of such a call. */
+  workingBytes(n: number): number
+}
+
 /** Rows of a tensor converted to another type, and the error of the conversion. */
 export interface ConvertedRows {
   bytes: Uint8Array
@@ -503,6 +535,11 @@ export interface Native {
   ): Promise<NativeUnet>
   loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
   loadTinyVae(config: TinyVaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTinyVae>
+  loadImageEncoder(
+    config: ImageEncoderConfig,
+    source: ModelSource,
+    cancel?: CancelToken,
+  ): Promise<NativeImageEncoder>
   /**
    * Rows first … first + count − 1 of the one tensor of `source`, converted to `type`. Rows run along the outermost
    * dimension; a vector is one row. Convolution kernels come as (kh, kw, I) with `channelsLast`, otherwise as (I, kh,

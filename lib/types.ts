@@ -134,3 +134,9 @@ export interface Scheduler {
   /** The forward process: adds noise of the level of `timestep` to clean latents. */
   addNoise(latents: Tensor, noise: Tensor, timestep: number): Tensor
 }
+
+/** The mean and standard deviation of each channel of 0…1 that are subtracted and divided by. */
+export interface PixelStatistics {
+  mean: readonly number[]
+  deviation: readonly number[]
+}

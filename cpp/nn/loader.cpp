@@ -185,6 +185,12 @@ std::shared_ptr<const Embedding> Loader::embedding(const std::string& name, int6
   });
 }
 
+std::shared_ptr<const Embedding> Loader::vector_embedding(const std::string& name, int64_t width) {
+  StoredTensor table = require(name, {width});
+  table.shape = {1, width};
+  return backend_->embedding(*this, table);
+}
+
 std::shared_ptr<const Codebook> Loader::codebook(const std::string& name, int64_t size, int64_t width) {
   return layer<Codebook>("codebook", {name}, [&] {
     return backend_->codebook(*this, require(name, {size, width}));

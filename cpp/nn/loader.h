@@ -91,6 +91,8 @@ class Loader {
   std::shared_ptr<const Attention> attention(const std::string& prefix, const AttentionOptions& options);
   /// `name` [count][width].
   std::shared_ptr<const Embedding> embedding(const std::string& name, int64_t count, int64_t width);
+  /// A single vector, `name` [width], as a table of one.
+  std::shared_ptr<const Embedding> vector_embedding(const std::string& name, int64_t width);
   /// `name` [size][width].
   std::shared_ptr<const Codebook> codebook(const std::string& name, int64_t size, int64_t width);
 

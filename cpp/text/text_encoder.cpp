@@ -35,23 +35,15 @@ TextEncoder::TextEncoder(const TextEncoderConfig& config, Loader& loader)
   token_embedding_ = loader.embedding("embeddings.token_embedding.weight", config.vocab_size, width);
   position_embedding_ = loader.embedding("embeddings.position_embedding.weight", config.max_positions, width);
 
-  AttentionOptions attention;
-  attention.width = width;
-  attention.heads = config.heads;
-  attention.head_dim = width / config.heads;
-  attention.projection_bias = true;
-  attention.causal = true;
-  attention.q = "q_proj", attention.k = "k_proj", attention.v = "v_proj", attention.out = "out_proj";
-  for (int64_t i = 0; i < config.layers; ++i) {
-    const std::string prefix = "encoder.layers." + std::to_string(i) + ".";
-    Layer layer;
-    layer.norm1 = loader.layer_norm(prefix + "layer_norm1", width, config.layer_norm_eps);
-    layer.attention = loader.attention(prefix + "self_attn", attention);
-    layer.norm2 = loader.layer_norm(prefix + "layer_norm2", width, config.layer_norm_eps);
-    layer.fc1 = loader.linear(prefix + "mlp.fc1", width, config.intermediate);
-    layer.fc2 = loader.linear(prefix + "mlp.fc2", config.intermediate, width);
-    layers_.push_back(std::move(layer));
-  }
+  ClipLayerOptions layer;
+  layer.width = width;
+  layer.heads = config.heads;
+  layer.intermediate = config.intermediate;
+  layer.activation = config.activation;
+  layer.layer_norm_eps = config.layer_norm_eps;
+  layer.causal = true;
+  for (int64_t i = 0; i < config.layers; ++i)
+    layers_.emplace_back(loader, "encoder.layers." + std::to_string(i) + ".", layer);
   final_norm_ = loader.layer_norm("final_layer_norm", width, config.layer_norm_eps);
   if (config.projection_width > 0) {
     LinearOptions projection;
@@ -85,19 +77,6 @@ void TextEncoder::check(const TextInput& input) const {
                                                             std::to_string(positions[i]));
 }
 
-Tensor TextEncoder::Layer::forward(ForwardContext& ctx, Tensor x, Activation activation) const {
-  Tensor normed = norm1->forward(ctx, x);
-  x = attention->forward(ctx, normed, &x);
-  normed = norm2->forward(ctx, x);
-  Epilogue activate;
-  activate.activation = activation;
-  const Tensor hidden = fc1->forward(ctx, normed, activate);
-  normed.release();
-  Epilogue residual;
-  residual.residual = &x;
-  return fc2->forward(ctx, hidden, residual);
-}
-
 void TextEncoder::encode(const TextInput& input, float* hidden, float* pooled, const CancelToken* cancel) {
   check(input);
   workspace_.run(cancel, [&](ForwardContext& ctx) { encode(ctx, input, hidden, pooled); });
@@ -122,8 +101,7 @@ void TextEncoder::encode(ForwardContext& ctx, const TextInput& input, float* hid
   const int64_t n = input.n, length = input.length;
   Tensor x = embed(ctx, input);
   const auto run = [&](int64_t first, int64_t end) {
-    for (int64_t i = first; i < end; ++i)
-      x = layers_[static_cast<size_t>(i)].forward(ctx, std::move(x), config_.activation);
+    for (int64_t i = first; i < end; ++i) x = layers_[static_cast<size_t>(i)].forward(ctx, std::move(x));
   };
   const int64_t wanted = config_.layers - input.skip;
   run(0, wanted);

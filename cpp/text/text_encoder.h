@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "nn/clip_layer.h"
 #include "nn/loader.h"
 #include "nn/workspace.h"
 
@@ -61,16 +62,9 @@ class TextEncoder {
   void encode(ForwardContext& ctx, const TextInput& input, float* hidden, float* pooled) const;
   Tensor embed(ForwardContext& ctx, const TextInput& input) const;
 
-  struct Layer {
-    Tensor forward(ForwardContext& ctx, Tensor x, Activation activation) const;
-    std::shared_ptr<const LayerNorm> norm1, norm2;
-    std::shared_ptr<const Attention> attention;
-    std::shared_ptr<const Linear> fc1, fc2;
-  };
-
   TextEncoderConfig config_;
   std::shared_ptr<const Embedding> token_embedding_, position_embedding_;
-  std::vector<Layer> layers_;
+  std::vector<ClipLayer> layers_;
   std::shared_ptr<const LayerNorm> final_norm_;
   std::shared_ptr<const Linear> projection_;
   Workspace workspace_;

@@ -5,7 +5,7 @@ export type { ConditionOptions, Conditions } from './conditions.js'
 export { defaults } from './defaults.js'
 export { anyImages, startsFromImage } from './extra-input.js'
 export { checkGenerateOptions, type GenerateOptions } from './generate.js'
-export { maxSide, type ImageInput } from './images.js'
+export { copyImage, maxSide, type ImageInput } from './images.js'
 export {
   checkDevice,
   checkLoadOptions,

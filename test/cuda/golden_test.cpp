@@ -9,6 +9,7 @@
 #include "unet/unet.h"
 #include "vae/tiny.h"
 #include "vae/vae.h"
+#include "vision/image_encoder.h"
 
 namespace nd::cuda_test {
 namespace {
@@ -260,11 +261,33 @@ void text_encoders() {
   compare(Case{"open-clip", {"models/open-clip/text_encoder/model.safetensors"}, open, call_text});
 }
 
+void call_image_encoder(ImageEncoder& model, std::vector<float>& out) {
+  const std::vector<float> images = input("images", 2 * 3 * 32 * 32);
+  const int64_t hidden = 2 * model.config().length() * model.config().width;
+  out.resize(static_cast<size_t>(hidden + 2 * model.config().projection_width));
+  model.encode(images.data(), 2, 1, out.data(), out.data() + hidden, nullptr);
+}
+
+void image_encoders() {
+  ImageEncoderConfig open;
+  open.image_size = 32;
+  open.patch_size = 8;
+  open.width = 36;
+  open.layers = 3;
+  open.heads = 3;
+  open.intermediate = 48;
+  open.activation = Activation::gelu;
+  open.projection_width = 20;
+  using Case = Subject<ImageEncoder, ImageEncoderConfig>;
+  compare(Case{"image encoder", {"vision/open-clip/model.safetensors"}, open, call_image_encoder});
+}
+
 const Register suite([] {
   unets();
   vaes();
   tiny_vaes();
   text_encoders();
+  image_encoders();
 });
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "unet/unet.h"
 #include "vae/tiny.h"
 #include "vae/vae.h"
+#include "vision/image_encoder.h"
 
 namespace nd::fuzz {
 namespace {
@@ -115,12 +116,33 @@ void text(Input& input) {
   build<TextEncoder>(config);
 }
 
+Activation activation(Input& input) {
+  constexpr Activation kAll[] = {Activation::quick_gelu, Activation::gelu};
+  return kAll[input.below(2)];
+}
+
+void image_encoder(Input& input) {
+  ImageEncoderConfig config;
+  config.image_size = bounded(input, int64_t{1} << 12);
+  config.patch_size = bounded(input, int64_t{1} << 12);
+  config.channels = bounded(input, kChannels);
+  config.width = bounded(input, kChannels);
+  config.layers = bounded(input, kDepth);
+  config.heads = bounded(input, kChannels);
+  config.intermediate = bounded(input, int64_t{1} << 17);
+  config.activation = activation(input);
+  config.layer_norm_eps = input.number<float>();
+  config.projection_width = bounded(input, kChannels);
+  config.projection_transposed = input.below(2);
+  build<ImageEncoder>(config);
+}
+
 }  // namespace
 
 void configs(const uint8_t* data, size_t size) {
   Input input(data, size);
-  constexpr void (*kKinds[])(Input&) = {unet, vae, tiny, text};
-  kKinds[input.below(4)](input);
+  constexpr void (*kKinds[])(Input&) = {unet, vae, tiny, text, image_encoder};
+  kKinds[input.below(5)](input);
 }
 
 }  // namespace nd::fuzz

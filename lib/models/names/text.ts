@@ -1,7 +1,5 @@
-import { quote } from '../../quote.js'
 import { addTensor, renameTensors, type Tensors } from '../component.js'
-import { badFormat } from '../formats/fail.js'
-import type { StoredTensor } from '../formats/tensor-file.js'
+import { rowsOf } from './fused.js'
 
 /**
  * Renames the text encoder's tensors from transformers' names with `text_model.` and OpenCLIP's to those of
@@ -74,22 +72,13 @@ function splitFused(paths: readonly string[], tensors: Tensors): Tensors {
       continue
     }
     for (const [i, part] of ['q_proj', 'k_proj', 'v_proj'].entries()) {
-      addTensor(paths, split, `${match[1]}${part}.${match[2]}`, third(paths, tensor, i))
+      addTensor(
+        paths,
+        split,
+        `${match[1]}${part}.${match[2]}`,
+        rowsOf(paths, tensor, i, ['query', 'key', 'value']),
+      )
     }
   }
   return split
-}
-
-function third(paths: readonly string[], tensor: StoredTensor, index: number): StoredTensor {
-  const [rows = 0, ...rest] = tensor.shape
-  // Rows consist of whole blocks, so a third of the rows is a third of the bytes. A quantized bias may be one block.
-  if (rows === 0 || rows % 3 !== 0 || (tensor.bytes / rows) % 1 !== 0) {
-    const found = `found ${tensor.type} of shape [${tensor.shape}]`
-    throw badFormat(
-      paths[tensor.file],
-      `tensor ${quote(tensor.name)}: expected fused query, key and value, ${found}`,
-    )
-  }
-  const bytes = tensor.bytes / 3
-  return { ...tensor, shape: [rows / 3, ...rest], offset: tensor.offset + index * bytes, bytes }
 }
