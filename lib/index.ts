@@ -79,7 +79,12 @@ export {
   type PullProgress,
   type WellKnownModel,
 } from './hub/index.js'
-export { openModel, type ModelDescription, type ScheduleDescription } from './models/index.js'
+export {
+  openModel,
+  type ModelDescription,
+  type OpenOptions,
+  type ScheduleDescription,
+} from './models/index.js'
 export type {
   ComponentDescription,
   TextEncoderDescription,

@@ -62,6 +62,7 @@ export async function generate(
       precision: flags.precision,
       ...(flags.lora && { loras }),
       ...(flags.embedding && { embeddings }),
+      variant: flags.variant,
       refiner,
       loraFolder: flags.loraFolder,
       tinyVae,

@@ -14,7 +14,7 @@ import { jsonLine, print, tell, type Terminal } from './terminal.js'
  */
 export async function fetchModel<Path extends string | undefined>(
   path: Path,
-  flags: { quiet?: boolean; json?: boolean },
+  flags: { variant?: string; quiet?: boolean; json?: boolean },
   terminal: Terminal,
   engine: Engine,
   progress?: Progress,
@@ -24,7 +24,7 @@ export async function fetchModel<Path extends string | undefined>(
   const quiet = flags.quiet === true || flags.json === true
   const shown = progress ?? (quiet ? silent : await createProgress(terminal.stderr))
   try {
-    return await download(path, {}, quiet, terminal, engine, shown)
+    return await download(path, { variant: flags.variant }, quiet, terminal, engine, shown)
   } finally {
     if (!progress) shown.stop()
   }

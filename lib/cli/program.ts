@@ -18,6 +18,7 @@ import {
 
 export interface GenerateFlags {
   model?: string
+  variant?: string
   output?: string
   count?: number
   batch?: number
@@ -148,6 +149,7 @@ export function createProgram(version: string, actions: Actions): Command {
       '-m, --model <path>',
       'a .safetensors, .gguf or .ckpt file, a diffusers folder, hf:owner/name, or a short name as of "ls" (default: the small bundled model)',
     )
+    .option('--variant <name>', 'which of several weights of a folder to read, such as fp16')
     .option(
       '--refiner <path>',
       "a model that takes the last steps over, such as SDXL's refiner; a file, a folder or as for --model",

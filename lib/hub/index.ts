@@ -72,8 +72,8 @@ export async function pullModel(reference: string, options: PullOptions = {}): P
 }
 
 /** The path of a model: downloaded, if it is one on the Hub. */
-export async function localPath(path: string, signal?: AbortSignal): Promise<string> {
-  return isHubReference(path) ? pullModel(path, { signal }) : path
+export async function localPath(path: string, signal?: AbortSignal, variant?: string): Promise<string> {
+  return isHubReference(path) ? pullModel(path, { signal, variant }) : path
 }
 
 const folderOf = (repository: string) => join(cacheFolder(), `models--${repository.replace('/', '--')}`)

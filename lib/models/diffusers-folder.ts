@@ -36,14 +36,18 @@ type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'> & {
   vaeSamples?: number
 }
 
-/** Describes a folder as diffusers' save_pretrained() writes it: a pipeline, or one of its components. */
-export async function describeFolder(folder: string): Promise<ModelDescription> {
+/**
+ * Describes a folder as diffusers' save_pretrained() writes it: a pipeline, or one of its components.
+ *
+ * @param variant of the weights to prefer; a component that does not have it is read without
+ */
+export async function describeFolder(folder: string, variant?: string): Promise<ModelDescription> {
   const configPath = join(folder, 'config.json')
   const indexPath = join(folder, 'model_index.json')
-  if (await isFile(indexPath)) return describePipeline(folder, await ConfigReader.read(indexPath))
-  if (await isFile(configPath)) return describeComponent(folder, await ConfigReader.read(configPath))
+  if (await isFile(indexPath)) return describePipeline(folder, await ConfigReader.read(indexPath), variant)
+  if (await isFile(configPath)) return describeComponent(folder, await ConfigReader.read(configPath), variant)
   for (const part of ['unet', 'vae', 'vqvae', 'text_encoder']) {
-    if (await isFile(join(folder, part, 'config.json'))) return describePipeline(folder, undefined)
+    if (await isFile(join(folder, part, 'config.json'))) return describePipeline(folder, undefined, variant)
   }
   const files = (await readdir(folder))
     .filter((name) => /\.(safetensors|gguf|ckpt|pth?|bin)$/.test(name))
@@ -57,7 +61,11 @@ export async function describeFolder(folder: string): Promise<ModelDescription> 
 }
 
 /** @param index model_index.json; without it, the names of the folders tell the components */
-async function describePipeline(folder: string, index: ConfigReader | undefined): Promise<ModelDescription> {
+async function describePipeline(
+  folder: string,
+  index: ConfigReader | undefined,
+  variant: string | undefined,
+): Promise<ModelDescription> {
   const listed = (part: string) => {
     const value = index?.get(part)
     return Array.isArray(value) && value.length > 0 && typeof value.at(-1) === 'string'
@@ -74,7 +82,7 @@ async function describePipeline(folder: string, index: ConfigReader | undefined)
   for (const part of ['text_encoder', 'text_encoder_2', 'unet', 'vae', 'vqvae']) {
     const configPath = join(folder, part, 'config.json')
     if (await isFile(configPath)) {
-      await readComponent(join(folder, part), await ConfigReader.read(configPath), found)
+      await readComponent(join(folder, part), await ConfigReader.read(configPath), found, variant)
       if (part.startsWith('text_encoder')) tokenizers.push(part.replace('text_encoder', 'tokenizer'))
     } else if (listed(part))
       throw badFormat(
@@ -131,9 +139,13 @@ async function readKnowledge(
   }
 }
 
-async function describeComponent(folder: string, config: ConfigReader): Promise<ModelDescription> {
+async function describeComponent(
+  folder: string,
+  config: ConfigReader,
+  variant: string | undefined,
+): Promise<ModelDescription> {
   const found: Found = { textEncoders: [] }
-  await readComponent(folder, config, found)
+  await readComponent(folder, config, found, variant)
   return describe(folder, found, found.textEncoders.map(builtInTokenizer))
 }
 
@@ -159,36 +171,34 @@ function describe(
   }
 }
 
-async function readComponent(folder: string, config: ConfigReader, found: Found): Promise<void> {
+async function readComponent(
+  folder: string,
+  config: ConfigReader,
+  found: Found,
+  variant: string | undefined,
+): Promise<void> {
   const className = componentClass(config)
+  const at = { folder, variant }
   if (className === 'UNet2DConditionModel') {
     const parsed = unetConfig(config)
     const samples = sampleSize(config)
-    const source = await readSource(
-      folder,
-      (_, tensors) => tensors,
-      requiredTensors(config.path, 'unet', parsed),
-    )
+    const source = await readSource(at, (_, tensors) => tensors, requiredTensors(config.path, 'unet', parsed))
     found.unet = { config: parsed, source }
     if (samples !== undefined) found.unetSamples = samples
   } else if (className === 'AutoencoderKL' || className === 'VQModel') {
     if (found.vae) throw unsupported(folder, 'expected one of vae and vqvae, found both')
     const parsed = vaeConfig(config, className === 'VQModel')
     const samples = sampleSize(config)
-    const source = await readSource(folder, renameVae, requiredTensors(config.path, 'vae', parsed.config))
+    const source = await readSource(at, renameVae, requiredTensors(config.path, 'vae', parsed.config))
     found.vae = { ...parsed, source }
     if (samples !== undefined) found.vaeSamples = samples
   } else if (className === 'AutoencoderTiny') {
     const parsed = tinyVaeConfig(config)
-    const source = await readSource(folder, renameTinyVae, requiredTensors(config.path, 'tinyVae', parsed))
+    const source = await readSource(at, renameTinyVae, requiredTensors(config.path, 'tinyVae', parsed))
     found.tinyVae = { config: parsed, source }
   } else if (/^CLIP(TextModel|TextModelWithProjection|Model)$/.test(className)) {
     const parsed = textConfig(config, className === 'CLIPTextModelWithProjection')
-    const source = await readSource(
-      folder,
-      renameClipText,
-      requiredTensors(config.path, 'textEncoder', parsed),
-    )
+    const source = await readSource(at, renameClipText, requiredTensors(config.path, 'textEncoder', parsed))
     found.textEncoders.push({ config: parsed, source, skip: 0 })
   } else {
     throw unsupported(
@@ -199,11 +209,11 @@ async function readComponent(folder: string, config: ConfigReader, found: Found)
 }
 
 async function readSource(
-  folder: string,
+  { folder, variant }: { folder: string; variant: string | undefined },
   rename: (paths: readonly string[], tensors: Tensors) => Tensors,
   required: readonly RequiredTensor[],
 ) {
-  const { files, tensors } = await readWeights(folder)
+  const { files, tensors } = await readWeights(folder, variant)
   const paths = files.map(({ path }) => path)
   return matchTensors(folder, files, rename(paths, tensors), required, false)
 }

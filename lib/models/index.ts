@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
-import { extname, resolve } from 'node:path'
+import { basename, extname, resolve } from 'node:path'
+import { checkObject, checkString } from '../check.js'
 import { quote, received } from '../quote.js'
 import { insideCache } from './cache-folder.js'
 import { describeFolder } from './diffusers-folder.js'
@@ -23,6 +24,12 @@ export { CONFIG_KEY, writeStoredConfig } from './families/stored-config.js'
 /** No system has longer paths. */
 const MAX_PATH = 32_767
 
+/** Options of openModel(). */
+export interface OpenOptions {
+  /** Of a diffusers folder: which of several weights to prefer, as in `diffusion_pytorch_model.fp16.safetensors`. */
+  variant?: string
+}
+
 /**
  * Reads the headers and configurations of a model's files, but not the weights.
  *
@@ -31,18 +38,29 @@ const MAX_PATH = 32_767
  * @throws {DiffusionError} MODEL_NOT_FOUND; MODEL_FORMAT: damaged or incomplete files; MODEL_SHAPE: a tensor of another
  *   shape than its configuration says; UNSUPPORTED_MODEL, IO, NATIVE_UNAVAILABLE
  */
-export async function openModel(path: string): Promise<ModelDescription> {
+export async function openModel(path: string, options: OpenOptions = {}): Promise<ModelDescription> {
+  const { variant } = checkObject(options, 'options', ['variant'])
+  if (variant !== undefined) checkString(variant, 'variant')
   if (typeof path !== 'string' || path === '' || path.length > MAX_PATH || path.includes('\0')) {
     throw new TypeError(`Expected the path of a model but received ${received(path)}`)
   }
   const model = (await isFolderOrThrow(path))
-    ? await describeFolder(await insideCache(path))
+    ? await describeFolder(await insideCache(path), variant as string | undefined)
     : await describeFile(path)
   // Absolute paths, because weights may be loaded after the working directory has changed.
   for (const part of [model.unet, model.vae, ...model.textEncoders, model.tinyVae]) {
     if (part) part.source.files = part.source.files.map((file) => resolve(file))
   }
   return model
+}
+
+/** @throws {DiffusionError} MODEL_FORMAT: it is a folder, and no component has weights of this variant */
+export function requireVariant(model: ModelDescription, variant: string | undefined): void {
+  if (variant === undefined || model.format !== 'diffusers') return
+  const parts = [model.unet, model.vae, ...model.textEncoders]
+  const names = parts.flatMap((part) => part?.source.files.map((file) => basename(file)) ?? [])
+  if (names.some((name) => name.includes(`.${variant}.`) || name.includes(`.${variant}-`))) return
+  throw badFormat(model.path, `expected weights of the variant ${quote(variant, 60)}, found none`)
 }
 
 /**

@@ -6,6 +6,8 @@ import type { ModelDescription } from './model-description.js'
 
 /** Files or folders of components that take the place of a model's own. */
 export interface PartPaths {
+  /** Of the weights in diffusers folders, as in openModel(). */
+  variant?: string
   unet?: string
   vae?: string
   textEncoders?: readonly string[]
@@ -24,13 +26,14 @@ export async function withParts(
   find: (path: string) => Promise<string>,
 ): Promise<ModelDescription> {
   const result: ModelDescription = { ...model, textEncoders: [...model.textEncoders] }
+  const open = async (path: string) => openModel(await find(path), { variant: paths.variant })
   if (paths.unet !== undefined) {
-    const { unet } = await openModel(await find(paths.unet))
+    const { unet } = await open(paths.unet)
     if (!unet) throw unsupported(paths.unet, 'expected a UNet, found none')
     result.unet = unet
   }
   if (paths.vae !== undefined) {
-    const opened = await openModel(await find(paths.vae))
+    const opened = await open(paths.vae)
     if (!opened.vae) throw unsupported(paths.vae, 'expected an autoencoder, found none')
     // A file of an autoencoder alone does not say for which latents it was trained.
     const guessed = opened.format !== 'diffusers' && !opened.unet
@@ -40,7 +43,7 @@ export async function withParts(
   if (paths.textEncoders !== undefined) {
     result.textEncoders = []
     for (const path of paths.textEncoders) {
-      const { textEncoders } = await openModel(await find(path))
+      const { textEncoders } = await open(path)
       if (textEncoders.length === 0) throw unsupported(path, 'expected a text encoder, found none')
       result.textEncoders.push(...textEncoders)
     }

@@ -42,6 +42,11 @@ export interface LoadOptions {
    * not go with `device: 'cuda'`. Default: 'auto'.
    */
   precision?: Precision
+  /**
+   * Which of several weights of a diffusers folder to read, such as 'fp16' for `diffusion_pytorch_model.fp16.safetensors`.
+   * Default: those without a variant; of a model on the Hub, 'fp16'.
+   */
+  variant?: string
   /** Folder or file whose UNet takes the place of the model's. */
   unet?: string
   /** Folder or file whose autoencoder takes the place of the model's, or is used if the model's file has none. */
@@ -114,7 +119,7 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
 }
 
 const loadKeys = [
-  'device', 'threads', 'precision', 'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
+  'device', 'threads', 'precision', 'variant', 'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
   'embeddings', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
@@ -128,6 +133,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     device,
     threads,
     precision,
+    variant,
     unet,
     vae,
     textEncoders,
@@ -143,6 +149,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     device: checkDevice(device),
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
+    variant: variant === undefined ? undefined : checkString(variant, 'variant'),
     unet: unet === undefined ? undefined : checkString(unet, 'unet'),
     vae: vae === undefined ? undefined : checkString(vae, 'vae'),
     textEncoders: textEncoders === undefined ? undefined : checkPaths(textEncoders, 'textEncoders'),

@@ -18,7 +18,7 @@ import {
 import { FairLock } from '../fair-lock.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
 import { extraInputOf } from '../models/families/extra-input.js'
-import { componentSummary, openModel, type ModelDescription } from '../models/index.js'
+import { componentSummary, openModel, requireVariant, type ModelDescription } from '../models/index.js'
 import { loadOnDevice, type Placement } from '../device/index.js'
 import type { DeviceName } from '../types.js'
 import { withParts } from '../models/parts.js'
@@ -159,9 +159,11 @@ export class DiffusionPipeline {
   }
 
   static async #load(path: string, options: LoadRequest): Promise<DiffusionPipeline> {
-    const { device, precision, threads, loras, embeddings: files, signal } = options
-    const find = (given: string) => localPath(given, signal)
-    const description = await withParts(await openModel(await find(path)), options, find)
+    const { device, precision, threads, variant, loras, embeddings: files, signal } = options
+    const find = (given: string) => localPath(given, signal, variant)
+    const opened = await openModel(await find(path), { variant })
+    requireVariant(opened, variant)
+    const description = await withParts(opened, options, find)
     throwIfAborted(signal)
     const { unet, vae, textEncoders } = description
     if (!unet || !vae) {

@@ -1,12 +1,16 @@
 /**
  * Compares the engine with diffusers on a full-size model: whole tensors, max |difference| over max |reference|.
  *
- * usage: npm run parity -- [--sd15 DIR] [--single FILE] [--cache DIR] [--python PYTHON] [--only TEXT]
+ * usage: npm run parity -- [--sd15 DIR] [--single FILE] [--sdxl DIR] [--sdxl-single FILE] [--sdxl-quantized FILE]
+ *                          [--cache DIR] [--python PYTHON] [--only TEXT] [--precision f32,bf16]
  *   --sd15 DIR     a diffusers folder (shared/peers/make_sd15.py writes one); the references are computed from it
  *   --single FILE  the same model as one file in fp16; compared with weights rounded to fp16, in fp32 arithmetic
+ *   --sdxl DIR, --sdxl-single FILE   the same for Stable Diffusion XL (shared/peers/make_sdxl.py), in f32 and in bf16
+ *   --sdxl-quantized FILE            a q8_0 file that `quantize` made of it, in int8
+ *   --precision LIST                 only these of SDXL's arithmetics
  *   --cache DIR    where references are kept between runs; default: build/parity
  *   --only TEXT    only cases whose name contains TEXT (text, unet-64x64-1, encode-512, …)
- * The exit status is 1 if the error of any case is more than 1e-3 or not finite.
+ * The exit status is 1 if the error of any case is more than 1e-3 (bf16: 1e-2, int8: 2e-2) or not finite.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
@@ -16,7 +20,8 @@ import { parseArgs } from 'node:util'
 import { openModel } from '../../dist/models/index.js'
 import { native } from '../../dist/native.js'
 
-const TOLERANCE = 1e-3
+/** Largest error, relative to the largest expected value, by the type that products multiply. */
+const TOLERANCES = { f32: 1e-3, bf16: 1e-2, int8: 2e-2 }
 const here = dirname(fileURLToPath(import.meta.url))
 
 const { values: options } = parseArgs({
@@ -26,17 +31,20 @@ const { values: options } = parseArgs({
     cache: { type: 'string', default: join(here, '..', '..', 'build', 'parity') },
     python: { type: 'string', default: 'python3' },
     only: { type: 'string', default: '' },
+    sdxl: { type: 'string' },
+    'sdxl-single': { type: 'string' },
+    'sdxl-quantized': { type: 'string' },
+    precision: { type: 'string', default: 'f32,bf16,int8' },
   },
 })
 
 /** Inputs and outputs of diffusers, computed once and cached. */
-function references(half) {
-  const file = join(options.cache, half ? 'half.safetensors' : 'full.safetensors')
+function references(name, folder, flags) {
+  const file = join(options.cache, `${name}.safetensors`)
   if (!existsSync(file)) {
-    if (!options.sd15) throw new Error(`No references at ${file}: --sd15 DIR is needed to compute them`)
+    if (!folder) throw new Error(`No references at ${file}: the diffusers folder is needed to compute them`)
     mkdirSync(options.cache, { recursive: true })
-    const flags = half ? ['--half'] : []
-    const run = spawnSync(options.python, [join(here, 'reference.py'), options.sd15, file, ...flags], {
+    const run = spawnSync(options.python, [join(here, 'reference.py'), folder, file, ...flags], {
       stdio: 'inherit',
     })
     if (run.status !== 0) throw new Error(`${options.python} reference.py failed`)
@@ -64,17 +72,32 @@ function readTensors(file) {
 const kinds = {
   text: {
     load: ({ textEncoders: [first] }) => native().loadTextEncoder(first.config, first.source),
-    call: (model, { tokens: { data, shape } }) =>
-      model.encode({ tokens: data, n: shape[0], length: shape[1], skip: 0 }),
+    call: (model, { tokens: { data, shape } }, { textEncoders: [{ skip, finalNorm }] }) =>
+      model.encode({ tokens: data, n: shape[0], length: shape[1], skip, finalNorm }),
+  },
+  // SDXL's second text encoder: the hidden states, and behind them the pooled output.
+  pooled: {
+    load: ({ textEncoders: [, second] }) => native().loadTextEncoder(second.config, second.source),
+    call: (model, { tokens: { data, shape }, ends }, { textEncoders: [, { skip, finalNorm }] }) =>
+      model.encode({
+        tokens: data,
+        n: shape[0],
+        length: shape[1],
+        skip,
+        finalNorm,
+        pooledPositions: ends.data,
+      }),
   },
   unet: {
     load: ({ unet }) => native().loadUnet(unet.config, unet.source),
-    call: (model, { latents, timesteps, context }) => {
+    call: (model, { latents, timesteps, context, pooled, timeIds }) => {
       const [n, , h, w] = latents.shape
       const conditioning = {
         timesteps: timesteps.data,
         context: context.data,
         contextLength: context.shape[1],
+        ...(pooled && { pooled: pooled.data, pooledWidth: pooled.shape[1] }),
+        ...(timeIds && { timeIds: timeIds.data, timeIdCount: timeIds.shape[1] }),
       }
       return model.predict({ latents: latents.data, n, h, w, conditioning })
     },
@@ -101,8 +124,10 @@ function compare(found, expected) {
   return { error, scale }
 }
 
-async function check(path, tensors) {
+async function check(path, tensors, tolerance, precision) {
   const model = await openModel(path)
+  for (const part of [model.unet, model.vae, ...model.textEncoders])
+    if (precision !== undefined) part.source.precision = precision
   const names = [...new Set(Object.keys(tensors).map((name) => name.split('/')[0]))]
   let passed = true
   for (const [kind, { load, call }] of Object.entries(kinds)) {
@@ -116,10 +141,10 @@ async function check(path, tensors) {
         ),
       )
       const began = performance.now()
-      const found = await call(component, of)
+      const found = await call(component, of, model)
       const seconds = ((performance.now() - began) / 1000).toFixed(2)
       const { error, scale } = compare(found, of.output.data)
-      const ok = error <= TOLERANCE * scale
+      const ok = error <= tolerance * scale
       passed &&= ok
       const ratio = (error / scale).toExponential(1)
       console.log(
@@ -132,21 +157,32 @@ async function check(path, tensors) {
   return passed
 }
 
-if (!options.sd15 && !options.single) {
+/** What is compared: a path, the references, and the type that products multiply. */
+const rows = [
+  { path: options.sd15, references: ['full', options.sd15, []] },
+  { path: options.single, references: ['half', options.sd15, ['--half']] },
+  ...['f32', 'bf16'].flatMap((precision) =>
+    [options.sdxl, options['sdxl-single']].map((path) => ({ path, precision })),
+  ),
+  { path: options['sdxl-quantized'], precision: 'int8' },
+].filter(
+  ({ path, precision }) =>
+    path !== undefined && (precision === undefined || options.precision.split(',').includes(precision)),
+)
+if (rows.length === 0) {
   console.error(
-    'Expected --sd15 DIR or --single FILE. The comment at the top of tools/parity/parity.mjs explains them.',
+    'Expected --sd15 DIR or another model. The comment at the top of tools/parity/parity.mjs says more.',
   )
   process.exit(2)
 }
 let passed = true
 const { kernel, threads } = native().cpu()
-for (const [path, half] of [
-  [options.sd15, false],
-  [options.single, true],
-]) {
-  if (!path) continue
-  const tensors = references(half)
-  console.log(`\n${path}: kernels ${kernel}, ${threads} threads; limit ${TOLERANCE}`)
-  passed = (await check(path, tensors)) && passed
+for (const { path, precision, references: from = ['sdxl', options.sdxl, ['--xl']] } of rows) {
+  const tensors = references(...from)
+  const tolerance = TOLERANCES[precision ?? 'f32']
+  // The weights of a quantized file that are stored as floats are multiplied as `quantize` meant them.
+  const forced = precision === 'int8' ? undefined : precision
+  console.log(`\n${path}: kernels ${kernel}, ${threads} threads, ${precision ?? 'auto'}; limit ${tolerance}`)
+  passed = (await check(path, tensors, tolerance, forced)) && passed
 }
 process.exit(passed ? 0 : 1)
