@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path'
 import { cancellable } from '../native-call.js'
 import { native, type TensorEntry } from '../native.js'
+import { kindByNames } from '../models/families/unsupported-models.js'
 import { badFormat, unsupported } from '../models/formats/fail.js'
 import type { StoredTensor, TensorFile } from '../models/formats/tensor-file.js'
 import { openTensorFile, type ModelDescription } from '../models/index.js'
@@ -99,11 +100,15 @@ function findEmbeddings(path: string, { tensors }: TensorFile): Stored[] {
     const layer = /\.(weight|bias|alpha|diff)$|lora|running_(mean|var)/.test(name)
     return !layer && (shape.length === 1 || shape.length === 2) && shape.at(-1)! >= 8
   })
-  if (words.length === 0 || words.length > MAX_TOKENS || !plain)
+  if (words.length === 0 || words.length > MAX_TOKENS || !plain) {
+    const kind = kindByNames(tensors)
     throw unsupported(
       path,
-      'this is not an embedding: none of its tensors is named like one of textual inversion',
+      kind === undefined
+        ? 'this is not an embedding: none of its tensors is named like one of textual inversion'
+        : `this is not an embedding: it is ${kind}`,
     )
+  }
   return words.map((tensor) => ({ token: tensor.name, tensors: { first: tensor } }))
 }
 

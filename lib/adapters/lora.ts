@@ -3,6 +3,7 @@ import { basename, resolve } from 'node:path'
 import type { DiffusionError } from '../errors.js'
 import { expectation } from '../check.js'
 import { readExactly, withFile, type StoredTensor, type TensorFile } from '../models/formats/tensor-file.js'
+import { kindByNames } from '../models/families/unsupported-models.js'
 import { badFormat, unsupported } from '../models/formats/fail.js'
 import { openTensorFile, type ModelDescription } from '../models/index.js'
 import { printable, quote } from '../quote.js'
@@ -55,8 +56,18 @@ export async function applyLora(
   const absolute = resolve(path)
   const tensors = new Map([...file.tensors].filter(([name]) => !IGNORED.test(name)))
   const { groups, unknown } = groupTensors(tensors)
-  if (!groups.some(isAdapter)) {
-    throw unsupported(path, 'this is not a LoRA: none of its tensors is named like one of a LoRA')
+  // Some IP-Adapters have the tensors of a LoRA, too.
+  if (
+    !groups.some(isAdapter) ||
+    [...tensors.keys()].some((name) => /^(image_proj|ip_adapter)\./.test(name))
+  ) {
+    const kind = kindByNames(file.tensors)
+    throw unsupported(
+      path,
+      kind?.startsWith('a LoRA') === false
+        ? `this is not a LoRA: it is ${kind}`
+        : 'this is not a LoRA: none of its tensors is named like one of a LoRA',
+    )
   }
   const alphas = await readAlphas(path, groups, file)
   const places = new Places(model)

@@ -200,6 +200,8 @@ async function readComponent(
     const parsed = textConfig(config, className === 'CLIPTextModelWithProjection')
     const source = await readSource(at, renameClipText, requiredTensors(config.path, 'textEncoder', parsed))
     found.textEncoders.push({ config: parsed, source, skip: 0 })
+  } else if (className === 'CLIPVisionModelWithProjection') {
+    throw unsupported(folder, 'this is a CLIP image encoder and no model: ImageEncoder.load() takes it')
   } else {
     throw unsupported(
       config.path,

@@ -3,7 +3,7 @@ import { inSlices } from '../event-loop.js'
 import { quote } from '../quote.js'
 import { matchTensors, type Tensors } from './component.js'
 import { BIG_G_WIDTH, deriveText, deriveUnet, deriveVae } from './families/derive.js'
-import { badFormat } from './formats/fail.js'
+import { badFormat, unsupported } from './formats/fail.js'
 import { refuseUnsupportedModels } from './families/unsupported-models.js'
 import type { ModelDescription, TextEncoderDescription, TokenizerDescription } from './model-description.js'
 import {
@@ -16,6 +16,7 @@ import {
 } from './names/text.js'
 import { isOriginalUnet, renameOriginalUnet } from './names/unet.js'
 import { isVae, renameVae } from './names/vae.js'
+import { findImageEncoder } from './names/vision.js'
 import { guessSchedule } from './families/guess-schedule.js'
 import { CONFIG_KEY, readStoredConfig, type StoredConfig } from './families/stored-config.js'
 import { chooseTextOutputs } from './families/text-outputs.js'
@@ -201,7 +202,9 @@ async function findParts(file: TensorFile): Promise<Parts> {
     if (isUnet(tensors)) groups.unet = tensors
     else if (isVae(tensors)) groups.vae = tensors
     else if (isText(tensors)) groups.texts = [tensors]
-    else {
+    else if (findImageEncoder(tensors)) {
+      throw unsupported(path, 'this is a CLIP image encoder and no model: ImageEncoder.load() takes it')
+    } else {
       const names = [...tensors.keys()].slice(0, 3).map((name) => quote(name, 60))
       const found =
         names.length > 0 ? `${tensors.size} tensors, the first ones ${names.join(', ')}` : 'no tensors'

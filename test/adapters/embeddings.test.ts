@@ -129,7 +129,7 @@ t.test('files that are not for the model are named', async (t) => {
     [{ clip_l: { shape: [2, 768] }, clip_g: { shape: [2, 1280] } }, /is for Stable Diffusion XL/],
     [{ clip_l: { shape: [1, 128] }, clip_g: { shape: [1, 256] } }, /is for Stable Diffusion XL/],
     [{ emb_params: { shape: [2, 99] } }, /does not belong to this model/],
-    [{ 'a.lora_down.weight': { shape: [2, 128] } }, /this is not an embedding/],
+    [{ 'a.lora_down.weight': { shape: [2, 128] } }, /this is not an embedding: it is a LoRA/],
     [{ 'out.weight': { shape: [128] } }, /this is not an embedding/],
     [{ emb_params: { shape: [2, 128], type: 'I64' } }, /expected one of the types f32, f16, bf16, q8_0, found i64/],
   ] // prettier-ignore

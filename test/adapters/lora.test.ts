@@ -96,7 +96,9 @@ t.test('a file of which nothing can be applied is an error that says what it is'
     ['Stable Diffusion 2.x', pair(`lora_unet_${ATTENTION}`, 1024, 8), /is for Stable Diffusion 2\.x/],
     ['FLUX', pair('lora_unet_double_blocks_0_img_attn_qkv', 3072, 9216), /is for FLUX/],
     ['a checkpoint', { 'model.diffusion_model.out.0.weight': { shape: [8] } }, /this is not a LoRA/],
-    ['an embedding', { emb_params: { shape: [2, 768] } }, /this is not a LoRA/],
+    ['an embedding', { emb_params: { shape: [2, 768] } }, /this is not a LoRA: it is a textual inversion embedding/],
+    ['an IP-Adapter', { 'image_proj.proj.weight': { shape: [8, 8] }, 'ip_adapter.1.to_k_ip.weight': { shape: [8, 8] } }, /this is not a LoRA: it is an IP-Adapter/],
+    ['an IP-Adapter with a LoRA', { 'image_proj.proj.0.weight': { shape: [8, 8] }, 'ip_adapter.0.to_q_lora.down.weight': { shape: [8, 8] }, 'ip_adapter.0.to_q_lora.up.weight': { shape: [8, 8] } }, /this is not a LoRA: it is an IP-Adapter/],
     ['half of a pair', { [`lora_unet_${ATTENTION}.lora_down.weight`]: { shape: [4, 20] } }, /other tensors are missing/],
     ['a rank of none', { ...pair(`lora_unet_${ATTENTION}`, 20, 8), [`lora_unet_${ATTENTION}.lora_down.weight`]: { shape: [0, 20] } }, /does not fit|rank is not/],
   ] // prettier-ignore

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import t from 'tap'
-import { ImageEncoder } from '../../lib/index.js'
+import { DiffusionPipeline, ImageEncoder } from '../../lib/index.js'
 import { openImageEncoder } from '../../lib/models/image-encoder.js'
 import { native } from '../../lib/native.js'
 import { packageRoot } from '../../lib/package-root.js'
@@ -220,6 +220,11 @@ t.test('what is no image encoder is named', async (t) => {
   const missing = tensorsOf()
   missing.delete('pre_layrnorm.bias')
   await refused(writeFloats(file('missing.safetensors'), missing), /tensor pre_layrnorm.bias .* is missing/)
+  for (const path of [join(fixtures, 'clip'), join(fixtures, 'open-clip', 'model.safetensors')])
+    await t.rejects(DiffusionPipeline.load(path), {
+      code: 'UNSUPPORTED_MODEL',
+      message: /this is a CLIP image encoder and no model: ImageEncoder.load\(\) takes it/,
+    })
   await t.rejects(ImageEncoder.load(3 as never), TypeError)
   await using encoder = await ImageEncoder.load(join(fixtures, 'clip'))
   await t.rejects(encoder.preprocess([]), RangeError)

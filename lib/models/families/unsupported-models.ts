@@ -69,6 +69,11 @@ const OTHER_KINDS: readonly OtherKind[] = [
   },
 ]
 
+/** What a file is by the names of its tensors, if it is of one of the other kinds: 'a LoRA, which …'. */
+export function kindByNames(tensors: TensorFile['tensors']): string | undefined {
+  return OTHER_KINDS.find(({ pattern }) => [...tensors.keys()].some((name) => pattern.test(name)))?.what
+}
+
 /** What `general.architecture` of GGUF files calls models of other families. */
 const ARCHITECTURES: ReadonlyMap<unknown, string> = new Map([
   ['flux', 'Flux'],
