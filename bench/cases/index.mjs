@@ -6,6 +6,7 @@
 import * as acceleration from './acceleration.mjs'
 import * as forward from './forward.mjs'
 import * as life from './life.mjs'
+import * as lora from './lora.mjs'
 import * as quality from './quality.mjs'
 import * as whole from './whole.mjs'
 
@@ -40,6 +41,7 @@ export const cases = {
     of: 'first',
     run: (o) => life.eventLoop({ ...o, steps: 2 }),
   },
+  lora: { title: 'a LoRA of rank 32, at load and for one call', of: 'each', run: lora.lora },
   accel: {
     title: 'options that trade fidelity for speed: 20 steps, summed from forward passes',
     of: 'each',
