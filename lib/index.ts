@@ -27,6 +27,7 @@ export type {
   LoraOption,
 } from './options/index.js'
 export type { TilingOption } from './options/index.js'
+export { presets, type Preset, type PresetName } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'

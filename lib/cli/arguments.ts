@@ -1,6 +1,6 @@
 /** Parses what users type. Only the syntax is checked here; the library checks bounds. */
 import { InvalidArgumentError } from 'commander'
-import type { DeviceOption } from '../types.js'
+import type { DeviceOption, PredictionType } from '../types.js'
 
 export function integer(text: string): number {
   if (!/^[+-]?\d+$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
@@ -73,4 +73,25 @@ export function lora(
   // A colon may belong to the path, as in C:\style.safetensors.
   const match = /^(.+):([+-]?(?:\d+(?:\.\d*)?|\.\d+))$/s.exec(text)
   return [...before, match ? { path: match[1], scale: Number(match[2]) } : { path: text, scale: 1 }]
+}
+
+/** Pixels from the top and the left: `0,128`. */
+export function crop(text: string): { top: number; left: number } {
+  const match = /^(\d+)\s*[,x]\s*(\d+)$/.exec(text.trim())
+  if (!match) throw new InvalidArgumentError('It must look like 0,128: top and left.')
+  return { top: Number(match[1]), left: Number(match[2]) }
+}
+
+/** As diffusers, stable-diffusion.cpp and kohya's scripts spell them. */
+const PREDICTIONS: Record<string, PredictionType> = {
+  ...{ epsilon: 'epsilon', eps: 'epsilon' },
+  ...{ v: 'v_prediction', v_prediction: 'v_prediction', 'v-prediction': 'v_prediction' },
+  ...{ vpred: 'v_prediction', v_pred: 'v_prediction', 'v-pred': 'v_prediction' },
+  ...{ sample: 'sample', x0: 'sample' },
+}
+
+export function prediction(text: string): PredictionType {
+  const name = text.trim().toLowerCase()
+  if (!Object.hasOwn(PREDICTIONS, name)) throw new InvalidArgumentError('It must be epsilon, v or sample.')
+  return PREDICTIONS[name]
 }

@@ -3,7 +3,7 @@ import type { DiffusionPipeline } from '../pipeline/diffusion-pipeline.js'
 import type { Devices } from '../device/index.js'
 import type { CachedModel, PullOptions, WellKnownModel } from '../hub/index.js'
 import type { CpuInfo } from '../native.js'
-import type { LoadOptions } from '../options/index.js'
+import type { LoadOptions, Preset } from '../options/index.js'
 import type { MergeOptions, MergeReport, QuantizeOptions, QuantizeReport } from '../quantize/index.js'
 import type { ModelDescription } from '../models/model-description.js'
 
@@ -21,6 +21,7 @@ export interface Engine {
   cachedModels(): Promise<CachedModel[]>
   wellKnownModels(): Promise<readonly WellKnownModel[]>
   schedulerNames(): Promise<readonly string[]>
+  presets(): Promise<readonly ({ name: string } & Preset)[]>
   defaultSchedulerName(schedule: ModelDescription['schedule']): Promise<string>
   /** Number of physical cores that this process may use. */
   cores(): Promise<number>
@@ -60,6 +61,10 @@ export const library: Engine = {
   async schedulerNames() {
     const { schedulerNames } = await import('../schedulers/index.js')
     return schedulerNames
+  },
+  async presets() {
+    const { presets } = await import('../options/presets.js')
+    return Object.entries(presets).map(([name, preset]) => ({ name, ...preset }))
   },
   async defaultSchedulerName(schedule) {
     const { defaultSchedulerName } = await import('../schedulers/index.js')

@@ -6,6 +6,7 @@ import { formatOf, type Image } from '../image/image.js'
 import type { GenerateOptions } from '../options/index.js'
 import { maxPromptLength } from '../options/texts.js'
 import type { Timings } from '../pipeline/result.js'
+import type { PresetName } from '../options/presets.js'
 import type { SchedulerName } from '../schedulers/index.js'
 import type { DeviceName } from '../types.js'
 import { printable, shorten } from '../quote.js'
@@ -48,6 +49,10 @@ export async function generate(
     progress.phase('Loading the model')
     const began = performance.now()
     const model = await fetchModel(flags.model, flags, terminal, engine, progress)
+    const part = (path: string | undefined) => fetchModel(path, flags, terminal, engine, progress)
+    const [unet, vae] = [await part(flags.unet), await part(flags.vae)]
+    const textEncoders: string[] = []
+    for (const path of flags.textEncoder ?? []) textEncoders.push((await part(path))!)
     const refiner = await fetchModel(flags.refiner, flags, terminal, engine, progress)
     const tinyVae = await fetchModel(flags.tinyVae, flags, terminal, engine, progress)
     const loras: NonNullable<GenerateFlags['lora']> = []
@@ -63,6 +68,12 @@ export async function generate(
       ...(flags.lora && { loras }),
       ...(flags.embedding && { embeddings }),
       variant: flags.variant,
+      ...(unet !== undefined && { unet }),
+      ...(vae !== undefined && { vae }),
+      ...(flags.textEncoder && { textEncoders }),
+      ...(flags.prediction && { predictionType: flags.prediction }),
+      ...(flags.spacing && { timestepSpacing: flags.spacing }),
+      ...(flags.zeroSnr && { rescaleBetasZeroSnr: true }),
       refiner,
       loraFolder: flags.loraFolder,
       tinyVae,
@@ -127,7 +138,14 @@ function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
 
 /** Checks names that can be checked without a model, so that a typo is reported before one is loaded. */
 async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
-  const { scheduler, preview } = flags
+  const { scheduler, preview, preset } = flags
+  if (preset !== undefined) {
+    const known = (await engine.presets()).map(({ name }) => name)
+    const near = closest(preset, known)
+    const hint = near ? `did you mean ${near}?` : 'see: node-diffusion presets'
+    if (!known.includes(preset))
+      throw new UsageError(`there is no preset ${printable(shorten(preset))}; ${hint}`)
+  }
   if (typeof preview === 'string') formatOf(preview)
   if (scheduler === undefined) return
   const names = await engine.schedulerNames()
@@ -139,11 +157,24 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
 }
 
 async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {
-  const { init, mask, depth, refiner, tinyVae, lora = [], embedding = [], preview } = flags
+  const {
+    init,
+    mask,
+    depth,
+    unet,
+    vae,
+    textEncoder = [],
+    refiner,
+    tinyVae,
+    lora = [],
+    embedding = [],
+    preview,
+  } = flags
   for (const file of [
     init,
     mask,
     depth,
+    ...[unet, vae, ...textEncoder],
     refiner,
     tinyVae,
     ...[...lora, ...embedding].map(({ path }) => path),
@@ -237,6 +268,12 @@ class GenerateCommand {
       steps: flags.steps,
       guidanceScale: flags.cfg,
       imageGuidanceScale: flags.imageCfg,
+      prompt2: flags.prompt2,
+      negativePrompt2: flags.negative2,
+      originalSize: flags.originalSize,
+      targetSize: flags.targetSize,
+      cropTopLeft: flags.crop,
+      preset: flags.preset as PresetName | undefined,
       noiseLevel: flags.noiseLevel,
       refinerStart: flags.refinerStart,
       guidanceRescale: flags.guidanceRescale,
@@ -247,7 +284,8 @@ class GenerateCommand {
       rng: flags.rng,
       batchSize,
       // --eta without a scheduler means DDIM, where it comes from.
-      scheduler: (flags.scheduler ?? (flags.eta === undefined ? undefined : 'ddim')) as SchedulerName,
+      scheduler: (flags.scheduler ??
+        (flags.eta === undefined || flags.preset !== undefined ? undefined : 'ddim')) as SchedulerName,
       schedulerOptions: flags.eta === undefined ? undefined : { eta: flags.eta },
       clipSkip: flags.clipSkip,
       weighting: flags.weighting,

@@ -79,6 +79,16 @@ export async function schedulers(
   await print(terminal, flags.json ? jsonLine([...names]) : names.map((name) => `${name}\n`).join(''))
 }
 
+export async function presets(flags: { json?: boolean }, terminal: Terminal, engine: Engine): Promise<void> {
+  const all = await engine.presets()
+  const width = Math.max(...all.map(({ name }) => name.length))
+  const lines = all.map(
+    ({ name, scheduler, steps, guidanceScale, about }) =>
+      `${name.padEnd(width)}  ${scheduler}, steps ${steps}, cfg ${guidanceScale}: ${about}\n`,
+  )
+  await print(terminal, flags.json ? jsonLine(all) : lines.join(''))
+}
+
 async function describeComponents(model: ModelDescription): Promise<ComponentInfo[]> {
   const { componentSummary } = await import('../models/summary.js')
   const named: [string, { config: object; source: ModelSource } | undefined][] = [

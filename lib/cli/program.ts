@@ -1,9 +1,10 @@
 /** The command line's grammar: all commands and options, without what they do. */
 import { Command, Option } from 'commander'
 import type { Precision } from '../native.js'
-import type { DeviceOption } from '../types.js'
+import type { DeviceOption, PredictionType } from '../types.js'
 import { generateAliases } from './aliases.js'
 import {
+  crop,
   deepCache,
   device,
   embedding,
@@ -12,6 +13,7 @@ import {
   lora,
   number,
   positive,
+  prediction,
   seed,
   size,
 } from './arguments.js'
@@ -35,6 +37,18 @@ export interface GenerateFlags {
   rng?: 'torch' | 'philox'
   cfg?: number
   imageCfg?: number
+  prompt2?: string
+  negative2?: string
+  originalSize?: { width: number; height: number }
+  targetSize?: { width: number; height: number }
+  crop?: { top: number; left: number }
+  preset?: string
+  prediction?: PredictionType
+  spacing?: 'leading' | 'linspace' | 'trailing'
+  zeroSnr?: boolean
+  unet?: string
+  vae?: string
+  textEncoder?: string[]
   noiseLevel?: number
   guidanceRescale?: number
   guidanceInterval?: [from: number, to: number]
@@ -113,6 +127,7 @@ export interface Actions {
   pull(reference: string, flags: PullFlags): Promise<void>
   list(flags: { json?: boolean }): Promise<void>
   schedulers(flags: { json?: boolean }): Promise<void>
+  presets(flags: { json?: boolean }): Promise<void>
   build(flags: BuildFlags): Promise<void>
 }
 
@@ -150,6 +165,13 @@ export function createProgram(version: string, actions: Actions): Command {
       'a .safetensors, .gguf or .ckpt file, a diffusers folder, hf:owner/name, or a short name as of "ls" (default: the small bundled model)',
     )
     .option('--variant <name>', 'which of several weights of a folder to read, such as fp16')
+    .option('--unet <path>', "a file or folder whose UNet takes the place of the model's")
+    .option('--vae <path>', "a file or folder whose autoencoder takes the place of the model's")
+    .option(
+      '--text-encoder <path>',
+      "the same for the text encoder; given twice, for both of SDXL's",
+      (path: string, before: string[] = []) => [...before, path],
+    )
     .option(
       '--refiner <path>',
       "a model that takes the last steps over, such as SDXL's refiner; a file, a folder or as for --model",
@@ -192,6 +214,11 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('--strength <0-1>', 'how much of it to change (default: 0.8; 1 with --mask)', number)
     .option('--mask <image>', 'image that is white where --init is repainted')
     .option('--depth <image>', 'depth map to draw by, light where things are near (Stable Diffusion 2 depth)')
+    .option('--prompt-2 <text>', "SDXL: the second text encoder's prompt (default: the prompt)")
+    .option('--negative-2 <text>', 'SDXL: the same for --negative')
+    .option('--original-size <WxH>', 'SDXL: size before scaling; small ones look blurred', size)
+    .option('--target-size <WxH>', 'SDXL: size that the image is to have (default: its size)', size)
+    .option('--crop <top,left>', 'SDXL: pixels that were cropped (default: 0,0)', crop)
     .option('--no-weighting', 'treat brackets and BREAK in the prompt as plain text')
     .optionsGroup('Sampling:')
     .option('--steps <n>', 'denoising steps (default: 25)', positive)
@@ -215,6 +242,21 @@ export function createProgram(version: string, actions: Actions): Command {
       '--scheduler <name>',
       "sampling method; for a list: node-diffusion schedulers (default: the model's own)",
     )
+    .option(
+      '--preset <name>',
+      'scheduler, steps and --cfg of few-step models, such as turbo; for a list: node-diffusion presets',
+    )
+    .option(
+      '--prediction <type>',
+      "what the UNet predicts: epsilon, v or sample (default: as the model's files tell)",
+      prediction,
+    )
+    .addOption(
+      new Option('--spacing <name>', "spacing of the timesteps (default: as the model's files tell)").choices(
+        ['leading', 'linspace', 'trailing'],
+      ),
+    )
+    .option('--zero-snr', 'the last training timestep is pure noise, for models that were trained so')
     .option('--eta <0-1>', 'amount of noise added in each step (default: 0 with ddim, otherwise 1)', number)
     .option('--guidance-rescale <0-1>', 'counteract the overexposure of a high --cfg (default: 0)', number)
     .option(
@@ -360,6 +402,13 @@ export function createProgram(version: string, actions: Actions): Command {
     .description('Lists the sampling methods for --scheduler.')
     .option('--json', 'print one line of JSON')
     .action((flags: { json?: boolean }) => actions.schedulers(flags))
+
+  program
+    .command('presets')
+    .summary('list the settings of few-step models for --preset')
+    .description('Lists the settings of few-step models for --preset.')
+    .option('--json', 'print one line of JSON')
+    .action((flags: { json?: boolean }) => actions.presets(flags))
 
   program
     .command('build')

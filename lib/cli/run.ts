@@ -32,6 +32,7 @@ export async function run(
     pull: async (reference, flags) => (await import('./hub.js')).pull(reference, flags, terminal, engine),
     list: async (flags) => (await import('./hub.js')).list(flags, terminal, engine),
     schedulers: async (flags) => (await import('./info.js')).schedulers(flags, terminal, engine),
+    presets: async (flags) => (await import('./info.js')).presets(flags, terminal, engine),
   })
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({

@@ -21,6 +21,7 @@ import { defaults } from './defaults.js'
 import { checkExtraInput, startsFromImage } from './extra-input.js'
 import { checkSide, copyImage, type ImageInput } from './images.js'
 import type { GenerateRequest, ModelFacts } from './request.js'
+import { presetDefaults, presetNames, presetScheduler, type PresetName } from './presets.js'
 import { checkScheduler, checkSchedulerOptions, stepsOf } from './scheduler.js'
 import { checkLoras, type LoraOption } from './load.js'
 import { checkTexts } from './texts.js'
@@ -59,6 +60,11 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
   batchSize?: number
   /** A name, or an object that implements Scheduler. Default: the one that the model's files name. */
   scheduler?: SchedulerName | Scheduler
+  /**
+   * Scheduler, its options, steps and guidance that the authors of a few-step model give: 'turbo', 'lightning', … They are
+   * defaults, so other options take their places. Default: 'lcm' or 'tcd' if the model's files tell that it is one.
+   */
+  preset?: PresetName
   /** Options of the named scheduler: eta, spacing, … */
   schedulerOptions?: SchedulerOptions
   /** Number of the text encoder's last layers to skip. Default: 0. */
@@ -110,7 +116,7 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
 
 const generateKeys = [
   'prompt', 'negativePrompt', 'loras', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
-  'scheduler', 'schedulerOptions', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'depth', 'extraChannels', 'promptEmbeds',
+  'scheduler', 'schedulerOptions', 'preset', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'depth', 'extraChannels', 'promptEmbeds',
   'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
@@ -153,15 +159,18 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
   }
   const latentShape = [-1, model.latentChannels, -1, -1]
   const latents = optional('latents', (v, path) => copyTensor(v, path, latentShape), undefined)
+  const preset = optional('preset', (v, path) => checkOneOf(v, path, presetNames), undefined)
+  const usual = presetDefaults(preset ?? model.preset, model.embedsGuidance)
   const scheduler = optional('scheduler', checkScheduler, undefined)
   const steps = optional(
     'steps',
     integer(1, 1000),
-    typeof scheduler === 'object' ? stepsOf(scheduler) : defaults.steps,
+    typeof scheduler === 'object' ? stepsOf(scheduler) : (usual.steps ?? defaults.steps),
   )
   if (o.schedulerOptions !== undefined && typeof scheduler === 'object') {
     throw new TypeError('Expected the name of a scheduler, as schedulerOptions was given')
   }
+  const schedulerOptions = optional('schedulerOptions', checkSchedulerOptions, undefined)
   const seed = optional('seed', checkSeed, randomSeed())
   return {
     ...text,
@@ -172,12 +181,17 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     height,
     sizeGiven: o.width !== undefined || o.height !== undefined,
     steps,
-    guidanceScale: optional('guidanceScale', number(0, 100), model.guidanceScale ?? defaults.guidanceScale),
+    guidanceScale: optional(
+      'guidanceScale',
+      number(0, 100),
+      usual.guidanceScale ?? model.guidanceScale ?? defaults.guidanceScale,
+    ),
     guidanceRescale: optional('guidanceRescale', number(0, 1), defaults.guidanceRescale),
     seeds: Array.from({ length: count }, (_, i) => seedAfter(seed, i)),
     rng: optional('rng', (v, path) => checkOneOf(v, path, rngNames), defaults.rng),
     scheduler,
-    schedulerOptions: optional('schedulerOptions', checkSchedulerOptions, undefined),
+    schedulerOptions,
+    ...(preset && presetScheduler(preset, steps, { scheduler, schedulerOptions })),
     clipSkip: optional('clipSkip', integer(0, Math.max(0, model.maxClipSkip)), defaults.clipSkip),
     weighting: optional('weighting', checkBoolean, defaults.weighting),
     image,

@@ -18,3 +18,4 @@ export {
 } from './load.js'
 export type { GenerateRequest, ModelFacts } from './request.js'
 export { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'
+export { presetOfFiles, presets, type Preset, type PresetName } from './presets.js'

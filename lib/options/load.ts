@@ -12,7 +12,8 @@ import {
 } from '../check.js'
 import { native, type Precision } from '../native.js'
 import { shorten } from '../quote.js'
-import type { DeviceOption } from '../types.js'
+import type { Spacing } from '../schedulers/index.js'
+import type { DeviceOption, PredictionType } from '../types.js'
 
 /** A LoRA file; a path stands for a scale of 1. */
 export type LoraOption =
@@ -47,6 +48,12 @@ export interface LoadOptions {
    * Default: those without a variant; of a model on the Hub, 'fp16'.
    */
   variant?: string
+  /** What the UNet predicts, for files that do not tell it or tell it wrongly. Default: what the files tell. */
+  predictionType?: PredictionType
+  /** Whether the last training timestep is pure noise (Lin et al. 2023), as predictionType. */
+  rescaleBetasZeroSnr?: boolean
+  /** Spacing of the timesteps over the training schedule, as predictionType. */
+  timestepSpacing?: Spacing
   /** Folder or file whose UNet takes the place of the model's. */
   unet?: string
   /** Folder or file whose autoencoder takes the place of the model's, or is used if the model's file has none. */
@@ -118,8 +125,12 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
   throw new RangeError(expectation("'auto', 'cpu', 'cuda' or 'cuda:' and a number", 'device', value))
 }
 
+const predictionTypes: readonly PredictionType[] = ['epsilon', 'v_prediction', 'sample']
+const spacings: readonly Spacing[] = ['leading', 'linspace', 'trailing']
+
 const loadKeys = [
-  'device', 'threads', 'precision', 'variant', 'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
+  'device', 'threads', 'precision', 'variant', 'predictionType', 'rescaleBetasZeroSnr', 'timestepSpacing',
+  'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
   'embeddings', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
@@ -128,7 +139,26 @@ function checkPaths(value: unknown, path: string): string[] {
   return Array.from(value, (one, i) => checkString(one, `${path}[${i}]`))
 }
 
+/** Those that take the place of what the model's files tell. */
+function checkScheduleOptions(
+  given: Record<string, unknown>,
+): Pick<LoadOptions, 'predictionType' | 'rescaleBetasZeroSnr' | 'timestepSpacing'> {
+  const { predictionType, rescaleBetasZeroSnr, timestepSpacing } = given
+  return {
+    ...(predictionType !== undefined && {
+      predictionType: checkOneOf(predictionType, 'predictionType', predictionTypes),
+    }),
+    ...(rescaleBetasZeroSnr !== undefined && {
+      rescaleBetasZeroSnr: checkBoolean(rescaleBetasZeroSnr, 'rescaleBetasZeroSnr'),
+    }),
+    ...(timestepSpacing !== undefined && {
+      timestepSpacing: checkOneOf(timestepSpacing, 'timestepSpacing', spacings),
+    }),
+  }
+}
+
 export function checkLoadOptions(options: unknown): LoadRequest {
+  const given = checkObject(options, 'options', loadKeys)
   const {
     device,
     threads,
@@ -144,12 +174,13 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     embeddings,
     lowMemory,
     signal,
-  } = checkObject(options, 'options', loadKeys)
+  } = given
   return {
     device: checkDevice(device),
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
     variant: variant === undefined ? undefined : checkString(variant, 'variant'),
+    ...checkScheduleOptions(given),
     unet: unet === undefined ? undefined : checkString(unet, 'unet'),
     vae: vae === undefined ? undefined : checkString(vae, 'vae'),
     textEncoders: textEncoders === undefined ? undefined : checkPaths(textEncoders, 'textEncoders'),

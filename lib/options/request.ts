@@ -6,6 +6,7 @@ import type { ExtraInput, Scheduler, Tensor } from '../types.js'
 import type { Acceleration } from './acceleration.js'
 import type { Conditions } from './conditions.js'
 import type { ImageInput } from './images.js'
+import type { PresetName } from './presets.js'
 import type { TilingOption } from './tiling.js'
 
 /** What the checks must know about the model. */
@@ -20,6 +21,8 @@ export interface ModelFacts {
   maxDepth: number
   /** The model's own default guidance scale. */
   guidanceScale?: number
+  /** The preset that the model's files tell. */
+  preset?: PresetName
   /** Layers that clipSkip can leave out; −1: the model has no text encoder. */
   maxClipSkip: number
   /** Whether a tiny autoencoder was loaded. */

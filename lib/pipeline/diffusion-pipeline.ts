@@ -8,6 +8,7 @@ import { native } from '../native.js'
 import {
   anyImages,
   checkGenerateOptions,
+  presetOfFiles,
   checkLoadOptions,
   type GenerateOptions,
   type GenerateRequest,
@@ -45,7 +46,7 @@ const UPSCALER_GUIDANCE = 9
 
 /** The options of generate() that its memory depends on. */
 const memoryKeys = [
-  'width', 'height', 'batchSize', 'guidanceScale', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras',
+  'width', 'height', 'batchSize', 'guidanceScale', 'preset', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /**
@@ -108,6 +109,7 @@ export class DiffusionPipeline {
       maxDepth: unet.maxDepth,
       guidanceScale: description.guidanceScale ?? (parts.lowResolution && UPSCALER_GUIDANCE),
       pooledWidth: unet.config.added && pooledWidthOf(description),
+      preset: presetOfFiles(description.schedule.className, unet.config.guidanceWidth !== undefined),
       embedsGuidance: unet.config.guidanceWidth !== undefined,
       extraInput,
       maxNoiseLevel: parts.lowResolution?.maxNoiseLevel,
@@ -174,6 +176,8 @@ export class DiffusionPipeline {
       )
     }
     checkConditions(description)
+    for (const key of ['predictionType', 'rescaleBetasZeroSnr', 'timestepSpacing'] as const)
+      if (options[key] !== undefined) description.schedule = { ...description.schedule, [key]: options[key] }
     const refiner =
       options.refiner === undefined ? undefined : await openRefiner(await find(options.refiner), description)
     const adapters: AdapterReport[] = []

@@ -169,6 +169,9 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       cpu: { features: [], kernels: ['ref'], kernel: 'ref', threads: 4, physicalCores: 4 },
     }),
     schedulerNames: async () => options.schedulers ?? ['ddim', 'euler'],
+    presets: async () => [
+      { name: 'turbo', scheduler: 'euler-a' as const, steps: 1, guidanceScale: 0, about: 'quick ones' },
+    ],
     defaultSchedulerName: async () => 'euler',
     cores: async () => 2,
   }

@@ -210,6 +210,22 @@ t.test('the prediction type of a UNet', async (t) => {
       { 'modelspec.prediction_type': 'epsilon' },
       { predictionType: 'epsilon' },
     ],
+    [
+      "kohya's marks",
+      {},
+      { ss_v_parameterization: 'True', ss_zero_terminal_snr: 'True' },
+      { predictionType: 'v_prediction', rescaleBetasZeroSnr: true, timestepSpacing: 'trailing' },
+    ],
+    [
+      "kohya's marks of other models",
+      {},
+      { ss_v_parameterization: 'False', ss_zero_terminal_snr: 'False' },
+      { predictionType: 'epsilon', rescaleBetasZeroSnr: false },
+    ],
+    ['a title', {}, { 'modelspec.title': 'Mix V-Pred 2' }, { predictionType: 'v_prediction' }],
+    ['a title', {}, { 'modelspec.title': 'mix_vpred' }, { predictionType: 'v_prediction' }],
+    ['a title', {}, { 'modelspec.title': 'Mix ztsnr' }, { rescaleBetasZeroSnr: true }],
+    ['another title', {}, { 'modelspec.title': 'Rev Predator' }, { predictionType: 'epsilon' }],
     ['nothing', {}, {}, { predictionType: 'epsilon' }],
   ]
   for (const [name, extra, metadata, expected] of marks) {

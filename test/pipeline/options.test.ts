@@ -95,6 +95,11 @@ const table: Record<
       { ...scheduler, initNoiseSigma: NaN },
     ],
   },
+  preset: {
+    valid: ['turbo', 'lcm', 'hyper-1step'],
+    type: [1, null, []],
+    range: ['', 'fast', 'Turbo'],
+  },
   schedulerOptions: {
     valid: [{}, { eta: 0.5 }],
     type: [1, null, 'eta', []],

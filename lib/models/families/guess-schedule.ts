@@ -11,7 +11,8 @@ const BASE_STEPS = 875_000n
 
 /**
  * The schedule of a single file without a configuration. Names and shapes do not tell what a UNet predicts. So metadata
- * comes first (`modelspec.prediction_type`, and the empty tensors `v_pred` and `ztsnr` that trainers add). Otherwise,
+ * comes first (`modelspec.prediction_type`, kohya's `ss_v_parameterization` and `ss_zero_terminal_snr`, the title, and the
+ * empty tensors `v_pred` and `ztsnr` that trainers add). Otherwise,
  * as in diffusers, Stable Diffusion 2 with four input channels is a v-prediction model, unless its step count is that
  * of the base model.
  */
@@ -20,7 +21,10 @@ export async function guessSchedule(
   unet: UnetConfig | undefined,
 ): Promise<ScheduleDescription> {
   if (isUpscaler(unet)) return upscalerSchedule()
-  const zeroSnr = file.tensors.has('ztsnr')
+  const zeroSnr =
+    file.tensors.has('ztsnr') ||
+    isTrue(file.metadata.get('ss_zero_terminal_snr')) ||
+    /\bz(ero-?)?t?snr\b/i.test(titleOf(file))
   const schedule = {
     ...defaultSchedule(await guessPrediction(file, unet)),
     // What all published models of the SDXL family name.
@@ -33,11 +37,21 @@ async function guessPrediction(file: TensorFile, unet: UnetConfig | undefined): 
   const said = file.metadata.get('modelspec.prediction_type')
   if (said === 'v' || said === 'v_prediction') return 'v_prediction'
   if (said === 'epsilon' || said === 'sample') return said
-  if (file.tensors.has('v_pred')) return 'v_prediction'
+  if (file.tensors.has('v_pred') || isTrue(file.metadata.get('ss_v_parameterization'))) return 'v_prediction'
+  if (/(^|[^a-z])v[-_ ]?pred/i.test(titleOf(file))) return 'v_prediction'
   if (unet?.contextWidth !== 1024 || unet.inChannels !== 4) return 'epsilon'
   // Of Stable Diffusion 2's files, only SD-Turbo has the names of Stability's later code.
   if (file.tensors.has('conditioner.embedders.0.model.ln_final.weight')) return 'epsilon'
   return (await readGlobalStep(file)) === BASE_STEPS ? 'epsilon' : 'v_prediction'
+}
+
+/** Trainers write texts: `True`. */
+const isTrue = (value: unknown) => value === 'True' || value === 'true' || value === true
+
+/** The name that a model has in its metadata. */
+function titleOf({ metadata }: TensorFile): string {
+  const title = metadata.get('modelspec.title')
+  return typeof title === 'string' ? title.slice(0, 1000) : ''
 }
 
 async function readGlobalStep(file: TensorFile): Promise<bigint | undefined> {
