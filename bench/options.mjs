@@ -11,6 +11,7 @@ usage: npm run bench -- [options]
                    measured. PRECISION is the type that products multiply (f32, bf16 or int8); by default it follows the
                    stored weights. The table of targets knows the labels f32, bf16, q8_0, q4_0 and q4_k; a model gets
                    one of them by default if its precision or file name says so.
+  --tiny-vae PATH  a tiny autoencoder for the latents of the models: also measure pictures in one step
   --size 512 --batch 1 --repeat 3 --threads N
   --quality        also compare pictures, and the UNet's prediction, with those of the first --model in float32
   --scaling        also time the UNet of the model labelled q8_0 (or the first one) at several resolutions, batch sizes
@@ -58,6 +59,7 @@ export function parseOptions(args, root) {
     args,
     options: {
       model: { type: 'string', multiple: true, default: [] },
+      'tiny-vae': { type: 'string' },
       size: { type: 'string', default: '512' },
       batch: { type: 'string', default: '1' },
       repeat: { type: 'string', default: '3' },
@@ -88,6 +90,10 @@ export function parseOptions(args, root) {
   const peerModel = values['peer-model'] ?? models.find(({ path }) => existsSync(join(path, 'unet')))?.path
   if (values.peers && !peerModel)
     throw new UsageError('Expected --peer-model, or a --model that is a diffusers folder, for --peers')
+  if (values['tiny-vae'] && !existsSync(resolve(values['tiny-vae'])))
+    throw new UsageError(
+      `Expected a tiny autoencoder for --tiny-vae but there is no ${resolve(values['tiny-vae'])}`,
+    )
   return {
     models,
     peerModel,
@@ -96,6 +102,7 @@ export function parseOptions(args, root) {
     help: values.help,
     quality: values.quality,
     scaling: values.scaling,
+    tinyVae: values['tiny-vae'] && resolve(values['tiny-vae']),
     rounds: count(values, 'rounds'),
     peers: values.peers && resolve(values.peers),
     peerList: values.peers ? values['peer-list'].split(',') : [],

@@ -25,6 +25,12 @@ export const cases = {
     of: 'each',
     run: (o) => whole.memory({ ...o, lowMemory: true }),
   },
+  turbo: {
+    title: 'a whole picture in one step, tiny autoencoder, from a loaded pipeline',
+    of: 'each',
+    group: 'tinyVae',
+    run: whole.turbo,
+  },
   'memory-decode-1024': { title: 'VAE decode 1024×1024, one run', of: 'first', run: whole.memoryDecode },
   'memory-decode-2048': {
     title: 'VAE decode 2048×2048, one run',

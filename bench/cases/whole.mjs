@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openModel } from '../../dist/models/index.js'
-import { library, loaders, noise, seconds, warmPages } from './support.mjs'
+import { best, library, loaders, noise, seconds, warmPages } from './support.mjs'
 
 const given = (precision) => (precision && precision !== 'auto' ? { precision } : {})
 
@@ -76,6 +76,27 @@ export async function memory({ model, precision, size, lowMemory }) {
   )
   await pipe.dispose()
   return { seconds: time, weightBytes }
+}
+
+/** A whole picture without guidance in one step, as of SD-Turbo, decoded by a tiny autoencoder. The model is loaded before. */
+export async function turbo({ model, precision, size, repeat, tinyVae }) {
+  const { DiffusionPipeline } = await library()
+  const pipe = await DiffusionPipeline.load(model, { ...given(precision), vae: tinyVae })
+  const options = {
+    prompt: 'a lighthouse',
+    steps: 1,
+    guidanceScale: 0,
+    scheduler: 'euler',
+    schedulerOptions: { spacing: 'trailing' },
+    width: size,
+    height: size,
+    seed: 1,
+  }
+  let timings
+  const time = await best(repeat, async () => ({ timings } = await pipe.generate(options)))
+  const weightBytes = pipe.unet.weightBytes + pipe.tinyVae.weightBytes + pipe.textEncoder.weightBytes
+  await pipe.dispose()
+  return { seconds: time, timings, weightBytes }
 }
 
 export async function memoryDecode({ model, precision, side = 1024 }) {

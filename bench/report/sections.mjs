@@ -207,6 +207,10 @@ export function rest({ rows }) {
   const remarks = (row) => {
     if (row.error) return row.error
     const parts = []
+    if (row.timings)
+      parts.push(
+        ['text', 'start', 'denoise', 'decode'].map((name) => `${name} ${ms(row.timings[name])}`).join(', '),
+      )
     if (row.growthBytes !== undefined)
       parts.push(`${mb(row.rssFirstBytes)} after the first tenth, ${mb(row.rssLastBytes)} at the end`)
     if (row.delayP99Ms !== undefined)

@@ -157,7 +157,8 @@ function describe(
   const { unet, vae, tinyVae, unetSamples, vaeSamples } = found
   const textEncoders = found.textEncoders.map((encoder, i) => ({ ...encoder, tokenizer: tokenizers[i] }))
   chooseTextOutputs({ unet, textEncoders })
-  const factor = vae ? 2 ** (vae.config.blockChannels.length - 1) : 8
+  const levels = vae?.config.blockChannels.length ?? tinyVae?.config.decoderBlocks.length ?? 4
+  const factor = 2 ** (levels - 1)
   return {
     path: folder,
     format: 'diffusers',

@@ -29,7 +29,7 @@ export interface ModelDescription {
   textEncoders: TextEncoderDescription[]
   unet?: ComponentDescription<UnetConfig>
   vae?: ComponentDescription<VaeConfig> & { scalingFactor: number }
-  /** A file or folder with a tiny autoencoder has no other components. */
+  /** A tiny autoencoder: a file of one, or of a model that has no other. */
   tinyVae?: ComponentDescription<TinyVaeConfig>
   schedule: ScheduleDescription
   /** The ×4 upscaler: the schedule by which the small image gets its noise, and the most that it can get, a timestep. */

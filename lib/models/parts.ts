@@ -34,11 +34,15 @@ export async function withParts(
   }
   if (paths.vae !== undefined) {
     const opened = await open(paths.vae)
-    if (!opened.vae) throw unsupported(paths.vae, 'expected an autoencoder, found none')
+    if (!opened.vae && !opened.tinyVae) throw unsupported(paths.vae, 'expected an autoencoder, found none')
     // A file of an autoencoder alone does not say for which latents it was trained.
     const guessed = opened.format !== 'diffusers' && !opened.unet
     const scalingFactor = usualScalingFactor(result.unet?.config)
-    result.vae = guessed ? { ...opened.vae, scalingFactor } : opened.vae
+    // A tiny one can be the only one.
+    if (!opened.vae) {
+      delete result.vae
+      result.tinyVae = opened.tinyVae
+    } else result.vae = guessed ? { ...opened.vae, scalingFactor } : opened.vae
   }
   if (paths.textEncoders !== undefined) {
     result.textEncoders = []

@@ -98,7 +98,8 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
   latents?: Tensor
   /** 'latents' returns the latents without decoding them. Default: 'image'. */
   outputType?: 'image' | 'latents'
-  /** Which autoencoder decodes the images; 'tiny' is the one given to load() as `tinyVae`. Default: 'full'. */
+  /** Which autoencoder decodes the images; 'tiny' is the one given to load() as `tinyVae`, or the model's own. Default:
+   * 'full', if the model has another than a tiny one. */
   decoder?: 'full' | 'tiny'
   /**
    * Whether the autoencoder decodes and encodes in bands of rows, which saves memory. Default: if the whole image would
@@ -220,10 +221,13 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
   }
 }
 
-function checkDecoder(value: unknown, { tinyVae }: ModelFacts): 'full' | 'tiny' {
-  const decoder = value === undefined ? 'full' : checkOneOf(value, 'decoder', ['full', 'tiny'] as const)
+function checkDecoder(value: unknown, { tinyVae, onlyTinyVae }: ModelFacts): 'full' | 'tiny' {
+  const usual = onlyTinyVae ? 'tiny' : 'full'
+  const decoder = value === undefined ? usual : checkOneOf(value, 'decoder', ['full', 'tiny'] as const)
   if (decoder === 'tiny' && !tinyVae)
     throw new TypeError("Expected a pipeline loaded with tinyVae, as decoder 'tiny' was given")
+  if (decoder === 'full' && onlyTinyVae)
+    throw new TypeError("Expected 'tiny' for decoder, as this model has no autoencoder but a tiny one")
   return decoder
 }
 

@@ -27,6 +27,8 @@ export interface ModelFacts {
   maxClipSkip: number
   /** Whether a tiny autoencoder was loaded. */
   tinyVae?: boolean
+  /** Whether the model has no other autoencoder. */
+  onlyTinyVae?: boolean
   /** Whether a refiner was loaded. */
   refines?: boolean
   /** Width of the pooled output that the UNet takes; undefined: it takes none. */

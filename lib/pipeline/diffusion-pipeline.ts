@@ -23,7 +23,7 @@ import { componentSummary, openModel, requireVariant, type ModelDescription } fr
 import { loadOnDevice, type Placement } from '../device/index.js'
 import type { DeviceName } from '../types.js'
 import { withParts } from '../models/parts.js'
-import type { AutoencoderKL } from './autoencoder.js'
+import { AutoencoderKL } from './autoencoder.js'
 import { deadlockSignal, runCallback } from './callbacks.js'
 import { loadUnlessAborted } from './component.js'
 import { workingMemory, type MemoryNeeded } from './memory-plan.js'
@@ -72,8 +72,7 @@ export class DiffusionPipeline {
   /** One for each text encoder; CLIP's own tokenizer if the model has none. */
   readonly tokenizers: readonly Tokenizer[]
   readonly unet: Unet
-  readonly vae: AutoencoderKL
-  /** The tiny autoencoder, if load() was given one. */
+  /** The tiny autoencoder: the one that load() was given, or the model's own. */
   readonly tinyVae?: AutoencoderTiny
   /** The UNet of the refiner, if load() was given one. */
   readonly refiner?: Unet
@@ -93,7 +92,6 @@ export class DiffusionPipeline {
     this.textEncoders = textEncoders
     this.tokenizers = tokenizers
     this.unet = unet
-    this.vae = vae
     this.tinyVae = parts.tinyVae
     this.refiner = parts.refiner?.unet
     this.adapters = parts.adapters
@@ -104,6 +102,7 @@ export class DiffusionPipeline {
       imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
       factor: vae.factor,
       tinyVae: parts.tinyVae !== undefined,
+      onlyTinyVae: parts.vae === parts.tinyVae,
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
       maxDepth: unet.maxDepth,
@@ -130,7 +129,7 @@ export class DiffusionPipeline {
       components: {
         textEncoders: description.textEncoders.map(({ source }) => componentSummary(source)),
         unet: componentSummary(description.unet!.source),
-        vae: componentSummary(description.vae!.source),
+        vae: componentSummary((description.vae ?? description.tinyVae)!.source),
       },
       ...(parts.refiner && { refiner: parts.refiner.name }),
       warnings: parts.warnings,
@@ -167,8 +166,8 @@ export class DiffusionPipeline {
     requireVariant(opened, variant)
     const description = await withParts(opened, options, find)
     throwIfAborted(signal)
-    const { unet, vae, textEncoders } = description
-    if (!unet || !vae) {
+    const { unet, vae, tinyVae } = description
+    if (!unet || !(vae ?? tinyVae)) {
       const [missing, option] = unet ? ['autoencoder', 'vae'] : ['UNet', 'unet']
       throw new DiffusionError(
         'UNSUPPORTED_MODEL',
@@ -189,8 +188,8 @@ export class DiffusionPipeline {
     adapters.push(...reports)
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
-    const sources = componentsOf({ unet, vae, textEncoders }, refiner).map(({ source }) => source)
-    const whole = { ...description, unet, vae }
+    const sources = componentsOf({ ...description, unet }, refiner).map(({ source }) => source)
+    const whole = { ...description, unet }
     return loadOnDevice({ device, precision, sources, signal }, async (placement) => {
       const parts = await loadParts(whole, { adapters, embeddings, refiner }, options, placement)
       return new DiffusionPipeline(whole, parts, placement)
@@ -205,6 +204,20 @@ export class DiffusionPipeline {
   get textEncoder(): TextEncoder {
     if (this.textEncoders.length > 0) return this.textEncoders[0]
     throw new DiffusionError('UNSUPPORTED_MODEL', `${this.model.path} has no text encoder`)
+  }
+
+  /**
+   * The autoencoder.
+   *
+   * @throws {DiffusionError} UNSUPPORTED_MODEL: this model has none but a tiny one (SDXS)
+   */
+  get vae(): AutoencoderKL {
+    const { vae } = this.#parts
+    if (vae instanceof AutoencoderKL) return vae
+    throw new DiffusionError(
+      'UNSUPPORTED_MODEL',
+      `${this.model.path} has no autoencoder but a tiny one: use tinyVae`,
+    )
   }
 
   /** The first text encoder's tokenizer. */
@@ -362,9 +375,9 @@ export class DiffusionPipeline {
   }
 
   #components() {
-    const { refiner } = this.#parts
+    const { refiner, vae } = this.#parts
     const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
-    const all = [...this.textEncoders, this.unet, this.vae, this.tinyVae, ...refining]
+    const all = [...this.textEncoders, this.unet, vae, this.tinyVae, ...refining]
     return new Set(all.filter((part) => part !== undefined))
   }
 

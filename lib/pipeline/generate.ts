@@ -199,7 +199,7 @@ async function encodeForRefiner(
 }
 
 async function decodeImage(
-  vae: AutoencoderKL,
+  vae: AutoencoderKL | AutoencoderTiny,
   latents: Tensor,
   { vaeTiling }: GenerateRequest,
   slice: TimeSlice,

@@ -8,7 +8,8 @@ import type { BatchRandom } from '../random/index.js'
 import { trainingSchedule } from '../schedulers/training-schedule.js'
 import type { TimeSlice } from '../time-slice.js'
 import type { Scheduler, Tensor } from '../types.js'
-import type { AutoencoderKL } from './autoencoder.js'
+import type { AutoencoderKL, TiledCallOptions } from './autoencoder.js'
+import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { blend, broadcastRows, scale, zeros } from './tensors.js'
 
 /** The latents that the denoising loop starts from, and what belongs to them. */
@@ -35,7 +36,7 @@ export interface LatentsInput {
   request: GenerateRequest
   scheduler: Scheduler
   random: BatchRandom
-  vae: AutoencoderKL
+  vae: AutoencoderKL | AutoencoderTiny
   /** Of a model that enlarges images. */
   lowResolution?: LowResolution
   initImage?: InitImage
@@ -75,7 +76,7 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
   const { image, mask } = initImage
   if (request.extraInput === 'image') {
     // As in diffusers, the mode of the distribution, and not scaled.
-    const { mean } = await vae.encode(image, { signal: input.signal, tiling: request.vaeTiling })
+    const { mean } = await momentsOf(vae, image, { signal: input.signal, tiling: request.vaeTiling })
     const latents = fromNoise(givenNoise ?? random.normal(shape))
     return { latents, begin: 0, extraChannels: [broadcastRows(mean, count)] }
   }
@@ -139,13 +140,25 @@ function addNoise(scheduler: Scheduler, latents: Tensor, noise: Tensor, timestep
   return checkTensor(noised, 'the result of scheduler.addNoise', latents.shape)
 }
 
+async function momentsOf(
+  vae: AutoencoderKL | AutoencoderTiny,
+  image: Tensor,
+  options: TiledCallOptions,
+): Promise<{ mean: Tensor; logvar?: Tensor }> {
+  return vae instanceof AutoencoderTiny
+    ? { mean: await vae.encode(image, options) }
+    : vae.encode(image, options)
+}
+
 /** scalingFactor · (mean + deviation · noise): a sample of the encoder's distribution for each image of the batch. */
 async function sampleLatents(
   { vae, random, request, signal, slice }: LatentsInput,
   image: Tensor,
   shape: number[],
 ) {
-  const { mean, logvar } = await vae.encode(image, { signal, tiling: request.vaeTiling })
+  const { mean, logvar } = await momentsOf(vae, image, { signal, tiling: request.vaeTiling })
+  // A tiny autoencoder's encoder gives the latents themselves, and diffusers draws no noise for them.
+  if (!logvar) return broadcastRows(mean, shape[0])
   const [m, v] = [broadcastRows(mean, shape[0]).data, broadcastRows(logvar, shape[0]).data]
   const latents = await random.normalInSlices(shape, slice)
   for (let i = 0; i < m.length; i++) {

@@ -16,9 +16,12 @@ import { timeIdCountOf } from './supported-conditions.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { Unet } from './unet.js'
 
+/** A model with a UNet, and with an autoencoder, which may be a tiny one. */
+type DescriptionWithUnet = ModelDescription & Required<Pick<ModelDescription, 'unet'>>
+
 /** Loads the components of a model. If one fails, those that were loaded before it are freed. */
 export async function loadParts(
-  description: ModelDescription & Required<Pick<ModelDescription, 'unet' | 'vae'>>,
+  description: DescriptionWithUnet,
   extras: {
     adapters: readonly AdapterReport[]
     embeddings: readonly Embedding[]
@@ -29,7 +32,7 @@ export async function loadParts(
 ): Promise<Parts> {
   const { unet, vae, textEncoders } = description
   const { adapters, embeddings, refiner } = extras
-  const components = componentsOf({ unet, vae, textEncoders }, refiner)
+  const components = componentsOf(description, refiner)
   for (const part of components) if (precision) part.source.precision = precision
   // A GPU has all weights or none.
   const low = placement.cuda && lowMemory === undefined ? false : lowMemory
@@ -44,18 +47,20 @@ export async function loadParts(
   }
   try {
     const tokenizers = await loadTokenizers(description.path, textEncoders, embeddings)
-    // One after the other, because loading takes more memory than the weights, and is no faster in parallel.
+    // One after the other, because loading takes more memory than the weights, and is no faster in parallel. The tiny
+    // autoencoder is the first, because it is the quickest to fail.
+    let tiny: AutoencoderTiny | undefined
+    if (tinyVae !== undefined)
+      tiny = keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal }))
+    else if (description.tinyVae)
+      tiny = keep(await AutoencoderTiny.from(description.tinyVae, placement, signal))
     const parts: Parts = {
-      // First, because it is the quickest to fail.
-      tinyVae:
-        tinyVae === undefined
-          ? undefined
-          : keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal })),
+      tinyVae: tiny,
       name: modelName(description.path),
       tokenizers,
       textEncoders: await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep),
       unet: keep(await Unet.load(unet, placement, { signal })),
-      vae: keep(await AutoencoderKL.from(vae, placementOfVae(placement, unet), { signal })),
+      vae: vae ? keep(await AutoencoderKL.from(vae, placementOfVae(placement, unet), { signal })) : tiny!,
       schedule: description.schedule,
       defaultScheduler: defaultSchedulerName(description.schedule),
       imageSize: description.imageSize,
@@ -91,10 +96,10 @@ function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription
 
 /** All stored components, also those of the refiner. */
 export function componentsOf(
-  { unet, vae, textEncoders }: Required<Pick<ModelDescription, 'unet' | 'vae' | 'textEncoders'>>,
+  { unet, vae, tinyVae, textEncoders }: DescriptionWithUnet,
   refiner: RefinerDescription | undefined,
 ) {
-  const own = [unet, vae, ...textEncoders]
+  const own = [unet, (vae ?? tinyVae)!, ...textEncoders]
   if (!refiner) return own
   const more = refinerComponents(refiner)
   return [...own, more.unet, ...more.textEncoders]

@@ -17,7 +17,8 @@ export interface Parts {
   /** One for each text encoder; CLIP's tokenizer if the model has none. */
   tokenizers: readonly Tokenizer[]
   unet: Unet
-  vae: AutoencoderKL
+  /** `tinyVae` itself where the model has no other. */
+  vae: AutoencoderKL | AutoencoderTiny
   tinyVae?: AutoencoderTiny
   refiner?: Refiner
   schedule: ScheduleDescription

@@ -43,7 +43,7 @@ export async function openRefiner(path: string, base: ModelDescription): Promise
   const { unet } = opened
   if (!unet) throw fail('expected a refiner, but it has no UNet')
   const { inChannels, outChannels, contextWidth, guidanceWidth } = unet.config
-  const channels = base.vae!.config.latentChannels
+  const channels = (base.vae ?? base.tinyVae)!.config.latentChannels
   if (inChannels !== channels || outChannels !== channels)
     throw fail(`expected a refiner of ${channels} latent channels, found ${inChannels} and ${outChannels}`)
   if (guidanceWidth !== undefined) throw fail('expected a refiner without a guidance embedding, found one')

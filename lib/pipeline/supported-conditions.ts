@@ -22,7 +22,8 @@ export function timeIdCountOf(description: ModelDescription): TimeIdCount | unde
 
 /** Throws if the text encoders of a model do not give what its UNet is conditioned on. */
 export function checkConditions(description: ModelDescription): void {
-  const { path, unet, vae, textEncoders } = description
+  const { path, unet, textEncoders } = description
+  const vae = description.vae ?? description.tinyVae
   if (!unet) return
   const { added, classEmbedding, contextWidth } = unet.config
   const fail = (message: string) => new DiffusionError('UNSUPPORTED_MODEL', `${path}: ${message}`)

@@ -21,6 +21,9 @@ import { loadUnlessAborted } from './component.js'
  * little less detail. Its latents are scaled as in diffusion, without a scaling factor.
  */
 export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
+  /** Latents are what the UNet works on. */
+  readonly scalingFactor = 1
+
   private constructor(model: NativeTinyVae, config: TinyVaeConfig, device: DeviceName) {
     super(model, config, config.decoderBlocks.length, 'tiny autoencoder', device)
   }
@@ -36,7 +39,7 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
     const load = async () => {
       const tinyVae = await AutoencoderTiny.#describe(path, options)
       return loadOnDevice({ ...placementOf(options), sources: [tinyVae.source] }, (placement) =>
-        AutoencoderTiny.#from(tinyVae, placement, options.signal),
+        AutoencoderTiny.from(tinyVae, placement, options.signal),
       )
     }
     return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
@@ -48,7 +51,7 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
     placement: Placement,
     options: AutoencoderOptions,
   ): Promise<AutoencoderTiny> {
-    return AutoencoderTiny.#from(await AutoencoderTiny.#describe(path, options), placement, options.signal)
+    return AutoencoderTiny.from(await AutoencoderTiny.#describe(path, options), placement, options.signal)
   }
 
   static async #describe(
@@ -69,7 +72,8 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
     return tinyVae
   }
 
-  static async #from(
+  /** @internal */
+  static async from(
     { config, source }: NonNullable<ModelDescription['tinyVae']>,
     placement: Placement,
     signal: AbortSignal | undefined,
