@@ -32,7 +32,7 @@ endif()
 if(APPLE)
   target_link_options(node_diffusion PRIVATE -undefined dynamic_lookup)
   # Otherwise, the folder that it was built in is its name.
-  set_target_properties(node_diffusion PROPERTIES BUILD_WITH_INSTALL_RPATH ON INSTALL_NAME_DIR "@rpath")
+  set_target_properties(node_diffusion PROPERTIES BUILD_WITH_INSTALL_NAME_DIR ON INSTALL_NAME_DIR "@rpath")
 elseif(WIN32)
   # A list of the functions for node_api_thunks.cpp.
   nd_find_headers(definitions node_api.def node_modules/node-api-headers/def headers/node-api)

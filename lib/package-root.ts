@@ -48,10 +48,11 @@ export function packageRoot(): string {
 }
 
 // Spelled out so that programs which trace a server's files (Next.js, AWS Lambda) see the folder.
-const models = import.meta.url ? join(fileURLToPath(import.meta.url), '..', '..', 'models') : ''
+const models = import.meta.url ? join(fileURLToPath(import.meta.url), '..', '..', 'models') : undefined
 
-/** The folder of a model that comes with the package. */
+/** The folder of a model that comes with the package, or that lies beside the program (single executable applications). */
 export function modelFolder(name: 'emoji-64' | 'emoji-64-vq'): string {
-  if (existsSync(join(models, name))) return join(models, name)
+  for (const folder of [models, join(dirname(process.execPath), 'models')])
+    if (folder && existsSync(join(folder, name))) return join(folder, name)
   return join(packageRoot(), 'models', name)
 }

@@ -1,5 +1,9 @@
 /** Package managers, runtimes, bundlers and tracers, each in a project of its own, with the tarball. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { checkSame, drawing, expect, fromRegistry, NotRun, project, run } from './support.mjs'
 
@@ -136,7 +140,7 @@ const vite = (external) => async (modules, folder) => {
   return 'out/draw.mjs'
 }
 
-/** What Next.js' `standalone` and AWS Lambda's builders copy: the files that @vercel/nft finds are enough to draw. */
+/** What builders for AWS Lambda copy: the files that @vercel/nft finds are enough to draw. */
 async function traced({ tarball, reference }) {
   const modules = await fromRegistry('@vercel/nft@1')
   const folder = project({
@@ -157,6 +161,120 @@ console.log(JSON.stringify([...fileList]))`,
   const bytes = files.reduce((sum, file) => sum + readFileSync(join(folder, file)).length, 0)
   expect(bytes < 250e6, `${bytes} bytes, more than AWS Lambda takes`)
   return `${files.length} files, ${(bytes / 1e6).toFixed(0)} MB, ${files.filter((file) => file.endsWith('.node')).map((file) => relative('node_modules', file)).length} addons`
+}
+
+/** A port that nothing listens on. */
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  server.close()
+  return port
+}
+
+/** The answer of a server that is starting, within a minute. */
+async function answer(url, exited) {
+  for (let attempt = 0; attempt < 240 && !exited(); attempt++) {
+    try {
+      const response = await fetch(url)
+      const text = await response.text()
+      if (!response.ok) throw new Error(`${url}: ${response.status} ${text.slice(0, 500)}`)
+      return text
+    } catch (error) {
+      if (error.cause?.code !== 'ECONNREFUSED') throw error
+      await new Promise((resolve) => setTimeout(resolve, 250))
+    }
+  }
+  throw new Error('the server did not start')
+}
+
+/** A route of Next.js draws, in the server that `output: 'standalone'` writes, moved away from its node_modules. */
+async function next({ tarball, reference }) {
+  const folder = project({
+    'next.config.mjs': `export default {
+  output: 'standalone', outputFileTracingRoot: import.meta.dirname, serverExternalPackages: ['node-diffusion'],
+  outputFileTracingIncludes: { '/picture': ['node_modules/node-diffusion/models/emoji-64/**'] },
+}`,
+  })
+  const packages = [tarball, 'next@16', 'react@19', 'react-dom@19']
+  try {
+    await run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', ...packages], { cwd: folder })
+  } catch (error) {
+    throw new NotRun(`Next.js cannot be installed: ${error.message.split('\n').at(-1)}`)
+  }
+  const route = join(folder, 'app', 'picture')
+  mkdirSync(route, { recursive: true })
+  writeFileSync(
+    join(route, 'route.js'),
+    `import { cpuInfo, DiffusionPipeline } from 'node-diffusion'
+export const dynamic = 'force-dynamic'
+export async function GET() {
+  await using pipe = await DiffusionPipeline.load()
+  const { images } = await pipe.generate({ prompt: 'a blue cat and a pizza', seed: 3, steps: 4 })
+  return Response.json({ kernel: cpuInfo().kernel, pixels: Buffer.from(images[0].data).toString('base64') })
+}
+`,
+  )
+  const env = { NEXT_TELEMETRY_DISABLED: '1' }
+  await run(node, [bin(join(folder, 'node_modules'), 'next', 'dist/bin/next'), 'build'], { cwd: folder, env })
+  const copy = mkdtempSync(join(tmpdir(), 'nd-standalone-'))
+  // Links stay relative: what they lead to has to be in the copy.
+  cpSync(join(folder, '.next', 'standalone'), copy, { recursive: true, verbatimSymlinks: true })
+  const port = await freePort()
+  const server = spawn(node, ['server.js'], {
+    cwd: copy,
+    env: { ...process.env, ...env, PORT: String(port), HOSTNAME: '127.0.0.1' },
+    stdio: 'ignore',
+  })
+  try {
+    const text = await answer(`http://127.0.0.1:${port}/picture`, () => server.exitCode !== null)
+    checkSame(drawing(text), reference)
+  } finally {
+    server.kill()
+    if (server.exitCode === null && server.signalCode === null) await once(server, 'exit')
+  }
+}
+
+/** A program that Node carries within itself: the addon and the model lie beside it. */
+async function singleExecutable({ tarball, reference }) {
+  const modules = await fromRegistry('esbuild@0.28', 'postject@1.0.0-alpha.6')
+  const folder = project({
+    'main.cjs': `const { cpuInfo, DiffusionPipeline } = require('node-diffusion')
+;(async () => {
+  const pipe = await DiffusionPipeline.load()
+  const { images } = await pipe.generate({ prompt: 'a blue cat and a pizza', seed: 3, steps: 4 })
+  console.log(JSON.stringify({ kernel: cpuInfo().kernel, pixels: Buffer.from(images[0].data).toString('base64') }))
+  await pipe.dispose()
+})()`,
+    'sea.json': '{ "main": "bundle.cjs", "output": "program.blob", "disableExperimentalSEAWarning": true }',
+  })
+  await run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', tarball], {
+    cwd: folder,
+  })
+  const bundle = ['main.cjs', '--bundle', '--platform=node', '--format=cjs', '--external:sharp']
+  await run(
+    node,
+    [
+      bin(modules, 'esbuild', 'bin/esbuild'),
+      ...bundle,
+      '--alias:node-diffusion=./node_modules/node-diffusion/dist/index.js',
+      '--outfile=bundle.cjs',
+    ],
+    { cwd: folder },
+  )
+  await run(node, ['--experimental-sea-config', 'sea.json'], { cwd: folder })
+  const away = mkdtempSync(join(tmpdir(), 'nd-sea-'))
+  const program = join(away, 'program')
+  copyFileSync(node, program)
+  chmodSync(program, 0o755)
+  await run(node, [
+    bin(modules, 'postject', 'dist/cli.js'),
+    ...[program, 'NODE_SEA_BLOB', join(folder, 'program.blob')],
+    ...['--sentinel-fuse', 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2'],
+  ])
+  for (const name of ['prebuilds', 'models'])
+    cpSync(join(folder, 'node_modules', 'node-diffusion', name), join(away, name), { recursive: true })
+  checkSame(drawing(await run(program, [], { cwd: away })), reference)
 }
 
 export function hostChecks(context) {
@@ -207,6 +325,16 @@ export function hostChecks(context) {
       name: 'Vite, in the bundle',
       run: () => bundled(context, ['vite@8'], vite("noExternal: true, external: ['sharp']")),
     },
-    { name: 'traced, as for Next.js standalone', run: () => traced(context) },
+    { name: 'Next.js, standalone', run: () => next(context) },
+    { name: 'a single executable application', run: () => singleExecutable(context) },
+    { name: 'traced, as for AWS Lambda', run: () => traced(context) },
+    {
+      name: 'Electron',
+      run() {
+        throw new NotRun(
+          'its program is not in the registry; the addon uses Node-API alone, see docs/install.md',
+        )
+      },
+    },
   ]
 }
