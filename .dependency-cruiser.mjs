@@ -48,11 +48,15 @@ const mayImport = {
   // What callers may ask for.
   options: ['image', 'native', 'random', 'schedulers', 'step-event'],
 
+  // Pictures that guide a run.
+  control: ['image', 'options'],
+
   // What is done with it.
   quantize: ['adapters', 'native', 'native-call', 'models', 'options', 'hub'],
   pipeline: [
     ...[
       'adapters',
+      'control',
       'device',
       'image',
       'models',

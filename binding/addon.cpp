@@ -9,7 +9,7 @@
 #include "core/os.h"
 #include "core/thread_pool.h"
 #include "cuda_device.h"
-#include "deep_features.h"
+#include "kept.h"
 #include "failure.h"
 #include "cpu/cpu_info.h"
 #include "engine_limits.h"
@@ -94,6 +94,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   };
   define(TextEncoderWrap::define(env), addon->text_encoder);
   define(UnetWrap::define(env), addon->unet);
+  define(ControlNetWrap::define(env), addon->control_net);
   define(VaeWrap::define(env), addon->vae);
   define(TinyVaeWrap::define(env), addon->tiny_vae);
   define(ImageEncoderWrap::define(env), addon->image_encoder);
@@ -106,6 +107,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
 
   exports.Set("CancelToken", define(CancelTokenWrap::define(env), addon->cancel_token));
   exports.Set("DeepFeatures", define(DeepFeaturesWrap::define(env), addon->deep_features));
+  exports.Set("KeptTensors", define(KeptTensorsWrap::define(env), addon->kept_tensors));
   exports.Set("cudaDevices", Napi::Function::New(env, cuda_devices, "cudaDevices"));
   exports.Set("openCudaDevice", Napi::Function::New(env, CudaDeviceWrap::open, "openCudaDevice"));
   exports.Set("cpu", Napi::Function::New(env, cpu, "cpu"));
@@ -115,6 +117,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("requiredTensors", Napi::Function::New(env, required_tensors, "requiredTensors"));
   exports.Set("loadTextEncoder", Napi::Function::New(env, TextEncoderWrap::load, "loadTextEncoder"));
   exports.Set("loadUnet", Napi::Function::New(env, UnetWrap::load, "loadUnet"));
+  exports.Set("loadControlNet", Napi::Function::New(env, ControlNetWrap::load, "loadControlNet"));
   exports.Set("loadVae", Napi::Function::New(env, VaeWrap::load, "loadVae"));
   exports.Set("loadTinyVae", Napi::Function::New(env, TinyVaeWrap::load, "loadTinyVae"));
   exports.Set("loadImageEncoder", Napi::Function::New(env, ImageEncoderWrap::load, "loadImageEncoder"));

@@ -112,8 +112,8 @@ nd::ImageEncoderConfig read_image_encoder_config(Napi::Value value) {
   return config;
 }
 
-nd::UnetConfig read_unet_config(Napi::Value value) {
-  const Fields fields(value, "config");
+nd::UnetConfig read_unet_config(Napi::Value value, const std::string& name) {
+  const Fields fields(value, name);
   nd::UnetConfig config;
   config.in_channels = fields.integer("inChannels", 1, Limits::channels);
   config.out_channels = fields.integer("outChannels", 1, Limits::channels);
@@ -139,6 +139,16 @@ nd::UnetConfig read_unet_config(Napi::Value value) {
     config.guidance_width = fields.integer("guidanceWidth", 0, Limits::channels);
   if (fields.has("classEmbedding"))
     read_class_embedding(Fields(fields.get("classEmbedding"), fields.name("classEmbedding")), config);
+  config.check();
+  return config;
+}
+
+nd::ControlNetConfig read_control_net_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::ControlNetConfig config;
+  config.unet = read_unet_config(fields.get("unet"), fields.name("unet"));
+  config.image_channels = fields.integer("imageChannels", 1, Limits::channels);
+  config.image_widths = fields.integers("imageWidths", 1, Limits::channels, Limits::levels);
   config.check();
   return config;
 }
@@ -183,13 +193,16 @@ Napi::Value required_tensors(const Napi::CallbackInfo& info) {
     if (kind == "textEncoder")
       return list_tensors<nd::TextEncoder>(info.Env(), read_text_encoder_config(info[1]));
     if (kind == "unet") return list_tensors<nd::Unet>(info.Env(), read_unet_config(info[1]));
+    if (kind == "controlNet")
+      return list_tensors<nd::ControlNet>(info.Env(), read_control_net_config(info[1]));
     if (kind == "vae") return list_tensors<nd::Vae>(info.Env(), read_vae_config(info[1]));
     if (kind == "tinyVae") return list_tensors<nd::TinyVae>(info.Env(), read_tiny_vae_config(info[1]));
     if (kind == "imageEncoder")
       return list_tensors<nd::ImageEncoder>(info.Env(), read_image_encoder_config(info[1]));
     throw nd::Error(
         nd::ErrorCode::invalid_argument,
-        "Expected one of textEncoder, unet, vae, tinyVae, imageEncoder for kind but received " + kind);
+        "Expected one of textEncoder, unet, controlNet, vae, tinyVae, imageEncoder for kind but received " +
+            kind);
   });
 }
 

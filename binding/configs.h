@@ -1,6 +1,9 @@
 // Reads and checks the configurations of models. TypeFailure for a wrong type; Error invalid_argument for a
 // value out of bounds or for fields that contradict each other.
 #pragma once
+#include <string>
+
+#include "control/control_net.h"
 #include "napi_all.h"
 #include "text/text_encoder.h"
 #include "unet/config.h"
@@ -11,7 +14,8 @@
 namespace nd_binding {
 
 nd::TextEncoderConfig read_text_encoder_config(Napi::Value value);
-nd::UnetConfig read_unet_config(Napi::Value value);
+nd::UnetConfig read_unet_config(Napi::Value value, const std::string& name = "config");
+nd::ControlNetConfig read_control_net_config(Napi::Value value);
 nd::VaeConfig read_vae_config(Napi::Value value);
 nd::TinyVaeConfig read_tiny_vae_config(Napi::Value value);
 nd::ImageEncoderConfig read_image_encoder_config(Napi::Value value);

@@ -1,6 +1,7 @@
 // The JavaScript classes of the models. Their methods are those of lib/native.ts.
 #pragma once
 #include "autoencoder_wrap.h"
+#include "control/control_net.h"
 #include "model_wrap.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
@@ -35,6 +36,22 @@ class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {
   Napi::Value predict(const Napi::CallbackInfo& info);
   Napi::Value prepare(const Napi::CallbackInfo& info);
   Napi::Value working_bytes(const Napi::CallbackInfo& info);
+};
+
+class ControlNetWrap : public ModelWrap<ControlNetWrap, nd::ControlNet> {
+ public:
+  static constexpr const char* kName = "NativeControlNet";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66636f6e74726c01};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.control_net; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value residuals(const Napi::CallbackInfo& info);
+  Napi::Value embed(const Napi::CallbackInfo& info);
+  Napi::Value predict(const Napi::CallbackInfo& info);
+  Napi::Value prepare(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo& info);
 };
 
 class VaeWrap : public AutoencoderWrap<VaeWrap, nd::Vae> {

@@ -21,6 +21,8 @@ export type { AdapterReport } from './adapters/index.js'
 export type { AccelerationOptions, DeepCacheSetting } from './options/index.js'
 export type {
   ConditionOptions,
+  ControlFit,
+  ControlOptions,
   GenerateOptions,
   ImageInput,
   LoadOptions,
@@ -30,6 +32,7 @@ export type { TilingOption } from './options/index.js'
 export { presets, type Preset, type PresetName } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
+export { ControlNet } from './pipeline/control-net.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { ImageEncoder } from './pipeline/image-encoder.js'
 export { TextEncoder, type PooledEncoding, type TextEncodeOptions } from './pipeline/text-encoder.js'
@@ -128,6 +131,7 @@ export type {
   TextEncoderConfig,
   TinyVaeConfig,
   ClassEmbedding,
+  ControlNetConfig,
   UnetConfig,
   VaeConfig,
 } from './native.js'

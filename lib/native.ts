@@ -196,6 +196,15 @@ export interface UnetConfig {
   classEmbedding?: ClassEmbedding
 }
 
+/** ControlNetModel: a copy of a UNet's encoder and middle block that also sees a picture. */
+export interface ControlNetConfig {
+  /** The UNet that it is a copy of. Its decoder does not count: `outChannels` and `upTransformerDepth` may be anything. */
+  unet: UnetConfig
+  imageChannels: number
+  /** Channels of the layers that embed the picture, from full resolution down to that of the latents. */
+  imageWidths: number[]
+}
+
 /** AutoencoderKL; with `codebook`, VQModel. Levels as in UnetConfig. */
 export interface VaeConfig {
   inChannels: number
@@ -245,6 +254,7 @@ export interface ImageEncoderConfig {
 export interface ModelConfigs {
   textEncoder: TextEncoderConfig
   unet: UnetConfig
+  controlNet: ControlNetConfig
   vae: VaeConfig
   tinyVae: TinyVaeConfig
   imageEncoder: ImageEncoderConfig
@@ -329,6 +339,12 @@ export interface DeepFeatures {
   dispose(): void
 }
 
+/** Tensors that a run keeps in the engine from step to step: embedded pictures, residuals of ControlNets. */
+export interface KeptTensors {
+  /** Frees the tensors; the object can be used again. */
+  dispose(): void
+}
+
 /** Options that trade fidelity for speed. */
 export interface UnetCallOptions {
   /** Fraction of the tokens, 0…0.75, that are merged before self-attention at the highest resolution. */
@@ -357,6 +373,8 @@ export interface NativeConditioning {
   guidance?: Float32Array
   /** UnetConfig.classEmbedding: classes [n], or vectors [n, width]. */
   classes?: Float32Array
+  /** What ControlNets add to the skip connections and the middle block. For the UNet only. */
+  residuals?: KeptTensors
 }
 
 /**
@@ -399,6 +417,39 @@ export interface NativeUnet extends NativeModel {
    * features included, is part of it.
    */
   workingBytes(sizes: UnetSizes): number
+}
+
+/** What a ControlNet is asked for. */
+export interface ControlCall extends Omit<UnetCall, 'options'> {
+  /** As embed() left it. Row i has picture i modulo their number. */
+  picture: KeptTensors
+  /** A factor of each residual. */
+  scales: Float32Array
+  /** Where the residuals of all `total` rows of the UNet's batch are added up. These rows begin at `first`. */
+  to: KeptTensors
+  first: number
+  total: number
+  /** Whether what `to` had is forgotten; other rows become 0. */
+  replaces: boolean
+}
+
+export interface NativeControlNet extends NativeModel {
+  /** Number of residuals: one for each skip connection, and the middle block's. */
+  readonly residuals: number
+  /** Embeds pictures [n, imageChannels, f·h, f·w] for latents of h × w. */
+  embed(
+    call: { pictures: Float32Array; n: number; h: number; w: number; to: KeptTensors },
+    cancel?: CancelToken,
+  ): Promise<void>
+  predict(call: ControlCall, cancel?: CancelToken): Promise<void>
+  /** As that of NativeUnet. */
+  prepare: NativeUnet['prepare']
+  /** Bytes that calls with n rows take: working memory, and what the run keeps. Nothing is allocated. */
+  memory(sizes: Omit<UnetSizes, 'options'> & { pictures: number }): {
+    working: number
+    pictures: number
+    residuals: number
+  }
 }
 
 /**
@@ -516,6 +567,7 @@ export interface Native {
   requiredTensors<Kind extends keyof ModelConfigs>(kind: Kind, config: ModelConfigs[Kind]): RequiredTensor[]
   CancelToken: new () => CancelToken
   DeepFeatures: new () => DeepFeatures
+  KeptTensors: new () => KeptTensors
   /**
    * With `base`, a model of the same configuration, the model is a variant of it: on the same device, with the same layers
    * in memory but for those of changed tensors. `weightBytes` counts what is not shared. Neither needs the other to stay
@@ -533,6 +585,11 @@ export interface Native {
     cancel?: CancelToken,
     base?: NativeUnet,
   ): Promise<NativeUnet>
+  loadControlNet(
+    config: ControlNetConfig,
+    source: ModelSource,
+    cancel?: CancelToken,
+  ): Promise<NativeControlNet>
   loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
   loadTinyVae(config: TinyVaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTinyVae>
   loadImageEncoder(

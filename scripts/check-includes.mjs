@@ -24,7 +24,8 @@ const layers = [
   { name: 'text', folder: 'cpp/text', may: ['core', 'weights', 'nn'] },
   { name: 'unet', folder: 'cpp/unet', may: ['core', 'weights', 'nn'] },
   { name: 'vae', folder: 'cpp/vae', may: ['core', 'weights', 'nn'] },
-  { name: 'control', folder: 'cpp/control', may: ['core', 'weights', 'nn'] },
+  // A ControlNet is a copy of the UNet's encoder.
+  { name: 'control', folder: 'cpp/control', may: ['core', 'weights', 'nn', 'unet'] },
   { name: 'vision', folder: 'cpp/vision', may: ['core', 'weights', 'nn'] },
   { name: 'upscale', folder: 'cpp/upscale', may: ['core', 'weights', 'nn'] },
   {

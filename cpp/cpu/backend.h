@@ -41,6 +41,8 @@ class CpuBackend final : public Backend {
   Tensor concat(ForwardContext& base, const Tensor& a, const Tensor& b) override;
   void copy_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
                  int64_t count) override;
+  void add_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
+                int64_t count, float factor, bool replaces) override;
 
   void put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& ctx, const Tensor& x, float* values) override;

@@ -43,6 +43,23 @@ void CpuBackend::copy_rows(ForwardContext& base, const Tensor& from, int64_t fro
   });
 }
 
+void CpuBackend::add_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to,
+                          int64_t to_row, int64_t count, float factor, bool replaces) {
+  Context& ctx = Context::of(base);
+  const int64_t c = from.c;
+  ctx.parallel(tasks_of(count), [&](int64_t task, int) {
+    const int64_t first = task * kRowsPerTask, size = std::min(kRowsPerTask, count - first) * c;
+    const float* x = data(from) + (from_row + first) * c;
+    float* y = data(to) + (to_row + first) * c;
+    if (replaces && factor == 0)
+      std::fill_n(y, size, 0.0f);
+    else if (replaces)
+      std::transform(x, x + size, y, [factor](float value) { return factor * value; });
+    else
+      std::transform(x, x + size, y, y, [factor](float value, float sum) { return sum + factor * value; });
+  });
+}
+
 void CpuBackend::put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first,
                      int64_t count) {
   if (!ctx.measuring()) std::copy_n(values, count * x.c, data(x) + first * x.c);

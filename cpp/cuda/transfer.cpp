@@ -60,6 +60,21 @@ void CudaBackend::copy_rows(ForwardContext& base, const Tensor& from, int64_t fr
                   ctx.stream);
 }
 
+void CudaBackend::add_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to,
+                           int64_t to_row, int64_t count, float factor, bool replaces) {
+  Context& ctx = Context::of(base);
+  const bool vector = from.c % 8 == 0;
+  AddArgs args{};
+  const size_t row = static_cast<size_t>(from.c) * element_bytes();
+  args.x = pointer<half>(from.address() + static_cast<size_t>(from_row) * row);
+  args.y = pointer<half>(to.address() + static_cast<size_t>(to_row) * row);
+  args.count = count * from.c / (vector ? 8 : 1);
+  args.factor = factor;
+  args.replaces = replaces;
+  args.vector = vector;
+  ctx.launch(Kernel::add_rows, threads_for(args.count), args);
+}
+
 void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x, int64_t first,
                       int64_t count) {
   Context& ctx = Context::of(base);

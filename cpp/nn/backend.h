@@ -124,6 +124,9 @@ class Backend {
   /// Rows (pixels, tokens) [from_row, from_row + count) of `from` to `to`, from to_row on; as many channels.
   virtual void copy_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to,
                          int64_t to_row, int64_t count) = 0;
+  /// Adds the same rows times `factor`, or with `replaces` writes them; a factor of 0 then writes zeros.
+  virtual void add_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to,
+                        int64_t to_row, int64_t count, float factor, bool replaces) = 0;
 
   // --- where values cross between the host and the device ---
 

@@ -41,6 +41,10 @@ class DryBackend final : public Backend {
   void copy_rows(ForwardContext&, const Tensor&, int64_t, const Tensor&, int64_t, int64_t) override {
     no_layers();
   }
+  void add_rows(ForwardContext&, const Tensor&, int64_t, const Tensor&, int64_t, int64_t, float,
+                bool) override {
+    no_layers();
+  }
   void put(ForwardContext&, const float*, const Tensor&, int64_t, int64_t) override { no_layers(); }
   void get(ForwardContext&, const Tensor&, float*) override { no_layers(); }
   Tensor from_planar(ForwardContext&, const float*, int64_t, int64_t, int64_t, int64_t) override {

@@ -1,10 +1,12 @@
 // What a prediction is conditioned on besides the latents. One struct from TypeScript to the model's layers,
-// so that a new kind of condition (residuals of a ControlNet, image tokens) is one field here, and a part of
-// the key of every cache that depends on it.
+// so that a new kind of condition (image tokens) is one field here, and a part of the key of every cache that
+// depends on it.
 #pragma once
 #include <cstdint>
 
 namespace nd {
+
+class KeptTensors;
 
 /// Arrays on the host, one row for each image of the batch. A model without the layers for a condition
 /// requires that it is absent, and one with them that it is given.
@@ -23,6 +25,11 @@ struct Conditioning {
   // UnetConfig::guidance_width: the guidance scale that a distilled model imitates (Meng et al. 2023, "On
   // Distillation of Guided Diffusion Models").
   const float* guidance = nullptr;  // [n]
+
+  // What ControlNets add to the skip connections and to the middle block's output (Zhang et al. 2023, "Adding
+  // Conditional Control to Text-to-Image Diffusion Models"): one tensor for each, in the device's memory.
+  // Null: nothing. Any model can take them.
+  const KeptTensors* residuals = nullptr;
 
   // UnetConfig::class_embedding: a class or level of noise [n], or a vector [n][class_width].
   const float* classes = nullptr;

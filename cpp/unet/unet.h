@@ -7,14 +7,11 @@
 #include <vector>
 
 #include "nn/loader.h"
-#include "nn/res_block.h"
 #include "nn/workspace.h"
-#include "unet/caches.h"
 #include "unet/conditioning.h"
 #include "unet/config.h"
 #include "unet/deep_features.h"
-#include "unet/timestep.h"
-#include "unet/transformer.h"
+#include "unet/encoder.h"
 
 namespace nd {
 
@@ -37,7 +34,7 @@ class Unet {
   /// another shape).
   Unet(const UnetConfig& config, Loader& loader);
 
-  const UnetConfig& config() const { return config_; }
+  const UnetConfig& config() const { return encoder_.config(); }
   /// Identifies these weights in this process: no others ever have the same number.
   uint64_t weights_id() const { return weights_id_; }
 
@@ -50,7 +47,7 @@ class Unet {
   void check(const UnetOptions& options) const;
   /// Error invalid_argument: a condition of n images is missing, is not one of this model, or has another
   /// width. The context is not checked.
-  void check(const Conditioning& conditioning, int64_t n) const { time_.check(conditioning, n); }
+  void check(const Conditioning& conditioning, int64_t n) const { encoder_.time().check(conditioning, n); }
   /// The greatest `depth`: all decoder layers but one. 0: there is only one.
   int64_t max_depth() const { return decoder_layers_ - 1; }
 
@@ -65,67 +62,32 @@ class Unet {
                        const UnetOptions& options = {}) const;
 
   /// Bytes of working memory that are held until trim().
-  size_t held_bytes() const { return workspace_.bytes() + contexts_.bytes() + timesteps_.bytes(); }
+  size_t held_bytes() const { return workspace_.bytes() + encoder_.held_bytes(); }
   /// Releases working memory; the next call allocates it again.
   void trim();
 
  private:
-  /// One residual block and, at levels with attention, the transformer after it.
-  struct Layer {
-    int64_t number = 0;        // of all layers, in the order of loading
-    int64_t shift_offset = 0;  // of the block's channels among the shifts of a timestep
-    bool merges = false;       // its tokens can be merged
-    ResBlock block;
-    std::unique_ptr<SpatialTransformer> transformer;  // or null
-  };
-  struct EncoderLevel {
-    std::vector<Layer> layers;
-    std::shared_ptr<const Conv2d> downsample;  // or null
-  };
   struct DecoderLevel {
-    std::vector<Layer> layers;
+    std::vector<const UnetLayer*> layers;
     std::shared_ptr<const Conv2d> upsample;  // or null
   };
   struct Pass;
 
-  Layer make_layer(Loader& loader, const std::string& prefix, int64_t index, int64_t in, int64_t level,
-                   int64_t depth, bool only_cross_attention);
-  void load_encoder(Loader& loader);
-  void load_middle(Loader& loader);
   void load_decoder(Loader& loader);
-  template <class Visit>
-  void each_layer(const Visit& visit) const;
-  /// Where each layer's keys and values begin among those of one context of this length; the last element is
-  /// their sum.
-  std::vector<size_t> packed_offsets(int64_t length) const;
-  void cache_shifts(const TimestepKeys& keys, const CancelToken* cancel);
-  void cache_context(const Conditioning& conditioning, int64_t n, const CancelToken* cancel);
-  /// Keys and values of `fresh.size()` contexts [length][context_width], which begin at contexts + image ·
-  /// their size.
-  void pack(ForwardContext& ctx, const float* contexts, int64_t length,
-            const std::vector<ContextCache::Fresh>& fresh) const;
-  /// Shifts of all blocks for each key → rows[n][shift_channels_]
-  void shifts(ForwardContext& ctx, const TimestepKeys& keys, std::vector<std::vector<float>>& rows) const;
   Tensor forward(ForwardContext& ctx, const Pass& given) const;
   void predict_repeated(const Pass& given, float* out, const CancelToken* cancel);
-  /// x is read, or consumed.
-  template <class X>
-  Tensor forward_layer(ForwardContext& ctx, const Pass& pass, const Layer& layer, X&& x) const;
-  std::vector<Tensor> encode(ForwardContext& ctx, const Pass& pass, size_t wanted) const;
-  Tensor decode(ForwardContext& ctx, const Pass& pass, Tensor x, std::vector<Tensor> skips) const;
+  void add_residuals(ForwardContext& ctx, const KeptTensors& residuals, const std::vector<Tensor>& skips,
+                     const Tensor& middle) const;
+  Tensor decode(ForwardContext& ctx, const Pass& given, const UnetPass& pass, Tensor x,
+                std::vector<Tensor> skips) const;
 
-  UnetConfig config_;
   Backend& backend_;
   const uint64_t weights_id_;
-  TimestepEmbedding time_;
-  std::shared_ptr<const Conv2d> conv_in_, conv_out_;
-  std::vector<EncoderLevel> encoder_;
-  std::vector<Layer> middle_;  // none, one without attention, or two, of which the first has attention
+  UnetEncoder encoder_;
+  std::shared_ptr<const Conv2d> conv_out_;
   std::vector<DecoderLevel> decoder_;
   std::shared_ptr<const GroupNorm> norm_out_;
-  int64_t layers_ = 0, decoder_layers_ = 0, shift_channels_ = 0;
-  TimestepCache timesteps_;
-  ContextCache contexts_;
+  int64_t decoder_layers_ = 0;
   Workspace workspace_;
   /// Input and output of repeated forwards, see Backend::record(). They only grow; `place` counts how often
   /// one has moved.

@@ -97,6 +97,7 @@ async function describeComponents(model: ModelDescription): Promise<ComponentInf
       encoder,
     ]),
     ['unet', model.unet],
+    ['control net', model.controlNet],
     ['vae', model.vae],
     ['tiny vae', model.tinyVae],
   ]

@@ -51,10 +51,11 @@ export async function imageTensor(
   // The bytes, and a float for each of them.
   requireMemory(15 * width * height, `An image of ${width}×${height}`)
   const pixels = await image.decode((plain) => (size ? plain.resize(width, height, { fit: 'cover' }) : plain))
-  return separate(pixels, slice)
+  return pixelsTensor(pixels, slice)
 }
 
-async function separate({ data, width, height }: Pixels, slice: TimeSlice): Promise<Tensor> {
+/** Decoded pixels as a tensor [1, 3, height, width] in −1…1. */
+export async function pixelsTensor({ data, width, height }: Pixels, slice: TimeSlice): Promise<Tensor> {
   const out = new Float32Array(3 * width * height)
   for (const [begin, end] of bands(width, height)) {
     separateRows(data, width, height, out, begin, end)

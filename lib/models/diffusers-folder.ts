@@ -8,6 +8,8 @@ import { badFormat, unsupported } from './formats/fail.js'
 import { MAX_SAMPLE_SIZE } from './families/limits.js'
 import type { RequiredTensor } from '../native.js'
 import type { ModelDescription, TextEncoderDescription, TokenizerDescription } from './model-description.js'
+import { controlNetConfig } from './families/control-net.js'
+import { renameControlNet } from './names/control-net.js'
 import { renameClipText } from './names/text.js'
 import { renameVae } from './names/vae.js'
 import { requiredTensors } from './families/required-tensors.js'
@@ -30,7 +32,7 @@ const UNSUPPORTED_PARTS = [
 ]
 
 /** The components that have been found. */
-type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'> & {
+type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae' | 'controlNet'> & {
   textEncoders: Omit<TextEncoderDescription, 'tokenizer'>[]
   unetSamples?: number
   vaeSamples?: number
@@ -154,7 +156,7 @@ function describe(
   found: Found,
   tokenizers: readonly (TokenizerDescription | null)[],
 ): ModelDescription {
-  const { unet, vae, tinyVae, unetSamples, vaeSamples } = found
+  const { unet, vae, tinyVae, controlNet, unetSamples, vaeSamples } = found
   const textEncoders = found.textEncoders.map((encoder, i) => ({ ...encoder, tokenizer: tokenizers[i] }))
   chooseTextOutputs({ unet, textEncoders })
   const levels = vae?.config.blockChannels.length ?? tinyVae?.config.decoderBlocks.length ?? 4
@@ -167,6 +169,7 @@ function describe(
     ...(unet && { unet }),
     ...(vae && { vae }),
     ...(tinyVae && { tinyVae }),
+    ...(controlNet && { controlNet }),
     schedule: defaultSchedule(),
     imageSize: unet ? (unetSamples ?? 64) * factor : (vaeSamples ?? 512),
   }
@@ -193,6 +196,11 @@ async function readComponent(
     const source = await readSource(at, renameVae, requiredTensors(config.path, 'vae', parsed.config))
     found.vae = { ...parsed, source }
     if (samples !== undefined) found.vaeSamples = samples
+  } else if (className === 'ControlNetModel') {
+    const parsed = controlNetConfig(config)
+    const required = requiredTensors(config.path, 'controlNet', parsed.config)
+    const source = await readSource(folder, renameControlNet, required)
+    found.controlNet = { config: parsed.config, source, ...(parsed.bgr && { bgr: true }) }
   } else if (className === 'AutoencoderTiny') {
     const parsed = tinyVaeConfig(config)
     const source = await readSource(at, renameTinyVae, requiredTensors(config.path, 'tinyVae', parsed))
@@ -206,7 +214,7 @@ async function readComponent(
   } else {
     throw unsupported(
       config.path,
-      `expected UNet2DConditionModel, AutoencoderKL, VQModel, AutoencoderTiny or CLIPTextModel, found ${show(className)}`,
+      `expected UNet2DConditionModel, AutoencoderKL, VQModel, AutoencoderTiny, ControlNetModel or CLIPTextModel, found ${show(className)}`,
     )
   }
 }

@@ -1,4 +1,11 @@
-import type { ModelSource, TextEncoderConfig, TinyVaeConfig, UnetConfig, VaeConfig } from '../native.js'
+import type {
+  ControlNetConfig,
+  ModelSource,
+  TextEncoderConfig,
+  TinyVaeConfig,
+  UnetConfig,
+  VaeConfig,
+} from '../native.js'
 import type { ScheduleDescription, TokenizerDescription } from '../types.js'
 
 export type { ScheduleDescription, TokenizerDescription }
@@ -29,6 +36,11 @@ export interface ModelDescription {
   textEncoders: TextEncoderDescription[]
   unet?: ComponentDescription<UnetConfig>
   vae?: ComponentDescription<VaeConfig> & { scalingFactor: number }
+  /** A file or folder with a ControlNet has no other components, unless the model that it guides is in there, too. */
+  controlNet?: ComponentDescription<ControlNetConfig> & {
+    /** Whether its pictures have blue first. */
+    bgr?: boolean
+  }
   /** A tiny autoencoder: a file of one, or of a model that has no other. */
   tinyVae?: ComponentDescription<TinyVaeConfig>
   schedule: ScheduleDescription

@@ -14,6 +14,8 @@ import {
   renameClipText,
   renameOpenClip,
 } from './names/text.js'
+import { deriveControlNet } from './families/control-net.js'
+import { isControlNet, renameControlNet } from './names/control-net.js'
 import { isOriginalUnet, renameOriginalUnet } from './names/unet.js'
 import { isVae, renameVae } from './names/vae.js'
 import { findImageEncoder } from './names/vision.js'
@@ -34,6 +36,7 @@ import { deriveTinyVae, isTinyVae, renameTinyVae } from './families/tiny-vae.js'
 
 interface Parts {
   unet?: Tensors
+  controlNet?: Tensors
   vae?: Tensors
   texts: TextPart[]
 }
@@ -49,6 +52,7 @@ const isText = (t: Tensors) => isOpenClip(t) || isClipText(t)
 
 const PREFIXES = {
   unet: ['model.diffusion_model.', 'unet.'],
+  controlNet: ['control_model.', 'control_net.'],
   vae: ['first_stage_model.', 'vae.'],
 } as const
 
@@ -100,6 +104,16 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
     const config: UnetConfig = known?.config ?? deriveUnet(path, parts.unet)
     model.unet = { config, source: source('unet', parts.unet, config, !known) }
   }
+  if (parts.controlNet) {
+    const known = component(path, stored, stored?.controlNet, 'controlNet')
+    const config = known?.config ?? deriveControlNet(path, parts.controlNet)
+    const bgr = known?.bgr
+    model.controlNet = {
+      config,
+      source: source('controlNet', parts.controlNet, config, !known),
+      ...(bgr && { bgr }),
+    }
+  }
   if (parts.vae) {
     const known = component(path, stored, stored?.vae, 'vae')
     const config: VaeConfig = known?.config ?? deriveVae(path, parts.vae)
@@ -122,7 +136,7 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   if (!stored) chooseTextOutputs(model)
 
   if (stored) {
-    const { textEncoders, unet, vae, ...facts } = stored
+    const { textEncoders, unet, vae, controlNet, ...facts } = stored
     return Object.assign(model, facts)
   }
   model.architecture = architectureName(model)
@@ -190,6 +204,7 @@ async function findParts(file: TensorFile): Promise<Parts> {
   const groups = {
     unet: split(tensors, PREFIXES.unet),
     vae: split(tensors, PREFIXES.vae),
+    controlNet: split(tensors, PREFIXES.controlNet),
     texts: TEXT_PREFIXES.map((prefixes) => split(tensors, prefixes, isText)).filter(
       (text) => text !== undefined,
     ),
@@ -197,9 +212,10 @@ async function findParts(file: TensorFile): Promise<Parts> {
   // Tensors of other families, such as a LoRA's that was left in, do not matter in a whole model.
   const whole = groups.unet !== undefined && isUnet(groups.unet)
   if (!whole) await inSlices(refuseUnsupportedModels(file))
-  const unprefixed = !groups.unet && !groups.vae && groups.texts.length === 0
+  const unprefixed = !groups.unet && !groups.vae && !groups.controlNet && groups.texts.length === 0
   if (unprefixed) {
-    if (isUnet(tensors)) groups.unet = tensors
+    if (isControlNet(tensors)) groups.controlNet = tensors
+    else if (isUnet(tensors)) groups.unet = tensors
     else if (isVae(tensors)) groups.vae = tensors
     else if (isText(tensors)) groups.texts = [tensors]
     else if (findImageEncoder(tensors)) {
@@ -215,6 +231,7 @@ async function findParts(file: TensorFile): Promise<Parts> {
   const parts: Parts = { texts: [] }
   if (groups.unet)
     parts.unet = isOriginalUnet(groups.unet) ? renameOriginalUnet(paths, groups.unet) : groups.unet
+  if (groups.controlNet) parts.controlNet = renameControlNet(paths, groups.controlNet)
   if (groups.vae) parts.vae = renameVae(paths, groups.vae)
   for (const text of groups.texts) {
     const openClip = isOpenClip(text)
@@ -252,7 +269,9 @@ const PURPOSES: ReadonlyMap<number, string> = new Map([
   [5, ' (depth)'],
 ])
 
-export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae'>): string {
+export function architectureName(
+  model: Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae' | 'controlNet'>,
+): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels, added } = model.unet.config
     if (isUpscaler(model.unet.config)) return 'Stable Diffusion ×4 upscaler'
@@ -263,6 +282,7 @@ export function architectureName(model: Pick<ModelDescription, 'unet' | 'vae' | 
     if (blockChannels[0] === 320 && contextWidth === 1024) return `Stable Diffusion 2.x${purpose}`
     return `latent diffusion${purpose}`
   }
+  if (model.controlNet) return 'ControlNet'
   if (model.vae) return model.vae.config.codebook ? 'VQ autoencoder' : 'KL autoencoder'
   if (model.tinyVae) return 'tiny autoencoder'
   return 'CLIP text encoder'

@@ -17,6 +17,7 @@ import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { accelerationKeys, checkAcceleration, type AccelerationOptions } from './acceleration.js'
 import { checkConditions, conditionKeys, type ConditionOptions } from './conditions.js'
+import { checkControls, type ControlOptions } from './controls.js'
 import { defaults } from './defaults.js'
 import { checkExtraInput, startsFromImage } from './extra-input.js'
 import { checkSide, copyImage, type ImageInput } from './images.js'
@@ -106,6 +107,8 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
    * take more than 700 MB; see also `lowMemory`.
    */
   vaeTiling?: TilingOption
+  /** Pictures that guide the run, each through one of load()'s `controlNets`. Default: none. */
+  controls?: readonly ControlOptions[]
   /** Aborts the call within 100 ms; it rejects with the signal's reason. */
   signal?: AbortSignal
   /**
@@ -118,7 +121,7 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
 const generateKeys = [
   'prompt', 'negativePrompt', 'loras', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
   'scheduler', 'schedulerOptions', 'preset', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'depth', 'extraChannels', 'promptEmbeds',
-  'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'signal', 'onStep',
+  'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'controls', 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /**
@@ -214,6 +217,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     vaeTiling: checkTiling(o.vaeTiling),
     ...checkAcceleration(o, model.maxDepth),
     ...checkConditions(o, text.rows, model),
+    controls: checkControls(o.controls, model.controlNets ?? []),
     embedsGuidance: model.embedsGuidance ?? false,
     ...extra,
     signal: checkSignal(o.signal),

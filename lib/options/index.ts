@@ -2,6 +2,8 @@
 export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
 export { accelerationSettings, checkTokenMerging, inInterval } from './acceleration.js'
 export type { ConditionOptions, Conditions } from './conditions.js'
+export type { ControlFit, ControlOptions, ControlRequest } from './controls.js'
+export { controlSettings } from './controls.js'
 export { defaults } from './defaults.js'
 export { anyImages, startsFromImage } from './extra-input.js'
 export { checkGenerateOptions, type GenerateOptions } from './generate.js'

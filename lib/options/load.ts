@@ -83,6 +83,11 @@ export interface LoadOptions {
    */
   embeddings?: (string | { path: string; token?: string })[]
   /**
+   * ControlNets (files or folders) for `controls` of generate(), which names them by their place in this list. They take
+   * memory beside the model.
+   */
+  controlNets?: string[]
+  /**
    * true: no weights stay in memory; they are read from the model's files whenever a layer needs them, in every step.
    * false: all weights stay in memory. Default: weights that are used in every step stay; those that are used once per
    * image are read for each image (the text encoder and autoencoder of a quantized model, otherwise the image encoder
@@ -104,7 +109,8 @@ export interface CheckedLora {
 }
 
 /** LoadOptions, checked. */
-export interface LoadRequest extends Omit<LoadOptions, 'loras' | 'embeddings'> {
+export interface LoadRequest extends Omit<LoadOptions, 'loras' | 'embeddings' | 'controlNets'> {
+  controlNets: string[]
   loras: CheckedLora[]
   embeddings: { path: string; token?: string }[]
 }
@@ -131,7 +137,7 @@ const spacings: readonly Spacing[] = ['leading', 'linspace', 'trailing']
 const loadKeys = [
   'device', 'threads', 'precision', 'variant', 'predictionType', 'rescaleBetasZeroSnr', 'timestepSpacing',
   'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
-  'embeddings', 'lowMemory', 'signal',
+  'embeddings', 'controlNets', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
 function checkPaths(value: unknown, path: string): string[] {
@@ -172,6 +178,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     loras,
     loraFolder,
     embeddings,
+    controlNets,
     lowMemory,
     signal,
   } = given
@@ -189,6 +196,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     loras: loras === undefined ? [] : checkLoras(loras, 'loras'),
     loraFolder: loraFolder === undefined ? undefined : checkString(loraFolder, 'loraFolder'),
     embeddings: embeddings === undefined ? [] : checkEmbeddings(embeddings, 'embeddings'),
+    controlNets: controlNets === undefined ? [] : checkPaths(controlNets, 'controlNets'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),
     signal: checkSignal(signal),
   }

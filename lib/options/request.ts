@@ -5,6 +5,7 @@ import type { StepEvent } from '../step-event.js'
 import type { ExtraInput, Scheduler, Tensor } from '../types.js'
 import type { Acceleration } from './acceleration.js'
 import type { Conditions } from './conditions.js'
+import type { ControlRequest } from './controls.js'
 import type { ImageInput } from './images.js'
 import type { PresetName } from './presets.js'
 import type { TilingOption } from './tiling.js'
@@ -39,6 +40,8 @@ export interface ModelFacts {
   extraInput?: ExtraInput
   /** Largest noiseLevel of a model that enlarges images. */
   maxNoiseLevel?: number
+  /** Number of residuals of each ControlNet that was loaded. */
+  controlNets?: readonly number[]
 }
 
 /** GenerateOptions with all defaults filled in. */
@@ -59,6 +62,7 @@ export interface GenerateRequest extends Acceleration, Conditions {
   extraInput: ExtraInput
   /** Of options that were given and have no effect with this model. */
   withoutEffect: string[]
+  controls: ControlRequest[]
   /** Images for each prompt. */
   batchSize: number
   /** Images in total. */

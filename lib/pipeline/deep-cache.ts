@@ -29,9 +29,12 @@ export class DeepCache {
     this.depth = checkInteger(depth, 'depth', 1, levels * (layersPerLevel + 1) - 1)
   }
 
-  /** @internal The options of the next call, for latents of this shape. The call must be made. */
-  next(shape: readonly number[]): { deep: DeepFeatures; depth: number; reuse: boolean } {
-    const asked = shape.join()
+  /**
+   * @internal The options of the next call, for latents of this shape. The call must be made. Features of calls with
+   * another `key` are not reused: other ControlNets made them.
+   */
+  next(shape: readonly number[], key = ''): { deep: DeepFeatures; depth: number; reuse: boolean } {
+    const asked = `${shape.join()} ${key}`
     const reuse = asked === this.#kept && this.#uses < this.interval
     this.#kept = asked
     this.#uses = reuse ? this.#uses + 1 : 1

@@ -2,6 +2,7 @@ import { inInterval, type GenerateRequest } from '../options/index.js'
 import { native } from '../native.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { conditioningRows, stackConditioning, type Conditioning } from './conditioning.js'
+import type { Controls } from './controls.js'
 import { DeepCache } from './deep-cache.js'
 import { guide, guideEdit } from './guidance.js'
 import { isGuided, rowsPerImage } from './prompt.js'
@@ -13,6 +14,8 @@ export interface DenoiserInput {
   conditioning: Conditioning
   /** Input channels that the scheduler does not scale. */
   extra: readonly Tensor[]
+  /** Undefined: nothing guides it. */
+  controls?: Controls
   scheduler: Pick<Scheduler, 'timesteps' | 'order'>
   /** The UNet calls that it makes are a part of the schedule: from the index `begin` to before `end`. */
   begin: number
@@ -49,7 +52,7 @@ export class Denoiser {
   /** The prediction for UNet call `index` of the schedule. */
   async predict(latents: Tensor, index: number): Promise<Tensor> {
     const { request, input } = this
-    const { scheduler, conditioning, begin, end, signal, extra } = input
+    const { scheduler, conditioning, controls, begin, end, signal, extra } = input
     if ((index - begin) % this.#prepared === 0) {
       const next = Array.prototype.slice.call(
         scheduler.timesteps,
@@ -58,28 +61,43 @@ export class Denoiser {
       )
       const { context: _, ...embedded } = conditioning
       await this.unet.prepare(next, { signal, conditioning: embedded })
+      await controls?.prepare(next, embedded)
     }
     const timestep = scheduler.timesteps[index]
     const joined = concatChannels([latents, ...extra])
+    const call = (batch: Tensor, conditions: Conditioning, noisy: Tensor, first: number) =>
+      this.#call(batch, timestep, conditions, { noisy, first, step: [index - begin, end - begin] })
     if (!isGuided(request) || !inInterval(request.guidanceInterval, index, scheduler))
-      return this.#call(joined, timestep, this.#conditional)
+      return call(joined, this.#conditional, latents, 0)
     const { count, guidanceScale, guidanceRescale, imageGuidanceScale } = request
-    if (rowsPerImage(request) === 2)
-      return guide(await this.#call(twice(joined), timestep, conditioning), guidanceScale, guidanceRescale)
+    if (rowsPerImage(request) === 2) {
+      const prediction = await call(twice(joined), conditioning, twice(latents), count)
+      return guide(prediction, guidanceScale, guidanceRescale)
+    }
     const unconditional = conditioningRows(conditioning, 0, count)
     const without = concatChannels([latents, ...extra.map(({ shape }) => zeros(shape))])
     const batch = stack([joined, joined, without])
     const conditions = stackConditioning([this.#conditional, unconditional, unconditional])
-    const prediction = await this.#call(batch, timestep, conditions)
+    const prediction = await call(batch, conditions, stack([latents, latents, latents]), 0)
     return guideEdit(prediction, guidanceScale, imageGuidanceScale, guidanceRescale)
   }
 
-  #call(latents: Tensor, timestep: number, conditions: Conditioning): Promise<Tensor> {
-    const { tokenMerging } = this.request
+  /** Predicts for all rows; `noisy` are their latents alone, and `first` the first row of the conditional prediction. */
+  async #call(
+    latents: Tensor,
+    timestep: number,
+    conditions: Conditioning,
+    seen: { noisy: Tensor; first: number; step: readonly [index: number, steps: number] },
+  ): Promise<Tensor> {
+    const { count, tokenMerging } = this.request
+    const { controls, signal } = this.input
+    const rows = { first: seen.first, count }
+    const residuals = await controls?.residuals(seen.noisy, timestep, conditions, rows, seen.step)
+    const cacheKey = controls?.active(...seen.step)
     const deepCache = this.#deepCache
     return this.unet.predictFrom(
-      { latents, timestep, ...conditions, tokenMerging, deepCache },
-      { signal: this.input.signal },
+      { latents, timestep, ...conditions, tokenMerging, deepCache, residuals, cacheKey },
+      { signal },
     )
   }
 

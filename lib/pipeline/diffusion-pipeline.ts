@@ -26,6 +26,7 @@ import { withParts } from '../models/parts.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { deadlockSignal, runCallback } from './callbacks.js'
 import { loadUnlessAborted } from './component.js'
+import { checkControlNet, describeControlNet, type ControlNet, type NamedControlNet } from './control-net.js'
 import { workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { generate } from './generate.js'
@@ -46,7 +47,7 @@ const UPSCALER_GUIDANCE = 9
 
 /** The options of generate() that its memory depends on. */
 const memoryKeys = [
-  'width', 'height', 'batchSize', 'guidanceScale', 'preset', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras',
+  'width', 'height', 'batchSize', 'guidanceScale', 'preset', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras', 'controls',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /**
@@ -79,6 +80,8 @@ export class DiffusionPipeline {
   /** What each file of load()'s `loras`, then `embeddings`, is and what it changed. */
   readonly adapters: readonly AdapterReport[]
   readonly #description: ModelDescription
+  /** The ControlNets of load()'s `controlNets`, in their order. */
+  readonly controlNets: readonly ControlNet[]
   readonly #parts: Parts
   readonly #facts: ModelFacts
   readonly #lock = new FairLock()
@@ -96,6 +99,7 @@ export class DiffusionPipeline {
     this.refiner = parts.refiner?.unet
     this.adapters = parts.adapters
     this.#description = description
+    this.controlNets = parts.controlNets
     this.#parts = parts
     const extraInput = extraInputOf(unet.config, vae.config.latentChannels)
     this.#facts = {
@@ -112,6 +116,7 @@ export class DiffusionPipeline {
       embedsGuidance: unet.config.guidanceWidth !== undefined,
       extraInput,
       maxNoiseLevel: parts.lowResolution?.maxNoiseLevel,
+      controlNets: parts.controlNets.map(({ residuals }) => residuals),
       refines: parts.refiner !== undefined,
       maxClipSkip:
         textEncoders.length > 0
@@ -160,7 +165,7 @@ export class DiffusionPipeline {
   }
 
   static async #load(path: string, options: LoadRequest): Promise<DiffusionPipeline> {
-    const { device, precision, threads, variant, loras, embeddings: files, signal } = options
+    const { device, precision, threads, variant, loras, embeddings: files, controlNets, signal } = options
     const find = (given: string) => localPath(given, signal, variant)
     const opened = await openModel(await find(path), { variant })
     requireVariant(opened, variant)
@@ -168,6 +173,12 @@ export class DiffusionPipeline {
     throwIfAborted(signal)
     const { unet, vae, tinyVae } = description
     if (!unet || !(vae ?? tinyVae)) {
+      if (description.controlNet) {
+        throw new DiffusionError(
+          'UNSUPPORTED_MODEL',
+          `${path}: this is a ControlNet, which guides a model and is not one itself: give it to load() as one of controlNets, with a model`,
+        )
+      }
       const [missing, option] = unet ? ['autoencoder', 'vae'] : ['UNet', 'unet']
       throw new DiffusionError(
         'UNSUPPORTED_MODEL',
@@ -186,12 +197,19 @@ export class DiffusionPipeline {
     for (const one of files) named.push({ ...one, path: await find(one.path) })
     const { embeddings, reports } = await readEmbeddings(description, named, signal)
     adapters.push(...reports)
+    const nets: NamedControlNet[] = []
+    for (const given of controlNets) {
+      const net = await describeControlNet(await find(given), signal, { precision })
+      checkControlNet(given, net, { ...description, unet })
+      nets.push({ ...net, path: given })
+    }
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
-    const sources = componentsOf({ ...description, unet }, refiner).map(({ source }) => source)
+    const components = [...componentsOf({ ...description, unet }, refiner), ...nets]
+    const sources = components.map(({ source }) => source)
     const whole = { ...description, unet }
     return loadOnDevice({ device, precision, sources, signal }, async (placement) => {
-      const parts = await loadParts(whole, { adapters, embeddings, refiner }, options, placement)
+      const parts = await loadParts(whole, { adapters, embeddings, refiner, nets }, options, placement)
       return new DiffusionPipeline(whole, parts, placement)
     })
   }
@@ -377,7 +395,7 @@ export class DiffusionPipeline {
   #components() {
     const { refiner, vae } = this.#parts
     const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
-    const all = [...this.textEncoders, this.unet, vae, this.tinyVae, ...refining]
+    const all = [...this.textEncoders, this.unet, vae, this.tinyVae, ...this.controlNets, ...refining]
     return new Set(all.filter((part) => part !== undefined))
   }
 

@@ -10,6 +10,8 @@ import { TimeSlice } from '../time-slice.js'
 import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
+import { controlPicture } from '../control/picture.js'
+import { Controls } from './controls.js'
 import { Denoiser } from './denoiser.js'
 import { FiniteNumbers } from './finite.js'
 import { loadInitImage } from './init-image.js'
@@ -96,18 +98,20 @@ export async function* generate(
     ...optionWarnings(parts, request, scheduler, { begin: start.begin, switchAt }),
   ]
   await vae.trim()
+  const controls = await startControls(parts, request, signal, slice)
   stopwatch.lap('start')
 
   let { latents } = start
   const { begin } = start
   const calls = { scheduler, signal }
-  const first = { ...calls, conditioning, extra: start.extraChannels, begin, end: switchAt }
+  const first = { ...calls, conditioning, extra: start.extraChannels, controls, begin, end: switchAt }
   let denoiser = new Denoiser(unet, request, first)
   try {
     for (let i = begin; i < timesteps.length; i++) {
       if (refined && i === Math.max(switchAt, begin)) {
         denoiser.dispose()
         await unet.trim()
+        await controls?.trim()
         denoiser = new Denoiser(refiner!.unet, refined.request, {
           ...calls,
           conditioning: refined.conditioning,
@@ -151,8 +155,10 @@ export async function* generate(
       yield stepEvent(facts, denoised, vae.scalingFactor, preview)
       throwIfAborted(signal)
     }
+    await controls?.trim()
   } finally {
     denoiser.dispose()
+    controls?.dispose()
   }
   await denoiser.unet.trim()
   stopwatch.lap('denoise')
@@ -196,6 +202,23 @@ async function encodeForRefiner(
   const conditioning = await encodePrompts(refiner, tokens, request, { signal }, slice)
   for (const textEncoder of refiner.textEncoders) await textEncoder.trim()
   return { request, conditioning }
+}
+
+/** Reads and embeds the pictures of ControlNets. */
+async function startControls(
+  { controlNets }: Parts,
+  request: GenerateRequest,
+  signal: AbortSignal,
+  slice: TimeSlice,
+): Promise<Controls | undefined> {
+  const { controls, count, width, height } = request
+  if (controls.length === 0) return undefined
+  const pictures: Tensor[] = []
+  for (const [i, control] of controls.entries())
+    pictures.push(
+      await controlPicture(control, `controls[${i}].image`, { width, height }, count, signal, slice),
+    )
+  return Controls.start(controlNets, request, pictures, signal)
 }
 
 async function decodeImage(

@@ -8,6 +8,7 @@ import type { ModelDescription } from '../models/index.js'
 import type { LoadRequest } from '../options/index.js'
 import { defaultSchedulerName } from '../schedulers/index.js'
 import { AutoencoderKL } from './autoencoder.js'
+import { ControlNet, type NamedControlNet } from './control-net.js'
 import { loadTextEncoders, loadTokenizers } from './load-text.js'
 import { chooseResidency, leastWeightBytes } from './memory-plan.js'
 import type { Parts } from './parts.js'
@@ -26,19 +27,21 @@ export async function loadParts(
     adapters: readonly AdapterReport[]
     embeddings: readonly Embedding[]
     refiner: RefinerDescription | undefined
+    nets: readonly NamedControlNet[]
   },
   { precision, tinyVae, lowMemory, loraFolder, signal }: LoadRequest,
   placement: Placement,
 ): Promise<Parts> {
   const { unet, vae, textEncoders } = description
-  const { adapters, embeddings, refiner } = extras
+  const { adapters, embeddings, refiner, nets } = extras
   const components = componentsOf(description, refiner)
   for (const part of components) if (precision) part.source.precision = precision
   // A GPU has all weights or none.
   const low = placement.cuda && lowMemory === undefined ? false : lowMemory
   const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, low)
   if (refiner) chooseResidency(refinerComponents(refiner), low)
-  const sources = components.map(({ source }) => source)
+  for (const { source } of nets) source.residency = unet.source.residency
+  const sources = [...components, ...nets].map(({ source }) => source)
   if (!placement.cuda) requireMemoryForWeights(leastWeightBytes(sources), description.path)
   const loaded: { dispose(): Promise<void> }[] = []
   const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
@@ -54,7 +57,11 @@ export async function loadParts(
       tiny = keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal }))
     else if (description.tinyVae)
       tiny = keep(await AutoencoderTiny.from(description.tinyVae, placement, signal))
+    const controlNets: ControlNet[] = []
+    for (const net of nets) controlNets.push(keep(await ControlNet.from(net, placement, { signal })))
     const parts: Parts = {
+      controlNets,
+      controlNames: nets.map(({ path }) => modelName(path)),
       tinyVae: tiny,
       name: modelName(description.path),
       tokenizers,

@@ -1,5 +1,6 @@
 import type { ModelSource, Residency, TensorType } from '../native.js'
 import { type GenerateRequest, type TilingOption } from '../options/index.js'
+import { controlBytes } from './controls.js'
 import type { Parts } from './parts.js'
 import { rowsPerImage } from './prompt.js'
 
@@ -30,8 +31,12 @@ export function chooseResidency(
   return { savesMemory: lowMemory ?? quantized }
 }
 
-/** Matrices that 'per-step' does not keep: timestep shifts, keys and values of the prompt, and the image encoder. */
-const ONCE = /\.time_emb_proj\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.)/
+/**
+ * Matrices that 'per-step' does not keep: timestep shifts, keys and values of the prompt, the image encoder, and what
+ * embeds the picture of a ControlNet.
+ */
+const ONCE =
+  /\.time_emb_proj\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.|controlnet_cond_embedding\.)/
 
 /**
  * The least memory in bytes that weights take once they are loaded: an element is kept in no more bytes than it is
@@ -61,7 +66,10 @@ export interface MemoryNeeded {
 }
 
 /** The components whose memory counts. */
-type SizedParts = Pick<Parts, 'textEncoders' | 'unet' | 'vae' | 'tinyVae' | 'refiner' | 'savesMemory'>
+type SizedParts = Pick<
+  Parts,
+  'textEncoders' | 'unet' | 'vae' | 'tinyVae' | 'refiner' | 'controlNets' | 'savesMemory'
+>
 
 type Size = Pick<
   GenerateRequest,
@@ -77,6 +85,7 @@ type Size = Pick<
   | 'decoder'
   | 'deepCache'
   | 'tokenMerging'
+  | 'controls'
 >
 
 /**
@@ -92,7 +101,8 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const vaeTiling = tilingOf(parts, request, contextLength)
   const tiny = tinyVae ? tinyVae.decodeBytes(h, w, vaeTiling) + 4 * pixels : 0
   // Previews are decoded while the UNet keeps its working memory.
-  const denoise = denoiseBytes(parts, request, contextLength) + tiny
+  const control = controlBytes(parts.controlNets, request, batch, contextLength)
+  const denoise = denoiseBytes(parts, request, contextLength) + tiny + control
   // Inpainting encodes an image also where none is given: see initial-latents.ts.
   const encodes =
     (request.image !== undefined && request.extraInput !== 'small-image') ||
@@ -108,7 +118,16 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4
   const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
   // The refiner may use the model's text encoders.
-  const all = [...new Set([unet, vae, ...(tinyVae ? [tinyVae] : []), ...textEncoders, ...refining])]
+  const all = [
+    ...new Set([
+      unet,
+      vae,
+      ...(tinyVae ? [tinyVae] : []),
+      ...textEncoders,
+      ...parts.controlNets,
+      ...refining,
+    ]),
+  ]
   const threads = Math.max(...all.map((part) => part.threadBytes))
   const working = Math.max(denoise, encode, decode) + latents + context + threads
   const weights = all.reduce((sum, part) => sum + part.weightBytes, 0)

@@ -5,6 +5,7 @@ import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { ScheduleDescription } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import type { Refiner } from './refiner.js'
+import type { ControlNet } from './control-net.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TimeIdCount } from './time-ids.js'
@@ -21,6 +22,9 @@ export interface Parts {
   vae: AutoencoderKL | AutoencoderTiny
   tinyVae?: AutoencoderTiny
   refiner?: Refiner
+  controlNets: readonly ControlNet[]
+  /** How the parameters of an image name them. */
+  controlNames: readonly string[]
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   /** How many numbers the UNet takes beside the pooled text; undefined: none. */

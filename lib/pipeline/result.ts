@@ -1,6 +1,12 @@
 import { basename } from 'node:path'
 import { EMBEDDING, unplacedWarning, type AdapterReport } from '../adapters/index.js'
-import { type GenerateRequest, accelerationSettings, inInterval, startsFromImage } from '../options/index.js'
+import {
+  type GenerateRequest,
+  accelerationSettings,
+  controlSettings,
+  inInterval,
+  startsFromImage,
+} from '../options/index.js'
 import type { Image, ImageMetadata, ImageSize } from '../image/index.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
@@ -81,6 +87,7 @@ export function imageMetadata(
       extra: {
         ...lorasOf(parts),
         ...refinerOf(parts, request),
+        ...controlSettings(request.controls, parts.controlNames),
         ...conditionsOf(request, row),
         ...accelerationSettings(request),
       },

@@ -10,7 +10,13 @@ import {
   isReadable,
 } from '../check.js'
 import { cancellable } from '../native-call.js'
-import { native, type NativeConditioning, type NativeUnet, type UnetConfig } from '../native.js'
+import {
+  native,
+  type KeptTensors,
+  type NativeConditioning,
+  type NativeUnet,
+  type UnetConfig,
+} from '../native.js'
 import type { Placement } from '../device/index.js'
 import type { DeviceName, Tensor } from '../types.js'
 import type { ModelDescription } from '../models/model-description.js'
@@ -36,6 +42,10 @@ export interface UnetInput extends Conditioning {
   tokenMerging?: number
   /** Reuses deep features of earlier calls. Default: everything is computed. */
   deepCache?: DeepCache
+  /** @internal What ControlNets add. */
+  residuals?: KeptTensors
+  /** @internal Features of a DeepCache are reused in calls with the same key only. */
+  cacheKey?: string
 }
 
 /**
@@ -99,6 +109,7 @@ export class Unet extends Component<NativeUnet> {
       ...embeddedKeys,
       'tokenMerging',
       'deepCache',
+      ...(owned ? ['residuals', 'cacheKey'] : []),
     ])
     const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
     const { inChannels, outChannels, contextWidth } = this.config
@@ -121,8 +132,9 @@ export class Unet extends Component<NativeUnet> {
         ...nativeConditions(embedded),
         context: context.data,
         contextLength: context.shape[1],
+        ...(owned && input.residuals && { residuals: input.residuals }),
       }
-      const options = { tokenMerging, ...deepCache?.next(latents.shape) }
+      const options = { tokenMerging, ...deepCache?.next(latents.shape, owned ? input.cacheKey : undefined) }
       return model.predict({ latents: latents.data, n, h, w, conditioning, options }, cancel)
     })
     return { data, shape: [n, outChannels, h, w] }

@@ -13,6 +13,10 @@ export const GROUPS = [
   'unet up convolution',
   'unet up attention',
   'unet up feed-forward',
+  'control net in, out, time',
+  'control net convolution',
+  'control net attention',
+  'control net feed-forward',
   'vae encoder',
   'vae codebook',
   'vae decoder',
@@ -30,6 +34,11 @@ export function groupOf(name: string): Group {
   if (component.startsWith('text_encoder')) {
     if (part === 'embeddings' || part === 'text_projection') return 'text encoder embeddings'
     return name.includes('.mlp.') ? 'text encoder feed-forward' : 'text encoder attention'
+  }
+  if (component === 'control_net') {
+    if (!/^(down|mid)_block/.test(part)) return 'control net in, out, time'
+    if (!name.includes('.attentions.')) return 'control net convolution'
+    return name.includes('.ff.') ? 'control net feed-forward' : 'control net attention'
   }
   const side = /^(down|mid|up)_block/.exec(part)?.[1] as 'down' | 'mid' | 'up' | undefined
   if (!side) return 'unet in, out, time'

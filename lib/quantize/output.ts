@@ -29,7 +29,7 @@ export async function checkOutput(model: ModelDescription, output: string): Prom
 async function checkReplaced(model: ModelDescription, output: string): Promise<void> {
   const existing = await stat(output, { bigint: true }).catch(() => undefined)
   if (!existing?.isFile()) return
-  const parts = [model.unet, model.vae, model.tinyVae, ...model.textEncoders]
+  const parts = [model.unet, model.vae, model.tinyVae, model.controlNet, ...model.textEncoders]
   for (const file of new Set(parts.flatMap((part) => part?.source.files ?? []))) {
     const source = await stat(file, { bigint: true }).catch(() => undefined)
     if (source?.ino === existing.ino && source.dev === existing.dev) throw replaces(model, output)

@@ -81,6 +81,7 @@ function plan(
       ({ source }, i) => [i === 0 ? 'text_encoder' : `text_encoder_${i + 1}`, source] as const,
     ),
     ['unet', model.unet?.source],
+    ['control_net', model.controlNet?.source],
     ['vae', model.vae?.source],
   ] as const
   for (const [component, source] of components) {

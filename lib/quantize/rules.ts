@@ -48,11 +48,13 @@ function rule(text: string, pattern: string, type: GgmlTensorType): Rule {
 
 /**
  * Tensors that stay precise unless a rule says otherwise: embeddings, the text projection, the UNet's input, output and time embedding
- * layers, and the autoencoder, where 8 bits are visible in flat areas of an image.
+ * layers, those of a ControlNet and what embeds its picture, and the autoencoder, where 8 bits are visible in flat areas of an image.
  */
 const KEPT =
   'text_encoder*.embeddings.*=f16,text_encoder*.text_projection.*=f16,unet.conv_in.*=f16,unet.conv_out.*=f16,' +
   'unet.time_embedding.*=f16,unet.add_embedding.*=f16,unet.class_embedding.*=f16,' +
+  'control_net.conv_in.*=f16,control_net.time_embedding.*=f16,control_net.add_embedding.*=f16,' +
+  'control_net.controlnet_*=f16,' +
   'vae.quantize.*=f32,vae.*=f16'
 
 /**
@@ -63,7 +65,9 @@ const KEPT =
 export function defaultRules(type: GgmlTensorType, unetLevels: number): readonly Rule[] {
   const small = bitsOf(type) < bitsOf('q8_0')
   return parseRules(
-    small ? `${KEPT},unet.down_blocks.0.*=q8_0,unet.up_blocks.${unetLevels - 1}.*=q8_0` : KEPT,
+    small
+      ? `${KEPT},unet.down_blocks.0.*=q8_0,control_net.down_blocks.0.*=q8_0,unet.up_blocks.${unetLevels - 1}.*=q8_0`
+      : KEPT,
   )
 }
 

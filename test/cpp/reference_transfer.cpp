@@ -59,6 +59,15 @@ void ReferenceBackend::copy_rows(ForwardContext& ctx, const Tensor& from, int64_
     std::copy_n(values(from) + from_row * from.c, count * from.c, values(to) + to_row * to.c);
 }
 
+void ReferenceBackend::add_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to,
+                                int64_t to_row, int64_t count, float factor, bool replaces) {
+  for (int64_t i = 0; i < count * from.c && !ctx.measuring(); ++i) {
+    const float x = factor == 0 ? 0 : factor * values(from)[from_row * from.c + i];
+    float& y = values(to)[to_row * to.c + i];
+    y = replaces ? x : y + x;
+  }
+}
+
 void ReferenceBackend::put(ForwardContext& ctx, const float* from, const Tensor& x, int64_t first,
                            int64_t count) {
   if (!ctx.measuring()) std::copy_n(from, count * x.c, values(x) + first * x.c);

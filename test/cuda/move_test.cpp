@@ -1,4 +1,6 @@
 // Kernels that move activations, exactly.
+#include <cmath>
+
 #include "support.h"
 
 namespace nd::cuda_test {
@@ -29,6 +31,30 @@ void concat() {
       return std::string();
     });
   }
+}
+
+void add_rows() {
+  for (const int64_t count : {int64_t{1}, int64_t{15}, int64_t{64}, int64_t{2560}})
+    for (const float factor : {1.0f, 0.5f, 0.0f})
+      for (const bool replaces : {false, true}) {
+        const std::string name = "cuda/add_rows " + std::to_string(count) + " times " +
+                                 std::to_string(factor) + (replaces ? " replacing" : "");
+        in_all_orders(name, [&] {
+          const std::vector<float> x = random_halves("x", count), y = random_halves("y", count);
+          const Array dx = Array::halves(x), dy = Array::halves(y);
+          const bool vector = count % 8 == 0;
+          const int64_t threads = vector ? count / 8 : count;
+          launch(Kernel::add_rows, {pieces_of(threads, kMoveThreads)},
+                 AddArgs{dx.as<half>(), dy.as<half>(), threads, factor, replaces, vector});
+          const std::vector<float> got = dy.read_halves(count);
+          for (size_t i = 0; i < got.size(); ++i) {
+            const float sum = (replaces ? 0.0f : y[i]) + factor * x[i];
+            // Half precision has eleven bits.
+            if (!(std::abs(got[i] - sum) <= std::abs(sum) / 2048)) return "element " + std::to_string(i);
+          }
+          return std::string();
+        });
+      }
 }
 
 void planar() {
@@ -126,6 +152,7 @@ void nearest() {
 
 const Register suite([] {
   concat();
+  add_rows();
   planar();
   stored();
   gather();

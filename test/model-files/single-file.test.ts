@@ -297,7 +297,10 @@ t.test('models of other families are named', async (t) => {
     ['model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias', /Stable Diffusion 3/],
     ['double_blocks.0.img_attn.norm.key_norm.scale', /Flux/],
     ['lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight', /a LoRA/],
-    ['control_model.time_embed.0.weight', /a ControlNet/],
+    ['lllite_unet_input_blocks_4_1_attn1.down.0.weight', /a ControlNet of the kind ControlLLLite/],
+    ['lora_controlnet', /a ControlNet of the kind control-LoRA/],
+    ['control_add_embedding.linear_1.weight', /a ControlNet for several kinds of pictures/],
+    ['difference', /a ControlNet that is stored as its difference/],
     ['down_blocks.0.motion_modules.0.temporal_transformer.norm.bias', /AnimateDiff/],
     ['encoder.block.0.layer.0.SelfAttention.q.weight', /T5/],
     ['cond_stage_model.transformer.token_emb.weight', /BERT/],
@@ -347,7 +350,23 @@ t.test('models of other families are named', async (t) => {
     ...net,
     'controlnet_cond_embedding.conv_in.weight': { shape: [16, 3, 3, 3] },
   })
-  await rejects(t, openModel(path), 'UNSUPPORTED_MODEL', /a ControlNet/, "a ControlNet has a UNet's encoder")
+  await rejects(
+    t,
+    openModel(path),
+    'MODEL_FORMAT',
+    /tensor controlnet_down_blocks.0.weight .* is missing/,
+    'no residuals',
+  )
+  const part = writeSafetensors(freshPath(t, '.safetensors'), {
+    'control_model.time_embed.0.weight': { shape: [2] },
+  })
+  await rejects(
+    t,
+    openModel(part),
+    'MODEL_FORMAT',
+    /tensor controlnet_cond_embedding.conv_in.weight is missing/,
+    'a part',
+  )
 })
 
 t.test('tensors of other families that were left in a whole model', async (t) => {

@@ -10,6 +10,7 @@ const facts: ModelFacts = {
   contextWidth: 768,
   maxDepth: 11,
   maxClipSkip: 11,
+  controlNets: [5, 5],
 }
 const check = (options: unknown, model = facts) => checkGenerateOptions(options, model)
 const tensor = (...shape: number[]): Tensor => ({
@@ -119,6 +120,32 @@ const table: Record<
     type: [1, null, {}],
     range: [tensor(8, 8)],
     with: { image },
+  },
+  controls: {
+    valid: [
+      [],
+      [{ image: 'a.png' }],
+      [
+        {
+          net: 1,
+          image: tensor(1, 3, 8, 8),
+          scale: -1,
+          start: 0.2,
+          end: 0.8,
+          guess: true,
+          weights: 'soft',
+          fit: 'fill',
+        },
+      ],
+    ],
+    type: [1, null, {}, [1], [{}], [{ image: 1 }], [{ image: 'a.png', guess: 'yes' }]],
+    range: [
+      [{ image: 'a.png', net: 2 }],
+      [{ image: 'a.png', scale: NaN }],
+      [{ image: 'a.png', start: 1, end: 0 }],
+      [{ image: 'a.png', weights: [1] }],
+      [{ image: 'a.png', fit: 'cover' }],
+    ],
   },
   extraChannels: {
     valid: [tensor(1, 4, 8, 8)],

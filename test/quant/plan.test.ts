@@ -141,7 +141,16 @@ t.test('wrong rules', async (t) => {
 t.test('every tensor belongs to a part', async (t) => {
   const { plan } = types('q8_0')
   const found = new Set(plan.tensors.map(({ group }) => group))
-  t.same(new Set(GROUPS.filter((name) => name !== 'vae codebook')), found)
+  const elsewhere = /^(vae codebook|control net )/
+  t.same(new Set(GROUPS.filter((name) => !elsewhere.test(name))), found)
+  for (const [name, group] of [
+    ['conv_in.weight', 'control net in, out, time'],
+    ['controlnet_down_blocks.0.weight', 'control net in, out, time'],
+    ['mid_block.resnets.0.conv1.weight', 'control net convolution'],
+    ['down_blocks.0.attentions.0.proj_in.weight', 'control net attention'],
+    ['down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2.weight', 'control net feed-forward'],
+  ])
+    t.equal(groupOf(`control_net.${name}`), group)
   t.equal(groupOf('vae.quantize.embedding.weight'), 'vae codebook')
   t.equal(
     groupOf('unet.down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2.weight'),

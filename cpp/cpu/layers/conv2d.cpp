@@ -62,6 +62,11 @@ void fold_upsample(const float* kernel, int64_t in, int row_parity, int column_p
         }
 }
 
+void activate(Context& ctx, const Tensor& x, Activation activation) {
+  const int64_t row = x.w * x.c;
+  ctx.parallel(x.n * x.h, [&](int64_t y, int) { ctx.kernels.activate(data(x) + y * row, row, activation); });
+}
+
 }  // namespace
 
 Conv2d::Conv2d(const Device& device, Loader& loader, Conv2dWeights weights, const Conv2dOptions& options)
@@ -142,7 +147,13 @@ Tensor Conv2d::forward_in_place(ForwardContext& ctx, Tensor x) const {
 void Conv2d::convolve(Context& ctx, const Tensor& x, const Tensor& factors, const Epilogue& epilogue,
                       Tensor& out) const {
   const float* bias = bias_.empty() ? nullptr : bias_.data();
-  if (winograd_) return winograd_->forward(ctx, x, factors, bias, epilogue, out);
+  if (winograd_) {
+    winograd_->forward(ctx, x, factors, bias, epilogue, out);
+    // Of the activations it has only ReLU.
+    if (epilogue.activation != Activation::none && epilogue.activation != Activation::relu)
+      activate(ctx, out, epilogue.activation);
+    return;
+  }
   const Conv2dOptions& options = this->options();
   const int64_t out_channels = this->out();
   const Profiled layer(ctx.profile, options.upsample ? "upsampling convolution" : "convolution, direct",
@@ -205,10 +216,7 @@ void Conv2d::convolve(Context& ctx, const Tensor& x, const Tensor& factors, cons
   for (int64_t image = 0; image < x.n; image += images)
     for (int64_t first = 0; first < grid_h; first += rows)
       run_band(image, first, std::min(rows, grid_h - first));
-  if (!epilogue.relu_after_residual) return;
-  const int64_t row = out.w * out.c;
-  ctx.parallel(out.n * out.h,
-               [&](int64_t y, int) { ctx.kernels.activate(data(out) + y * row, row, Activation::relu); });
+  if (epilogue.relu_after_residual) activate(ctx, out, Activation::relu);
 }
 
 Tensor Conv2d::upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const {

@@ -198,6 +198,15 @@ struct ConcatArgs {
   int32_t a_channels, b_channels;
 };
 
+/// y += factor · x, or y = factor · x with `replaces`; `count` elements, or eights of them with `vector`.
+struct AddArgs {
+  const half* x;
+  half* y;
+  int64_t count;
+  float factor;
+  int32_t replaces, vector;
+};
+
 /// [n][c][pixels] float32 → [n][pixels][c] of x · scale + shift, or back.
 constexpr int kTransposeTile = 32, kTransposeThreads = 256;
 constexpr int kTransposeSharedBytes = kTransposeTile * (kTransposeTile + 1) * 4;

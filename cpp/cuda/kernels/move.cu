@@ -25,6 +25,27 @@ DEVICE void concat(const ConcatArgs& p) {
     *to = *from;
 }
 
+DEVICE float added(float x, float y, const AddArgs& p) {
+  const float product = p.factor == 0.0f ? 0.0f : p.factor * x;
+  return p.replaces ? product : y + product;
+}
+
+DEVICE void add_rows(const AddArgs& p) {
+  const int64_t index = thread_number();
+  if (index >= p.count) return;
+  if (!p.vector) {
+    const float y = p.replaces ? 0.0f : __half2float(p.y[index]);
+    p.y[index] = __float2half_rn(in_range(added(__half2float(p.x[index]), y, p)));
+    return;
+  }
+  float x[8], y[8] = {};
+  load8(p.x + 8 * index, x);
+  if (!p.replaces) load8(p.y + 8 * index, y);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) y[i] = added(x[i], y[i], p);
+  store8(p.y + 8 * index, y);
+}
+
 /// Tiles of 32 channels × 32 pixels turn in shared memory, so that both sides are read and written along
 /// rows.
 template <bool ToRows>
@@ -109,6 +130,7 @@ DEVICE void nearest(const NearestArgs& p) {
 }  // namespace nd::cuda
 
 ND_KERNEL(concat, ConcatArgs, nd::cuda::kMoveThreads, 2, nd::cuda::concat)
+ND_KERNEL(add_rows, AddArgs, nd::cuda::kMoveThreads, 2, nd::cuda::add_rows)
 ND_KERNEL(planar_to_rows, PlanarArgs, nd::cuda::kTransposeThreads, 2, nd::cuda::turn<true>)
 ND_KERNEL(rows_to_planar, PlanarArgs, nd::cuda::kTransposeThreads, 2, nd::cuda::turn<false>)
 ND_KERNEL(store_rows, StoreArgs, nd::cuda::kMoveThreads, 2, nd::cuda::stored_rows<true>)

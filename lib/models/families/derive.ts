@@ -14,7 +14,7 @@ import { isUpscaler } from './upscaler.js'
 
 const HINT = `the tensors do not tell; use the model as a diffusers folder, or as a file with ${CONFIG_KEY} metadata`
 
-class Probe {
+export class Probe {
   constructor(
     readonly path: string,
     readonly tensors: Tensors,
@@ -76,7 +76,8 @@ export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   const onlyCross = deriveOnlyCross(tensors, blockChannels, contextWidth)
   return {
     inChannels,
-    outChannels: probe.channels('conv_out.weight', 0),
+    // A ControlNet has no decoder.
+    outChannels: probe.has('conv_out.weight') ? probe.channels('conv_out.weight', 0) : inChannels,
     blockChannels,
     layersPerBlock,
     downTransformerDepth: all.map((i) => levelDepth(probe, `down_blocks.${i}`, layersPerBlock[i])),

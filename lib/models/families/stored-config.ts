@@ -1,6 +1,12 @@
 import { shorten } from '../../quote.js'
 import type { AddedToken, SchedulerOptions } from '../../types.js'
-import type { ClassEmbedding, TextEncoderConfig, UnetConfig, VaeConfig } from '../../native.js'
+import type {
+  ClassEmbedding,
+  ControlNetConfig,
+  TextEncoderConfig,
+  UnetConfig,
+  VaeConfig,
+} from '../../native.js'
 import { ConfigReader, isInteger } from './config-reader.js'
 import { badFormat, unsupported } from '../formats/fail.js'
 import { limits, MAX_SAMPLE_SIZE } from './limits.js'
@@ -37,6 +43,7 @@ export interface StoredConfig {
   lowResolution?: NonNullable<ModelDescription['lowResolution']>
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
+  controlNet?: { config: ControlNetConfig; bgr?: boolean }
   trainedWords?: string[]
   guidanceScale?: number
   warnings?: string[]
@@ -44,7 +51,17 @@ export interface StoredConfig {
 
 /** The text for CONFIG_KEY. */
 export function writeStoredConfig(model: ModelDescription): string {
-  const { architecture, imageSize, schedule, textEncoders, unet, vae, trainedWords, guidanceScale } = model
+  const {
+    architecture,
+    imageSize,
+    schedule,
+    textEncoders,
+    unet,
+    vae,
+    controlNet,
+    trainedWords,
+    guidanceScale,
+  } = model
   return JSON.stringify({
     version: VERSION,
     architecture,
@@ -58,6 +75,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ),
     ...(unet && { unet: { config: unet.config } }),
     ...(vae && { vae: { config: vae.config, scalingFactor: vae.scalingFactor } }),
+    ...(controlNet && { controlNet: { config: controlNet.config, ...(controlNet.bgr && { bgr: true }) } }),
     ...(model.zeroesEmptyNegative && { zeroesEmptyNegative: true }),
     ...(model.lowResolution && { lowResolution: model.lowResolution }),
     ...(trainedWords && { trainedWords }),
@@ -94,6 +112,7 @@ export async function readStoredConfig(
     stored.textEncoders.push({ ...readText(c.child(numbered('textEncoder', i))), tokenizer })
   }
   if (c.has('unet')) stored.unet = { config: readUnet(c.child('unet').child('config')) }
+  if (c.has('controlNet')) stored.controlNet = readControlNet(c.child('controlNet'))
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
   if (c.has('zeroesEmptyNegative')) stored.zeroesEmptyNegative = c.boolean('zeroesEmptyNegative')
   if (c.has('lowResolution')) stored.lowResolution = readLowResolution(c.child('lowResolution'))
@@ -138,6 +157,21 @@ function readUnet(c: ConfigReader): UnetConfig {
       guidanceWidth: c.integer('guidanceWidth', undefined, 4, limits().channels),
     }),
     ...(c.has('classEmbedding') && { classEmbedding: readClassEmbedding(c.child('classEmbedding')) }),
+  }
+}
+
+function readControlNet(outer: ConfigReader): NonNullable<StoredConfig['controlNet']> {
+  const c = outer.child('config')
+  const imageWidths = c.integers('imageWidths', undefined, 1, limits().channels)
+  if (imageWidths.length > limits().levels)
+    throw c.fail('imageWidths', `list of at most ${limits().levels} widths`)
+  return {
+    config: {
+      unet: readUnet(c.child('unet')),
+      imageChannels: c.integer('imageChannels', undefined, 1, limits().channels),
+      imageWidths,
+    },
+    ...(outer.get('bgr') === true && { bgr: true }),
   }
 }
 

@@ -17,10 +17,13 @@ const OTHER_KINDS: readonly OtherKind[] = [
     advice: 'give it to load() as one of loras, or to the command line as --lora, with a model',
   },
   { pattern: /\bmotion_modules\./, what: 'an AnimateDiff motion module, which makes films of a model' },
+  { pattern: /^lllite_/, what: 'a ControlNet of the kind ControlLLLite' },
+  { pattern: /^lora_controlnet$/, what: 'a ControlNet of the kind control-LoRA' },
   {
-    pattern: /^(control_model\.|controlnet_cond_embedding\.|controlnet_|input_hint_block\.|lllite_)/,
-    what: 'a ControlNet, which guides a model and is not one itself',
+    pattern: /^(control_model\.)?(control_add_embedding|task_embedding)\b/,
+    what: 'a ControlNet for several kinds of pictures (union)',
   },
+  { pattern: /^difference$/, what: 'a ControlNet that is stored as its difference to a UNet' },
   {
     pattern: /^(adapter\.)?body\.\d+\.(block\d|resnets|in_conv)\b/,
     what: 'a T2I-Adapter, which guides a model and is not one itself',

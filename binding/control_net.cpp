@@ -1,0 +1,124 @@
+#include "configs.h"
+#include "engine_limits.h"
+#include "kept.h"
+#include "models.h"
+#include "unet_call.h"
+
+namespace nd_binding {
+namespace {
+
+/// A copy of the input of a ControlNet, and what it refers to.
+struct ControlCall {
+  UnetCall unet;
+  std::vector<float> scales;
+  std::shared_ptr<nd::KeptTensors> picture, residuals;
+  int64_t first = 0, total = 0;
+  bool replaces = true;
+
+  nd::ControlInput input() const {
+    nd::ControlInput result;
+    result.unet = unet.input();
+    result.picture = picture.get();
+    result.scales = scales;
+    result.residuals = residuals.get();
+    result.first = first, result.total = total;
+    result.replaces = replaces;
+    return result;
+  }
+};
+
+Napi::Value bytes_of(Napi::Env env, size_t bytes) {
+  return Napi::Number::New(env, static_cast<double>(bytes));
+}
+
+}  // namespace
+
+Napi::Function ControlNetWrap::define(Napi::Env env) {
+  return DefineClass(env, kName,
+                     with_common({InstanceAccessor("residuals", &ControlNetWrap::residuals, nullptr),
+                                  InstanceMethod("embed", &ControlNetWrap::embed),
+                                  InstanceMethod("predict", &ControlNetWrap::predict),
+                                  InstanceMethod("prepare", &ControlNetWrap::prepare),
+                                  InstanceMethod("memory", &ControlNetWrap::memory)}));
+}
+
+Napi::Value ControlNetWrap::load(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_control_net_config(info[0])); });
+}
+
+Napi::Value ControlNetWrap::residuals(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(shared()->model().residuals()));
+  });
+}
+
+Napi::Value ControlNetWrap::embed(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Pointer shared = this->shared();
+    const nd::ControlNetConfig& config = shared->model().config();
+    const Fields fields(info[0], "call");
+    const LatentSizes sizes = read_latent_sizes(fields);
+    const int64_t f = config.factor();
+    const int64_t pixels = batch_pixels(sizes.n, f * sizes.h, f * sizes.w);
+    const auto pictures =
+        std::make_shared<const std::vector<float>>(fields.floats("pictures", pixels * config.image_channels));
+    const auto to = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
+    return call(info.Env(), shared, info[1], [=](nd::ControlNet& model, const nd::CancelToken& cancel) {
+      model.embed(pictures->data(), sizes.n, sizes.h, sizes.w, *to, &cancel);
+    });
+  });
+}
+
+Napi::Value ControlNetWrap::predict(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Pointer shared = this->shared();
+    const nd::ControlNet& model = shared->model();
+    const Fields fields(info[0], "call");
+    auto read = std::make_shared<ControlCall>();
+    read->unet = read_unet_call(fields, model.config().unet);
+    model.check(read->unet.conditions.view(), read->unet.sizes.n);
+    read->scales = fields.floats("scales", model.residuals());
+    read->picture = KeptTensorsWrap::from(fields.get("picture"), fields.name("picture"), shared->device());
+    read->residuals = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
+    if (read->picture == read->residuals) throw TypeFailure{"Expected other KeptTensors for call.to"};
+    read->total = fields.integer("total", read->unet.sizes.n, Limits::batch);
+    read->first = fields.integer("first", 0, read->total - read->unet.sizes.n);
+    read->replaces = fields.boolean("replaces");
+    const std::shared_ptr<const ControlCall> control = read;
+    return call(info.Env(), shared, info[1], [control](nd::ControlNet& net, const nd::CancelToken& cancel) {
+      net.predict(control->input(), &cancel);
+    });
+  });
+}
+
+Napi::Value ControlNetWrap::prepare(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Pointer shared = this->shared();
+    const Fields fields(info[0], "call");
+    const int64_t n = fields.integer("n", 1, Limits::timesteps);
+    const auto conditions = std::make_shared<const Conditions>(
+        read_embedded(read_conditioning(fields), n, shared->model().config().unet));
+    shared->model().check(conditions->view(), n);
+    return call(info.Env(), shared, info[1], [=](nd::ControlNet& model, const nd::CancelToken& cancel) {
+      model.prepare(conditions->view(), n, &cancel);
+    });
+  });
+}
+
+Napi::Value ControlNetWrap::memory(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Pointer shared = this->shared();
+    const nd::ControlNet& model = shared->model();
+    const Fields fields(info[0], "call");
+    const auto [n, h, w, pixels] = read_latent_sizes(fields);
+    const int64_t pictures = fields.integer("pictures", 1, n);
+    const int64_t length = read_context_length(read_conditioning(fields), model.config().unet);
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("working", bytes_of(info.Env(), model.working_bytes(n, h, w, length)));
+    result.Set("pictures", bytes_of(info.Env(), model.picture_bytes(pictures, h, w)));
+    result.Set("residuals", bytes_of(info.Env(), model.residual_bytes(n, h, w)));
+    return result;
+  });
+}
+
+}  // namespace nd_binding

@@ -1,0 +1,43 @@
+// Reads the arguments that calls of the denoiser and of ControlNets share.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "arguments.h"
+#include "unet/unet.h"
+
+namespace nd_binding {
+
+/// The size of the latents of a call.
+struct LatentSizes {
+  int64_t n, h, w, pixels;
+};
+LatentSizes read_latent_sizes(const Fields& call);
+
+Fields read_conditioning(const Fields& call);
+int64_t read_context_length(const Fields& conditioning, const nd::UnetConfig& config);
+
+/// Copies of the conditions of a call, because JavaScript may change its arrays as soon as the call returns.
+struct Conditions {
+  std::vector<float> timesteps, context, pooled, time_ids, guidance, classes;
+  int64_t context_length = 0, pooled_width = 0, time_id_count = 0;
+  std::shared_ptr<nd::KeptTensors> residuals;
+
+  nd::Conditioning view() const;
+};
+
+/// Everything but the context and what is kept in the engine, for n images.
+Conditions read_embedded(const Fields& fields, int64_t n, const nd::UnetConfig& config);
+
+/// A copy of the latents of a call and of what their prediction is conditioned on.
+struct UnetCall {
+  LatentSizes sizes{};
+  std::vector<float> latents;
+  Conditions conditions;
+
+  nd::UnetInput input() const;
+};
+
+UnetCall read_unet_call(const Fields& fields, const nd::UnetConfig& config);
+
+}  // namespace nd_binding

@@ -1,0 +1,207 @@
+#include "control/control_net.h"
+
+#include <algorithm>
+#include <limits>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+
+namespace nd {
+namespace {
+
+void require(bool holds, const std::string& message) {
+  if (!holds) throw Error(ErrorCode::invalid_argument, message);
+}
+
+}  // namespace
+
+void ControlNetConfig::check() const {
+  unet.check();
+  require(unet.mid_transformer_depth >= 0, "Expected a ControlNet with a middle block");
+  require(image_channels >= 1, "Expected a ControlNet imageChannels of at least 1");
+  require(!image_widths.empty(), "Expected ControlNet imageWidths to have at least 1 element");
+  for (const int64_t width : image_widths)
+    require(width >= 1, "Expected ControlNet imageWidths of at least 1");
+}
+
+ControlNet::ControlNet(const ControlNetConfig& config, Loader& loader)
+    : config_(config),
+      backend_(loader.backend()),
+      encoder_((config.check(), config.unet), loader),
+      workspace_(backend_) {
+  const UnetConfig& unet = config.unet;
+  const std::vector<int64_t>& widths = config.image_widths;
+  Conv2dOptions fine;
+  fine.role = Role::input_output;
+  const std::string embedding = "controlnet_cond_embedding.";
+  std::optional<OncePerImage> once(loader);
+  picture_.push_back(loader.conv2d(embedding + "conv_in", config.image_channels, widths[0], fine));
+  for (size_t i = 0; i + 1 < widths.size(); ++i) {
+    const auto block = [&](size_t number) { return embedding + "blocks." + std::to_string(number); };
+    picture_.push_back(loader.conv2d(block(2 * i), widths[i], widths[i], fine));
+    Conv2dOptions halve = fine;
+    halve.stride = 2;
+    picture_.push_back(loader.conv2d(block(2 * i + 1), widths[i], widths[i + 1], halve));
+  }
+  picture_.push_back(loader.conv2d(embedding + "conv_out", widths.back(), unet.block_channels[0], fine));
+  once.reset();
+
+  Conv2dOptions pointwise = Conv2dOptions::pointwise();
+  pointwise.role = Role::shortcut;
+  const auto add = [&](const std::string& name, int64_t channels) {
+    zero_.push_back(loader.conv2d(name, channels, channels, pointwise));
+  };
+  const auto add_down = [&](int64_t channels) {
+    add("controlnet_down_blocks." + std::to_string(zero_.size()), channels);
+  };
+  add_down(unet.block_channels[0]);
+  for (size_t l = 0; l < unet.block_channels.size(); ++l) {
+    const bool downsamples = l + 1 < unet.block_channels.size();
+    for (int64_t i = 0; i < unet.layers_per_block[l] + (downsamples ? 1 : 0); ++i)
+      add_down(unet.block_channels[l]);
+  }
+  add("controlnet_mid_block", unet.block_channels.back());
+}
+
+Tensor ControlNet::embed(ForwardContext& ctx, const float* pictures, int64_t n, int64_t h, int64_t w) const {
+  const int64_t f = config_.factor();
+  Tensor x = backend_.from_planar(ctx, pictures, n, config_.image_channels, f * h, f * w);
+  for (size_t i = 0; i < picture_.size(); ++i) {
+    Epilogue epilogue;
+    if (i + 1 < picture_.size()) epilogue.activation = Activation::silu;
+    x = picture_[i]->forward(ctx, x, nullptr, epilogue);
+  }
+  return x;
+}
+
+void ControlNet::embed(const float* pictures, int64_t n, int64_t h, int64_t w, KeptTensors& to,
+                       const CancelToken* cancel) {
+  const std::lock_guard<std::mutex> lock(to.mutex);
+  const int64_t floats = config_.image_channels * h * w * config_.factor() * config_.factor();
+  to.expect(0, n, h, w, config_.unet.block_channels[0]);
+  // One at a time: at full resolution an embedded picture is several times as large as the picture.
+  for (int64_t i = 0; i < n; ++i)
+    workspace_.run(cancel, [&](ForwardContext& ctx) {
+      const Tensor embedded = embed(ctx, pictures + i * floats, 1, h, w);
+      if (ctx.measuring()) return;
+      to.allocate(ctx);
+      backend_.copy_rows(ctx, embedded, 0, to.view(0), i * h * w, h * w);
+    });
+  workspace_.trim();
+}
+
+/// The embedded picture of each row.
+Tensor ControlNet::hint_of(ForwardContext& ctx, const ControlInput& input) const {
+  const auto& [latents, n, h, w, conditioning] = input.unet;
+  Tensor hint(ctx, n, h, w, config_.unet.block_channels[0]);
+  if (ctx.measuring()) return hint;
+  require(input.picture->in(backend_.memory()), "Expected an embedded picture for this ControlNet");
+  const Tensor pictures = input.picture->view(0);
+  require(pictures.h == h && pictures.w == w && pictures.c == hint.c,
+          "Expected a picture that was embedded for latents of this size");
+  for (int64_t i = 0; i < n; ++i)
+    backend_.copy_rows(ctx, pictures, i % pictures.n * h * w, hint, i * h * w, h * w);
+  return hint;
+}
+
+void ControlNet::keep(ForwardContext& ctx, const ControlInput& input, size_t index,
+                      const Tensor& residual) const {
+  KeptTensors& kept = *input.residuals;
+  if (ctx.measuring()) {
+    if (input.replaces) kept.expect(index, input.total, residual.h, residual.w, residual.c);
+    return;
+  }
+  const Tensor to = kept.view(index);
+  require(to.n == input.total && to.h == residual.h && to.w == residual.w && to.c == residual.c,
+          "Expected residuals of a ControlNet for the same UNet");
+  const int64_t image = residual.pixels();
+  for (int64_t i = 0; i < input.total && input.replaces; ++i)
+    if (i < input.first || i >= input.first + residual.n)
+      backend_.add_rows(ctx, residual, 0, to, i * image, image, 0, true);
+  backend_.add_rows(ctx, residual, 0, to, input.first * image, residual.rows(), input.scales[index],
+                    input.replaces);
+}
+
+void ControlNet::forward(ForwardContext& ctx, const ControlInput& input, const TimestepKeys& keys,
+                         const PackedContext& context) const {
+  const Tensor shifts = encoder_.shifts(ctx, input.unet.n, keys, nullptr);
+  const UnetPass pass = encoder_.pass(context, shifts, 0);
+  if (!ctx.measuring() && input.replaces) input.residuals->allocate(ctx);
+  std::vector<Tensor> skips;
+  {
+    const Tensor hint = hint_of(ctx, input);
+    skips = encoder_.encode(ctx, pass, input.unet, std::numeric_limits<size_t>::max(), &hint);
+  }
+  const Tensor middle = encoder_.middle(ctx, pass, skips.back());
+  for (size_t i = 0; i < zero_.size(); ++i)
+    keep(ctx, input, i, zero_[i]->forward(ctx, i < skips.size() ? skips[i] : middle));
+}
+
+void ControlNet::predict(const ControlInput& input, const CancelToken* cancel) {
+  const auto& [latents, n, h, w, conditioning] = input.unet;
+  require(n >= 1 && h >= 1 && w >= 1 && input.first >= 0 && input.first + n <= input.total,
+          "Expected latents of at least one element in each dimension");
+  require(static_cast<int64_t>(input.scales.size()) == residuals(),
+          "Expected " + std::to_string(residuals()) + " scales but received " +
+              std::to_string(input.scales.size()));
+  const TimestepKeys keys = encoder_.time().keys(conditioning, n);
+  encoder_.cache_shifts(workspace_, keys, cancel);
+  const PackedContext context = encoder_.cache_context(workspace_, conditioning, n, cancel);
+  const std::scoped_lock lock(input.picture->mutex, input.residuals->mutex);
+  require(input.replaces || (input.residuals->in(backend_.memory()) &&
+                             static_cast<int64_t>(input.residuals->count()) == residuals()),
+          "Expected residuals of a ControlNet for the same UNet");
+  workspace_.run(cancel, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
+}
+
+void ControlNet::prepare(const Conditioning& conditioning, int64_t n, const CancelToken* cancel) {
+  const TimestepKeys keys = encoder_.time().keys(conditioning, std::min(n, TimestepCache::kMaxEntries));
+  encoder_.cache_shifts(workspace_, keys, cancel);
+}
+
+size_t ControlNet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const {
+  KeptTensors picture, residuals;
+  ControlInput input;
+  input.unet.n = input.total = n, input.unet.h = h, input.unet.w = w;
+  input.picture = &picture;
+  input.residuals = &residuals;
+  const TimestepKeys keys = encoder_.time().no_keys(n);
+  PackedContext context;
+  context.length = length;
+  const size_t predicting =
+      Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
+  const size_t embedding =
+      Workspace::measure(backend_, [&](ForwardContext& ctx) { embed(ctx, nullptr, 1, h, w); });
+  const size_t calls =
+      std::max(predicting, encoder_.caching_bytes(n, length)) + encoder_.cache_bytes(n, length);
+  return std::max(embedding, calls);
+}
+
+size_t ControlNet::picture_bytes(int64_t n, int64_t h, int64_t w) const {
+  KeptTensors kept;
+  kept.expect(0, n, h, w, config_.unet.block_channels[0]);
+  return kept.bytes(backend_.element_bytes());
+}
+
+size_t ControlNet::residual_bytes(int64_t n, int64_t h, int64_t w) const {
+  KeptTensors picture, residuals;
+  ControlInput input;
+  input.unet.n = input.total = n, input.unet.h = h, input.unet.w = w;
+  input.picture = &picture;
+  input.residuals = &residuals;
+  const TimestepKeys keys = encoder_.time().no_keys(n);
+  PackedContext context;
+  context.length = 1;
+  Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
+  return residuals.bytes(backend_.element_bytes());
+}
+
+void ControlNet::trim() {
+  workspace_.trim();
+  encoder_.clear_caches();
+}
+
+}  // namespace nd

@@ -1,0 +1,124 @@
+/** The option `controls` of generate(): pictures that guide a run through ControlNets. */
+import { checkBoolean, checkInteger, checkNumber, checkObject, checkOneOf, expectation } from '../check.js'
+import { copyImage, type ImageInput } from './images.js'
+
+/** A picture that guides a run through a ControlNet. */
+export interface ControlOptions {
+  /** Which of load()'s `controlNets`, counted from 0. Default: 0. */
+  net?: number
+  /** The picture as the ControlNet was trained on it: edges, depth, a pose. A tensor [n, 3, h, w] is in −1…1. */
+  image: ImageInput
+  /** How strongly it guides, −10…10. Default: 1. */
+  scale?: number
+  /** The part of the steps that it guides, as fractions 0…1. Default: 0 to 1, all steps. */
+  start?: number
+  end?: number
+  /**
+   * Whether it guides without a prompt's help ("guess mode"): the unconditional prediction does not see it, and its
+   * weights grow with depth, from 0.1 to 1. Default: false.
+   */
+  guess?: boolean
+  /**
+   * A factor of each residual, in the order of the encoder's layers, the middle block's last; 'soft' stands for 0.825^k,
+   * k counted from the middle block, which web UIs have for "My prompt is more important". Default: 1 for all, or those
+   * of `guess`.
+   */
+  weights?: 'soft' | readonly number[]
+  /** How a picture of another shape is fitted: 'resize' stretches it, 'crop' cuts its sides, 'fill' adds borders. Default: 'crop'. */
+  fit?: ControlFit
+}
+
+export type ControlFit = 'resize' | 'crop' | 'fill'
+
+export const controlFits: readonly ControlFit[] = ['resize', 'crop', 'fill']
+
+/** ControlOptions with all defaults filled in. */
+export interface ControlRequest {
+  net: number
+  image: ImageInput
+  scale: number
+  start: number
+  end: number
+  guess: boolean
+  /** A factor of each residual, without `scale`. */
+  weights: Float32Array
+  fit: ControlFit
+}
+
+const keys = [
+  'net',
+  'image',
+  'scale',
+  'start',
+  'end',
+  'guess',
+  'weights',
+  'fit',
+] as const satisfies (keyof ControlOptions)[]
+
+/** Several pictures share memory and time; more than these are a mistake. */
+const MAX_CONTROLS = 16
+const MAX_SCALE = 10
+
+/** @param residuals of each ControlNet that was loaded */
+export function checkControls(value: unknown, residuals: readonly number[]): ControlRequest[] {
+  if (value === undefined) return []
+  if (!Array.isArray(value)) throw new TypeError(expectation('array', 'controls', value))
+  if (value.length > MAX_CONTROLS)
+    throw new RangeError(
+      `Expected at most ${MAX_CONTROLS} elements for controls but received ${value.length}`,
+    )
+  if (residuals.length === 0 && value.length > 0)
+    throw new TypeError('Expected a pipeline loaded with controlNets, as controls was given')
+  return Array.from(value, (one: unknown, i) => checkControl(one, `controls[${i}]`, residuals))
+}
+
+function checkControl(value: unknown, path: string, residuals: readonly number[]): ControlRequest {
+  const given = checkObject(value, path, keys)
+  const number = (key: 'scale' | 'start' | 'end', fallback: number, lowest: number, highest: number) =>
+    given[key] === undefined ? fallback : checkNumber(given[key], `${path}.${key}`, lowest, highest)
+  const net = given.net === undefined ? 0 : checkInteger(given.net, `${path}.net`, 0, residuals.length - 1)
+  const start = number('start', 0, 0, 1)
+  const end = number('end', 1, 0, 1)
+  if (start >= end)
+    throw new RangeError(`Expected ${path}.start below ${path}.end but received ${start} and ${end}`)
+  const guess = given.guess !== undefined && checkBoolean(given.guess, `${path}.guess`)
+  return {
+    net,
+    image: copyImage(given.image, `${path}.image`),
+    scale: number('scale', 1, -MAX_SCALE, MAX_SCALE),
+    start,
+    end,
+    guess,
+    weights: checkWeights(given.weights, `${path}.weights`, residuals[net], guess),
+    fit: given.fit === undefined ? 'crop' : checkOneOf(given.fit, `${path}.fit`, controlFits),
+  }
+}
+
+function checkWeights(value: unknown, path: string, count: number, guess: boolean): Float32Array {
+  if (value === 'soft') return Float32Array.from({ length: count }, (_, i) => 0.825 ** (count - 1 - i))
+  if (value === undefined) {
+    // As torch.logspace(−1, 0, count) for guess mode.
+    return Float32Array.from({ length: count }, (_, i) => (guess ? 10 ** (i / (count - 1) - 1) : 1))
+  }
+  if (!Array.isArray(value)) throw new TypeError(expectation("'soft' or array of numbers", path, value))
+  if (value.length !== count)
+    throw new RangeError(
+      `Expected ${count} numbers for ${path}, one for each residual, but received ${value.length}`,
+    )
+  return Float32Array.from(value, (one, i) => checkNumber(one, `${path}[${i}]`, -MAX_SCALE, MAX_SCALE))
+}
+
+/** For the metadata: what each picture was taken for. */
+export function controlSettings(
+  controls: readonly ControlRequest[],
+  names: readonly string[],
+): Record<string, string> {
+  return Object.fromEntries(
+    controls.map(({ net, scale, start, end, guess }, i) => [
+      `ControlNet ${i}`,
+      `Model: ${names[net]}, Weight: ${scale}, Guidance Start: ${start}, Guidance End: ${end}` +
+        (guess ? ', Control Mode: ControlNet is more important' : ''),
+    ]),
+  )
+}

@@ -1,0 +1,151 @@
+import { throwIfAborted } from '../abort.js'
+import { DiffusionError } from '../errors.js'
+import { localPath } from '../hub/index.js'
+import { loadOnDevice, type Placement } from '../device/index.js'
+import { cancellable } from '../native-call.js'
+import {
+  native,
+  type ControlCall,
+  type ControlNetConfig,
+  type KeptTensors,
+  type NativeControlNet,
+  type Precision,
+  type Residency,
+} from '../native.js'
+import { openModel } from '../models/index.js'
+import type { ModelDescription } from '../models/model-description.js'
+import type { DeviceName, Tensor } from '../types.js'
+import { checkAutoencoderOptions, placementOf, type AutoencoderOptions } from './autoencoder.js'
+import { Component, loadUnlessAborted, type CallOptions } from './component.js'
+
+/** A stored ControlNet. */
+export type ControlNetDescription = NonNullable<ModelDescription['controlNet']>
+
+/** The same with the path that load() was given. */
+export type NamedControlNet = ControlNetDescription & { path: string }
+
+/**
+ * A ControlNet (Zhang et al. 2023, "Adding Conditional Control to Text-to-Image Diffusion Models"). What it adds to the
+ * UNet stays in the engine.
+ */
+export class ControlNet extends Component<NativeControlNet> {
+  readonly config: Readonly<ControlNetConfig>
+  /** Pixels of the picture for each latent, along one side. */
+  readonly factor: number
+  /** Number of residuals: one for each skip connection of the UNet, and the middle block's. */
+  readonly residuals: number
+  /** Whether its pictures have blue first. */
+  readonly bgr: boolean
+
+  private constructor(
+    model: NativeControlNet,
+    { config, bgr = false }: ControlNetDescription,
+    device: DeviceName,
+  ) {
+    super(model, 'ControlNet', device)
+    this.config = config
+    this.factor = 2 ** (config.imageWidths.length - 1)
+    this.residuals = model.residuals
+    this.bgr = bgr
+  }
+
+  /**
+   * Loads a ControlNet.
+   *
+   * @param path a file with diffusers' or the original names, or a diffusers folder
+   * @throws {DiffusionError} as DiffusionPipeline.load()
+   */
+  static async load(path: string, options: AutoencoderOptions = {}): Promise<ControlNet> {
+    const load = async () => {
+      const { precision, signal } = checkAutoencoderOptions(options)
+      const net = await describeControlNet(path, signal)
+      if (precision) net.source.precision = precision
+      return loadOnDevice({ ...placementOf(options), sources: [net.source] }, (placement) =>
+        ControlNet.from(net, placement, { signal }),
+      )
+    }
+    return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
+  }
+
+  /** @internal */
+  static async from(
+    description: ControlNetDescription,
+    placement: Placement,
+    { signal }: CallOptions = {},
+  ): Promise<ControlNet> {
+    const source = { ...description.source, device: placement.cuda }
+    const model = await cancellable(signal, (cancel) =>
+      native().loadControlNet(description.config, source, cancel),
+    )
+    return new ControlNet(model, description, placement.device)
+  }
+
+  /**
+   * Embeds pictures [n, channels, h, w] of 0…1 into `to`.
+   *
+   * @internal
+   */
+  async embed(pictures: Tensor, to: KeptTensors, { signal }: CallOptions): Promise<void> {
+    const [n, , height, width] = pictures.shape
+    const [h, w] = [height / this.factor, width / this.factor]
+    await this.call(signal, (model, cancel) => model.embed({ pictures: pictures.data, n, h, w, to }, cancel))
+  }
+
+  /** @internal */
+  async predict(call: ControlCall, { signal }: CallOptions): Promise<void> {
+    await this.call(signal, (model, cancel) => model.predict(call, cancel))
+  }
+
+  /** @internal As Unet.prepare(), with what the native call takes. */
+  async prepare(call: Parameters<NativeControlNet['prepare']>[0], { signal }: CallOptions): Promise<void> {
+    await this.call(signal, (model, cancel) => model.prepare(call, cancel))
+  }
+
+  /** Bytes of memory that calls for n latents of h × w take, without allocating it. */
+  memory(n: number, h: number, w: number, contextLength: number, pictures: number) {
+    return this.model.memory({ n, h, w, conditioning: { contextLength }, pictures })
+  }
+}
+
+/** Opens the ControlNet in a file or folder. */
+export async function describeControlNet(
+  path: string,
+  signal: AbortSignal | undefined,
+  settings: { precision?: Precision; residency?: Residency } = {},
+): Promise<ControlNetDescription> {
+  if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
+  throwIfAborted(signal)
+  const { controlNet, architecture } = await openModel(await localPath(path, signal))
+  if (!controlNet)
+    throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a ControlNet, found ${architecture}`)
+  return { ...controlNet, source: { ...controlNet.source, ...settings } }
+}
+
+/** Refuses a ControlNet that was not made for this UNet and its autoencoder's latents. */
+export function checkControlNet(
+  path: string,
+  { config }: Pick<ControlNetDescription, 'config'>,
+  { unet, vae, tinyVae }: ModelDescription & Required<Pick<ModelDescription, 'unet'>>,
+): void {
+  const { latentChannels } = (vae ?? tinyVae)!.config
+  const levels = vae ? vae.config.blockChannels : tinyVae!.config.decoderBlocks
+  const facts = {
+    'channels at its levels': [unet.config.blockChannels, config.unet.blockChannels],
+    'layers at its levels': [unet.config.layersPerBlock, config.unet.layersPerBlock],
+    'a context of a width of': [unet.config.contextWidth, config.unet.contextWidth],
+    'latent channels': [latentChannels, config.unet.inChannels],
+    'added conditions of a width of': [unet.config.added?.width ?? 0, config.unet.added?.width ?? 0],
+    'pixels for each latent, along one side,': [
+      2 ** (levels.length - 1),
+      2 ** (config.imageWidths.length - 1),
+    ],
+    'image channels': [3, config.imageChannels],
+  }
+  for (const [what, [wanted, found]] of Object.entries(facts)) {
+    if (String(wanted) === String(found)) continue
+    throw new DiffusionError(
+      'UNSUPPORTED_MODEL',
+      `${path}: this ControlNet was made for another model: expected ${what} ${wanted}, found ${found}`,
+    )
+  }
+}
