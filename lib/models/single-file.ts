@@ -212,6 +212,7 @@ async function findParts(file: TensorFile): Promise<Parts> {
   // Tensors of other families, such as a LoRA's that was left in, do not matter in a whole model.
   const whole = groups.unet !== undefined && isUnet(groups.unet)
   if (!whole) await inSlices(refuseUnsupportedModels(file))
+  else if (groups.controlNet && !isControlNet(groups.controlNet)) groups.controlNet = undefined
   const unprefixed = !groups.unet && !groups.vae && !groups.controlNet && groups.texts.length === 0
   if (unprefixed) {
     if (isControlNet(tensors)) groups.controlNet = tensors

@@ -199,7 +199,7 @@ t.test('wrong options are named', async (t) => {
   await rejects([{ image, guess: 1 }], TypeError, /controls\[0\]\.guess/)
   await rejects([{ image, modle: 1 }], TypeError, /Unknown option controls\[0\]\.modle/)
   await rejects(new Array(17).fill({ image }), RangeError, /at most 16/)
-  await rejects([{ image: 'missing.png' }], Error as never, /missing\.png/)
+  await rejects([{ image: 'missing.png' }], Error, /missing\.png/)
   const small = { data: new Float32Array(3 * 16), shape: [1, 3, 4, 4] }
   await rejects([{ image: small }], RangeError, /Expected shape \[1, 3, \d+, \d+\] for controls\[0\]\.image/)
   await using plain = await load('sd1', { controlNets: [] })
