@@ -199,7 +199,7 @@ async function readComponent(
   } else if (className === 'ControlNetModel') {
     const parsed = controlNetConfig(config)
     const required = requiredTensors(config.path, 'controlNet', parsed.config)
-    const source = await readSource(folder, renameControlNet, required)
+    const source = await readSource(at, renameControlNet, required)
     found.controlNet = { config: parsed.config, source, ...(parsed.bgr && { bgr: true }) }
   } else if (className === 'AutoencoderTiny') {
     const parsed = tinyVaeConfig(config)
