@@ -61,7 +61,7 @@ std::string embeddings(Backend& backend) {
   expected.insert(expected.end(), second.begin(), second.end());
   std::vector<float> found(expected.size());
   model->encode(both.data(), 2, 0, nullptr, found.data(), nullptr);
-  const std::string why = compare(found, expected, kTolerance);
+  std::string why = compare(found, expected, kTolerance);
   if (!why.empty()) return why;
   found.resize(second.size());
   model->trim();
