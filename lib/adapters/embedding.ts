@@ -155,7 +155,7 @@ function place(
 }
 
 /** A single vector can be stored without its first dimension. */
-function countOf({ shape }: StoredTensor): number {
+function countOf({ shape }: Pick<StoredTensor, 'shape'>): number {
   return shape.length === 1 ? 1 : shape[0]
 }
 
@@ -170,7 +170,7 @@ async function readVectors(
     const why = problem ?? `: expected one of the types ${TYPES.join(', ')}, found ${type}`
     throw unsupported(path, `tensor ${quote(name)}${problem === undefined ? '' : ' '}${why}`)
   }
-  const count = shape.length === 1 ? 1 : shape[0]
+  const count = countOf({ shape })
   if (shape.length > 2 || count < 1 || count > MAX_VECTORS)
     throw badFormat(path, `tensor ${quote(name)}: expected 1 to ${MAX_VECTORS} vectors, found [${shape}]`)
   const entry: TensorEntry = { name: 'vectors', type: known, shape, file: 0, offset, bytes }

@@ -141,19 +141,19 @@ async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
   const { scheduler, preview, preset } = flags
   if (preset !== undefined) {
     const known = (await engine.presets()).map(({ name }) => name)
-    const near = closest(preset, known)
-    const hint = near ? `did you mean ${near}?` : 'see: node-diffusion presets'
-    if (!known.includes(preset))
-      throw new UsageError(`there is no preset ${printable(shorten(preset))}; ${hint}`)
+    if (!known.includes(preset)) throw unknownName('preset', preset, closest(preset, known))
   }
   if (typeof preview === 'string') formatOf(preview)
   if (scheduler === undefined) return
   const names = await engine.schedulerNames()
   flags.scheduler = schedulerName(scheduler, names)
   if (flags.scheduler !== undefined) return
-  const near = closest(usualSpelling(scheduler), names)
-  const hint = near ? `did you mean ${near}?` : 'see: node-diffusion schedulers'
-  throw new UsageError(`there is no scheduler ${printable(shorten(scheduler))}; ${hint}`)
+  throw unknownName('scheduler', scheduler, closest(usualSpelling(scheduler), names))
+}
+
+function unknownName(kind: 'preset' | 'scheduler', name: string, near: string | undefined): UsageError {
+  const hint = near ? `did you mean ${near}?` : `see: node-diffusion ${kind}s`
+  return new UsageError(`there is no ${kind} ${printable(shorten(name))}; ${hint}`)
 }
 
 async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {

@@ -12,7 +12,7 @@ import {
 } from '../check.js'
 import { native, type Precision } from '../native.js'
 import { shorten } from '../quote.js'
-import type { Spacing } from '../schedulers/index.js'
+import { spacings, type Spacing } from '../schedulers/index.js'
 import type { DeviceOption, PredictionType } from '../types.js'
 
 /** A LoRA file; a path stands for a scale of 1. */
@@ -132,7 +132,6 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
 }
 
 const predictionTypes: readonly PredictionType[] = ['epsilon', 'v_prediction', 'sample']
-const spacings: readonly Spacing[] = ['leading', 'linspace', 'trailing']
 
 const loadKeys = [
   'device', 'threads', 'precision', 'variant', 'predictionType', 'rescaleBetasZeroSnr', 'timestepSpacing',

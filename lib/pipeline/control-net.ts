@@ -56,15 +56,15 @@ export class ControlNet extends Component<NativeControlNet> {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<ControlNet> {
+    const { precision, signal } = checkAutoencoderOptions(options)
     const load = async () => {
-      const { precision, signal } = checkAutoencoderOptions(options)
       const net = await describeControlNet(path, signal)
       if (precision) net.source.precision = precision
       return loadOnDevice({ ...placementOf(options), sources: [net.source] }, (placement) =>
         ControlNet.from(net, placement, { signal }),
       )
     }
-    return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
+    return loadUnlessAborted(signal, load())
   }
 
   /** @internal */

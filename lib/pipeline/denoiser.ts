@@ -65,38 +65,51 @@ export class Denoiser {
     }
     const timestep = scheduler.timesteps[index]
     const joined = concatChannels([latents, ...extra])
-    const call = (batch: Tensor, conditions: Conditioning, noisy: Tensor, first: number) =>
-      this.#call(batch, timestep, conditions, { noisy, first, step: [index - begin, end - begin] })
+    const call = (batch: Tensor, conditions: Conditioning, first: number) =>
+      this.#call(batch, timestep, conditions, { latents, first, step: [index - begin, end - begin] })
     if (!isGuided(request) || !inInterval(request.guidanceInterval, index, scheduler))
-      return call(joined, this.#conditional, latents, 0)
+      return call(joined, this.#conditional, 0)
     const { count, guidanceScale, guidanceRescale, imageGuidanceScale } = request
     if (rowsPerImage(request) === 2) {
-      const prediction = await call(twice(joined), conditioning, twice(latents), count)
+      const prediction = await call(twice(joined), conditioning, count)
       return guide(prediction, guidanceScale, guidanceRescale)
     }
     const unconditional = conditioningRows(conditioning, 0, count)
     const without = concatChannels([latents, ...extra.map(({ shape }) => zeros(shape))])
     const batch = stack([joined, joined, without])
     const conditions = stackConditioning([this.#conditional, unconditional, unconditional])
-    const prediction = await call(batch, conditions, stack([latents, latents, latents]), 0)
+    const prediction = await call(batch, conditions, 0)
     return guideEdit(prediction, guidanceScale, imageGuidanceScale, guidanceRescale)
   }
 
-  /** Predicts for all rows; `noisy` are their latents alone, and `first` the first row of the conditional prediction. */
+  /**
+   * Predicts for all rows of `batch`, which repeats the run's latents, with further channels; `first` is the first row of
+   * the conditional prediction.
+   */
   async #call(
-    latents: Tensor,
+    batch: Tensor,
     timestep: number,
     conditions: Conditioning,
-    seen: { noisy: Tensor; first: number; step: readonly [index: number, steps: number] },
+    {
+      latents,
+      first,
+      step,
+    }: { latents: Tensor; first: number; step: readonly [index: number, steps: number] },
   ): Promise<Tensor> {
     const { count, tokenMerging } = this.request
     const { controls, signal } = this.input
-    const rows = { first: seen.first, count }
-    const residuals = await controls?.residuals(seen.noisy, timestep, conditions, rows, seen.step)
-    const cacheKey = controls?.active(...seen.step)
+    const times = batch.shape[0] / latents.shape[0]
+    const residuals = await controls?.residuals(
+      stack(Array.from({ length: times }, () => latents)),
+      timestep,
+      conditions,
+      { first, count },
+      step,
+    )
+    const cacheKey = controls?.active(...step)
     const deepCache = this.#deepCache
     return this.unet.predictFrom(
-      { latents, timestep, ...conditions, tokenMerging, deepCache, residuals, cacheKey },
+      { latents: batch, timestep, ...conditions, tokenMerging, deepCache, residuals, cacheKey },
       { signal },
     )
   }

@@ -12,6 +12,7 @@ import { TimeSlice } from '../time-slice.js'
 import type { DeviceName, PixelStatistics, Tensor } from '../types.js'
 import { checkAutoencoderOptions, placementOf, type AutoencoderOptions } from './autoencoder.js'
 import { Component, loadUnlessAborted, type CallOptions } from './component.js'
+import { fill } from './tensors.js'
 
 /** Images that are encoded at once. Working memory grows with them, and more are hardly faster for each. */
 const IMAGES_AT_ONCE = 4
@@ -86,8 +87,7 @@ export class ImageEncoder extends Component<NativeImageEncoder> {
       for (let i = 0; i < count; i++)
         rows.push(await encoderPixels(await bytesOf(opened, i), imageSize, this.#statistics, slice))
     }
-    const data = new Float32Array(rows.length * 3 * imageSize ** 2)
-    for (const [i, row] of rows.entries()) data.set(row, i * row.length)
+    const data = fill(new Float32Array(rows.length * 3 * imageSize ** 2), rows)
     return { data, shape: [rows.length, 3, imageSize, imageSize] }
   }
 

@@ -6,6 +6,7 @@ import type { TextEncoderDescription } from '../models/index.js'
 import type { NamedEmbedding } from '../prompt/embedding-names.js'
 import { Tokenizer } from '../prompt/tokenizer.js'
 import { TextEncoder } from './text-encoder.js'
+import { fill } from './tensors.js'
 
 /** A tokenizer for each text encoder. If there is none, CLIP's tokenizer defines the length of a chunk. */
 export async function loadTokenizers(
@@ -41,13 +42,7 @@ function numberVectors(embeddings: readonly Embedding[], vocabSize: number): Nam
 /** The vectors of all embeddings for one text encoder, [n, width]. */
 function joinVectors(embeddings: readonly Embedding[], encoder: number): Float32Array {
   const parts = embeddings.map(({ vectors }) => vectors[encoder])
-  const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))
-  let at = 0
-  for (const part of parts) {
-    joined.set(part, at)
-    at += part.length
-  }
-  return joined
+  return fill(new Float32Array(parts.reduce((sum, { length }) => sum + length, 0)), parts)
 }
 
 /** The text encoders, one after the other; `keep` is called with each as soon as it is loaded. */

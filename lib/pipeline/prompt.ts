@@ -5,7 +5,7 @@ import type { Tensor } from '../types.js'
 import type { CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
 import type { Parts } from './parts.js'
-import { concatWidths, rows, stack, zeros } from './tensors.js'
+import { concatWidths, fill, rows, stack, zeros } from './tensors.js'
 import type { TextEncodeOptions, TextEncoder } from './text-encoder.js'
 import { timeIds } from './time-ids.js'
 import type { GenerateRequest } from '../options/index.js'
@@ -216,13 +216,7 @@ async function encodeList(
 }
 
 function concatIds(list: readonly Int32Array[]): Int32Array {
-  const ids = new Int32Array(list.reduce((sum, { length }) => sum + length, 0))
-  let at = 0
-  for (const part of list) {
-    ids.set(part, at)
-    at += part.length
-  }
-  return ids
+  return fill(new Int32Array(list.reduce((sum, { length }) => sum + length, 0)), list)
 }
 
 /** Stacks tensors [1, …], each of them `times` times in succession. */

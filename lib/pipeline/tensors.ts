@@ -11,15 +11,27 @@ export function scale({ data, shape }: Tensor, factor: number): Tensor {
   return { data: factor === 1 ? data : data.map((x) => x * factor), shape }
 }
 
+/** Copies arrays one after the other into `out`, which has room for all. */
+export function fill<Numbers extends Float32Array | Int32Array>(
+  out: Numbers,
+  parts: Iterable<Numbers>,
+): Numbers {
+  let at = 0
+  for (const part of parts) {
+    out.set(part, at)
+    at += part.length
+  }
+  return out
+}
+
 /** Concatenates along the first dimension; the other dimensions must agree. */
 export function stack(tensors: readonly Tensor[]): Tensor {
   if (tensors.length === 1) return tensors[0]
   const out = zeros([tensors.reduce((n, { shape }) => n + shape[0], 0), ...tensors[0].shape.slice(1)])
-  let at = 0
-  for (const { data } of tensors) {
-    out.data.set(data, at)
-    at += data.length
-  }
+  fill(
+    out.data,
+    tensors.map(({ data }) => data),
+  )
   return out
 }
 

@@ -32,6 +32,7 @@ import { UniPcScheduler } from './unipc.js'
 
 export type { SchedulerOptions } from './options.js'
 export type { SigmaSpacing, Spacing } from './sigmas.js'
+export { spacings } from './sigmas.js'
 export { trainingSchedule, type TrainingSchedule } from './training-schedule.js'
 
 export type TimestepMethod = 'ddpm' | 'ddim' | 'plms' | 'pndm' | 'lcm' | 'tcd'

@@ -1,5 +1,5 @@
-import { addTensor, renameTensors, type Tensors } from '../component.js'
-import { rowsOf } from './fused.js'
+import { renameTensors, type Tensors } from '../component.js'
+import { openClipLayer, splitFused } from './clip-layers.js'
 
 /**
  * Renames an image encoder's tensors from transformers' names with `vision_model.` and OpenCLIP's (also OpenAI's own) to
@@ -46,32 +46,9 @@ export function renameClipVision(paths: readonly string[], tensors: Tensors): Te
   })
 }
 
-const OPEN_CLIP: Readonly<Record<string, string>> = {
-  ln_1: 'layer_norm1',
-  ln_2: 'layer_norm2',
-  'attn.out_proj': 'self_attn.out_proj',
-  'mlp.c_fc': 'mlp.fc1',
-  'mlp.c_proj': 'mlp.fc2',
-}
-
 /** From OpenCLIP's names below `visual.`. */
 export function renameOpenClipVision(paths: readonly string[], tensors: Tensors): Tensors {
-  const split: Tensors = new Map()
-  for (const [name, tensor] of tensors) {
-    const fused = /^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$/.exec(name)
-    if (!fused) {
-      addTensor(paths, split, openClipName(name), tensor)
-      continue
-    }
-    for (const [i, part] of ['q_proj', 'k_proj', 'v_proj'].entries())
-      addTensor(
-        paths,
-        split,
-        `encoder.layers.${fused[1]}.self_attn.${part}.${fused[2]}`,
-        rowsOf(paths, tensor, i, ['query', 'key', 'value']),
-      )
-  }
-  return split
+  return splitFused(paths, renameTensors(paths, tensors, openClipName))
 }
 
 function openClipName(name: string): string {
@@ -79,8 +56,7 @@ function openClipName(name: string): string {
   if (name === 'class_embedding') return 'embeddings.class_embedding'
   if (name === 'positional_embedding') return 'embeddings.position_embedding.weight'
   if (name === 'conv1.weight') return 'embeddings.patch_embedding.weight'
-  const block = /^transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)$/.exec(name)
-  if (block && Object.hasOwn(OPEN_CLIP, block[2]))
-    return `encoder.layers.${block[1]}.${OPEN_CLIP[block[2]]}.${block[3]}`
+  const layer = openClipLayer(name)
+  if (layer !== undefined) return layer
   return name.replace(/^ln_pre\./, 'pre_layrnorm.').replace(/^ln_post\./, 'post_layernorm.')
 }
