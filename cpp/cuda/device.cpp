@@ -88,7 +88,7 @@ void Device::load_kernels(const std::vector<char>& image) {
 }
 
 void Device::use_warpgroup_products(WarpgroupProducts which) {
-  warpgroups_ = functions_[static_cast<int>(Kernel::product_hopper_128)] ? which : WarpgroupProducts::none;
+  warpgroups_ = has_warpgroup_products() ? which : WarpgroupProducts::none;
 }
 
 Device::~Device() {

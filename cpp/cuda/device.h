@@ -51,6 +51,8 @@ class Device {
   /// what NODE_DIFFUSION_CUDA_WGMMA says (1 or always): they have not met hardware yet.
   WarpgroupProducts warpgroup_products() const { return warpgroups_; }
   void use_warpgroup_products(WarpgroupProducts which);
+  /// Whether the image has them.
+  bool has_warpgroup_products() const { return functions_[static_cast<int>(Kernel::product_hopper_128)]; }
   /// Of all processes.
   MemoryInfo memory_info() const;
   /// Whether its context cannot be used any more.

@@ -124,7 +124,7 @@ const Register suite([] {
   const Shape hopper[] = {{1, 1, 8, 1, 1},      {2, 3, 40, 70, 70},    {1, 2, 40, 200, 200},
                           {1, 2, 64, 129, 129}, {2, 2, 72, 65, 65},    {1, 2, 80, 64, 64},
                           {1, 1, 128, 96, 96},  {1, 2, 160, 130, 130}, {1, 1, 136, 33, 33}};
-  if (has_hopper_kernels())
+  if (backend().device().has_warpgroup_products())
     for (const Shape& shape : hopper)
       in_all_orders(shape.name() + ", by warpgroups", [&] { return run_hopper(shape); });
   for (const Case& one : cases) in_all_orders(one.shape.name(), [&] { return run(one.shape, one.kernel); });

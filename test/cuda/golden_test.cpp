@@ -86,7 +86,7 @@ void compare(const Subject<Model, Config>& subject) {
   // Imitating wgmma takes long, too: a UNet, and an autoencoder, whose attention Hopper's kernels can
   // compute.
   const bool some = subject.name == "depth-2" || subject.name == "vae-kl";
-  if (emu::checking || !has_hopper_kernels() || !(some || on_hardware())) return;
+  if (emu::checking || !backend().device().has_warpgroup_products() || !(some || on_hardware())) return;
   in_orders({orders().back()}, "cuda/golden " + subject.name + ", by warpgroups", [&] {
     const WithWarpgroups all;
     return difference(subject);

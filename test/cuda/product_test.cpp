@@ -204,7 +204,7 @@ const Register suite([] {
       {3, 6, 5, 72, 16, 3, 1, 0, 0},
       {2, 4, 3, 24, 40, 3, 1, 1, 1, true},
   };
-  if (has_hopper_kernels())
+  if (backend().device().has_warpgroup_products())
     for (const Shape& shape : hopper_shapes)
       for (int tile = kTiles; tile < kTiles + kHopperTileCount; ++tile) {
         run(shape, plain, tile, 1);
@@ -217,7 +217,8 @@ const Register suite([] {
     for (const int splits : {1, 2}) {
       run(row, {activation, true, false, true}, 0, splits);
       run(row, {activation, true}, 2, splits);
-      if (has_hopper_kernels()) run({2, 1, 9, 72, 48}, {activation, true, false, true}, kTiles, splits);
+      if (backend().device().has_warpgroup_products())
+        run({2, 1, 9, 72, 48}, {activation, true, false, true}, kTiles, splits);
     }
 });
 

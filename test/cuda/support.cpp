@@ -34,15 +34,6 @@ cuda::CudaBackend& backend() {
   return *made;
 }
 
-bool has_hopper_kernels() {
-  cuda::Device& device = backend().device();
-  const cuda::WarpgroupProducts before = device.warpgroup_products();
-  device.use_warpgroup_products(cuda::WarpgroupProducts::all);
-  const bool has = device.warpgroup_products() != cuda::WarpgroupProducts::none;
-  device.use_warpgroup_products(before);
-  return has;
-}
-
 std::vector<char> test_image() {
   return on_hardware() ? read_file(ND_CUDA_TEST_IMAGE) : std::vector<char>();
 }

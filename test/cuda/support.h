@@ -18,8 +18,6 @@ bool on_hardware();
 
 /// The backend on the device that was asked for, made once.
 cuda::CudaBackend& backend();
-/// Whether it has Hopper's kernels, as the emulator does.
-bool has_hopper_kernels();
 /// The tests' own kernels for it; empty for the emulator, which has them by name.
 std::vector<char> test_image();
 

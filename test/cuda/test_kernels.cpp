@@ -1,5 +1,6 @@
 #include "test_kernels.h"
 
+#include "cuda/layers/tensor_map.h"
 #include "driver.h"
 
 namespace nd::cuda_test {
@@ -32,19 +33,9 @@ bool launch_test(const TestLaunch& what, const void* arguments) {
 }
 
 TensorMapBytes tensor_map(const Array& array, int64_t rows, int64_t k) {
-  constexpr int kHalves = 6, kSwizzle128 = 3, kPromotion128 = 2;
-  const uint64_t sizes[] = {static_cast<uint64_t>(k), static_cast<uint64_t>(rows)},
-                 strides[] = {static_cast<uint64_t>(k) * 2};
-  const uint32_t box[] = {kWgmmaTile, kWgmmaTile}, steps[] = {1, 1};
   const Device& device = backend().device();
-  const Driver& driver = device.driver();
   const Device::Current current(device);
-  TensorMapBytes map{};
-  check(driver,
-        driver.tensor_map(&map, kHalves, 2, array.as<void>(), sizes, strides, box, steps, 0, kSwizzle128,
-                          kPromotion128, 0),
-        "Could not encode a tensor map");
-  return map;
+  return cuda::tensor_map<2>(device.driver(), array.as<half>(), {k, rows}, {k}, {kWgmmaTile, kWgmmaTile});
 }
 
 }  // namespace nd::cuda_test

@@ -1,15 +1,12 @@
 #include "cuda/layers/attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "cuda/layers/attention_hopper.h"
 
 namespace nd::cuda {
 namespace {
-
-constexpr float kLog2E = 1.44269504f;
 
 constexpr int64_t kManyQueries = 1024;
 
@@ -50,7 +47,7 @@ Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_l
   args.v_offset = narrow(inner);
   args.q_image = length * q.c, args.out_image = length * inner;
   args.q_length = narrow(length), args.k_length = narrow(k_length), args.head_dim = narrow(head_dim);
-  args.scale = kLog2E / std::sqrt(static_cast<float>(head_dim));
+  args.scale = attention_scale(head_dim);
   args.causal = options_.causal;
   args.aligned = head_dim % 8 == 0;
   for (int64_t first = 0; first < q.n && !ctx.measuring(); first += kAttentionImages) {

@@ -1,13 +1,10 @@
 #include "cuda/layers/attention_hopper.h"
 
-#include <cmath>
-
 #include "cuda/layers/tensor_map.h"
 
 namespace nd::cuda {
 namespace {
 
-constexpr float kLog2E = 1.44269504f;
 constexpr int kFirst = static_cast<int>(Kernel::attention_hopper_40);
 constexpr int kShapes = sizeof kHopperAttentionShapes / sizeof kHopperAttentionShapes[0];
 constexpr int64_t kMaxHeadDim = kHopperAttentionShapes[kShapes - 1].dim;
@@ -54,7 +51,7 @@ HopperAttentionArgs hopper_attention_arguments(const Driver& driver, const half*
   a.out_image = shape.length * inner;
   a.ldo = narrow(inner);
   a.q_length = a.k_length = narrow(shape.length), a.head_dim = narrow(shape.head_dim);
-  a.scale = kLog2E / std::sqrt(static_cast<float>(shape.head_dim));
+  a.scale = attention_scale(shape.head_dim);
   a.aligned = true;
   return args;
 }

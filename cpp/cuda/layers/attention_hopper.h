@@ -1,8 +1,16 @@
 // Self-attention by Hopper's kernels.
 #pragma once
+#include <cmath>
+
 #include "cuda/context.h"
 
 namespace nd::cuda {
+
+/// What scores are multiplied by, for powers of two in place of e.
+inline float attention_scale(int64_t head_dim) {
+  constexpr float kLog2E = 1.44269504f;
+  return kLog2E / std::sqrt(static_cast<float>(head_dim));
+}
 
 struct SelfAttentionShape {
   int64_t images, length, heads, head_dim;

@@ -1,18 +1,15 @@
 // How Hopper's kernels cut a product, and what they are told of its tensors.
+#include "cuda/context.h"
 #include "cuda/layers/product_plan.h"
 #include "cuda/layers/tensor_map.h"
 
 namespace nd::cuda {
 namespace {
 
-constexpr Kernel kKernelOfTile[kHopperTileCount] = {Kernel::product_hopper_128, Kernel::product_hopper_256};
-
-int64_t pieces(int64_t total, int64_t piece) {
-  return (total + piece - 1) / piece;
-}
+constexpr int kFirst = static_cast<int>(Kernel::product_hopper_128);  // of the kernels, in the tiles' order
 
 int64_t chunks_per_tap(const ProductArgs& args) {
-  return pieces(args.c, 8);
+  return pieces_of(args.c, 8);
 }
 
 int64_t taps_of(const ProductArgs& args) {
@@ -26,11 +23,11 @@ HopperBoxes boxes_of(bool flat, int64_t images, int64_t height, int64_t width) {
   for (int64_t w = kHopperRows; w >= 1; w /= 2)
     for (int64_t h = kHopperRows / w; h >= 1; h /= 2) {
       const int64_t n = kHopperRows / w / h;
-      const int64_t boxes_w = pieces(width, w), boxes_h = pieces(height, h), boxes_n = pieces(images, n);
+      const int64_t boxes_w = pieces_of(width, w), boxes_h = pieces_of(height, h),
+                    boxes_n = pieces_of(images, n);
       const int64_t count = boxes_w * boxes_h * boxes_n;
       if (fewest && count >= fewest) continue;
       fewest = count;
-      const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };
       best = {flat,      narrow(images),  narrow(height),  narrow(width),  narrow(h),
               narrow(w), narrow(boxes_h), narrow(boxes_w), narrow(boxes_n)};
     }
@@ -44,23 +41,23 @@ bool suits_hopper(const ProductArgs& args) {
 }
 
 ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits) {
-  const int64_t steps = taps_of(args) * pieces(args.c, kHopperK);
+  const int64_t steps = taps_of(args) * pieces_of(args.c, kHopperK);
   ProductPlan plan{};
-  plan.kernel = kKernelOfTile[tile];
-  plan.split_steps = static_cast<int32_t>(pieces(steps, splits));
-  plan.splits = static_cast<int32_t>(pieces(steps, plan.split_steps));
+  plan.kernel = static_cast<Kernel>(kFirst + tile);
+  plan.split_steps = static_cast<int32_t>(pieces_of(steps, splits));
+  plan.splits = static_cast<int32_t>(pieces_of(steps, plan.split_steps));
   const int64_t height = args.grid_pixels / args.grid_w;
   plan.boxes = pointwise ? boxes_of(true, 1, 1, args.m)
                          : boxes_of(false, args.m / args.grid_pixels, height, args.grid_w);
   plan.grid = {int64_t{plan.boxes.boxes_w} * plan.boxes.boxes_h * plan.boxes.boxes_n,
-               pieces(args.o, kHopperTiles[tile].columns), int64_t{args.parities} * plan.splits};
+               pieces_of(args.o, kHopperTiles[tile].columns), int64_t{args.parities} * plan.splits};
   return plan;
 }
 
 HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args, const ProductPlan& plan) {
   const HopperBoxes& boxes = plan.boxes;
   const int64_t taps = taps_of(args), width = boxes.flat ? args.m : args.w, height = boxes.flat ? 1 : args.h;
-  const int64_t columns = plan.kernel == Kernel::product_hopper_128 ? 128 : 256;
+  const int64_t columns = kHopperTiles[static_cast<int>(plan.kernel) - kFirst].columns;
   const int64_t c = args.c, row = taps * c;
   HopperProductArgs h{};
   h.x = tensor_map<4>(driver, args.x, {c, width, height, boxes.images}, {c, width * c, height * width * c},
@@ -71,7 +68,7 @@ HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args
   h.images = boxes.images, h.grid_h = boxes.grid_h, h.grid_w = boxes.grid_w;
   h.box_h = boxes.box_h, h.box_w = boxes.box_w;
   h.boxes_h = boxes.boxes_h, h.boxes_w = boxes.boxes_w;
-  h.steps_per_tap = static_cast<int32_t>(pieces(args.c, kHopperK));
+  h.steps_per_tap = static_cast<int32_t>(pieces_of(args.c, kHopperK));
   h.steps = static_cast<int32_t>(taps) * h.steps_per_tap;
   return h;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "cuda/context.h"
+
 namespace nd::cuda {
 namespace {
 
@@ -31,17 +33,13 @@ constexpr double kSplitTime = 3;            // another kernel, which adds the sp
 constexpr double kPartialTime = 8.0 / 6e6;  // one partial sum written and read
 constexpr int kMinStepsPerSplit = 4, kMaxSplits = 16;
 
-int64_t pieces(int64_t total, int64_t piece) {
-  return (total + piece - 1) / piece;
-}
-
 int64_t steps_of(const ProductArgs& args) {
-  return pieces(args.chunks, kProductK / 8);
+  return pieces_of(args.chunks, kProductK / 8);
 }
 
 double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,
                       int64_t splits, int multiprocessors) {
-  const int64_t each = pieces(blocks, multiprocessors), rounds = each / time.resident,
+  const int64_t each = pieces_of(blocks, multiprocessors), rounds = each / time.resident,
                 rest = each % time.resident;
   const auto round = [&](int64_t resident) {
     return static_cast<double>(steps) * std::max(time.latency, static_cast<double>(resident) * time.step) +
@@ -54,8 +52,9 @@ double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blo
 
 double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocessors) {
   const ProductTile& t = kByNumber[tile];
-  const int64_t blocks = pieces(args.m, t.m) * pieces(args.o, t.n) * args.parities * splits;
-  return cost_of_blocks(args, kTimes[tile], blocks, pieces(steps_of(args), splits), splits, multiprocessors);
+  const int64_t blocks = pieces_of(args.m, t.m) * pieces_of(args.o, t.n) * args.parities * splits;
+  return cost_of_blocks(args, kTimes[tile], blocks, pieces_of(steps_of(args), splits), splits,
+                        multiprocessors);
 }
 
 double hopper_cost(const ProductArgs& args, const ProductPlan& plan, int tile, int multiprocessors) {
@@ -71,10 +70,10 @@ ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t
   const ProductTile& t = kByNumber[tile];
   ProductPlan plan{};
   plan.kernel = !aligned ? Kernel::product_unaligned : pointwise ? kPointwise[tile] : kConvolutions[tile];
-  plan.split_steps = static_cast<int32_t>(pieces(steps_of(args), splits));
+  plan.split_steps = static_cast<int32_t>(pieces_of(steps_of(args), splits));
   // As many as have something to do.
-  plan.splits = static_cast<int32_t>(pieces(steps_of(args), plan.split_steps));
-  plan.grid = {pieces(args.m, t.m), pieces(args.o, t.n), int64_t{args.parities} * plan.splits};
+  plan.splits = static_cast<int32_t>(pieces_of(steps_of(args), plan.split_steps));
+  plan.grid = {pieces_of(args.m, t.m), pieces_of(args.o, t.n), int64_t{args.parities} * plan.splits};
   return plan;
 }
 
