@@ -63,95 +63,58 @@ DEVICE void wgmma_wait() {
 #define ND_SUMS_16(c, n) ND_SUMS_4(c, n), ND_SUMS_4(c, n + 1), ND_SUMS_4(c, n + 2), ND_SUMS_4(c, n + 3)
 #define ND_SUMS_64(c, n) ND_SUMS_16(c, n), ND_SUMS_16(c, n + 4), ND_SUMS_16(c, n + 8), ND_SUMS_16(c, n + 12)
 #define ND_NAMES_20 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19"
-#define ND_NAMES_32                                                                                \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25," \
-  "%26,%27,%28,%29,%30,%31"
-#define ND_NAMES_40                                                                                \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25," \
-  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39"
-#define ND_NAMES_64                                                                                  \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"   \
-  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49," \
-  "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define ND_NAMES_80                                                                                  \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"   \
-  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49," \
-  "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73," \
-  "%74,%75,%76,%77,%78,%79"
-#define ND_NAMES_128                                                                                 \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"   \
-  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49," \
-  "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73," \
-  "%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97," \
-  "%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,"    \
-  "%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define ND_NAMES_32 \
+  ND_NAMES_20       \
+  ",%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define ND_NAMES_40 \
+  ND_NAMES_32       \
+  ",%32,%33,%34,%35,%36,%37,%38,%39"
+#define ND_NAMES_64                                                                              \
+  ND_NAMES_40                                                                                    \
+  ",%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62" \
+  ",%63"
+#define ND_NAMES_80 \
+  ND_NAMES_64       \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define ND_NAMES_128                                                                           \
+  ND_NAMES_80                                                                                  \
+  ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101" \
+  ",%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119" \
+  ",%120,%121,%122,%123,%124,%125,%126,%127"
 
-/// c[64][N] += a[64][16]·b[N][16]ᵀ of a warpgroup; both are rows of k in shared memory, see
-/// matrix_descriptor().
-DEVICE void wgmma(float (&c)[8][4], uint64_t a, uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" ND_NAMES_32 "}, %32, %33, p, 1, 1, 0, 0;\n}"
-      : ND_SUMS_16(c, 0), ND_SUMS_16(c, 4)
-      : "l"(a), "l"(b));
-}
-DEVICE void wgmma(float (&c)[16][4], uint64_t a, uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" ND_NAMES_64 "}, %64, %65, p, 1, 1, 0, 0;\n}"
-      : ND_SUMS_64(c, 0)
-      : "l"(a), "l"(b));
-}
-DEVICE void wgmma(float (&c)[32][4], uint64_t a, uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" ND_NAMES_128 "}, %128, %129, p, 1, 1, 0, 0;\n}"
-      : ND_SUMS_64(c, 0), ND_SUMS_64(c, 16)
-      : "l"(a), "l"(b));
-}
+/// Defines wgmma(c, a, b): c[64][N] += a[64][16]·b[N][16]ᵀ of a warpgroup; both are rows of k in shared
+/// memory, see matrix_descriptor(). `operands` are the numbers after those of the sums, which follow.
+#define ND_WGMMA(tiles, n, names, operands, ...)                                        \
+  DEVICE void wgmma(float(&c)[tiles][4], uint64_t a, uint64_t b) {                      \
+    asm volatile(                                                                       \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                      \
+        "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" names "}, " operands \
+        ", p, 1, 1, 0, 0;\n}"                                                           \
+        : __VA_ARGS__                                                                   \
+        : "l"(a), "l"(b));                                                              \
+  }
+ND_WGMMA(8, 64, ND_NAMES_32, "%32, %33", ND_SUMS_16(c, 0), ND_SUMS_16(c, 4))
+ND_WGMMA(16, 128, ND_NAMES_64, "%64, %65", ND_SUMS_64(c, 0))
+ND_WGMMA(32, 256, ND_NAMES_128, "%128, %129", ND_SUMS_64(c, 0), ND_SUMS_64(c, 16))
+#undef ND_WGMMA
 
-/// c[64][N] += a[64][16]·b[16][N]: a in registers, as mma has it; b in rows of N in shared memory, see
-/// across_descriptor().
-DEVICE void wgmma_across(float (&c)[5][4], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n40k16.f32.f16.f16 {" ND_NAMES_20
-      "}, {%20,%21,%22,%23}, %24, p, 1, 1, 1;\n}"
-      : ND_SUMS_16(c, 0), ND_SUMS_4(c, 4)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-DEVICE void wgmma_across(float (&c)[8][4], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" ND_NAMES_32
-      "}, {%32,%33,%34,%35}, %36, p, 1, 1, 1;\n}"
-      : ND_SUMS_16(c, 0), ND_SUMS_16(c, 4)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-DEVICE void wgmma_across(float (&c)[10][4], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n80k16.f32.f16.f16 {" ND_NAMES_40
-      "}, {%40,%41,%42,%43}, %44, p, 1, 1, 1;\n}"
-      : ND_SUMS_16(c, 0), ND_SUMS_16(c, 4), ND_SUMS_4(c, 8), ND_SUMS_4(c, 9)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-DEVICE void wgmma_across(float (&c)[16][4], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" ND_NAMES_64
-      "}, {%64,%65,%66,%67}, %68, p, 1, 1, 1;\n}"
-      : ND_SUMS_64(c, 0)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-DEVICE void wgmma_across(float (&c)[20][4], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n160k16.f32.f16.f16 {" ND_NAMES_80
-      "}, {%80,%81,%82,%83}, %84, p, 1, 1, 1;\n}"
-      : ND_SUMS_64(c, 0), ND_SUMS_16(c, 16)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
+/// Defines wgmma_across(c, a, b): c[64][N] += a[64][16]·b[16][N]; a in registers, as mma has it; b in rows of
+/// N in shared memory, see across_descriptor().
+#define ND_WGMMA(tiles, n, names, operands, ...)                                                           \
+  DEVICE void wgmma_across(float(&c)[tiles][4], const uint32_t(&a)[4], uint64_t b) {                       \
+    asm volatile(                                                                                          \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                                         \
+        "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" names "}, " operands ", p, 1, 1, 1;\n}" \
+        : __VA_ARGS__                                                                                      \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                             \
+  }
+ND_WGMMA(5, 40, ND_NAMES_20, "{%20,%21,%22,%23}, %24", ND_SUMS_16(c, 0), ND_SUMS_4(c, 4))
+ND_WGMMA(8, 64, ND_NAMES_32, "{%32,%33,%34,%35}, %36", ND_SUMS_16(c, 0), ND_SUMS_16(c, 4))
+ND_WGMMA(10, 80, ND_NAMES_40, "{%40,%41,%42,%43}, %44", ND_SUMS_16(c, 0), ND_SUMS_16(c, 4), ND_SUMS_4(c, 8),
+         ND_SUMS_4(c, 9))
+ND_WGMMA(16, 128, ND_NAMES_64, "{%64,%65,%66,%67}, %68", ND_SUMS_64(c, 0))
+ND_WGMMA(20, 160, ND_NAMES_80, "{%80,%81,%82,%83}, %84", ND_SUMS_64(c, 0), ND_SUMS_16(c, 16))
+#undef ND_WGMMA
 
 #else  // the tests' emulator
 
