@@ -162,8 +162,8 @@ void ControlNet::prepare(const Conditioning& conditioning, int64_t n, const Canc
   encoder_.cache_shifts(workspace_, keys, cancel);
 }
 
-size_t ControlNet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const {
-  KeptTensors picture, residuals;
+size_t ControlNet::measure(int64_t n, int64_t h, int64_t w, int64_t length, KeptTensors& residuals) const {
+  KeptTensors picture;
   ControlInput input;
   input.unet.n = input.total = n, input.unet.h = h, input.unet.w = w;
   input.picture = &picture;
@@ -171,8 +171,12 @@ size_t ControlNet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length
   const TimestepKeys keys = encoder_.time().no_keys(n);
   PackedContext context;
   context.length = length;
-  const size_t predicting =
-      Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
+  return Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
+}
+
+size_t ControlNet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const {
+  KeptTensors residuals;
+  const size_t predicting = measure(n, h, w, length, residuals);
   const size_t embedding =
       Workspace::measure(backend_, [&](ForwardContext& ctx) { embed(ctx, nullptr, 1, h, w); });
   const size_t calls =
@@ -187,15 +191,8 @@ size_t ControlNet::picture_bytes(int64_t n, int64_t h, int64_t w) const {
 }
 
 size_t ControlNet::residual_bytes(int64_t n, int64_t h, int64_t w) const {
-  KeptTensors picture, residuals;
-  ControlInput input;
-  input.unet.n = input.total = n, input.unet.h = h, input.unet.w = w;
-  input.picture = &picture;
-  input.residuals = &residuals;
-  const TimestepKeys keys = encoder_.time().no_keys(n);
-  PackedContext context;
-  context.length = 1;
-  Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
+  KeptTensors residuals;
+  measure(n, h, w, 1, residuals);
   return residuals.bytes(backend_.element_bytes());
 }
 

@@ -65,6 +65,8 @@ class ControlNet {
   void trim();
 
  private:
+  /// Working memory of a forward, whose residuals' shapes `residuals` then knows.
+  size_t measure(int64_t n, int64_t h, int64_t w, int64_t length, KeptTensors& residuals) const;
   Tensor embed(ForwardContext& ctx, const float* pictures, int64_t n, int64_t h, int64_t w) const;
   Tensor hint_of(ForwardContext& ctx, const ControlInput& input) const;
   void forward(ForwardContext& ctx, const ControlInput& input, const TimestepKeys& keys,

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "nn/loader.h"
 
@@ -30,5 +31,16 @@ class ClipLayer {
   std::shared_ptr<const Linear> fc1_, fc2_;
   Activation activation_;
 };
+
+/// The layers of an encoder, from its configuration. causal: of texts.
+template <class Config>
+std::vector<ClipLayer> load_clip_layers(Loader& loader, const Config& config, bool causal) {
+  const ClipLayerOptions options{config.width,      config.heads,          config.intermediate,
+                                 config.activation, config.layer_norm_eps, causal};
+  std::vector<ClipLayer> layers;
+  for (int64_t i = 0; i < config.layers; ++i)
+    layers.emplace_back(loader, "encoder.layers." + std::to_string(i) + ".", options);
+  return layers;
+}
 
 }  // namespace nd

@@ -35,15 +35,7 @@ TextEncoder::TextEncoder(const TextEncoderConfig& config, Loader& loader)
   token_embedding_ = loader.embedding("embeddings.token_embedding.weight", config.vocab_size, width);
   position_embedding_ = loader.embedding("embeddings.position_embedding.weight", config.max_positions, width);
 
-  ClipLayerOptions layer;
-  layer.width = width;
-  layer.heads = config.heads;
-  layer.intermediate = config.intermediate;
-  layer.activation = config.activation;
-  layer.layer_norm_eps = config.layer_norm_eps;
-  layer.causal = true;
-  for (int64_t i = 0; i < config.layers; ++i)
-    layers_.emplace_back(loader, "encoder.layers." + std::to_string(i) + ".", layer);
+  layers_ = load_clip_layers(loader, config, true);
   final_norm_ = loader.layer_norm("final_layer_norm", width, config.layer_norm_eps);
   if (config.projection_width > 0) {
     LinearOptions projection;

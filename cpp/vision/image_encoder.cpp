@@ -41,14 +41,7 @@ ImageEncoder::ImageEncoder(const ImageEncoderConfig& config, Loader& loader)
   patch_embedding_ = loader.conv2d("embeddings.patch_embedding", config.channels, width, patches);
   position_embedding_ = loader.embedding("embeddings.position_embedding.weight", config.length(), width);
   norm_in_ = loader.layer_norm("pre_layrnorm", width, config.layer_norm_eps);  // transformers' spelling
-  ClipLayerOptions layer;
-  layer.width = width;
-  layer.heads = config.heads;
-  layer.intermediate = config.intermediate;
-  layer.activation = config.activation;
-  layer.layer_norm_eps = config.layer_norm_eps;
-  for (int64_t i = 0; i < config.layers; ++i)
-    layers_.emplace_back(loader, "encoder.layers." + std::to_string(i) + ".", layer);
+  layers_ = load_clip_layers(loader, config, false);
   norm_out_ = loader.layer_norm("post_layernorm", width, config.layer_norm_eps);
   LinearOptions projection;
   projection.bias = false;

@@ -75,4 +75,17 @@ UnetConfig unet_config() {
   return config;
 }
 
+ImageEncoderConfig image_encoder_config() {
+  ImageEncoderConfig config;
+  config.image_size = 32;
+  config.patch_size = 8;
+  config.width = 36;
+  config.layers = 3;
+  config.heads = 3;
+  config.intermediate = 48;
+  config.activation = Activation::gelu;
+  config.projection_width = 20;
+  return config;
+}
+
 }  // namespace nd::test

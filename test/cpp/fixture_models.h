@@ -11,6 +11,7 @@
 #include "harness.h"
 #include "nn/loader.h"
 #include "unet/config.h"
+#include "vision/image_encoder.h"
 
 namespace nd::test {
 
@@ -31,6 +32,8 @@ std::vector<float> noise(const std::string& seed, int64_t count);
 
 /// Of the fixture "sd1".
 UnetConfig unet_config();
+/// Of the image encoder's fixture "open-clip".
+ImageEncoderConfig image_encoder_config();
 
 /// The component in `file` (below test/fixtures/models) on any backend.
 template <class Model, class Config>

@@ -18,25 +18,11 @@ std::string fixture(const std::string& file) {
   return std::string(ND_FIXTURES) + "/vision/" + file;
 }
 
-/// Of the fixture "open-clip".
-ImageEncoderConfig encoder_config() {
-  ImageEncoderConfig config;
-  config.image_size = 32;
-  config.patch_size = 8;
-  config.width = 36;
-  config.layers = 3;
-  config.heads = 3;
-  config.intermediate = 48;
-  config.activation = Activation::gelu;
-  config.projection_width = 20;
-  return config;
-}
-
 std::unique_ptr<ImageEncoder> load(Backend& backend) {
   WeightTable table;
   add_safetensors(table, fixture("open-clip/model.safetensors"));
   Loader loader(table, backend, {Precision::f32});
-  return std::make_unique<ImageEncoder>(encoder_config(), loader);
+  return std::make_unique<ImageEncoder>(image_encoder_config(), loader);
 }
 
 std::vector<float> golden_values(const std::string& name) {
@@ -106,7 +92,7 @@ const Register suite([] {
         });
   });
   test("vision/ a config that cannot be is refused", [] {
-    ImageEncoderConfig config = encoder_config();
+    ImageEncoderConfig config = image_encoder_config();
     config.heads = 5;
     try {
       required_tensors<ImageEncoder>(config);

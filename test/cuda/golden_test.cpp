@@ -269,17 +269,9 @@ void call_image_encoder(ImageEncoder& model, std::vector<float>& out) {
 }
 
 void image_encoders() {
-  ImageEncoderConfig open;
-  open.image_size = 32;
-  open.patch_size = 8;
-  open.width = 36;
-  open.layers = 3;
-  open.heads = 3;
-  open.intermediate = 48;
-  open.activation = Activation::gelu;
-  open.projection_width = 20;
   using Case = Subject<ImageEncoder, ImageEncoderConfig>;
-  compare(Case{"image encoder", {"vision/open-clip/model.safetensors"}, open, call_image_encoder});
+  compare(Case{
+      "image encoder", {"vision/open-clip/model.safetensors"}, image_encoder_config(), call_image_encoder});
 }
 
 const Register suite([] {
