@@ -18,20 +18,26 @@ export function expectation(expected: string, path: string, value: unknown): str
  * return something else every time.
  */
 export function checkObject(value: unknown, path: string, keys: readonly string[]): Record<string, unknown> {
-  if (!isObject(value)) throw new TypeError(expectation('object', path, value))
-  for (const key of Object.keys(value)) {
+  const given = checkRecord(value, path)
+  for (const key of Object.keys(given)) {
     if (keys.includes(key)) continue
     const likely = closest(key, keys)
     const name = (path === 'options' ? '' : `${path}.`) + printable(shorten(key))
     const hint = likely ? `, did you mean ${likely}?` : '.'
     throw new TypeError(`Unknown option ${name}${hint} Known options: ${keys.join(', ')}`)
   }
-  return Object.fromEntries(keys.map((key) => [key, value[key]]))
+  return Object.fromEntries(keys.map((key) => [key, given[key]]))
 }
 
 /** Whether it is an object with properties that can be read, and no array. */
 function isObject(value: unknown): value is Record<string, unknown> {
   return isReadable(value) && !Array.isArray(value)
+}
+
+/** An object whose keys are not known. */
+export function checkRecord(value: unknown, path: string): Record<string, unknown> {
+  if (!isObject(value)) throw new TypeError(expectation('object', path, value))
+  return value
 }
 
 /** Whether it is an object or array, and no proxy that has been revoked. */

@@ -5,10 +5,10 @@ import {
   checkNumber,
   checkObject,
   checkOneOf,
+  checkRecord,
   checkSignal,
   checkString,
   expectation,
-  isReadable,
 } from '../check.js'
 import { native, type Precision } from '../native.js'
 import { shorten } from '../quote.js'
@@ -234,8 +234,7 @@ function checkScale(value: unknown, path: string): number {
 const MAX_BLOCKS = 1000
 
 function checkBlocks(value: unknown, path: string): Record<string, number> {
-  if (!isReadable(value) || Array.isArray(value)) throw new TypeError(expectation('object', path, value))
-  const entries = Object.entries(value)
+  const entries = Object.entries(checkRecord(value, path))
   if (entries.length > MAX_BLOCKS)
     throw new RangeError(`Expected at most ${MAX_BLOCKS} blocks for ${path} but received ${entries.length}`)
   return Object.fromEntries(

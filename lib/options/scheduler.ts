@@ -1,5 +1,13 @@
 /** A scheduler, by its name or as an object, and its options. */
-import { checkFunction, checkInteger, checkNumber, checkOneOf, expectation, isReadable } from '../check.js'
+import {
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkOneOf,
+  checkRecord,
+  expectation,
+  isReadable,
+} from '../check.js'
 import { schedulerNames, type SchedulerName, type SchedulerOptions } from '../schedulers/index.js'
 import type { Scheduler } from '../types.js'
 
@@ -35,10 +43,7 @@ export function stepsOf({ timesteps, order = 1 }: Scheduler): number {
 
 /** A copy of the object. The scheduler checks what is in it. */
 export function checkSchedulerOptions(value: unknown, path: string): SchedulerOptions {
-  if (!isReadable(value) || Array.isArray(value)) {
-    throw new TypeError(expectation('object', path, value))
-  }
-  const options: SchedulerOptions = { ...value }
+  const options: SchedulerOptions = { ...checkRecord(value, path) }
   // Copied, too, because a request may wait in the queue.
   if (Array.isArray(options.timesteps)) options.timesteps = Array.from(options.timesteps)
   return options

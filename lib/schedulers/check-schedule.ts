@@ -4,6 +4,7 @@ import {
   checkNumber,
   checkNumbers,
   checkOneOf,
+  checkRecord,
   expectation,
   isReadable,
 } from '../check.js'
@@ -55,13 +56,8 @@ export function checkSchedule(value: unknown): ScheduleDescription {
       algorithmType: checkOneOf(s.algorithmType, path('algorithmType'), ['sde-dpmsolver++'] as const),
     }),
     ...(s.methodOptions !== undefined && {
-      methodOptions: { ...checkObjectOf(s.methodOptions, path('methodOptions')) },
+      // What is in it, the options' own checks say.
+      methodOptions: { ...checkRecord(s.methodOptions, path('methodOptions')) },
     }),
   }
-}
-
-/** What is in it, the options' own checks say. */
-function checkObjectOf(value: unknown, path: string): object {
-  if (isReadable(value) && !Array.isArray(value)) return value
-  throw new TypeError(expectation('object', path, value))
 }

@@ -1,13 +1,5 @@
 /** The options of sampling methods, and their checks. */
-import {
-  checkBoolean,
-  checkInteger,
-  checkNumber,
-  checkNumbers,
-  checkOneOf,
-  expectation,
-  isReadable,
-} from '../check.js'
+import { checkBoolean, checkInteger, checkNumber, checkNumbers, checkOneOf, checkRecord } from '../check.js'
 import { printable, shorten } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { SchedulerOptions } from '../types.js'
@@ -74,10 +66,7 @@ export function checkSchedulerOptions(
   accepted: AcceptedOptions,
   options: unknown,
 ): SchedulerOptions {
-  if (!isReadable(options) || Array.isArray(options)) {
-    throw new TypeError(expectation('object', 'scheduler options', options))
-  }
-  const given = { ...options } as SchedulerOptions
+  const given = { ...checkRecord(options, 'scheduler options') } as SchedulerOptions
   for (const [key, value] of Object.entries(given)) {
     const option = key as SchedulerOption
     if (!known.includes(option)) {
