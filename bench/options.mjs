@@ -9,8 +9,8 @@ export const usage = `Measures speed and memory. Nothing here is part of the tes
 usage: npm run bench -- [options]
   --model [LABEL=]PATH[@PRECISION]  a full-size model to measure; may be repeated. Without it, only the bundled model is
                    measured. PRECISION is the type that products multiply (f32, bf16 or int8); by default it follows the
-                   stored weights. The table of targets knows the labels f32, bf16, q8_0, q4_0 and q4_k; a model gets
-                   one of them by default if its precision or file name says so.
+                   stored weights. The table of targets knows the labels f32, bf16, q8_0, q4_0, q4_k, sdxl-bf16 and
+                   sdxl-q8_0; a model gets one of the first five by default if its precision or file name says so.
   --tiny-vae PATH  a tiny autoencoder for the latents of the models: also measure pictures in one step
   --size 512 --batch 1 --repeat 3 --threads N
   --quality        also compare pictures, and the UNet's prediction, with those of the first --model in float32

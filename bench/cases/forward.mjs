@@ -1,16 +1,37 @@
 /** One forward pass of each component, and the time of a UNet pass by kind of layer. */
 import { native } from '../../dist/native.js'
 import { unetOperations } from '../operations.mjs'
-import { best, component, noise } from './support.mjs'
+import { best, component, components, noise } from './support.mjs'
 
 const latentScale = 8
 
+/** All text encoders of the model, one after the other. */
 export async function text({ model, precision, repeat, batch }) {
-  const { part, config } = await component(model, 'textEncoder', precision)
-  const tokens = Int32Array.from({ length: batch * 77 }, () => Math.floor(Math.random() * config.vocabSize))
+  const encoders = await components(model, 'textEncoder', precision)
+  const tokens = encoders.map(({ config }) =>
+    Int32Array.from({ length: batch * 77 }, () => Math.floor(Math.random() * config.vocabSize)),
+  )
+  const encode = async () => {
+    for (const [i, { part }] of encoders.entries())
+      await part.encode({ tokens: tokens[i], n: batch, length: 77, skip: 0 })
+  }
   return {
-    seconds: await best(repeat, () => part.encode({ tokens, n: batch, length: 77, skip: 0 })),
-    weightBytes: part.weightBytes,
+    seconds: await best(repeat, encode),
+    weightBytes: encoders.reduce((sum, { part }) => sum + part.weightBytes, 0),
+  }
+}
+
+/** SDXL: the pooled text, and sizes and crop as of a picture of this size. */
+function added(config, { batch, size }) {
+  if (!config.added) return {}
+  const timeIdCount = 6
+  const pooledWidth = config.added.width - timeIdCount * config.added.timeWidth
+  const ids = [size, size, 0, 0, size, size]
+  return {
+    pooled: noise(batch * pooledWidth),
+    pooledWidth,
+    timeIds: Float32Array.from({ length: batch * timeIdCount }, (_, i) => ids[i % timeIdCount]),
+    timeIdCount,
   }
 }
 
@@ -18,13 +39,16 @@ async function openUnet({ model, precision, batch, size }) {
   const { part, config } = await component(model, 'unet', precision)
   const side = Math.ceil(size / latentScale)
   const latents = noise(batch * config.inChannels * side * side)
-  const context = noise(batch * 77 * config.contextWidth)
-  const timesteps = new Float32Array(batch).fill(500)
+  const conditioning = {
+    timesteps: new Float32Array(batch).fill(500),
+    context: noise(batch * 77 * config.contextWidth),
+    contextLength: 77,
+    ...added(config, { batch, size }),
+  }
   const sizes = { n: batch, h: side, w: side }
   return {
     part,
-    predict: () =>
-      part.predict({ latents, ...sizes, conditioning: { timesteps, context, contextLength: 77 } }),
+    predict: () => part.predict({ latents, ...sizes, conditioning }),
     workingBytes: part.workingBytes({ ...sizes, conditioning: { contextLength: 77 } }),
     operations: unetOperations(config, { height: side, width: side, batch }).total,
   }

@@ -33,19 +33,29 @@ export const loaders = {
   vae: (part, precision) => native().loadVae(part.config, { ...part.source, precision }),
 }
 
-export async function component(path, name, precision) {
-  const described = partOf(await openModel(path), name)
-  if (!described) throw new Error(`${path} has no ${name}`)
-  return { part: await loaders[name](described, precision), config: described.config }
+/** The components of this name, loaded: one, or all text encoders. */
+export async function components(path, name, precision) {
+  const described = partsOf(await openModel(path), name)
+  if (described.length === 0) throw new Error(`${path} has no ${name}`)
+  const load = async (part) => ({ part: await loaders[name](part, precision), config: part.config })
+  return Promise.all(described.map(load))
 }
 
-function partOf(model, name) {
-  return name === 'textEncoder' ? model.textEncoders[0] : model[name]
+export async function component(path, name, precision) {
+  const [first] = await components(path, name, precision)
+  return first
+}
+
+/** The descriptions of a model's components of this name. */
+export function partsOf(model, name) {
+  return name === 'textEncoder' ? model.textEncoders : [model[name]].filter(Boolean)
 }
 
 /** Reads the model's files once, so that they are in the page cache. */
 export async function warmPages(model) {
-  const files = new Set(Object.keys(loaders).flatMap((name) => partOf(model, name)?.source.files ?? []))
+  const files = new Set(
+    Object.keys(loaders).flatMap((name) => partsOf(model, name).flatMap(({ source }) => source.files)),
+  )
   for (const file of files)
     for await (const chunk of createReadStream(file, { highWaterMark: 1 << 22 })) void chunk
 }

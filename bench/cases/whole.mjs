@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openModel } from '../../dist/models/index.js'
-import { best, library, loaders, noise, seconds, warmPages } from './support.mjs'
+import { best, library, loaders, noise, partsOf, seconds, warmPages } from './support.mjs'
 
 const given = (precision) => (precision && precision !== 'auto' ? { precision } : {})
 
@@ -20,7 +20,7 @@ export async function load({ model, precision, size }) {
     const again = await openModel(model)
     const parts = [] // kept, so that the peak is that of all components together
     for (const name of Object.keys(loaders))
-      if (again[name]) parts.push(await loaders[name](again[name], precision))
+      for (const part of partsOf(again, name)) parts.push(await loaders[name](part, precision))
     weightBytes = parts.reduce((sum, part) => sum + part.weightBytes, 0)
     for (const part of parts) part.dispose()
   }

@@ -25,9 +25,9 @@ export function models({ rows, options }) {
 /** The labels of our models that each peer is compared with; the first one that was measured counts. */
 const counterparts = {
   'torch-fp32': ['f32'],
-  'torch-bf16': ['bf16'],
+  'torch-bf16': ['bf16', 'sdxl-bf16'],
   'openvino-f32': ['f32'],
-  'openvino-bf16': ['bf16'],
+  'openvino-bf16': ['bf16', 'sdxl-bf16'],
   'openvino-int8': ['q8_0', 'int8'],
 }
 

@@ -31,6 +31,13 @@ const ratios = [
     limit: 0.6,
     goal: 0.4,
   },
+  ...[
+    ['UNet forward', ['unet', 'sdxl-bf16'], ['torch-bf16', 'unet_s'], 0.76, 0.68],
+    ['UNet forward', ['unet', 'sdxl-q8_0'], ['torch-bf16', 'unet_s'], 0.45, 0.38],
+    ['UNet forward', ['unet', 'sdxl-q8_0'], ['openvino-bf16', 'unet_s'], 0.68, 0.6],
+    ['VAE decode', ['vae-decode', 'sdxl-bf16'], ['torch-bf16', 'vae_decode_s'], 0.45, 0.4],
+    ['both text encoders', ['text', 'sdxl-bf16'], ['torch-bf16', 'text_encode_s'], 0.8, 0.7],
+  ].map(([what, ours, theirs, limit, goal]) => ({ what: `${what}, ${ours[1]}`, ours, theirs, limit, goal })),
 ]
 
 const own = [
