@@ -31,7 +31,12 @@ export function checkObject(value: unknown, path: string, keys: readonly string[
 
 /** Whether it is an object with properties that can be read, and no array. */
 function isObject(value: unknown): value is Record<string, unknown> {
-  return isReadable(value) && !Array.isArray(value)
+  return isReadable(value) && !isArray(value)
+}
+
+/** Array.isArray(), which throws for a proxy that has been revoked. */
+export function isArray(value: unknown): value is unknown[] {
+  return isReadable(value) && Array.isArray(value)
 }
 
 /** An object whose keys are not known. */
@@ -42,12 +47,17 @@ export function checkRecord(value: unknown, path: string): Record<string, unknow
 
 /** Whether it is an object or array, and no proxy that has been revoked. */
 export function isReadable(value: unknown): value is object {
-  if (typeof value !== 'object' || value === null) return false
+  return typeof value === 'object' && value !== null && !isRevoked(value)
+}
+
+/** Whether it is a proxy that has been revoked: whatever is done with it throws. */
+function isRevoked(value: object): boolean {
   try {
+    // Of all operations, the one that no trap of a proxy sees.
     Array.isArray(value)
-    return true
-  } catch {
     return false
+  } catch {
+    return true
   }
 }
 
@@ -98,7 +108,8 @@ export function checkOneOf<T extends string>(value: unknown, path: string, names
 }
 
 export function checkFunction<T>(value: unknown, path: string): T {
-  if (typeof value !== 'function') throw new TypeError(expectation('function', path, value))
+  if (typeof value !== 'function' || isRevoked(value))
+    throw new TypeError(expectation('function', path, value))
   return value as T
 }
 
@@ -152,7 +163,7 @@ export function checkShape(value: unknown, path: string): number[] {
   let list: unknown[] | undefined
   try {
     // Not map(), which skips the holes of a sparse array.
-    if (Array.isArray(value) && value.length <= MAX_DIMENSIONS) list = Array.from(value as unknown[])
+    if (isArray(value) && value.length <= MAX_DIMENSIONS) list = Array.from(value)
   } catch {
     // A proxy that cannot be read.
   }

@@ -1,5 +1,5 @@
 /** Options that trade fidelity for speed. All of them are off by default. */
-import { checkInteger, checkNumber, checkObject, expectation, isReadable } from '../check.js'
+import { checkInteger, checkNumber, checkObject, expectation, isArray } from '../check.js'
 import type { Scheduler } from '../types.js'
 
 /** The acceleration options of generate(). */
@@ -65,7 +65,7 @@ export function checkTokenMerging(value: unknown): number {
 function checkGuidanceInterval(value: unknown): [number, number] | undefined {
   if (value === undefined) return undefined
   const path = 'guidanceInterval'
-  if (!isReadable(value) || !Array.isArray(value)) throw new TypeError(expectation('[from, to]', path, value))
+  if (!isArray(value)) throw new TypeError(expectation('[from, to]', path, value))
   if (value.length !== 2) throw new RangeError(expectation('[from, to]', path, value))
   const [from, to] = value.map((share, i) => checkNumber(share, `${path}[${i}]`, 0, 1))
   if (from < to) return [from, to]

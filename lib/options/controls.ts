@@ -1,5 +1,13 @@
 /** The option `controls` of generate(): pictures that guide a run through ControlNets. */
-import { checkBoolean, checkInteger, checkNumber, checkObject, checkOneOf, expectation } from '../check.js'
+import {
+  checkBoolean,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  expectation,
+  isArray,
+} from '../check.js'
 import { copyImage, type ImageInput } from './images.js'
 
 /** A picture that guides a run through a ControlNet. */
@@ -63,7 +71,7 @@ const MAX_SCALE = 10
 /** @param residuals of each ControlNet that was loaded */
 export function checkControls(value: unknown, residuals: readonly number[]): ControlRequest[] {
   if (value === undefined) return []
-  if (!Array.isArray(value)) throw new TypeError(expectation('array', 'controls', value))
+  if (!isArray(value)) throw new TypeError(expectation('array', 'controls', value))
   if (value.length > MAX_CONTROLS)
     throw new RangeError(
       `Expected at most ${MAX_CONTROLS} elements for controls but received ${value.length}`,
@@ -101,7 +109,7 @@ function checkWeights(value: unknown, path: string, count: number, guess: boolea
     // As torch.logspace(−1, 0, count) for guess mode.
     return Float32Array.from({ length: count }, (_, i) => (guess ? 10 ** (i / (count - 1) - 1) : 1))
   }
-  if (!Array.isArray(value)) throw new TypeError(expectation("'soft' or array of numbers", path, value))
+  if (!isArray(value)) throw new TypeError(expectation("'soft' or array of numbers", path, value))
   if (value.length !== count)
     throw new RangeError(
       `Expected ${count} numbers for ${path}, one for each residual, but received ${value.length}`,

@@ -118,7 +118,7 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
   onStep?: (event: StepEvent) => unknown
 }
 
-const generateKeys = [
+export const generateKeys = [
   'prompt', 'negativePrompt', 'loras', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
   'scheduler', 'schedulerOptions', 'preset', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'depth', 'extraChannels', 'promptEmbeds',
   'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'controls', 'signal', 'onStep',

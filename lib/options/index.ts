@@ -6,13 +6,14 @@ export type { ControlFit, ControlOptions, ControlRequest } from './controls.js'
 export { controlSettings } from './controls.js'
 export { defaults } from './defaults.js'
 export { anyImages, startsFromImage } from './extra-input.js'
-export { checkGenerateOptions, type GenerateOptions } from './generate.js'
+export { checkGenerateOptions, generateKeys, type GenerateOptions } from './generate.js'
 export { copyImage, maxSide, type ImageInput } from './images.js'
 export {
   checkDevice,
   checkLoadOptions,
   checkLoras,
   checkPrecision,
+  loadKeys,
   precisions,
   type LoadOptions,
   type LoraOption,

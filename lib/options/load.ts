@@ -9,6 +9,7 @@ import {
   checkSignal,
   checkString,
   expectation,
+  isArray,
 } from '../check.js'
 import { native, type Precision } from '../native.js'
 import { shorten } from '../quote.js'
@@ -133,14 +134,14 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
 
 const predictionTypes: readonly PredictionType[] = ['epsilon', 'v_prediction', 'sample']
 
-const loadKeys = [
+export const loadKeys = [
   'device', 'threads', 'precision', 'variant', 'predictionType', 'rescaleBetasZeroSnr', 'timestepSpacing',
   'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
   'embeddings', 'controlNets', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
 function checkPaths(value: unknown, path: string): string[] {
-  if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
+  if (!isArray(value)) throw new TypeError(expectation('array of paths', path, value))
   return Array.from(value, (one, i) => checkString(one, `${path}[${i}]`))
 }
 
@@ -205,7 +206,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
 const MAX_LORA_SCALE = 100
 
 export function checkLoras(value: unknown, path: string): CheckedLora[] {
-  if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
+  if (!isArray(value)) throw new TypeError(expectation('array of paths', path, value))
   // Unlike map(), Array.from() does not skip the holes of a sparse array.
   return Array.from(value, (lora: unknown, i) => {
     const name = `${path}[${i}]`
@@ -246,7 +247,7 @@ function checkBlocks(value: unknown, path: string): Record<string, number> {
 const MAX_TOKEN = 256
 
 function checkEmbeddings(value: unknown, path: string): LoadRequest['embeddings'] {
-  if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
+  if (!isArray(value)) throw new TypeError(expectation('array of paths', path, value))
   return Array.from(value, (embedding: unknown, i) => {
     const name = `${path}[${i}]`
     if (typeof embedding === 'string') return { path: checkString(embedding, name) }

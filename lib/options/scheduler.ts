@@ -6,6 +6,7 @@ import {
   checkOneOf,
   checkRecord,
   expectation,
+  isArray,
   isReadable,
 } from '../check.js'
 import { schedulerNames, type SchedulerName, type SchedulerOptions } from '../schedulers/index.js'
@@ -45,6 +46,6 @@ export function stepsOf({ timesteps, order = 1 }: Scheduler): number {
 export function checkSchedulerOptions(value: unknown, path: string): SchedulerOptions {
   const options: SchedulerOptions = { ...checkRecord(value, path) }
   // Copied, too, because a request may wait in the queue.
-  if (Array.isArray(options.timesteps)) options.timesteps = Array.from(options.timesteps)
+  if (isArray(options.timesteps)) options.timesteps = Array.from(options.timesteps as readonly number[])
   return options
 }

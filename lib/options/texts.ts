@@ -1,5 +1,5 @@
 /** Prompts, or embeddings in their place. */
-import { checkText, copyTensor, expectation, isReadable } from '../check.js'
+import { checkText, copyTensor, expectation, isArray } from '../check.js'
 import { defaults } from './defaults.js'
 import type { ModelFacts } from './request.js'
 
@@ -72,7 +72,7 @@ export function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSk
 }
 
 function texts(value: unknown, path: string): string[] {
-  if (!isReadable(value) || !Array.isArray(value)) {
+  if (!isArray(value)) {
     if (typeof value !== 'string') throw new TypeError(expectation('string or array of strings', path, value))
     return [checkText(value, path)]
   }

@@ -1,4 +1,4 @@
-import { checkInteger, checkObject, checkSignal, copyTensor } from '../check.js'
+import { checkInteger, checkObject, checkSignal, copyTensor, isArray } from '../check.js'
 import { localPath } from '../hub/index.js'
 import { bytesOf, encoderPixels } from '../image/encoder-pixels.js'
 import { openImage } from '../image/index.js'
@@ -74,9 +74,9 @@ export class ImageEncoder extends Component<NativeImageEncoder> {
    */
   async preprocess(images: ImageInput | readonly ImageInput[], options: CallOptions = {}): Promise<Tensor> {
     const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
-    const list: unknown[] = Array.isArray(images) ? Array.from(images) : [images]
+    const list: unknown[] = isArray(images) ? Array.from(images) : [images]
     if (list.length === 0) throw new RangeError('Expected at least 1 image but received 0')
-    const copies = list.map((image, i) => copyImage(image, Array.isArray(images) ? `images[${i}]` : 'images'))
+    const copies = list.map((image, i) => copyImage(image, isArray(images) ? `images[${i}]` : 'images'))
     const { imageSize } = this.config
     const slice = new TimeSlice(signal)
     const rows: Float32Array[] = []

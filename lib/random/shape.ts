@@ -1,4 +1,4 @@
-import { expectation, isReadable } from '../check.js'
+import { expectation, isArray } from '../check.js'
 
 /** Larger draws are refused: they would take more than 4 GiB. */
 const MAX_ELEMENTS = 2 ** 30
@@ -10,7 +10,7 @@ const MAX_ELEMENTS = 2 ** 30
  * @throws {RangeError} more than 2³⁰ elements
  */
 export function elementCount(shape: readonly number[]): number {
-  if (!isReadable(shape) || !Array.isArray(shape) || shape.length > 8)
+  if (!isArray(shape) || shape.length > 8)
     throw new TypeError(expectation('array of at most 8 sizes', 'shape', shape))
   if (!Array.from(shape).every((extent) => typeof extent === 'number'))
     throw new TypeError(expectation('array of numbers', 'shape', shape))

@@ -34,7 +34,8 @@ export abstract class SchedulerBase implements Scheduler {
   reset(options: { random: Random; begin: number }): void {
     if (!isReadable(options)) throw new TypeError(expectation('object', 'options', options))
     const { random, begin } = options
-    if (typeof random?.normal !== 'function') throw new TypeError(expectation('Random', 'random', random))
+    if (!isReadable(random) || typeof random.normal !== 'function')
+      throw new TypeError(expectation('Random', 'random', random))
     if (typeof begin !== 'number' || !Number.isInteger(begin)) {
       throw new TypeError(`Expected integer for begin but received ${received(begin)}`)
     }

@@ -3,6 +3,9 @@ import { join } from 'node:path'
 import {
   AutoencoderKL,
   AutoencoderTiny,
+  cachedModels,
+  ControlNet,
+  cpuInfo,
   bundledModelPath,
   bundledVqModelPath,
   createScheduler,
@@ -11,8 +14,12 @@ import {
   DiffusionPipeline,
   guide,
   Image,
+  ImageEncoder,
   imageToTensor,
+  listDevices,
+  mergeModel,
   openModel,
+  pullModel,
   quantizeModel,
   randomFor,
   Tokenizer,
@@ -27,6 +34,7 @@ export interface Subjects {
   pipe: DiffusionPipeline
   vq: VqModel
   tiny: AutoencoderTiny
+  vision: ImageEncoder
 }
 
 export interface ApiCall {
@@ -37,13 +45,30 @@ export interface ApiCall {
 
 const tinyPath = () => join(packageRoot(), 'test/fixtures/tiny-vae/wide')
 
+const visionPath = () => join(packageRoot(), 'test/fixtures/vision/clip')
+
 export async function loadSubjects(): Promise<Subjects> {
-  const [pipe, vq, tiny] = await Promise.all([
+  const [pipe, vq, tiny, vision] = await Promise.all([
     DiffusionPipeline.load(undefined, { tinyVae: undefined }),
     VqModel.load(),
     AutoencoderTiny.load(tinyPath()),
+    ImageEncoder.load(visionPath()),
   ])
-  return { pipe, vq, tiny }
+  return { pipe, vq, tiny, vision }
+}
+
+export type Place = [holder: Record<PropertyKey, unknown>, key: PropertyKey]
+
+/** Everything in the arguments that can be replaced: properties of plain objects, and elements of short arrays. */
+export function places(holder: object, depth: number): Place[] {
+  return Object.entries(holder).flatMap(([key, value]) => {
+    const plain =
+      typeof value === 'object' &&
+      value !== null &&
+      (Array.isArray(value) ? value.length <= 8 : Object.getPrototypeOf(value) === Object.prototype)
+    const here: Place = [holder as Record<PropertyKey, unknown>, key]
+    return plain && depth > 0 ? [here, ...places(value as object, depth - 1)] : [here]
+  })
 }
 
 const tensor = (...shape: number[]): Tensor => ({
@@ -75,6 +100,7 @@ const generateArgs: Record<string, (subjects: Subjects) => object> = {
     guidanceRescale: 0.5,
     signal: open(),
     onStep: () => undefined,
+    preset: undefined,
   }),
   prompts: () => ({ ...small, prompt: ['noto pizza', 'flat fire'], negativePrompt: ['', 'ghost'] }),
   embeddings: ({ pipe }) => {
@@ -109,6 +135,29 @@ const generateArgs: Record<string, (subjects: Subjects) => object> = {
   }),
 }
 
+/** Options that the bundled model has no use for: it refuses them after they have been read. */
+const otherOptions = {
+  preset: 'lcm',
+  loras: ['a.safetensors', { path: 'b.safetensors', scale: 1, textEncoderScale: 1, blockScales: { mid: 0.5 } }],
+  depth: tensor(1, 1, 4, 4),
+  extraChannels: tensor(1, 5, 4, 4),
+  prompt2: ['a'],
+  negativePrompt2: 'b',
+  originalSize: { width: 64, height: 64 },
+  cropTopLeft: { top: 0, left: 0 },
+  targetSize: { width: 64, height: 64 },
+  aestheticScore: 6,
+  negativeAestheticScore: 2,
+  refinerStart: 1,
+  pooledPromptEmbeds: tensor(1, 8),
+  negativePooledPromptEmbeds: tensor(1, 8),
+  imageGuidanceScale: 1.5,
+  noiseLevel: 20,
+  controls: [{ net: 0, image: tensor(1, 3, 32, 32), scale: 1, start: 0, end: 1, guess: true, weights: [1], fit: 'crop' }],
+} // prettier-ignore
+for (const [key, value] of Object.entries(otherOptions))
+  generateArgs[key] = () => ({ ...small, [key]: structuredClone(value) })
+
 const scheduler = ({ pipe }: Subjects) => createScheduler('euler-a', 4, pipe.model.schedule)
 
 /** A call of a method or function with these arguments. */
@@ -117,6 +166,7 @@ const of = (args: ApiCall['args'], call: (subjects: Subjects, ...args: never[]) 
   call: (subjects, list) => call(subjects, ...list),
 })
 
+const pixels = ({ vision: { config } }: Subjects) => tensor(1, 3, config.imageSize, config.imageSize)
 const image = () => new Image(4, 4, new Uint8Array(48), { prompt: 'a', steps: 1 })
 
 export const apiCalls: Record<string, ApiCall> = {
@@ -148,10 +198,21 @@ export const apiCalls: Record<string, ApiCall> = {
       {
         threads: 2,
         precision: 'f32',
+        variant: 'fp16',
+        predictionType: 'epsilon',
+        rescaleBetasZeroSnr: false,
+        timestepSpacing: 'leading',
+        unet: bundledModelPath(),
+        vae: bundledModelPath(),
+        textEncoders: [bundledModelPath()],
+        refiner: bundledModelPath(),
         tinyVae: tinyPath(),
         lowMemory: true,
         device: 'cpu',
-        loras: [],
+        loras: ['a.safetensors', { path: 'b.safetensors', scale: 1, blockScales: { mid: 1 } }],
+        loraFolder: '.',
+        embeddings: ['a.safetensors', { path: 'b.safetensors', token: 'b' }],
+        controlNets: ['a.safetensors'],
         signal: ended(),
       },
     ],
@@ -168,6 +229,54 @@ export const apiCalls: Record<string, ApiCall> = {
   'VqModel.load': of(
     () => [bundledVqModelPath(), { precision: 'f32', signal: ended() }],
     (_, path, options) => VqModel.load(path, options),
+  ),
+  'ControlNet.load': of(
+    () => [bundledModelPath(), { precision: 'f32', signal: ended() }],
+    (_, path, options) => ControlNet.load(path, options),
+  ),
+  'ImageEncoder.load': of(
+    () => [visionPath(), { precision: 'f32', signal: ended() }],
+    (_, path, options) => ImageEncoder.load(path, options),
+  ),
+  'imageEncoder.preprocess': of(
+    () => [[tensor(1, 3, 8, 8), image()], { signal: open() }],
+    (s, images, options) => s.vision.preprocess(images, options),
+  ),
+  'imageEncoder.encode': of(
+    (s) => [pixels(s), { signal: open() }],
+    (s, x, options) => s.vision.encode(x, options),
+  ),
+  'imageEncoder.hiddenStates': of(
+    (s) => [pixels(s), { skip: 1, signal: open() }],
+    (s, x, options) => s.vision.hiddenStates(x, options),
+  ),
+  'imageEncoder.workingBytes': of(
+    () => [1],
+    (s, n) => s.vision.workingBytes(n),
+  ),
+  cpuInfo: of(
+    () => [],
+    () => cpuInfo(),
+  ),
+  listDevices: of(
+    () => [],
+    () => listDevices(),
+  ),
+  cachedModels: of(
+    () => [],
+    () => cachedModels(),
+  ),
+  pullModel: of(
+    () => ['hf:owner/name', { variant: 'fp16', signal: ended(), onProgress: () => undefined }],
+    (_, reference, options) => pullModel(reference, options),
+  ),
+  mergeModel: of(
+    () => [
+      bundledModelPath(),
+      'merged.gguf',
+      { loras: ['a.safetensors'], type: 'q8_0', rules: '', signal: ended(), onProgress: () => undefined },
+    ],
+    (_, input, output, options) => mergeModel(input, output, options),
   ),
   openModel: of(
     () => [bundledVqModelPath()],

@@ -7,30 +7,18 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DiffusionPipeline } from '../../lib/index.js'
-import { apiCalls, loadSubjects, type Subjects } from './api-calls.js'
-import { DelayWatch, heldBytes, leakedBytes, Random, settled, type Result } from './harness.js'
+import { apiCalls, loadSubjects, places, type Subjects } from './api-calls.js'
+import { DelayWatch, emptyResult, heldBytes, leakedBytes, Random, settled, type Result } from './harness.js'
 import { hostileValue, OwnError } from './hostile-values.js'
 import { describe, objection } from './objection.js'
 
 export const name = 'hostile calls of the API'
 export const counts = { small: 300, full: 5000 }
 
+/** How often memory is measured. */
+const measurements = 12
 /** Milliseconds. */
 const patience = 60_000
-
-type Place = [holder: Record<PropertyKey, unknown>, key: PropertyKey]
-
-/** Everything in the arguments that can be replaced: properties of plain objects, and elements of short arrays. */
-function places(holder: object, depth: number): Place[] {
-  return Object.entries(holder).flatMap(([key, value]) => {
-    const plain =
-      typeof value === 'object' &&
-      value !== null &&
-      (Array.isArray(value) ? value.length <= 8 : Object.getPrototypeOf(value) === Object.prototype)
-    const here: Place = [holder as Record<PropertyKey, unknown>, key]
-    return plain && depth > 0 ? [here, ...places(value as object, depth - 1)] : [here]
-  })
-}
 
 /** Replaces some of the arguments; says what was done. */
 function spoil(args: unknown[], random: Random, subjects: Subjects): string[] {
@@ -55,21 +43,21 @@ function spoil(args: unknown[], random: Random, subjects: Subjects): string[] {
 }
 
 export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
+  const result = emptyResult()
   const folder = mkdtempSync(join(tmpdir(), 'hostile-'))
   const before = process.cwd()
   process.chdir(folder)
   const watch = new DelayWatch()
   let subjects = await loadSubjects()
-  const names = Object.keys(apiCalls)
-  let held = 0
+  // Without those that take no arguments.
+  const names = Object.keys(apiCalls).filter((name) => apiCalls[name].args(subjects).length > 0)
+  const held: number[] = []
   const unhandled = (error: unknown) =>
     result.failures.push(`seed ${seed}: unhandled rejection ${String(error)}`)
   process.on('unhandledRejection', unhandled)
   try {
     for (let i = 0; i < count; i++) {
-      // By then the allocator has seen most kinds of calls.
-      if (i === Math.floor((2 * count) / 3)) held = await heldBytes()
+      if (i % Math.ceil(count / measurements) === 0) held.push(await heldBytes())
       const random = new Random(seed * 1_000_003 + i)
       const which = random.pick(names)
       const args = apiCalls[which].args(subjects)
@@ -89,7 +77,8 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
       } else await dispose(outcome.value)
       if (subjects.pipe.disposed) subjects = { ...subjects, pipe: await DiffusionPipeline.load() }
     }
-    result.leaked = leakedBytes(held, await heldBytes())
+    held.push(await heldBytes())
+    result.leaked = leakedBytes(held)
   } finally {
     process.off('unhandledRejection', unhandled)
     process.chdir(before)
@@ -98,8 +87,7 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
       Object.values(subjects).map((subject: { dispose(): Promise<void> }) => subject.dispose()),
     )
   }
-  result.worstDelay = watch.worst
-  result.longestTurn = watch.longest
+  result.delay = watch.delay
   return result
 }
 

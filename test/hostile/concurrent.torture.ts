@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as wait } from 'node:timers/promises'
 import { DiffusionPipeline, type GenerateOptions } from '../../lib/index.js'
-import { DelayWatch, Random, heldBytes, leakedBytes, settled, type Result } from './harness.js'
+import { DelayWatch, emptyResult, Random, heldBytes, leakedBytes, settled, type Result } from './harness.js'
 
 export const name = 'concurrent calls, aborts, disposals'
 export const counts = { small: 24, full: 2000 }
@@ -50,7 +50,7 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
   await alone.dispose()
 
   const watch = new DelayWatch()
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
+  const result = emptyResult()
   const reason = new Error('aborted by the harness')
 
   async function one(id: number, pipe: DiffusionPipeline): Promise<void> {
@@ -88,13 +88,12 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
     await Promise.all(pipes.map((pipe) => pipe.dispose()))
   }
 
-  let before = 0
+  const held: number[] = []
   for (let first = 0; first < count; first += concurrent) {
     await round(first, Math.min(concurrent, count - first))
-    if (first === 0) before = await heldBytes()
+    held.push(await heldBytes())
   }
-  result.leaked = leakedBytes(before, await heldBytes())
-  result.worstDelay = watch.worst
-  result.longestTurn = watch.longest
+  result.leaked = leakedBytes(held)
+  result.delay = watch.delay
   return result
 }

@@ -59,7 +59,7 @@ const cases = Array.from({ length: Number(count) }, (_, id) => {
 })
 
 const watch = new DelayWatch()
-const before = await heldBytes()
+const held = [await heldBytes()]
 for (const { id, scenario, call } of cases.slice(Number(first))) {
   report({ kind: 'case', id })
   const failed = (why: string) =>
@@ -82,8 +82,9 @@ for (const { id, scenario, call } of cases.slice(Number(first))) {
   if (id % 200 === 199) {
     await pipe.dispose()
     pipe = await DiffusionPipeline.load()
+    held.push(await heldBytes())
   }
 }
-const leaked = leakedBytes(before, await heldBytes())
-const { worst: worstDelay, longest: longestTurn } = watch
-process.send!({ kind: 'end', leaked, worstDelay, longestTurn } satisfies Report, () => process.exit(0))
+held.push(await heldBytes())
+const leaked = leakedBytes(held)
+process.send!({ kind: 'end', leaked, delay: watch.delay } satisfies Report, () => process.exit(0))

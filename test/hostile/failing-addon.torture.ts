@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { packageRoot } from '../../lib/package-root.js'
-import type { Result } from './harness.js'
+import { emptyResult, longestDelay, type Delay, type Result } from './harness.js'
 
 export const name = 'failing allocations, reads and thread starts'
 export const counts = { small: 60, full: 1500 }
@@ -21,7 +21,7 @@ export type Report =
   | { kind: 'case'; id: number }
   | { kind: 'failure'; text: string }
   /** It has tried all. */
-  | { kind: 'end'; leaked: number; worstDelay: number; longestTurn: number }
+  | { kind: 'end'; leaked: number; delay: Delay }
 
 /** Runs the cases from `first` on in a process of their own; resolves to the case during which it died, if it did. */
 function runChild(first: number, count: number, seed: number, result: Result): Promise<number | undefined> {
@@ -45,8 +45,7 @@ function runChild(first: number, count: number, seed: number, result: Result): P
       } else {
         ended = true
         result.leaked += report.leaked
-        result.worstDelay = Math.max(result.worstDelay, report.worstDelay)
-        result.longestTurn = Math.max(result.longestTurn, report.longestTurn)
+        result.delay = longestDelay(result.delay, report.delay)
       }
     })
     child.on('close', (status, signal) => {
@@ -61,7 +60,7 @@ function runChild(first: number, count: number, seed: number, result: Result): P
 }
 
 export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
+  const result = emptyResult()
   // The library needs glibc's way to replace functions.
   if (process.platform !== 'linux') return { ...result, tried: count }
   if (!existsSync(preload))

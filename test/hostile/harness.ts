@@ -22,12 +22,31 @@ export interface Result {
   crashed: number
   /** Bytes that are still held after the run and were not before; see {@link leakedBytes}. */
   leaked: number
-  /** Milliseconds: the longest time that the event loop did not run because of the package; see {@link DelayWatch}. */
-  worstDelay: number
-  /** Milliseconds of CPU time: the longest turn of the event loop, 0 if it was not measured; see {@link DelayWatch}. */
-  longestTurn: number
+  /** For how long the event loop did not run because of the package. */
+  delay: Delay
   /** One line for each case with a wrong answer, enough to repeat it. */
   failures: string[]
+}
+
+/** Milliseconds for which the event loop did not run, all 0 if they were not measured; see {@link DelayWatch}. */
+export interface Delay {
+  /** 99 of 100 delays are below it. */
+  p99: number
+  worst: number
+  /** CPU time of the longest turn. */
+  cpu: number
+}
+
+export const noDelay: Delay = { p99: 0, worst: 0, cpu: 0 }
+
+/** The larger of each of two delays. */
+export function longestDelay(a: Delay, b: Delay): Delay {
+  return { p99: Math.max(a.p99, b.p99), worst: Math.max(a.worst, b.worst), cpu: Math.max(a.cpu, b.cpu) }
+}
+
+/** The result of a harness that has run nothing yet. */
+export function emptyResult(): Result {
+  return { tried: 0, crashed: 0, leaked: 0, delay: noDelay, failures: [] }
 }
 
 /** A generator whose sequence depends on the seed alone (mulberry32). */
@@ -63,7 +82,6 @@ export class DelayWatch {
   #longest = 0
   #timer: NodeJS.Timeout | undefined
   start(): void {
-    this.#histogram.reset()
     this.#histogram.enable()
     let [cpu, time] = [threadTime(), performance.now()]
     // In a short run, the histogram may have recorded nothing.
@@ -77,15 +95,15 @@ export class DelayWatch {
   pause(): void {
     clearInterval(this.#timer)
     this.#histogram.disable()
-    this.#worst = Math.max(this.#worst, this.#histogram.max / 1e6)
   }
-  /** Milliseconds; 0 if the watch never ran. */
-  get worst(): number {
-    return this.#worst
-  }
-  /** Milliseconds of CPU time; 0 if the watch never ran, or on another system than Linux. */
-  get longest(): number {
-    return this.#longest
+  /** CPU time is 0 on another system than Linux. */
+  get delay(): Delay {
+    const recorded = this.#histogram.count > 0
+    return {
+      p99: recorded ? this.#histogram.percentile(99) / 1e6 : 0,
+      worst: Math.max(this.#worst, recorded ? this.#histogram.max / 1e6 : 0),
+      cpu: this.#longest,
+    }
   }
 }
 
@@ -101,12 +119,9 @@ function threadTime(): number {
 }
 
 /** Resident memory varies by so much without a leak: the collector's and the allocator's free lists. */
-const noise = 24 << 20
+const noise = 12 << 20
 
-/**
- * Bytes of resident memory after a garbage collection, for {@link leakedBytes}. Take it after a first round, which leaves what
- * is kept for the life of the process.
- */
+/** Bytes of resident memory after a garbage collection, for {@link leakedBytes}. */
 export async function heldBytes(): Promise<number> {
   for (let i = 0; i < 3; i++) {
     globalThis.gc?.()
@@ -116,17 +131,16 @@ export async function heldBytes(): Promise<number> {
 }
 
 /**
- * By how much memory has grown from the first to the last of several measurements at equal distances, if by more than it
- * varies. What grows only once is no leak: the least growth between two of them counts.
+ * By how much memory has grown, if by more than it varies. Of measurements at equal distances, the first quarter is left out,
+ * because by its end what is kept for the life of the process has been allocated; then the least of the later half counts
+ * against the least of the earlier one. Fewer than four measurements tell nothing.
  */
-export function steadyGrowth(held: readonly number[]): number {
-  const steps = held.slice(1).map((bytes, i) => bytes - held[i])
-  return leakedBytes(0, Math.min(...steps) * steps.length)
-}
-
-/** By how much memory has grown, if by more than it varies. */
-export function leakedBytes(before: number, after: number): number {
-  return after - before > noise ? after - before : 0
+export function leakedBytes(held: readonly number[]): number {
+  if (held.length < 4) return 0
+  const settled = held.slice(Math.floor(held.length / 4))
+  const middle = Math.ceil(settled.length / 2)
+  const growth = Math.min(...settled.slice(middle)) - Math.min(...settled.slice(0, middle))
+  return growth > noise ? growth : 0
 }
 
 /** A promise's result or error; undefined if it does not settle within `milliseconds`. */

@@ -70,6 +70,7 @@ const factories: Record<string, () => unknown> = {
   'a proxy that throws': () => new Proxy({}, { get: fail, ownKeys: fail, has: fail, getPrototypeOf: fail }),
   'a revoked proxy': () => revoked({}),
   'a revoked proxy of an array': () => revoked([]),
+  'a revoked proxy of a function': () => revoked(() => undefined),
   'toString that throws': () => ({ toString: fail, valueOf: fail, [Symbol.toPrimitive]: fail }),
   'a thenable': () => ({ then: (resolve: (x: number) => void) => resolve(1) }),
   'a date': () => new Date(NaN),
@@ -102,6 +103,11 @@ const factories: Record<string, () => unknown> = {
 }
 
 const names = Object.keys(factories)
+
+/** The value of this name in the list. */
+export function hostile(name: string): unknown {
+  return factories[name]()
+}
 
 /** A value of the list, and its name. */
 export function hostileValue(random: Random): { name: string; value: unknown } {

@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DiffusionError } from '../../lib/index.js'
-import { DelayWatch, heldBytes, Random, settled, steadyGrowth, type Result } from './harness.js'
+import { DelayWatch, emptyResult, heldBytes, leakedBytes, Random, settled, type Result } from './harness.js'
 import { makeFormats, type Format } from './model-file-formats.js'
 import { describe, objection } from './objection.js'
 
@@ -20,9 +20,11 @@ export const counts = { small: 20 * formatCount, full: 10_000 * formatCount }
 const patience = 60_000
 /** Cases at the same time. A file that has just been written is read twice, with a pause in between. */
 const concurrent = 10
+/** How often memory is measured. */
+const measurements = 12
 
 export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
+  const result = emptyResult()
   const { formats, remove } = await makeFormats()
   if (formats.length !== formatCount) throw new Error(`${formats.length} formats`)
   const watch = new DelayWatch()
@@ -48,9 +50,8 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
   try {
     watch.start()
     let next = 0
-    // After the first quarter of the cases the allocator has seen every format.
-    for (const quarter of [1, 2, 3, 4]) {
-      const end = Math.floor((count * quarter) / 4)
+    for (let part = 1; part <= measurements; part++) {
+      const end = Math.floor((count * part) / measurements)
       const worker = async (id: number) => {
         while (next < end) await one(next++, id)
       }
@@ -58,13 +59,12 @@ export async function run({ count, seed }: { count: number; seed: number }): Pro
       held.push(await heldBytes())
     }
     watch.pause()
-    result.leaked = steadyGrowth(held)
+    result.leaked = leakedBytes(held)
   } finally {
     process.off('unhandledRejection', unhandled)
     remove()
   }
-  result.worstDelay = watch.worst
-  result.longestTurn = watch.longest
+  result.delay = watch.delay
   return result
 }
 

@@ -10,7 +10,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { bundledModelPath, openModel } from '../../lib/index.js'
-import { Random, type Result } from './harness.js'
+import { emptyResult, Random, type Result } from './harness.js'
 
 export const name = 'signals and closed streams of every command'
 export const counts = { small: 24, full: 300 }
@@ -67,7 +67,7 @@ interface Case {
 
 export async function run({ count, seed }: { count: number; seed: number }): Promise<Result> {
   const random = new Random(seed)
-  const result: Result = { tried: 0, crashed: 0, leaked: 0, worstDelay: 0, longestTurn: 0, failures: [] }
+  const result = emptyResult()
   const durations = new Map<string, number>()
   for (let i = 0; i < count; i++) {
     const command = random.pick(Object.keys(commands))
