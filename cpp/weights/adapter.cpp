@@ -108,6 +108,16 @@ struct Matrix {
     length = inputs * taps;
   }
 
+  /// Rows [inputs][taps] become [taps][inputs].
+  void make_channels_last(int64_t inputs, int64_t taps) {
+    std::vector<float> turned(down.size());
+    for (size_t row = 0; row < down.size(); row += static_cast<size_t>(length))
+      for (int64_t i = 0; i < inputs; ++i)
+        for (int64_t t = 0; t < taps; ++t)
+          turned[row + static_cast<size_t>(t * inputs + i)] = down[row + static_cast<size_t>(i * taps + t)];
+    down = std::move(turned);
+  }
+
   /// Adds scale · row o to out.
   void add_row(const FloatDecoders& decoders, int64_t o, float scale, float* out) const {
     if (rank == 0) return decoders.add_scaled_rows(&scale, down.data() + o * length, 1, length, out);
@@ -216,6 +226,9 @@ AdaptedRows::AdaptedRows(const StoredTensor& tensor, const FloatDecoders& decode
   inputs_ = shape.inputs;
   taps_ = shape.taps;
   channels_last_ = tensor.channels_last && taps_ > 1;
+  only_low_rank_ = std::all_of(tensor.adapters->begin(), tensor.adapters->end(), [](const Adapter& adapter) {
+    return adapter.kind == Adapter::Kind::low_rank && adapter.magnitude.empty();
+  });
   for (const Adapter& adapter : *tensor.adapters) {
     Ready ready;
     ready.kind = adapter.kind;
@@ -246,6 +259,7 @@ AdaptedRows::AdaptedRows(const StoredTensor& tensor, const FloatDecoders& decode
             norm > 0 ? static_cast<float>(ready.magnitude[static_cast<size_t>(i)] / norm) : 0.0f);
       }
     }
+    if (only_low_rank_ && channels_last_) ready.factors[0].make_channels_last(inputs_, taps_);
     adapters_.push_back(std::move(ready));
   }
 }
@@ -260,6 +274,12 @@ void AdaptedRows::read_row(const StoredTensor& tensor, const FloatDecoders& deco
 }
 
 void AdaptedRows::apply(const FloatDecoders& decoders, int64_t begin, int64_t elements, float* values) const {
+  if (only_low_rank_) {
+    for (int64_t first = 0; first < elements; first += row_)
+      for (const Ready& adapter : adapters_)
+        adapter.factors[0].add_row(decoders, (begin + first) / row_, adapter.scale, values + first);
+    return;
+  }
   std::vector<float> base(static_cast<size_t>(row_)), sum, total;
   for (int64_t first = 0; first < elements; first += row_) {
     float* row = values + first;

@@ -68,6 +68,8 @@ class AdaptedRows {
   std::vector<Ready> adapters_;
   int64_t row_ = 0, inputs_ = 0, taps_ = 1;
   bool channels_last_ = false;
+  /// Every adapter only adds a product of two factors, whose rows are then kept in the stored order.
+  bool only_low_rank_ = false;
 };
 
 }  // namespace nd
