@@ -98,6 +98,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(VaeWrap::define(env), addon->vae);
   define(TinyVaeWrap::define(env), addon->tiny_vae);
   define(ImageEncoderWrap::define(env), addon->image_encoder);
+  define(IpAdapterWrap::define(env), addon->ip_adapter);
   define(CudaDeviceWrap::define(env), addon->cuda_device);
   define(env.Global().Get("Float32Array").As<Napi::Function>(), addon->float32_array);
   define(env.Global().Get("Int32Array").As<Napi::Function>(), addon->int32_array);
@@ -121,6 +122,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("loadVae", Napi::Function::New(env, VaeWrap::load, "loadVae"));
   exports.Set("loadTinyVae", Napi::Function::New(env, TinyVaeWrap::load, "loadTinyVae"));
   exports.Set("loadImageEncoder", Napi::Function::New(env, ImageEncoderWrap::load, "loadImageEncoder"));
+  exports.Set("loadIpAdapter", Napi::Function::New(env, IpAdapterWrap::load, "loadIpAdapter"));
   exports.Set("convertRows", Napi::Function::New(env, convert_rows, "convertRows"));
   return exports;
 }

@@ -153,6 +153,32 @@ nd::ControlNetConfig read_control_net_config(Napi::Value value) {
   return config;
 }
 
+nd::IpAdapterConfig read_ip_adapter_config(Napi::Value value) {
+  using Kind = nd::ImageProjectionConfig::Kind;
+  const Fields fields(value, "config");
+  const Fields projection(fields.get("projection"), fields.name("projection"));
+  nd::IpAdapterConfig config;
+  config.unet = read_unet_config(fields.get("unet"), fields.name("unet"));
+  const std::string kind = projection.string("kind");
+  if (kind != "linear" && kind != "mlp" && kind != "resampler")
+    throw nd::Error(nd::ErrorCode::invalid_argument,
+                    "Expected one of linear, mlp, resampler for config.projection.kind but received " + kind);
+  nd::ImageProjectionConfig& image = config.projection;
+  image.kind = kind == "linear" ? Kind::linear : kind == "mlp" ? Kind::mlp : Kind::resampler;
+  image.width = projection.integer("width", 1, Limits::channels);
+  image.context_width = projection.integer("contextWidth", 1, Limits::channels);
+  image.tokens = projection.integer("tokens", 1, Limits::channels);
+  if (image.kind != Kind::linear) image.hidden = projection.integer("hidden", 1, Limits::feed_forward);
+  if (image.kind == Kind::resampler) {
+    image.layers = projection.integer("layers", 0, Limits::text_layers);
+    image.heads = projection.integer("heads", 1, Limits::channels);
+    image.head_dim = projection.integer("headDim", 1, Limits::channels);
+    image.intermediate = projection.integer("intermediate", 1, Limits::feed_forward);
+  }
+  config.check();
+  return config;
+}
+
 nd::VaeConfig read_vae_config(Napi::Value value) {
   const Fields fields(value, "config");
   nd::VaeConfig config;
@@ -199,10 +225,11 @@ Napi::Value required_tensors(const Napi::CallbackInfo& info) {
     if (kind == "tinyVae") return list_tensors<nd::TinyVae>(info.Env(), read_tiny_vae_config(info[1]));
     if (kind == "imageEncoder")
       return list_tensors<nd::ImageEncoder>(info.Env(), read_image_encoder_config(info[1]));
-    throw nd::Error(
-        nd::ErrorCode::invalid_argument,
-        "Expected one of textEncoder, unet, controlNet, vae, tinyVae, imageEncoder for kind but received " +
-            kind);
+    if (kind == "ipAdapter") return list_tensors<nd::IpAdapter>(info.Env(), read_ip_adapter_config(info[1]));
+    throw nd::Error(nd::ErrorCode::invalid_argument,
+                    "Expected one of textEncoder, unet, controlNet, vae, tinyVae, imageEncoder, ipAdapter "
+                    "for kind but received " +
+                        kind);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "control/control_net.h"
+#include "control/ip_adapter.h"
 #include "napi_all.h"
 #include "text/text_encoder.h"
 #include "unet/config.h"
@@ -19,6 +20,7 @@ nd::ControlNetConfig read_control_net_config(Napi::Value value);
 nd::VaeConfig read_vae_config(Napi::Value value);
 nd::TinyVaeConfig read_tiny_vae_config(Napi::Value value);
 nd::ImageEncoderConfig read_image_encoder_config(Napi::Value value);
+nd::IpAdapterConfig read_ip_adapter_config(Napi::Value value);
 
 /// requiredTensors of lib/native.ts: lists the tensors that a model of this kind and configuration is made
 /// from.

@@ -2,6 +2,7 @@
 #pragma once
 #include "autoencoder_wrap.h"
 #include "control/control_net.h"
+#include "control/ip_adapter.h"
 #include "model_wrap.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
@@ -95,6 +96,19 @@ class ImageEncoderWrap : public ModelWrap<ImageEncoderWrap, nd::ImageEncoder> {
   using ModelWrap::ModelWrap;
   Napi::Value encode(const Napi::CallbackInfo& info);
   Napi::Value working_bytes(const Napi::CallbackInfo& info);
+};
+
+class IpAdapterWrap : public ModelWrap<IpAdapterWrap, nd::IpAdapter> {
+ public:
+  static constexpr const char* kName = "NativeIpAdapter";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6669706164617001};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.ip_adapter; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value encode(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo& info);
 };
 
 }  // namespace nd_binding

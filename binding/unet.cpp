@@ -27,6 +27,38 @@ CallOptions read_options(const Fields& call, const std::shared_ptr<void>& device
   return result;
 }
 
+/// Of conditioning.images.
+void read_images(const Fields& conditioning, int64_t n, const std::shared_ptr<void>& device,
+                 Conditions& conditions) {
+  if (!conditioning.has("images")) return;
+  const Napi::Array list = to_array(conditioning.get("images"), conditioning.name("images"));
+  if (list.Length() > Limits::images)
+    throw TypeFailure{"Expected fewer elements for call.conditioning.images"};
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const Fields fields(list[i], conditioning.name("images") + "[" + std::to_string(i) + "]");
+    conditions.image_tensors.push_back(
+        KeptTensorsWrap::from(fields.get("kept"), fields.name("kept"), device));
+    nd::ImagePrompt prompt;
+    prompt.kept = conditions.image_tensors.back().get();
+    prompt.rows = fields.ints("rows", n);
+    prompt.scale = static_cast<float>(fields.number("scale"));
+    conditions.images.push_back(std::move(prompt));
+  }
+}
+
+/// Of conditioning.imageLengths: as many prompts of which nothing else is known.
+std::vector<nd::ImagePrompt> read_image_lengths(const Fields& conditioning) {
+  std::vector<nd::ImagePrompt> prompts;
+  if (!conditioning.has("imageLengths")) return prompts;
+  for (const int64_t length : conditioning.integers("imageLengths", 1, Limits::side, Limits::images)) {
+    nd::ImagePrompt prompt;
+    prompt.count = 2;
+    prompt.length = length;
+    prompts.push_back(std::move(prompt));
+  }
+  return prompts;
+}
+
 }  // namespace
 
 Napi::Function UnetWrap::define(Napi::Env env) {
@@ -57,6 +89,7 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
     if (conditioning.has("residuals"))
       read.conditions.residuals = KeptTensorsWrap::from(conditioning.get("residuals"),
                                                         conditioning.name("residuals"), shared->device());
+    read_images(conditioning, read.sizes.n, shared->device(), read.conditions);
     const auto call = std::make_shared<const UnetCall>(std::move(read));
     const CallOptions options = read_options(fields, shared->device());
     shared->model().check(options.options);
@@ -88,9 +121,11 @@ Napi::Value UnetWrap::working_bytes(const Napi::CallbackInfo& info) {
     const nd::Unet& model = shared->model();
     const Fields fields(info[0], "call");
     const LatentSizes sizes = read_latent_sizes(fields);
-    const int64_t length = read_context_length(read_conditioning(fields), model.config());
+    const Fields conditioning = read_conditioning(fields);
+    const int64_t length = read_context_length(conditioning, model.config());
     const CallOptions call = read_options(fields, shared->device());
-    const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, length, call.options);
+    const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, length, call.options,
+                                             read_image_lengths(conditioning));
     return Napi::Number::New(info.Env(), static_cast<double>(bytes));
   });
 }

@@ -36,6 +36,7 @@ nd::Conditioning Conditions::view() const {
   result.guidance = given(guidance);
   result.classes = given(classes);
   result.residuals = residuals.get();
+  result.images = images.empty() ? nullptr : &images;
   return result;
 }
 

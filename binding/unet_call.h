@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "unet/image_prompts.h"
 #include "unet/unet.h"
 
 namespace nd_binding {
@@ -22,6 +23,8 @@ struct Conditions {
   std::vector<float> timesteps, context, pooled, time_ids, guidance, classes;
   int64_t context_length = 0, pooled_width = 0, time_id_count = 0;
   std::shared_ptr<nd::KeptTensors> residuals;
+  std::vector<nd::ImagePrompt> images;
+  std::vector<std::shared_ptr<nd::KeptTensors>> image_tensors;  // that these refer to
 
   nd::Conditioning view() const;
 };

@@ -17,7 +17,7 @@ export type { ModelInfo } from './pipeline/model-info.js'
 export type { GenerateResult, Timings } from './pipeline/result.js'
 export type { StepEvent } from './step-event.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
-export type { AdapterReport } from './adapters/index.js'
+export type { AdapterReport, IpAdapterInput } from './adapters/index.js'
 export type { AccelerationOptions, DeepCacheSetting } from './options/index.js'
 export type {
   ConditionOptions,
@@ -25,6 +25,7 @@ export type {
   ControlOptions,
   GenerateOptions,
   ImageInput,
+  ImagePromptOptions,
   LoadOptions,
   LoraOption,
 } from './options/index.js'
@@ -33,6 +34,7 @@ export { presets, type Preset, type PresetName } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { ControlNet } from './pipeline/control-net.js'
+export { IpAdapter } from './pipeline/ip-adapter.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { ImageEncoder } from './pipeline/image-encoder.js'
 export { TextEncoder, type PooledEncoding, type TextEncodeOptions } from './pipeline/text-encoder.js'
@@ -128,6 +130,8 @@ export type {
   GgmlTensorType,
   TensorType,
   ImageEncoderConfig,
+  ImageProjectionConfig,
+  IpAdapterConfig,
   TextEncoderConfig,
   TinyVaeConfig,
   ClassEmbedding,

@@ -250,6 +250,34 @@ export interface ImageEncoderConfig {
   projectionTransposed?: boolean
 }
 
+/**
+ * IP-Adapter's projection of an image's embedding to tokens: one matrix and a norm ('linear'), two with GELU between them
+ * ('mlp'), or queries that attend to the embedding's tokens ('resampler').
+ */
+export interface ImageProjectionConfig {
+  kind: 'linear' | 'mlp' | 'resampler'
+  /** Of an embedding's tokens. */
+  width: number
+  /** Of the result's. */
+  contextWidth: number
+  /** 'resampler': tokens of the result; others: tokens that each token of an embedding becomes. */
+  tokens: number
+  /** 'mlp': between its matrices; 'resampler': of its queries. */
+  hidden?: number
+  /** 'resampler'. */
+  layers?: number
+  heads?: number
+  headDim?: number
+  intermediate?: number
+}
+
+/** An IP-Adapter. Tensor names: `image_proj.…` and `ip_adapter.1.to_k_ip.weight`, … */
+export interface IpAdapterConfig {
+  projection: ImageProjectionConfig
+  /** The UNet that it was made for. */
+  unet: UnetConfig
+}
+
 /** The configurations by the kind of model that they describe. */
 export interface ModelConfigs {
   textEncoder: TextEncoderConfig
@@ -258,6 +286,7 @@ export interface ModelConfigs {
   vae: VaeConfig
   tinyVae: TinyVaeConfig
   imageEncoder: ImageEncoderConfig
+  ipAdapter: IpAdapterConfig
 }
 
 /** A tensor that a model is made from; shape in torch order, outermost first. */
@@ -375,6 +404,33 @@ export interface NativeConditioning {
   classes?: Float32Array
   /** What ControlNets add to the skip connections and the middle block. For the UNet only. */
   residuals?: KeptTensors
+  /** Images that cross-attention attends to beside the context. For the UNet only. */
+  images?: NativeImagePrompt[]
+}
+
+/** What an IP-Adapter kept of a prompt, and how a prediction uses it. */
+export interface NativeImagePrompt {
+  kept: KeptTensors
+  /** Which of the prompt's embeddings each row of the batch attends to, [n]. */
+  rows: Int32Array
+  scale: number
+}
+
+/** The sizes of an image prompt: `count` embeddings, each of `images` together, of `rows` tokens; h and w are those of the latents, where it has a mask. */
+export interface ImagePromptSizes {
+  count: number
+  images: number
+  rows: number
+  h?: number
+  w?: number
+}
+
+export interface ImagePromptCall extends ImagePromptSizes {
+  /** [count, images, rows, width] */
+  embeddings: Float32Array
+  /** The mask at each level of the UNet, the highest resolution first. */
+  masks?: Float32Array
+  to: KeptTensors
 }
 
 /**
@@ -395,7 +451,10 @@ export interface UnetSizes {
   n: number
   h: number
   w: number
-  conditioning: Pick<NativeConditioning, 'contextLength'>
+  conditioning: Pick<NativeConditioning, 'contextLength'> & {
+    /** Tokens of each image prompt. Default: none. */
+    imageLengths?: number[]
+  }
   options?: UnetCallOptions
 }
 
@@ -512,6 +571,13 @@ export interface NativeImageEncoder extends NativeModel {
   workingBytes(n: number): number
 }
 
+export interface NativeIpAdapter extends NativeModel {
+  /** Computes what cross-attention attends to, and keeps it in `to`. */
+  encode(call: ImagePromptCall, cancel?: CancelToken): Promise<void>
+  /** Bytes of working memory of such a call, and of what it keeps. */
+  memory(sizes: ImagePromptSizes): { working: number; kept: number }
+}
+
 /** Rows of a tensor converted to another type, and the error of the conversion. */
 export interface ConvertedRows {
   bytes: Uint8Array
@@ -597,6 +663,7 @@ export interface Native {
     source: ModelSource,
     cancel?: CancelToken,
   ): Promise<NativeImageEncoder>
+  loadIpAdapter(config: IpAdapterConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeIpAdapter>
   /**
    * Rows first … first + count − 1 of the one tensor of `source`, converted to `type`. Rows run along the outermost
    * dimension; a vector is one row. Convolution kernels come as (kh, kw, I) with `channelsLast`, otherwise as (I, kh,

@@ -43,6 +43,8 @@ class CpuBackend final : public Backend {
                  int64_t count) override;
   void add_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
                 int64_t count, float factor, bool replaces) override;
+  void add_masked(ForwardContext& base, const Tensor& from, const Tensor& to, float factor,
+                  const Tensor* mask) override;
 
   void put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& ctx, const Tensor& x, float* values) override;

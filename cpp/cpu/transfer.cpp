@@ -60,6 +60,22 @@ void CpuBackend::add_rows(ForwardContext& base, const Tensor& from, int64_t from
   });
 }
 
+void CpuBackend::add_masked(ForwardContext& base, const Tensor& from, const Tensor& to, float factor,
+                            const Tensor* mask) {
+  if (!mask) return add_rows(base, from, 0, to, 0, to.rows(), factor, false);
+  Context& ctx = Context::of(base);
+  const int64_t c = from.c, rows = from.rows(), pixels = from.pixels();
+  ctx.parallel(tasks_of(rows), [&](int64_t task, int) {
+    const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
+    for (int64_t row = task * kRowsPerTask; row < end; ++row) {
+      const float strength = factor * data(*mask)[row % pixels];
+      const float* x = data(from) + row * c;
+      float* y = data(to) + row * c;
+      std::transform(x, x + c, y, y, [strength](float value, float sum) { return sum + strength * value; });
+    }
+  });
+}
+
 void CpuBackend::put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first,
                      int64_t count) {
   if (!ctx.measuring()) std::copy_n(values, count * x.c, data(x) + first * x.c);

@@ -46,6 +46,8 @@ class CudaBackend final : public Backend {
                  int64_t count) override;
   void add_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
                 int64_t count, float factor, bool replaces) override;
+  void add_masked(ForwardContext& base, const Tensor& from, const Tensor& to, float factor,
+                  const Tensor* mask) override;
 
   void put(ForwardContext& base, const float* values, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& base, const Tensor& x, float* values) override;

@@ -75,6 +75,20 @@ void CudaBackend::add_rows(ForwardContext& base, const Tensor& from, int64_t fro
   ctx.launch(Kernel::add_rows, threads_for(args.count), args);
 }
 
+void CudaBackend::add_masked(ForwardContext& base, const Tensor& from, const Tensor& to, float factor,
+                             const Tensor* mask) {
+  if (!mask) return add_rows(base, from, 0, to, 0, to.rows(), factor, false);
+  Context& ctx = Context::of(base);
+  const bool vector = from.c % 8 == 0;
+  AddArgs args{};
+  args.x = data(from), args.y = data(to), args.mask = data(*mask);
+  args.row = narrow(from.c / (vector ? 8 : 1)), args.pixels = narrow(from.pixels());
+  args.count = from.rows() * args.row;
+  args.factor = factor;
+  args.vector = vector;
+  ctx.launch(Kernel::add_rows, threads_for(args.count), args);
+}
+
 void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x, int64_t first,
                       int64_t count) {
   Context& ctx = Context::of(base);

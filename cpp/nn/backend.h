@@ -128,6 +128,10 @@ class Backend {
   virtual void add_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to,
                         int64_t to_row, int64_t count, float factor, bool replaces) = 0;
 
+  /// to += factor · mask · from, of one shape. `mask` [1][h][w][1] is that of each image; null: 1.
+  virtual void add_masked(ForwardContext& ctx, const Tensor& from, const Tensor& to, float factor,
+                          const Tensor* mask) = 0;
+
   // --- where values cross between the host and the device ---
 
   /// Rows [first, first + count) of x from float32 values in its own order, and back.

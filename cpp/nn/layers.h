@@ -132,7 +132,8 @@ struct AttentionOptions {
   int64_t context_width = 0;  // 0: self-attention
   int64_t heads = 1;
   int64_t head_dim = 0;          // heads · head_dim is the inner width
-  bool projection_bias = false;  // of q, k and v; the output projection always has one
+  bool projection_bias = false;  // of q, k and v
+  bool output_bias = true;
   bool causal = false;
   const char *q = "to_q", *k = "to_k", *v = "to_v", *out = "to_out.0";
 
@@ -146,15 +147,25 @@ struct PackedContext {
   int64_t length = 0;               // tokens
 };
 
+/// A further context of cross-attention, such as that of an image (Ye et al. 2023, "IP-Adapter", section
+/// 3.2.2): factor · mask · attention(q, keys, values), with the same queries, is added before the output
+/// projection.
+struct AddedContext {
+  Tensor keys_values;             // [m][1][length][2 · inner]: each token's keys, then its values
+  const int32_t* rows = nullptr;  // [n]: which of the m each image attends to; null while measuring
+  float factor = 1;
+  Tensor mask{};  // [1][h][w][1], of each pixel of all images; empty: 1
+};
+
 /// Multi-head attention (Vaswani et al. 2017) with its projections.
 class Attention {
  public:
   virtual ~Attention() = default;
   /// Self-attention. x: [n][h][w][width]; + residual, which may be null.
   virtual Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const = 0;
-  /// Cross-attention. x: [n][h][w][width] attends to the context; + residual.
+  /// Cross-attention. x: [n][h][w][width] attends to the context and to those that are added; + residual.
   virtual Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
-                         const Tensor* residual) const = 0;
+                         const std::vector<AddedContext>& added, const Tensor* residual) const = 0;
   /// Self-attention of norm(x), + x, written over x: [1][h][w][width]. Only keys and values exist for all of
   /// x at once.
   virtual Tensor forward_onto(ForwardContext& ctx, const GroupNorm& norm, Tensor x) const = 0;

@@ -114,6 +114,16 @@ std::shared_ptr<const Linear> Loader::linear(const std::string& name, int64_t in
   });
 }
 
+std::shared_ptr<const Linear> Loader::linear_pair(const std::string& first, const std::string& second,
+                                                  int64_t in, int64_t out_each) {
+  return layer<Linear>("linear pair", {first + ".weight", second + ".weight"}, [&] {
+    LinearWeights weights = linear_weights({first, second}, in, out_each, false, Role::hidden);
+    LinearOptions options;
+    options.bias = false;
+    return backend_->linear(*this, std::move(weights), options);
+  });
+}
+
 std::shared_ptr<const FeedForward> Loader::feed_forward(const std::string& in_name,
                                                         const std::string& out_name, int64_t channels,
                                                         int64_t inner) {
@@ -174,7 +184,7 @@ std::shared_ptr<const Attention> Loader::attention(const std::string& prefix,
     } else {
       weights.queries = linear_weights({q, k, v}, options.width, options.inner(), bias, Role::hidden);
     }
-    weights.out = linear_weights({out}, options.inner(), options.width, true, Role::hidden);
+    weights.out = linear_weights({out}, options.inner(), options.width, options.output_bias, Role::hidden);
     return backend_->attention(*this, std::move(weights), options);
   });
 }

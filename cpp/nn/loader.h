@@ -77,6 +77,9 @@ class Loader {
   /// `name`.weight [out][in], or [in][out] where the options say so, and, with a bias, `name`.bias [out].
   std::shared_ptr<const Linear> linear(const std::string& name, int64_t in, int64_t out,
                                        const LinearOptions& options = {});
+  /// Two layers without bias of the same input, [out_each][in] each, whose outputs lie side by side.
+  std::shared_ptr<const Linear> linear_pair(const std::string& first, const std::string& second, int64_t in,
+                                            int64_t out_each);
   /// Layers `in` (2·inner rows: values, then gates) and `out`.
   std::shared_ptr<const FeedForward> feed_forward(const std::string& in_name, const std::string& out_name,
                                                   int64_t channels, int64_t inner);

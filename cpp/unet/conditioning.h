@@ -1,12 +1,14 @@
 // What a prediction is conditioned on besides the latents. One struct from TypeScript to the model's layers,
-// so that a new kind of condition (image tokens) is one field here, and a part of the key of every cache that
+// so that a new kind of condition is one field here, and a part of the key of every cache that
 // depends on it.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 namespace nd {
 
 class KeptTensors;
+struct ImagePrompt;
 
 /// Arrays on the host, one row for each image of the batch. A model without the layers for a condition
 /// requires that it is absent, and one with them that it is given.
@@ -30,6 +32,9 @@ struct Conditioning {
   // Conditional Control to Text-to-Image Diffusion Models"): one tensor for each, in the device's memory.
   // Null: nothing. Any model can take them.
   const KeptTensors* residuals = nullptr;
+
+  // Images that every cross-attention attends to beside the context; null: none. Any model can take them.
+  const std::vector<ImagePrompt>* images = nullptr;
 
   // UnetConfig::class_embedding: a class or level of noise [n], or a vector [n][class_width].
   const float* classes = nullptr;

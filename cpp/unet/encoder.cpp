@@ -33,6 +33,8 @@ const UnetLayer& UnetEncoder::add_layer(Loader& loader, const std::string& prefi
   block.time_width = config_.time_width();
   block.convolutions = convolution_role(level, config_.levels());
   layer.block = ResBlock(loader, prefix + ".resnets." + number, block);
+  layer.first_attention = attentions_;
+  attentions_ += static_cast<size_t>(depth);
   if (depth > 0) {
     TransformerOptions options;
     options.channels = config_.block_channels[l];
@@ -184,7 +186,9 @@ Tensor UnetEncoder::attend(ForwardContext& ctx, const UnetPass& pass, const Unet
   if (!layer.transformer) return x;
   PackedContext context = pass.context;
   context.offset = pass.context_offsets[static_cast<size_t>(layer.number)];
-  return layer.transformer->forward(ctx, std::move(x), context, layer.merges ? pass.token_merging : 0);
+  const AttendedImages images{pass.images, layer.first_attention, attentions_};
+  return layer.transformer->forward(ctx, std::move(x), context, images,
+                                    layer.merges ? pass.token_merging : 0);
 }
 
 std::vector<Tensor> UnetEncoder::encode(ForwardContext& ctx, const UnetPass& pass, const UnetInput& input,

@@ -13,6 +13,7 @@
 #include "unet/caches.h"
 #include "unet/conditioning.h"
 #include "unet/config.h"
+#include "unet/image_prompts.h"
 #include "unet/timestep.h"
 #include "unet/transformer.h"
 
@@ -20,9 +21,10 @@ namespace nd {
 
 /// One residual block and, at levels with attention, the transformer after it.
 struct UnetLayer {
-  int64_t number = 0;        // of all layers, in the order of loading
-  int64_t shift_offset = 0;  // of the block's channels among the shifts of a timestep
-  bool merges = false;       // its tokens can be merged
+  int64_t number = 0;          // of all layers, in the order of loading
+  int64_t shift_offset = 0;    // of the block's channels among the shifts of a timestep
+  size_t first_attention = 0;  // of its cross-attentions, among those of all layers
+  bool merges = false;         // its tokens can be merged
   ResBlock block;
   std::unique_ptr<SpatialTransformer> transformer;  // or null
 };
@@ -32,7 +34,8 @@ struct UnetPass {
   double token_merging = 0;
   PackedContext context{};  // of the first layer
   std::vector<size_t> context_offsets{};
-  const Tensor* shifts = nullptr;  // [n][1][1][shift_channels]
+  const Tensor* shifts = nullptr;                    // [n][1][1][shift_channels]
+  const std::vector<ImagePrompt>* images = nullptr;  // null: none
 };
 
 class UnetEncoder {
@@ -111,6 +114,7 @@ class UnetEncoder {
   std::vector<Level> levels_;
   std::vector<const UnetLayer*> middle_;  // none, one without attention, or two, of which the first has it
   int64_t shift_channels_ = 0;
+  size_t attentions_ = 0;  // cross-attentions of all layers
   TimestepCache timesteps_;
   ContextCache contexts_;
 };

@@ -57,17 +57,18 @@ void TransformerBlock::pack(ForwardContext& ctx, const Tensor& context, const Ad
   cross_->pack(ctx, context, images, offset);
 }
 
-Tensor TransformerBlock::forward(ForwardContext& ctx, Tensor x, PackedContext context, double merging) const {
+Tensor TransformerBlock::forward(ForwardContext& ctx, Tensor x, PackedContext context,
+                                 const std::vector<AddedContext>& added, double merging) const {
   if (only_cross_) {
     const Tensor normed = norm1_->forward(ctx, x);
-    x = first_->forward(ctx, normed, context, &x);
+    x = first_->forward(ctx, normed, context, {}, &x);
     context.offset += first_->packed_bytes(context.length);
   } else {
     x = self_attention(ctx, std::move(x), merging);
   }
   {
     const Tensor normed = norm2_->forward(ctx, x);
-    x = cross_->forward(ctx, normed, context, &x);
+    x = cross_->forward(ctx, normed, context, added, &x);
   }
   feed_forward_->add_to(ctx, norm3_->forward(ctx, x), x);
   return x;
@@ -100,12 +101,14 @@ void SpatialTransformer::pack(ForwardContext& ctx, const Tensor& context, const 
 }
 
 Tensor SpatialTransformer::forward(ForwardContext& ctx, Tensor x, PackedContext context,
-                                   double merging) const {
+                                   const AttendedImages& images, double merging) const {
   Tensor normed = norm_->forward(ctx, x);
   Tensor hidden = in_->forward(ctx, normed);
   normed.release();
-  for (const TransformerBlock& block : blocks_) {
-    hidden = block.forward(ctx, std::move(hidden), context, merging);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const TransformerBlock& block = blocks_[i];
+    const std::vector<AddedContext> added = images.contexts(i, hidden, hidden.c);
+    hidden = block.forward(ctx, std::move(hidden), context, added, merging);
     context.offset += block.packed_bytes(context.length);
   }
   Epilogue residual;

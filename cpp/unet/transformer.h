@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "nn/loader.h"
+#include "unet/image_prompts.h"
 
 namespace nd {
 
@@ -23,9 +24,10 @@ struct TransformerOptions {
 class TransformerBlock {
  public:
   TransformerBlock(Loader& loader, const std::string& prefix, const TransformerOptions& options);
-  /// x: [n][h][w][channels] → as x. `merging`: share of the tokens that are merged before self-attention, see
-  /// Backend::merge_tokens.
-  Tensor forward(ForwardContext& ctx, Tensor x, PackedContext context, double merging) const;
+  /// x: [n][h][w][channels] → as x. `added`: what cross-attention attends to beside the context. `merging`:
+  /// share of the tokens that are merged before self-attention, see Backend::merge_tokens.
+  Tensor forward(ForwardContext& ctx, Tensor x, PackedContext context, const std::vector<AddedContext>& added,
+                 double merging) const;
 
   /// As those of SpatialTransformer, of this block.
   size_t packed_bytes(int64_t length) const;
@@ -44,7 +46,8 @@ class SpatialTransformer {
  public:
   SpatialTransformer(Loader& loader, const std::string& prefix, const TransformerOptions& options);
   /// x: [n][h][w][channels] → as x. The context's keys and values as pack() left them.
-  Tensor forward(ForwardContext& ctx, Tensor x, PackedContext context, double merging) const;
+  Tensor forward(ForwardContext& ctx, Tensor x, PackedContext context, const AttendedImages& images,
+                 double merging) const;
 
   /// Bytes of the keys and values that all blocks have of one image's context.
   size_t packed_bytes(int64_t length) const;

@@ -58,8 +58,8 @@ class Unet {
 
   /// Bytes of working memory that such a call needs, computed without allocating it. Includes what is kept
   /// from one call to the next and, with options.depth, deep features.
-  size_t working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,
-                       const UnetOptions& options = {}) const;
+  size_t working_bytes(int64_t n, int64_t h, int64_t w, int64_t length, const UnetOptions& options = {},
+                       const std::vector<ImagePrompt>& images = {}) const;
 
   /// Bytes of working memory that are held until trim().
   size_t held_bytes() const { return workspace_.bytes() + encoder_.held_bytes(); }

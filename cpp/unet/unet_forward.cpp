@@ -1,8 +1,10 @@
 // One forward pass of the UNet, whole or only its shallow layers.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <mutex>
+#include <set>
 #include <utility>
 
 #include "core/error.h"
@@ -10,6 +12,22 @@
 #include "unet/unet.h"
 
 namespace nd {
+
+namespace {
+
+/// Locks all that is kept in the engine, in one order: calls may have been given the same tensors.
+std::vector<std::unique_lock<std::mutex>> lock_kept(const Conditioning& conditioning) {
+  std::set<const KeptTensors*, std::less<>> kept;
+  if (conditioning.residuals) kept.insert(conditioning.residuals);
+  if (conditioning.images)
+    for (const ImagePrompt& prompt : *conditioning.images)
+      if (prompt.kept) kept.insert(prompt.kept);
+  std::vector<std::unique_lock<std::mutex>> locks;
+  for (const KeptTensors* one : kept) locks.emplace_back(one->mutex);
+  return locks;
+}
+
+}  // namespace
 
 /// What is fixed before a forward begins.
 struct Unet::Pass {
@@ -69,7 +87,8 @@ void Unet::add_residuals(ForwardContext& ctx, const KeptTensors& residuals, cons
 Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
   const UnetInput& input = given.input;
   const Tensor shifts = encoder_.shifts(ctx, input.n, given.keys, given.shift_values);
-  const UnetPass pass = encoder_.pass(given.context, shifts, given.options.token_merging);
+  UnetPass pass = encoder_.pass(given.context, shifts, given.options.token_merging);
+  pass.images = input.conditioning.images;
   const size_t wanted =
       given.shallow ? static_cast<size_t>(given.options.depth) : std::numeric_limits<size_t>::max();
   std::vector<Tensor> skips = encoder_.encode(ctx, pass, input, wanted, nullptr);
@@ -93,8 +112,8 @@ void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel
   encoder_.cache_shifts(workspace_, keys, cancel);
   Pass pass{input, options, keys};
   pass.context = encoder_.cache_context(workspace_, conditioning, input.n, cancel);
-  std::unique_lock<std::mutex> residuals_lock;
-  if (conditioning.residuals) residuals_lock = std::unique_lock<std::mutex>(conditioning.residuals->mutex);
+  const std::vector<std::unique_lock<std::mutex>> locks = lock_kept(conditioning);
+  if (conditioning.images) check_image_prompts(*conditioning.images, config(), input.n, backend_.memory());
   // Deep features allocate their own memory in the middle of a forward.
   if (backend_.records() && !options.deep) return predict_repeated(pass, out, cancel);
   std::unique_lock<std::mutex> lock;
@@ -143,14 +162,16 @@ void Unet::predict_repeated(const Pass& given, float* out, const CancelToken* ca
                                staged_.place};
   for (int64_t i = 0; i < input.n && pass.context.images; ++i) key.push_back(pass.context.images[i].value);
   if (input.conditioning.residuals) input.conditioning.residuals->describe(key);
+  if (input.conditioning.images)
+    for (const ImagePrompt& prompt : *input.conditioning.images) prompt.describe(key);
   workspace_.run_repeated(key, cancel, [&](ForwardContext& ctx) {
     backend_.to_planar(ctx, forward(ctx, pass), staged_.out.data());
   });
   std::copy_n(staged_.out.data(), pixels * config().out_channels, out);
 }
 
-size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,
-                           const UnetOptions& options) const {
+size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length, const UnetOptions& options,
+                           const std::vector<ImagePrompt>& images) const {
   check(options);
   const TimestepKeys keys = encoder_.time().no_keys(n);
   const size_t kept = encoder_.cache_bytes(n, length);
@@ -158,6 +179,7 @@ size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length,
   DeepFeatures deep;
   UnetInput input;
   input.n = n, input.h = h, input.w = w;
+  if (!images.empty()) input.conditioning.images = &images;
   UnetOptions measured = options;
   measured.deep = options.depth > 0 ? &deep : nullptr;
   Pass pass{input, measured, keys};

@@ -53,7 +53,6 @@ export async function applyLora(
   { path, scale, textEncoderScale = scale, blockScales = {} }: LoraSetting,
 ): Promise<AdapterReport> {
   const file = await openTensorFile(path)
-  const absolute = resolve(path)
   const tensors = new Map([...file.tensors].filter(([name]) => !IGNORED.test(name)))
   const { groups, unknown } = groupTensors(tensors)
   // Some IP-Adapters have the tensors of a LoRA, too.
@@ -70,9 +69,46 @@ export async function applyLora(
     )
   }
   const alphas = await readAlphas(path, groups, file)
+  const applied = applyGroups(model, path, file, groups, {
+    scaleOf: scales(model, scale, textEncoderScale, blockScales),
+    alphas,
+    unplaced: unknown.map((name) => printable(name)),
+  })
+  if (applied.groups.length === 0) throw nothingApplied(path, model, file, applied.unplaced)
+  const { ranks, unplaced } = applied
+  return { path, kind: kindOf(applied.groups), scale, ranks, applied: applied.applied, unplaced }
+}
+
+/** What groups of tensors changed in a model. */
+export interface Applied extends Pick<AdapterReport, 'ranks' | 'applied' | 'unplaced'> {
+  /** Those that have a place. */
+  groups: Group[]
+}
+
+/**
+ * Makes the changes of groups of a file's tensors part of the model's description.
+ *
+ * @param how.alphas default: none has an alpha
+ * @param how.unplaced tensors that belong to no group
+ */
+export function applyGroups(
+  model: ModelDescription,
+  path: string,
+  file: TensorFile,
+  groups: readonly Group[],
+  {
+    scaleOf,
+    alphas = () => undefined,
+    unplaced: others,
+  }: {
+    scaleOf: (place: { component: Component; tensors: Place }) => number
+    alphas?: (group: Group) => number | undefined
+    unplaced: readonly string[]
+  },
+): Applied {
+  const absolute = resolve(path)
   const places = new Places(model)
-  const unplaced = unknown.map((name) => printable(name))
-  const scaleOf = scales(model, scale, textEncoderScale, blockScales)
+  const unplaced = [...others]
   const changes: { component: Component; group: Group; change: Change }[] = []
   for (const group of groups) {
     const place = places.find(group)
@@ -86,7 +122,6 @@ export async function applyLora(
       for (const { name } of group.tensors.values()) unplaced.push(printable(name))
     }
   }
-  if (changes.length === 0) throw nothingApplied(path, model, file, unplaced)
   for (const { component, change } of changes) {
     const { files, identities } = sourceOf(model, component)!
     if (!files.includes(absolute)) {
@@ -97,9 +132,7 @@ export async function applyLora(
   }
   const applied = [...new Set(changes.map(({ group }) => group))]
   return {
-    path,
-    kind: kindOf(applied),
-    scale,
+    groups: applied,
     ranks: [...new Set(changes.flatMap(({ change }) => rankOf(change)))].sort((a, b) => a - b),
     applied: applied.reduce((sum, { tensors: own }) => sum + own.size, 0),
     unplaced,

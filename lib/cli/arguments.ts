@@ -70,9 +70,22 @@ export function lora(
   text: string,
   before: { path: string; scale: number }[] = [],
 ): { path: string; scale: number }[] {
+  return [...before, scaled(text)]
+}
+
+/** An image and how strongly it guides, `photo.jpg:0.6`, added to those given before. */
+export function imagePrompt(
+  text: string,
+  before: { image: string; scale: number }[] = [],
+): { image: string; scale: number }[] {
+  const { path, scale } = scaled(text)
+  return [...before, { image: path, scale }]
+}
+
+function scaled(text: string): { path: string; scale: number } {
   // A colon may belong to the path, as in C:\style.safetensors.
   const match = /^(.+):([+-]?(?:\d+(?:\.\d*)?|\.\d+))$/s.exec(text)
-  return [...before, match ? { path: match[1], scale: Number(match[2]) } : { path: text, scale: 1 }]
+  return match ? { path: match[1], scale: Number(match[2]) } : { path: text, scale: 1 }
 }
 
 /** Pixels from the top and the left: `0,128`. */

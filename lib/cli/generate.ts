@@ -61,12 +61,16 @@ export async function generate(
     const embeddings: NonNullable<GenerateFlags['embedding']> = []
     for (const one of flags.embedding ?? [])
       embeddings.push({ ...one, path: await fetchModel(one.path, flags, terminal, engine, progress) })
+    const imageEncoder = await part(flags.imageEncoder)
+    const ipAdapters: { path: string; imageEncoder?: string }[] = []
+    for (const path of flags.ipAdapter ?? []) ipAdapters.push({ path: (await part(path))!, imageEncoder })
     const pipe = await engine.load(model, {
       device: flags.device,
       threads: flags.threads,
       precision: flags.precision,
       ...(flags.lora && { loras }),
       ...(flags.embedding && { embeddings }),
+      ...(flags.ipAdapter && { ipAdapters }),
       variant: flags.variant,
       ...(unet !== undefined && { unet }),
       ...(vae !== undefined && { vae }),
@@ -130,10 +134,23 @@ function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
     throw new UsageError('--noise-level needs --init, the image to enlarge')
   if (flags.refinerStart !== undefined && flags.refiner === undefined)
     throw new UsageError('--refiner-start needs --refiner, the model that takes over')
+  checkImagePrompts(flags)
   if (flags.decoder === 'tiny' && flags.tinyVae === undefined)
     throw new UsageError('--decoder tiny needs --tiny-vae, the autoencoder to decode with')
   if (flags.tinyVae !== undefined && flags.decoder !== 'tiny' && flags.preview === undefined)
     throw new UsageError('--tiny-vae needs --preview or --decoder tiny')
+}
+
+function checkImagePrompts({ imagePrompt: prompts, ipAdapter: adapters, imageEncoder }: GenerateFlags): void {
+  if (prompts && !adapters)
+    throw new UsageError('--image-prompt needs --ip-adapter, the file that it works by')
+  if (adapters && !prompts) throw new UsageError('--ip-adapter needs --image-prompt, the image to draw from')
+  if (imageEncoder !== undefined && !adapters)
+    throw new UsageError('--image-encoder needs --ip-adapter, the file that it belongs to')
+  if (prompts && adapters && adapters.length > 1 && adapters.length !== prompts.length)
+    throw new UsageError(
+      `expected one --ip-adapter for all or one for each of ${prompts.length} --image-prompt, found ${adapters.length}`,
+    )
 }
 
 /** Checks names that can be checked without a model, so that a typo is reported before one is loaded. */
@@ -168,6 +185,9 @@ async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {
     tinyVae,
     lora = [],
     embedding = [],
+    ipAdapter = [],
+    imageEncoder,
+    imagePrompt = [],
     preview,
   } = flags
   for (const file of [
@@ -178,6 +198,8 @@ async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {
     refiner,
     tinyVae,
     ...[...lora, ...embedding].map(({ path }) => path),
+    ...[...ipAdapter, imageEncoder],
+    ...imagePrompt.map(({ image }) => image),
   ]) {
     if (file === undefined || (await isElsewhere(file, engine))) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {
@@ -292,6 +314,10 @@ class GenerateCommand {
       image: flags.init,
       mask: flags.mask,
       depth: flags.depth,
+      imagePrompts: flags.imagePrompt?.map((prompt, i) => ({
+        ...prompt,
+        adapter: flags.ipAdapter!.length > 1 ? i : 0,
+      })),
       strength: flags.strength,
       decoder: flags.decoder,
       signal: this.terminal.signal,

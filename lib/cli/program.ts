@@ -8,6 +8,7 @@ import {
   deepCache,
   device,
   embedding,
+  imagePrompt,
   integer,
   interval,
   lora,
@@ -65,6 +66,9 @@ export interface GenerateFlags {
   lora?: { path: string; scale: number }[]
   loraFolder?: string
   embedding?: { path: string; token?: string }[]
+  ipAdapter?: string[]
+  imageEncoder?: string
+  imagePrompt?: { image: string; scale: number }[]
   refiner?: string
   refinerStart?: number
   tinyVae?: string
@@ -188,6 +192,15 @@ export function createProgram(version: string, actions: Actions): Command {
       embedding,
     )
     .option(
+      '--ip-adapter <file>',
+      'an IP-Adapter for --image-prompt; given several times, one for each of these',
+      (path: string, before: string[] = []) => [...before, path],
+    )
+    .option(
+      '--image-encoder <path>',
+      'its image encoder, a file or folder (default: image_encoder beside it, or in the folder of the model)',
+    )
+    .option(
       '-o, --output <path>',
       'a .png, .jpg or .webp file, a folder, or "-" for standard output (default: a file named after the prompt)',
     )
@@ -214,6 +227,11 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('--strength <0-1>', 'how much of it to change (default: 0.8; 1 with --mask)', number)
     .option('--mask <image>', 'image that is white where --init is repainted')
     .option('--depth <image>', 'depth map to draw by, light where things are near (Stable Diffusion 2 depth)')
+    .option(
+      '--image-prompt <image[:scale]>',
+      'draw what this image shows, such as photo.jpg:0.6, by --ip-adapter; can be given several times',
+      imagePrompt,
+    )
     .option('--prompt-2 <text>', "SDXL: the second text encoder's prompt (default: the prompt)")
     .option('--negative-2 <text>', 'SDXL: the same for --negative')
     .option('--original-size <WxH>', 'SDXL: size before scaling; small ones look blurred', size)

@@ -21,6 +21,7 @@ import { checkControls, type ControlOptions } from './controls.js'
 import { defaults } from './defaults.js'
 import { checkExtraInput, startsFromImage } from './extra-input.js'
 import { checkSide, copyImage, type ImageInput } from './images.js'
+import { checkImagePrompts, type ImagePromptOptions } from './image-prompts.js'
 import type { GenerateRequest, ModelFacts } from './request.js'
 import { presetDefaults, presetNames, presetScheduler, type PresetName } from './presets.js'
 import { checkScheduler, checkSchedulerOptions, stepsOf } from './scheduler.js'
@@ -109,6 +110,8 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
   vaeTiling?: TilingOption
   /** Pictures that guide the run, each through one of load()'s `controlNets`. Default: none. */
   controls?: readonly ControlOptions[]
+  /** Images that the run attends to beside the prompt, each through one of load()'s `ipAdapters`. Default: none. */
+  imagePrompts?: readonly ImagePromptOptions[]
   /** Aborts the call within 100 ms; it rejects with the signal's reason. */
   signal?: AbortSignal
   /**
@@ -121,7 +124,7 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
 export const generateKeys = [
   'prompt', 'negativePrompt', 'loras', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
   'scheduler', 'schedulerOptions', 'preset', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'depth', 'extraChannels', 'promptEmbeds',
-  'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'controls', 'signal', 'onStep',
+  'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'controls', 'imagePrompts', 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /**
@@ -218,6 +221,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     ...checkAcceleration(o, model.maxDepth),
     ...checkConditions(o, text.rows, model),
     controls: checkControls(o.controls, model.controlNets ?? []),
+    imagePrompts: checkImagePrompts(o.imagePrompts, model.ipAdapters ?? []),
     embedsGuidance: model.embedsGuidance ?? false,
     ...extra,
     signal: checkSignal(o.signal),

@@ -7,6 +7,12 @@ export { controlSettings } from './controls.js'
 export { defaults } from './defaults.js'
 export { anyImages, startsFromImage } from './extra-input.js'
 export { checkGenerateOptions, generateKeys, type GenerateOptions } from './generate.js'
+export {
+  imagePromptSettings,
+  type ImagePromptOptions,
+  type ImagePromptRequest,
+  type IpAdapterFacts,
+} from './image-prompts.js'
 export { copyImage, maxSide, type ImageInput } from './images.js'
 export {
   checkDevice,

@@ -89,6 +89,12 @@ export interface LoadOptions {
    */
   controlNets?: string[]
   /**
+   * IP-Adapters for `imagePrompts` of generate(), which names them by their place in this list: files, or files with the
+   * image encoder (a file or folder) that they were trained with. Default encoder: the one that fits in a folder
+   * `image_encoder` beside the file or in the model's folder. They take memory beside the model.
+   */
+  ipAdapters?: (string | { path: string; imageEncoder?: string })[]
+  /**
    * true: no weights stay in memory; they are read from the model's files whenever a layer needs them, in every step.
    * false: all weights stay in memory. Default: weights that are used in every step stay; those that are used once per
    * image are read for each image (the text encoder and autoencoder of a quantized model, otherwise the image encoder
@@ -110,8 +116,12 @@ export interface CheckedLora {
 }
 
 /** LoadOptions, checked. */
-export interface LoadRequest extends Omit<LoadOptions, 'loras' | 'embeddings' | 'controlNets'> {
+export interface LoadRequest extends Omit<
+  LoadOptions,
+  'loras' | 'embeddings' | 'controlNets' | 'ipAdapters'
+> {
   controlNets: string[]
+  ipAdapters: { path: string; imageEncoder?: string }[]
   loras: CheckedLora[]
   embeddings: { path: string; token?: string }[]
 }
@@ -137,7 +147,7 @@ const predictionTypes: readonly PredictionType[] = ['epsilon', 'v_prediction', '
 export const loadKeys = [
   'device', 'threads', 'precision', 'variant', 'predictionType', 'rescaleBetasZeroSnr', 'timestepSpacing',
   'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
-  'embeddings', 'controlNets', 'lowMemory', 'signal',
+  'embeddings', 'controlNets', 'ipAdapters', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
 function checkPaths(value: unknown, path: string): string[] {
@@ -179,6 +189,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     loraFolder,
     embeddings,
     controlNets,
+    ipAdapters,
     lowMemory,
     signal,
   } = given
@@ -197,6 +208,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     loraFolder: loraFolder === undefined ? undefined : checkString(loraFolder, 'loraFolder'),
     embeddings: embeddings === undefined ? [] : checkEmbeddings(embeddings, 'embeddings'),
     controlNets: controlNets === undefined ? [] : checkPaths(controlNets, 'controlNets'),
+    ipAdapters: ipAdapters === undefined ? [] : checkIpAdapters(ipAdapters, 'ipAdapters'),
     lowMemory: lowMemory === undefined ? undefined : checkBoolean(lowMemory, 'lowMemory'),
     signal: checkSignal(signal),
   }
@@ -241,6 +253,18 @@ function checkBlocks(value: unknown, path: string): Record<string, number> {
   return Object.fromEntries(
     entries.map(([block, scale]) => [block, checkScale(scale, `${path}.${shorten(block)}`)]),
   )
+}
+
+function checkIpAdapters(value: unknown, path: string): LoadRequest['ipAdapters'] {
+  if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
+  return Array.from(value, (adapter: unknown, i) => {
+    const name = `${path}[${i}]`
+    if (typeof adapter === 'string') return { path: checkString(adapter, name) }
+    const given = checkObject(adapter, name, ['path', 'imageEncoder'])
+    const file = checkString(given.path, `${name}.path`)
+    if (given.imageEncoder === undefined) return { path: file }
+    return { path: file, imageEncoder: checkString(given.imageEncoder, `${name}.imageEncoder`) }
+  })
 }
 
 /** Characters of an embedding's name. */

@@ -6,6 +6,7 @@ import type { ExtraInput, Scheduler, Tensor } from '../types.js'
 import type { Acceleration } from './acceleration.js'
 import type { Conditions } from './conditions.js'
 import type { ControlRequest } from './controls.js'
+import type { ImagePromptRequest, IpAdapterFacts } from './image-prompts.js'
 import type { ImageInput } from './images.js'
 import type { PresetName } from './presets.js'
 import type { TilingOption } from './tiling.js'
@@ -42,6 +43,8 @@ export interface ModelFacts {
   maxNoiseLevel?: number
   /** Number of residuals of each ControlNet that was loaded. */
   controlNets?: readonly number[]
+  /** The IP-Adapters that were loaded. */
+  ipAdapters?: readonly IpAdapterFacts[]
 }
 
 /** GenerateOptions with all defaults filled in. */
@@ -63,6 +66,7 @@ export interface GenerateRequest extends Acceleration, Conditions {
   /** Of options that were given and have no effect with this model. */
   withoutEffect: string[]
   controls: ControlRequest[]
+  imagePrompts: ImagePromptRequest[]
   /** Images for each prompt. */
   batchSize: number
   /** Images in total. */

@@ -4,6 +4,7 @@ import type { Scheduler, Tensor } from '../types.js'
 import { conditioningRows, stackConditioning, type Conditioning } from './conditioning.js'
 import type { Controls } from './controls.js'
 import { DeepCache } from './deep-cache.js'
+import type { ImagePrompts } from './image-prompts.js'
 import { guide, guideEdit } from './guidance.js'
 import { isGuided, rowsPerImage } from './prompt.js'
 import { concatChannels, stack, twice, zeros } from './tensors.js'
@@ -16,6 +17,7 @@ export interface DenoiserInput {
   extra: readonly Tensor[]
   /** Undefined: nothing guides it. */
   controls?: Controls
+  images?: ImagePrompts
   scheduler: Pick<Scheduler, 'timesteps' | 'order'>
   /** The UNet calls that it makes are a part of the schedule: from the index `begin` to before `end`. */
   begin: number
@@ -97,7 +99,7 @@ export class Denoiser {
     }: { latents: Tensor; first: number; step: readonly [index: number, steps: number] },
   ): Promise<Tensor> {
     const { count, tokenMerging } = this.request
-    const { controls, signal } = this.input
+    const { controls, images: prompts, signal } = this.input
     const times = batch.shape[0] / latents.shape[0]
     const residuals = await controls?.residuals(
       stack(Array.from({ length: times }, () => latents)),
@@ -106,10 +108,11 @@ export class Denoiser {
       { first, count },
       step,
     )
-    const cacheKey = controls?.active(...step)
+    const images = prompts?.forCall(batch.shape[0], { first, count }, step)
+    const cacheKey = [controls?.active(...step), prompts?.active(...step)].join(';')
     const deepCache = this.#deepCache
     return this.unet.predictFrom(
-      { latents: batch, timestep, ...conditions, tokenMerging, deepCache, residuals, cacheKey },
+      { latents: batch, timestep, ...conditions, tokenMerging, deepCache, residuals, images, cacheKey },
       { signal },
     )
   }

@@ -1,4 +1,11 @@
-import { applyLora, readEmbeddings, type AdapterReport, type LoraSetting } from '../adapters/index.js'
+import {
+  applyLora,
+  openIpAdapters,
+  readEmbeddings,
+  type AdapterReport,
+  type IpAdapterSetting,
+  type LoraSetting,
+} from '../adapters/index.js'
 import { abortReason, joinSignals, throwIfAborted } from '../abort.js'
 import { checkObject } from '../check.js'
 import { DiffusionError } from '../errors.js'
@@ -32,7 +39,8 @@ import type { GenerateResult } from './result.js'
 import { generate } from './generate.js'
 import { takePromptLoras } from './prompt-loras.js'
 import { withLoras, type RunParts } from './run-parts.js'
-import { componentsOf, loadParts } from './load-parts.js'
+import { componentsOf, imageComponents, loadParts } from './load-parts.js'
+import type { IpAdapter } from './ip-adapter.js'
 import type { ModelInfo } from './model-info.js'
 import type { Parts } from './parts.js'
 import { openRefiner } from './refiner.js'
@@ -47,7 +55,7 @@ const UPSCALER_GUIDANCE = 9
 
 /** The options of generate() that its memory depends on. */
 const memoryKeys = [
-  'width', 'height', 'batchSize', 'guidanceScale', 'preset', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras', 'controls',
+  'width', 'height', 'batchSize', 'guidanceScale', 'preset', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras', 'controls', 'imagePrompts',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
 /**
@@ -77,11 +85,13 @@ export class DiffusionPipeline {
   readonly tinyVae?: AutoencoderTiny
   /** The UNet of the refiner, if load() was given one. */
   readonly refiner?: Unet
-  /** What each file of load()'s `loras`, then `embeddings`, is and what it changed. */
+  /** What each file of load()'s `loras`, then `embeddings` and `ipAdapters`, is and what it changed. */
   readonly adapters: readonly AdapterReport[]
   readonly #description: ModelDescription
   /** The ControlNets of load()'s `controlNets`, in their order. */
   readonly controlNets: readonly ControlNet[]
+  /** The IP-Adapters of load()'s `ipAdapters`, in their order. */
+  readonly ipAdapters: readonly IpAdapter[]
   readonly #parts: Parts
   readonly #facts: ModelFacts
   readonly #lock = new FairLock()
@@ -100,6 +110,7 @@ export class DiffusionPipeline {
     this.adapters = parts.adapters
     this.#description = description
     this.controlNets = parts.controlNets
+    this.ipAdapters = parts.ipAdapters
     this.#parts = parts
     const extraInput = extraInputOf(unet.config, vae.config.latentChannels)
     this.#facts = {
@@ -117,6 +128,13 @@ export class DiffusionPipeline {
       extraInput,
       maxNoiseLevel: parts.lowResolution?.maxNoiseLevel,
       controlNets: parts.controlNets.map(({ residuals }) => residuals),
+      ipAdapters: parts.ipAdapters.map(({ path, config, input, imageEncoder }) => ({
+        path,
+        width: config.projection.width,
+        hidden: input === 'hidden',
+        encodes: imageEncoder !== undefined,
+        face: input === 'face',
+      })),
       refines: parts.refiner !== undefined,
       maxClipSkip:
         textEncoders.length > 0
@@ -197,6 +215,13 @@ export class DiffusionPipeline {
     for (const one of files) named.push({ ...one, path: await find(one.path) })
     const { embeddings, reports } = await readEmbeddings(description, named, signal)
     adapters.push(...reports)
+    const found: IpAdapterSetting[] = []
+    for (const { path: adapter, imageEncoder } of options.ipAdapters) {
+      const encoder = imageEncoder === undefined ? {} : { imageEncoder: await find(imageEncoder) }
+      found.push({ path: await find(adapter), ...encoder })
+    }
+    const images = await openIpAdapters({ ...description, unet }, found)
+    adapters.push(...images.reports)
     const nets: NamedControlNet[] = []
     for (const given of controlNets) {
       const net = await describeControlNet(await find(given), signal, { precision })
@@ -205,11 +230,21 @@ export class DiffusionPipeline {
     }
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
-    const components = [...componentsOf({ ...description, unet }, refiner), ...nets]
+    const { ipAdapters } = images
+    const components = [
+      ...componentsOf({ ...description, unet }, refiner),
+      ...nets,
+      ...imageComponents(ipAdapters),
+    ]
     const sources = components.map(({ source }) => source)
     const whole = { ...description, unet }
     return loadOnDevice({ device, precision, sources, signal }, async (placement) => {
-      const parts = await loadParts(whole, { adapters, embeddings, refiner, nets }, options, placement)
+      const parts = await loadParts(
+        whole,
+        { adapters, embeddings, refiner, nets, ipAdapters },
+        options,
+        placement,
+      )
       return new DiffusionPipeline(whole, parts, placement)
     })
   }
@@ -395,7 +430,9 @@ export class DiffusionPipeline {
   #components() {
     const { refiner, vae } = this.#parts
     const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
-    const all = [...this.textEncoders, this.unet, vae, this.tinyVae, ...this.controlNets, ...refining]
+    const encoders = this.ipAdapters.map(({ imageEncoder }) => imageEncoder)
+    const guides = [...this.controlNets, ...this.ipAdapters, ...encoders]
+    const all = [...this.textEncoders, this.unet, vae, this.tinyVae, ...guides, ...refining]
     return new Set(all.filter((part) => part !== undefined))
   }
 

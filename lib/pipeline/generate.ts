@@ -14,6 +14,7 @@ import { controlPicture } from '../control/picture.js'
 import { Controls } from './controls.js'
 import { Denoiser } from './denoiser.js'
 import { FiniteNumbers } from './finite.js'
+import { ImagePrompts } from './image-prompts.js'
 import { loadInitImage } from './init-image.js'
 import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
@@ -99,12 +100,24 @@ export async function* generate(
   ]
   await vae.trim()
   const controls = await startControls(parts, request, signal, slice)
+  const imagePrompts = await startImagePrompts(parts, request, signal, slice).catch((error: unknown) => {
+    controls?.dispose()
+    throw error
+  })
   stopwatch.lap('start')
 
   let { latents } = start
   const { begin } = start
   const calls = { scheduler, signal }
-  const first = { ...calls, conditioning, extra: start.extraChannels, controls, begin, end: switchAt }
+  const first = {
+    ...calls,
+    conditioning,
+    extra: start.extraChannels,
+    controls,
+    images: imagePrompts,
+    begin,
+    end: switchAt,
+  }
   let denoiser = new Denoiser(unet, request, first)
   try {
     for (let i = begin; i < timesteps.length; i++) {
@@ -159,6 +172,7 @@ export async function* generate(
   } finally {
     denoiser.dispose()
     controls?.dispose()
+    imagePrompts?.dispose()
   }
   await denoiser.unet.trim()
   stopwatch.lap('denoise')
@@ -219,6 +233,18 @@ async function startControls(
       await controlPicture(control, `controls[${i}].image`, { width, height }, count, signal, slice),
     )
   return Controls.start(controlNets, request, pictures, signal)
+}
+
+/** Encodes the images of image prompts. */
+async function startImagePrompts(
+  { ipAdapters, vae: { factor } }: Parts,
+  request: GenerateRequest,
+  signal: AbortSignal,
+  slice: TimeSlice,
+): Promise<ImagePrompts | undefined> {
+  if (request.imagePrompts.length === 0) return undefined
+  const latents = { h: request.height / factor, w: request.width / factor }
+  return ImagePrompts.start(ipAdapters, request, latents, signal, slice)
 }
 
 async function decodeImage(

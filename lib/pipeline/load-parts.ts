@@ -1,14 +1,18 @@
-import type { AdapterReport, Embedding } from '../adapters/index.js'
+import type { AdapterReport, Embedding, IpAdapterDescription } from '../adapters/index.js'
 import { throwIfAborted } from '../abort.js'
 import type { Placement } from '../device/index.js'
 import { DiffusionError } from '../errors.js'
 import { requireMemoryForWeights } from '../memory.js'
 import { defaultLowResolution, isUpscaler } from '../models/families/upscaler.js'
 import type { ModelDescription } from '../models/index.js'
+import type { ImageEncoderDescription } from '../models/image-encoder.js'
+import type { ModelSource } from '../native.js'
 import type { LoadRequest } from '../options/index.js'
 import { defaultSchedulerName } from '../schedulers/index.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { ControlNet, type NamedControlNet } from './control-net.js'
+import { ImageEncoder } from './image-encoder.js'
+import { IpAdapter } from './ip-adapter.js'
 import { loadTextEncoders, loadTokenizers } from './load-text.js'
 import { chooseResidency, leastWeightBytes } from './memory-plan.js'
 import type { Parts } from './parts.js'
@@ -28,17 +32,19 @@ export async function loadParts(
     embeddings: readonly Embedding[]
     refiner: RefinerDescription | undefined
     nets: readonly NamedControlNet[]
+    ipAdapters: readonly IpAdapterDescription[]
   },
   { precision, tinyVae, lowMemory, loraFolder, signal }: LoadRequest,
   placement: Placement,
 ): Promise<Parts> {
   const { unet, vae, textEncoders } = description
-  const { adapters, embeddings, refiner, nets } = extras
-  const components = componentsOf(description, refiner)
+  const { adapters, embeddings, refiner, nets, ipAdapters } = extras
+  const imageParts = imageComponents(ipAdapters)
+  const components = [...componentsOf(description, refiner), ...imageParts]
   for (const part of components) if (precision) part.source.precision = precision
   // A GPU has all weights or none.
   const low = placement.cuda && lowMemory === undefined ? false : lowMemory
-  const { savesMemory } = chooseResidency({ unet, vae, textEncoders }, low)
+  const { savesMemory } = chooseResidency({ unet, vae, textEncoders, images: imageParts }, low)
   if (refiner) chooseResidency(refinerComponents(refiner), low)
   for (const { source } of nets) source.residency = unet.source.residency
   const sources = [...components, ...nets].map(({ source }) => source)
@@ -61,6 +67,7 @@ export async function loadParts(
     for (const net of nets) controlNets.push(keep(await ControlNet.from(net, placement, { signal })))
     const parts: Parts = {
       controlNets,
+      ipAdapters: await loadIpAdapters(ipAdapters, placement, signal, keep),
       controlNames: nets.map(({ path }) => modelName(path)),
       tinyVae: tiny,
       name: modelName(description.path),
@@ -99,6 +106,31 @@ export async function loadParts(
 function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription['unet']>): Placement {
   const overflows = unet.config.added !== undefined || isUpscaler(unet.config)
   return placement.cuda && overflows ? { device: 'cpu' } : placement
+}
+
+/** IP-Adapters, and their image encoders, which they may share. */
+async function loadIpAdapters(
+  descriptions: readonly IpAdapterDescription[],
+  placement: Placement,
+  signal: AbortSignal | undefined,
+  keep: <T extends { dispose(): Promise<void> }>(part: T) => T,
+): Promise<IpAdapter[]> {
+  const encoders = new Map<ImageEncoderDescription, ImageEncoder>()
+  const loaded: IpAdapter[] = []
+  for (const description of descriptions) {
+    const { encoder } = description
+    if (encoder && !encoders.has(encoder))
+      encoders.set(encoder, keep(await ImageEncoder.from(encoder, placement, { signal })))
+    const imageEncoder = encoder && encoders.get(encoder)
+    loaded.push(keep(await IpAdapter.from(description, imageEncoder, placement, { signal })))
+  }
+  return loaded
+}
+
+/** The stored components of IP-Adapters. */
+export function imageComponents(ipAdapters: readonly IpAdapterDescription[]): { source: ModelSource }[] {
+  const encoders = ipAdapters.flatMap(({ encoder }) => encoder ?? [])
+  return [...ipAdapters, ...new Set(encoders)]
 }
 
 /** All stored components, also those of the refiner. */

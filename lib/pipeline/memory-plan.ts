@@ -1,6 +1,7 @@
 import type { ModelSource, Residency, TensorType } from '../native.js'
 import { type GenerateRequest, type TilingOption } from '../options/index.js'
 import { controlBytes } from './controls.js'
+import { imagePromptMemory } from './image-prompts.js'
 import type { Parts } from './parts.js'
 import { rowsPerImage } from './prompt.js'
 
@@ -16,17 +17,19 @@ const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16', 'f64', 'f8_e4m3', '
 export function chooseResidency(
   parts: {
     textEncoders: readonly { source: ModelSource }[]
+    /** IP-Adapters and their image encoders. */
+    images?: readonly { source: ModelSource }[]
     unet: { source: ModelSource }
     vae?: { source: ModelSource }
   },
   lowMemory: boolean | undefined,
 ): { savesMemory: boolean } {
-  const { textEncoders, unet, vae } = parts
+  const { textEncoders, images = [], unet, vae } = parts
   const quantized = unet.source.tensors.some(({ type }) => !FLOATS.includes(type))
   const choose = (automatic: Residency): Residency =>
     lowMemory === undefined ? automatic : lowMemory ? 'none' : 'all'
   unet.source.residency = choose('per-step')
-  for (const part of [...(vae ? [vae] : []), ...textEncoders])
+  for (const part of [...(vae ? [vae] : []), ...textEncoders, ...images])
     part.source.residency = choose(quantized ? 'none' : 'per-step')
   return { savesMemory: lowMemory ?? quantized }
 }
@@ -68,7 +71,7 @@ export interface MemoryNeeded {
 /** The components whose memory counts. */
 type SizedParts = Pick<
   Parts,
-  'textEncoders' | 'unet' | 'vae' | 'tinyVae' | 'refiner' | 'controlNets' | 'savesMemory'
+  'textEncoders' | 'unet' | 'vae' | 'tinyVae' | 'refiner' | 'controlNets' | 'ipAdapters' | 'savesMemory'
 >
 
 type Size = Pick<
@@ -86,6 +89,7 @@ type Size = Pick<
   | 'deepCache'
   | 'tokenMerging'
   | 'controls'
+  | 'imagePrompts'
 >
 
 /**
@@ -102,7 +106,8 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const tiny = tinyVae ? tinyVae.decodeBytes(h, w, vaeTiling) + 4 * pixels : 0
   // Previews are decoded while the UNet keeps its working memory.
   const control = controlBytes(parts.controlNets, request, batch, contextLength)
-  const denoise = denoiseBytes(parts, request, contextLength) + tiny + control
+  const images = imagePromptMemory(parts.ipAdapters, request, { h, w })
+  const denoise = denoiseBytes(parts, request, contextLength) + tiny + control + images.kept
   // Inpainting encodes an image also where none is given: see initial-latents.ts.
   const encodes =
     (request.image !== undefined && request.extraInput !== 'small-image') ||
@@ -125,21 +130,29 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
       ...(tinyVae ? [tinyVae] : []),
       ...textEncoders,
       ...parts.controlNets,
+      ...parts.ipAdapters,
+      ...parts.ipAdapters.flatMap(({ imageEncoder }) => imageEncoder ?? []),
       ...refining,
     ]),
   ]
   const threads = Math.max(...all.map((part) => part.threadBytes))
-  const working = Math.max(denoise, encode, decode) + latents + context + threads
+  const working = Math.max(denoise, encode, images.start + images.kept, decode) + latents + context + threads
   const weights = all.reduce((sum, part) => sum + part.weightBytes, 0)
   return { weights, working, total: weights + working }
 }
 
-function denoiseBytes({ unet, refiner, vae }: SizedParts, request: Size, contextLength: number): number {
+function denoiseBytes(
+  { unet, refiner, vae, ipAdapters }: SizedParts,
+  request: Size,
+  contextLength: number,
+): number {
   const { width, height, count, tokenMerging, deepCache } = request
   const batch = rowsPerImage(request) * count
   const [h, w] = [height / vae.factor, width / vae.factor]
   const options = { tokenMerging, depth: deepCache?.depth }
-  const bytes = unet.workingBytes(batch, h, w, contextLength, options)
+  const { lengths } = imagePromptMemory(ipAdapters, request, { h, w })
+  const imageLengths = lengths.length > 0 ? lengths : undefined
+  const bytes = unet.workingBytes(batch, h, w, contextLength, { ...options, imageLengths })
   if (!refiner) return bytes
   const depth = deepCache && Math.min(deepCache.depth, refiner.unet.maxDepth)
   return Math.max(bytes, refiner.unet.workingBytes(batch, h, w, contextLength, { ...options, depth }))

@@ -6,6 +6,7 @@ import type { ScheduleDescription } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import type { Refiner } from './refiner.js'
 import type { ControlNet } from './control-net.js'
+import type { IpAdapter } from './ip-adapter.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TimeIdCount } from './time-ids.js'
@@ -25,6 +26,7 @@ export interface Parts {
   controlNets: readonly ControlNet[]
   /** How the parameters of an image name them. */
   controlNames: readonly string[]
+  ipAdapters: readonly IpAdapter[]
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   /** How many numbers the UNet takes beside the pooled text; undefined: none. */

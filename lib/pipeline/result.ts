@@ -1,9 +1,10 @@
 import { basename } from 'node:path'
-import { EMBEDDING, unplacedWarning, type AdapterReport } from '../adapters/index.js'
+import { EMBEDDING, IP_ADAPTER, unplacedWarning, type AdapterReport } from '../adapters/index.js'
 import {
   type GenerateRequest,
   accelerationSettings,
   controlSettings,
+  imagePromptSettings,
   inInterval,
   startsFromImage,
 } from '../options/index.js'
@@ -88,6 +89,10 @@ export function imageMetadata(
         ...lorasOf(parts),
         ...refinerOf(parts, request),
         ...controlSettings(request.controls, parts.controlNames),
+        ...imagePromptSettings(
+          request.imagePrompts,
+          parts.ipAdapters.map(({ path }) => basename(path).replace(/\.[^.]+$/, '')),
+        ),
         ...conditionsOf(request, row),
         ...accelerationSettings(request),
       },
@@ -119,7 +124,7 @@ function refinerOf({ refiner }: Parts, { refinerStart }: GenerateRequest): Recor
 
 /** For the metadata: the LoRAs that are part of the weights. */
 function lorasOf({ adapters }: Parts): Record<string, string> {
-  const loras = adapters.filter(({ kind }) => kind !== EMBEDDING)
+  const loras = adapters.filter(({ kind }) => kind !== EMBEDDING && kind !== IP_ADAPTER)
   if (loras.length === 0) return {}
   const names = loras.map(({ path, scale }) => `${basename(path).replace(/\.[^.]+$/, '')}: ${scale}`)
   return { Loras: names.join(', ') }

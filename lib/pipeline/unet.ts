@@ -14,6 +14,7 @@ import {
   native,
   type KeptTensors,
   type NativeConditioning,
+  type NativeImagePrompt,
   type NativeUnet,
   type UnetConfig,
 } from '../native.js'
@@ -44,6 +45,8 @@ export interface UnetInput extends Conditioning {
   deepCache?: DeepCache
   /** @internal What ControlNets add. */
   residuals?: KeptTensors
+  /** @internal What IP-Adapters add. */
+  images?: NativeImagePrompt[]
   /** @internal Features of a DeepCache are reused in calls with the same key only. */
   cacheKey?: string
 }
@@ -109,7 +112,7 @@ export class Unet extends Component<NativeUnet> {
       ...embeddedKeys,
       'tokenMerging',
       'deepCache',
-      ...(owned ? ['residuals', 'cacheKey'] : []),
+      ...(owned ? ['residuals', 'images', 'cacheKey'] : []),
     ])
     const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
     const { inChannels, outChannels, contextWidth } = this.config
@@ -133,6 +136,7 @@ export class Unet extends Component<NativeUnet> {
         context: context.data,
         contextLength: context.shape[1],
         ...(owned && input.residuals && { residuals: input.residuals }),
+        ...(owned && input.images && { images: input.images }),
       }
       const options = { tokenMerging, ...deepCache?.next(latents.shape, owned ? input.cacheKey : undefined) }
       return model.predict({ latents: latents.data, n, h, w, conditioning, options }, cancel)
@@ -215,7 +219,7 @@ export class Unet extends Component<NativeUnet> {
 
   /**
    * Bytes of working memory that predict() takes for n latents of h × w and contexts of `length`. With `depth`, the
-   * features of a DeepCache are included.
+   * features of a DeepCache are included; `imageLengths` are the tokens of image prompts.
    *
    * @throws {TypeError | RangeError} a size is not an integer above 0, or too large
    */
@@ -224,19 +228,26 @@ export class Unet extends Component<NativeUnet> {
     h: number,
     w: number,
     length: number,
-    options: { tokenMerging?: number; depth?: number } = {},
+    options: { tokenMerging?: number; depth?: number; imageLengths?: readonly number[] } = {},
   ): number {
     checkInteger(n, 'n', 1, maxRows)
     checkLatentSize(h, w)
     checkInteger(length, 'length', 1, maxSide)
-    const { depth, tokenMerging: merging } = checkObject(options, 'options', ['tokenMerging', 'depth'])
+    const {
+      depth,
+      tokenMerging: merging,
+      imageLengths,
+    } = checkObject(options, 'options', ['tokenMerging', 'depth', 'imageLengths'])
     const tokenMerging = checkTokenMerging(merging)
     const deep = depth === undefined ? {} : { depth: checkInteger(depth, 'depth', 0, this.maxDepth) }
     return this.model.workingBytes({
       n,
       h,
       w,
-      conditioning: { contextLength: length },
+      conditioning: {
+        contextLength: length,
+        ...(imageLengths !== undefined && { imageLengths: checkLengths(imageLengths) }),
+      },
       options: { tokenMerging, ...deep },
     })
   }
@@ -258,6 +269,11 @@ export class Unet extends Component<NativeUnet> {
     checkInteger(value.depth, 'deepCache.depth', 1, this.maxDepth)
     return value
   }
+}
+
+function checkLengths(value: unknown): number[] {
+  if (!Array.isArray(value)) throw new TypeError(expectation('array', 'imageLengths', value))
+  return Array.from(value, (length, i) => checkInteger(length, `imageLengths[${i}]`, 1, maxSide))
 }
 
 function nativeConditions({

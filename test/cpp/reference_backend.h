@@ -61,6 +61,8 @@ class ReferenceBackend final : public Backend {
                  int64_t count) override;
   void add_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
                 int64_t count, float factor, bool replaces) override;
+  void add_masked(ForwardContext& ctx, const Tensor& from, const Tensor& to, float factor,
+                  const Tensor* mask) override;
   void put(ForwardContext& ctx, const float* from, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& ctx, const Tensor& x, float* to) override;
   Tensor from_planar(ForwardContext& ctx, const float* images, int64_t n, int64_t c, int64_t h,

@@ -300,17 +300,27 @@ class RefAttention final : public Attention, Layer {
   Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const override {
     const Tensor qkv = queries_.forward(ctx, x, {});
     const int64_t inner = options_.inner();
-    return attend(ctx, x, qkv, residual, x.pixels(), [&](int64_t image, int64_t token) {
+    const Tensor mixed = attend(ctx, x, qkv, x.pixels(), [&](int64_t image, int64_t token) {
       return values(qkv) + (image * x.pixels() + token) * qkv.c + inner;
     });
+    return project(ctx, mixed, residual);
   }
   Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
-                 const Tensor* residual) const override {
+                 const std::vector<AddedContext>& added, const Tensor* residual) const override {
     const Tensor q = queries_.forward(ctx, x, {});
-    return attend(ctx, x, q, residual, context.length, [&](int64_t image, int64_t token) {
+    const int64_t width = 2 * options_.inner();
+    const Tensor mixed = attend(ctx, x, q, context.length, [&](int64_t image, int64_t token) {
       float* packed = static_cast<float*>(backend.hidden().at(context.images[image] + context.offset));
-      return packed + token * 2 * options_.inner();
+      return packed + token * width;
     });
+    for (const AddedContext& one : added) {
+      const Tensor& kv = one.keys_values;
+      const Tensor more = attend(ctx, x, q, kv.pixels(), [&](int64_t image, int64_t token) {
+        return values(kv) + (one.rows[image] * kv.pixels() + token) * width;
+      });
+      backend.add_masked(ctx, more, mixed, one.factor, one.mask ? &one.mask : nullptr);
+    }
+    return project(ctx, mixed, residual);
   }
   Tensor forward_onto(ForwardContext& ctx, const GroupNorm& norm, Tensor x) const override {
     const Tensor normed = norm.forward(ctx, x, false);
@@ -330,10 +340,9 @@ class RefAttention final : public Attention, Layer {
  private:
   /// key(image, token): the keys of all heads of a token, followed by its values.
   template <class Key>
-  Tensor attend(ForwardContext& ctx, const Tensor& x, const Tensor& q, const Tensor* residual, int64_t tokens,
-                const Key& key) const {
+  Tensor attend(ForwardContext& ctx, const Tensor& x, const Tensor& q, int64_t tokens, const Key& key) const {
     const int64_t inner = options_.inner(), d = options_.head_dim;
-    const Tensor mixed(ctx, x.n, x.h, x.w, inner);
+    Tensor mixed(ctx, x.n, x.h, x.w, inner);
     for (int64_t row = 0; row < x.rows() && !skips(ctx); ++row)
       for (int64_t head = 0; head < options_.heads; ++head) {
         const int64_t image = row / x.pixels(), query = row % x.pixels();
@@ -355,6 +364,9 @@ class RefAttention final : public Attention, Layer {
           values(mixed)[row * inner + head * d + i] = static_cast<float>(value / sum);
         }
       }
+    return mixed;
+  }
+  Tensor project(ForwardContext& ctx, const Tensor& mixed, const Tensor* residual) const {
     Epilogue epilogue;
     epilogue.residual = residual;
     return out_.forward(ctx, mixed, epilogue);

@@ -68,6 +68,12 @@ void ReferenceBackend::add_rows(ForwardContext& ctx, const Tensor& from, int64_t
   }
 }
 
+void ReferenceBackend::add_masked(ForwardContext& ctx, const Tensor& from, const Tensor& to, float factor,
+                                  const Tensor* mask) {
+  for (int64_t i = 0; i < from.size() && !ctx.measuring(); ++i)
+    values(to)[i] += factor * (mask ? values(*mask)[i / from.c % from.pixels()] : 1) * values(from)[i];
+}
+
 void ReferenceBackend::put(ForwardContext& ctx, const float* from, const Tensor& x, int64_t first,
                            int64_t count) {
   if (!ctx.measuring()) std::copy_n(from, count * x.c, values(x) + first * x.c);

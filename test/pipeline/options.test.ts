@@ -11,6 +11,10 @@ const facts: ModelFacts = {
   maxDepth: 11,
   maxClipSkip: 11,
   controlNets: [5, 5],
+  ipAdapters: [
+    { path: 'plus.bin', width: 16, hidden: true, encodes: true, face: false },
+    { path: 'face.bin', width: 12, hidden: false, encodes: false, face: true },
+  ],
 }
 const check = (options: unknown, model = facts) => checkGenerateOptions(options, model)
 const tensor = (...shape: number[]): Tensor => ({
@@ -145,6 +149,41 @@ const table: Record<
       [{ image: 'a.png', start: 1, end: 0 }],
       [{ image: 'a.png', weights: [1] }],
       [{ image: 'a.png', fit: 'cover' }],
+    ],
+  },
+  imagePrompts: {
+    valid: [
+      [],
+      [{ image: 'a.png' }],
+      [
+        {
+          image: [image, tensor(2, 3, 8, 8)],
+          scale: -1,
+          mask: tensor(1, 1, 4, 4),
+          start: 0.2,
+          end: 0.8,
+        },
+        { adapter: 1, embeds: tensor(1, 12), negativeEmbeds: tensor(1, 12) },
+      ],
+    ],
+    type: [
+      1,
+      null,
+      {},
+      [1],
+      [{}],
+      [{ image: 1 }],
+      [{ image: 'a.png', embeds: tensor(1, 2, 16) }],
+      [{ adapter: 1, image: 'a.png' }],
+      [{ image: 'a.png', mask: 1 }],
+    ],
+    range: [
+      [{ image: 'a.png', adapter: 2 }],
+      [{ image: 'a.png', scale: NaN }],
+      [{ image: 'a.png', start: 1, end: 0 }],
+      [{ image: [] }],
+      [{ embeds: tensor(1, 2, 15) }],
+      [{ adapter: 1, embeds: tensor(1, 2, 12) }],
     ],
   },
   extraChannels: {

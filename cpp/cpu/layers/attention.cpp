@@ -117,8 +117,24 @@ Tensor Attention::forward(ForwardContext& base, const Tensor& x, const Tensor* r
   return out_.forward(ctx, mixed, epilogue);
 }
 
+void Attention::attend_to(Context& ctx, const AddedContext& added, const Tensor& x, const Tensor& q,
+                          const Tensor& mixed) const {
+  const Tensor& kv = added.keys_values;
+  AttentionArgs args = arguments(data(kv), kv.c, kv.pixels());
+  args.q = data(q);
+  args.ldq = q.c;
+  const int64_t floats = head_floats(kernel_, args);
+  const Scratch<float> packed(ctx, kv.n * args.heads * floats);
+  ctx.parallel(kv.n * args.heads, [&](int64_t task, int) {
+    kernel_.pack(args, task / args.heads, task % args.heads, packed.data() + task * floats);
+  });
+  const Tensor more = mix_values(
+      ctx, x, args, [&](int64_t image) { return packed.data() + added.rows[image] * args.heads * floats; });
+  ctx.backend.add_masked(ctx, more, mixed, added.factor, added.mask ? &added.mask : nullptr);
+}
+
 Tensor Attention::forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
-                          const Tensor* residual) const {
+                          const std::vector<AddedContext>& added, const Tensor* residual) const {
   Context& ctx = Context::of(base);
   Tensor q = q_.forward(ctx, x);
   AttentionArgs args = arguments(nullptr, 0, context.length);
@@ -127,6 +143,7 @@ Tensor Attention::forward(ForwardContext& base, const Tensor& x, const PackedCon
   const Tensor mixed = mix_values(ctx, x, args, [&](int64_t image) {
     return pointer<const float>(context.images[image] + context.offset);
   });
+  for (const AddedContext& one : added) attend_to(ctx, one, x, q, mixed);
   q.release();
   Epilogue epilogue;
   epilogue.residual = residual;

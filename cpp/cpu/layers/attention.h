@@ -1,5 +1,7 @@
 // Multi-head attention (Vaswani et al. 2017) with its projections.
 #pragma once
+#include <vector>
+
 #include "cpu/layers/linear.h"
 
 namespace nd::cpu {
@@ -10,7 +12,7 @@ class Attention final : public nd::Attention {
 
   Tensor forward(ForwardContext& base, const Tensor& x, const Tensor* residual) const override;
   Tensor forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
-                 const Tensor* residual) const override;
+                 const std::vector<AddedContext>& added, const Tensor* residual) const override;
   /// Queries are computed in bands, so that only keys and values exist for all of x. This saves 670 MB at
   /// 256×256 pixels of 512 channels.
   Tensor forward_onto(ForwardContext& base, const nd::GroupNorm& norm, Tensor x) const override;
@@ -25,6 +27,10 @@ class Attention final : public nd::Attention {
   /// softmax(scale·q·kᵀ)·v of all heads; packed(image) gives the packed keys and values of an image.
   template <class Packed>
   Tensor mix_values(Context& ctx, const Tensor& x, const AttentionArgs& args, const Packed& packed) const;
+
+  /// Adds to what x attends to by these queries.
+  void attend_to(Context& ctx, const AddedContext& added, const Tensor& x, const Tensor& q,
+                 const Tensor& mixed) const;
 
   AttentionOptions options_;
   Compute compute_ = Compute::f32;

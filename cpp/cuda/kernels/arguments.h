@@ -199,9 +199,13 @@ struct ConcatArgs {
 };
 
 /// y += factor · x, or y = factor · x with `replaces`; `count` elements, or eights of them with `vector`.
+/// With a mask [pixels], which repeats, the factor of a row of `row` elements, or eights, is multiplied by
+/// its own.
 struct AddArgs {
   const half* x;
   half* y;
+  const half* mask;  // or null
+  int32_t row, pixels;
   int64_t count;
   float factor;
   int32_t replaces, vector;

@@ -25,24 +25,25 @@ DEVICE void concat(const ConcatArgs& p) {
     *to = *from;
 }
 
-DEVICE float added(float x, float y, const AddArgs& p) {
-  const float product = p.factor == 0.0f ? 0.0f : p.factor * x;
+DEVICE float added(float x, float y, float factor, const AddArgs& p) {
+  const float product = factor == 0.0f ? 0.0f : factor * x;
   return p.replaces ? product : y + product;
 }
 
 DEVICE void add_rows(const AddArgs& p) {
   const int64_t index = thread_number();
   if (index >= p.count) return;
+  const float factor = p.mask ? p.factor * __half2float(p.mask[index / p.row % p.pixels]) : p.factor;
   if (!p.vector) {
     const float y = p.replaces ? 0.0f : __half2float(p.y[index]);
-    p.y[index] = __float2half_rn(in_range(added(__half2float(p.x[index]), y, p)));
+    p.y[index] = __float2half_rn(in_range(added(__half2float(p.x[index]), y, factor, p)));
     return;
   }
   float x[8], y[8] = {};
   load8(p.x + 8 * index, x);
   if (!p.replaces) load8(p.y + 8 * index, y);
 #pragma unroll
-  for (int i = 0; i < 8; ++i) y[i] = added(x[i], y[i], p);
+  for (int i = 0; i < 8; ++i) y[i] = added(x[i], y[i], factor, p);
   store8(p.y + 8 * index, y);
 }
 

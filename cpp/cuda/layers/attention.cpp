@@ -83,13 +83,21 @@ Tensor Attention::forward(ForwardContext& ctx, const Tensor& x, const Tensor* re
 }
 
 Tensor Attention::forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
-                          const Tensor* residual) const {
+                          const std::vector<AddedContext>& added, const Tensor* residual) const {
   Context& ctx = Context::of(base);
   Tensor mixed;
   {
     const Tensor q = q_.forward(ctx, x);
-    mixed = attend(ctx, q, 2 * options_.inner(), context.length,
+    const int64_t row = 2 * options_.inner();
+    mixed = attend(ctx, q, row, context.length,
                    [&](int64_t image) { return context.images[image] + context.offset; });
+    for (const AddedContext& one : added) {
+      const int64_t length = one.keys_values.pixels();
+      const Tensor more = attend(ctx, q, row, length, [&](int64_t image) {
+        return one.keys_values.address() + static_cast<size_t>(one.rows[image] * length * row) * 2;
+      });
+      ctx.backend.add_masked(ctx, more, mixed, one.factor, one.mask ? &one.mask : nullptr);
+    }
   }
   Epilogue epilogue;
   epilogue.residual = residual;

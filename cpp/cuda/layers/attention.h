@@ -1,5 +1,7 @@
 // Multi-head attention (Vaswani et al. 2017) with its projections.
 #pragma once
+#include <vector>
+
 #include "cuda/layers/linear.h"
 
 namespace nd::cuda {
@@ -10,7 +12,7 @@ class Attention final : public nd::Attention {
 
   Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const override;
   Tensor forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
-                 const Tensor* residual) const override;
+                 const std::vector<AddedContext>& added, const Tensor* residual) const override;
   Tensor forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const override;
 
   /// Keys and values of each token lie side by side, as the projection gives them.

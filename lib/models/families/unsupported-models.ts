@@ -31,6 +31,7 @@ const OTHER_KINDS: readonly OtherKind[] = [
   {
     pattern: /^(image_proj|ip_adapter)\./,
     what: 'an IP-Adapter, which guides a model by images and is not one itself',
+    advice: 'give it to load() as one of ipAdapters, or to the command line as --ip-adapter, with a model',
   },
   {
     pattern: /^(emb_params$|string_to_param\b)|^clip_[lg]$/,

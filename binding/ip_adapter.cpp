@@ -1,0 +1,68 @@
+// IP-Adapters.
+#include "configs.h"
+#include "engine_limits.h"
+#include "kept.h"
+#include "models.h"
+
+namespace nd_binding {
+namespace {
+
+/// The sizes of a prompt: `count`, `images`, `rows` and, with a mask, `h` and `w`.
+nd::ImagePromptInput read_sizes(const Fields& call) {
+  nd::ImagePromptInput input;
+  input.count = call.integer("count", 1, Limits::images);
+  input.images = call.integer("images", 1, Limits::images);
+  input.rows = call.integer("rows", 1, Limits::positions);
+  if (!call.has("h")) return input;
+  input.h = call.integer("h", 1, Limits::side);
+  input.w = call.integer("w", 1, Limits::side);
+  batch_pixels(1, input.h, input.w);
+  return input;
+}
+
+}  // namespace
+
+Napi::Function IpAdapterWrap::define(Napi::Env env) {
+  return DefineClass(env, kName,
+                     with_common({InstanceMethod("encode", &IpAdapterWrap::encode),
+                                  InstanceMethod("memory", &IpAdapterWrap::memory)}));
+}
+
+Napi::Value IpAdapterWrap::load(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_ip_adapter_config(info[0])); });
+}
+
+Napi::Value IpAdapterWrap::encode(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Pointer shared = this->shared();
+    const nd::IpAdapter& model = shared->model();
+    const Fields fields(info[0], "call");
+    const nd::ImagePromptInput sizes = read_sizes(fields);
+    const int64_t floats =
+        batch_pixels(sizes.count * sizes.images, sizes.rows, model.config().projection.width);
+    const auto embeddings = std::make_shared<const std::vector<float>>(fields.floats("embeddings", floats));
+    const auto masks = std::make_shared<const std::vector<float>>(
+        sizes.h == 0 ? std::vector<float>() : fields.floats("masks", model.mask_floats(sizes.h, sizes.w)));
+    const auto to = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
+    return call(info.Env(), shared, info[1], [=](nd::IpAdapter& adapter, const nd::CancelToken& cancel) {
+      nd::ImagePromptInput input = sizes;
+      input.embeddings = embeddings->data();
+      input.masks = masks->data();
+      adapter.encode(input, *to, &cancel);
+    });
+  });
+}
+
+Napi::Value IpAdapterWrap::memory(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Pointer shared = this->shared();
+    const nd::ImagePromptInput sizes = read_sizes(Fields(info[0], "call"));
+    const nd::ImagePromptMemory memory = shared->model().memory(sizes);
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("working", Napi::Number::New(info.Env(), static_cast<double>(memory.working)));
+    result.Set("kept", Napi::Number::New(info.Env(), static_cast<double>(memory.kept)));
+    return result;
+  });
+}
+
+}  // namespace nd_binding

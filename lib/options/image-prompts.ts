@@ -1,0 +1,153 @@
+/** The option `imagePrompts` of generate(): images that say what is drawn, through IP-Adapters. */
+import { checkInteger, checkNumber, checkObject, copyTensor, expectation } from '../check.js'
+import type { Tensor } from '../types.js'
+import { copyImage, type ImageInput } from './images.js'
+
+/** Images that a run attends to as it does to the prompt, through an IP-Adapter. */
+export interface ImagePromptOptions {
+  /** Which of load()'s `ipAdapters`, counted from 0. Default: 0. */
+  adapter?: number
+  /** One image, or several that are attended to together. A tensor [n, 3, h, w] in −1…1 counts as n. */
+  image?: ImageInput | readonly ImageInput[]
+  /**
+   * Embeddings in place of `image`, as a face recognizer or an image encoder makes them: [images, width], or [images,
+   * tokens, width] for adapters that take hidden states.
+   */
+  embeds?: Tensor
+  /** Those of the unconditional prediction, of the same shape. Default: those of a black image, or zeros. */
+  negativeEmbeds?: Tensor
+  /** How strongly it guides, −10…10. Default: 1. */
+  scale?: number
+  /** White where the prompt counts. As a tensor: [1, 1, h, w] in 0…1, of any size. Default: everywhere. */
+  mask?: ImageInput
+  /** The part of the steps in which it guides, as fractions 0…1. Default: 0 to 1, all steps. */
+  start?: number
+  end?: number
+}
+
+/** ImagePromptOptions with all defaults filled in. */
+export interface ImagePromptRequest {
+  adapter: number
+  /** Empty where embeddings are given. */
+  images: ImageInput[]
+  embeds?: Tensor
+  negativeEmbeds?: Tensor
+  scale: number
+  mask?: ImageInput
+  start: number
+  end: number
+}
+
+/** What the checks must know about an IP-Adapter. */
+export interface IpAdapterFacts {
+  path: string
+  /** Of the embeddings that it takes. */
+  width: number
+  /** Whether it takes the hidden states of an image encoder. */
+  hidden: boolean
+  /** Whether images can be encoded for it. */
+  encodes: boolean
+  /** Whether it takes the embeddings of faces. */
+  face: boolean
+}
+
+const keys = [
+  'adapter',
+  'image',
+  'embeds',
+  'negativeEmbeds',
+  'scale',
+  'mask',
+  'start',
+  'end',
+] as const satisfies (keyof ImagePromptOptions)[]
+
+/** Every image adds tokens to all cross-attentions; more than these are a mistake. */
+const MAX_PROMPTS = 16
+const MAX_IMAGES = 64
+const MAX_SCALE = 10
+/** Tokens of an embedding: ten times those of the largest image encoder. */
+const MAX_TOKENS = 4096
+
+export function checkImagePrompts(value: unknown, adapters: readonly IpAdapterFacts[]): ImagePromptRequest[] {
+  if (value === undefined) return []
+  if (!Array.isArray(value)) throw new TypeError(expectation('array', 'imagePrompts', value))
+  if (value.length > MAX_PROMPTS)
+    throw new RangeError(
+      `Expected at most ${MAX_PROMPTS} elements for imagePrompts but received ${value.length}`,
+    )
+  if (adapters.length === 0 && value.length > 0)
+    throw new TypeError('Expected a pipeline loaded with ipAdapters, as imagePrompts was given')
+  return Array.from(value, (one: unknown, i) => checkPrompt(one, `imagePrompts[${i}]`, adapters))
+}
+
+function checkPrompt(value: unknown, path: string, adapters: readonly IpAdapterFacts[]): ImagePromptRequest {
+  const given = checkObject(value, path, keys)
+  const number = (key: 'scale' | 'start' | 'end', fallback: number, lowest: number, highest: number) =>
+    given[key] === undefined ? fallback : checkNumber(given[key], `${path}.${key}`, lowest, highest)
+  const adapter =
+    given.adapter === undefined ? 0 : checkInteger(given.adapter, `${path}.adapter`, 0, adapters.length - 1)
+  const facts = adapters[adapter]
+  const start = number('start', 0, 0, 1)
+  const end = number('end', 1, 0, 1)
+  if (start >= end)
+    throw new RangeError(`Expected ${path}.start below ${path}.end but received ${start} and ${end}`)
+  if ((given.image === undefined) === (given.embeds === undefined))
+    throw new TypeError(
+      `Expected either ${path}.image or ${path}.embeds but received ${given.image === undefined ? 'neither' : 'both'}`,
+    )
+  if (given.negativeEmbeds !== undefined && given.embeds === undefined)
+    throw new TypeError(`Expected ${path}.embeds, as ${path}.negativeEmbeds was given`)
+  return {
+    adapter,
+    images: given.image === undefined ? [] : checkImages(given.image, `${path}.image`, path, facts),
+    ...checkEmbeds(given, path, facts),
+    scale: number('scale', 1, -MAX_SCALE, MAX_SCALE),
+    ...(given.mask !== undefined && { mask: copyImage(given.mask, `${path}.mask`) }),
+    start,
+    end,
+  }
+}
+
+function checkImages(value: unknown, name: string, path: string, facts: IpAdapterFacts): ImageInput[] {
+  if (!facts.encodes) {
+    const why = facts.face ? 'takes the embeddings of faces' : 'has no image encoder (imageEncoder of load())'
+    throw new TypeError(`Expected ${path}.embeds in place of ${name}, as ${facts.path} ${why}`)
+  }
+  if (!Array.isArray(value)) return [copyImage(value, name)]
+  if (value.length === 0 || value.length > MAX_IMAGES)
+    throw new RangeError(
+      `Expected between 1 and ${MAX_IMAGES} images for ${name} but received ${value.length}`,
+    )
+  return Array.from(value, (one: unknown, i) => copyImage(one, `${name}[${i}]`))
+}
+
+function checkEmbeds(
+  given: Record<'embeds' | 'negativeEmbeds', unknown>,
+  path: string,
+  { hidden, width }: IpAdapterFacts,
+): Pick<ImagePromptRequest, 'embeds' | 'negativeEmbeds'> {
+  if (given.embeds === undefined) return {}
+  const embeds = copyTensor(given.embeds, `${path}.embeds`, hidden ? [-1, -1, width] : [-1, width])
+  const [images, tokens] = embeds.shape
+  if (images > MAX_IMAGES || (hidden && tokens > MAX_TOKENS))
+    throw new RangeError(
+      `Expected at most ${MAX_IMAGES} images of ${MAX_TOKENS} tokens for ${path}.embeds but received [${embeds.shape.join(', ')}]`,
+    )
+  if (given.negativeEmbeds === undefined) return { embeds }
+  return { embeds, negativeEmbeds: copyTensor(given.negativeEmbeds, `${path}.negativeEmbeds`, embeds.shape) }
+}
+
+/** For the metadata: what each image was taken for. */
+export function imagePromptSettings(
+  prompts: readonly ImagePromptRequest[],
+  names: readonly string[],
+): Record<string, string> {
+  return Object.fromEntries(
+    prompts.map(({ adapter, scale, start, end }, i) => [
+      `IP-Adapter ${i}`,
+      `Model: ${names[adapter]}, Weight: ${scale}` +
+        (start > 0 || end < 1 ? `, Guidance Start: ${start}, Guidance End: ${end}` : ''),
+    ]),
+  )
+}

@@ -1,0 +1,186 @@
+/** The image prompts of one run: what IP-Adapters make of them, which stays in the engine. */
+import { maskTensor, openImage, type ImageSize } from '../image/index.js'
+import { maskLevels } from '../image/mask-levels.js'
+import { native, type ImagePromptSizes, type KeptTensors, type NativeImagePrompt } from '../native.js'
+import type { GenerateRequest, ImagePromptRequest } from '../options/index.js'
+import type { TimeSlice } from '../time-slice.js'
+import type { Tensor } from '../types.js'
+import type { ConditionalRows } from './controls.js'
+import type { IpAdapter } from './ip-adapter.js'
+import { isGuided } from './prompt.js'
+import { stack, zeros } from './tensors.js'
+
+/** The size of the latents. */
+interface LatentSize {
+  h: number
+  w: number
+}
+
+interface ImagePrompt extends ImagePromptRequest {
+  kept: KeptTensors
+}
+
+export class ImagePrompts {
+  readonly #prompts: ImagePrompt[]
+
+  private constructor(prompts: ImagePrompt[]) {
+    this.#prompts = prompts
+  }
+
+  /** Encodes the images of request.imagePrompts. */
+  static async start(
+    adapters: readonly IpAdapter[],
+    request: GenerateRequest,
+    latents: LatentSize,
+    signal: AbortSignal,
+    slice: TimeSlice,
+  ): Promise<ImagePrompts> {
+    const run = new ImagePrompts(
+      request.imagePrompts.map((prompt) => ({ ...prompt, kept: new (native().KeptTensors)() })),
+    )
+    try {
+      for (const [i, prompt] of run.#prompts.entries()) {
+        const adapter = adapters[prompt.adapter]
+        const { width, height } = request
+        const mask = await maskOf(prompt, `imagePrompts[${i}].mask`, { width, height }, signal, slice)
+        const levels = adapter.config.unet.blockChannels.length
+        const embeddings = await embeddingsOf(adapter, prompt, isGuided(request), signal)
+        const [count, images, ...rest] = embeddings.shape
+        await slice.pause()
+        await adapter.encode(
+          {
+            embeddings: embeddings.data,
+            ...{ count, images, rows: rest.length > 1 ? rest[0] : 1 },
+            ...(mask && { ...latents, masks: maskLevels(mask, latents.h, latents.w, levels) }),
+            to: prompt.kept,
+          },
+          { signal },
+        )
+      }
+      // They are not needed again before the next run.
+      for (const { imageEncoder } of adapters) await imageEncoder?.trim()
+      return run
+    } catch (error) {
+      run.dispose()
+      throw error
+    }
+  }
+
+  /** Names the prompts that guide UNet call `index` of `count`; '' for none. */
+  active(index: number, count: number): string {
+    return this.#activeAt(index, count)
+      .map((prompt) => this.#prompts.indexOf(prompt))
+      .join()
+  }
+
+  /** What a prediction for `n` rows attends to; undefined: nothing. */
+  forCall(
+    n: number,
+    { first, count }: ConditionalRows,
+    [index, steps]: readonly [number, number],
+  ): NativeImagePrompt[] | undefined {
+    const active = this.#activeAt(index, steps)
+    if (active.length === 0) return undefined
+    const rows = Int32Array.from({ length: n }, (_, row) => (row >= first && row < first + count ? 0 : 1))
+    return active.map(({ kept, scale }) => ({ kept, rows, scale }))
+  }
+
+  /** A scale of 0 leaves out a prompt altogether. */
+  #activeAt(index: number, count: number): ImagePrompt[] {
+    return this.#prompts.filter(
+      ({ scale, start, end }) => scale !== 0 && index / count >= start && (index + 1) / count <= end,
+    )
+  }
+
+  dispose(): void {
+    for (const { kept } of this.#prompts) kept.dispose()
+  }
+}
+
+/** The embeddings of a prompt, [count, images, …]: the conditional one first, and with guidance the unconditional one. */
+async function embeddingsOf(
+  adapter: IpAdapter,
+  { images, embeds, negativeEmbeds }: ImagePromptRequest,
+  guided: boolean,
+  signal: AbortSignal,
+): Promise<Tensor> {
+  const encoder = adapter.imageEncoder
+  const hidden = adapter.input === 'hidden'
+  let conditional = embeds
+  if (!conditional) {
+    const pixels = await encoder!.preprocess(images, { signal })
+    conditional = hidden
+      ? await encoder!.hiddenStates(pixels, { signal })
+      : await encoder!.encode(pixels, { signal })
+  }
+  const [count, ...rest] = conditional.shape
+  const asPrompt = ({ data }: Tensor): Tensor => ({ data, shape: [1, count, ...rest] })
+  if (!guided) return asPrompt(conditional)
+  let unconditional = negativeEmbeds ?? zeros(conditional.shape)
+  if (hidden && encoder && !negativeEmbeds) {
+    const { channels, imageSize } = encoder.config
+    const one = await encoder.hiddenStates(zeros([1, channels, imageSize, imageSize]), { signal })
+    if (one.shape.slice(1).join() === rest.join())
+      unconditional = stack(Array.from({ length: count }, () => one))
+  }
+  return stack([asPrompt(conditional), asPrompt(unconditional)])
+}
+
+async function maskOf(
+  { mask }: ImagePromptRequest,
+  path: string,
+  size: ImageSize,
+  signal: AbortSignal,
+  slice: TimeSlice,
+): Promise<Tensor | undefined> {
+  if (mask === undefined) return undefined
+  if (typeof mask === 'object' && 'shape' in mask) {
+    const [n, channels] = mask.shape
+    if (n === 1 && channels === 1) return mask
+    throw new RangeError(`Expected shape [1, 1, h, w] for ${path} but received [${mask.shape.join(', ')}]`)
+  }
+  return maskTensor(await openImage(mask, path, signal), size, size, slice)
+}
+
+/** The sizes of a prompt that an adapter is asked for. */
+function sizesOf(
+  adapter: IpAdapter,
+  { images, embeds, mask }: ImagePromptRequest,
+  guided: boolean,
+  latents: LatentSize,
+): ImagePromptSizes {
+  const hiddenTokens = () => {
+    const { imageSize, patchSize } = adapter.imageEncoder!.config
+    return 1 + Math.floor(imageSize / patchSize) ** 2
+  }
+  const rows = adapter.input !== 'hidden' ? 1 : embeds ? embeds.shape[1] : hiddenTokens()
+  const imagesOf = (image: ImagePromptRequest['images'][number]) =>
+    typeof image === 'object' && 'shape' in image ? image.shape[0] : 1
+  return {
+    count: guided ? 2 : 1,
+    images: embeds ? embeds.shape[0] : images.reduce((sum, image) => sum + imagesOf(image), 0),
+    rows,
+    ...(mask !== undefined && latents),
+  }
+}
+
+/** Memory that image prompts take: `kept` during a run, `start` before it, and the tokens of each. */
+export function imagePromptMemory(
+  adapters: readonly IpAdapter[],
+  request: Pick<GenerateRequest, 'imagePrompts' | 'guidanceScale' | 'embedsGuidance'>,
+  latents: LatentSize,
+): { start: number; kept: number; lengths: number[] } {
+  let [start, kept] = [0, 0]
+  const lengths: number[] = []
+  for (const prompt of request.imagePrompts) {
+    const adapter = adapters[prompt.adapter]
+    const sizes = sizesOf(adapter, prompt, isGuided(request), latents)
+    const memory = adapter.memory(sizes)
+    const embeddings = 8 * sizes.count * sizes.images * sizes.rows * adapter.config.projection.width
+    const encoding = prompt.embeds ? 0 : (adapter.imageEncoder?.workingBytes(sizes.images) ?? 0)
+    start = Math.max(start, embeddings + Math.max(memory.working, encoding))
+    kept += memory.kept
+    lengths.push(adapter.tokens(sizes.images, sizes.rows))
+  }
+  return { start, kept, lengths }
+}
