@@ -34,7 +34,7 @@ export { presets, type Preset, type PresetName } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
 export { ControlNet } from './pipeline/control-net.js'
-export { IpAdapter } from './pipeline/ip-adapter.js'
+export type { IpAdapter } from './pipeline/ip-adapter.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { ImageEncoder } from './pipeline/image-encoder.js'
 export { TextEncoder, type PooledEncoding, type TextEncodeOptions } from './pipeline/text-encoder.js'

@@ -1,5 +1,5 @@
 /** The option `imagePrompts` of generate(): images that say what is drawn, through IP-Adapters. */
-import { checkInteger, checkNumber, checkObject, copyTensor, expectation } from '../check.js'
+import { checkInteger, checkNumber, checkObject, copyTensor, expectation, isArray } from '../check.js'
 import type { Tensor } from '../types.js'
 import { copyImage, type ImageInput } from './images.js'
 
@@ -71,7 +71,7 @@ const MAX_TOKENS = 4096
 
 export function checkImagePrompts(value: unknown, adapters: readonly IpAdapterFacts[]): ImagePromptRequest[] {
   if (value === undefined) return []
-  if (!Array.isArray(value)) throw new TypeError(expectation('array', 'imagePrompts', value))
+  if (!isArray(value)) throw new TypeError(expectation('array', 'imagePrompts', value))
   if (value.length > MAX_PROMPTS)
     throw new RangeError(
       `Expected at most ${MAX_PROMPTS} elements for imagePrompts but received ${value.length}`,
@@ -114,7 +114,7 @@ function checkImages(value: unknown, name: string, path: string, facts: IpAdapte
     const why = facts.face ? 'takes the embeddings of faces' : 'has no image encoder (imageEncoder of load())'
     throw new TypeError(`Expected ${path}.embeds in place of ${name}, as ${facts.path} ${why}`)
   }
-  if (!Array.isArray(value)) return [copyImage(value, name)]
+  if (!isArray(value)) return [copyImage(value, name)]
   if (value.length === 0 || value.length > MAX_IMAGES)
     throw new RangeError(
       `Expected between 1 and ${MAX_IMAGES} images for ${name} but received ${value.length}`,

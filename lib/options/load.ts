@@ -256,7 +256,7 @@ function checkBlocks(value: unknown, path: string): Record<string, number> {
 }
 
 function checkIpAdapters(value: unknown, path: string): LoadRequest['ipAdapters'] {
-  if (!Array.isArray(value)) throw new TypeError(expectation('array of paths', path, value))
+  if (!isArray(value)) throw new TypeError(expectation('array of paths', path, value))
   return Array.from(value, (adapter: unknown, i) => {
     const name = `${path}[${i}]`
     if (typeof adapter === 'string') return { path: checkString(adapter, name) }

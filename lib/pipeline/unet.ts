@@ -7,6 +7,7 @@ import {
   checkTensor,
   copyTensor,
   expectation,
+  isArray,
   isReadable,
 } from '../check.js'
 import { cancellable } from '../native-call.js'
@@ -272,7 +273,7 @@ export class Unet extends Component<NativeUnet> {
 }
 
 function checkLengths(value: unknown): number[] {
-  if (!Array.isArray(value)) throw new TypeError(expectation('array', 'imageLengths', value))
+  if (!isArray(value)) throw new TypeError(expectation('array', 'imageLengths', value))
   return Array.from(value, (length, i) => checkInteger(length, `imageLengths[${i}]`, 1, maxSide))
 }
 

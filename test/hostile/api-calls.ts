@@ -154,6 +154,10 @@ const otherOptions = {
   imageGuidanceScale: 1.5,
   noiseLevel: 20,
   controls: [{ net: 0, image: tensor(1, 3, 32, 32), scale: 1, start: 0, end: 1, guess: true, weights: [1], fit: 'crop' }],
+  imagePrompts: [
+    { adapter: 0, image: [tensor(1, 3, 8, 8)], scale: 1, mask: tensor(1, 1, 4, 4), start: 0, end: 1 },
+    { adapter: 0, embeds: tensor(1, 8), negativeEmbeds: tensor(1, 8) },
+  ],
 } // prettier-ignore
 for (const [key, value] of Object.entries(otherOptions))
   generateArgs[key] = () => ({ ...small, [key]: structuredClone(value) })
@@ -213,6 +217,7 @@ export const apiCalls: Record<string, ApiCall> = {
         loraFolder: '.',
         embeddings: ['a.safetensors', { path: 'b.safetensors', token: 'b' }],
         controlNets: ['a.safetensors'],
+        ipAdapters: ['a.safetensors', { path: 'b.safetensors', imageEncoder: 'c' }],
         signal: ended(),
       },
     ],
