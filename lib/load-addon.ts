@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { DiffusionError } from './errors.js'
-import { findPackageRoot, thisFile } from './package-root.js'
+import { bundleHint, findPackageRoot, resourceFolders, thisFile } from './package-root.js'
 
 type Libc = 'glibc' | 'musl'
 
@@ -47,7 +47,7 @@ function libcs(): (Libc | undefined)[] {
   return musl ? ['musl', 'glibc'] : ['glibc', 'musl']
 }
 
-/** Where addons may be, in the order of node-gyp-build: built here, prebuilt, and beside the program (packaged apps). */
+/** Where addons may be, in the order of node-gyp-build: built here, prebuilt, and beside the program (bundles, packaged apps). */
 function candidates(): string[] {
   const platform = `${process.platform}-${process.arch}`
   const below = (folder: string): string[] =>
@@ -65,8 +65,7 @@ function candidates(): string[] {
       // A bundler has left no file URL.
     }
   }
-  if (root) paths.push(...below(root))
-  paths.push(...below(dirname(process.execPath)))
+  paths.push(...(own ? [own, dirname(process.execPath)] : resourceFolders()).flatMap(below))
   return [...new Set(paths)]
 }
 
@@ -108,10 +107,11 @@ Tried:
 ${tried.join('\n')}
 Possible solutions:
 - If node_modules was copied from another platform or image, install where the program runs
+- ${bundleHint}
 - Compile it: npx node-diffusion build   (pnpm exec, yarn or bunx node-diffusion build)
   This needs CMake 3.18 and a C++17 compiler${hint ? `: ${hint}` : ''}
 - If the package was installed from git, it is compiled by a script that package managers block until it is approved:
-  npm install-scripts approve node-diffusion && npm rebuild node-diffusion, or npm install --allow-scripts=node-diffusion;
+  npm install-scripts approve node-diffusion && npm rebuild node-diffusion, or npm install -g --allow-scripts=node-diffusion;
   pnpm approve-builds; Yarn: "dependenciesMeta": { "node-diffusion": { "built": true } }; bun pm trust node-diffusion`,
     { cause },
   )

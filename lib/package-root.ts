@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, parse } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { DiffusionError } from './errors.js'
 
 declare const __filename: string | undefined
 
@@ -22,14 +23,18 @@ function isRoot(folder: string): boolean {
   }
 }
 
-/**
- * The package's folder, undefined if there is none: the nearest one above this file that has its package.json, from
- * dist/ and build/ts/lib/ alike; of code that was bundled, the one in node_modules.
- */
-export function findPackageRoot(): string | undefined {
-  const from = thisFile()
+/** The nearest folder above this file that has the package's package.json, from dist/ and build/ts/lib/ alike. */
+function rootAbove(from: string): string | undefined {
   for (let folder = dirname(from); folder !== parse(folder).root; folder = dirname(folder))
     if (isRoot(folder)) return folder
+  return undefined
+}
+
+/** The package's folder, undefined if there is none: the one above this file; of code that was bundled, that in node_modules. */
+export function findPackageRoot(): string | undefined {
+  const from = thisFile()
+  const above = rootAbove(from)
+  if (above) return above
   for (const start of [from, join(process.cwd(), 'index.js')]) {
     try {
       return dirname(createRequire(start).resolve('node-diffusion/package.json'))
@@ -47,12 +52,37 @@ export function packageRoot(): string {
   return root
 }
 
+/**
+ * Where prebuilds/ and models/ may be, in order: in the package; beside the bundle that this code is a part of, or the script
+ * that was started; beside the program (single executable and packaged applications).
+ */
+export function resourceFolders(): string[] {
+  const script = process.argv[1]
+  const beside = rootAbove(thisFile()) ? [] : [dirname(thisFile()), ...(script ? [dirname(script)] : [])]
+  const root = findPackageRoot()
+  return [...new Set([...(root ? [root] : []), ...beside, dirname(process.execPath)])]
+}
+
+/** What to do about a file of the package that is in none of these folders. */
+export const bundleHint =
+  'If the program is bundled, keep node-diffusion out of the bundle (external: ["node-diffusion"]),\n' +
+  '  or copy its folders prebuilds and models to where the bundle is'
+
 // Spelled out so that programs which trace a server's files (Next.js, AWS Lambda) see the folder.
 const models = import.meta.url ? join(fileURLToPath(import.meta.url), '..', '..', 'models') : undefined
 
-/** The folder of a model that comes with the package, or that lies beside the program (single executable applications). */
-export function modelFolder(name: 'emoji-64' | 'emoji-64-vq'): string {
-  for (const folder of [models, join(dirname(process.execPath), 'models')])
-    if (folder && existsSync(join(folder, name))) return join(folder, name)
-  return join(packageRoot(), 'models', name)
+/**
+ * The folder of a model that comes with the package, or of CLIP's vocabulary.
+ *
+ * @throws {DiffusionError} MODEL_NOT_FOUND: a bundler or a tracer has left it behind
+ */
+export function modelFolder(name: 'clip' | 'emoji-64' | 'emoji-64-vq'): string {
+  const folders = [...(models ? [models] : []), ...resourceFolders().map((folder) => join(folder, 'models'))]
+  const tried = [...new Set(folders)].map((folder) => join(folder, name))
+  const found = tried.find((folder) => existsSync(folder))
+  if (found) return found
+  throw new DiffusionError(
+    'MODEL_NOT_FOUND',
+    `The folder models/${name} of node-diffusion was not found. Tried:\n${tried.map((folder) => `- ${folder}`).join('\n')}\n${bundleHint}`,
+  )
 }

@@ -1,6 +1,6 @@
 /**
  * `npm run build`: TypeScript to dist/, and the command made executable (npm does that only when it packs). dist/index.js is
- * an ES module, and dist/index.cjs the same module for `require()`.
+ * an ES module, and dist/index.cjs the same module for `require()`. Also CLIP's vocabulary to models/clip.
  *
  * The modules of lib/ are joined into a few files, because Node takes about half a millisecond to find, read and compile
  * each: importing 173 of them took 75 ms of CPU time, importing the joined ones takes 28 ms.
@@ -11,6 +11,7 @@ import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { rollup } from 'rollup'
+import { writeClipMerges } from './clip-merges.mjs'
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 const dist = join(root, 'dist')
@@ -40,6 +41,8 @@ const bundle = await rollup({
 await bundle.write({ dir: dist, format: 'es', chunkFileNames: '[name].js', minifyInternalExports: false })
 await bundle.close()
 chmodSync(join(dist, 'cli', 'main.js'), 0o755)
+
+writeClipMerges(root)
 
 // A list of names, because tools that read the file do not see what another module exports.
 const names = Object.keys(await import(pathToFileURL(join(dist, 'index.js')).href)).sort()

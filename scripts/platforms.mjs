@@ -59,7 +59,8 @@ export const ownPlatform = `${process.platform}-${process.arch}${
   existsSync('/etc/alpine-release') || process.env.LIBC === 'musl' ? '-musl' : ''
 }`
 
-const ziglang = 'ziglang==0.17.1'
+/** The compiler, as pip names it. */
+export const ziglang = 'ziglang==0.17.1'
 
 /** zig's program: $ND_ZIG, or that of PyPI's `ziglang`, which is installed to build/zig where it is missing. */
 export function findZig() {

@@ -21,6 +21,7 @@ import { basename, join } from 'node:path'
 import { root } from './build-addon.mjs'
 import { pack } from './pack.mjs'
 import { platforms } from './platforms.mjs'
+import { billOfMaterials } from './sbom.mjs'
 
 const args = process.argv.slice(2)
 const allowDirty = args.includes('--allow-dirty')
@@ -71,24 +72,14 @@ async function prepare() {
   run(process.execPath, [path('scripts/build.mjs')])
   run(process.execPath, [path('scripts/prebuild.mjs')])
   const { tarball, size, unpackedSize } = await pack()
-  run(process.execPath, [path('scripts/test-platforms.mjs'), 'file of', 'publint', 'types'])
+  const checks = ['npm install', 'npx', 'require', 'size', 'types', 'publint', 'file of']
+  run(process.execPath, [path('scripts/test-platforms.mjs'), ...checks])
 
   rmSync(out, { recursive: true, force: true })
   mkdirSync(out, { recursive: true })
   copyFileSync(tarball, join(out, basename(tarball)))
   writeFileSync(join(out, 'notes.md'), `${notes}\n`)
-  // What is published, without the tools of the checkout.
-  const sbom = [
-    'sbom',
-    '--sbom-format',
-    'cyclonedx',
-    '--sbom-type',
-    'library',
-    '--omit',
-    'dev',
-    '--package-lock-only',
-  ]
-  writeFileSync(join(out, 'sbom.cdx.json'), execFileSync('npm', sbom, { cwd: root }))
+  writeFileSync(join(out, 'sbom.cdx.json'), `${JSON.stringify(billOfMaterials(tarball), null, 2)}\n`)
   for (const name of Object.keys(platforms)) {
     const folder = join(root, 'build', 'symbols', name)
     if (existsSync(folder))

@@ -1,16 +1,17 @@
 /**
  * `npm run test:platforms`: the package as it is installed, on every platform and in every host that this machine has or can
- * emulate; it says what it could not run. `--fast` makes the checks of this platform alone that need no network and no prebuilds:
- * the addon of the checkout takes their place. Other arguments are parts of names of checks.
+ * emulate; it says what it could not run. `--fast` makes the quick checks of this platform alone, which need no prebuilds: the
+ * addon of the checkout takes their place. Other arguments are parts of names of checks.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { binaryChecks } from '../test/platforms/binaries.mjs'
+import { bundlerChecks } from '../test/platforms/bundlers.mjs'
 import { emulatedChecks } from '../test/platforms/emulated.mjs'
-import { hostChecks } from '../test/platforms/hosts.mjs'
 import { installedChecks } from '../test/platforms/installed.mjs'
+import { managerChecks } from '../test/platforms/managers.mjs'
+import { runtimeChecks } from '../test/platforms/runtimes.mjs'
 import { drawing, NotRun, project, run } from '../test/platforms/support.mjs'
-import { symlinkSync, mkdirSync } from 'node:fs'
 import { root } from './build-addon.mjs'
 import { pack } from './pack.mjs'
 import { platforms } from './platforms.mjs'
@@ -35,7 +36,11 @@ const packed = await pack({ ownBuild: !complete })
 const context = { ...packed, complete, reference: await draw('auto'), draw }
 const checks = [
   ...installedChecks(context),
-  ...(fast ? [] : [...binaryChecks(context), ...emulatedChecks(context), ...hostChecks(context)]),
+  ...binaryChecks(context),
+  ...emulatedChecks(context),
+  ...managerChecks(context),
+  ...runtimeChecks(context),
+  ...bundlerChecks(context),
 ]
 
 const counts = { passed: 0, failed: 0 }
@@ -43,7 +48,7 @@ const notRun =
   complete || fast ? [] : [`prebuilds that are missing: ${missing.join(', ')} (npm run prebuild:all)`]
 for (const check of checks) {
   if (fast && !check.fast) continue
-  if (!check.fast && filters.length > 0 && !filters.some((filter) => check.name.includes(filter))) continue
+  if (filters.length > 0 && !filters.some((filter) => check.name.includes(filter))) continue
   const began = performance.now()
   const seconds = () => `${((performance.now() - began) / 1000).toFixed(1)} s`
   try {

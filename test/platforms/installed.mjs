@@ -1,8 +1,8 @@
 /** The tarball as users install it: with npm, in a project of its own, without scripts. */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../../scripts/build-addon.mjs'
-import { checkSame, drawing, expect, fromRegistry, project, run } from './support.mjs'
+import { checkSame, drawing, expect, fromRegistry, installedProject, run } from './support.mjs'
 
 const maxTarball = 23e6
 const maxInstalled = 32e6
@@ -14,10 +14,10 @@ function bytesOf(folder) {
     .reduce((sum, stat) => sum + (stat.isFile() ? stat.size : 0), 0)
 }
 
-/** The number of packages in node_modules besides our own. */
+/** The number of packages in node_modules besides our own, by npm's own list. */
 function countPackages(modules) {
-  const names = readdirSync(modules).filter((name) => !name.startsWith('.') && name !== 'node-diffusion')
-  return names.flatMap((name) => (name.startsWith('@') ? readdirSync(join(modules, name)) : [name])).length
+  const { packages } = JSON.parse(readFileSync(join(modules, '.package-lock.json'), 'utf8'))
+  return Object.keys(packages).length - 1
 }
 
 const types = {
@@ -36,78 +36,75 @@ export async function draw() {
 `,
 }
 
+const lib = ['es2022']
+/** By what a program declares besides: what its compiler is set to. */
+const settings = {
+  'nothing else': { module: 'nodenext', lib, types: [] },
+  'Node.js': { module: 'nodenext', lib, typeRoots: [join(root, 'node_modules', '@types')], types: ['node'] },
+  'the DOM, for a bundler': {
+    ...{ module: 'esnext', moduleResolution: 'bundler', lib: [...lib, 'dom'], types: [] },
+  },
+}
+
 async function checkTypes(folder, typescript) {
-  const tsc = join(typescript, 'bin', 'tsc')
-  const strict = ['--noEmit', '--strict', '--skipLibCheck', 'false', '--target', 'es2022', '--types', 'none']
-  // Without the DOM's declarations, and without Node's. `types` cannot be empty on the command line.
-  const options = [
-    ...strict.slice(0, -2),
-    '--module',
-    'nodenext',
-    '--lib',
-    'es2022',
-    '--typeRoots',
-    join(folder, 'none'),
-  ]
-  await run(process.execPath, [tsc, ...options, 'module.mts', 'script.cts'], { cwd: folder })
+  for (const [name, options] of Object.entries(settings)) {
+    const compilerOptions = { noEmit: true, strict: true, skipLibCheck: false, target: 'es2022', ...options }
+    writeFileSync(
+      join(folder, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions, files: Object.keys(types) }),
+    )
+    try {
+      await run(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', '.'], { cwd: folder })
+    } catch (error) {
+      throw new Error(`beside ${name}: ${error.message}`, { cause: error })
+    }
+  }
 }
 
 /** Installs the tarball once; all checks here use that project. */
 export function installedChecks({ tarball, size, reference, complete }) {
-  let folder
-  const installed = () => join(folder, 'node_modules', 'node-diffusion')
+  let installation
+  const project = () =>
+    (installation ??= installedProject(tarball, {
+      ...types,
+      'require.cjs': "console.log(require('node-diffusion').cpuInfo().kernel)",
+    }))
+  const installed = async () => join(await project(), 'node_modules', 'node-diffusion')
+  const node = async (args, options) => run(process.execPath, args, { cwd: await project(), ...options })
   return [
     {
       name: 'npm install --ignore-scripts, and a picture',
       fast: true,
       async run() {
-        folder = project({
-          ...types,
-          'require.cjs': "console.log(require('node-diffusion').cpuInfo().kernel)",
-        })
-        await run(
-          'npm',
-          ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', tarball],
-          {
-            cwd: folder,
-          },
-        )
-        checkSame(drawing(await run(process.execPath, ['draw.mjs'], { cwd: folder })), reference)
+        checkSame(drawing(await node(['draw.mjs'], { env: { DRAW_PNG: '1' } })), reference)
       },
     },
     {
       name: 'npx node-diffusion',
       fast: true,
       async run() {
-        await run(
-          'npx',
-          ['--no-install', 'node-diffusion', 'a blue cat', '--steps', '2', '-o', 'cat.png', '-q'],
-          {
-            cwd: folder,
-          },
-        )
-        expect(readFileSync(join(folder, 'cat.png')).subarray(1, 4).toString() === 'PNG', 'no PNG')
+        const cwd = await project()
+        const args = ['--no-install', 'node-diffusion', 'a blue cat', '--steps', '2', '-o', 'cat.png', '-q']
+        await run('npx', args, { cwd })
+        expect(readFileSync(join(cwd, 'cat.png')).subarray(1, 4).toString() === 'PNG', 'no PNG')
       },
     },
     {
       name: 'require()',
       fast: true,
       async run() {
-        const output = await run(process.execPath, ['require.cjs'], {
-          cwd: folder,
-          env: { NODE_OPTIONS: '--throw-deprecation' },
-        })
+        const output = await node(['require.cjs'], { env: { NODE_OPTIONS: '--throw-deprecation' } })
         expect(output.trim() === reference.kernel, `printed ${output}`)
       },
     },
     {
       name: 'size and number of packages',
       fast: true,
-      run() {
-        const count = countPackages(join(folder, 'node_modules'))
+      async run() {
+        const count = countPackages(join(await project(), 'node_modules'))
         expect(count <= maxPackages, `${count} packages`)
         if (!complete) return `${count} packages; sizes are for a package with all prebuilds`
-        const bytes = bytesOf(installed())
+        const bytes = bytesOf(await installed())
         expect(size <= maxTarball, `the tarball has ${size} bytes, more than ${maxTarball}`)
         expect(bytes <= maxInstalled, `${bytes} bytes installed, more than ${maxInstalled}`)
         return `${count} packages, ${size} bytes packed, ${bytes} installed`
@@ -116,33 +113,39 @@ export function installedChecks({ tarball, size, reference, complete }) {
     {
       name: 'types, with the TypeScript of the checkout',
       fast: true,
-      run: () => checkTypes(folder, join(root, 'node_modules', 'typescript')),
+      run: async () => checkTypes(await project(), join(root, 'node_modules', 'typescript')),
     },
     ...['5.4', '5', '6', '7'].map((version) => ({
       name: `types, TypeScript ${version}`,
-      run: async () => checkTypes(folder, join(await fromRegistry(`typescript@${version}`), 'typescript')),
+      async run() {
+        const typescript = join(await fromRegistry(`typescript@${version}`), 'typescript')
+        await checkTypes(await project(), typescript)
+        return JSON.parse(readFileSync(join(typescript, 'package.json'), 'utf8')).version
+      },
     })),
     {
       name: 'publint',
+      fast: true,
       async run() {
         const modules = await fromRegistry('publint@0.3.25')
-        await run(process.execPath, [join(modules, 'publint', 'src', 'cli.js'), '--strict', installed()])
+        await node([join(modules, 'publint', 'src', 'cli.js'), '--strict', await installed()])
       },
     },
     {
       name: 'are the types wrong?',
+      fast: true,
       async run() {
         const modules = await fromRegistry('@arethetypeswrong/cli@0.18.5')
-        await run(process.execPath, [join(modules, '@arethetypeswrong', 'cli', 'dist', 'index.js'), tarball])
+        await node([join(modules, '@arethetypeswrong', 'cli', 'dist', 'index.js'), tarball])
       },
     },
     {
       name: 'node-diffusion build, from the sources in the package',
       async run() {
-        const main = join(installed(), 'dist', 'cli', 'main.js')
-        await run(process.execPath, [main, 'build'], { cwd: folder, timeout: 1_800_000 })
-        expect(existsSync(join(installed(), 'build', 'Release', 'node_diffusion.node')), 'nothing was built')
-        checkSame(drawing(await run(process.execPath, ['draw.mjs'], { cwd: folder })), reference)
+        const folder = await installed()
+        await node([join(folder, 'dist', 'cli', 'main.js'), 'build'], { timeout: 1_800_000 })
+        expect(existsSync(join(folder, 'build', 'Release', 'node_diffusion.node')), 'nothing was built')
+        checkSame(drawing(await node(['draw.mjs'])), reference)
       },
     },
   ]
