@@ -2,9 +2,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import t from 'tap'
-import { applyLora, readEmbeddings } from '../../lib/adapters/index.js'
+import { applyLora, openIpAdapters, readEmbeddings } from '../../lib/adapters/index.js'
 import { bundledModelPath, openModel } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { IpAdapter } from '../../lib/pipeline/ip-adapter.js'
 import { Unet } from '../../lib/pipeline/unet.js'
 import { freshPath, fuzz } from '../model-files/helpers.js'
 import { fixtures as models } from '../models/fixtures.js'
@@ -37,4 +38,20 @@ t.test('embeddings', async (t) => {
     await fuzz(t, readFileSync(file), 0, 100, freshPath(t, extname(file)), (path) =>
       readEmbeddings(model, [{ path }]),
     )
+})
+
+t.test('IP-Adapters', async (t) => {
+  for (const file of filesIn('ip-adapter').filter((name) => name.includes('sd1-'))) {
+    const bytes = readFileSync(file)
+    const header = file.endsWith('.bin') ? bytes.length : 8 + Number(bytes.readBigUInt64LE())
+    const rest = bytes.length - header
+    await fuzz(t, bytes.subarray(0, header), rest, 25, freshPath(t, extname(file)), async (path) => {
+      const { unet, ...model } = await openModel(join(fixtures, 'control', 'sd1'))
+      const { ipAdapters } = await openIpAdapters({ ...model, unet: unet! }, [{ path }])
+      for (const one of ipAdapters) {
+        const adapter = await IpAdapter.from(one, undefined, { device: 'cpu' })
+        await adapter.dispose()
+      }
+    })
+  }
 })

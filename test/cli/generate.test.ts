@@ -199,6 +199,44 @@ t.test('--embedding takes a file, and a token behind an equals sign', async (t) 
   )
 })
 
+t.test('--ip-adapter, --image-encoder and --image-prompt', async (t) => {
+  const folder = inFolder(t)
+  for (const name of ['a.bin', 'b.bin', 'encoder', 'photo.jpg', 'other:1.png'])
+    writeFileSync(join(folder, name), '')
+  const adapter = ['x', '--ip-adapter', 'a.bin']
+  const one = await call([...adapter, '--image-prompt', 'photo.jpg:0.6', '--image-prompt', 'other:1.png'])
+  t.strictSame(one.calls.load[0][1].ipAdapters, [{ path: 'a.bin', imageEncoder: undefined }])
+  t.strictSame(one.calls.generate[0].imagePrompts, [
+    { image: 'photo.jpg', scale: 0.6, adapter: 0 },
+    { image: 'other:1.png', scale: 1, adapter: 0 },
+  ])
+  const both = [
+    ...adapter,
+    '--ip-adapter',
+    'b.bin',
+    '--image-encoder',
+    'encoder',
+    '--image-prompt',
+    'photo.jpg',
+  ]
+  const two = await call([...both, '--image-prompt', 'photo.jpg:-1'])
+  t.match(two.calls.load[0][1].ipAdapters, [{ imageEncoder: 'encoder' }, { imageEncoder: 'encoder' }])
+  t.match(two.calls.generate[0].imagePrompts, [{ adapter: 0 }, { adapter: 1, scale: -1 }])
+  for (const [args, message] of [
+    [['x', '--image-prompt', 'photo.jpg'], /--image-prompt needs --ip-adapter/],
+    [adapter, /--ip-adapter needs --image-prompt/],
+    [['x', '--image-encoder', 'encoder'], /--image-encoder needs --ip-adapter/],
+    [both, /one --ip-adapter for all or one for each of 1 --image-prompt, found 2/],
+  ] as const) {
+    const { code, stderr } = await call([...args])
+    t.match([code, stderr], [2, message])
+  }
+  t.match(
+    (await call([...adapter, '--image-prompt', 'none.jpg:0.5'])).stderr,
+    /Cannot read none\.jpg: there is no such file/,
+  )
+})
+
 t.test('--refiner and --refiner-start', async (t) => {
   const folder = inFolder(t)
   writeFileSync(join(folder, 'refiner.safetensors'), '')

@@ -1,3 +1,4 @@
+#include "control/ip_adapter.h"
 #include "core/error.h"
 #include "input.h"
 #include "nn/loader.h"
@@ -52,7 +53,7 @@ void build(const Config& config) {
   }
 }
 
-void unet(Input& input) {
+UnetConfig unet_config(Input& input) {
   UnetConfig config;
   const int64_t levels = input.below(kLevels + 1);
   config.in_channels = bounded(input, kChannels);
@@ -72,7 +73,29 @@ void unet(Input& input) {
   config.guidance_width = bounded(input, kChannels);
   config.class_count = bounded(input, kVocabulary);
   config.class_width = bounded(input, kChannels);
-  build<Unet>(config);
+  return config;
+}
+
+void unet(Input& input) {
+  build<Unet>(unet_config(input));
+}
+
+void ip_adapter(Input& input) {
+  using Kind = ImageProjectionConfig::Kind;
+  constexpr Kind kKinds[] = {Kind::linear, Kind::mlp, Kind::resampler};
+  IpAdapterConfig config;
+  config.unet = unet_config(input);
+  ImageProjectionConfig& image = config.projection;
+  image.kind = kKinds[input.below(3)];
+  image.width = bounded(input, kChannels);
+  image.context_width = input.below(4) ? config.unet.context_width : bounded(input, kChannels);
+  image.tokens = bounded(input, kChannels);
+  image.hidden = bounded(input, kChannels);
+  image.layers = bounded(input, kDepth);
+  image.heads = bounded(input, kChannels);
+  image.head_dim = bounded(input, kChannels);
+  image.intermediate = bounded(input, int64_t{1} << 17);
+  build<IpAdapter>(config);
 }
 
 void vae(Input& input) {
@@ -141,8 +164,8 @@ void image_encoder(Input& input) {
 
 void configs(const uint8_t* data, size_t size) {
   Input input(data, size);
-  constexpr void (*kKinds[])(Input&) = {unet, vae, tiny, text, image_encoder};
-  kKinds[input.below(5)](input);
+  constexpr void (*kKinds[])(Input&) = {unet, vae, tiny, text, image_encoder, ip_adapter};
+  kKinds[input.below(6)](input);
 }
 
 }  // namespace nd::fuzz
