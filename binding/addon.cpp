@@ -55,21 +55,38 @@ Napi::Object limits(Napi::Env env) {
 
 constexpr const char* kComputeNames[] = {"f32", "bf16", "int8"};
 
+Napi::Array profile_rows(Napi::Env env, const std::vector<nd::Profile::Row>& rows) {
+  Napi::Array result = Napi::Array::New(env, rows.size());
+  for (uint32_t i = 0; i < rows.size(); ++i) {
+    Napi::Object row = Napi::Object::New(env);
+    row.Set("kind", rows[i].kind);
+    row.Set("compute", kComputeNames[static_cast<size_t>(rows[i].compute)]);
+    row.Set("seconds", rows[i].seconds);
+    row.Set("operations", rows[i].operations);
+    row.Set("bytes", rows[i].bytes);
+    result.Set(i, row);
+  }
+  return result;
+}
+
+/// What models measure while the function runs: the work of what they would compute.
+Napi::Value count_work(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    if (!info[0].IsFunction()) throw TypeFailure{"Expected function for measure"};
+    nd::Profile profile;
+    {
+      const nd::Profile::Counting counting(&profile);
+      info[0].As<Napi::Function>().Call({});
+    }
+    return profile_rows(info.Env(), profile.rows());
+  });
+}
+
 /// true profiles all forward passes from now on, false stops that. Returns the measurements.
 Napi::Value profile(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     nd::Profile::enable(to_boolean(info[0], "profile"));
-    const std::vector<nd::Profile::Row> rows = nd::Profile::take();
-    Napi::Array result = Napi::Array::New(info.Env(), rows.size());
-    for (uint32_t i = 0; i < rows.size(); ++i) {
-      Napi::Object row = Napi::Object::New(info.Env());
-      row.Set("kind", rows[i].kind);
-      row.Set("compute", kComputeNames[static_cast<size_t>(rows[i].compute)]);
-      row.Set("seconds", rows[i].seconds);
-      row.Set("operations", rows[i].operations);
-      result.Set(i, row);
-    }
-    return result;
+    return profile_rows(info.Env(), nd::Profile::take());
   });
 }
 
@@ -114,6 +131,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("cpu", Napi::Function::New(env, cpu, "cpu"));
   exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("profile", Napi::Function::New(env, profile, "profile"));
+  exports.Set("countWork", Napi::Function::New(env, count_work, "countWork"));
   exports.Set("limits", limits(env));
   exports.Set("requiredTensors", Napi::Function::New(env, required_tensors, "requiredTensors"));
   exports.Set("loadTextEncoder", Napi::Function::New(env, TextEncoderWrap::load, "loadTextEncoder"));

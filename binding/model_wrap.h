@@ -35,6 +35,7 @@ class SharedModel {
         model_(std::move(model)),
         weight_bytes_(loader.packed_bytes()),
         task_bytes_(loader.task_bytes()),
+        planned_(loader.plans()),
         layers_(loader.take_table()) {}
   ~SharedModel() {
     model_.reset();
@@ -45,6 +46,8 @@ class SharedModel {
   SharedModel& operator=(const SharedModel&) = delete;
 
   size_t weight_bytes() const { return weight_bytes_; }
+  /// Whether the model has no weights.
+  bool planned() const { return planned_; }
   size_t thread_bytes() const { return backend_.bytes_of(task_bytes_); }
   const Model& model() const { return *model_; }
   const nd::LayerTable& layers() const { return layers_; }
@@ -53,6 +56,8 @@ class SharedModel {
   /// Called on a worker thread. If the call fails, the working memory is released.
   template <class Call>
   void use(Call&& call) {
+    if (planned_)
+      throw nd::Error(nd::ErrorCode::invalid_argument, "A planned model has no weights to compute with");
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       try {
@@ -81,6 +86,7 @@ class SharedModel {
   std::unique_ptr<Model> model_;
   const size_t weight_bytes_;
   const nd::TaskBytes task_bytes_;
+  const bool planned_;
   nd::LayerTable layers_;
   std::mutex mutex_;
   std::atomic<bool> trim_asked_{false};
@@ -230,7 +236,7 @@ class ModelWrap : public Napi::ObjectWrap<Self> {
   void release() { free_elsewhere(std::exchange(shared_, nullptr)); }
   /// Tells the garbage collector the size of the model behind this small object.
   void account(Napi::BasicEnv env, int64_t sign) {
-    if (shared_)
+    if (shared_ && !shared_->planned())
       Napi::MemoryManagement::AdjustExternalMemory(env, sign * static_cast<int64_t>(shared_->weight_bytes()));
   }
 

@@ -22,6 +22,7 @@ class TextEncoderWrap : public ModelWrap<TextEncoderWrap, nd::TextEncoder> {
 
   using ModelWrap::ModelWrap;
   Napi::Value encode(const Napi::CallbackInfo& info);
+  Napi::Value working_bytes(const Napi::CallbackInfo& info);
 };
 
 class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {

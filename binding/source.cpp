@@ -1,5 +1,7 @@
 #include "source.h"
 
+#include <algorithm>
+
 #include "arguments.h"
 #include "core/error.h"
 #include "cpu/backend.h"
@@ -122,12 +124,14 @@ Source Source::read(Napi::Value value, const std::string& name) {
     source.options.precision = precision_of(fields.string("precision"), name + ".precision");
   if (fields.has("residency"))
     source.options.residency = residency_of(fields.string("residency"), name + ".residency");
+  if (fields.has("plan")) source.options.plan = fields.boolean("plan");
+  if (fields.has("zeros")) source.zeros = fields.boolean("zeros");
   if (fields.has("device")) source.device = CudaDeviceWrap::from(fields.get("device"), name + ".device");
-  if (source.files.empty()) {
+  if (source.files.empty() && !source.zeros) {
     throw nd::Error(nd::ErrorCode::invalid_argument, "Expected at least 1 element in " + name + ".files");
   }
   const Napi::Array tensors = to_array(fields.get("tensors"), name + ".tensors");
-  const int64_t files_count = static_cast<int64_t>(source.files.size());
+  const int64_t files_count = std::max<int64_t>(1, static_cast<int64_t>(source.files.size()));
   for (uint32_t i = 0; i < tensors.Length(); ++i) {
     const Napi::HandleScope scope(value.Env());
     const Fields entry(tensors.Get(i), name + ".tensors[" + std::to_string(i) + "]");
@@ -146,6 +150,11 @@ Source Source::read(Napi::Value value, const std::string& name) {
 
 nd::WeightTable Source::build() const {
   nd::WeightTable table;
+  if (zeros) {
+    for (const Tensor& tensor : tensors)
+      table.add_zeros(tensor.name, nd::tensor_type(tensor.type), tensor.shape, tensor.channels_last);
+    return table;
+  }
   std::vector<int> indices;
   for (size_t i = 0; i < files.size(); ++i)
     indices.push_back(identities.empty() ? table.add_file(files[i])

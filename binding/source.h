@@ -36,6 +36,7 @@ struct Source {
   nd::LoadOptions options;
   std::shared_ptr<nd::cuda::CudaBackend> device;  // null: the CPU
   std::vector<Tensor> tensors;
+  bool zeros = false;  // the tensors are zeros and in no file
 
   static Source read(Napi::Value value, const std::string& name);
   /// Opens the files. Errors: io, model_format, unsupported_model (an unknown type).

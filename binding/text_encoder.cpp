@@ -4,11 +4,24 @@
 
 namespace nd_binding {
 Napi::Function TextEncoderWrap::define(Napi::Env env) {
-  return DefineClass(env, kName, with_common({InstanceMethod("encode", &TextEncoderWrap::encode)}));
+  return DefineClass(env, kName,
+                     with_common({InstanceMethod("encode", &TextEncoderWrap::encode),
+                                  InstanceMethod("workingBytes", &TextEncoderWrap::working_bytes)}));
 }
 
 Napi::Value TextEncoderWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return ModelWrap::load(info, read_text_encoder_config(info[0])); });
+}
+
+Napi::Value TextEncoderWrap::working_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Pointer shared = this->shared();
+    const Fields call(info[0], "call");
+    const int64_t n = call.integer("n", 1, Limits::batch);
+    const int64_t length = call.integer("length", 1, shared->model().config().max_positions);
+    const size_t bytes = shared->model().working_bytes(n, length);
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+  });
 }
 
 Napi::Value TextEncoderWrap::encode(const Napi::CallbackInfo& info) {

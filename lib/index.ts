@@ -16,6 +16,8 @@ export { DiffusionPipeline, bundledModelPath } from './pipeline/diffusion-pipeli
 export type { ModelInfo } from './pipeline/model-info.js'
 export type { GenerateResult, Timings } from './pipeline/result.js'
 export type { StepEvent } from './step-event.js'
+export type { EstimateOptions } from './pipeline/diffusion-pipeline.js'
+export type { Estimate, SecondsNeeded } from './pipeline/estimate.js'
 export type { MemoryNeeded } from './pipeline/memory-plan.js'
 export type { AdapterReport, IpAdapterInput } from './adapters/index.js'
 export type { AccelerationOptions, DeepCacheSetting } from './options/index.js'

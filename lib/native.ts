@@ -107,6 +107,10 @@ export interface ModelSource {
   residency?: Residency
   /** Default: the CPU. The model keeps it open. */
   device?: CudaDevice
+  /** No weights are read: the model tells what memory and work it takes, and refuses every other call. CPU only. */
+  plan?: boolean
+  /** All tensors are zeros, whatever the files: for measuring speed. */
+  zeros?: boolean
 }
 
 /** Memory of a GPU in bytes, of all processes. */
@@ -360,6 +364,8 @@ export interface NativeTextEncoder extends NativeModel {
    * projectionWidth]: the projected state at the end token after all layers and the final norm.
    */
   encode(call: TextCall, cancel?: CancelToken): Promise<Float32Array>
+  /** Bytes of working memory that such a call needs. */
+  workingBytes(call: { n: number; length: number }): number
 }
 
 /** Features from deep in the UNet that a run keeps for its later steps (DeepCache). */
@@ -608,6 +614,8 @@ export interface ProfileRow {
    * Multiplications and additions of its products as they are computed: Winograd needs fewer than direct convolution.
    */
   operations: number
+  /** Of activations ('everything else': all of them), or of weights that are read whenever they are needed. */
+  bytes: number
 }
 
 export interface Native {
@@ -621,6 +629,11 @@ export interface Native {
    * since the last call, longest time first. It costs nothing while it is off.
    */
   profile(on: boolean): ProfileRow[]
+  /**
+   * Calls `measure`, and returns the work of the calls whose memory is asked for in it: operations and bytes by kind of
+   * layer. Seconds mean nothing here.
+   */
+  countWork(measure: () => void): ProfileRow[]
   /**
    * Sets the number of threads of the process, 1…limits.threads. Waits until the current layer of running calls ends.
    */

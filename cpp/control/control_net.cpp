@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "nn/profile.h"
 
 namespace nd {
 namespace {
@@ -177,6 +178,7 @@ size_t ControlNet::measure(int64_t n, int64_t h, int64_t w, int64_t length, Kept
 size_t ControlNet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const {
   KeptTensors residuals;
   const size_t predicting = measure(n, h, w, length, residuals);
+  const Profile::Counting uncounted(nullptr);  // not the work of each prediction
   const size_t embedding =
       Workspace::measure(backend_, [&](ForwardContext& ctx) { embed(ctx, nullptr, 1, h, w); });
   const size_t calls =
@@ -191,6 +193,7 @@ size_t ControlNet::picture_bytes(int64_t n, int64_t h, int64_t w) const {
 }
 
 size_t ControlNet::residual_bytes(int64_t n, int64_t h, int64_t w) const {
+  const Profile::Counting uncounted(nullptr);
   KeptTensors residuals;
   measure(n, h, w, 1, residuals);
   return residuals.bytes(backend_.element_bytes());

@@ -33,11 +33,13 @@ void Arena::reset() {
 void Arena::begin_measuring() {
   measuring_ = true;
   peak_ = 0;
+  allocated_ = 0;
   reset();
 }
 
 void Arena::reserve(size_t bytes) {
   measuring_ = false;
+  allocated_ = 0;
   reset();
   bytes = round_up(bytes);
   if (bytes <= capacity_) return;
@@ -66,6 +68,7 @@ Address Arena::allocate(size_t bytes) {
   gaps_.erase(best);
   if (length > bytes) gaps_[offset + bytes] = length - bytes;
   used_[offset] = bytes;
+  allocated_ += bytes;
   if (offset + bytes > peak_) peak_ = offset + bytes;
   if (measuring_) return {kMeasuringBase + offset};
   if (offset + bytes > capacity_)

@@ -28,6 +28,8 @@ class Arena {
 
   bool measuring() const { return measuring_; }
   size_t peak() const { return peak_; }
+  /// The sum of all allocations since begin_measuring() or reserve().
+  size_t allocated() const { return allocated_; }
   size_t capacity() const { return capacity_; }
   /// Of the block that is reserved; null without one.
   Address base() const { return base_; }
@@ -43,6 +45,7 @@ class Arena {
   Address base_;
   size_t capacity_ = 0;
   size_t peak_ = 0;
+  size_t allocated_ = 0;
   bool measuring_ = false;
   std::map<size_t, size_t> gaps_;  // offset → length, the last one open-ended
   std::map<size_t, size_t> used_;  // offset → length

@@ -12,6 +12,7 @@ Loader::Loader(const WeightTable& weights, Backend& backend, const LoadOptions& 
     : weights_(&weights),
       backend_(&backend),
       residency_(options.residency),
+      plans_(options.plan),
       cancel_(cancel),
       variant_(variant) {
   if (variant) table_.task_bytes = variant->base.task_bytes;
@@ -62,7 +63,7 @@ std::vector<float> Loader::vector(const std::string& name, int64_t length) {
   const StoredTensor tensor = require(name, {length});
   if (required_) return {};
   std::vector<float> out(static_cast<size_t>(length));
-  tensor.read(backend_->decoders(), 0, length, out.data());
+  if (!plans_) tensor.read(backend_->decoders(), 0, length, out.data());
   packed_bytes_ += out.size() * sizeof(float);
   return out;
 }
@@ -98,7 +99,10 @@ LinearWeights Loader::transposed_weights(const std::string& name, int64_t in, in
   weights.compute = precision_.product(role, tensor.type);
   if (!required_) {
     if (cancel_) cancel_->check();
-    tensor = tensor.transposed(backend_->decoders());
+    if (plans_)
+      tensor.bytes = static_cast<uint64_t>(in * out) * sizeof(float);
+    else
+      tensor = tensor.transposed(backend_->decoders());
     if (streams()) packed_bytes_ += tensor.bytes;
   }
   weights.matrices.push_back(std::move(tensor));

@@ -26,6 +26,8 @@ enum class Residency {
 struct LoadOptions {
   Precision precision = Precision::automatic;
   Residency residency = Residency::all;
+  /// No weights are read: the model knows what memory and work it takes, and must not compute.
+  bool plan = false;
 };
 
 struct RequiredTensor {
@@ -65,6 +67,8 @@ class Loader {
   bool streams() const {
     return residency_ == Residency::none || (residency_ == Residency::per_step && once_per_image_);
   }
+  /// Whether layers are made without weights: see LoadOptions.
+  bool plans() const { return plans_; }
   /// Bytes that the layers made so far hold, without those that are shared with another model.
   size_t packed_bytes() const { return packed_bytes_; }
   void add_packed_bytes(size_t bytes) { packed_bytes_ += bytes; }
@@ -116,6 +120,7 @@ class Loader {
   Backend* backend_;
   PrecisionPolicy precision_;
   Residency residency_ = Residency::all;
+  bool plans_ = false;
   bool once_per_image_ = false;
   const CancelToken* cancel_ = nullptr;
   size_t packed_bytes_ = 0;

@@ -12,6 +12,7 @@ namespace {
 std::atomic<bool> enabled_{false};
 std::mutex mutex;
 std::vector<Profile::Row> total;
+thread_local Profile* counted_ = nullptr;
 
 size_t find(std::vector<Profile::Row>& rows, const char* kind, Compute compute) {
   for (size_t i = 0; i < rows.size(); ++i)
@@ -43,6 +44,16 @@ void Profile::resume(size_t row) {
   current_ = row;
 }
 
+Profile* Profile::counted() {
+  return counted_;
+}
+
+Profile::Counting::Counting(Profile* profile) : before_(std::exchange(counted_, profile)) {}
+
+Profile::Counting::~Counting() {
+  counted_ = before_;
+}
+
 bool Profile::enabled() {
   return enabled_.load(std::memory_order_relaxed);
 }
@@ -58,6 +69,7 @@ void Profile::add(Profile& finished) {
     Row& sum = total[find(total, row.kind, row.compute)];
     sum.seconds += row.seconds;
     sum.operations += row.operations;
+    sum.bytes += row.bytes;
   }
 }
 

@@ -16,6 +16,7 @@ class Profile {
     Compute compute = Compute::f32;
     double seconds = 0;     // without what layers inside it took
     double operations = 0;  // of its products as they are computed: Winograd's fewer ones
+    double bytes = 0;       // of activations ("everything else"), or of weights that are streamed
   };
 
   Profile();
@@ -23,6 +24,22 @@ class Profile {
   size_t enter(const char* kind, Compute compute);
   void resume(size_t row);
   void count(double operations) { rows_[current_].operations += operations; }
+  void count_bytes(double bytes) { rows_[current_].bytes += bytes; }
+  const std::vector<Row>& rows() const { return rows_; }
+
+  /// Where measuring runs of the calling thread count their work, or null.
+  static Profile* counted();
+  /// While it lives, measuring runs of this thread count in `profile` what they would compute.
+  class Counting {
+   public:
+    explicit Counting(Profile* profile);
+    ~Counting();
+    Counting(const Counting&) = delete;
+    Counting& operator=(const Counting&) = delete;
+
+   private:
+    Profile* before_;
+  };
 
   /// For the whole process: forwards that begin while it is enabled are profiled.
   static bool enabled();

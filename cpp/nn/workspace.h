@@ -21,6 +21,7 @@ class Workspace {
     if (!Profile::enabled()) return backend_.run(arena_, cancel, nullptr, forward);
     Profile profile;
     backend_.run(arena_, cancel, &profile, forward);
+    profile.count_bytes(static_cast<double>(arena_.allocated()));
     Profile::add(profile);
   }
   /// The same for a forward that may have been run before: `key` has everything that its kernels and their
@@ -43,7 +44,9 @@ class Workspace {
   static size_t measure(Backend& backend, Forward&& forward) {
     Arena arena(backend.memory());
     arena.begin_measuring();
-    backend.run(arena, nullptr, nullptr, forward);
+    Profile* counted = Profile::counted();
+    backend.run(arena, nullptr, counted, forward);
+    if (counted) counted->count_bytes(static_cast<double>(arena.allocated()));
     return arena.peak();
   }
   void trim() {

@@ -29,7 +29,7 @@ void TextEncoderConfig::check() const {
 }
 
 TextEncoder::TextEncoder(const TextEncoderConfig& config, Loader& loader)
-    : config_(config), workspace_(loader.backend()) {
+    : config_(config), backend_(loader.backend()), workspace_(backend_) {
   config.check();
   const int64_t width = config.width;
   token_embedding_ = loader.embedding("embeddings.token_embedding.weight", config.vocab_size, width);
@@ -72,6 +72,16 @@ void TextEncoder::check(const TextInput& input) const {
 void TextEncoder::encode(const TextInput& input, float* hidden, float* pooled, const CancelToken* cancel) {
   check(input);
   workspace_.run(cancel, [&](ForwardContext& ctx) { encode(ctx, input, hidden, pooled); });
+}
+
+size_t TextEncoder::working_bytes(int64_t n, int64_t length) const {
+  const std::vector<int32_t> tokens(static_cast<size_t>(n * length)), ends(static_cast<size_t>(n));
+  TextInput input;
+  input.tokens = tokens.data();
+  input.n = n, input.length = length;
+  if (projection_) input.pooled_positions = ends.data();
+  check(input);
+  return Workspace::measure(backend_, [&](ForwardContext& ctx) { encode(ctx, input, nullptr, nullptr); });
 }
 
 Tensor TextEncoder::embed(ForwardContext& ctx, const TextInput& input) const {

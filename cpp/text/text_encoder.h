@@ -53,6 +53,8 @@ class TextEncoder {
   /// a token id outside the vocabulary, a length outside 1…max_positions, a skip outside 0…layers, a position
   /// outside the row, or pooled positions for a model without projection. Throws Cancelled.
   void encode(const TextInput& input, float* hidden, float* pooled, const CancelToken* cancel);
+  /// Bytes of working memory that encode() takes for n texts.
+  size_t working_bytes(int64_t n, int64_t length) const;
 
   /// Releases working memory; the next call allocates it again.
   void trim() { workspace_.trim(); }
@@ -63,6 +65,7 @@ class TextEncoder {
   Tensor embed(ForwardContext& ctx, const TextInput& input) const;
 
   TextEncoderConfig config_;
+  Backend& backend_;
   std::shared_ptr<const Embedding> token_embedding_, position_embedding_;
   std::vector<ClipLayer> layers_;
   std::shared_ptr<const LayerNorm> final_norm_;

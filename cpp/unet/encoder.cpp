@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "nn/profile.h"
+
 namespace nd {
 
 UnetEncoder::UnetEncoder(const UnetConfig& config, Loader& loader)
@@ -154,6 +156,7 @@ size_t UnetEncoder::cache_bytes(int64_t n, int64_t length) const {
 }
 
 size_t UnetEncoder::caching_bytes(int64_t n, int64_t length) const {
+  const Profile::Counting uncounted(nullptr);  // not the work of each prediction
   std::vector<std::vector<float>> no_rows;
   const TimestepKeys keys = time_.no_keys(std::max(n, TimestepCache::kMaxEntries));
   const size_t bytes =

@@ -1,7 +1,10 @@
 #include "vae/plan.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
+
+#include "nn/profile.h"
 
 namespace nd {
 
@@ -120,6 +123,9 @@ Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes,
     }
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
+  if (max_bytes == std::numeric_limits<size_t>::max()) return candidates.front().plan;
+  // What candidates would compute is not work.
+  const Profile::Counting uncounted(nullptr);
   const Plan* smallest = nullptr;
   size_t smallest_bytes = 0;
   for (const Candidate& candidate : candidates) {

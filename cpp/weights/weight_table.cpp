@@ -72,6 +72,22 @@ void WeightTable::add(const std::string& name, TensorType type, std::vector<int6
     throw Error(ErrorCode::model_format, path + ": tensor " + name + " is there twice");
 }
 
+void WeightTable::add_zeros(const std::string& name, TensorType type, std::vector<int64_t> shape,
+                            bool channels_last) {
+  StoredTensor tensor;
+  tensor.name = name;
+  tensor.type = type;
+  tensor.shape = std::move(shape);
+  tensor.channels_last = channels_last;
+  const int64_t bytes = stored_bytes(type, tensor.count());
+  if (bytes < 0) throw Error(ErrorCode::invalid_argument, "Expected whole blocks in tensor " + name);
+  tensor.bytes = static_cast<uint64_t>(bytes);
+  if (!zeros_ || zeros_->size() < tensor.bytes)
+    zeros_ = std::make_shared<std::vector<uint8_t>>(static_cast<size_t>(bytes));
+  tensor.data = {zeros_, zeros_->data()};
+  tensors_.insert_or_assign(name, std::move(tensor));
+}
+
 void WeightTable::adapt(const std::string& name, std::vector<Adapter> adapters) {
   const auto found = tensors_.find(name);
   if (found == tensors_.end())
@@ -100,8 +116,9 @@ const StoredTensor& WeightTable::require(const std::string& name, const std::vec
   }
   const StoredTensor& tensor = found->second;
   if (!same_but_for_ones(tensor.shape, shape))
-    throw Error(ErrorCode::model_shape, tensor.file->path() + ": expected shape " + text(shape) +
-                                            " for tensor " + name + " but found " + text(tensor.shape));
+    throw Error(ErrorCode::model_shape, (tensor.file ? tensor.file->path() : "The model") +
+                                            ": expected shape " + text(shape) + " for tensor " + name +
+                                            " but found " + text(tensor.shape));
   return tensor;
 }
 

@@ -20,6 +20,9 @@ class WeightTable {
   /// Error model_format if the bytes do not lie inside the file or do not fit type and shape.
   void add(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last, int file,
            uint64_t offset, uint64_t bytes, float scale = 1.0f);
+  /// A tensor of zeros that is in no file, for measuring speed. Error invalid_argument if type and shape do
+  /// not fit.
+  void add_zeros(const std::string& name, TensorType type, std::vector<int64_t> shape, bool channels_last);
   /// Makes adapters part of tensor `name`. Error model_shape if one does not fit the tensor.
   void adapt(const std::string& name, std::vector<Adapter> adapters);
   /// A tensor that is not part of the model, such as a factor of an adapter. Errors as in add().
@@ -38,6 +41,7 @@ class WeightTable {
  private:
   std::vector<std::shared_ptr<const WeightFile>> files_;
   std::unordered_map<std::string, StoredTensor> tensors_;
+  std::shared_ptr<std::vector<uint8_t>> zeros_;  // of the largest such tensor
 };
 
 /// Whether shapes are equal but for trailing ones: a 1×1 convolution is a linear layer.

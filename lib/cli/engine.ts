@@ -1,5 +1,6 @@
 /** The part of the library that the command line uses. Tests replace it. */
-import type { DiffusionPipeline } from '../pipeline/diffusion-pipeline.js'
+import type { DiffusionPipeline, EstimateOptions } from '../pipeline/diffusion-pipeline.js'
+import type { Estimate } from '../pipeline/estimate.js'
 import type { Devices } from '../device/index.js'
 import type { CachedModel, PullOptions, WellKnownModel } from '../hub/index.js'
 import type { CpuInfo } from '../native.js'
@@ -14,6 +15,7 @@ export type CliPipeline = Pick<DiffusionPipeline, 'generate' | 'memoryNeeded' | 
 
 export interface Engine {
   load(path: string | undefined, options: LoadOptions): Promise<CliPipeline>
+  estimate(path: string, load: LoadOptions, run: EstimateOptions): Promise<Estimate>
   openModel(path: string): Promise<ModelDescription>
   quantize(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport>
   merge(input: string, output: string, options: MergeOptions): Promise<MergeReport>
@@ -33,6 +35,10 @@ export const library: Engine = {
   async load(path, options) {
     const { DiffusionPipeline } = await import('../index.js')
     return DiffusionPipeline.load(path, options)
+  },
+  async estimate(path, load, run) {
+    const { DiffusionPipeline } = await import('../index.js')
+    return DiffusionPipeline.estimate(path, load, run)
   },
   async openModel(path) {
     const { openModel } = await import('../models/index.js')

@@ -3,8 +3,9 @@ import type { ModelSource } from '../native.js'
 import { formatBytes } from '../memory.js'
 import type { ModelDescription } from '../models/model-description.js'
 import type { componentSummary } from '../models/summary.js'
-import type { MemoryNeeded } from '../pipeline/memory-plan.js'
+import type { Estimate } from '../pipeline/estimate.js'
 import { printable } from '../quote.js'
+import { formatSeconds } from './progress.js'
 import type { Engine } from './engine.js'
 import { deviceInfo } from './info-devices.js'
 import { fetchModel } from './hub.js'
@@ -27,6 +28,8 @@ export async function info(
   if (flags.size === undefined) {
     if (flags.batch !== undefined) throw new UsageError('--batch needs --size, the size of the images')
     if (flags.lowMemory) throw new UsageError('--low-memory needs --size, the size of the image')
+    if (flags.steps !== undefined) throw new UsageError('--steps needs --size, the size of the image')
+    if (flags.cfg !== undefined) throw new UsageError('--cfg needs --size, the size of the image')
   }
   if (path === undefined) {
     if (flags.size) throw new UsageError('--size needs a model, whose memory is asked for')
@@ -35,17 +38,23 @@ export async function info(
   path = await fetchModel(path, flags, terminal, engine)
   const model = await engine.openModel(path)
   const components = await describeComponents(model)
-  const memory =
-    flags.size &&
-    (await estimateMemory(path, { ...flags.size, batchSize: flags.batch ?? 1 }, flags, terminal, engine))
+  const run = flags.size && {
+    ...flags.size,
+    batchSize: flags.batch ?? 1,
+    ...(flags.cfg !== undefined && { guidanceScale: flags.cfg }),
+  }
+  const estimate = run && (await estimateRun(path, run, flags, terminal, engine))
   const { architecture, format, imageSize, schedule } = model
   const ownTokenizer = model.textEncoders.some(
     ({ tokenizer }) => tokenizer?.vocab ?? tokenizer?.tokenizerJson,
   )
   if (flags.json) {
     const tokenizer = ownTokenizer ? 'model' : 'built-in'
-    const asked = memory && { size: flags.size, batchSize: flags.batch ?? 1, memory }
-    const facts = { path, architecture, format, imageSize, schedule, tokenizer, components }
+    const asked = estimate && { size: flags.size, batchSize: flags.batch ?? 1, ...estimate }
+    const facts = {
+      ...{ path, architecture, format, imageSize, schedule, tokenizer, components },
+      ...(model.assumedPrediction && { predictionAssumed: true }),
+    }
     await print(terminal, jsonLine({ ...facts, warnings: model.warnings ?? [], ...asked }))
     return
   }
@@ -55,13 +64,19 @@ export async function info(
     ['format', format],
     ['image size', `${imageSize}×${imageSize}`],
     ['scheduler', await engine.defaultSchedulerName(schedule)],
-    ['predicts', schedule.predictionType.replace('_', '-')],
+    [
+      'predicts',
+      schedule.predictionType.replace('_', '-') +
+        (model.assumedPrediction ? ' (assumed: loading finds it out)' : ''),
+    ],
     ...components.map((c) => [c.name, describe(c)]),
     ...(model.textEncoders.length > 0
       ? [['tokenizer', ownTokenizer ? "the model's own" : 'built-in CLIP vocabulary']]
       : []),
     ...(model.warnings ?? []).map((warning) => ['warning', warning]),
-    ...(memory ? memoryLines(memory, `${flags.size!.width}×${flags.size!.height}`, flags.batch ?? 1) : []),
+    ...(estimate
+      ? estimateLines(estimate, `${flags.size!.width}×${flags.size!.height}`, flags.batch ?? 1)
+      : []),
   ]
   const width = Math.max(...lines.map(([name]) => name.length))
   await print(
@@ -119,26 +134,47 @@ function formatCount(count: number): string {
   return String(count)
 }
 
-async function estimateMemory(
+/** On the CPU, nothing is loaded. A GPU is asked with the model on it, and its time is not known. */
+async function estimateRun(
   path: string,
-  request: { width: number; height: number; batchSize: number },
-  { device, lowMemory }: InfoFlags,
+  run: { width: number; height: number; batchSize: number; guidanceScale?: number },
+  { device, lowMemory, steps }: InfoFlags,
   { signal }: Terminal,
   engine: Engine,
-): Promise<MemoryNeeded> {
+): Promise<Partial<Estimate> & Pick<Estimate, 'memory'>> {
+  if (device === undefined || device === 'cpu')
+    return engine.estimate(path, { lowMemory, signal }, { ...run, ...(steps !== undefined && { steps }) })
   const pipe = await engine.load(path, { device, lowMemory, signal })
   try {
-    return pipe.memoryNeeded(request)
+    return { memory: pipe.memoryNeeded(run) }
   } finally {
     await pipe.dispose()
   }
 }
 
-function memoryLines(memory: MemoryNeeded, size: string, batch: number): string[][] {
+function estimateLines(
+  { memory, seconds }: Partial<Estimate> & Pick<Estimate, 'memory'>,
+  size: string,
+  batch: number,
+): string[][] {
+  const what = `${batch > 1 ? `${batch} × ` : ''}${size}`
   return [
     ['', ''],
-    [`memory for ${batch > 1 ? `${batch} × ` : ''}${size}`, formatBytes(memory.total)],
+    [`memory for ${what}`, formatBytes(memory.total)],
     ['  weights', formatBytes(memory.weights)],
     ['  working memory', formatBytes(memory.working)],
+    ...(seconds
+      ? [
+          [`time for ${what}`, `about ${formatTime(seconds.total)}`],
+          ['  text encoder', formatTime(seconds.text)],
+          ['  each step', formatTime(seconds.step)],
+          ['  autoencoder', formatTime(seconds.decode)],
+        ]
+      : []),
   ]
+}
+
+/** 0.035 s, 1.2 s, 75 s, 4:05 */
+function formatTime(seconds: number): string {
+  return seconds < 10 ? `${Number(seconds.toPrecision(2))} s` : formatSeconds(seconds)
 }

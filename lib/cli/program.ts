@@ -88,6 +88,8 @@ export interface InfoFlags {
   device?: DeviceOption
   size?: { width: number; height: number }
   batch?: number
+  steps?: number
+  cfg?: number
   lowMemory?: boolean
   json?: boolean
   verbose?: boolean
@@ -346,11 +348,17 @@ export function createProgram(version: string, actions: Actions): Command {
     .argument('[model]', 'a file, a diffusers folder or hf:owner/name, as for --model')
     .option(
       '-s, --size <WxH>',
-      'also load the model and print the memory that an image of this size needs',
+      'also print the memory and time that an image of this size takes; nothing is loaded',
       size,
     )
     .option('-b, --batch <n>', 'with --size: for a batch of this many images', positive)
-    .option('--device <name>', 'with --size: where to load the model (default: auto)', device)
+    .option('--steps <n>', 'with --size: denoising steps (default: 25)', positive)
+    .option('--cfg <scale>', 'with --size: 1 takes half the time (default: 7.5)', number)
+    .option(
+      '--device <name>',
+      'with --size: load the model there, and print the memory alone (default: cpu)',
+      device,
+    )
     .option('--low-memory', 'with --size: for a run with --low-memory')
     .option('--json', 'print one line of JSON')
     .option('-v, --verbose', 'print the stack trace of an error')

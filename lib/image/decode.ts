@@ -3,6 +3,7 @@ import type { Metadata, Sharp } from 'sharp'
 import { raceAbort, throwIfAborted } from '../abort.js'
 import { formatBytes, requireMemory } from '../memory.js'
 import { printable, shorten } from '../quote.js'
+import { claimedSizes } from './claimed-size.js'
 import { loadSharp } from './sharp.js'
 import { cannotRead, readSource, type ImageBytes } from './source.js'
 
@@ -37,6 +38,9 @@ export interface GreyPixels extends ImageSize {
 
 /** Larger images are refused. Cameras reach 100 megapixels; a file of a thousand bytes can claim much more. */
 const MAX_PIXELS = 2 ** 27
+
+/** Along one side. libvips has a limit of its own, ten times as high, beyond which GLib writes to the host's stderr. */
+const MAX_SIDE = 10_000_000
 
 /** Seconds after which decoding ends. It cannot be cancelled, and nobody waits for it after an abort. */
 const MAX_SECONDS = 60
@@ -109,10 +113,11 @@ export async function openImage(input: unknown, path: string, signal?: AbortSign
 
 /** The size of the upright image, and whether it has more than eight bits for each colour. */
 async function readHeader(
-  { name }: ImageBytes,
+  { name, bytes: file }: ImageBytes,
   make: () => Sharp,
   path: string,
 ): Promise<ImageSize & { deep: boolean }> {
+  for (const size of claimedSizes(file)) requireFewPixels(size, path)
   let header: Metadata
   try {
     header = await make().metadata()
@@ -122,11 +127,7 @@ async function readHeader(
   const { format, depth } = header
   const { width, height } = header.autoOrient ?? header
   if (!(width >= 1 && height >= 1)) throw cannotRead(name, 'its header has no size')
-  if (width * height > MAX_PIXELS) {
-    throw new RangeError(
-      `Expected at most ${Math.floor(MAX_PIXELS / 1e6)} megapixels for ${path} but received ${width}×${height}`,
-    )
-  }
+  requireFewPixels({ width, height }, path)
   const bytes =
     width *
     height *
@@ -140,6 +141,18 @@ async function readHeader(
   }
   requireMemory(bytes, `Decoding an image of ${width}×${height}`)
   return { width, height, deep: depth !== 'uchar' }
+}
+
+function requireFewPixels({ width, height }: ImageSize, path: string): void {
+  if (width * height > MAX_PIXELS) {
+    throw new RangeError(
+      `Expected at most ${Math.floor(MAX_PIXELS / 1e6)} megapixels for ${path} but received ${width}×${height}`,
+    )
+  }
+  if (width > MAX_SIDE || height > MAX_SIDE)
+    throw new RangeError(
+      `Expected sides of at most ${MAX_SIDE} pixels for ${path} but received ${width}×${height}`,
+    )
 }
 
 function meanOfColours(values: Uint8Array | Uint16Array, channels: number): Float32Array {

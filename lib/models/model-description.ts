@@ -53,6 +53,11 @@ export interface ModelDescription {
   zeroesEmptyNegative?: boolean
   /** Width and height in pixels that the model was trained at. */
   imageSize: number
+  /**
+   * Set if nothing in the files says what the UNet predicts: `schedule` and `imageSize` then assume v-prediction, and load()
+   * finds out by an output of the UNet. These are the image sizes for either outcome.
+   */
+  assumedPrediction?: { imageSizes: { epsilon: number; v_prediction: number } }
   /** Every word of the captions that the model was trained on, in lower case; only small models list them. */
   trainedWords?: string[]
   /** The default guidance scale, if the files have one. */

@@ -1,6 +1,7 @@
 import type { ModelConfigs, UnetConfig, VaeConfig } from '../native.js'
 import { inSlices } from '../event-loop.js'
 import { quote } from '../quote.js'
+import type { PredictionType } from '../types.js'
 import { matchTensors, type Tensors } from './component.js'
 import { BIG_G_WIDTH, deriveText, deriveUnet, deriveVae } from './families/derive.js'
 import { badFormat, unsupported } from './formats/fail.js'
@@ -96,7 +97,7 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
     format: file.format,
     architecture: '',
     textEncoders: [],
-    schedule: await guessSchedule(file, undefined),
+    schedule: (await guessSchedule(file, undefined)).schedule,
     imageSize: 512,
   }
   if (parts.unet) {
@@ -143,8 +144,14 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
   // As diffusers has it for SDXL's base model, but not for the refiner.
   if (model.unet?.config.added && model.unet.config.contextWidth !== REFINER_WIDTH)
     model.zeroesEmptyNegative = true
-  model.schedule = await guessSchedule(file, model.unet?.config)
-  model.imageSize = guessImageSize(file, model)
+  const { schedule, assumesPrediction } = await guessSchedule(file, model.unet?.config)
+  model.schedule = schedule
+  model.imageSize = guessImageSize(file, model, schedule.predictionType)
+  if (assumesPrediction) {
+    const sizeFor = (type: PredictionType) => guessImageSize(file, model, type)
+    const imageSizes = { epsilon: sizeFor('epsilon'), v_prediction: sizeFor('v_prediction') }
+    model.assumedPrediction = { imageSizes }
+  }
   return model
 }
 
@@ -174,7 +181,7 @@ async function describeTinyVae(file: TensorFile): Promise<ModelDescription> {
   const tensors = renameTinyVae([path], file.tensors)
   const config = deriveTinyVae(path, tensors)
   const source = matchTensors(path, [file], tensors, requiredTensors(path, 'tinyVae', config), true)
-  const schedule = await guessSchedule(file, undefined)
+  const { schedule } = await guessSchedule(file, undefined)
   const tinyVae = { config, source }
   return {
     path,
@@ -293,13 +300,13 @@ export function architectureName(
  * Image size in pixels: from the metadata, otherwise 64×64 latents, or 96×96 for Stable Diffusion 2 with v-prediction,
  * or 128×128 for Stable Diffusion XL.
  */
-function guessImageSize(file: TensorFile, model: ModelDescription): number {
+function guessImageSize(file: TensorFile, model: ModelDescription, predictionType: PredictionType): number {
   const resolution = file.metadata.get('modelspec.resolution')
   const match = typeof resolution === 'string' ? /^(\d{2,4})x(\d{2,4})$/.exec(resolution) : null
   if (match) return Math.max(Number(match[1]), Number(match[2]))
   const factor = model.vae ? 2 ** (model.vae.config.blockChannels.length - 1) : 8
   if (isUpscaler(model.unet?.config)) return 128 * factor
-  const large = model.unet?.config.contextWidth === 1024 && model.schedule.predictionType === 'v_prediction'
+  const large = model.unet?.config.contextWidth === 1024 && predictionType === 'v_prediction'
   if (model.unet?.config.added) return 128 * factor
   return (large ? 96 : 64) * factor
 }

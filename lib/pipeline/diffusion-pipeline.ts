@@ -36,6 +36,8 @@ import { loadUnlessAborted } from './component.js'
 import { checkControlNet, describeControlNet, type ControlNet, type NamedControlNet } from './control-net.js'
 import { workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
+import { secondsNeeded, type Estimate } from './estimate.js'
+import { setPrediction } from './find-prediction.js'
 import { generate } from './generate.js'
 import { takePromptLoras } from './prompt-loras.js'
 import { withLoras, type RunParts } from './run-parts.js'
@@ -57,6 +59,12 @@ const UPSCALER_GUIDANCE = 9
 const memoryKeys = [
   'width', 'height', 'batchSize', 'guidanceScale', 'preset', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras', 'controls', 'imagePrompts',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
+
+/** The options of generate() that its time depends on, too. */
+const estimateKeys = [...memoryKeys, 'steps', 'scheduler', 'schedulerOptions'] as const
+
+/** The options of generate() that DiffusionPipeline.estimate() takes. */
+export type EstimateOptions = Pick<GenerateOptions, (typeof estimateKeys)[number]>
 
 /**
  * A latent diffusion model in memory.
@@ -182,7 +190,40 @@ export class DiffusionPipeline {
     return loadUnlessAborted(checked.signal, DiffusionPipeline.#load(path, checked))
   }
 
-  static async #load(path: string, options: LoadRequest): Promise<DiffusionPipeline> {
+  /**
+   * Estimates what a run takes, before anything is loaded: memory from the headers of the files, and time on the CPU from a
+   * measurement of at most a second or so, which the process keeps. A prompt of one chunk is assumed, that every step is
+   * computed in full, and no other load on the machine.
+   *
+   * @param path as of load()
+   * @param load as of load(), on the CPU
+   * @param run options of generate() that memory and time depend on
+   * @throws as load() and generate()
+   */
+  static async estimate(
+    path: string = bundledModelPath(),
+    load: LoadOptions = {},
+    run: EstimateOptions = {},
+  ): Promise<Estimate> {
+    if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
+    const checked = checkLoadOptions(load)
+    checkObject(run, 'options', estimateKeys)
+    if (checked.device?.startsWith('cuda'))
+      throw new RangeError(`Expected 'cpu' for device of estimate() but received '${checked.device}'`)
+    throwIfAborted(checked.signal)
+    const planned = DiffusionPipeline.#load(path, { ...checked, device: 'cpu' }, true)
+    const pipe = await loadUnlessAborted(checked.signal, planned)
+    try {
+      const { request, length } = pipe.#sizedRequest(run)
+      const memory = pipe.#memoryOf(request, length)
+      const seconds = await secondsNeeded(pipe.#parts, pipe.#description, request, length, checked.signal)
+      return { memory, seconds }
+    } finally {
+      await pipe.dispose()
+    }
+  }
+
+  static async #load(path: string, options: LoadRequest, plan = false): Promise<DiffusionPipeline> {
     const { device, precision, threads, variant, loras, embeddings: files, controlNets, signal } = options
     const find = (given: string) => localPath(given, signal, variant)
     const opened = await openModel(await find(path), { variant })
@@ -204,7 +245,8 @@ export class DiffusionPipeline {
       )
     }
     checkConditions(description)
-    for (const key of ['predictionType', 'rescaleBetasZeroSnr', 'timestepSpacing'] as const)
+    if (options.predictionType !== undefined) setPrediction(description, options.predictionType)
+    for (const key of ['rescaleBetasZeroSnr', 'timestepSpacing'] as const)
       if (options[key] !== undefined) description.schedule = { ...description.schedule, [key]: options[key] }
     const refiner =
       options.refiner === undefined ? undefined : await openRefiner(await find(options.refiner), description)
@@ -241,7 +283,7 @@ export class DiffusionPipeline {
     return loadOnDevice({ device, precision, sources, signal }, async (placement) => {
       const parts = await loadParts(
         whole,
-        { adapters, embeddings, refiner, nets, ipAdapters },
+        { adapters, embeddings, refiner, nets, ipAdapters, plan },
         options,
         placement,
       )
@@ -334,8 +376,21 @@ export class DiffusionPipeline {
    * @throws as generate()
    */
   memoryNeeded(options: Pick<GenerateOptions, (typeof memoryKeys)[number]> = {}): MemoryNeeded {
-    const given = checkObject(options, 'options', memoryKeys)
+    checkObject(options, 'options', memoryKeys)
     throwIfAborted(this.#closing.signal)
+    const { request, length } = this.#sizedRequest(options)
+    return this.#memoryOf(request, length)
+  }
+
+  #memoryOf(request: GenerateRequest, length: number): MemoryNeeded {
+    const needed = workingMemory(this.#parts, request, length)
+    if (request.loras.length === 0) return needed
+    const changed = [this.unet, ...this.textEncoders].reduce((sum, { weightBytes }) => sum + weightBytes, 0)
+    return { ...needed, weights: needed.weights + changed, total: needed.total + changed }
+  }
+
+  /** A run of these sizes, with any prompt and any images. */
+  #sizedRequest(options: EstimateOptions): { request: GenerateRequest; length: number } {
     const length = this.tokenizer.maxLength
     const { pooledWidth } = this.#facts
     const text =
@@ -350,12 +405,8 @@ export class DiffusionPipeline {
               pooledPromptEmbeds: { data: new Float32Array(pooledWidth), shape: [1, pooledWidth] },
             }),
           }
-    const all = { ...given, ...text, ...anyImages(this.#facts.extraInput) }
-    const request = checkGenerateOptions(all, this.#facts)
-    const needed = workingMemory(this.#parts, request, length)
-    if (request.loras.length === 0) return needed
-    const changed = [this.unet, ...this.textEncoders].reduce((sum, { weightBytes }) => sum + weightBytes, 0)
-    return { ...needed, weights: needed.weights + changed, total: needed.total + changed }
+    const all = { ...options, ...text, ...anyImages(this.#facts.extraInput) }
+    return { request: checkGenerateOptions(all, this.#facts), length }
   }
 
   async *#run(

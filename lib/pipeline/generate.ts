@@ -268,7 +268,11 @@ async function decodeTiny(
   return imageFromTensor(await vae.decode(latents, { signal, tiling: vaeTiling }), slice)
 }
 
-function makeScheduler(parts: Parts, { scheduler, schedulerOptions, steps }: GenerateRequest): Scheduler {
+/** The scheduler of a run: the one that was asked for, or the model's. */
+export function makeScheduler(
+  parts: Pick<Parts, 'defaultScheduler' | 'schedule'>,
+  { scheduler, schedulerOptions, steps }: Pick<GenerateRequest, 'scheduler' | 'schedulerOptions' | 'steps'>,
+): Scheduler {
   if (typeof scheduler === 'object') return scheduler
   return createScheduler(scheduler ?? parts.defaultScheduler, steps, parts.schedule, schedulerOptions)
 }

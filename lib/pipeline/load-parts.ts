@@ -11,6 +11,7 @@ import type { LoadRequest } from '../options/index.js'
 import { defaultSchedulerName } from '../schedulers/index.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { ControlNet, type NamedControlNet } from './control-net.js'
+import { findPrediction } from './find-prediction.js'
 import { ImageEncoder } from './image-encoder.js'
 import { IpAdapter } from './ip-adapter.js'
 import { loadTextEncoders, loadTokenizers } from './load-text.js'
@@ -33,12 +34,14 @@ export async function loadParts(
     refiner: RefinerDescription | undefined
     nets: readonly NamedControlNet[]
     ipAdapters: readonly IpAdapterDescription[]
+    /** Whether no weights are read: the components only tell what memory and work they take. */
+    plan: boolean
   },
   { precision, tinyVae, lowMemory, loraFolder, signal }: LoadRequest,
   placement: Placement,
 ): Promise<Parts> {
   const { unet, vae, textEncoders } = description
-  const { adapters, embeddings, refiner, nets, ipAdapters } = extras
+  const { adapters, embeddings, refiner, nets, ipAdapters, plan } = extras
   const imageParts = imageComponents(ipAdapters)
   const components = [...componentsOf(description, refiner), ...imageParts]
   for (const part of components) if (precision) part.source.precision = precision
@@ -48,7 +51,8 @@ export async function loadParts(
   if (refiner) chooseResidency(refinerComponents(refiner), low)
   for (const { source } of nets) source.residency = unet.source.residency
   const sources = [...components, ...nets].map(({ source }) => source)
-  if (!placement.cuda) requireMemoryForWeights(leastWeightBytes(sources), description.path)
+  if (plan) for (const source of sources) source.plan = true
+  else if (!placement.cuda) requireMemoryForWeights(leastWeightBytes(sources), description.path)
   const loaded: { dispose(): Promise<void> }[] = []
   const keep = <T extends { dispose(): Promise<void> }>(part: T): T => {
     loaded.push(part)
@@ -65,6 +69,9 @@ export async function loadParts(
       tiny = keep(await AutoencoderTiny.from(description.tinyVae, placement, signal))
     const controlNets: ControlNet[] = []
     for (const net of nets) controlNets.push(keep(await ControlNet.from(net, placement, { signal })))
+    const loadedTexts = await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep)
+    const loadedUnet = keep(await Unet.load(unet, placement, { signal }))
+    if (description.assumedPrediction && !plan) await findPrediction(description, loadedUnet, signal)
     const parts: Parts = {
       controlNets,
       ipAdapters: await loadIpAdapters(ipAdapters, placement, signal, keep),
@@ -72,8 +79,8 @@ export async function loadParts(
       tinyVae: tiny,
       name: modelName(description.path),
       tokenizers,
-      textEncoders: await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep),
-      unet: keep(await Unet.load(unet, placement, { signal })),
+      textEncoders: loadedTexts,
+      unet: loadedUnet,
       vae: vae ? keep(await AutoencoderKL.from(vae, placementOfVae(placement, unet), { signal })) : tiny!,
       schedule: description.schedule,
       defaultScheduler: defaultSchedulerName(description.schedule),

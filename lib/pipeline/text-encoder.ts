@@ -148,6 +148,11 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     }
   }
 
+  /** @internal Bytes of working memory for encoding n rows. */
+  workingBytes(n: number): number {
+    return this.model.workingBytes({ n, length: this.length })
+  }
+
   /** A copy of rows of ids. */
   #copyIds(tokens: unknown): Int32Array {
     if (!types.isInt32Array(tokens)) throw new TypeError(expectation('Int32Array', 'tokens', tokens))

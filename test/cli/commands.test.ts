@@ -77,12 +77,28 @@ t.test('info', async (t) => {
   t.notMatch(stdout, /tokenizer/, 'no tokenizer without a text encoder')
   const sized = await call(['info', 'sd.gguf', '--size', '512'])
   t.match(sized.stdout, /memory for 512×512 +1\.5 GiB\n +weights +1\.0 GiB\n/)
-  t.equal(sized.calls.disposed, 1)
+  t.match(
+    sized.stdout,
+    /time for 512×512 +about 4:05\n +text encoder +0\.25 s\n +each step +1\.3 s\n +autoencoder +4 s\n/,
+  )
+  t.equal(sized.calls.load.length, 0, 'nothing is loaded')
+  const flags = ['--size', '512x256', '--batch', '2', '--steps', '4', '--cfg', '1', '--low-memory']
+  const asked = (await call(['info', 'sd.gguf', ...flags])).calls.estimate[0]
+  t.match(asked, [
+    'sd.gguf',
+    { lowMemory: true },
+    { width: 512, height: 256, batchSize: 2, steps: 4, guidanceScale: 1 },
+  ])
+  const onGpu = await call(['info', 'sd.gguf', '--size', '512', '--device', 'cuda'])
+  t.match(onGpu.calls.load[0][1], { device: 'cuda' })
+  t.equal(onGpu.calls.disposed, 1)
+  t.notMatch(onGpu.stdout, /time for/)
   const json = await call(['info', 'sd.gguf', '--size', '512', '--json'])
   t.match(JSON.parse(json.stdout), {
     path: 'sd.gguf',
     components: [{ name: 'unet', parameters: 2_001_000, config: { inChannels: 4 } }],
     memory: { total: 1.5 * 1024 ** 3 },
+    seconds: { step: 1.26, total: 245 },
   })
   const devices = await call(['info'])
   t.equal(
@@ -96,6 +112,8 @@ t.test('info', async (t) => {
   for (const [flags, message] of [
     [['--batch', '2'], /--batch needs --size/],
     [['--low-memory'], /--low-memory needs --size/],
+    [['--steps', '2'], /--steps needs --size/],
+    [['--cfg', '1'], /--cfg needs --size/],
   ] as const) {
     const { code, stderr } = await call(['info', 'sd.gguf', ...flags])
     t.equal(code, 2)

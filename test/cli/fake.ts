@@ -5,6 +5,7 @@ import type { Test } from 'tap'
 import { run } from '../../lib/cli/run.js'
 import type { Engine } from '../../lib/cli/engine.js'
 import type { LoadOptions, GenerateOptions } from '../../lib/options/index.js'
+import type { EstimateOptions } from '../../lib/pipeline/diffusion-pipeline.js'
 import type { MergeOptions, QuantizeOptions, QuantizeReport } from '../../lib/quantize/index.js'
 import { Image } from '../../lib/image/image.js'
 import type { ModelDescription } from '../../lib/models/model-description.js'
@@ -22,6 +23,7 @@ export const inFolder = (t: Test): string => {
 
 export interface Calls {
   load: [string | undefined, LoadOptions][]
+  estimate: [path: string, load: LoadOptions, run: EstimateOptions][]
   generate: GenerateOptions[]
   quantize: [string, string, QuantizeOptions][]
   merge: [string, string, MergeOptions][]
@@ -83,7 +85,15 @@ const report = (output: string): QuantizeReport => ({
 })
 
 export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: Calls } {
-  const calls: Calls = { load: [], generate: [], quantize: [], merge: [], pull: [], disposed: 0 }
+  const calls: Calls = {
+    load: [],
+    estimate: [],
+    generate: [],
+    quantize: [],
+    merge: [],
+    pull: [],
+    disposed: 0,
+  }
   const engine: Engine = {
     async load(path, loadOptions) {
       calls.load.push([path, loadOptions])
@@ -115,6 +125,13 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
           const timings = { text: 1, start: 0, denoise: 2, decode: 3, total: 6 }
           return { images, seeds, parameters: [], timings, adapters: [], warnings: options.warnings ?? [] }
         },
+      }
+    },
+    async estimate(path, load, run) {
+      calls.estimate.push([path, load, run])
+      return {
+        memory: { weights: 1024 ** 3, working: 512 * 1024 ** 2, total: 1.5 * 1024 ** 3 },
+        seconds: { text: 0.25, step: 1.26, denoise: 25, decode: 4, total: 245 },
       }
     },
     openModel: async () => description,

@@ -2,7 +2,7 @@
  * What the harnesses for hostile use have in common. A harness is a module `test/hostile/NAME.torture.ts` that exports a
  * {@link Harness}. torture.test.ts runs a few cases of each, `npm run torture` all of them; each runs in a process of its own.
  */
-import { closeSync, openSync, readSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as wait } from 'node:timers/promises'
 
@@ -141,6 +141,45 @@ export function leakedBytes(held: readonly number[]): number {
   const middle = Math.ceil(settled.length / 2)
   const growth = Math.min(...settled.slice(middle)) - Math.min(...settled.slice(0, middle))
   return growth > noise ? growth : 0
+}
+
+/** Linux forgets the peak of resident memory when this file is written to. */
+const CLEAR_PEAK = '5'
+
+/**
+ * By how much the peak of resident memory grows in `count` repetitions of `work`, divided by `count`: what one repetition
+ * allocates for good, or, if it allocates and frees, a part of that. Of four rounds, the second smallest growth counts: the
+ * collector's heap varies, and what other work has freed may be used first or go back to the system meanwhile. Two rounds
+ * below `enough` are enough. Where the system does not tell peaks, resident memory after the work counts.
+ */
+export async function growthOfEach(count: number, work: () => unknown, enough: number): Promise<number> {
+  const repeat = async () => {
+    for (let i = 0; i < count; i++) await work()
+  }
+  await repeat()
+  const grown: number[] = []
+  while (grown.length < 4 && grown.filter((bytes) => bytes < enough).length < 2) {
+    const before = await heldBytes()
+    const told = clearPeak()
+    await repeat()
+    const after = told ? peakBytes() : process.memoryUsage.rss()
+    grown.push((after - before) / count)
+  }
+  return grown.sort((a, b) => a - b)[1]
+}
+
+function clearPeak(): boolean {
+  try {
+    writeFileSync('/proc/self/clear_refs', CLEAR_PEAK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function peakBytes(): number {
+  const line = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))
+  return Number(line?.[1]) * 1024
 }
 
 /** A promise's result or error; undefined if it does not settle within `milliseconds`. */

@@ -2,6 +2,8 @@
 import t from 'tap'
 import { DiffusionPipeline, type GenerateOptions, type Scheduler, type Tensor } from '../../lib/index.js'
 import { fixtures, quick } from '../pipeline/support.js'
+import { growthOfEach } from './harness.js'
+import { allocatesNothing } from './refusal.js'
 
 const pipe = await DiffusionPipeline.load()
 t.teardown(() => pipe.dispose())
@@ -30,14 +32,21 @@ t.test('prompts', async (t) => {
 })
 
 t.test('sizes that do not fit into memory', async (t) => {
-  const before = process.memoryUsage.rss()
+  const sizes = { width: 100_000, height: 100_000 }
   for (const image of [undefined, `${fixtures}/text-ddim.png`]) {
-    await t.rejects(pipe.generate({ ...quick, width: 100_000, height: 100_000, image }), {
+    const options = { ...quick, ...sizes, image }
+    await t.rejects(pipe.generate(options), {
       code: 'OUT_OF_MEMORY',
       message: /^1 × 100000×100000 would need [\d.]+ TiB of memory, but this process may use/,
     })
+    await allocatesNothing(t, 20, () => pipe.generate(options))
   }
-  t.ok(process.memoryUsage.rss() - before < 200e6, 'refused before anything was allocated')
+})
+
+t.test('a leak of half a megabyte in each call is found', async (t) => {
+  const kept: Buffer[] = []
+  const grown = await growthOfEach(20, () => kept.push(Buffer.alloc(600_000, 1)), 0.3e6)
+  t.ok(grown > 0.4e6, `${grown} bytes each of ${kept.length}`)
 })
 
 t.test('schedulers that break the contract', async (t) => {

@@ -363,6 +363,44 @@ t.test('the command line', async (t) => {
   })
 })
 
+t.test('well-known models: licence and size before the first weights', async (t) => {
+  const weights = { 'diffusion_pytorch_model.safetensors': random(9000), 'config.json': Buffer.from('{}') }
+  const index = Buffer.from(JSON.stringify({ unet: ['diffusers', 'UNet2DConditionModel'] }))
+  const folder = {
+    'model_index.json': index,
+    ...Object.fromEntries(Object.entries(weights).map(([name, bytes]) => [`unet/${name}`, bytes])),
+  }
+  const repositories = wellKnownModels.map(({ name, repository, file }): [string, Repository] => [
+    repository,
+    {
+      files: file !== undefined ? { [file]: random(9000) } : /^tae/.test(name) ? weights : folder,
+      licence: `licence-of-${name}`,
+    },
+  ])
+  const hub = await startHub(t, Object.fromEntries(repositories))
+  for (const { name, repository } of wellKnownModels) {
+    hub.requests.length = 0
+    let told = ''
+    const stderr = new PassThrough()
+    stderr.on('data', (chunk: Buffer) => {
+      if (told === '')
+        t.notOk(
+          hub.requests.some((line) => /^GET \S*safetensors/.test(line)),
+          'nothing has come yet',
+        )
+      told += chunk.toString()
+    })
+    const signal = new AbortController().signal
+    const terminal = { stdin: Readable.from([]), stdout: new PassThrough(), stderr, signal }
+    t.equal(await run(['pull', name], '1.0.0', terminal, library), 0, name)
+    t.match(told, `${repository}: licence licence-of-${name}, 9 KiB to download`, name)
+    t.ok(
+      hub.requests.some((line) => /^GET \S*safetensors/.test(line)),
+      'then the weights come',
+    )
+  }
+})
+
 t.test('options', async (t) => {
   await t.rejects(pullModel(7 as unknown as string), TypeError)
   await t.rejects(

@@ -176,7 +176,7 @@ void Conv2d::convolve(Context& ctx, const Tensor& x, const Tensor& factors, cons
   const Scratch<int64_t> row_offset(ctx, images * rows * grid_w);
   const Scratch<int64_t> c_offset(ctx, options.upsample ? images * rows * grid_w : 0);
   const Panels weights(ctx, weights_);
-  if (ctx.measuring()) return;
+  if (ctx.measuring()) return count_product(ctx, weights_, x.n * grid_h * grid_w * scale * scale);
 
   const auto run_band = [&](int64_t first_image, int64_t first, int64_t band_height) {
     const int64_t height = input_rows(band_height);

@@ -14,6 +14,10 @@ Embedding::Embedding(const Device& device, Loader& loader, StoredTensor table)
     hold_adapted(device, loader);
     return;
   }
+  if (loader.plans()) {
+    loader.add_packed_bytes(table_.bytes);
+    return;
+  }
   // In pieces, so that cancellation does not wait for all of CLIP's table, 76 MB.
   constexpr uint64_t kPiece = WeightFile::kBuffer;
   const std::shared_ptr<uint8_t> held(new uint8_t[table_.bytes], std::default_delete<uint8_t[]>());
@@ -33,6 +37,7 @@ Embedding::Embedding(const Device& device, Loader& loader, StoredTensor table)
 void Embedding::hold_adapted(const Device& device, Loader& loader) {
   const int64_t rows = table_.shape[0];
   const size_t row_bytes = static_cast<size_t>(width_) * sizeof(float);
+  if (loader.plans()) return loader.add_packed_bytes(static_cast<size_t>(rows) * row_bytes);
   const std::shared_ptr<uint8_t> held(new uint8_t[static_cast<size_t>(rows) * row_bytes],
                                       std::default_delete<uint8_t[]>());
   device.pool.parallel_for(rows, loader.cancel(), [&](int64_t row, int) {

@@ -53,6 +53,12 @@ Linear::Linear(const Device& device, Loader& loader, LinearWeights weights, cons
     bias_.push_back(weights.bias[static_cast<size_t>(source[j])]);
 }
 
+/// Counts the product of rows that a measuring run leaves out.
+void Linear::count(Context& ctx, int64_t rows) const {
+  const Profiled layer(ctx.profile, geglu_ ? "linear, GEGLU" : "linear", weights_.product_compute());
+  count_product(ctx, weights_, rows);
+}
+
 /// Multiplies `rows` rows of x, which are converted first in reduced precision.
 void Linear::multiply(Context& ctx, const Panels& weights, const float* x, int64_t rows,
                       GemmEpilogue epilogue) const {
@@ -106,7 +112,10 @@ Tensor Linear::forward_in_place(ForwardContext& base, Tensor x) const {
       const int64_t begin = task * kConvertRows, count = std::min(kConvertRows, piece_rows - begin);
       std::copy_n(product.data() + begin * columns, count * columns, data(x) + (first + begin) * columns);
     });
-    if (ctx.measuring()) break;
+    if (ctx.measuring()) {
+      count(ctx, rows - piece_rows);
+      break;
+    }
   }
   x.c = columns;
   return x;
@@ -136,7 +145,11 @@ void FeedForward::add_to(ForwardContext& base, const Tensor& normed, const Tenso
     sum.ldc = sum.ldr = x.c;
     sum.residual = sum.c;
     out_.multiply(ctx, out_weights, hidden.data(), count, sum);
-    if (ctx.measuring()) break;
+    if (ctx.measuring()) {
+      in_.count(ctx, rows - count);
+      out_.count(ctx, rows - count);
+      break;
+    }
   }
 }
 

@@ -28,6 +28,7 @@ class Linear final : public nd::Linear {
   friend class FeedForward;
   void multiply(Context& ctx, const Panels& weights, const float* x, int64_t rows,
                 GemmEpilogue epilogue) const;
+  void count(Context& ctx, int64_t rows) const;
 
   PackedMatrix weights_;
   std::vector<float> bias_;

@@ -55,8 +55,12 @@ PackedMatrix::PackedMatrix(const Device& device, Loader& loader, Compute compute
     kept = panels * int4_panel_bytes_;
     loader.need_task_bytes({static_cast<size_t>(panel_bytes_), 0});
   }
-  allocate(static_cast<size_t>(kept));
   loader.add_packed_bytes(static_cast<size_t>(kept));
+  if (loader.plans()) {
+    fill_ = nullptr;
+    return;
+  }
+  allocate(static_cast<size_t>(kept));
   device.pool.parallel_for(panels, loader.cancel(), [&](int64_t panel, int) {
     if (int4)
       pack_int4(panel, source, data_.get() + panel * int4_panel_bytes_);
@@ -144,6 +148,8 @@ void PackedMatrix::pack(int64_t panel, uint8_t* to) const {
 Panels::Panels(Context& ctx, const PackedMatrix& matrix)
     : matrix_(matrix), read_(ctx, matrix.fill_ ? matrix.bytes() : 0), data_(matrix.data_.get()) {
   if (!matrix.fill_) return;
+  const Profiled reading(ctx.profile, "streamed weights", Compute::f32);
+  if (ctx.profile) ctx.profile->count_bytes(static_cast<double>(matrix.bytes()));
   data_ = read_.data();
   ctx.parallel((matrix.n_ + ctx.kernels.nr - 1) / ctx.kernels.nr,
                [&](int64_t panel, int) { matrix.pack(panel, read_.data()); });

@@ -36,10 +36,16 @@ ProductTasks::Task ProductTasks::operator[](int64_t index) const {
   return {panel, first, std::min(rows_, first + rows_each_)};
 }
 
+void count_product(Context& ctx, const PackedMatrix& weights, int64_t rows) {
+  if (ctx.profile)
+    ctx.profile->count(2.0 * static_cast<double>(rows) * static_cast<double>(weights.n() * weights.k()));
+}
+
 void run_product(Context& ctx, const Panels& weights, const ProductInput& input, const GemmEpilogue& epilogue,
                  int64_t plane) {
-  if (ctx.measuring()) return;
   const PackedMatrix& matrix = weights.matrix();
+  count_product(ctx, matrix, input.rows);
+  if (ctx.measuring()) return;
   const ReducedGemm* reduced = matrix.reduced();
   const std::vector<KGroup> groups = matrix.format().window_groups(matrix.inner(), input.row_pixels);
   std::vector<KRun> runs;
@@ -66,7 +72,6 @@ void run_product(Context& ctx, const Panels& weights, const ProductInput& input,
     args.lhs.run_count = static_cast<int64_t>(runs.size());
     args.rhs.panels = reinterpret_cast<const float*>(weights.data(plane));
   }
-  if (ctx.profile) ctx.profile->count(2.0 * static_cast<double>(input.rows * matrix.n() * matrix.k()));
 
   ProductShape shape;
   shape.rows = input.rows;

@@ -42,6 +42,9 @@ struct ProductInput {
   const int64_t* row_offset = nullptr;  // [rows] where each begins, in elements; null: one row for each pixel
 };
 
+/// Counts the operations of a product with so many rows, where they are counted.
+void count_product(Context& ctx, const PackedMatrix& weights, int64_t rows);
+
 /// epilogue(input · plane `plane` of the weights).
 void run_product(Context& ctx, const Panels& weights, const ProductInput& input, const GemmEpilogue& epilogue,
                  int64_t plane = 0);

@@ -88,9 +88,11 @@ void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, con
   const Scratch<int64_t> input(ctx, max_tiles), output(ctx, max_tiles);
   const Scratch<uint8_t> valid(ctx, max_tiles);
   const Panels weights(ctx, weights_);
-  if (ctx.measuring()) return;
-
   const int64_t padded = weights_.format().padded;
+  if (ctx.measuring()) {
+    const double tiles = static_cast<double>(x.n * columns) * static_cast<double>((x.h + 1) / 2);
+    return layer.count(2.0 * kPlanes * tiles * static_cast<double>(padded * out.c));
+  }
   const int64_t block = block_tiles();
   for (int64_t image = 0; image < x.n; image += images)
     for (int64_t first = 0; first < x.h; first += rows) {

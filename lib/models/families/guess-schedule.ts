@@ -13,36 +13,54 @@ const BASE_STEPS = 875_000n
  * The schedule of a single file without a configuration. Names and shapes do not tell what a UNet predicts. So metadata
  * comes first (`modelspec.prediction_type`, kohya's `ss_v_parameterization` and `ss_zero_terminal_snr`, the title, and the
  * empty tensors `v_pred` and `ztsnr` that trainers add). Otherwise,
- * as in diffusers, Stable Diffusion 2 with four input channels is a v-prediction model, unless its step count is that
- * of the base model.
+ * Stable Diffusion 2 with four input channels is assumed to be a v-prediction model, unless its step count is that of the
+ * base model.
  */
 export async function guessSchedule(
   file: TensorFile,
   unet: UnetConfig | undefined,
-): Promise<ScheduleDescription> {
-  if (isUpscaler(unet)) return upscalerSchedule()
+): Promise<{ schedule: ScheduleDescription; assumesPrediction: boolean }> {
+  if (isUpscaler(unet)) return { schedule: upscalerSchedule(), assumesPrediction: false }
   const zeroSnr =
     file.tensors.has('ztsnr') ||
     isTrue(file.metadata.get('ss_zero_terminal_snr')) ||
     /\bz(ero-?)?t?snr\b/i.test(titleOf(file))
+  const { predictionType, assumed } = await guessPrediction(file, unet)
   const schedule = {
-    ...defaultSchedule(await guessPrediction(file, unet)),
+    ...defaultSchedule(predictionType),
     // What all published models of the SDXL family name.
     ...(unet?.added && { className: 'EulerDiscreteScheduler', timestepSpacing: 'leading' as const }),
   }
-  return zeroSnr ? { ...schedule, rescaleBetasZeroSnr: true, timestepSpacing: 'trailing' } : schedule
+  return {
+    schedule: zeroSnr ? { ...schedule, rescaleBetasZeroSnr: true, timestepSpacing: 'trailing' } : schedule,
+    assumesPrediction: assumed,
+  }
 }
 
-async function guessPrediction(file: TensorFile, unet: UnetConfig | undefined): Promise<PredictionType> {
+async function guessPrediction(
+  file: TensorFile,
+  unet: UnetConfig | undefined,
+): Promise<{ predictionType: PredictionType; assumed: boolean }> {
+  const said = predictionOf(file)
+  if (said) return { predictionType: said, assumed: false }
+  if (unet?.contextWidth !== 1024 || unet.inChannels !== 4)
+    return { predictionType: 'epsilon', assumed: false }
+  // Of Stable Diffusion 2's files, only SD-Turbo has the names of Stability's later code.
+  if (file.tensors.has('conditioner.embedders.0.model.ln_final.weight'))
+    return { predictionType: 'epsilon', assumed: false }
+  if ((await readGlobalStep(file)) === BASE_STEPS) return { predictionType: 'epsilon', assumed: false }
+  // unCLIP, which has a class embedding, is a v-prediction model.
+  return { predictionType: 'v_prediction', assumed: unet.classEmbedding === undefined }
+}
+
+/** What metadata and marker tensors say. */
+function predictionOf(file: TensorFile): PredictionType | undefined {
   const said = file.metadata.get('modelspec.prediction_type')
   if (said === 'v' || said === 'v_prediction') return 'v_prediction'
   if (said === 'epsilon' || said === 'sample') return said
   if (file.tensors.has('v_pred') || isTrue(file.metadata.get('ss_v_parameterization'))) return 'v_prediction'
   if (/(^|[^a-z])v[-_ ]?pred/i.test(titleOf(file))) return 'v_prediction'
-  if (unet?.contextWidth !== 1024 || unet.inChannels !== 4) return 'epsilon'
-  // Of Stable Diffusion 2's files, only SD-Turbo has the names of Stability's later code.
-  if (file.tensors.has('conditioner.embedders.0.model.ln_final.weight')) return 'epsilon'
-  return (await readGlobalStep(file)) === BASE_STEPS ? 'epsilon' : 'v_prediction'
+  return undefined
 }
 
 /** Trainers write texts: `True`. */

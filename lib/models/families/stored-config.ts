@@ -41,6 +41,7 @@ export interface StoredConfig {
   textEncoders: Omit<TextEncoderDescription, 'source'>[]
   zeroesEmptyNegative?: boolean
   lowResolution?: NonNullable<ModelDescription['lowResolution']>
+  assumedPrediction?: NonNullable<ModelDescription['assumedPrediction']>
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
   controlNet?: { config: ControlNetConfig; bgr?: boolean }
@@ -78,6 +79,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ...(controlNet && { controlNet: { config: controlNet.config, ...(controlNet.bgr && { bgr: true }) } }),
     ...(model.zeroesEmptyNegative && { zeroesEmptyNegative: true }),
     ...(model.lowResolution && { lowResolution: model.lowResolution }),
+    ...(model.assumedPrediction && { assumedPrediction: model.assumedPrediction }),
     ...(trainedWords && { trainedWords }),
     ...(guidanceScale !== undefined && { guidanceScale }),
     ...(model.warnings && { warnings: model.warnings }),
@@ -116,6 +118,13 @@ export async function readStoredConfig(
   if (c.has('vae')) stored.vae = readVae(c.child('vae'))
   if (c.has('zeroesEmptyNegative')) stored.zeroesEmptyNegative = c.boolean('zeroesEmptyNegative')
   if (c.has('lowResolution')) stored.lowResolution = readLowResolution(c.child('lowResolution'))
+  if (c.has('assumedPrediction')) {
+    const sizes = c.child('assumedPrediction').child('imageSizes')
+    const size = (key: string) => sizes.integer(key, undefined, 1, MAX_SAMPLE_SIZE)
+    stored.assumedPrediction = {
+      imageSizes: { epsilon: size('epsilon'), v_prediction: size('v_prediction') },
+    }
+  }
   if (c.has('trainedWords')) stored.trainedWords = c.strings('trainedWords', [])
   if (c.has('warnings'))
     stored.warnings = c
