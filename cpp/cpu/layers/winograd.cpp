@@ -90,7 +90,8 @@ void Winograd::forward(Context& ctx, const Tensor& x, const Tensor& factors, con
   const Panels weights(ctx, weights_);
   const int64_t padded = weights_.format().padded;
   if (ctx.measuring()) {
-    const double tiles = static_cast<double>(x.n * columns) * static_cast<double>((x.h + 1) / 2);
+    const int64_t tile_rows = (x.h + 1) / 2;
+    const double tiles = static_cast<double>(x.n * columns) * static_cast<double>(tile_rows);
     return layer.count(2.0 * kPlanes * tiles * static_cast<double>(padded * out.c));
   }
   const int64_t block = block_tiles();
