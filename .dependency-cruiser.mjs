@@ -6,6 +6,7 @@
 /** Vocabulary and helpers that know nothing of diffusion: everyone may import them, they import only each other. */
 const base = [
   'abort',
+  'archive',
   'check',
   'errors',
   'event-loop',

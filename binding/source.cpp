@@ -20,6 +20,14 @@ nd::Precision precision_of(const std::string& text, const std::string& name) {
                   "Expected one of auto, f32, bf16, int8 for " + name + " but received " + text);
 }
 
+/// Whether the portable kernels were chosen.
+bool is_portable(const std::string& text, const std::string& name) {
+  if (text == "auto") return false;
+  if (text == "portable") return true;
+  throw nd::Error(nd::ErrorCode::invalid_argument,
+                  "Expected one of auto, portable for " + name + " but received " + text);
+}
+
 nd::Residency residency_of(const std::string& text, const std::string& name) {
   if (text == "all") return nd::Residency::all;
   if (text == "per-step") return nd::Residency::per_step;
@@ -122,6 +130,8 @@ Source Source::read(Napi::Value value, const std::string& name) {
   }
   if (fields.has("precision"))
     source.options.precision = precision_of(fields.string("precision"), name + ".precision");
+  if (fields.has("kernels"))
+    source.portable_kernels = is_portable(fields.string("kernels"), name + ".kernels");
   if (fields.has("residency"))
     source.options.residency = residency_of(fields.string("residency"), name + ".residency");
   if (fields.has("plan")) source.options.plan = fields.boolean("plan");
@@ -188,7 +198,7 @@ std::unordered_set<std::string> Source::changed() const {
 
 nd::Backend& Source::backend() const {
   if (device) return *device;
-  return nd::cpu::CpuBackend::shared();
+  return portable_kernels ? nd::cpu::CpuBackend::portable() : nd::cpu::CpuBackend::shared();
 }
 
 }  // namespace nd_binding

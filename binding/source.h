@@ -34,6 +34,7 @@ struct Source {
   std::vector<std::string> files;
   std::vector<nd::os::FileState> identities;  // empty, or one for each file
   nd::LoadOptions options;
+  bool portable_kernels = false;
   std::shared_ptr<nd::cuda::CudaBackend> device;  // null: the CPU
   std::vector<Tensor> tensors;
   bool zeros = false;  // the tensors are zeros and in no file

@@ -128,6 +128,7 @@ import { native, type CpuInfo } from './native.js'
 
 export type {
   CpuInfo,
+  Kernels,
   Precision,
   GgmlTensorType,
   TensorType,

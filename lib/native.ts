@@ -33,6 +33,9 @@ export type TensorType = GgmlTensorType | 'f64' | 'f8_e4m3' | 'f8_e5m2'
  */
 export type Precision = 'auto' | 'f32' | 'bf16' | 'int8'
 
+/** 'auto': the fastest of this CPU. 'portable': those that every CPU of its architecture has. */
+export type Kernels = 'auto' | 'portable'
+
 /**
  * Which matrices stay in memory: all, those that are used in every denoising step, or none. The others are read from
  * their file and packed whenever a layer needs them.
@@ -100,6 +103,8 @@ export interface ModelSource {
   tensors: TensorEntry[]
   /** Default: 'auto'. */
   precision?: Precision
+  /** Default: 'auto'. Loading rejects with code DEVICE_UNAVAILABLE if the CPU does not have them. */
+  kernels?: Kernels
   /**
    * Default: 'all'. Calls of a model whose weights are streamed reject with code IO if its file has changed or cannot
    * be read.

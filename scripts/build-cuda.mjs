@@ -1,6 +1,6 @@
 /**
- * `npm run build:cuda`: the CUDA kernels as the package has them: build/Release/cuda/sm_90a.cubin.br and so on, one file
- * for each architecture, and PTX for later ones. Needs no GPU.
+ * `npm run build:cuda`: the CUDA kernels as the package has them: build/Release/cuda/kernels.br with the machine code for
+ * each architecture, and PTX for later ones,. Needs no GPU.
  *
  * NVRTC 12.9 compiles them, because drivers of 2025 refuse what nvcc 13 makes: `--install` fetches it from PyPI
  * (100 MB) into build/nvrtc. Without it, nvcc does, for this machine's own driver. `--out FOLDER` writes elsewhere, and
@@ -10,7 +10,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { brotliCompressSync, constants } from 'node:zlib'
+import { writeArchive } from './archive.mjs'
 import { root } from './build-addon.mjs'
 
 /** Code runs on later minor versions of the same major one. 90a: with wgmma and tensor copies. */
@@ -85,21 +85,17 @@ const jobs = [...outputs]
 async function worker() {
   for (let job = jobs.shift(); job; job = jobs.shift()) await compile(job)
 }
-let bytes = 0
+let bytes
 try {
   await Promise.all(Array.from({ length: Math.min(availableParallelism(), outputs.length) }, worker))
   rmSync(out, { recursive: true, force: true })
   mkdirSync(out, { recursive: true })
-  for (const output of outputs) {
-    // Two thirds of what gzip makes of them: the kernels of one file resemble each other.
-    const packed = brotliCompressSync(readFileSync(join(work, output)), {
-      params: { [constants.BROTLI_PARAM_LGWIN]: constants.BROTLI_MAX_WINDOW_BITS },
-    })
-    bytes += packed.length
-    writeFileSync(join(out, `${output}.br`), packed)
-  }
+  bytes = writeArchive(
+    join(out, 'kernels.br'),
+    outputs.map((output) => [output, readFileSync(join(work, output))]),
+  )
 } finally {
   rmSync(work, { recursive: true, force: true })
 }
-console.log(`${out}: ${outputs.join(', ')}, ${(bytes / 1e6).toFixed(2)} MB`)
+console.log(`${join(out, 'kernels.br')}: ${outputs.join(', ')}, ${(bytes / 1e6).toFixed(2)} MB`)
 if (bytes > maxBytes) throw new Error(`The kernels take ${bytes} bytes, more than ${maxBytes}`)

@@ -19,7 +19,7 @@ def main():
         options = ['--std=c++17', f'-arch={output.stem}', '-default-device', *include_options]
         program = ctypes.c_void_p()
         created = library.nvrtcCreateProgram(
-            ctypes.byref(program), text, source.encode(), 0, None, None
+            ctypes.byref(program), text, pathlib.Path(source).name.encode(), 0, None, None
         )
         if created != 0:
             sys.exit(f'nvrtcCreateProgram failed: {created}')

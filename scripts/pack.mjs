@@ -1,7 +1,7 @@
 /**
  * `npm run pack`: the package as it is published, in build/package and as build/node-diffusion-<version>.tgz. It differs from the
- * checkout: no scripts and no development dependencies, one file of declarations for `import` and one for `require()`, and the
- * headers that compiling the addon needs. All prebuilds have to be there (npm run prebuild:all); with `--own-build` the addon
+ * checkout: no scripts, no development dependencies and no comments in the code; one file of declarations for `import` and one
+ * for `require()`; and the addon's sources, with the headers that compiling them needs, in an archive, sources.br. All prebuilds have to be there (npm run prebuild:all); with `--own-build` the addon
  * in build/Release takes the place of this platform's, and others may be missing, which is for tests.
  */
 import { execFileSync } from 'node:child_process'
@@ -17,6 +17,8 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import ts from 'typescript'
+import { writeArchive } from './archive.mjs'
 import { root } from './build-addon.mjs'
 import { ownPlatform, platforms } from './platforms.mjs'
 
@@ -70,6 +72,20 @@ async function declarations() {
   return declarationsBegin + output[0].code
 }
 
+/** What only `node-diffusion build` needs. */
+function isSource(path) {
+  return /^(binding|cpp|cmake|headers|scripts|CMakeLists\.txt)(\/|$)/.test(path)
+}
+
+/** A quarter of the code is comments, which are in the repository and in the declarations. */
+function removeComments(file) {
+  const { outputText } = ts.transpileModule(readFileSync(file, 'utf8'), {
+    fileName: file,
+    compilerOptions: { removeComments: true, target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.Preserve },
+  })
+  writeFileSync(file, outputText)
+}
+
 function copy(from, to) {
   mkdirSync(dirname(to), { recursive: true })
   copyFileSync(from, to)
@@ -81,8 +97,22 @@ export async function pack({ ownBuild = false } = {}) {
   rmSync(folder, { recursive: true, force: true })
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
-  for (const { path } of npm(['pack', '--dry-run'], root).files)
-    if (!/^dist\/.*\.d\.ts$|^prebuilds\//.test(path)) copy(join(root, path), join(folder, path))
+  const sources = Object.entries(headers).flatMap(([name, { from, files }]) =>
+    files.map((file) => [
+      `headers/${name}/${file.split('/').at(-1)}`,
+      readFileSync(join(root, 'node_modules', from, file)),
+    ]),
+  )
+  for (const { path } of npm(['pack', '--dry-run'], root).files) {
+    if (isSource(path)) sources.push([path, readFileSync(join(root, path))])
+    else if (!/^dist\/.*\.d\.ts$|^prebuilds\//.test(path)) copy(join(root, path), join(folder, path))
+  }
+  writeArchive(
+    join(folder, 'sources.br'),
+    sources.sort(([a], [b]) => (a < b ? -1 : 1)),
+  )
+  for (const name of readdirSync(join(folder, 'dist'), { recursive: true }))
+    if (/\.c?js$/.test(name)) removeComments(join(folder, 'dist', name))
   chmodSync(join(folder, manifest.bin['node-diffusion']), 0o755)
 
   for (const [name, { file }] of Object.entries(platforms)) {
@@ -100,14 +130,11 @@ export async function pack({ ownBuild = false } = {}) {
   else if (!ownBuild) throw new Error('prebuilds/cuda is missing: npm run prebuild:all -- cuda')
   if (!ownBuild) copy(join(root, 'prebuilds', 'SHA256SUMS'), join(folder, 'prebuilds', 'SHA256SUMS'))
 
-  for (const [name, { from, files }] of Object.entries(headers))
-    for (const file of files)
-      copy(join(root, 'node_modules', from, file), join(folder, 'headers', name, file.split('/').at(-1)))
-
   const types = await declarations()
   for (const name of ['index.d.ts', 'index.d.cts']) writeFileSync(join(folder, 'dist', name), types)
 
   for (const key of ['private', 'scripts', 'devDependencies']) delete manifest[key]
+  manifest.files = [...manifest.files.filter((pattern) => !isSource(pattern)), 'sources.br']
   writeFileSync(join(folder, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`)
 
   const destination = join(root, 'build')

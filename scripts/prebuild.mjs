@@ -4,23 +4,31 @@
  * same on all of them (scripts/build-cuda.mjs). The files are stripped; prebuilds of the
  * same sources are equal byte for byte. Those with symbols are kept in build/symbols, and the checksums of all in
  * prebuilds/SHA256SUMS. (A script `prebuild` would be run by npm before each `build`.)
+ *
+ * With `--verify`, nothing in prebuilds/ changes: the sources are copied to another folder and built there, without a cache
+ * of compilers' results, and what comes out has to be what is in prebuilds/.
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { jobs, root } from './build-addon.mjs'
 import { findZig, ownPlatform, platforms, zigTools } from './platforms.mjs'
+import { signMachO } from './sign-macho.mjs'
 
 const prebuilds = join(root, 'prebuilds')
 const symbols = join(root, 'build', 'symbols')
@@ -37,21 +45,42 @@ function cmake(args) {
   if (warnings.length) throw new Error(`warnings:\n${[...new Set(warnings)].join('\n')}`)
 }
 
+function compilerFlags(system) {
+  return [
+    '-g1',
+    // Files do not depend on the folder that they were built in.
+    `-ffile-prefix-map=${root}=/node-diffusion`,
+    // Functions that nothing calls are left out. macOS does that without sections, and wants frame pointers.
+    ...(system === 'Darwin' ? [] : ['-ffunction-sections', '-fdata-sections', '-fomit-frame-pointer']),
+  ].join(' ')
+}
+
+function linkerFlags(system, strip) {
+  // In a Mach-O file, -s alone leaves the names of local symbols, and the signature needs a load command more.
+  const own =
+    system === 'Darwin'
+      ? ['-Wl,-dead_strip', '-Wl,-headerpad,0x80', ...(strip ? ['-Wl,-x'] : [])]
+      : ['-Wl,--gc-sections']
+  return [...(strip ? ['-s'] : []), ...own].join(' ')
+}
+
 /** Builds one platform's target: the folder that it is in. */
-export function buildWithZig(zig, name, { target = 'node_diffusion', strip = true, options = [] } = {}) {
+export function buildWithZig(
+  zig,
+  name,
+  { target = 'node_diffusion', strip = true, options = [], folder: kind = 'cmake' } = {},
+) {
   const { system, cuda } = platforms[name]
-  const folder = join(root, 'build', 'prebuilds', name, 'cmake')
+  const folder = join(root, 'build', 'prebuilds', name, kind)
   cmake([
     ...['-S', root, '-B', folder, '-DCMAKE_BUILD_TYPE=Release', '-DND_ADDON=ON', ...options],
     `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake', 'toolchain-zig.cmake')}`,
     `-DND_ZIG_TOOLS=${zigTools(zig, name)}`,
     `-DND_ZIG_SYSTEM=${system[0]}`,
     `-DND_ZIG_PROCESSOR=${system[1]}`,
-    // Files do not depend on the folder that they were built in.
     `-DND_CUDA_BACKEND=${cuda ? 'ON' : 'OFF'}`,
-    `-DCMAKE_CXX_FLAGS=-g1 -ffile-prefix-map=${root}=/node-diffusion`,
-    // In a Mach-O file, -s alone leaves the names of local symbols.
-    `-DCMAKE_SHARED_LINKER_FLAGS=${strip ? `-s${system[0] === 'Darwin' ? ' -Wl,-x' : ''}` : ''}`,
+    `-DCMAKE_CXX_FLAGS=${compilerFlags(system[0])}`,
+    `-DCMAKE_SHARED_LINKER_FLAGS=${linkerFlags(system[0], strip)}`,
   ])
   cmake(['--build', folder, '--parallel', jobs, '--target', target])
   return folder
@@ -61,8 +90,10 @@ function prebuild(zig, name) {
   const began = performance.now()
   const file = join(prebuilds, platforms[name].file)
   mkdirSync(dirname(file), { recursive: true })
-  // The same objects, linked twice. ld64's strip would break a Mach-O's signature; the linker signs what it writes.
-  copyFileSync(join(buildWithZig(zig, name), 'node_diffusion.node'), file)
+  // The same objects, linked twice: a strip would break a Mach-O's signature.
+  const stripped = readFileSync(join(buildWithZig(zig, name), 'node_diffusion.node'))
+  const mac = platforms[name].system[0] === 'Darwin'
+  writeFileSync(file, mac ? signMachO(stripped, 'node-diffusion') : stripped, { mode: 0o755 })
   const folder = buildWithZig(zig, name, { strip: false })
   const kept = join(symbols, name)
   rmSync(kept, { recursive: true, force: true })
@@ -78,6 +109,36 @@ function check(file) {
   const { kernel, kernels } = createRequire(import.meta.url)(file).cpu()
   if (kernel === 'ref') throw new Error(`${file} has chosen the reference kernels`)
   console.log(`${file} loads: kernels ${kernels.join(', ')}`)
+}
+
+/** What the prebuilds are made from. */
+const sources = ['CMakeLists.txt', 'cmake', 'cpp', 'binding', 'scripts', 'package.json']
+
+/** Builds platforms in a folder of its own, and compares. */
+function verify(zig, names) {
+  const folder = mkdtempSync(join(tmpdir(), 'another-folder-'))
+  try {
+    for (const source of sources) cpSync(join(root, source), join(folder, source), { recursive: true })
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+    const env = { ...process.env, ND_ZIG: zig }
+    for (const name of Object.keys(env)) if (/^CMAKE_C(XX)?_COMPILER_LAUNCHER$/.test(name)) delete env[name]
+    const different = []
+    for (const name of names) {
+      const { file } = platforms[name]
+      const kept = readFileSync(join(prebuilds, file))
+      const { status } = spawnSync(process.execPath, [join(folder, 'scripts', 'prebuild.mjs'), name], {
+        env,
+        stdio: ['ignore', 'ignore', 'inherit'],
+      })
+      if (status !== 0) throw new Error(`${name} could not be built in ${folder}`)
+      const same = kept.equals(readFileSync(join(folder, 'prebuilds', file)))
+      console.log(`${file}: ${same ? 'the same bytes from another folder' : 'DIFFERENT from another folder'}`)
+      if (!same) different.push(name)
+    }
+    if (different.length) throw new Error(`Prebuilds that differ: ${different.join(', ')}`)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 function buildKernels() {
@@ -104,14 +165,20 @@ function writeChecksums() {
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const known = [...Object.keys(platforms), 'cuda']
-  const names = process.argv.length > 2 ? process.argv.slice(2) : known
+  const args = process.argv.slice(2)
+  const given = args.filter((arg) => arg !== '--verify')
+  const names = given.length > 0 ? given : known
+  const addons = names.filter((name) => name in platforms)
   try {
     const unknown = names.find((name) => !known.includes(name))
     if (unknown) throw new Error(`${unknown}: expected some of ${known.join(', ')}`)
-    if (names.includes('cuda')) buildKernels()
-    for (const name of names.filter((name) => name in platforms)) prebuild(findZig(), name)
-    if (names.includes(ownPlatform)) check(join(prebuilds, platforms[ownPlatform].file))
-    writeChecksums()
+    if (args.includes('--verify')) verify(findZig(), addons)
+    else {
+      if (names.includes('cuda')) buildKernels()
+      for (const name of addons) prebuild(findZig(), name)
+      if (names.includes(ownPlatform)) check(join(prebuilds, platforms[ownPlatform].file))
+      writeChecksums()
+    }
   } catch (error) {
     console.error(error.message)
     process.exitCode = 1

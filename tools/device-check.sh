@@ -68,7 +68,7 @@ if command -v node >/dev/null && [[ -d dist && -e build/Release/node_diffusion.n
   if [[ $device == emulated ]]; then
     export NODE_DIFFUSION_CUDA_DRIVER=$PWD/build/Release/libcuda-emulated-driver.so
     # It finds its kernels by name.
-    printf kernels | gzip >"$site/sm_80.cubin.gz"
+    node -e 'process.stdout.write(require("zlib").brotliCompressSync("[[\"sm_80.cubin\",7]]\nkernels"))' >"$site/kernels.br"
     export NODE_DIFFUSION_CUDA_KERNELS=$site
     api+=(--steps 1)
   fi

@@ -38,6 +38,11 @@ CpuBackend& CpuBackend::shared() {
   return *backend;
 }
 
+CpuBackend& CpuBackend::portable() {
+  static CpuBackend* backend = new CpuBackend(portable_kernels(), ThreadPool::shared());
+  return *backend;
+}
+
 size_t CpuBackend::bytes_of(const TaskBytes& tasks) const {
   const size_t threads = static_cast<size_t>(device_.pool.threads());
   const size_t packing = std::min(threads * tasks.packing, std::max(PackBuffer::kMaxBytes, tasks.packing));

@@ -12,6 +12,9 @@ class CpuBackend final : public Backend {
   /// The backend of the process: best_kernels(), whose errors it throws, on the shared pool.
   static CpuBackend& shared();
 
+  /// The same with portable_kernels().
+  static CpuBackend& portable();
+
   const Device& device() const { return device_; }
 
   const Capabilities& capabilities() const override { return capabilities_; }

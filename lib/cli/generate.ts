@@ -68,6 +68,7 @@ export async function generate(
       device: flags.device,
       threads: flags.threads,
       precision: flags.precision,
+      kernels: flags.kernels,
       ...(flags.lora && { loras }),
       ...(flags.embedding && { embeddings }),
       ...(flags.ipAdapter && { ipAdapters }),

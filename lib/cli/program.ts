@@ -1,6 +1,6 @@
 /** The command line's grammar: all commands and options, without what they do. */
 import { Command, Option } from 'commander'
-import type { Precision } from '../native.js'
+import type { Kernels, Precision } from '../native.js'
 import type { DeviceOption, PredictionType } from '../types.js'
 import { generateAliases } from './aliases.js'
 import {
@@ -63,6 +63,7 @@ export interface GenerateFlags {
   strength?: number
   device?: DeviceOption
   precision?: Precision
+  kernels?: Kernels
   lora?: { path: string; scale: number }[]
   loraFolder?: string
   embedding?: { path: string; token?: string }[]
@@ -300,6 +301,12 @@ export function createProgram(version: string, actions: Actions): Command {
         '--precision <type>',
         'type to compute in; auto chooses by the weights and the device',
       ).choices(['auto', 'f32', 'bf16', 'int8'] satisfies Precision[]),
+    )
+    .addOption(
+      new Option(
+        '--kernels <name>',
+        'portable: the same bytes on every CPU of an architecture, at half of the speed or less',
+      ).choices(['auto', 'portable'] satisfies Kernels[]),
     )
     .option('--low-memory', 'read the weights again in every step instead of keeping them in memory: slower')
     .option(

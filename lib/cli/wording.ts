@@ -46,6 +46,7 @@ const WORDS: Record<string, string> = {
         'decoder',
         'threads',
         'precision',
+        'kernels',
         'eta',
       ],
       ...['quality', 'type', 'rules'],

@@ -3,7 +3,14 @@ import { cpus } from 'node:os'
 import { DiffusionError, type DiffusionErrorCode } from '../errors.js'
 import { formatBytes } from '../memory.js'
 import { cancellable } from '../native-call.js'
-import { native, type CudaDevice, type CudaDeviceInfo, type ModelSource, type Precision } from '../native.js'
+import {
+  native,
+  type CudaDevice,
+  type CudaDeviceInfo,
+  type Kernels,
+  type ModelSource,
+  type Precision,
+} from '../native.js'
 import type { DeviceName, DeviceOption } from '../types.js'
 import { readKernels } from './kernels.js'
 
@@ -55,6 +62,7 @@ export interface Placement {
 export interface PlacementRequest {
   device: DeviceOption | undefined
   precision: Precision | undefined
+  kernels?: Kernels | undefined
   /** The model's weights. */
   sources: readonly ModelSource[]
   signal: AbortSignal | undefined
@@ -64,16 +72,16 @@ export interface PlacementRequest {
  * Calls `load` with the device that was asked for. 'auto', the default, takes the first GPU that the weights fit on; the CPU
  * if there is none, or if loading on the GPU fails for a reason of its own.
  *
- * @throws {TypeError} a GPU and a precision were given: GPUs multiply in half precision
+ * @throws {TypeError} a GPU was given with a precision, as GPUs multiply in half precision, or with the CPU's kernels
  * @throws {DiffusionError} DEVICE_UNAVAILABLE, DEVICE_LOST
  */
 export async function loadOnDevice<T>(
-  { device = 'auto', precision = 'auto', sources, signal }: PlacementRequest,
+  { device = 'auto', precision = 'auto', kernels = 'auto', sources, signal }: PlacementRequest,
   load: (placement: Placement) => Promise<T>,
 ): Promise<T> {
   if (device === 'cpu') return load({ device })
   if (device === 'auto') {
-    const placement = await automatic(precision, sources, signal)
+    const placement = await automatic({ precision, kernels, sources, signal })
     try {
       return await load(placement)
     } catch (error) {
@@ -87,6 +95,8 @@ export async function loadOnDevice<T>(
     const message = `Expected 'auto' for precision, as device '${device}' multiplies in half precision`
     throw new TypeError(`${message}, but received '${precision}'`)
   }
+  if (kernels !== 'auto')
+    throw new TypeError(`Expected 'auto' for kernels with device '${device}', but received '${kernels}'`)
   const number = device === 'cuda' ? 0 : Number(device.slice('cuda:'.length))
   const gpus = await cudaDevices(signal)
   const gpu = gpus.find((one) => one.number === number)
@@ -103,14 +113,16 @@ export async function loadOnDevice<T>(
   }
 }
 
-async function automatic(
-  precision: Precision,
-  sources: readonly ModelSource[],
-  signal: AbortSignal | undefined,
-): Promise<Placement> {
+async function automatic({
+  precision,
+  kernels,
+  sources,
+  signal,
+}: Omit<PlacementRequest, 'device'>): Promise<Placement> {
   const cpu = (reason: string): Placement => ({ device: 'cpu', reason })
   if (precision !== 'auto')
     return cpu(`GPUs multiply in half precision, and precision '${precision}' was given`)
+  if (kernels !== 'auto') return cpu(`kernels '${kernels}' was given, which is for the CPU`)
   try {
     let reason = 'There is no GPU'
     for (const gpu of await cudaDevices(signal)) {

@@ -1,8 +1,9 @@
-/** The kernels for GPUs: files beside the addon, made by scripts/build-cuda.mjs, of which a device needs one. */
-import { readdir, readFile } from 'node:fs/promises'
+/**
+ * The kernels for GPUs: an archive beside the addon, made by scripts/build-cuda.mjs, with those of every architecture, of which
+ * a device needs one.
+ */
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { brotliDecompress, gunzip } from 'node:zlib'
+import { readArchive } from '../archive.js'
 import { DiffusionError } from '../errors.js'
 import { resourceFolders } from '../package-root.js'
 
@@ -17,12 +18,12 @@ function folders(): string[] {
 }
 
 /**
- * The file of a folder that runs on a GPU of this compute capability (90 for 9.0): code for the same major version and at
+ * The image that runs on a GPU of this compute capability (90 for 9.0): code for the same major version and at
  * most the same minor one, or else PTX for at most the same version, which the driver compiles.
  */
 export function chooseKernels(names: readonly string[], capability: number): string | undefined {
   const found = names.flatMap((name) => {
-    const [, kind, digits, only] = /^(sm|compute)_(\d+)(a?)\.(?:cubin|ptx)\.(?:br|gz)$/.exec(name) ?? []
+    const [, kind, digits, only] = /^(sm|compute)_(\d+)(a?)\.(?:cubin|ptx)$/.exec(name) ?? []
     const version = Number(digits)
     // sm_90a uses instructions of 9.0 alone.
     return kind && (!only || version === capability) ? [{ name, code: kind === 'sm', version }] : []
@@ -35,7 +36,7 @@ export function chooseKernels(names: readonly string[], capability: number): str
 }
 
 /**
- * The kernels for a GPU of this compute capability, decompressed.
+ * The kernels for a GPU of this compute capability.
  *
  * @throws {DiffusionError} DEVICE_UNAVAILABLE: there are none
  */
@@ -49,13 +50,16 @@ export async function readKernels(capability: number): Promise<Uint8Array> {
   }
   const tried: string[] = []
   for (const folder of folders()) {
-    const names = await readdir(folder).catch(() => [])
-    const name = chooseKernels(names, capability)
-    if (name !== undefined) {
-      const decompress = promisify(name.endsWith('.br') ? brotliDecompress : gunzip)
-      return decompress(await readFile(join(folder, name)))
+    const file = join(folder, 'kernels.br')
+    try {
+      const images = await readArchive(file)
+      const image = images.get(chooseKernels([...images.keys()], capability) ?? '')
+      if (image) return image
+      tried.push(`${file} (${[...images.keys()].join(', ')})`)
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      tried.push(`${file} (${code === 'ENOENT' ? 'nothing there' : message})`)
     }
-    tried.push(`${folder} (${names.length === 0 ? 'nothing there' : names.join(', ')})`)
   }
   throw new DiffusionError(
     'DEVICE_UNAVAILABLE',

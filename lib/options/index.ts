@@ -18,6 +18,7 @@ export {
   checkDevice,
   checkLoadOptions,
   checkLoras,
+  checkKernels,
   checkPrecision,
   loadKeys,
   precisions,

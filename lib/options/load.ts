@@ -11,7 +11,7 @@ import {
   expectation,
   isArray,
 } from '../check.js'
-import { native, type Precision } from '../native.js'
+import { native, type Kernels, type Precision } from '../native.js'
 import { shorten } from '../quote.js'
 import { spacings, type Spacing } from '../schedulers/index.js'
 import type { DeviceOption, PredictionType } from '../types.js'
@@ -44,6 +44,12 @@ export interface LoadOptions {
    * not go with `device: 'cuda'`. Default: 'auto'.
    */
   precision?: Precision
+  /**
+   * The instruction sets that the CPU computes with. 'auto' takes the fastest of this CPU. 'portable' takes those that all
+   * CPUs of its architecture have (AVX2 on x86-64, NEON on 64-bit Arm), so that a seed gives the same bytes on all of them,
+   * at half of the speed or less. It keeps the model on the CPU, and does not go with `device: 'cuda'`. Default: 'auto'.
+   */
+  kernels?: Kernels
   /**
    * Which of several weights of a diffusers folder to read, such as 'fp16' for `diffusion_pytorch_model.fp16.safetensors`.
    * Default: those without a variant; of a model on the Hub, 'fp16'.
@@ -135,6 +141,11 @@ export function checkPrecision(value: unknown): Precision | undefined {
 }
 
 /** Checks the option if it is given. */
+export function checkKernels(value: unknown): Kernels | undefined {
+  return value === undefined ? undefined : checkOneOf(value, 'kernels', ['auto', 'portable'] as const)
+}
+
+/** Checks the option if it is given. */
 export function checkDevice(value: unknown): DeviceOption | undefined {
   if (value === undefined) return undefined
   const text = checkString(value, 'device')
@@ -145,8 +156,8 @@ export function checkDevice(value: unknown): DeviceOption | undefined {
 const predictionTypes: readonly PredictionType[] = ['epsilon', 'v_prediction', 'sample']
 
 export const loadKeys = [
-  'device', 'threads', 'precision', 'variant', 'predictionType', 'rescaleBetasZeroSnr', 'timestepSpacing',
-  'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
+  'device', 'threads', 'precision', 'kernels', 'variant', 'predictionType', 'rescaleBetasZeroSnr',
+  'timestepSpacing', 'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
   'embeddings', 'controlNets', 'ipAdapters', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
@@ -179,6 +190,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     device,
     threads,
     precision,
+    kernels,
     variant,
     unet,
     vae,
@@ -197,6 +209,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     device: checkDevice(device),
     threads: threads === undefined ? undefined : checkInteger(threads, 'threads', 1, native().limits.threads),
     precision: checkPrecision(precision),
+    kernels: checkKernels(kernels),
     variant: variant === undefined ? undefined : checkString(variant, 'variant'),
     ...checkScheduleOptions(given),
     unet: unet === undefined ? undefined : checkString(unet, 'unet'),

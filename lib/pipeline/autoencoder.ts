@@ -12,12 +12,13 @@ import {
   type TilingOption,
   bytesAllowed,
   checkDevice,
+  checkKernels,
   checkPrecision,
   checkTiling,
   maxSide,
 } from '../options/index.js'
 import { openModel } from '../models/index.js'
-import { loadUnlessAborted, Component, type CallOptions } from './component.js'
+import { loadUnlessAborted, setArithmetic, Component, type CallOptions } from './component.js'
 import { rows, stack } from './tensors.js'
 
 /** Options of calls that can process an image in bands of rows. */
@@ -27,7 +28,7 @@ export interface TiledCallOptions extends CallOptions {
 }
 
 /** Options of loading an autoencoder by itself. */
-export type AutoencoderOptions = Pick<LoadOptions, 'device' | 'precision' | 'signal'>
+export type AutoencoderOptions = Pick<LoadOptions, 'device' | 'precision' | 'kernels' | 'signal'>
 
 /** The common part of AutoencoderKL, VqModel and AutoencoderTiny: images to latents and back, one image at a time. */
 export abstract class Autoencoder<
@@ -200,14 +201,20 @@ export function checkLatentSize(h: unknown, w: unknown): void {
 
 /** Checks the options. */
 export function checkAutoencoderOptions(options: unknown): AutoencoderOptions {
-  const { device, precision, signal } = checkObject(options, 'options', ['device', 'precision', 'signal'])
-  return { device: checkDevice(device), precision: checkPrecision(precision), signal: checkSignal(signal) }
+  const keys = ['device', 'precision', 'kernels', 'signal'] as const
+  const { device, precision, kernels, signal } = checkObject(options, 'options', keys)
+  return {
+    device: checkDevice(device),
+    precision: checkPrecision(precision),
+    kernels: checkKernels(kernels),
+    signal: checkSignal(signal),
+  }
 }
 
 /** What of the options decides where the autoencoder is loaded. */
 export function placementOf(options: AutoencoderOptions): Omit<PlacementRequest, 'sources'> {
-  const { device, precision, signal } = checkAutoencoderOptions(options)
-  return { device, precision, signal }
+  const { device, precision, kernels, signal } = checkAutoencoderOptions(options)
+  return { device, precision, kernels, signal }
 }
 
 /** Opens the autoencoder in a file or folder. */
@@ -215,11 +222,11 @@ export async function describeVae(
   path: string,
   options: AutoencoderOptions,
 ): Promise<NonNullable<ModelDescription['vae']>> {
-  const { precision, signal } = checkAutoencoderOptions(options)
+  const { precision, kernels, signal } = checkAutoencoderOptions(options)
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
   throwIfAborted(signal)
   const { vae } = await openModel(await localPath(path, signal))
   if (!vae) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: no autoencoder found`)
-  if (precision) vae.source.precision = precision
+  setArithmetic(vae.source, { precision, kernels })
   return vae
 }

@@ -3,7 +3,8 @@ import { DiffusionError } from '../errors.js'
 import { FairLock } from '../fair-lock.js'
 import { requireMemory } from '../memory.js'
 import { cancellable } from '../native-call.js'
-import type { CancelToken, DeviceMemory } from '../native.js'
+import type { CancelToken, DeviceMemory, ModelSource } from '../native.js'
+import type { LoadOptions } from '../options/index.js'
 import type { DeviceName } from '../types.js'
 
 /** Options of every call that computes. */
@@ -19,6 +20,15 @@ interface NativeModel {
   readonly threadBytes: number
   trim(): Promise<void> | undefined
   dispose(): void
+}
+
+/** Sets how a component will multiply, where an option says so. */
+export function setArithmetic(
+  source: ModelSource,
+  { precision, kernels }: Pick<LoadOptions, 'precision' | 'kernels'>,
+): void {
+  if (precision) source.precision = precision
+  if (kernels) source.kernels = kernels
 }
 
 /**

@@ -9,14 +9,12 @@ import {
   type ControlNetConfig,
   type KeptTensors,
   type NativeControlNet,
-  type Precision,
-  type Residency,
 } from '../native.js'
 import { openModel } from '../models/index.js'
 import type { ModelDescription } from '../models/model-description.js'
 import type { DeviceName, Tensor } from '../types.js'
 import { checkAutoencoderOptions, placementOf, type AutoencoderOptions } from './autoencoder.js'
-import { Component, loadUnlessAborted, type CallOptions } from './component.js'
+import { Component, loadUnlessAborted, setArithmetic, type CallOptions } from './component.js'
 
 /** A stored ControlNet. */
 export type ControlNetDescription = NonNullable<ModelDescription['controlNet']>
@@ -56,10 +54,10 @@ export class ControlNet extends Component<NativeControlNet> {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<ControlNet> {
-    const { precision, signal } = checkAutoencoderOptions(options)
+    const { precision, kernels, signal } = checkAutoencoderOptions(options)
     const load = async () => {
       const net = await describeControlNet(path, signal)
-      if (precision) net.source.precision = precision
+      setArithmetic(net.source, { precision, kernels })
       return loadOnDevice({ ...placementOf(options), sources: [net.source] }, (placement) =>
         ControlNet.from(net, placement, { signal }),
       )
@@ -111,14 +109,13 @@ export class ControlNet extends Component<NativeControlNet> {
 export async function describeControlNet(
   path: string,
   signal: AbortSignal | undefined,
-  settings: { precision?: Precision; residency?: Residency } = {},
 ): Promise<ControlNetDescription> {
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
   throwIfAborted(signal)
   const { controlNet, architecture } = await openModel(await localPath(path, signal))
   if (!controlNet)
     throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a ControlNet, found ${architecture}`)
-  return { ...controlNet, source: { ...controlNet.source, ...settings } }
+  return { ...controlNet, source: { ...controlNet.source } }
 }
 
 /** Refuses a ControlNet that was not made for this UNet and its autoencoder's latents. */

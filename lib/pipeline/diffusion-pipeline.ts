@@ -224,7 +224,17 @@ export class DiffusionPipeline {
   }
 
   static async #load(path: string, options: LoadRequest, plan = false): Promise<DiffusionPipeline> {
-    const { device, precision, threads, variant, loras, embeddings: files, controlNets, signal } = options
+    const {
+      device,
+      precision,
+      kernels,
+      threads,
+      variant,
+      loras,
+      embeddings: files,
+      controlNets,
+      signal,
+    } = options
     const find = (given: string) => localPath(given, signal, variant)
     const opened = await openModel(await find(path), { variant })
     requireVariant(opened, variant)
@@ -266,7 +276,7 @@ export class DiffusionPipeline {
     adapters.push(...images.reports)
     const nets: NamedControlNet[] = []
     for (const given of controlNets) {
-      const net = await describeControlNet(await find(given), signal, { precision })
+      const net = await describeControlNet(await find(given), signal)
       checkControlNet(given, net, { ...description, unet })
       nets.push({ ...net, path: given })
     }
@@ -280,7 +290,7 @@ export class DiffusionPipeline {
     ]
     const sources = components.map(({ source }) => source)
     const whole = { ...description, unet }
-    return loadOnDevice({ device, precision, sources, signal }, async (placement) => {
+    return loadOnDevice({ device, precision, kernels, sources, signal }, async (placement) => {
       const parts = await loadParts(
         whole,
         { adapters, embeddings, refiner, nets, ipAdapters, plan },

@@ -11,7 +11,7 @@ import { copyImage, type ImageInput } from '../options/index.js'
 import { TimeSlice } from '../time-slice.js'
 import type { DeviceName, PixelStatistics, Tensor } from '../types.js'
 import { checkAutoencoderOptions, placementOf, type AutoencoderOptions } from './autoencoder.js'
-import { Component, loadUnlessAborted, type CallOptions } from './component.js'
+import { Component, loadUnlessAborted, setArithmetic, type CallOptions } from './component.js'
 import { fill } from './tensors.js'
 
 /** Images that are encoded at once. Working memory grows with them, and more are hardly faster for each. */
@@ -41,11 +41,11 @@ export class ImageEncoder extends Component<NativeImageEncoder> {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<ImageEncoder> {
-    const { precision, signal } = checkAutoencoderOptions(options)
+    const { precision, kernels, signal } = checkAutoencoderOptions(options)
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     const load = async () => {
       const description = await openImageEncoder(await localPath(path, signal))
-      if (precision) description.source.precision = precision
+      setArithmetic(description.source, { precision, kernels })
       return loadOnDevice({ ...placementOf(options), sources: [description.source] }, (placement) =>
         ImageEncoder.from(description, placement, { signal }),
       )

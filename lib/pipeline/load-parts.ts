@@ -10,6 +10,7 @@ import type { ModelSource } from '../native.js'
 import type { LoadRequest } from '../options/index.js'
 import { defaultSchedulerName } from '../schedulers/index.js'
 import { AutoencoderKL } from './autoencoder.js'
+import { setArithmetic } from './component.js'
 import { ControlNet, type NamedControlNet } from './control-net.js'
 import { findPrediction } from './find-prediction.js'
 import { ImageEncoder } from './image-encoder.js'
@@ -37,14 +38,15 @@ export async function loadParts(
     /** Whether no weights are read: the components only tell what memory and work they take. */
     plan: boolean
   },
-  { precision, tinyVae, lowMemory, loraFolder, signal }: LoadRequest,
+  options: LoadRequest,
   placement: Placement,
 ): Promise<Parts> {
   const { unet, vae, textEncoders } = description
   const { adapters, embeddings, refiner, nets, ipAdapters, plan } = extras
+  const { precision, kernels, tinyVae, lowMemory, loraFolder, signal } = options
   const imageParts = imageComponents(ipAdapters)
   const components = [...componentsOf(description, refiner), ...imageParts]
-  for (const part of components) if (precision) part.source.precision = precision
+  for (const { source } of [...components, ...nets]) setArithmetic(source, options)
   // A GPU has all weights or none.
   const low = placement.cuda && lowMemory === undefined ? false : lowMemory
   const { savesMemory } = chooseResidency({ unet, vae, textEncoders, images: imageParts }, low)
@@ -64,7 +66,7 @@ export async function loadParts(
     // autoencoder is the first, because it is the quickest to fail.
     let tiny: AutoencoderTiny | undefined
     if (tinyVae !== undefined)
-      tiny = keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, signal }))
+      tiny = keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, kernels, signal }))
     else if (description.tinyVae)
       tiny = keep(await AutoencoderTiny.from(description.tinyVae, placement, signal))
     const controlNets: ControlNet[] = []

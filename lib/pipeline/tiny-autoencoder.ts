@@ -14,7 +14,7 @@ import {
   type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { loadUnlessAborted } from './component.js'
+import { loadUnlessAborted, setArithmetic } from './component.js'
 
 /**
  * A tiny autoencoder (TAESD, github.com/madebyollin/taesd). It replaces AutoencoderKL at a fraction of the time, with a
@@ -58,7 +58,7 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
     path: string,
     options: AutoencoderOptions,
   ): Promise<NonNullable<ModelDescription['tinyVae']>> {
-    const { precision, signal } = checkAutoencoderOptions(options)
+    const { precision, kernels, signal } = checkAutoencoderOptions(options)
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     throwIfAborted(signal)
     const { tinyVae, architecture }: ModelDescription = await openModel(await localPath(path, signal))
@@ -68,7 +68,7 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
         `${path}: expected a tiny autoencoder (TAESD), found ${architecture}`,
       )
     }
-    if (precision) tinyVae.source.precision = precision
+    setArithmetic(tinyVae.source, { precision, kernels })
     return tinyVae
   }
 

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #endif
 
+#include <algorithm>
 #include <atomic>
 #include <set>
 #include <thread>
@@ -263,6 +264,25 @@ void tables() {
                    std::string(list[count - 1]->name) == "ref"
                ? ""
                : "wrong list";
+  });
+  test("core/kernels the portable table is the same on every CPU of an architecture", [] {
+#if defined(ND_X86_KERNELS)
+    const std::string expected = "avx2";
+#elif defined(ND_NEON_KERNELS)
+    const std::string expected = "neon";
+#else
+    const std::string expected = "ref";
+#endif
+    int count = 0;
+    const cpu::Kernels* const* list = cpu::available_kernels(&count);
+    const bool there =
+        std::any_of(list, list + count, [&](const cpu::Kernels* one) { return one->name == expected; });
+    try {
+      const std::string name = cpu::portable_kernels().name;
+      return there && name == expected ? "" : "wrong table: " + name;
+    } catch (const Error& error) {
+      return !there && error.code() == ErrorCode::device_unavailable ? "" : std::string(error.what());
+    }
   });
   test("core/kernels an unknown name is refused", [] {
     // The choice is remembered only once it succeeds, so a refused name can be tried before.

@@ -44,16 +44,16 @@ t.test('without a driver', async (t) => {
 })
 
 t.test('which kernels a GPU takes', async (t) => {
-  const names = ['75', '80', '86', '89', '90a', '120'].map((arch) => `sm_${arch}.cubin.br`)
-  names.push('compute_90.ptx.br', 'README', 'sm_99.txt')
+  const names = ['75', '80', '86', '89', '90a', '120'].map((arch) => `sm_${arch}.cubin`)
+  names.push('compute_90.ptx', 'README', 'sm_99.txt')
   for (const [capability, name] of [
-    [75, 'sm_75.cubin.br'],
-    [80, 'sm_80.cubin.br'],
-    [87, 'sm_86.cubin.br'],
-    [89, 'sm_89.cubin.br'],
-    [90, 'sm_90a.cubin.br'],
-    [100, 'compute_90.ptx.br'],
-    [121, 'sm_120.cubin.br'],
+    [75, 'sm_75.cubin'],
+    [80, 'sm_80.cubin'],
+    [87, 'sm_86.cubin'],
+    [89, 'sm_89.cubin'],
+    [90, 'sm_90a.cubin'],
+    [100, 'compute_90.ptx'],
+    [121, 'sm_120.cubin'],
     [70, undefined],
   ] as const) {
     t.equal(chooseKernels(names, capability), name, String(capability))
@@ -109,5 +109,11 @@ t.test('an emulated GPU', { skip: !emulatorBuilt && !emulatorExpected }, async (
   t.match(await inProcess(none, load({ device: 'cuda' })), {
     code: 'DEVICE_UNAVAILABLE',
     message: /nothing there/,
+  })
+  const kernels = t.testdir({ 'kernels.br': 'no Brotli stream' })
+  const damaged = { ...environment, NODE_DIFFUSION_CUDA_KERNELS: kernels }
+  t.match(await inProcess(damaged, load({ device: 'cuda' })), {
+    code: 'DEVICE_UNAVAILABLE',
+    message: /kernels\.br \(Decompression failed\)/,
   })
 })

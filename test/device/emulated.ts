@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { gzipSync } from 'node:zlib'
+import { brotliCompressSync } from 'node:zlib'
 import { packageRoot } from '../../lib/package-root.js'
 
 const driver = join(packageRoot(), 'build', 'Release', 'libcuda-emulated-driver.so')
@@ -16,7 +16,7 @@ export const emulatorExpected = process.platform === 'linux' && process.arch ===
 /** The environment of a process with an emulated GPU. It finds its kernels by name, so any file will do for them. */
 export function emulatedEnvironment(): Record<string, string> {
   const kernels = mkdtempSync(join(tmpdir(), 'kernels-'))
-  writeFileSync(join(kernels, 'sm_80.cubin.gz'), gzipSync('kernels'))
+  writeFileSync(join(kernels, 'kernels.br'), brotliCompressSync('[["sm_80.cubin",7]]\nkernels'))
   return { NODE_DIFFUSION_CUDA_DRIVER: driver, NODE_DIFFUSION_CUDA_KERNELS: kernels }
 }
 

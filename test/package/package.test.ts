@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import t from 'tap'
+import { readArchive } from '../../lib/archive.js'
 import * as api from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
@@ -67,16 +68,25 @@ t.test('the package as it is published', async (t) => {
       'README.md',
       'LICENSE',
       'NOTICE.md',
-      'CMakeLists.txt',
+      'sources.br',
       'dist/index.js',
       'dist/index.cjs',
       'dist/index.d.ts',
     ],
-    ...['dist/index.d.cts', 'scripts/build-addon.mjs', 'binding/addon.cpp', 'models/emoji-64/LICENSES.md'],
-    ...['models/clip/merges.txt', 'models/clip/LICENSE'],
-    ...['headers/node-api/node_api.h', 'headers/node-addon-api/napi.h', 'cpp/core/os_windows.cpp'],
+    ...['dist/index.d.cts', 'models/emoji-64/LICENSES.md', 'models/clip/merges.txt', 'models/clip/LICENSE'],
   ])
     t.ok(paths.includes(path), path)
+  const sources = await readArchive(join(folder, 'sources.br'))
+  for (const path of [
+    ...['CMakeLists.txt', 'scripts/build-addon.mjs', 'binding/addon.cpp', 'cpp/core/os_windows.cpp'],
+    ...['headers/node-api/node_api.h', 'headers/node-api/LICENSE', 'headers/node-addon-api/napi.h'],
+    ...['headers/node-addon-api/LICENSE.md'],
+  ]) {
+    t.ok(sources.has(path), path)
+    t.notOk(paths.includes(path), `${path} is in the archive alone`)
+  }
+  const addon = readFileSync(join(root, 'binding', 'addon.cpp'))
+  t.ok(addon.equals(sources.get('binding/addon.cpp')!), 'unchanged')
   for (const model of ['emoji-64/unet', 'emoji-64-vq'])
     t.ok(paths.includes(`models/${model}/diffusion_pytorch_model.safetensors`), model)
   const unwanted = paths.filter((path) => /^(test|bench|tools|node_modules|build)\b|\.map$/.test(path))

@@ -70,18 +70,27 @@ function loadCommands(bytes) {
   return commands
 }
 
-/** An ad-hoc signature: the hash of each page is in the code directory. */
+/** An ad-hoc signature: the hash of each page of all that is before it is in the code directory. */
 function checkSignature(bytes, at) {
-  const signature = bytes.readUInt32LE(at + 8)
+  const [signature, reserved] = [8, 12].map((field) => bytes.readUInt32LE(at + field))
+  expect(
+    signature % 16 === 0 && signature + reserved === bytes.length,
+    'the signature is not the end of the file',
+  )
+  expect(bytes.readUInt32BE(signature) === 0xfade0cc0, 'the signature has no magic number')
+  expect(bytes.readUInt32BE(signature + 4) <= reserved, 'the signature is larger than its place')
   let found = false
   for (let i = 0; i < bytes.readUInt32BE(signature + 8); i++) {
     const directory = signature + bytes.readUInt32BE(signature + 12 + 8 * i + 4)
     if (bytes.readUInt32BE(directory) !== 0xfade0c02) continue
     found = true
-    const [flags, hashes, , , pages, limit] = [12, 16, 20, 24, 28, 32].map((field) =>
+    const [flags, hashes, identifier, , pages, limit] = [12, 16, 20, 24, 28, 32].map((field) =>
       bytes.readUInt32BE(directory + field),
     )
     const size = 2 ** bytes[directory + 39]
+    expect(bytes[directory + 36] === 32 && bytes[directory + 37] === 2, 'its hashes are not SHA-256')
+    expect(limit === signature && pages === Math.ceil(limit / size), 'the signature does not cover the file')
+    expect(/^[\w.-]+$/.test(cString(bytes, directory + identifier)), 'the signature has no identifier')
     expect((flags & 2) !== 0, 'the signature is not ad hoc')
     for (let page = 0; page < pages; page++) {
       const content = bytes.subarray(page * size, Math.min((page + 1) * size, limit))
@@ -95,11 +104,28 @@ function checkSignature(bytes, at) {
   expect(found, 'the signature has no code directory')
 }
 
-function checkMachO(bytes) {
+function checkMachO(bytes, arch) {
   const LOAD_DYLIB = 0xc
-  const BUILD_VERSION = 0x32
+  const SEGMENT = 0x19
+  const UUID = 0x1b
   const CODE_SIGNATURE = 0x1d
+  const BUILD_VERSION = 0x32
+  const RPATH = 0x8000001c
   const commands = loadCommands(bytes)
+  expect(bytes.readUInt32LE(4) === { arm64: 0x100000c, x64: 0x1000007 }[arch], 'it is for another processor')
+  expect([6, 8].includes(bytes.readUInt32LE(12)), 'it is neither a library nor a bundle')
+  // macOS refuses libraries without one from version 26 on.
+  expect(
+    commands.some(([command]) => command === UUID),
+    'it has no UUID',
+  )
+  expect(!commands.some(([command]) => command === RPATH), 'it searches for libraries in other folders')
+  let end = 0
+  for (const [, at] of commands.filter(([command]) => command === SEGMENT)) {
+    expect((bytes.readUInt32LE(at + 60) & 6) !== 6, 'a segment can be written and executed')
+    end = Math.max(end, Number(bytes.readBigUInt64LE(at + 40) + bytes.readBigUInt64LE(at + 48)))
+  }
+  expect(end === bytes.length, 'its segments do not cover the file')
   const libraries = commands
     .filter(([command]) => command === LOAD_DYLIB)
     .map(([, at]) => cString(bytes, at + bytes.readUInt32LE(at + 8)))
@@ -115,7 +141,7 @@ function checkMachO(bytes) {
   const [, signature] = commands.find(([command]) => command === CODE_SIGNATURE) ?? []
   expect(signature !== undefined, 'it is not signed')
   checkSignature(bytes, signature)
-  return `macOS 11, signed ad hoc, ${libraries.join(', ')}`
+  return `${arch}, macOS 11, signed ad hoc, ${libraries.join(', ')}`
 }
 
 /** The libraries that a PE file imports. */
@@ -186,7 +212,7 @@ export function binaryChecks({ folder, complete }) {
       // Paths of the machine that it was built on would make it different elsewhere.
       expect(!bytes.includes(root), 'it contains the path of its sources')
       if (name.startsWith('linux')) return checkElf(bytes, name.endsWith('musl'))
-      return name.startsWith('darwin') ? checkMachO(bytes) : checkPe(bytes)
+      return name.startsWith('darwin') ? checkMachO(bytes, name.slice('darwin-'.length)) : checkPe(bytes)
     },
   }))
   return [...files, { name: 'file of checksums', run: () => checkSums(folder, complete) }]

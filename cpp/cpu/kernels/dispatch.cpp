@@ -69,15 +69,20 @@ const Available& available() {
   return list;
 }
 
+const Kernels* find(const char* name) {
+  const Available& list = available();
+  for (int i = 0; i < list.count; ++i)
+    if (std::strcmp(list.tables[i]->name, name) == 0) return list.tables[i];
+  return nullptr;
+}
+
 const Kernels& choose() {
   const Available& list = available();
   const char* wanted = std::getenv("NODE_DIFFUSION_KERNELS");  // NOLINT(concurrency-mt-unsafe)
   if (!wanted || !*wanted) return *list.tables[0];
+  if (const Kernels* found = find(wanted)) return *found;
   std::string names;
-  for (int i = 0; i < list.count; ++i) {
-    if (std::strcmp(list.tables[i]->name, wanted) == 0) return *list.tables[i];
-    names += (i ? ", " : "") + std::string(list.tables[i]->name);
-  }
+  for (int i = 0; i < list.count; ++i) names += (i ? ", " : "") + std::string(list.tables[i]->name);
   throw Error(ErrorCode::invalid_argument,
               "Expected one of " + names + " for NODE_DIFFUSION_KERNELS but received " + wanted);
 }
@@ -87,6 +92,19 @@ const Kernels& choose() {
 const Kernels* const* available_kernels(int* count) {
   *count = available().count;
   return available().tables;
+}
+
+const Kernels& portable_kernels() {
+#if defined(ND_X86_KERNELS)
+  constexpr const char* kPortable = "avx2";
+#elif defined(ND_NEON_KERNELS)
+  constexpr const char* kPortable = "neon";
+#else
+  constexpr const char* kPortable = "ref";
+#endif
+  if (const Kernels* found = find(kPortable)) return *found;
+  throw Error(ErrorCode::device_unavailable,
+              std::string("The portable kernels need a CPU with the instruction set ") + kPortable);
 }
 
 const Kernels& best_kernels() {

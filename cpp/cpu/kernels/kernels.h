@@ -167,6 +167,10 @@ struct Kernels {
 /// receives how many there are.
 const Kernels* const* available_kernels(int* count);
 
+/// The table that every CPU of this architecture has, but for old x86 CPUs without AVX2: error
+/// device_unavailable. Its bits are the same on all of them.
+const Kernels& portable_kernels();
+
 /// The best available table, or the one that the environment variable NODE_DIFFUSION_KERNELS names; an
 /// unknown or unsupported name is an nd::Error that lists the possible ones. Chosen once per process.
 const Kernels& best_kernels();

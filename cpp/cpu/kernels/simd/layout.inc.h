@@ -29,6 +29,18 @@ inline void load_block(const float* const* row, int64_t rows, int64_t first, int
   }
 }
 
+/// Transposes a whole block, times `factor`: column j becomes the row at out + j·ldo. Its loops are unrolled,
+/// as GCC does by itself, so that the block lies in registers: Clang would keep it in memory.
+inline void transpose_whole_block(const float* const* row, int64_t first, Vec factor, float* out,
+                                  int64_t ldo) {
+  Vec block[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) block[i] = mul(load(row[i] + first), factor);
+  transpose(block);
+#pragma GCC unroll 16
+  for (int j = 0; j < kLanes; ++j) store(out + j * ldo, block[j]);
+}
+
 /// out[j·ldo + i] = factor · x[i·ldx + j] for i < rows, j < columns.
 void transpose_matrix(const float* x, int64_t ldx, int64_t rows, int64_t columns, float factor, float* out,
                       int64_t ldo) {
@@ -37,7 +49,11 @@ void transpose_matrix(const float* x, int64_t ldx, int64_t rows, int64_t columns
   for (int64_t i = 0; i < rows; i += kLanes) {
     const int64_t height = min(kLanes, rows - i);
     for (int64_t r = 0; r < height; ++r) row[r] = x + (i + r) * ldx;
-    for (int64_t j = 0; j < columns; j += kLanes) {
+    int64_t j = 0;
+    if (height == kLanes)
+      for (; j + kLanes <= columns; j += kLanes)
+        transpose_whole_block(row, j, set1(factor), out + j * ldo + i, ldo);
+    for (; j < columns; j += kLanes) {
       const int64_t width = min(kLanes, columns - j);
       load_block(row, height, j, width, set1(factor), block);
       transpose(block);
@@ -64,7 +80,11 @@ void pack_panel(const float* const* rows, int64_t count, int64_t k, float* panel
   Vec block[kLanes];
   for (int64_t j = 0; j < kNr; j += kLanes) {
     const int64_t height = count < j ? 0 : min(kLanes, count - j);
-    for (int64_t i = 0; i < k; i += kLanes) {
+    int64_t i = 0;
+    if (height == kLanes)
+      for (; i + kLanes <= k; i += kLanes)
+        transpose_whole_block(rows + j, i, set1(1.0f), panel + i * kNr + j, kNr);
+    for (; i < k; i += kLanes) {
       const int64_t width = min(kLanes, k - i);
       load_block(rows + j, height, i, width, set1(1.0f), block);
       transpose(block);
