@@ -50,6 +50,8 @@ function compilerFlags(system) {
     '-g1',
     // Files do not depend on the folder that they were built in.
     `-ffile-prefix-map=${root}=/node-diffusion`,
+    // Nothing asks for types at run time; the names of all lambdas are a twentieth of the addon. Exceptions keep theirs.
+    '-fno-rtti',
     // Functions that nothing calls are left out. macOS does that without sections, and wants frame pointers.
     ...(system === 'Darwin' ? [] : ['-ffunction-sections', '-fdata-sections', '-fomit-frame-pointer']),
   ].join(' ')
