@@ -60,11 +60,32 @@ const memoryKeys = [
   'width', 'height', 'batchSize', 'guidanceScale', 'preset', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras', 'controls', 'imagePrompts',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
-/** The options of generate() that its time depends on, too. */
-const estimateKeys = [...memoryKeys, 'steps', 'scheduler', 'schedulerOptions'] as const
-
 /** The options of generate() that DiffusionPipeline.estimate() takes. */
-export type EstimateOptions = Pick<GenerateOptions, (typeof estimateKeys)[number]>
+export type EstimateOptions = Pick<
+  GenerateOptions,
+  | 'width'
+  | 'height'
+  | 'batchSize'
+  | 'guidanceScale'
+  | 'preset'
+  | 'decoder'
+  | 'vaeTiling'
+  | 'deepCache'
+  | 'tokenMerging'
+  | 'loras'
+  | 'controls'
+  | 'imagePrompts'
+  | 'steps'
+  | 'scheduler'
+  | 'schedulerOptions'
+>
+
+const estimateKeys: readonly (keyof EstimateOptions)[] = [
+  ...memoryKeys,
+  'steps',
+  'scheduler',
+  'schedulerOptions',
+]
 
 /**
  * A latent diffusion model in memory.
