@@ -14,6 +14,7 @@ import {
   type Tensor,
 } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { writeSafetensors } from '../model-files/helpers.js'
 import { largestDifference } from '../pipeline/support.js'
 import { base, nets, root, type Family } from './control-models.js'
 
@@ -353,6 +354,70 @@ t.test('files that are no IP-Adapter, or one for another model, are refused', as
     code: 'UNSUPPORTED_MODEL',
     message: /this is not a LoRA: it is an IP-Adapter/,
   })
+})
+
+t.test('adapters that are not complete, or of other kinds, are named', async (t) => {
+  const file = join(root, 'other.safetensors')
+  const matrices = (context: number) =>
+    Object.fromEntries(
+      [1, 3, 5, 7].flatMap((number) =>
+        ['k', 'v'].map((part) => [
+          `ip_adapter.${number}.to_${part}_ip.weight`,
+          { shape: [number === 7 ? 16 : 8, context] },
+        ]),
+      ),
+    )
+  const plain = (context: number) => ({
+    'image_proj.proj.weight': { shape: [4 * context, 20] },
+    'image_proj.proj.bias': { shape: [4 * context] },
+    'image_proj.norm.weight': { shape: [context] },
+    'image_proj.norm.bias': { shape: [context] },
+  })
+  const refuses = async (tensors: Parameters<typeof writeSafetensors>[1], code: string, message: RegExp) => {
+    writeSafetensors(file, tensors)
+    await t.rejects(DiffusionPipeline.load(base.sd1, { ipAdapters: [file] }), { code, message })
+  }
+  const whole: Parameters<typeof writeSafetensors>[1] = { ...plain(16), ...matrices(16) }
+  writeSafetensors(file, whole)
+  await using _ = await DiffusionPipeline.load(base.sd1, { ipAdapters: [file] })
+  await refuses(
+    { ...plain(2048), ...matrices(2048) },
+    'UNSUPPORTED_MODEL',
+    /this IP-Adapter is for Stable Diffusion XL, and the model is .* a width of 16, found 2048/,
+  )
+  const without = (name: string) =>
+    Object.fromEntries(Object.entries(whole).filter(([known]) => known !== name)) as typeof whole
+  await refuses(without('ip_adapter.7.to_k_ip.weight'), 'UNSUPPORTED_MODEL', /expected 4 attentions, found 3/)
+  await refuses(
+    without('image_proj.proj.bias'),
+    'MODEL_FORMAT',
+    /tensor image_proj\.proj\.bias of shape \[64\] is missing/,
+  )
+  await refuses(
+    { ...whole, 'image_proj.x': { shape: [1] } },
+    'UNSUPPORTED_MODEL',
+    /image_proj\.x.* belongs to a part/,
+  )
+  await refuses(
+    { ...whole, 'image_proj.proj.weight': { shape: [63, 20] } },
+    'MODEL_FORMAT',
+    /proj\.weight: expected a multiple of 16 rows, found 63/,
+  )
+  await refuses(
+    { ...matrices(16), 'image_proj.perceiver_resampler.proj_in.weight': { shape: [8, 8] } },
+    'UNSUPPORTED_MODEL',
+    /FaceID Plus/,
+  )
+  await refuses(
+    { ...matrices(16), 'image_proj.other.weight': { shape: [8, 8] } },
+    'UNSUPPORTED_MODEL',
+    /a projection of images that node-diffusion does not know/,
+  )
+  await refuses(
+    { ...matrices(16), 'image_proj.latents': { shape: [8] } },
+    'MODEL_FORMAT',
+    /expected 3 dimensions/,
+  )
 })
 
 t.test('runs with image prompts end at once when they are aborted', async (t) => {

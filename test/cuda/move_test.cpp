@@ -45,7 +45,7 @@ void add_rows() {
           const bool vector = count % 8 == 0;
           const int64_t threads = vector ? count / 8 : count;
           launch(Kernel::add_rows, {pieces_of(threads, kMoveThreads)},
-                 AddArgs{dx.as<half>(), dy.as<half>(), threads, factor, replaces, vector});
+                 AddArgs{dx.as<half>(), dy.as<half>(), threads, factor, replaces, vector, nullptr, 0, 0});
           const std::vector<float> got = dy.read_halves(count);
           for (size_t i = 0; i < got.size(); ++i) {
             const float sum = (replaces ? 0.0f : y[i]) + factor * x[i];
@@ -55,6 +55,29 @@ void add_rows() {
           return std::string();
         });
       }
+}
+
+void add_masked() {
+  // Two images of three rows.
+  for (const int64_t c : {int64_t{5}, int64_t{16}})
+    in_all_orders("cuda/add_rows with a mask, " + std::to_string(c) + " channels", [c] {
+      const int64_t count = 6 * c;
+      const std::vector<float> x = random_halves("x", count), y = random_halves("y", count),
+                               mask = {1.0f, 0.0f, 0.25f};
+      const Array dx = Array::halves(x), dy = Array::halves(y), dmask = Array::halves(mask);
+      const bool vector = c % 8 == 0;
+      const int64_t step = vector ? 8 : 1;
+      launch(Kernel::add_rows, {pieces_of(count / step, kMoveThreads)},
+             AddArgs{dx.as<half>(), dy.as<half>(), count / step, 0.5f, false, vector, dmask.as<half>(),
+                     narrow(c / step), 3});
+      const std::vector<float> got = dy.read_halves(count);
+      for (int64_t i = 0; i < count; ++i) {
+        const auto at = static_cast<size_t>(i);
+        const float sum = y[at] + 0.5f * mask[static_cast<size_t>(i / c % 3)] * x[at];
+        if (!(std::abs(got[at] - sum) <= std::abs(sum) / 2048)) return "element " + std::to_string(i);
+      }
+      return std::string();
+    });
 }
 
 void planar() {
@@ -153,6 +176,7 @@ void nearest() {
 const Register suite([] {
   concat();
   add_rows();
+  add_masked();
   planar();
   stored();
   gather();

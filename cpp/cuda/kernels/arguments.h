@@ -204,11 +204,11 @@ struct ConcatArgs {
 struct AddArgs {
   const half* x;
   half* y;
-  const half* mask;  // or null
-  int32_t row, pixels;
   int64_t count;
   float factor;
   int32_t replaces, vector;
+  const half* mask;  // or null
+  int32_t row, pixels;
 };
 
 /// [n][c][pixels] float32 → [n][pixels][c] of x · scale + shift, or back.
