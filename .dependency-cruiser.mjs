@@ -42,7 +42,7 @@ const mayImport = {
   device: ['native', 'native-call'],
 
   // Files, and what is in them.
-  models: ['native'],
+  models: ['native', 'native-call'],
   adapters: ['native', 'native-call', 'models', 'prompt'],
   hub: ['models'],
 

@@ -11,12 +11,15 @@ ClipLayer::ClipLayer(Loader& loader, const std::string& prefix, const ClipLayerO
   attention.head_dim = width / options.heads;
   attention.projection_bias = true;
   attention.causal = options.causal;
+  attention.role = Role::clip_layer;
   attention.q = "q_proj", attention.k = "k_proj", attention.v = "v_proj", attention.out = "out_proj";
   norm1_ = loader.layer_norm(prefix + "layer_norm1", width, options.layer_norm_eps);
   attention_ = loader.attention(prefix + "self_attn", attention);
+  LinearOptions feed_forward;
+  feed_forward.role = Role::clip_layer;
   norm2_ = loader.layer_norm(prefix + "layer_norm2", width, options.layer_norm_eps);
-  fc1_ = loader.linear(prefix + "mlp.fc1", width, options.intermediate);
-  fc2_ = loader.linear(prefix + "mlp.fc2", options.intermediate, width);
+  fc1_ = loader.linear(prefix + "mlp.fc1", width, options.intermediate, feed_forward);
+  fc2_ = loader.linear(prefix + "mlp.fc2", options.intermediate, width, feed_forward);
 }
 
 Tensor ClipLayer::forward(ForwardContext& ctx, Tensor x) const {

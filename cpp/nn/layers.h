@@ -135,6 +135,7 @@ struct AttentionOptions {
   bool projection_bias = false;  // of q, k and v
   bool output_bias = true;
   bool causal = false;
+  Role role = Role::hidden;
   const char *q = "to_q", *k = "to_k", *v = "to_v", *out = "to_out.0";
 
   int64_t inner() const { return heads * head_dim; }

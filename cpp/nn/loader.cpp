@@ -182,13 +182,13 @@ std::shared_ptr<const Attention> Loader::attention(const std::string& prefix,
     const bool bias = options.projection_bias;
     AttentionWeights weights;
     if (options.context_width) {
-      weights.queries = linear_weights({q}, options.width, options.inner(), bias, Role::hidden);
+      weights.queries = linear_weights({q}, options.width, options.inner(), bias, options.role);
       weights.keys_values =
-          linear_weights({k, v}, options.context_width, options.inner(), bias, Role::hidden);
+          linear_weights({k, v}, options.context_width, options.inner(), bias, options.role);
     } else {
-      weights.queries = linear_weights({q, k, v}, options.width, options.inner(), bias, Role::hidden);
+      weights.queries = linear_weights({q, k, v}, options.width, options.inner(), bias, options.role);
     }
-    weights.out = linear_weights({out}, options.inner(), options.width, options.output_bias, Role::hidden);
+    weights.out = linear_weights({out}, options.inner(), options.width, options.output_bias, options.role);
     return backend_->attention(*this, std::move(weights), options);
   });
 }

@@ -20,6 +20,7 @@ enum class Role {
   input_output,        // the first and the last layer of the denoiser
   time_embedding,      // what makes the timestep's vector, and its projections into residual blocks
   shortcut,            // 1×1 convolutions around residual blocks
+  clip_layer,          // of text and image encoders
   fine_projection,     // into and out of the transformers of the two highest resolutions
 };
 

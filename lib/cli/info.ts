@@ -73,7 +73,7 @@ export async function info(
     ...(model.textEncoders.length > 0
       ? [['tokenizer', ownTokenizer ? "the model's own" : 'built-in CLIP vocabulary']]
       : []),
-    ...(model.warnings ?? []).map((warning) => ['warning', warning]),
+    ...[...(model.warnings ?? []), ...(model.unused ?? [])].map((warning) => ['warning', warning]),
     ...(estimate
       ? estimateLines(estimate, `${flags.size!.width}×${flags.size!.height}`, flags.batch ?? 1)
       : []),
@@ -115,6 +115,7 @@ async function describeComponents(model: ModelDescription): Promise<ComponentInf
     ['control net', model.controlNet],
     ['vae', model.vae],
     ['tiny vae', model.tinyVae],
+    ['image encoder', model.unclip?.imageEncoder],
   ]
   return named.flatMap(([name, part]) =>
     part ? [{ name, ...componentSummary(part.source), config: part.config }] : [],

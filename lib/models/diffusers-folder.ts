@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { quote, show } from '../quote.js'
 import { matchTensors, type Tensors } from './component.js'
 import { ConfigReader } from './families/config-reader.js'
@@ -17,7 +17,10 @@ import { defaultSchedule, scheduleFromDiffusers } from './families/schedule.js'
 import { chooseTextOutputs } from './families/text-outputs.js'
 import { architectureName } from './single-file.js'
 import { renameTinyVae, tinyVaeConfig } from './families/tiny-vae.js'
+import { imageEmbeddingWidth } from './families/unclip.js'
 import { isUpscaler, readLowResolution } from './families/upscaler.js'
+import { unusedTensors } from './unused-tensors.js'
+import { readUnclipFolder } from './unclip.js'
 import { isFile, isFolder, OPEN_CLIP_PAD, readTokenizer } from './tokenizer-files.js'
 import { readWeights } from './formats/weight-files.js'
 
@@ -34,6 +37,7 @@ const UNSUPPORTED_PARTS = [
 /** The components that have been found. */
 type Found = Pick<ModelDescription, 'unet' | 'vae' | 'tinyVae' | 'controlNet'> & {
   textEncoders: Omit<TextEncoderDescription, 'tokenizer'>[]
+  unused: string[]
   unetSamples?: number
   vaeSamples?: number
 }
@@ -73,12 +77,18 @@ async function describePipeline(
     return Array.isArray(value) && value.length > 0 && typeof value.at(-1) === 'string'
   }
   const pipeline = index?.has('_class_name') ? ` (${show(index.get('_class_name'))})` : ''
+  if (listed('prior') && listed('image_normalizer'))
+    throw unsupported(
+      index!.path,
+      `the pipeline${pipeline} draws from text alone by a prior, which is not supported: use a folder of ` +
+        'StableUnCLIPImg2ImgPipeline, which draws from an image and text',
+    )
   for (const part of UNSUPPORTED_PARTS) {
     if (listed(part))
       throw unsupported(index!.path, `the pipeline${pipeline} has a part ${part}, which is not supported`)
   }
 
-  const found: Found = { textEncoders: [] }
+  const found: Found = { textEncoders: [], unused: [] }
   // Names of the tokenizers' folders.
   const tokenizers: string[] = []
   for (const part of ['text_encoder', 'text_encoder_2', 'unet', 'vae', 'vqvae']) {
@@ -110,6 +120,7 @@ async function describePipeline(
   // The default of the classes for SDXL; others do not have it.
   const zeroes =
     found.unet?.config.added !== undefined && (index?.boolean('force_zeros_for_empty_prompt', true) ?? true)
+  const embedding = imageEmbeddingWidth(found.unet?.config)
   const knowledge = await readKnowledge(join(folder, 'knowledge.json'))
   const read: (TokenizerDescription | null)[] = []
   const warnings: string[] = []
@@ -122,6 +133,7 @@ async function describePipeline(
       ? scheduleFromDiffusers(await ConfigReader.read(schedulePath), warnings)
       : defaultSchedule(),
     ...(isUpscaler(found.unet?.config) && { lowResolution: await readLowResolution(folder, index) }),
+    ...(embedding !== undefined && { unclip: await readUnclipFolder(folder, embedding, variant) }),
     ...(warnings.length > 0 && { warnings }),
     ...knowledge,
   }
@@ -146,7 +158,7 @@ async function describeComponent(
   config: ConfigReader,
   variant: string | undefined,
 ): Promise<ModelDescription> {
-  const found: Found = { textEncoders: [] }
+  const found: Found = { textEncoders: [], unused: [] }
   await readComponent(folder, config, found, variant)
   return describe(folder, found, found.textEncoders.map(builtInTokenizer))
 }
@@ -170,6 +182,7 @@ function describe(
     ...(vae && { vae }),
     ...(tinyVae && { tinyVae }),
     ...(controlNet && { controlNet }),
+    ...(found.unused.length > 0 && { unused: found.unused }),
     schedule: defaultSchedule(),
     imageSize: unet ? (unetSamples ?? 64) * factor : (vaeSamples ?? 512),
   }
@@ -182,7 +195,7 @@ async function readComponent(
   variant: string | undefined,
 ): Promise<void> {
   const className = componentClass(config)
-  const at = { folder, variant }
+  const at = { folder, variant, found }
   if (className === 'UNet2DConditionModel') {
     const parsed = unetConfig(config)
     const samples = sampleSize(config)
@@ -220,13 +233,16 @@ async function readComponent(
 }
 
 async function readSource(
-  { folder, variant }: { folder: string; variant: string | undefined },
+  { folder, variant, found }: { folder: string; variant: string | undefined; found: Found },
   rename: (paths: readonly string[], tensors: Tensors) => Tensors,
   required: readonly RequiredTensor[],
 ) {
   const { files, tensors } = await readWeights(folder, variant)
   const paths = files.map(({ path }) => path)
-  return matchTensors(folder, files, rename(paths, tensors), required, false)
+  const source = matchTensors(folder, files, rename(paths, tensors), required, false)
+  const unused = unusedTensors(basename(folder), tensors.values(), [source])
+  if (unused !== undefined) found.unused.push(unused)
+  return source
 }
 
 /** The class name: `_class_name` in diffusers, the only element of `architectures` in transformers. */

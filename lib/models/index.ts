@@ -48,7 +48,8 @@ export async function openModel(path: string, options: OpenOptions = {}): Promis
     ? await describeFolder(await insideCache(path), variant as string | undefined)
     : await describeFile(path)
   // Absolute paths, because weights may be loaded after the working directory has changed.
-  for (const part of [model.unet, model.vae, ...model.textEncoders, model.tinyVae, model.controlNet]) {
+  const { unet, vae, textEncoders, tinyVae, controlNet, unclip } = model
+  for (const part of [unet, vae, ...textEncoders, tinyVae, controlNet, unclip?.imageEncoder]) {
     if (part) part.source.files = part.source.files.map((file) => resolve(file))
   }
   return model

@@ -1,12 +1,13 @@
 import type {
   ControlNetConfig,
+  ImageEncoderConfig,
   ModelSource,
   TextEncoderConfig,
   TinyVaeConfig,
   UnetConfig,
   VaeConfig,
 } from '../native.js'
-import type { ScheduleDescription, TokenizerDescription } from '../types.js'
+import type { PixelStatistics, ScheduleDescription, TokenizerDescription } from '../types.js'
 
 export type { ScheduleDescription, TokenizerDescription }
 
@@ -24,6 +25,21 @@ export interface TextEncoderDescription extends ComponentDescription<TextEncoder
   finalNorm?: boolean
   /** null: the built-in CLIP vocabulary. */
   tokenizer: TokenizerDescription | null
+}
+
+/** A stored image encoder, and how its images are normalized. */
+export interface ImageEncoderDescription extends ComponentDescription<ImageEncoderConfig> {
+  statistics: PixelStatistics
+}
+
+/** What a model that draws variations of images (unCLIP) does to their embeddings. */
+export interface UnclipDescription {
+  /** Makes the embeddings. Files without one need them from the caller. */
+  imageEncoder?: ImageEncoderDescription
+  /** Of each number of the embeddings in the training: noise is added to normalized ones. Undefined: not known. */
+  statistics?: { mean: number[]; deviation: number[] }
+  /** The schedule by which embeddings get their noise. */
+  schedule: ScheduleDescription
 }
 
 /** A model, as its files describe it. No weights have been read. */
@@ -46,6 +62,8 @@ export interface ModelDescription {
   schedule: ScheduleDescription
   /** The ×4 upscaler: the schedule by which the small image gets its noise, and the most that it can get, a timestep. */
   lowResolution?: { schedule: ScheduleDescription; maxNoiseLevel: number }
+  /** A model that draws variations of images. */
+  unclip?: UnclipDescription
   /**
    * Whether zeros stand for a negative prompt that is not given, instead of the encoded '' (diffusers'
    * force_zeros_for_empty_prompt).
@@ -62,6 +80,8 @@ export interface ModelDescription {
   trainedWords?: string[]
   /** The default guidance scale, if the files have one. */
   guidanceScale?: number
+  /** Of tensors that the files have, and that the model does not use: one line for the file, or for each component. */
+  unused?: string[]
   /** What the files ask for that is not supported, or that was assumed. */
   warnings?: string[]
 }

@@ -26,7 +26,10 @@ import { chooseTextOutputs } from './families/text-outputs.js'
 import { requiredTensors } from './families/required-tensors.js'
 import type { TensorFile } from './formats/tensor-file.js'
 import { OPEN_CLIP_PAD } from './tokenizer-files.js'
+import { imageEmbeddingWidth } from './families/unclip.js'
 import { isUpscaler, UPSCALER_SCALING_FACTOR } from './families/upscaler.js'
+import { unusedTensors } from './unused-tensors.js'
+import { readUnclipFile } from './unclip.js'
 import { deriveTinyVae, isTinyVae, renameTinyVae } from './families/tiny-vae.js'
 
 /**
@@ -78,8 +81,17 @@ const TEXT_PREFIXES = [
 ] as const
 
 export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
-  const { path, metadata } = file
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
+  const model = await describeParts(file)
+  const { unet, vae, textEncoders, controlNet, unclip } = model
+  const parts = [unet, vae, ...textEncoders, controlNet, unclip?.imageEncoder]
+  const sources = parts.flatMap((part) => (part ? [part.source] : []))
+  const unused = unusedTensors('The file', file.tensors.values(), sources)
+  return unused === undefined ? model : { ...model, unused: [unused] }
+}
+
+async function describeParts(file: TensorFile): Promise<ModelDescription> {
+  const { path, metadata } = file
   const stored = await readStoredConfig(path, metadata)
   const parts = await findParts(file)
   const source = <Kind extends keyof ModelConfigs>(
@@ -135,9 +147,11 @@ export async function describeSingleFile(file: TensorFile): Promise<ModelDescrip
     })
   }
   if (!stored) chooseTextOutputs(model)
+  const embedding = imageEmbeddingWidth(model.unet?.config)
+  if (embedding !== undefined) model.unclip = await readUnclipFile(file, embedding, stored?.unclip)
 
   if (stored) {
-    const { textEncoders, unet, vae, controlNet, ...facts } = stored
+    const { textEncoders, unet, vae, controlNet, unclip, ...facts } = stored
     return Object.assign(model, facts)
   }
   model.architecture = architectureName(model)
@@ -282,6 +296,7 @@ export function architectureName(
 ): string {
   if (model.unet) {
     const { contextWidth, inChannels, blockChannels, added } = model.unet.config
+    if (imageEmbeddingWidth(model.unet.config) !== undefined) return 'Stable Diffusion unCLIP'
     if (isUpscaler(model.unet.config)) return 'Stable Diffusion ×4 upscaler'
     if (added && contextWidth === REFINER_WIDTH) return 'Stable Diffusion XL refiner'
     const purpose = PURPOSES.get(inChannels) ?? ''

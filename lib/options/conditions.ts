@@ -1,7 +1,7 @@
 /** Options of models that are conditioned on more than one prompt: Stable Diffusion XL and its relatives. */
 import { checkInteger, checkNumber, checkObject, copyTensor } from '../check.js'
 import type { ImageSize } from '../image/index.js'
-import type { Tensor } from '../types.js'
+import type { ExtraInput, Tensor } from '../types.js'
 import { maxSide } from './images.js'
 
 /** Options that only some models have a use for. */
@@ -36,7 +36,8 @@ export interface ConditionOptions {
   imageGuidanceScale?: number
   /**
    * ×4 upscaler: how much noise the image gets, a timestep of 0…350 (or what the model's files say). More noise leaves more
-   * to the prompt. Default: 20.
+   * to the prompt. Default: 20. unCLIP: how much noise the image's embedding gets, 0…999; more noise leaves more freedom.
+   * Default: 0.
    */
   noiseLevel?: number
 }
@@ -71,7 +72,8 @@ export function checkConditions(
     pooledWidth,
     maxNoiseLevel = MAX_NOISE_LEVEL,
     refines,
-  }: { pooledWidth?: number; maxNoiseLevel?: number; refines?: boolean },
+    extraInput,
+  }: { pooledWidth?: number; maxNoiseLevel?: number; refines?: boolean; extraInput?: ExtraInput },
 ): Conditions {
   const size = (key: 'originalSize' | 'targetSize'): ImageSize | undefined => {
     if (o[key] === undefined) return undefined
@@ -102,7 +104,7 @@ export function checkConditions(
     imageGuidanceScale: number('imageGuidanceScale', 1.5, 100),
     noiseLevel:
       o.noiseLevel === undefined
-        ? Math.min(20, maxNoiseLevel)
+        ? Math.min(extraInput === 'embedded-image' ? 0 : 20, maxNoiseLevel)
         : checkInteger(o.noiseLevel, 'noiseLevel', 0, maxNoiseLevel),
   }
 }

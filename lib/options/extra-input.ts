@@ -12,11 +12,17 @@ export interface CheckedExtraInput {
 const WHOLE_IMAGE: Partial<Record<ExtraInput, string>> = {
   image: 'edits',
   'small-image': 'enlarges',
+  'embedded-image': 'varies',
 }
 
 /** Whether the image is where the steps start from, and not only something that the UNet sees. */
 export function startsFromImage(extraInput: ExtraInput): boolean {
   return !(extraInput in WHOLE_IMAGE)
+}
+
+/** Whether the image gets noise of `noiseLevel`. */
+export function noisesImage(extraInput: ExtraInput): boolean {
+  return extraInput === 'small-image' || extraInput === 'embedded-image'
 }
 
 /** Images for a question that does not depend on what they show. */
@@ -30,11 +36,14 @@ export function anyImages(extraInput: ExtraInput = 'none'): { image?: string; de
  *   expected to change the picture
  */
 export function checkExtraInput(o: Record<string, unknown>, model: ExtraInput): CheckedExtraInput {
-  const extraInput = o.extraChannels === undefined ? model : 'other'
+  // unCLIP's image is no channel.
+  const given = o.extraChannels !== undefined && model !== 'embedded-image'
+  const extraInput = given ? 'other' : model
   const withoutEffect: string[] = []
   const does = WHOLE_IMAGE[extraInput]
   if (does !== undefined) {
-    if (o.image === undefined) throw new TypeError(`Expected image, as this model ${does} one`)
+    if (o.image === undefined && o.imageEmbeds === undefined)
+      throw new TypeError(`Expected image, as this model ${does} one`)
     if (o.mask !== undefined) throw new TypeError(`Expected no mask, as this model ${does} the whole image`)
     if (o.strength !== undefined) withoutEffect.push(`strength has no effect on a model that ${does} images`)
   }
@@ -44,7 +53,7 @@ export function checkExtraInput(o: Record<string, unknown>, model: ExtraInput): 
     throw new TypeError('Expected no depth, as this model takes no depth map')
   if (extraInput !== 'image' && o.imageGuidanceScale !== undefined)
     withoutEffect.push('imageGuidanceScale has no effect on a model that does not edit images')
-  if (extraInput !== 'small-image' && o.noiseLevel !== undefined)
-    withoutEffect.push('noiseLevel has no effect on a model that does not enlarge images')
+  if (!noisesImage(extraInput) && o.noiseLevel !== undefined)
+    withoutEffect.push('noiseLevel has no effect on a model that neither enlarges nor varies images')
   return { extraInput, withoutEffect }
 }

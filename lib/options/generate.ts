@@ -20,6 +20,7 @@ import { checkConditions, conditionKeys, type ConditionOptions } from './conditi
 import { checkControls, type ControlOptions } from './controls.js'
 import { defaults } from './defaults.js'
 import { checkExtraInput, startsFromImage } from './extra-input.js'
+import { checkImageEmbeds } from './image-embeds.js'
 import { checkSide, copyImage, type ImageInput } from './images.js'
 import { checkImagePrompts, type ImagePromptOptions } from './image-prompts.js'
 import type { GenerateRequest, ModelFacts } from './request.js'
@@ -78,6 +79,8 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
    * pixels.
    */
   image?: ImageInput
+  /** unCLIP: the embedding of an image in place of `image`, [n, width], as ImageEncoder.encode() gives it. */
+  imageEmbeds?: Tensor
   /** How much of the image to change, 0…1. Default: 0.8, with a mask 1. */
   strength?: number
   /**
@@ -123,7 +126,7 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
 
 export const generateKeys = [
   'prompt', 'negativePrompt', 'loras', 'width', 'height', 'steps', 'guidanceScale', 'guidanceRescale', 'seed', 'rng', 'batchSize',
-  'scheduler', 'schedulerOptions', 'preset', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'depth', 'extraChannels', 'promptEmbeds',
+  'scheduler', 'schedulerOptions', 'preset', 'clipSkip', 'weighting', 'image', 'strength', 'mask', 'depth', 'imageEmbeds', 'extraChannels', 'promptEmbeds',
   'negativePromptEmbeds', 'latents', 'outputType', 'decoder', 'vaeTiling', ...accelerationKeys, ...conditionKeys, 'controls', 'imagePrompts', 'signal', 'onStep',
 ] satisfies (keyof GenerateOptions)[] // prettier-ignore
 
@@ -220,6 +223,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     vaeTiling: checkTiling(o.vaeTiling),
     ...checkAcceleration(o, model.maxDepth),
     ...checkConditions(o, text.rows, model),
+    imageEmbeds: checkImageEmbeds(o, extra.extraInput, model.unclip, count),
     controls: checkControls(o.controls, model.controlNets ?? []),
     imagePrompts: checkImagePrompts(o.imagePrompts, model.ipAdapters ?? []),
     embedsGuidance: model.embedsGuidance ?? false,

@@ -5,7 +5,7 @@ export type { ConditionOptions, Conditions } from './conditions.js'
 export type { ControlFit, ControlOptions, ControlRequest } from './controls.js'
 export { controlSettings } from './controls.js'
 export { defaults } from './defaults.js'
-export { anyImages, startsFromImage } from './extra-input.js'
+export { anyImages, noisesImage, startsFromImage } from './extra-input.js'
 export { checkGenerateOptions, generateKeys, type GenerateOptions } from './generate.js'
 export {
   imagePromptSettings,

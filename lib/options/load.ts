@@ -67,6 +67,8 @@ export interface LoadOptions {
   vae?: string
   /** Folders or files whose text encoders take the place of the model's, in the order of the UNet's context. */
   textEncoders?: string[]
+  /** unCLIP: folder or file of an image encoder that takes the place of the model's; see ImageEncoder.load(). */
+  imageEncoder?: string
   /**
    * Folder or file of a model that takes the last steps over, such as SDXL's refiner; see `refinerStart` of generate(). Its
    * autoencoder is not used, and LoRA files and embeddings do not change it. Both models stay in memory.
@@ -157,7 +159,7 @@ const predictionTypes: readonly PredictionType[] = ['epsilon', 'v_prediction', '
 
 export const loadKeys = [
   'device', 'threads', 'precision', 'kernels', 'variant', 'predictionType', 'rescaleBetasZeroSnr',
-  'timestepSpacing', 'unet', 'vae', 'textEncoders', 'refiner', 'tinyVae', 'loras', 'loraFolder',
+  'timestepSpacing', 'unet', 'vae', 'textEncoders', 'imageEncoder', 'refiner', 'tinyVae', 'loras', 'loraFolder',
   'embeddings', 'controlNets', 'ipAdapters', 'lowMemory', 'signal',
 ] as const satisfies (keyof LoadOptions)[] // prettier-ignore
 
@@ -195,6 +197,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     unet,
     vae,
     textEncoders,
+    imageEncoder,
     refiner,
     tinyVae,
     loras,
@@ -215,6 +218,7 @@ export function checkLoadOptions(options: unknown): LoadRequest {
     unet: unet === undefined ? undefined : checkString(unet, 'unet'),
     vae: vae === undefined ? undefined : checkString(vae, 'vae'),
     textEncoders: textEncoders === undefined ? undefined : checkPaths(textEncoders, 'textEncoders'),
+    imageEncoder: imageEncoder === undefined ? undefined : checkString(imageEncoder, 'imageEncoder'),
     refiner: refiner === undefined ? undefined : checkString(refiner, 'refiner'),
     tinyVae: tinyVae === undefined ? undefined : checkString(tinyVae, 'tinyVae'),
     loras: loras === undefined ? [] : checkLoras(loras, 'loras'),

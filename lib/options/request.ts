@@ -6,6 +6,7 @@ import type { ExtraInput, Scheduler, Tensor } from '../types.js'
 import type { Acceleration } from './acceleration.js'
 import type { Conditions } from './conditions.js'
 import type { ControlRequest } from './controls.js'
+import type { UnclipFacts } from './image-embeds.js'
 import type { ImagePromptRequest, IpAdapterFacts } from './image-prompts.js'
 import type { ImageInput } from './images.js'
 import type { PresetName } from './presets.js'
@@ -39,7 +40,9 @@ export interface ModelFacts {
   embedsGuidance?: boolean
   /** What the UNet takes beside the noisy latents. Default: 'none'. */
   extraInput?: ExtraInput
-  /** Largest noiseLevel of a model that enlarges images. */
+  /** Of a model that draws variations of images. */
+  unclip?: UnclipFacts
+  /** Largest noiseLevel of a model that enlarges or varies images. */
   maxNoiseLevel?: number
   /** Number of residuals of each ControlNet that was loaded. */
   controlNets?: readonly number[]
@@ -85,6 +88,7 @@ export interface GenerateRequest extends Acceleration, Conditions {
   clipSkip: number
   weighting: boolean
   image?: ImageInput
+  imageEmbeds?: Tensor
   strength: number
   mask?: ImageInput
   depth?: ImageInput

@@ -7,18 +7,23 @@ import type { ModelFacts } from './request.js'
 export { MAX_TEXT_LENGTH as maxPromptLength } from '../check.js'
 
 /** Prompts or embeddings and the negative ones for them; `rows` is their number. */
-export function checkTexts(o: Record<string, unknown>, { contextWidth, maxClipSkip }: ModelFacts) {
+export function checkTexts(
+  o: Record<string, unknown>,
+  { contextWidth, maxClipSkip, extraInput }: ModelFacts,
+) {
   const embeds = (key: 'promptEmbeds' | 'negativePromptEmbeds', shape: number[]) =>
     o[key] === undefined ? undefined : copyTensor(o[key], key, shape)
   const promptEmbeds = embeds('promptEmbeds', [-1, -1, contextWidth])
   if (promptEmbeds && o.prompt !== undefined) {
     throw new TypeError('Expected either prompt or promptEmbeds but received both')
   }
-  if (!promptEmbeds && o.prompt === undefined) throw new TypeError(expectation('string', 'prompt', o.prompt))
+  // As in diffusers, an image alone can say what a variation of it shows.
+  const prompt = o.prompt === undefined && extraInput === 'embedded-image' ? '' : o.prompt
+  if (!promptEmbeds && prompt === undefined) throw new TypeError(expectation('string', 'prompt', prompt))
   if (!promptEmbeds && maxClipSkip < 0) {
     throw new TypeError('Expected promptEmbeds, as this model has no text encoder')
   }
-  const prompts = promptEmbeds ? [] : texts(o.prompt, 'prompt')
+  const prompts = promptEmbeds ? [] : texts(prompt, 'prompt')
   const rows = promptEmbeds ? promptEmbeds.shape[0] : prompts.length
   const negativePromptEmbeds = embeds('negativePromptEmbeds', [
     -1,

@@ -25,6 +25,8 @@ import {
 } from '../options/index.js'
 import { FairLock } from '../fair-lock.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
+import { openImageEncoder } from '../models/image-encoder.js'
+import { imageEmbeddingWidth, usualUnclip } from '../models/families/unclip.js'
 import { extraInputOf } from '../models/families/extra-input.js'
 import { componentSummary, openModel, requireVariant, type ModelDescription } from '../models/index.js'
 import { loadOnDevice, type Placement } from '../device/index.js'
@@ -54,6 +56,8 @@ import type { Unet } from './unet.js'
 
 /** The default guidance scale of diffusers' StableDiffusionUpscalePipeline. */
 const UPSCALER_GUIDANCE = 9
+/** That of its StableUnCLIPImg2ImgPipeline. */
+const UNCLIP_GUIDANCE = 10
 
 /** The options of generate() that its memory depends on. */
 const memoryKeys = [
@@ -150,12 +154,19 @@ export class DiffusionPipeline {
       latentChannels: vae.config.latentChannels,
       contextWidth: unet.config.contextWidth,
       maxDepth: unet.maxDepth,
-      guidanceScale: description.guidanceScale ?? (parts.lowResolution && UPSCALER_GUIDANCE),
+      guidanceScale:
+        description.guidanceScale ??
+        (parts.lowResolution ? UPSCALER_GUIDANCE : parts.unclip && UNCLIP_GUIDANCE),
       pooledWidth: unet.config.added && pooledWidthOf(description),
       preset: presetOfFiles(description.schedule.className, unet.config.guidanceWidth !== undefined),
       embedsGuidance: unet.config.guidanceWidth !== undefined,
       extraInput,
-      maxNoiseLevel: parts.lowResolution?.maxNoiseLevel,
+      unclip: parts.unclip && {
+        width: imageEmbeddingWidth(unet.config)!,
+        encodesImages: parts.unclip.imageEncoder !== undefined,
+      },
+      maxNoiseLevel:
+        parts.lowResolution?.maxNoiseLevel ?? (parts.unclip && parts.unclip.schedule.trainTimesteps - 1),
       controlNets: parts.controlNets.map(({ residuals }) => residuals),
       ipAdapters: parts.ipAdapters.map(({ path, config, input, imageEncoder }) => ({
         path,
@@ -182,6 +193,9 @@ export class DiffusionPipeline {
         textEncoders: description.textEncoders.map(({ source }) => componentSummary(source)),
         unet: componentSummary(description.unet!.source),
         vae: componentSummary((description.vae ?? description.tinyVae)!.source),
+        ...(description.unclip?.imageEncoder && {
+          imageEncoder: componentSummary(description.unclip.imageEncoder.source),
+        }),
       },
       ...(parts.refiner && { refiner: parts.refiner.name }),
       warnings: parts.warnings,
@@ -274,6 +288,12 @@ export class DiffusionPipeline {
         'UNSUPPORTED_MODEL',
         `${path}: expected a whole model, but it has no ${missing}: give one as the option ${option}`,
       )
+    }
+    if (options.imageEncoder !== undefined) {
+      if (imageEmbeddingWidth(unet.config) === undefined)
+        throw new TypeError('Expected no imageEncoder, as this model takes no embedding of an image')
+      const imageEncoder = await openImageEncoder(await find(options.imageEncoder))
+      description.unclip = { ...(description.unclip ?? usualUnclip()), imageEncoder }
     }
     checkConditions(description)
     if (options.predictionType !== undefined) setPrediction(description, options.predictionType)
@@ -510,9 +530,9 @@ export class DiffusionPipeline {
   }
 
   #components() {
-    const { refiner, vae } = this.#parts
+    const { refiner, vae, unclip } = this.#parts
     const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
-    const encoders = this.ipAdapters.map(({ imageEncoder }) => imageEncoder)
+    const encoders = [...this.ipAdapters, ...(unclip ? [unclip] : [])].map(({ imageEncoder }) => imageEncoder)
     const guides = [...this.controlNets, ...this.ipAdapters, ...encoders]
     const all = [...this.textEncoders, this.unet, vae, this.tinyVae, ...guides, ...refining]
     return new Set(all.filter((part) => part !== undefined))

@@ -14,6 +14,8 @@ const MEANINGS = {
   depth: 'The depth map that was given holds numbers that are not finite',
   'text encoder': `The text encoder gave numbers that are not finite: ${OVERFLOW}`,
   'image encoder': `The autoencoder's encoder gave numbers that are not finite: ${OVERFLOW}`,
+  imageEmbeds: 'The imageEmbeds hold numbers that are not finite',
+  'image embedding': `The image encoder gave numbers that are not finite: ${OVERFLOW}`,
   UNet: `The UNet gave numbers that are not finite: ${OVERFLOW}`,
   scheduler:
     'The scheduler gave numbers that are not finite: it, guidanceScale and the model do not work together',

@@ -19,12 +19,13 @@ import { loadInitImage } from './init-image.js'
 import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
-import { conditioningFromEmbeds, encodePrompts, tokenizePrompts } from './prompt.js'
+import { conditioningFromEmbeds, encodePrompts, isGuided, tokenizePrompts } from './prompt.js'
 import { promptWarnings } from './prompt-warnings.js'
 import { refinerBegin, type Refiner } from './refiner.js'
 import { imageMetadata, optionWarnings, Stopwatch, type GenerateResult } from './result.js'
 import { stepEvent } from './step.js'
 import { rows, scale } from './tensors.js'
+import { conditionOnImage, embedImages } from './unclip.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 
 /** Runs the steps one by one; the generator returns the result. */
@@ -64,12 +65,19 @@ export async function* generate(
     : timesteps.length
   const refines = refiner !== undefined && switchAt < timesteps.length
 
-  const conditioning = tokens
+  let conditioning = tokens
     ? await encodePrompts(parts, tokens, request, { signal }, slice)
     : await conditioningFromEmbeds(parts, request, { signal }, slice)
   for (const textEncoder of parts.textEncoders) await textEncoder.trim()
   const numbers = new FiniteNumbers(slice)
   await numbers.check(tokens ? 'text encoder' : 'promptEmbeds', conditioning.context)
+  if (parts.unclip) {
+    const embeds = await embedImages(parts.unclip, request, { signal })
+    await numbers.check(request.imageEmbeds ? 'imageEmbeds' : 'image embedding', embeds)
+    const { count, noiseLevel } = request
+    const drawn = { count, noiseLevel, guided: isGuided(request) }
+    conditioning = await conditionOnImage(conditioning, embeds, parts.unclip, drawn, random, slice)
+  }
   const refined = refines ? await encodeForRefiner(refiner, request, signal, slice) : undefined
   if (refined) await numbers.check('text encoder', refined.conditioning.context)
   stopwatch.lap('text')

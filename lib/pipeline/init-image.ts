@@ -46,9 +46,10 @@ export interface SizedRequest {
 export async function loadInitImage(request: GenerateRequest, facts: ImageFacts): Promise<SizedRequest> {
   const { factor, signal, slice } = facts
   if (request.latents) checkLatents(request, factor)
-  if ((request.image === undefined && request.depth === undefined) || request.sizeGiven)
-    facts.requireMemory(request)
-  const source = await openInput(request.image, 'image', 3, request.count, signal)
+  // That of unCLIP has no size of its own to draw in.
+  const image = request.extraInput === 'embedded-image' ? undefined : request.image
+  if ((image === undefined && request.depth === undefined) || request.sizeGiven) facts.requireMemory(request)
+  const source = await openInput(image, 'image', 3, request.count, signal)
   const depthSource = await openInput(request.depth, 'depth', 1, request.count, signal)
   const first = source ?? depthSource
   if (first === undefined) return { request, warnings: [] }
@@ -74,12 +75,12 @@ export async function loadInitImage(request: GenerateRequest, facts: ImageFacts)
   const depth = depthSource && (await loadDepth(depthSource, own, size, facts, warnings))
   const loaded = { request: sized, warnings, ...(depth && { depth }) }
   if (!source) return loaded
-  const image = isTensor(source) ? source : await imageTensor(source, same ? undefined : size, slice)
-  if (maskSource === undefined) return { ...loaded, initImage: { image } }
+  const pixels = isTensor(source) ? source : await imageTensor(source, same ? undefined : size, slice)
+  if (maskSource === undefined) return { ...loaded, initImage: { image: pixels } }
   const mask = binarize(isTensor(maskSource) ? maskSource : await maskTensor(maskSource, size, own, slice))
   warnings.push(...maskWarnings(maskSource, mask, own))
   // Several masks can share one image.
-  return { ...loaded, initImage: { image: broadcastRows(image, mask.shape[0]), mask } }
+  return { ...loaded, initImage: { image: broadcastRows(pixels, mask.shape[0]), mask } }
 }
 
 async function loadDepth(

@@ -4,6 +4,7 @@ import type { Placement } from '../device/index.js'
 import { DiffusionError } from '../errors.js'
 import { requireMemoryForWeights } from '../memory.js'
 import { defaultLowResolution, isUpscaler } from '../models/families/upscaler.js'
+import { imageEmbeddingWidth } from '../models/families/unclip.js'
 import type { ModelDescription } from '../models/index.js'
 import type { ImageEncoderDescription } from '../models/image-encoder.js'
 import type { ModelSource } from '../native.js'
@@ -21,6 +22,7 @@ import type { Parts } from './parts.js'
 import { loadRefiner, modelName, refinerComponents, type RefinerDescription } from './refiner.js'
 import { timeIdCountOf } from './supported-conditions.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
+import { loadUnclip } from './unclip.js'
 import { Unet } from './unet.js'
 
 /** A model with a UNet, and with an autoencoder, which may be a tiny one. */
@@ -41,7 +43,7 @@ export async function loadParts(
   options: LoadRequest,
   placement: Placement,
 ): Promise<Parts> {
-  const { unet, vae, textEncoders } = description
+  const { unet, vae, textEncoders, unclip } = description
   const { adapters, embeddings, refiner, nets, ipAdapters, plan } = extras
   const { precision, kernels, tinyVae, lowMemory, loraFolder, signal } = options
   const imageParts = imageComponents(ipAdapters)
@@ -49,7 +51,8 @@ export async function loadParts(
   for (const { source } of [...components, ...nets]) setArithmetic(source, options)
   // A GPU has all weights or none.
   const low = placement.cuda && lowMemory === undefined ? false : lowMemory
-  const { savesMemory } = chooseResidency({ unet, vae, textEncoders, images: imageParts }, low)
+  const images = [...imageParts, ...(unclip?.imageEncoder ? [unclip.imageEncoder] : [])]
+  const { savesMemory } = chooseResidency({ unet, vae, textEncoders, images }, low)
   if (refiner) chooseResidency(refinerComponents(refiner), low)
   for (const { source } of nets) source.residency = unet.source.residency
   const sources = [...components, ...nets].map(({ source }) => source)
@@ -95,8 +98,12 @@ export async function loadParts(
       savesMemory,
       trainedWords: description.trainedWords && new Set(description.trainedWords),
       adapters,
-      warnings: description.warnings ?? [],
+      warnings: [...(description.warnings ?? []), ...(description.unused ?? [])],
       loraFolder,
+    }
+    if (imageEmbeddingWidth(unet.config) !== undefined) {
+      parts.unclip = await loadUnclip(unclip, placement, { signal })
+      if (parts.unclip.imageEncoder) keep(parts.unclip.imageEncoder)
     }
     if (refiner) parts.refiner = await loadRefiner(refiner, parts, placement, signal, keep)
     checkTinyVae(parts, tinyVae)
@@ -144,10 +151,11 @@ export function imageComponents(ipAdapters: readonly IpAdapterDescription[]): { 
 
 /** All stored components, also those of the refiner. */
 export function componentsOf(
-  { unet, vae, tinyVae, textEncoders }: DescriptionWithUnet,
+  { unet, vae, tinyVae, textEncoders, unclip }: DescriptionWithUnet,
   refiner: RefinerDescription | undefined,
 ) {
-  const own = [unet, (vae ?? tinyVae)!, ...textEncoders]
+  const encoder = unclip?.imageEncoder
+  const own = [unet, (vae ?? tinyVae)!, ...textEncoders, ...(encoder ? [encoder] : [])]
   if (!refiner) return own
   const more = refinerComponents(refiner)
   return [...own, more.unet, ...more.textEncoders]

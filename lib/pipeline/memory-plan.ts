@@ -1,5 +1,5 @@
 import type { ModelSource, Residency, TensorType } from '../native.js'
-import { type GenerateRequest, type TilingOption } from '../options/index.js'
+import { noisesImage, type GenerateRequest, type TilingOption } from '../options/index.js'
 import { controlBytes } from './controls.js'
 import { imagePromptMemory } from './image-prompts.js'
 import type { Parts } from './parts.js'
@@ -17,7 +17,7 @@ const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16', 'f64', 'f8_e4m3', '
 export function chooseResidency(
   parts: {
     textEncoders: readonly { source: ModelSource }[]
-    /** IP-Adapters and their image encoders. */
+    /** Image encoders and IP-Adapters. */
     images?: readonly { source: ModelSource }[]
     unet: { source: ModelSource }
     vae?: { source: ModelSource }
@@ -71,7 +71,15 @@ export interface MemoryNeeded {
 /** The components whose memory counts. */
 type SizedParts = Pick<
   Parts,
-  'textEncoders' | 'unet' | 'vae' | 'tinyVae' | 'refiner' | 'controlNets' | 'ipAdapters' | 'savesMemory'
+  | 'textEncoders'
+  | 'unet'
+  | 'vae'
+  | 'tinyVae'
+  | 'refiner'
+  | 'controlNets'
+  | 'ipAdapters'
+  | 'unclip'
+  | 'savesMemory'
 >
 
 type Size = Pick<
@@ -97,7 +105,7 @@ type Size = Pick<
  * its working memory before the other one starts.
  */
 export function workingMemory(parts: SizedParts, request: Size, contextLength: number): MemoryNeeded {
-  const { unet, vae, tinyVae, refiner, textEncoders } = parts
+  const { unet, vae, tinyVae, refiner, textEncoders, unclip } = parts
   const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = rowsPerImage(request) * count
@@ -110,9 +118,9 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const denoise = denoiseBytes(parts, request, contextLength) + tiny + control + images.kept
   // Inpainting encodes an image also where none is given: see initial-latents.ts.
   const encodes =
-    (request.image !== undefined && request.extraInput !== 'small-image') ||
-    request.extraInput === 'masked-image'
+    (request.image !== undefined && !noisesImage(request.extraInput)) || request.extraInput === 'masked-image'
   const encode = encodes ? vae.encodeBytes(h, w, vaeTiling) + 4 * pixels : 0
+  const embed = unclip?.imageEncoder && request.image !== undefined ? unclip.imageEncoder.workingBytes(1) : 0
   // One image at a time in floats, and all images in bytes.
   const decode =
     request.outputType === 'latents'
@@ -132,11 +140,13 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
       ...parts.controlNets,
       ...parts.ipAdapters,
       ...parts.ipAdapters.flatMap(({ imageEncoder }) => imageEncoder ?? []),
+      ...(unclip?.imageEncoder ? [unclip.imageEncoder] : []),
       ...refining,
     ]),
   ]
   const threads = Math.max(...all.map((part) => part.threadBytes))
-  const working = Math.max(denoise, encode, images.start + images.kept, decode) + latents + context + threads
+  const working =
+    Math.max(denoise, encode, embed, images.start + images.kept, decode) + latents + context + threads
   const weights = all.reduce((sum, part) => sum + part.weightBytes, 0)
   return { weights, working, total: weights + working }
 }

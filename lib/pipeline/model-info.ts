@@ -14,7 +14,13 @@ export interface ModelInfo {
   schedule: ScheduleDescription
   defaultScheduler: SchedulerName
   /** Sizes and element types as stored. */
-  components: { textEncoders: ComponentSummary[]; unet: ComponentSummary; vae: ComponentSummary }
+  components: {
+    textEncoders: ComponentSummary[]
+    unet: ComponentSummary
+    vae: ComponentSummary
+    /** Of a model that draws variations of images. */
+    imageEncoder?: ComponentSummary
+  }
   /** Name of the refiner, if load() was given one. */
   refiner?: string
   /** What the files ask for that is not supported, or that was assumed. They are also in the warnings of results. */

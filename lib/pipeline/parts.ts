@@ -10,6 +10,7 @@ import type { IpAdapter } from './ip-adapter.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TimeIdCount } from './time-ids.js'
+import type { Unclip } from './unclip.js'
 import type { Unet } from './unet.js'
 
 /** The components of a model and what a run must know about it. */
@@ -33,6 +34,8 @@ export interface Parts {
   timeIdCount?: TimeIdCount
   /** Whether zeros stand for a negative prompt that was not given, instead of the encoded ''. */
   zeroesEmptyNegative?: boolean
+  /** Of a model that draws variations of images. */
+  unclip?: Unclip
   /** Of a model that enlarges images. */
   lowResolution?: LowResolution
   /** Pixels along one side that the model was trained at. */

@@ -42,11 +42,12 @@ export async function openRefiner(path: string, base: ModelDescription): Promise
   const fail = (message: string) => new DiffusionError('UNSUPPORTED_MODEL', `${path}: ${message}`)
   const { unet } = opened
   if (!unet) throw fail('expected a refiner, but it has no UNet')
-  const { inChannels, outChannels, contextWidth, guidanceWidth } = unet.config
+  const { inChannels, outChannels, contextWidth, guidanceWidth, classEmbedding } = unet.config
   const channels = (base.vae ?? base.tinyVae)!.config.latentChannels
   if (inChannels !== channels || outChannels !== channels)
     throw fail(`expected a refiner of ${channels} latent channels, found ${inChannels} and ${outChannels}`)
   if (guidanceWidth !== undefined) throw fail('expected a refiner without a guidance embedding, found one')
+  if (classEmbedding) throw fail('expected a refiner without a class embedding, found one')
   const [wanted, found] = [base, opened].map(({ schedule }) => schedule.predictionType)
   if (wanted !== found) throw fail(`expected a refiner that predicts ${wanted}, as the model, found ${found}`)
   if (base.textEncoders.length === 0)

@@ -6,12 +6,14 @@ import {
   controlSettings,
   imagePromptSettings,
   inInterval,
+  noisesImage,
   startsFromImage,
 } from '../options/index.js'
 import type { Image, ImageMetadata, ImageSize } from '../image/index.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { isGuided } from './prompt.js'
 import type { Parts } from './parts.js'
+import { unclipWarnings } from './unclip.js'
 
 /** Durations of the phases of a run in milliseconds, without the time that it waited for its turn. */
 export interface Timings {
@@ -111,7 +113,7 @@ function conditionsOf(request: GenerateRequest, row: number): Record<string, str
     ...(originalSize && { 'Original size': size(originalSize) }),
     ...(targetSize && { 'Target size': size(targetSize) }),
     ...((top > 0 || left > 0) && { 'Crop top left': `${top},${left}` }),
-    ...(extraInput === 'small-image' && { 'Noise level': String(request.noiseLevel) }),
+    ...(noisesImage(extraInput) && { 'Noise level': String(request.noiseLevel) }),
     ...(extraInput === 'image' && { 'Image CFG scale': String(request.imageGuidanceScale) }),
   }
 }
@@ -149,6 +151,7 @@ export function optionWarnings(
     ...parts.adapters.flatMap((adapter) => unplacedWarning(adapter) ?? []),
     ...optionsWithoutEffect(request),
     ...emptyRanges(request, scheduler, begin),
+    ...unclipWarnings(parts.unclip, request),
     ...refinerWarnings(parts, request, scheduler, switchAt),
   ]
   const area = (width * height) / parts.imageSize ** 2

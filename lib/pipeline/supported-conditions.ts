@@ -1,5 +1,6 @@
 import { DiffusionError } from '../errors.js'
 import { extraInputOf } from '../models/families/extra-input.js'
+import { imageEmbeddingWidth } from '../models/families/unclip.js'
 import type { ModelDescription } from '../models/index.js'
 import type { TimeIdCount } from './time-ids.js'
 
@@ -20,6 +21,20 @@ export function timeIdCountOf(description: ModelDescription): TimeIdCount | unde
   return count === 5 || count === 6 ? count : undefined
 }
 
+/** Throws if the image's embeddings are not those that the UNet takes. */
+function checkUnclip({ unet, unclip }: ModelDescription, fail: (message: string) => Error): void {
+  const width = imageEmbeddingWidth(unet?.config)
+  if (width === undefined) throw fail('expected a class embedding of an even width, found an odd one')
+  const found = unclip?.imageEncoder?.config.projectionWidth ?? width
+  if (found !== width)
+    throw fail(`expected an image encoder of embeddings of ${width} numbers, found ${found}`)
+  const { mean = [], deviation = [] } = unclip?.statistics ?? {}
+  if (unclip?.statistics && (mean.length !== width || deviation.length !== width))
+    throw fail(
+      `expected a mean and a deviation of ${width} numbers of image embeddings, found ${mean.length} and ${deviation.length}`,
+    )
+}
+
 /** Throws if the text encoders of a model do not give what its UNet is conditioned on. */
 export function checkConditions(description: ModelDescription): void {
   const { path, unet, textEncoders } = description
@@ -27,10 +42,10 @@ export function checkConditions(description: ModelDescription): void {
   if (!unet) return
   const { added, classEmbedding, contextWidth } = unet.config
   const fail = (message: string) => new DiffusionError('UNSUPPORTED_MODEL', `${path}: ${message}`)
-  const enlarges = vae && extraInputOf(unet.config, vae.config.latentChannels) === 'small-image'
-  if (classEmbedding && !enlarges) {
-    throw fail('UNets with a class embedding (unCLIP) are supported as components only: pipe.unet.predict()')
-  }
+  const extraInput = vae && extraInputOf(unet.config, vae.config.latentChannels)
+  if (extraInput === 'embedded-image') checkUnclip(description, fail)
+  else if (classEmbedding && extraInput !== 'small-image')
+    throw fail('UNets with this class embedding are supported as components only: pipe.unet.predict()')
   if (textEncoders.length === 0) return
   const widths = textEncoders.map(({ config }) => config.width)
   if (widths.reduce((sum, width) => sum + width, 0) !== contextWidth) {

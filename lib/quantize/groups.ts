@@ -17,6 +17,7 @@ export const GROUPS = [
   'control net convolution',
   'control net attention',
   'control net feed-forward',
+  'image encoder',
   'vae encoder',
   'vae codebook',
   'vae decoder',
@@ -35,6 +36,7 @@ export function groupOf(name: string): Group {
     if (part === 'embeddings' || part === 'text_projection') return 'text encoder embeddings'
     return name.includes('.mlp.') ? 'text encoder feed-forward' : 'text encoder attention'
   }
+  if (component === 'image_encoder') return 'image encoder'
   if (component === 'control_net') {
     if (!/^(down|mid)_block/.test(part)) return 'control net in, out, time'
     if (!name.includes('.attentions.')) return 'control net convolution'

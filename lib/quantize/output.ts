@@ -29,7 +29,8 @@ export async function checkOutput(model: ModelDescription, output: string): Prom
 async function checkReplaced(model: ModelDescription, output: string): Promise<void> {
   const existing = await stat(output, { bigint: true }).catch(() => undefined)
   if (!existing?.isFile()) return
-  const parts = [model.unet, model.vae, model.tinyVae, model.controlNet, ...model.textEncoders]
+  const { unet, vae, tinyVae, controlNet, textEncoders, unclip } = model
+  const parts = [unet, vae, tinyVae, controlNet, unclip?.imageEncoder, ...textEncoders]
   for (const file of new Set(parts.flatMap((part) => part?.source.files ?? []))) {
     const source = await stat(file, { bigint: true }).catch(() => undefined)
     if (source?.ino === existing.ino && source.dev === existing.dev) throw replaces(model, output)

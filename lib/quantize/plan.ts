@@ -83,6 +83,7 @@ function plan(
     ['unet', model.unet?.source],
     ['control_net', model.controlNet?.source],
     ['vae', model.vae?.source],
+    ['image_encoder', model.unclip?.imageEncoder?.source],
   ] as const
   for (const [component, source] of components) {
     for (const entry of source?.tensors ?? []) {

@@ -266,6 +266,11 @@ const table: Record<
   refinerStart: { valid: [0, 0.8, 1], type: [null, '1'], range: [-0.1, 1.1, NaN] },
   depth: { valid: ['a.png', image, tensor(1, 1, 8, 8)], type: [undefined, null, 1, {}], range: [] },
   noiseLevel: { valid: [0, 20, 350], type: [null, '1'], range: [-1, 1.5, 351, NaN] },
+  imageEmbeds: {
+    valid: [tensor(1, 20)],
+    type: [1, null, 'a'],
+    range: [tensor(20), tensor(1, 19), tensor(2, 20)],
+  },
   pooledPromptEmbeds: {
     valid: [tensor(1, 20)],
     type: [1, null, 'a'],
@@ -296,6 +301,10 @@ for (const [key, row] of Object.entries(table)) {
       ...facts,
       ...(/pooled/i.test(key) && { pooledWidth: 20 }),
       ...(key === 'depth' && { extraInput: 'depth' as const }),
+      ...(key === 'imageEmbeds' && {
+        extraInput: 'embedded-image' as const,
+        unclip: { width: 20, encodesImages: true },
+      }),
       ...(key === 'refinerStart' && { refines: true }),
     }
     for (const value of row.valid)

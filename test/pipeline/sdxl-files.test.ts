@@ -173,3 +173,47 @@ t.test('activations of the autoencoder beyond half precision', async (t) => {
     t.ok(largestDifference(data, exact.data) < 64, `${precision}: about the same picture`)
   }
 })
+
+t.test('infinity among the weights is never a picture without a word', async (t) => {
+  const cases = [
+    ['text_encoder', 'encoder.layers.0.mlp.fc1.weight', 'text encoder'],
+    ['text_encoder_2', 'encoder.layers.1.self_attn.out_proj.bias', 'text encoder'],
+    ['unet', 'down_blocks.0.resnets.0.conv1.weight', 'UNet'],
+    ['unet', 'conv_out.bias', 'UNet'],
+    ['vae', 'decoder.conv_in.weight', 'decoder'],
+    ['vae', 'decoder.conv_norm_out.weight', 'decoder'],
+  ] as const
+  for (const [part, ending, culprit] of cases) {
+    const folder = freshModel(`infinity-${part}`)
+    const file = readdirSync(join(folder, part)).find((name) => name.endsWith('.safetensors'))!
+    const path = join(folder, part, file)
+    const tensors = readTensors(path)
+    const name = [...tensors.keys()].find((one) => one.endsWith(ending))!
+    const { dtype, shape, bytes } = tensors.get(name)!
+    t.equal(dtype, 'F16', name)
+    const changed = Buffer.from(bytes)
+    changed.writeUInt16LE(0x7c00, 0)
+    tensors.set(name, { dtype, shape, bytes: changed })
+    writeTensors(path, tensors)
+    for (const precision of ['f32', 'auto', 'bf16', 'int8'] as const) {
+      const { warnings } = await draw(folder, { precision })
+      t.match(
+        warnings.join(),
+        new RegExp(`${culprit} gave numbers that are not finite`),
+        `${name}, ${precision}`,
+      )
+    }
+    rmSync(folder, { recursive: true })
+  }
+})
+
+t.test('tensors that nothing uses are named in warnings', async (t) => {
+  const folder = freshModel('stray')
+  const path = join(folder, 'unet', 'diffusion_pytorch_model.safetensors')
+  const tensors = readTensors(path)
+  tensors.set('a.leftover', { dtype: 'F16', shape: [2], bytes: Buffer.alloc(4) })
+  writeTensors(path, tensors)
+  const { data, warnings } = await draw(folder)
+  t.same(warnings, ['unet has a tensor that the model does not use: "a.leftover"'])
+  t.equal(largestDifference(data, (await draw(base)).data), 0)
+})

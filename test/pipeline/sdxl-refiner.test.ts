@@ -1,5 +1,5 @@
 /** SDXL's refiner compared with diffusers (tools/fixtures/sdxl_refiner.py): after the base model, and alone. */
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
@@ -13,6 +13,7 @@ import {
 } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { refinerBegin } from '../../lib/pipeline/refiner.js'
+import { safetensorsBytes, safetensorsHeader } from '../model-files/helpers.js'
 import { largestDifference } from './support.js'
 
 const fixtures = join(packageRoot(), 'test', 'fixtures')
@@ -189,4 +190,38 @@ t.test('what cannot be a refiner is refused, and options that need one', async (
     seed: 1,
   })
   t.equal(images.length, 1)
+})
+
+t.test('a LoRA changes the model and not its refiner, as in diffusers', async (t) => {
+  // The refiner has a layer of this name, too.
+  const layer = 'down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q'
+  const source = (path: string) => openModel(path).then(({ unet }) => unet!.source)
+  const [own, other] = [await source(base), await source(refiner)].map(({ tensors }) =>
+    tensors.find(({ name }) => name === `${layer}.weight`),
+  )
+  t.ok(own && other, 'both have it')
+  const [outer, inner] = own!.shape
+  const shapes = { A: [1, inner], B: [outer, 1] }
+  const header = safetensorsHeader({
+    [`unet.${layer}.lora_A.weight`]: { shape: shapes.A, type: 'F32' },
+    [`unet.${layer}.lora_B.weight`]: { shape: shapes.B, type: 'F32' },
+  })
+  const lora = join(root, 'lora.safetensors')
+  const values = Float32Array.from({ length: inner + outer }, (_, i) => Math.sin(i + 1))
+  writeFileSync(lora, Buffer.concat([safetensorsBytes(header.header), Buffer.from(values.buffer)]))
+  const draw = async (loras: string[], options: GenerateOptions) => {
+    await using pipe = await DiffusionPipeline.load(base, { precision: 'f32', refiner, loras })
+    const { images, adapters } = await pipe.generate({ prompt: 'noto pizza', steps: 4, seed: 1, ...options })
+    t.same(
+      adapters.map(({ applied }) => applied),
+      loras.map(() => 2),
+    )
+    return images[0].data
+  }
+  const photo = { data: new Float32Array(3 * 64 * 64).fill(0.3), shape: [1, 3, 64, 64] }
+  // With little strength, all steps are the refiner's; with a start of 1, all are the model's.
+  const refined = { image: photo, strength: 0.25, refinerStart: 0.2 }
+  t.equal(largestDifference(await draw([lora], refined), await draw([], refined)), 0, "the refiner's steps")
+  const whole = { refinerStart: 1 }
+  t.ok(largestDifference(await draw([lora], whole), await draw([], whole)) > 2, "the model's steps")
 })

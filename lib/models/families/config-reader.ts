@@ -142,6 +142,16 @@ export class ConfigReader {
     throw this.fail(key, `list of ${length ?? 'one or more'} integers between ${min} and ${max}`)
   }
 
+  numbers(key: string, min: number, max: number, fewest: number, most: number): number[] {
+    const value = this.get(key)
+    const fits = (v: unknown): v is number => typeof v === 'number' && v >= min && v <= max
+    if (Array.isArray(value) && value.every(fits)) {
+      if (value.length >= fewest && value.length <= most) return value
+    }
+    const length = fewest === most ? most : `${fewest} to ${most}`
+    throw this.fail(key, `list of ${length} numbers between ${min} and ${max}`)
+  }
+
   /** One number for all levels, or a list with one for each level. */
   integerPerLevel(key: string, fallback: number, min: number, max: number, levels: number): number[] {
     if (this.absent(key) || typeof this.get(key) === 'number') {

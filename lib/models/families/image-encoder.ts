@@ -9,7 +9,7 @@ import { limits } from './limits.js'
 /** The configuration of a CLIP image encoder, from config.json or from the shapes of its tensors. */
 
 /** No image encoder takes larger images. */
-const MAX_SIDE = 4096
+export const MAX_SIDE = 4096
 
 /** transformers' CLIPVisionConfig, or the `vision_config` of a CLIPConfig. */
 export function imageEncoderConfig(outer: ConfigReader): ImageEncoderConfig {

@@ -8,6 +8,7 @@ import type {
   VaeConfig,
 } from '../../native.js'
 import { ConfigReader, isInteger } from './config-reader.js'
+import { MAX_SIDE } from './image-encoder.js'
 import { badFormat, unsupported } from '../formats/fail.js'
 import { limits, MAX_SAMPLE_SIZE } from './limits.js'
 import type {
@@ -15,6 +16,7 @@ import type {
   ScheduleDescription,
   TextEncoderDescription,
   TokenizerDescription,
+  UnclipDescription,
 } from '../model-description.js'
 import {
   ALGORITHM_TYPES,
@@ -24,6 +26,7 @@ import {
   readBetas,
   TIMESTEP_SPACINGS,
 } from './schedule.js'
+import type { UnclipFacts } from './unclip.js'
 
 /**
  * node-diffusion's own single files store what the tensors do not tell. This metadata key (in safetensors under
@@ -33,6 +36,8 @@ import {
  */
 export const CONFIG_KEY = 'node_diffusion.config'
 const VERSION = 1
+/** No mean and no deviation of an embedding's numbers is larger. */
+const MOST = 1e6
 
 export interface StoredConfig {
   architecture: string
@@ -42,6 +47,7 @@ export interface StoredConfig {
   zeroesEmptyNegative?: boolean
   lowResolution?: NonNullable<ModelDescription['lowResolution']>
   assumedPrediction?: NonNullable<ModelDescription['assumedPrediction']>
+  unclip?: UnclipFacts
   unet?: { config: UnetConfig }
   vae?: { config: VaeConfig; scalingFactor: number }
   controlNet?: { config: ControlNetConfig; bgr?: boolean }
@@ -80,6 +86,7 @@ export function writeStoredConfig(model: ModelDescription): string {
     ...(model.zeroesEmptyNegative && { zeroesEmptyNegative: true }),
     ...(model.lowResolution && { lowResolution: model.lowResolution }),
     ...(model.assumedPrediction && { assumedPrediction: model.assumedPrediction }),
+    ...(model.unclip && { unclip: withoutSource(model.unclip) }),
     ...(trainedWords && { trainedWords }),
     ...(guidanceScale !== undefined && { guidanceScale }),
     ...(model.warnings && { warnings: model.warnings }),
@@ -125,6 +132,7 @@ export async function readStoredConfig(
       imageSizes: { epsilon: size('epsilon'), v_prediction: size('v_prediction') },
     }
   }
+  if (c.has('unclip')) stored.unclip = readUnclip(c.child('unclip'))
   if (c.has('trainedWords')) stored.trainedWords = c.strings('trainedWords', [])
   if (c.has('warnings'))
     stored.warnings = c
@@ -287,6 +295,52 @@ function readSchedule(c: ConfigReader): ScheduleDescription {
 function readLowResolution(c: ConfigReader): NonNullable<ModelDescription['lowResolution']> {
   const schedule = readSchedule(c.child('schedule'))
   return { schedule, maxNoiseLevel: c.integer('maxNoiseLevel', undefined, 0, schedule.trainTimesteps - 1) }
+}
+
+function readUnclip(c: ConfigReader): UnclipFacts {
+  return {
+    ...(c.has('statistics') && { statistics: readStatistics(c.child('statistics')) }),
+    schedule: readSchedule(c.child('schedule')),
+    ...(c.has('imageEncoder') && { imageEncoder: readImageEncoder(c.child('imageEncoder')) }),
+  }
+}
+
+function readStatistics(c: ConfigReader): NonNullable<UnclipFacts['statistics']> {
+  const width = limits().channels
+  return {
+    mean: c.numbers('mean', -MOST, MOST, 1, width),
+    deviation: c.numbers('deviation', 1 / MOST, MOST, 1, width),
+  }
+}
+
+function readImageEncoder(outer: ConfigReader): NonNullable<UnclipFacts['imageEncoder']> {
+  const c = outer.child('config')
+  const statistics = outer.child('statistics')
+  return {
+    config: {
+      imageSize: c.integer('imageSize', undefined, 1, MAX_SIDE),
+      patchSize: c.integer('patchSize', undefined, 1, MAX_SIDE),
+      channels: c.integer('channels', undefined, 3, 3),
+      width: c.integer('width', undefined, 1, limits().channels),
+      layers: c.integer('layers', undefined, 0, limits().textLayers),
+      heads: c.integer('heads', undefined, 1, limits().channels),
+      intermediate: c.integer('intermediate', undefined, 1, limits().feedForward),
+      activation: c.choice('activation', ['quick_gelu', 'gelu']),
+      layerNormEps: c.number('layerNormEps', undefined, 0, 1),
+      projectionWidth: c.integer('projectionWidth', undefined, 1, limits().channels),
+      ...(c.has('projectionTransposed') && { projectionTransposed: c.boolean('projectionTransposed') }),
+    },
+    statistics: {
+      mean: statistics.numbers('mean', 0, 1, 3, 3),
+      deviation: statistics.numbers('deviation', 1e-3, 1, 3, 3),
+    },
+  }
+}
+
+function withoutSource({ imageEncoder, ...facts }: UnclipDescription): UnclipFacts {
+  if (!imageEncoder) return facts
+  const { config, statistics } = imageEncoder
+  return { ...facts, imageEncoder: { config, statistics } }
 }
 
 /** Those that scheduleFromDiffusers() gives. */
