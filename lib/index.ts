@@ -95,6 +95,8 @@ export {
 } from './models/index.js'
 export type {
   ComponentDescription,
+  ImageEncoderDescription,
+  UnclipDescription,
   TextEncoderDescription,
   TokenizerDescription,
 } from './models/model-description.js'
