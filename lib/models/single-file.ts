@@ -161,7 +161,8 @@ async function describeParts(file: TensorFile): Promise<ModelDescription> {
   const { schedule, assumesPrediction } = await guessSchedule(file, model.unet?.config)
   model.schedule = schedule
   model.imageSize = guessImageSize(file, model, schedule.predictionType)
-  if (assumesPrediction) {
+  // Both of the published unCLIP models predict the velocity, as is assumed.
+  if (assumesPrediction && !model.unclip) {
     const sizeFor = (type: PredictionType) => guessImageSize(file, model, type)
     const imageSizes = { epsilon: sizeFor('epsilon'), v_prediction: sizeFor('v_prediction') }
     model.assumedPrediction = { imageSizes }

@@ -78,6 +78,7 @@ t.test("a checkpoint under Stability's names", async (t) => {
   t.equal(model.architecture, 'Stable Diffusion unCLIP')
   t.same(model.unet!.config, UNET)
   t.equal(model.schedule.predictionType, 'v_prediction')
+  t.equal(model.assumedPrediction, undefined, 'which a test of the UNet without an image could not find out')
   t.equal(model.textEncoders.length, 1)
   t.same(model.unclip!.imageEncoder!.config, ENCODER)
   t.equal(model.unclip!.statistics, undefined, 'Stability keeps them in another file')
