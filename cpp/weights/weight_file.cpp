@@ -17,13 +17,21 @@ struct ReadAhead {
 };
 thread_local ReadAhead last;
 
-/// Whether a file is the same one in the same state. What a system does not know is zero there.
+/// Whether a time is the one that was known before. Deno gives times to the millisecond or the second,
+/// rounded down.
+bool same_time(int64_t known, int64_t now) {
+  const auto in_units_of = [&](int64_t unit) { return known % unit == 0 && known / unit == now / unit; };
+  return known == now || in_units_of(1'000'000) || in_units_of(1'000'000'000);
+}
+
+/// Whether a file is the same one in the same state as before (a). What a system does not know is zero there.
 bool same(const os::FileState& a, const os::FileState& b) {
   const auto equal = [](auto x, auto y) { return x == y || x == 0 || y == 0; };
   // Deleting a file, or a link to it, changes that time too, and leaves the content alone.
-  const bool same_time = equal(a.changed, b.changed) || a.links != b.links;
+  const bool unchanged =
+      a.changed == 0 || b.changed == 0 || same_time(a.changed, b.changed) || a.links != b.links;
   return equal(a.device, b.device) && equal(a.inode, b.inode) && a.size == b.size &&
-         a.modified == b.modified && same_time;
+         same_time(a.modified, b.modified) && unchanged;
 }
 
 [[noreturn]] void throw_changed(const std::string& path, const char* since, const os::FileState& before,

@@ -79,8 +79,8 @@ async function singleExecutable({ tarball, reference }) {
 
 export function runtimeChecks(context) {
   return [
-    // The oldest that is supported, and the oldest of each line that has require() of ES modules.
-    { name: 'Node.js 20.9', run: () => nodeVersion(context, '20.9', false) },
+    // The oldest that is supported has no require() of ES modules.
+    { name: 'Node.js 20.10', run: () => nodeVersion(context, '20.10', false) },
     ...['20', '22', '24', '26'].map((version) => ({
       name: `Node.js ${version}`,
       run: () => nodeVersion(context, version, true),
