@@ -220,6 +220,7 @@ export const apiCalls: Record<string, ApiCall> = {
         embeddings: ['a.safetensors', { path: 'b.safetensors', token: 'b' }],
         controlNets: ['a.safetensors'],
         ipAdapters: ['a.safetensors', { path: 'b.safetensors', imageEncoder: 'c' }],
+        kernels: 'portable',
         signal: ended(),
       },
     ],
