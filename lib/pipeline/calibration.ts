@@ -21,6 +21,8 @@ export interface Rates {
   bytes: number
   /** Of weights that are read whenever they are needed. */
   streamed: number
+  /** Seconds that a call takes besides its layers. */
+  call: number
 }
 
 /** What a prediction is asked for: rows, and height and width of the latents. */
@@ -43,8 +45,10 @@ const VAE_SIDE = 64
 
 const CONTEXT_LENGTH = 77
 
-/** Of each model that is measured: the first run finds no memory in the caches, and the fastest counts. */
-const RUNS = 2
+/** The first run finds no memory in the caches, and the fastest counts: small models run more often. */
+const MIN_RUNS = 2
+const MAX_RUNS = 5
+const ENOUGH_SECONDS = 0.3
 
 const measured = new Map<string, Rates>()
 /** One measurement at a time: the profile is that of the whole process. */
@@ -144,7 +148,7 @@ function channelsOf({ blockChannels, normGroups }: Pick<UnetConfig, 'blockChanne
 
 interface Measurable {
   model: { dispose(): void }
-  run(): Promise<unknown>
+  run: () => Promise<unknown>
 }
 
 async function ratesOf<Kind extends 'unet' | 'vae'>(
@@ -158,25 +162,24 @@ async function ratesOf<Kind extends 'unet' | 'vae'>(
   const tensors = zerosLike(source, native().requiredTensors<'unet' | 'vae'>(kind, config))
   const { kernel, threads } = native().cpu()
   const types = tensors.map(({ type }) => type).join()
-  const key = [part, kernel, threads, source.precision, source.residency, types].join(';')
+  const key = [part, kernel, threads, source.precision, source.residency, source.kernels, types].join(';')
   const release = await lock.acquire(signal)
   try {
     throwIfAborted(signal)
     const known = measured.get(key)
     if (known) return known
-    const { precision, residency } = source
-    const measurable = await load({ files: [], tensors, zeros: true, precision, residency })
+    const { precision, residency, kernels } = source
+    const measurable = await load({ files: [], tensors, zeros: true, precision, residency, kernels })
     try {
-      const fastest = new Map<string, ProfileRow>()
-      for (let i = 0; i < RUNS; i++) {
-        native().profile(true)
-        try {
-          await measurable.run()
-        } finally {
-          for (const row of native().profile(false)) keepFastest(fastest, row)
-        }
+      let fastest = { seconds: Infinity, rows: [] as ProfileRow[] }
+      for (let i = 0, spent = 0; i < MAX_RUNS && (i < MIN_RUNS || spent < ENOUGH_SECONDS); i++) {
+        const begin = performance.now()
+        const rows = await profiled(measurable.run)
+        const seconds = (performance.now() - begin) / 1000
+        if (seconds < fastest.seconds) fastest = { seconds, rows }
+        spent += seconds
       }
-      const rates = ratesFrom([...fastest.values()])
+      const rates = ratesFrom(fastest.rows, fastest.seconds)
       measured.set(key, rates)
       return rates
     } finally {
@@ -187,10 +190,15 @@ async function ratesOf<Kind extends 'unet' | 'vae'>(
   }
 }
 
-function keepFastest(rows: Map<string, ProfileRow>, row: ProfileRow): void {
-  const key = nameOf(row)
-  const before = rows.get(key)
-  if (!before || row.seconds < before.seconds) rows.set(key, row)
+async function profiled(run: () => Promise<unknown>): Promise<ProfileRow[]> {
+  native().profile(true)
+  try {
+    await run()
+  } catch (error) {
+    native().profile(false)
+    throw error
+  }
+  return native().profile(false)
 }
 
 export const nameOf = ({ kind, compute }: ProfileRow) => `${kind} ${compute}`
@@ -206,7 +214,8 @@ export function activationBytes(rows: readonly ProfileRow[]): number {
   return Math.max(bytes(OTHER) - bytes(STREAMED), 0)
 }
 
-function ratesFrom(rows: readonly ProfileRow[]): Rates {
+/** @param elapsed seconds of the whole call */
+function ratesFrom(rows: readonly ProfileRow[], elapsed: number): Rates {
   const products = rows.filter((row) => row.operations > 0)
   const streams = rows.find(({ kind }) => kind === STREAMED)
   const others = rows.filter((row) => row.operations === 0 && row !== streams)
@@ -214,6 +223,7 @@ function ratesFrom(rows: readonly ProfileRow[]): Rates {
   return {
     operations: new Map(products.map((row) => [nameOf(row), row.seconds / row.operations])),
     bytes: seconds / Math.max(activationBytes(rows), 1),
+    call: Math.max(elapsed - rows.reduce((sum, row) => sum + row.seconds, 0), 0),
     streamed: streams ? streams.seconds / Math.max(streams.bytes, 1) : 0,
   }
 }

@@ -85,7 +85,7 @@ async function decodeSeconds(
 }
 
 function secondsOf(work: readonly ProfileRow[], rates: Rates): number {
-  let seconds = activationBytes(work) * rates.bytes
+  let seconds = activationBytes(work) * rates.bytes + rates.call
   for (const row of work) {
     if (row.kind === STREAMED) seconds += row.bytes * rates.streamed
     if (row.operations > 0) seconds += row.operations * rateOf(row, rates)
