@@ -120,6 +120,7 @@ export type {
   AddedToken,
   DeviceName,
   DeviceOption,
+  PixelStatistics,
   PredictionType,
   Random,
   Scheduler,
