@@ -73,6 +73,7 @@ const mayImport = {
   index: [
     ...[
       'adapters',
+      'control',
       'device',
       'hub',
       'image',

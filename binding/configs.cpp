@@ -179,6 +179,19 @@ nd::IpAdapterConfig read_ip_adapter_config(Napi::Value value) {
   return config;
 }
 
+nd::T2iAdapterConfig read_t2i_adapter_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::T2iAdapterConfig config;
+  config.image_channels = fields.integer("imageChannels", 1, Limits::channels);
+  config.factor = fields.integer("factor", 1, Limits::adapter_factor);
+  config.channels = fields.integers("channels", 1, Limits::channels, Limits::levels + 1);
+  config.halves = fields.integers("halves", 0, 1, Limits::levels + 1);
+  config.blocks = fields.integer("blocks", 1, Limits::layers_per_level);
+  config.light = fields.boolean("light");
+  config.check();
+  return config;
+}
+
 nd::VaeConfig read_vae_config(Napi::Value value) {
   const Fields fields(value, "config");
   nd::VaeConfig config;
@@ -221,14 +234,16 @@ Napi::Value required_tensors(const Napi::CallbackInfo& info) {
     if (kind == "unet") return list_tensors<nd::Unet>(info.Env(), read_unet_config(info[1]));
     if (kind == "controlNet")
       return list_tensors<nd::ControlNet>(info.Env(), read_control_net_config(info[1]));
+    if (kind == "t2iAdapter")
+      return list_tensors<nd::T2iAdapter>(info.Env(), read_t2i_adapter_config(info[1]));
     if (kind == "vae") return list_tensors<nd::Vae>(info.Env(), read_vae_config(info[1]));
     if (kind == "tinyVae") return list_tensors<nd::TinyVae>(info.Env(), read_tiny_vae_config(info[1]));
     if (kind == "imageEncoder")
       return list_tensors<nd::ImageEncoder>(info.Env(), read_image_encoder_config(info[1]));
     if (kind == "ipAdapter") return list_tensors<nd::IpAdapter>(info.Env(), read_ip_adapter_config(info[1]));
     throw nd::Error(nd::ErrorCode::invalid_argument,
-                    "Expected one of textEncoder, unet, controlNet, vae, tinyVae, imageEncoder, ipAdapter "
-                    "for kind but received " +
+                    "Expected one of textEncoder, unet, controlNet, t2iAdapter, vae, tinyVae, imageEncoder, "
+                    "ipAdapter for kind but received " +
                         kind);
   });
 }

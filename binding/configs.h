@@ -5,6 +5,7 @@
 
 #include "control/control_net.h"
 #include "control/ip_adapter.h"
+#include "control/t2i_adapter.h"
 #include "napi_all.h"
 #include "text/text_encoder.h"
 #include "unet/config.h"
@@ -17,6 +18,7 @@ namespace nd_binding {
 nd::TextEncoderConfig read_text_encoder_config(Napi::Value value);
 nd::UnetConfig read_unet_config(Napi::Value value, const std::string& name = "config");
 nd::ControlNetConfig read_control_net_config(Napi::Value value);
+nd::T2iAdapterConfig read_t2i_adapter_config(Napi::Value value);
 nd::VaeConfig read_vae_config(Napi::Value value);
 nd::TinyVaeConfig read_tiny_vae_config(Napi::Value value);
 nd::ImageEncoderConfig read_image_encoder_config(Napi::Value value);

@@ -24,8 +24,9 @@ struct Limits {
   static constexpr int64_t pixels = int64_t{1} << 41;  // of a whole batch
   static constexpr int64_t timesteps = int64_t{1} << 16;
   static constexpr int64_t threads = 256;
-  static constexpr int64_t images = 1024;      // that an image encoder takes at once
-  static constexpr int64_t image_side = 4096;  // of such an image
+  static constexpr int64_t images = 1024;        // that an image encoder takes at once
+  static constexpr int64_t image_side = 4096;    // of such an image
+  static constexpr int64_t adapter_factor = 64;  // pixels that a T2I-Adapter makes one of, along one side
   // Of a stored tensor.
   static constexpr int64_t rank = 8;
   static constexpr int64_t dimension = int64_t{1} << 31;

@@ -3,6 +3,7 @@
 #include "autoencoder_wrap.h"
 #include "control/control_net.h"
 #include "control/ip_adapter.h"
+#include "control/t2i_adapter.h"
 #include "model_wrap.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
@@ -53,6 +54,20 @@ class ControlNetWrap : public ModelWrap<ControlNetWrap, nd::ControlNet> {
   Napi::Value embed(const Napi::CallbackInfo& info);
   Napi::Value predict(const Napi::CallbackInfo& info);
   Napi::Value prepare(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo& info);
+};
+
+class T2iAdapterWrap : public ModelWrap<T2iAdapterWrap, nd::T2iAdapter> {
+ public:
+  static constexpr const char* kName = "NativeT2iAdapter";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6674326961647001};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.t2i_adapter; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value features(const Napi::CallbackInfo& info);
+  Napi::Value embed(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
 };
 

@@ -1,3 +1,6 @@
+#include <string>
+#include <vector>
+
 #include "configs.h"
 #include "engine_limits.h"
 #include "kept.h"
@@ -59,6 +62,25 @@ std::vector<nd::ImagePrompt> read_image_lengths(const Fields& conditioning) {
   return prompts;
 }
 
+/// Those of T2I-Adapters.
+std::vector<Conditions::Features> read_features(const Fields& conditioning, int64_t n,
+                                                const std::shared_ptr<void>& device) {
+  std::vector<Conditions::Features> result;
+  if (!conditioning.has("features")) return result;
+  const Napi::Array list = to_array(conditioning.get("features"), conditioning.name("features"));
+  if (list.Length() > Limits::batch) throw TypeFailure{"Expected fewer elements for conditioning.features"};
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const Fields fields(list[i], conditioning.name("features") + "[" + std::to_string(i) + "]");
+    Conditions::Features one;
+    one.kept = KeptTensorsWrap::from(fields.get("kept"), fields.name("kept"), device);
+    one.scales = fields.floats("scales", fields.integer("scaleCount", 0, Limits::levels + 1));
+    one.count = fields.integer("count", 0, n);
+    one.first = fields.integer("first", 0, n - one.count);
+    result.push_back(std::move(one));
+  }
+  return result;
+}
+
 }  // namespace
 
 Napi::Function UnetWrap::define(Napi::Env env) {
@@ -90,6 +112,7 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
       read.conditions.residuals = KeptTensorsWrap::from(conditioning.get("residuals"),
                                                         conditioning.name("residuals"), shared->device());
     read_images(conditioning, read.sizes.n, shared->device(), read.conditions);
+    read.conditions.features = read_features(conditioning, read.sizes.n, shared->device());
     const auto call = std::make_shared<const UnetCall>(std::move(read));
     const CallOptions options = read_options(fields, shared->device());
     shared->model().check(options.options);

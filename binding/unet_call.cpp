@@ -37,6 +37,8 @@ nd::Conditioning Conditions::view() const {
   result.classes = given(classes);
   result.residuals = residuals.get();
   result.images = images.empty() ? nullptr : &images;
+  for (const Features& one : features)
+    result.features.push_back({one.kept.get(), one.scales, one.first, one.count});
   return result;
 }
 

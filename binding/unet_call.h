@@ -25,6 +25,13 @@ struct Conditions {
   std::shared_ptr<nd::KeptTensors> residuals;
   std::vector<nd::ImagePrompt> images;
   std::vector<std::shared_ptr<nd::KeptTensors>> image_tensors;  // that these refer to
+  /// Of one T2I-Adapter.
+  struct Features {
+    std::shared_ptr<nd::KeptTensors> kept;
+    std::vector<float> scales;
+    int64_t first = 0, count = 0;
+  };
+  std::vector<Features> features;
 
   nd::Conditioning view() const;
 };

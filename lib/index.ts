@@ -24,19 +24,24 @@ export type { AccelerationOptions, DeepCacheSetting } from './options/index.js'
 export type {
   ConditionOptions,
   ControlFit,
+  Colour,
   ControlOptions,
   GenerateOptions,
   ImageInput,
   ImagePromptOptions,
   LoadOptions,
   LoraOption,
+  Preprocessor,
 } from './options/index.js'
 export type { TilingOption } from './options/index.js'
 export { presets, type Preset, type PresetName } from './options/index.js'
 
 export { AutoencoderKL, type AutoencoderOptions, type TiledCallOptions } from './pipeline/autoencoder.js'
+export { preprocessImage } from './control/picture.js'
 export { ControlNet } from './pipeline/control-net.js'
 export type { IpAdapter } from './pipeline/ip-adapter.js'
+export type { ControlModel } from './pipeline/controls.js'
+export { T2iAdapter } from './pipeline/t2i-adapter.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { ImageEncoder } from './pipeline/image-encoder.js'
 export { TextEncoder, type PooledEncoding, type TextEncodeOptions } from './pipeline/text-encoder.js'

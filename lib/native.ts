@@ -214,6 +214,21 @@ export interface ControlNetConfig {
   imageWidths: number[]
 }
 
+/** T2IAdapter: a small network whose features are added to those of a UNet's encoder. */
+export interface T2iAdapterConfig {
+  imageChannels: number
+  /** Pixels along one side that become one of the first feature. */
+  factor: number
+  /** Of each feature. */
+  channels: number[]
+  /** Whether a feature has half the size of the one before: 0 or 1. */
+  halves: number[]
+  /** Residual blocks of each feature. */
+  blocks: number
+  /** Whether they have a quarter of the channels. */
+  light: boolean
+}
+
 /** AutoencoderKL; with `codebook`, VQModel. Levels as in UnetConfig. */
 export interface VaeConfig {
   inChannels: number
@@ -292,6 +307,7 @@ export interface ModelConfigs {
   textEncoder: TextEncoderConfig
   unet: UnetConfig
   controlNet: ControlNetConfig
+  t2iAdapter: T2iAdapterConfig
   vae: VaeConfig
   tinyVae: TinyVaeConfig
   imageEncoder: ImageEncoderConfig
@@ -379,7 +395,10 @@ export interface DeepFeatures {
   dispose(): void
 }
 
-/** Tensors that a run keeps in the engine from step to step: embedded pictures, residuals of ControlNets. */
+/**
+ * Tensors that a run keeps in the engine from step to step: embedded pictures and residuals of ControlNets, features of
+ * T2I-Adapters.
+ */
 export interface KeptTensors {
   /** Frees the tensors; the object can be used again. */
   dispose(): void
@@ -417,6 +436,8 @@ export interface NativeConditioning {
   residuals?: KeptTensors
   /** Images that cross-attention attends to beside the context. For the UNet only. */
   images?: NativeImagePrompt[]
+  /** The features of T2I-Adapters, which the encoder adds to what it computes. For the UNet only. */
+  features?: NativeFeatures[]
 }
 
 /** What an IP-Adapter kept of a prompt, and how a prediction uses it. */
@@ -442,6 +463,17 @@ export interface ImagePromptCall extends ImagePromptSizes {
   /** The mask at each level of the UNet, the highest resolution first. */
   masks?: Float32Array
   to: KeptTensors
+}
+
+/** The features of one T2I-Adapter, as embed() left them: row i has those of picture i modulo their number. */
+export interface NativeFeatures {
+  kept: KeptTensors
+  /** A factor of each feature. */
+  scales: Float32Array
+  scaleCount: number
+  /** The rows of the batch that they are added to. */
+  first: number
+  count: number
 }
 
 /**
@@ -520,6 +552,18 @@ export interface NativeControlNet extends NativeModel {
     pictures: number
     residuals: number
   }
+}
+
+export interface NativeT2iAdapter extends NativeModel {
+  /** Number of features. */
+  readonly features: number
+  /** Computes the features of pictures [n, imageChannels, h, w]. */
+  embed(
+    call: { pictures: Float32Array; n: number; h: number; w: number; to: KeptTensors },
+    cancel?: CancelToken,
+  ): Promise<void>
+  /** Bytes that such a call takes: working memory, and what it keeps. Nothing is allocated. */
+  memory(sizes: { n: number; h: number; w: number }): { working: number; features: number }
 }
 
 /**
@@ -674,6 +718,11 @@ export interface Native {
     source: ModelSource,
     cancel?: CancelToken,
   ): Promise<NativeControlNet>
+  loadT2iAdapter(
+    config: T2iAdapterConfig,
+    source: ModelSource,
+    cancel?: CancelToken,
+  ): Promise<NativeT2iAdapter>
   loadVae(config: VaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeVae>
   loadTinyVae(config: TinyVaeConfig, source: ModelSource, cancel?: CancelToken): Promise<NativeTinyVae>
   loadImageEncoder(

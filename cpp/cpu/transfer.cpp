@@ -76,6 +76,27 @@ void CpuBackend::add_masked(ForwardContext& base, const Tensor& from, const Tens
   });
 }
 
+Tensor CpuBackend::average_pool(ForwardContext& base, const Tensor& x) {
+  Context& ctx = Context::of(base);
+  Tensor out(ctx, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
+  ctx.parallel(out.n * out.h, [&](int64_t row, int) {
+    const int64_t y = row % out.h, rows = std::min<int64_t>(2, x.h - 2 * y);
+    const float* from = data(x) + (row / out.h * x.h + 2 * y) * x.w * x.c;
+    float* to = data(out) + row * out.w * x.c;
+    for (int64_t i = 0; i < out.w; ++i, from += 2 * x.c, to += x.c) {
+      const int64_t columns = std::min<int64_t>(2, x.w - 2 * i);
+      const float share = 1.0f / static_cast<float>(rows * columns);
+      for (int64_t j = 0; j < x.c; ++j) {
+        float sum = 0;
+        for (int64_t dy = 0; dy < rows; ++dy)
+          for (int64_t dx = 0; dx < columns; ++dx) sum += from[(dy * x.w + dx) * x.c + j];
+        to[j] = share * sum;
+      }
+    }
+  });
+  return out;
+}
+
 void CpuBackend::put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first,
                      int64_t count) {
   if (!ctx.measuring()) std::copy_n(values, count * x.c, data(x) + first * x.c);

@@ -89,6 +89,14 @@ void CudaBackend::add_masked(ForwardContext& base, const Tensor& from, const Ten
   ctx.launch(Kernel::add_rows, threads_for(args.count), args);
 }
 
+Tensor CudaBackend::average_pool(ForwardContext& base, const Tensor& x) {
+  Context& ctx = Context::of(base);
+  Tensor out(ctx, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
+  const PoolArgs args{data(x), data(out), out.size(), narrow(x.h), narrow(x.w), narrow(x.c)};
+  ctx.launch(Kernel::average_pool, threads_for(out.size()), args);
+  return out;
+}
+
 void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x, int64_t first,
                       int64_t count) {
   Context& ctx = Context::of(base);

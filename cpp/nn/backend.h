@@ -127,6 +127,9 @@ class Backend {
   /// Adds the same rows times `factor`, or with `replaces` writes them; a factor of 0 then writes zeros.
   virtual void add_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to,
                         int64_t to_row, int64_t count, float factor, bool replaces) = 0;
+  /// The means of squares of 2 × 2 pixels: [n][h][w][c] → [n][⌈h/2⌉][⌈w/2⌉][c]. At the end of an odd side, of
+  /// those that there are.
+  virtual Tensor average_pool(ForwardContext& ctx, const Tensor& x) = 0;
 
   /// to += factor · mask · from, of one shape. `mask` [1][h][w][1] is that of each image; null: 1.
   virtual void add_masked(ForwardContext& ctx, const Tensor& from, const Tensor& to, float factor,

@@ -10,6 +10,15 @@ namespace nd {
 class KeptTensors;
 struct ImagePrompt;
 
+/// The features of one T2I-Adapter (Mou et al. 2023), which are added to what the levels of the encoder
+/// compute: before the downsampling of levels with attention, after that of others; and to the middle block's
+/// output, where there is one feature more.
+struct AddedFeatures {
+  const KeptTensors* kept = nullptr;  // row i of the batch has those of picture i modulo their number
+  std::vector<float> scales;          // a factor of each feature
+  int64_t first = 0, count = 0;       // the rows that they are added to
+};
+
 /// Arrays on the host, one row for each image of the batch. A model without the layers for a condition
 /// requires that it is absent, and one with them that it is given.
 struct Conditioning {
@@ -35,6 +44,8 @@ struct Conditioning {
 
   // Images that every cross-attention attends to beside the context; null: none. Any model can take them.
   const std::vector<ImagePrompt>* images = nullptr;
+  // Those of T2I-Adapters; any model can take them.
+  std::vector<AddedFeatures> features{};
 
   // UnetConfig::class_embedding: a class or level of noise [n], or a vector [n][class_width].
   const float* classes = nullptr;

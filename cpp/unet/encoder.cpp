@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "core/error.h"
 #include "nn/profile.h"
+#include "unet/kept_tensors.h"
 
 namespace nd {
 
@@ -204,13 +206,39 @@ std::vector<Tensor> UnetEncoder::encode(ForwardContext& ctx, const UnetPass& pas
     sum.residual = hint;
     skips.push_back(conv_in_->forward(ctx, latents, nullptr, sum));
   }
-  for (const Level& level : levels_) {
+  size_t end = skips.size();
+  for (size_t l = 0; l < levels_.size(); ++l) {
+    const Level& level = levels_[l];
     for (const UnetLayer* layer : level.layers)
       if (skips.size() < wanted) skips.push_back(forward_layer(ctx, pass, *layer, skips.back()));
+    end += level.layers.size();
+    // A part of a level has not computed yet what its features are added to.
+    if (level.attends() && skips.size() == end) add_features(ctx, input, l, skips.back());
     if (level.downsample && skips.size() < wanted)
       skips.push_back(level.downsample->forward(ctx, skips.back()));
+    end += level.downsample ? 1 : 0;
+    if (!level.attends() && skips.size() == end) add_features(ctx, input, l, skips.back());
   }
   return skips;
+}
+
+bool UnetEncoder::Level::attends() const {
+  return std::any_of(layers.begin(), layers.end(),
+                     [](const UnetLayer* layer) { return !!layer->transformer; });
+}
+
+void UnetEncoder::add_features(ForwardContext& ctx, const UnetInput& input, size_t place,
+                               const Tensor& x) const {
+  if (ctx.measuring()) return;
+  for (const AddedFeatures& features : input.conditioning.features) {
+    if (place >= features.kept->count()) continue;
+    const Tensor feature = features.kept->view(place);
+    if (feature.h != x.h || feature.w != x.w || feature.c != x.c)
+      throw Error(ErrorCode::invalid_argument, "Expected features that were computed for these latents");
+    for (int64_t i = features.first; i < features.first + features.count; ++i)
+      backend_.add_rows(ctx, feature, i % feature.n * x.pixels(), x, i * x.pixels(), x.pixels(),
+                        features.scales[place], false);
+  }
 }
 
 Tensor UnetEncoder::middle(ForwardContext& ctx, const UnetPass& pass, const Tensor& last) const {

@@ -83,6 +83,9 @@ class UnetEncoder {
   /// The first `wanted` skip connections, in the encoder's order. `hint` is added to the first; null: none.
   std::vector<Tensor> encode(ForwardContext& ctx, const UnetPass& pass, const UnetInput& input, size_t wanted,
                              const Tensor* hint) const;
+  /// Adds feature `place` of T2I-Adapters, where they have one: that of a level, or after those of all levels
+  /// that of the middle block. Error invalid_argument: it has another shape than x.
+  void add_features(ForwardContext& ctx, const UnetInput& input, size_t place, const Tensor& x) const;
   /// The middle block's output, from the last skip connection; empty where there is none.
   Tensor middle(ForwardContext& ctx, const UnetPass& pass, const Tensor& last) const;
 
@@ -90,6 +93,7 @@ class UnetEncoder {
   struct Level {
     std::vector<const UnetLayer*> layers;
     std::shared_ptr<const Conv2d> downsample;  // or null
+    bool attends() const;
   };
 
   void load_levels(Loader& loader);

@@ -22,9 +22,18 @@ std::vector<std::unique_lock<std::mutex>> lock_kept(const Conditioning& conditio
   if (conditioning.images)
     for (const ImagePrompt& prompt : *conditioning.images)
       if (prompt.kept) kept.insert(prompt.kept);
+  for (const AddedFeatures& features : conditioning.features) kept.insert(features.kept);
   std::vector<std::unique_lock<std::mutex>> locks;
   for (const KeptTensors* one : kept) locks.emplace_back(one->mutex);
   return locks;
+}
+
+/// Error invalid_argument: features of another device, or without a scale or row for each.
+void check_features(const Conditioning& conditioning, const Memory& memory, int64_t n) {
+  for (const AddedFeatures& features : conditioning.features)
+    if (!features.kept->in(memory) || features.scales.size() != features.kept->count() ||
+        features.first < 0 || features.count < 0 || features.first + features.count > n)
+      throw Error(ErrorCode::invalid_argument, "Expected features of a T2I-Adapter with a scale for each");
 }
 
 }  // namespace
@@ -93,7 +102,10 @@ Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
       given.shallow ? static_cast<size_t>(given.options.depth) : std::numeric_limits<size_t>::max();
   std::vector<Tensor> skips = encoder_.encode(ctx, pass, input, wanted, nullptr);
   Tensor x;
-  if (!given.shallow) x = encoder_.middle(ctx, pass, skips.back());
+  if (!given.shallow) {
+    x = encoder_.middle(ctx, pass, skips.back());
+    if (x) encoder_.add_features(ctx, input, static_cast<size_t>(config().levels()), x);
+  }
   if (input.conditioning.residuals) add_residuals(ctx, *input.conditioning.residuals, skips, x);
   x = decode(ctx, given, pass, std::move(x), std::move(skips));
   return conv_out_->forward(ctx, x, norm_out_.get());
@@ -114,6 +126,7 @@ void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel
   pass.context = encoder_.cache_context(workspace_, conditioning, input.n, cancel);
   const std::vector<std::unique_lock<std::mutex>> locks = lock_kept(conditioning);
   if (conditioning.images) check_image_prompts(*conditioning.images, config(), input.n, backend_.memory());
+  check_features(conditioning, backend_.memory(), input.n);
   // Deep features allocate their own memory in the middle of a forward.
   if (backend_.records() && !options.deep) return predict_repeated(pass, out, cancel);
   std::unique_lock<std::mutex> lock;
@@ -164,6 +177,11 @@ void Unet::predict_repeated(const Pass& given, float* out, const CancelToken* ca
   if (input.conditioning.residuals) input.conditioning.residuals->describe(key);
   if (input.conditioning.images)
     for (const ImagePrompt& prompt : *input.conditioning.images) prompt.describe(key);
+  for (const AddedFeatures& features : input.conditioning.features) {
+    features.kept->describe(key);
+    for (const int64_t row : {features.first, features.count}) key.push_back(number(row));
+    for (const float scale : features.scales) key.push_back(number(std::llround(double{scale} * 1e9)));
+  }
   workspace_.run_repeated(key, cancel, [&](ForwardContext& ctx) {
     backend_.to_planar(ctx, forward(ctx, pass), staged_.out.data());
   });

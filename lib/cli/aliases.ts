@@ -49,11 +49,15 @@ export function generateAliases(): Option[] {
   ]
 }
 
+const CONTROL = 'A ControlNet is given with its picture: --control canny.safetensors=photo.jpg:0.7.'
+
 /** What to do instead of an option that does not exist. */
 const INSTEAD: Record<string, string> = {
   '--lora-model-dir': 'LoRA files are named one by one: --lora style.safetensors:0.8.',
-  '--control-net': 'ControlNets are not supported yet.',
-  '--control-image': 'ControlNets are not supported yet.',
+  '--control-net': CONTROL,
+  '--controlnet': CONTROL,
+  '--control-image': CONTROL,
+  '--control-strength': CONTROL,
   '--schedule': 'It is part of the name of the sampling method: --scheduler dpm++-2m-karras.',
   '--vae-tiling': 'Large images are decoded in bands of rows without an option.',
   '--type': 'To change the type of the weights, see: node-diffusion help quantize.',

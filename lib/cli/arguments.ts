@@ -1,5 +1,7 @@
 /** Parses what users type. Only the syntax is checked here; the library checks bounds. */
 import { InvalidArgumentError } from 'commander'
+import { plainPreprocessors, type PlainPreprocessor } from '../options/preprocessors.js'
+import { closest } from '../spelling.js'
 import type { DeviceOption, PredictionType } from '../types.js'
 
 export function integer(text: string): number {
@@ -86,6 +88,62 @@ function scaled(text: string): { path: string; scale: number } {
   // A colon may belong to the path, as in C:\style.safetensors.
   const match = /^(.+):([+-]?(?:\d+(?:\.\d*)?|\.\d+))$/s.exec(text)
   return match ? { path: match[1], scale: Number(match[2]) } : { path: text, scale: 1 }
+}
+
+/** What `--control` says: a file, its picture and how it guides. */
+export interface ControlFlag {
+  net: string
+  image: string
+  scale?: number
+  start?: number
+  end?: number
+  preprocessor?: PlainPreprocessor
+  fit?: 'resize' | 'crop' | 'fill'
+  guess?: true
+  weights?: 'soft'
+}
+
+/** The settings of `--control` that are words. */
+const CONTROL_WORDS: Record<string, Partial<ControlFlag>> = {
+  ...Object.fromEntries(plainPreprocessors.map((name) => [name, { preprocessor: name }])),
+  ...Object.fromEntries((['resize', 'crop', 'fill'] as const).map((name) => [name, { fit: name }])),
+  guess: { guess: true },
+  soft: { weights: 'soft' },
+}
+
+/**
+ * A ControlNet, its picture and settings, `canny.safetensors=photo.jpg:0.7:0-0.5:canny`, added to those given before. The
+ * settings may come in any order.
+ */
+export function control(text: string, before: ControlFlag[] = []): ControlFlag[] {
+  const fail = (why: string) => new InvalidArgumentError(why)
+  const settings: Partial<ControlFlag> = {}
+  let rest = text
+  for (;;) {
+    const [, head, last] = /^(.*[^:]):([\w.+-]+)$/s.exec(rest) ?? []
+    const found = last === undefined ? undefined : controlSetting(last)
+    if (!found) break
+    for (const key of Object.keys(found))
+      if (Object.hasOwn(settings, key)) throw fail(`It has two settings for ${key}.`)
+    Object.assign(settings, found)
+    rest = head
+  }
+  const [, net, image] = /^([^=]+)=(.+)$/s.exec(rest) ?? []
+  if (net === undefined) throw fail('It must look like canny.safetensors=photo.jpg:0.7.')
+  const [, word] = /:([a-z]+)$/i.exec(image) ?? []
+  if (word !== undefined) {
+    const known = Object.keys(CONTROL_WORDS)
+    const near = closest(word, known)
+    throw fail(near ? `Did you mean ${near}?` : `Its settings are numbers, or of ${known.join(', ')}.`)
+  }
+  return [...before, { net, image, ...settings }]
+}
+
+function controlSetting(text: string): Partial<ControlFlag> | undefined {
+  if (Object.hasOwn(CONTROL_WORDS, text)) return CONTROL_WORDS[text]
+  if (/^[+-]?(\d+(\.\d*)?|\.\d+)$/.test(text)) return { scale: Number(text) }
+  const [, from, to] = /^(\d+(?:\.\d*)?|\.\d+)-(\d+(?:\.\d*)?|\.\d+)$/.exec(text) ?? []
+  return from === undefined ? undefined : { start: Number(from), end: Number(to) }
 }
 
 /** Pixels from the top and the left: `0,128`. */

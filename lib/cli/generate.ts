@@ -64,6 +64,10 @@ export async function generate(
     const imageEncoder = await part(flags.imageEncoder)
     const ipAdapters: { path: string; imageEncoder?: string }[] = []
     for (const path of flags.ipAdapter ?? []) ipAdapters.push({ path: (await part(path))!, imageEncoder })
+    const { controlNets, controls } = controlsOf(flags)
+    const fetchedNets: string[] = []
+    for (const path of controlNets)
+      fetchedNets.push(await fetchModel(path, flags, terminal, engine, progress))
     const pipe = await engine.load(model, {
       device: flags.device,
       threads: flags.threads,
@@ -72,6 +76,7 @@ export async function generate(
       ...(flags.lora && { loras }),
       ...(flags.embedding && { embeddings }),
       ...(flags.ipAdapter && { ipAdapters }),
+      ...(controls && { controlNets: fetchedNets }),
       variant: flags.variant,
       ...(unet !== undefined && { unet }),
       ...(vae !== undefined && { vae }),
@@ -97,6 +102,18 @@ export async function generate(
     }
   } finally {
     progress.stop()
+  }
+}
+
+/** The ControlNets that are loaded, each once, and what generate() takes for them. */
+function controlsOf({ control }: GenerateFlags): {
+  controlNets: string[]
+  controls: GenerateOptions['controls']
+} {
+  const controlNets = [...new Set(control?.map(({ net }) => net))]
+  return {
+    controlNets,
+    controls: control?.map(({ net, ...settings }) => ({ net: controlNets.indexOf(net), ...settings })),
   }
 }
 
@@ -189,6 +206,7 @@ async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {
     ipAdapter = [],
     imageEncoder,
     imagePrompt = [],
+    control = [],
     preview,
   } = flags
   for (const file of [
@@ -201,6 +219,7 @@ async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {
     ...[...lora, ...embedding].map(({ path }) => path),
     ...[...ipAdapter, imageEncoder],
     ...imagePrompt.map(({ image }) => image),
+    ...control.flatMap(({ net, image }) => [net, image]),
   ]) {
     if (file === undefined || (await isElsewhere(file, engine))) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {
@@ -319,6 +338,7 @@ class GenerateCommand {
         ...prompt,
         adapter: flags.ipAdapter!.length > 1 ? i : 0,
       })),
+      ...(flags.control && { controls: controlsOf(flags).controls }),
       strength: flags.strength,
       decoder: flags.decoder,
       signal: this.terminal.signal,

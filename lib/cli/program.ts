@@ -4,6 +4,7 @@ import type { Kernels, Precision } from '../native.js'
 import type { DeviceOption, PredictionType } from '../types.js'
 import { generateAliases } from './aliases.js'
 import {
+  control,
   crop,
   deepCache,
   device,
@@ -17,6 +18,7 @@ import {
   prediction,
   seed,
   size,
+  type ControlFlag,
 } from './arguments.js'
 
 export interface GenerateFlags {
@@ -70,6 +72,7 @@ export interface GenerateFlags {
   ipAdapter?: string[]
   imageEncoder?: string
   imagePrompt?: { image: string; scale: number }[]
+  control?: ControlFlag[]
   refiner?: string
   refinerStart?: number
   tinyVae?: string
@@ -143,6 +146,7 @@ Examples:
   node-diffusion "a lighthouse at dawn, oil painting" -m sd15.safetensors
   node-diffusion "a (red:1.3) fox" -m sd15.gguf --seed 7 --size 512x768 -n 4
   node-diffusion "in winter" --init photo.jpg --strength 0.6 -o winter.png
+  node-diffusion "a house" --control canny.safetensors=photo.jpg:0.7:canny
   node-diffusion "make it snow" -m instruct-pix2pix.safetensors --init photo.jpg
   echo "a cat" | node-diffusion - -o - | display
   node-diffusion info sd15.gguf --size 512x512
@@ -202,6 +206,12 @@ export function createProgram(version: string, actions: Actions): Command {
     .option(
       '--image-encoder <path>',
       'its image encoder, a file or folder (default: image_encoder beside it, or in the folder of the model)',
+    )
+    .option(
+      '--control <net=image[:scale]>',
+      'guide by a picture through a ControlNet or T2I-Adapter, such as canny.safetensors=photo.jpg:0.7; further settings follow ' +
+        'after colons, such as :0-0.5 for the first half of the steps and :canny for edges of a photo; can be given several times',
+      control,
     )
     .option(
       '-o, --output <path>',

@@ -25,6 +25,8 @@ const FLAGS: Record<string, string> = {
   refinerStart: '--refiner-start',
   tinyVae: '--tiny-vae',
   lowMemory: '--low-memory',
+  controls: '--control',
+  controlNets: '--control',
 }
 
 /** Names that are also words. They are options only where a message names one. */
@@ -71,6 +73,7 @@ export function inFlags(message: string): string {
   return (
     inputChannels(message) ??
     message
+      .replace(/\bcontrols\[\d+\]\.(\w+)/g, 'the $1 of --control')
       .replace(FLAG, (name) => FLAGS[name])
       .replace(WORD, (name) => WORDS[name])
       .replace(/^Scheduler option (--eta has no effect on [^,]+), which takes .*$/s, '$1')

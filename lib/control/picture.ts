@@ -1,11 +1,29 @@
-/** The pictures of ControlNets: read, fitted to the size of the run, and brought to 0…1. */
-import type { Sharp } from 'sharp'
-import { openImage, type ImageSize } from '../image/index.js'
-import { pixelsTensor } from '../image/load.js'
+/** The pictures of ControlNets: read, fitted to the size of the run, preprocessed, and brought to 0…1. */
+import { checkObject, checkOneOf, checkSignal } from '../check.js'
+import { Image, openImage, type ImageSize, type ImageSource } from '../image/index.js'
+import type { OpenedImage, Pixels } from '../image/decode.js'
+import { checkSize, imageFromTensor, pixelsTensor } from '../image/load.js'
 import { requireMemory } from '../memory.js'
-import type { ControlFit, ControlRequest } from '../options/index.js'
-import type { TimeSlice } from '../time-slice.js'
+import {
+  checkPreprocessor,
+  controlFits,
+  type CheckedPreprocessor,
+  type ControlFit,
+  type ControlRequest,
+  type Preprocessor,
+} from '../options/index.js'
+import { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
+import { padded, scaled, scaledSize } from './fit.js'
+import { preprocess } from './preprocess/index.js'
+
+/** What happens to a picture. */
+interface Treatment {
+  fit: ControlFit
+  preprocessor: CheckedPreprocessor | undefined
+  signal: AbortSignal | undefined
+  slice: TimeSlice
+}
 
 /**
  * The picture of `control` as a tensor [n, 3, height, width] of 0…1.
@@ -13,7 +31,7 @@ import type { Tensor } from '../types.js'
  * @throws {RangeError} a tensor of another size, or not of 1 or `count` pictures
  */
 export async function controlPicture(
-  { image, fit }: ControlRequest,
+  { image, fit, preprocessor }: ControlRequest,
   path: string,
   size: ImageSize,
   count: number,
@@ -21,6 +39,7 @@ export async function controlPicture(
   slice: TimeSlice,
 ): Promise<Tensor> {
   const { width, height } = size
+  const treatment = { fit, preprocessor, signal, slice }
   if (typeof image === 'object' && 'shape' in image) {
     const [n, channels, h, w] = image.shape
     if (![1, count].includes(n) || channels !== 3 || h !== height || w !== width) {
@@ -28,19 +47,80 @@ export async function controlPicture(
         `Expected shape [${count}, 3, ${height}, ${width}] for ${path} but received [${image.shape.join(', ')}]`,
       )
     }
-    return toUnit(image)
+    return toUnit(preprocessor ? await preprocessTensor(image, treatment, preprocessor) : image)
   }
-  const opened = await openImage(image, path, signal)
-  requireMemory(15 * width * height, `A picture of ${width}×${height}`)
-  const same = opened.width === width && opened.height === height
-  const pixels = await opened.decode((plain) => (same ? plain : fitted(plain, size, fit)))
-  return toUnit(await pixelsTensor(pixels, slice))
+  return toUnit(
+    await pixelsTensor(await treated(await openImage(image, path, signal), size, treatment), slice),
+  )
 }
 
-/** As web UIs fit them: stretched, cut at the sides, or with borders in the colours of its edge. */
-function fitted(image: Sharp, { width, height }: ImageSize, fit: ControlFit): Sharp {
-  if (fit === 'fill') return image.resize(width, height, { fit: 'contain', background: '#000000' })
-  return image.resize(width, height, { fit: fit === 'crop' ? 'cover' : 'fill' })
+async function treated(
+  opened: OpenedImage,
+  size: ImageSize,
+  { fit, preprocessor, signal, slice }: Treatment,
+): Promise<Pixels> {
+  const { width, height } = size
+  requireMemory(15 * width * height + treatmentBytes(size, preprocessor), `A picture of ${width}×${height}`)
+  const inner = scaledSize(opened, size, fit)
+  const same = opened.width === inner.width && opened.height === inner.height
+  const labels = preprocessor?.type === 'semantic'
+  const plain = await opened.decode((image) => (same ? image : scaled(image, inner, fit, labels)))
+  const pixels = preprocessor ? await preprocess(plain, preprocessor, signal, slice) : plain
+  return padded(pixels, size, slice)
+}
+
+async function preprocessTensor(
+  tensor: Tensor,
+  { signal, slice }: Treatment,
+  preprocessor: CheckedPreprocessor,
+): Promise<Tensor> {
+  const [n, ...shape] = tensor.shape
+  const size = tensor.data.length / n
+  const out = new Float32Array(tensor.data.length)
+  for (let i = 0; i < n; i++) {
+    const one = { data: tensor.data.subarray(i * size, (i + 1) * size), shape: [1, ...shape] }
+    const { image } = await imageFromTensor(one, slice)
+    const pixels = await preprocess(image, preprocessor, signal, slice)
+    out.set((await pixelsTensor(pixels, slice)).data, i * size)
+  }
+  return { data: out, shape: tensor.shape }
+}
+
+/** Bytes for each pixel that a preprocessor takes at its peak: the gradients of one, both blurred pictures of the other. */
+const BYTES: Partial<Record<CheckedPreprocessor['type'], number>> = { canny: 20, scribble: 40 }
+
+/** Memory in bytes that making the picture takes beside the picture. */
+export function treatmentBytes(
+  { width, height }: ImageSize,
+  preprocessor: CheckedPreprocessor | undefined,
+): number {
+  return width * height * (preprocessor === undefined ? 0 : (BYTES[preprocessor.type] ?? 6))
+}
+
+/**
+ * The picture that `preprocessor` makes of an image, for a look at it before a run, or to make it once for many. `size`
+ * and `fit` are as in a run with `controls`; without `size`, the result has the size of the image.
+ *
+ * @throws {TypeError} an option of the wrong type
+ * @throws {RangeError} a setting out of bounds, or an image of more than 134 megapixels
+ * @throws {DiffusionError} IO: the image cannot be read; OUT_OF_MEMORY: it does not fit into memory
+ * @throws the signal's reason after an abort
+ */
+export async function preprocessImage(
+  input: ImageSource,
+  preprocessor: Preprocessor,
+  options: { size?: ImageSize; fit?: ControlFit; signal?: AbortSignal } = {},
+): Promise<Image> {
+  const given = checkObject(options, 'options', ['size', 'fit', 'signal'])
+  const signal = checkSignal(given.signal)
+  const checked = checkPreprocessor(preprocessor, 'preprocessor')
+  const fit = given.fit === undefined ? 'crop' : checkOneOf(given.fit, 'fit', controlFits)
+  const size = given.size === undefined ? undefined : checkSize(given.size)
+  const opened = await openImage(input, 'image', signal)
+  const slice = new TimeSlice(signal)
+  const treatment = { fit, preprocessor: checked, signal, slice }
+  const { data, width, height } = await treated(opened, size ?? opened, treatment)
+  return new Image(width, height, data)
 }
 
 function toUnit({ data, shape }: Tensor): Tensor {

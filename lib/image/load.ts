@@ -33,7 +33,7 @@ export async function toTensor(
   return imageTensor(await openImage(input, 'image', signal), wanted, new TimeSlice(signal))
 }
 
-function checkSize(size: unknown): ImageSize {
+export function checkSize(size: unknown): ImageSize {
   const { width, height } = checkObject(size, 'size', ['width', 'height'])
   return {
     width: checkInteger(width, 'size.width', 1, MAX_SIDE),

@@ -222,6 +222,11 @@ async function readComponent(
     const parsed = textConfig(config, className === 'CLIPTextModelWithProjection')
     const source = await readSource(at, renameClipText, requiredTensors(config.path, 'textEncoder', parsed))
     found.textEncoders.push({ config: parsed, source, skip: 0 })
+  } else if (className === 'T2IAdapter') {
+    throw unsupported(
+      folder,
+      'this is a T2I-Adapter, which guides a model and is not one itself: give it to load() as one of controlNets, with a model',
+    )
   } else if (className === 'CLIPVisionModelWithProjection') {
     throw unsupported(folder, 'this is a CLIP image encoder and no model: ImageEncoder.load() takes it')
   } else {

@@ -9,6 +9,7 @@ import {
   isArray,
 } from '../check.js'
 import { copyImage, type ImageInput } from './images.js'
+import { checkPreprocessor, type CheckedPreprocessor, type Preprocessor } from './preprocessors.js'
 
 /** A picture that guides a run through a ControlNet. */
 export interface ControlOptions {
@@ -32,8 +33,13 @@ export interface ControlOptions {
    * of `guess`.
    */
   weights?: 'soft' | readonly number[]
-  /** How a picture of another shape is fitted: 'resize' stretches it, 'crop' cuts its sides, 'fill' adds borders. Default: 'crop'. */
+  /**
+   * How a picture of another shape is fitted: 'resize' stretches it, 'crop' cuts its sides, 'fill' adds borders in the
+   * median colour of its edge. Default: 'crop'.
+   */
   fit?: ControlFit
+  /** What makes the picture that the ControlNet expects of `image`, at the size of the run. Default: it is used as it is. */
+  preprocessor?: Preprocessor
 }
 
 export type ControlFit = 'resize' | 'crop' | 'fill'
@@ -51,6 +57,7 @@ export interface ControlRequest {
   /** A factor of each residual, without `scale`. */
   weights: Float32Array
   fit: ControlFit
+  preprocessor: CheckedPreprocessor | undefined
 }
 
 const keys = [
@@ -62,6 +69,7 @@ const keys = [
   'guess',
   'weights',
   'fit',
+  'preprocessor',
 ] as const satisfies (keyof ControlOptions)[]
 
 /** Several pictures share memory and time; more than these are a mistake. */
@@ -100,6 +108,10 @@ function checkControl(value: unknown, path: string, residuals: readonly number[]
     guess,
     weights: checkWeights(given.weights, `${path}.weights`, residuals[net], guess),
     fit: given.fit === undefined ? 'crop' : checkOneOf(given.fit, `${path}.fit`, controlFits),
+    preprocessor:
+      given.preprocessor === undefined
+        ? undefined
+        : checkPreprocessor(given.preprocessor, `${path}.preprocessor`),
   }
 }
 
@@ -123,9 +135,10 @@ export function controlSettings(
   names: readonly string[],
 ): Record<string, string> {
   return Object.fromEntries(
-    controls.map(({ net, scale, start, end, guess }, i) => [
+    controls.map(({ net, scale, start, end, guess, preprocessor }, i) => [
       `ControlNet ${i}`,
-      `Model: ${names[net]}, Weight: ${scale}, Guidance Start: ${start}, Guidance End: ${end}` +
+      (preprocessor ? `Module: ${preprocessor.type}, ` : '') +
+        `Model: ${names[net]}, Weight: ${scale}, Guidance Start: ${start}, Guidance End: ${end}` +
         (guess ? ', Control Mode: ControlNet is more important' : ''),
     ]),
   )

@@ -3,7 +3,7 @@ export type { AccelerationOptions, DeepCacheSetting } from './acceleration.js'
 export { accelerationSettings, checkTokenMerging, inInterval } from './acceleration.js'
 export type { ConditionOptions, Conditions } from './conditions.js'
 export type { ControlFit, ControlOptions, ControlRequest } from './controls.js'
-export { controlSettings } from './controls.js'
+export { controlFits, controlSettings } from './controls.js'
 export { defaults } from './defaults.js'
 export { anyImages, noisesImage, startsFromImage } from './extra-input.js'
 export { checkGenerateOptions, generateKeys, type GenerateOptions } from './generate.js'
@@ -26,6 +26,12 @@ export {
   type LoraOption,
   type LoadRequest,
 } from './load.js'
+export {
+  checkPreprocessor,
+  type CheckedPreprocessor,
+  type Colour,
+  type Preprocessor,
+} from './preprocessors.js'
 export type { GenerateRequest, ModelFacts } from './request.js'
 export { bytesAllowed, checkTiling, type TilingOption } from './tiling.js'
 export { presetOfFiles, presets, type Preset, type PresetName } from './presets.js'

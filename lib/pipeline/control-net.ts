@@ -19,9 +19,6 @@ import { Component, loadUnlessAborted, setArithmetic, type CallOptions } from '.
 /** A stored ControlNet. */
 export type ControlNetDescription = NonNullable<ModelDescription['controlNet']>
 
-/** The same with the path that load() was given. */
-export type NamedControlNet = ControlNetDescription & { path: string }
-
 /**
  * A ControlNet (Zhang et al. 2023, "Adding Conditional Control to Text-to-Image Diffusion Models"). What it adds to the
  * UNet stays in the engine.
@@ -79,14 +76,15 @@ export class ControlNet extends Component<NativeControlNet> {
   }
 
   /**
-   * Embeds pictures [n, channels, h, w] of 0…1 into `to`.
+   * Embeds pictures [n, 3, h, w] of 0…1 into `to`.
    *
    * @internal
    */
   async embed(pictures: Tensor, to: KeptTensors, { signal }: CallOptions): Promise<void> {
     const [n, , height, width] = pictures.shape
     const [h, w] = [height / this.factor, width / this.factor]
-    await this.call(signal, (model, cancel) => model.embed({ pictures: pictures.data, n, h, w, to }, cancel))
+    const { data } = this.bgr ? reversed(pictures) : pictures
+    await this.call(signal, (model, cancel) => model.embed({ pictures: data, n, h, w, to }, cancel))
   }
 
   /** @internal */
@@ -103,6 +101,16 @@ export class ControlNet extends Component<NativeControlNet> {
   memory(n: number, h: number, w: number, contextLength: number, pictures: number) {
     return this.model.memory({ n, h, w, conditioning: { contextLength }, pictures })
   }
+}
+
+/** Blue, green, red. */
+function reversed({ data, shape }: Tensor): Tensor {
+  const plane = shape[2] * shape[3]
+  const out = new Float32Array(data.length)
+  for (let i = 0; i < shape[0]; i++)
+    for (let c = 0; c < 3; c++)
+      out.set(data.subarray((3 * i + c) * plane, (3 * i + c + 1) * plane), (3 * i + 2 - c) * plane)
+  return { data: out, shape }
 }
 
 /** Opens the ControlNet in a file or folder. */

@@ -1,16 +1,29 @@
-/** The ControlNets of one run: its pictures and residuals, which stay in the engine. */
-import { native, type ControlCall, type KeptTensors, type NativeConditioning } from '../native.js'
+/** The ControlNets and T2I-Adapters of one run: its pictures, residuals and features, which stay in the engine. */
+import {
+  native,
+  type ControlCall,
+  type KeptTensors,
+  type NativeConditioning,
+  type NativeFeatures,
+} from '../native.js'
 import type { ControlRequest, GenerateRequest } from '../options/index.js'
 import type { Tensor } from '../types.js'
 import type { Conditioning, EmbeddedConditioning } from './conditioning.js'
 import { conditioningRows } from './conditioning.js'
-import type { ControlNet } from './control-net.js'
+import { ControlNet } from './control-net.js'
+import type { T2iAdapter } from './t2i-adapter.js'
 import { rows } from './tensors.js'
 
-interface Control extends ControlRequest {
-  model: ControlNet
+/** What `controlNets` of load() stands for. */
+export type ControlModel = ControlNet | T2iAdapter
+
+interface Control<Model = ControlModel> extends ControlRequest {
+  model: Model
+  /** The embedded picture of a ControlNet, or the features of a T2I-Adapter. */
   picture: KeptTensors
 }
+
+const ofControlNet = (control: Control): control is Control<ControlNet> => control.model instanceof ControlNet
 
 /** Which rows of a batch are those of the conditional prediction. */
 export interface ConditionalRows {
@@ -31,7 +44,7 @@ export class Controls {
 
   /** Embeds the pictures [n, 3, h, w] of 0…1, one for each element of request.controls. */
   static async start(
-    models: readonly ControlNet[],
+    models: readonly ControlModel[],
     { controls }: GenerateRequest,
     pictures: readonly Tensor[],
     signal: AbortSignal,
@@ -46,7 +59,7 @@ export class Controls {
     )
     try {
       for (const [i, { model, picture }] of run.#controls.entries())
-        await model.embed(model.bgr ? reversed(pictures[i]) : pictures[i], picture, { signal })
+        await model.embed(pictures[i], picture, { signal })
       return run
     } catch (error) {
       run.dispose()
@@ -56,7 +69,7 @@ export class Controls {
 
   /** Computes ahead what depends on these timesteps, as Unet.prepare(). */
   async prepare(timesteps: readonly number[], embedded: EmbeddedConditioning): Promise<void> {
-    for (const model of new Set(this.#controls.map(({ model }) => model))) {
+    for (const model of new Set(this.#controls.filter(ofControlNet).map(({ model }) => model))) {
       const { conditions, rows: m } = embeddedFor(model, embedded, timesteps.length)
       const n = timesteps.length * m
       const repeated = Float32Array.from({ length: n }, (_, i) => timesteps[Math.floor(i / m)])
@@ -67,7 +80,7 @@ export class Controls {
     }
   }
 
-  /** Names the ControlNets that guide UNet call `index` of `count`; '' for none. */
+  /** Names the ControlNets and T2I-Adapters that guide UNet call `index` of `count`; '' for none. */
   active(index: number, count: number): string {
     return this.#activeAt(index, count)
       .map((control) => this.#controls.indexOf(control))
@@ -75,22 +88,23 @@ export class Controls {
   }
 
   /**
-   * What the ControlNets add in UNet call `index` of `count`; undefined: nothing.
+   * What they add in UNet call `index` of `count`.
    *
    * @param latents of all rows of the batch, without further input channels
    */
-  async residuals(
+  async added(
     latents: Tensor,
     timestep: number,
     conditioning: Conditioning,
     conditional: ConditionalRows,
     [index, count]: readonly [number, number],
-  ): Promise<KeptTensors | undefined> {
+  ): Promise<{ residuals?: KeptTensors; features?: NativeFeatures[] }> {
     const [total, , h, w] = latents.shape
-    const active = this.#activeAt(index, count)
+    const all = this.#activeAt(index, count)
+    const active = all.filter(ofControlNet)
     for (const [i, control] of active.entries()) {
       const { model, guess, scale, weights, picture } = control
-      const [first, n] = guess ? [conditional.first, conditional.count] : [0, total]
+      const [first, n] = guessedRows(guess, conditional, total)
       const seen = guess ? conditioningRows(conditioning, first, first + n) : conditioning
       const { context, ...embedded } = seen
       const call: ControlCall = {
@@ -113,7 +127,17 @@ export class Controls {
       }
       await model.predict(call, { signal: this.#signal })
     }
-    return active.length > 0 ? this.#residuals : undefined
+    const features = all
+      .filter((control) => !ofControlNet(control))
+      .map(({ picture, scale, weights, guess }): NativeFeatures => {
+        const [first, n] = guessedRows(guess, conditional, total)
+        const scales = weights.map((weight) => weight * scale)
+        return { kept: picture, scales, scaleCount: scales.length, first, count: n }
+      })
+    return {
+      ...(active.length > 0 && { residuals: this.#residuals }),
+      ...(features.length > 0 && { features }),
+    }
   }
 
   /** As diffusers' controlnet_keep. */
@@ -131,9 +155,18 @@ export class Controls {
   }
 }
 
-/** Memory in bytes that the ControlNets of a run take for `batch` rows, while the UNet has its own. */
+/** The rows that a control guides: with guess mode, those of the conditional prediction alone. */
+function guessedRows(
+  guess: boolean,
+  { first, count }: ConditionalRows,
+  total: number,
+): [first: number, n: number] {
+  return guess ? [first, count] : [0, total]
+}
+
+/** Memory in bytes that the ControlNets and T2I-Adapters of a run take for `batch` rows, while the UNet has its own. */
 export function controlBytes(
-  models: readonly ControlNet[],
+  models: readonly ControlModel[],
   { controls, count, width, height }: Pick<GenerateRequest, 'controls' | 'count' | 'width' | 'height'>,
   batch: number,
   contextLength: number,
@@ -143,8 +176,15 @@ export function controlBytes(
   const working = new Map<number, number>()
   for (const { net } of controls) {
     const model = models[net]
+    const pictures = Math.min(count, batch)
+    if (!(model instanceof ControlNet)) {
+      const memory = model.memory(pictures, height, width)
+      kept += memory.features
+      working.set(net, memory.working)
+      continue
+    }
     const [h, w] = [height / model.factor, width / model.factor]
-    const memory = model.memory(batch, h, w, contextLength, Math.min(count, batch))
+    const memory = model.memory(batch, h, w, contextLength, pictures)
     kept += memory.pictures
     residuals = memory.residuals
     working.set(net, memory.working)
@@ -184,14 +224,4 @@ function repeat(data: Float32Array, times: number): Float32Array {
   const out = new Float32Array(data.length * times)
   for (let i = 0; i < times; i++) out.set(data, i * data.length)
   return out
-}
-
-/** Blue, green, red. */
-function reversed({ data, shape }: Tensor): Tensor {
-  const plane = shape[2] * shape[3]
-  const out = new Float32Array(data.length)
-  for (let i = 0; i < shape[0]; i++)
-    for (let c = 0; c < 3; c++)
-      out.set(data.subarray((3 * i + c) * plane, (3 * i + c + 1) * plane), (3 * i + 2 - c) * plane)
-  return { data: out, shape }
 }

@@ -101,7 +101,7 @@ export class Denoiser {
     const { count, tokenMerging } = this.request
     const { controls, images: prompts, signal } = this.input
     const times = batch.shape[0] / latents.shape[0]
-    const residuals = await controls?.residuals(
+    const added = await controls?.added(
       stack(Array.from({ length: times }, () => latents)),
       timestep,
       conditions,
@@ -112,7 +112,7 @@ export class Denoiser {
     const cacheKey = [controls?.active(...step), prompts?.active(...step)].join(';')
     const deepCache = this.#deepCache
     return this.unet.predictFrom(
-      { latents: batch, timestep, ...conditions, tokenMerging, deepCache, residuals, images, cacheKey },
+      { latents: batch, timestep, ...conditions, tokenMerging, deepCache, ...added, images, cacheKey },
       { signal },
     )
   }

@@ -35,7 +35,8 @@ import { withParts } from '../models/parts.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { deadlockSignal, runCallback } from './callbacks.js'
 import { loadUnlessAborted } from './component.js'
-import { checkControlNet, describeControlNet, type ControlNet, type NamedControlNet } from './control-net.js'
+import { openControl, type NamedControl } from './control-files.js'
+import type { ControlModel } from './controls.js'
 import { workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
 import { secondsNeeded, type Estimate } from './estimate.js'
@@ -121,8 +122,8 @@ export class DiffusionPipeline {
   /** What each file of load()'s `loras`, then `embeddings` and `ipAdapters`, is and what it changed. */
   readonly adapters: readonly AdapterReport[]
   readonly #description: ModelDescription
-  /** The ControlNets of load()'s `controlNets`, in their order. */
-  readonly controlNets: readonly ControlNet[]
+  /** The ControlNets and T2I-Adapters of load()'s `controlNets`, in their order. */
+  readonly controlNets: readonly ControlModel[]
   /** The IP-Adapters of load()'s `ipAdapters`, in their order. */
   readonly ipAdapters: readonly IpAdapter[]
   readonly #parts: Parts
@@ -315,12 +316,9 @@ export class DiffusionPipeline {
     }
     const images = await openIpAdapters({ ...description, unet }, found)
     adapters.push(...images.reports)
-    const nets: NamedControlNet[] = []
-    for (const given of controlNets) {
-      const net = await describeControlNet(await find(given), signal)
-      checkControlNet(given, net, { ...description, unet })
-      nets.push({ ...net, path: given })
-    }
+    const nets: NamedControl[] = []
+    for (const given of controlNets)
+      nets.push(await openControl(given, await find(given), { ...description, unet }, signal))
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
     const { ipAdapters } = images

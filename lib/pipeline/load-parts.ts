@@ -12,7 +12,8 @@ import type { LoadRequest } from '../options/index.js'
 import { defaultSchedulerName } from '../schedulers/index.js'
 import { AutoencoderKL } from './autoencoder.js'
 import { setArithmetic } from './component.js'
-import { ControlNet, type NamedControlNet } from './control-net.js'
+import { loadControl, type NamedControl } from './control-files.js'
+import type { ControlModel } from './controls.js'
 import { findPrediction } from './find-prediction.js'
 import { ImageEncoder } from './image-encoder.js'
 import { IpAdapter } from './ip-adapter.js'
@@ -35,7 +36,7 @@ export async function loadParts(
     adapters: readonly AdapterReport[]
     embeddings: readonly Embedding[]
     refiner: RefinerDescription | undefined
-    nets: readonly NamedControlNet[]
+    nets: readonly NamedControl[]
     ipAdapters: readonly IpAdapterDescription[]
     /** Whether no weights are read: the components only tell what memory and work they take. */
     plan: boolean
@@ -72,8 +73,8 @@ export async function loadParts(
       tiny = keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, kernels, signal }))
     else if (description.tinyVae)
       tiny = keep(await AutoencoderTiny.from(description.tinyVae, placement, signal))
-    const controlNets: ControlNet[] = []
-    for (const net of nets) controlNets.push(keep(await ControlNet.from(net, placement, { signal })))
+    const controlNets: ControlModel[] = []
+    for (const net of nets) controlNets.push(keep(await loadControl(net, placement, signal)))
     const loadedTexts = await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep)
     const loadedUnet = keep(await Unet.load(unet, placement, { signal }))
     if (description.assumedPrediction && !plan) await findPrediction(description, loadedUnet, signal)

@@ -36,10 +36,10 @@ export function chooseResidency(
 
 /**
  * Matrices that 'per-step' does not keep: timestep shifts, keys and values of the prompt, the image encoder, and what
- * embeds the picture of a ControlNet.
+ * embeds the picture of a ControlNet or is a T2I-Adapter.
  */
 const ONCE =
-  /\.time_emb_proj\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.|controlnet_cond_embedding\.)/
+  /\.time_emb_proj\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.|controlnet_cond_embedding\.|body\.\d+\.)/
 
 /**
  * The least memory in bytes that weights take once they are loaded: an element is kept in no more bytes than it is

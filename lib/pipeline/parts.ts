@@ -5,7 +5,7 @@ import type { Tokenizer } from '../prompt/tokenizer.js'
 import type { ScheduleDescription } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import type { Refiner } from './refiner.js'
-import type { ControlNet } from './control-net.js'
+import type { ControlModel } from './controls.js'
 import type { IpAdapter } from './ip-adapter.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
@@ -24,7 +24,7 @@ export interface Parts {
   vae: AutoencoderKL | AutoencoderTiny
   tinyVae?: AutoencoderTiny
   refiner?: Refiner
-  controlNets: readonly ControlNet[]
+  controlNets: readonly ControlModel[]
   /** How the parameters of an image name them. */
   controlNames: readonly string[]
   ipAdapters: readonly IpAdapter[]

@@ -15,6 +15,7 @@ import {
   native,
   type KeptTensors,
   type NativeConditioning,
+  type NativeFeatures,
   type NativeImagePrompt,
   type NativeUnet,
   type UnetConfig,
@@ -48,6 +49,8 @@ export interface UnetInput extends Conditioning {
   residuals?: KeptTensors
   /** @internal What IP-Adapters add. */
   images?: NativeImagePrompt[]
+  /** @internal Those of T2I-Adapters. */
+  features?: NativeFeatures[]
   /** @internal Features of a DeepCache are reused in calls with the same key only. */
   cacheKey?: string
 }
@@ -113,7 +116,7 @@ export class Unet extends Component<NativeUnet> {
       ...embeddedKeys,
       'tokenMerging',
       'deepCache',
-      ...(owned ? ['residuals', 'images', 'cacheKey'] : []),
+      ...(owned ? ['residuals', 'features', 'images', 'cacheKey'] : []),
     ])
     const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
     const { inChannels, outChannels, contextWidth } = this.config
@@ -138,6 +141,7 @@ export class Unet extends Component<NativeUnet> {
         contextLength: context.shape[1],
         ...(owned && input.residuals && { residuals: input.residuals }),
         ...(owned && input.images && { images: input.images }),
+        ...(owned && input.features && { features: input.features }),
       }
       const options = { tokenMerging, ...deepCache?.next(latents.shape, owned ? input.cacheKey : undefined) }
       return model.predict({ latents: latents.data, n, h, w, conditioning, options }, cancel)

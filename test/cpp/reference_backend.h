@@ -63,6 +63,7 @@ class ReferenceBackend final : public Backend {
                 int64_t count, float factor, bool replaces) override;
   void add_masked(ForwardContext& ctx, const Tensor& from, const Tensor& to, float factor,
                   const Tensor* mask) override;
+  Tensor average_pool(ForwardContext& ctx, const Tensor& x) override;
   void put(ForwardContext& ctx, const float* from, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& ctx, const Tensor& x, float* to) override;
   Tensor from_planar(ForwardContext& ctx, const float* images, int64_t n, int64_t c, int64_t h,

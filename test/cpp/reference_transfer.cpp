@@ -74,6 +74,20 @@ void ReferenceBackend::add_masked(ForwardContext& ctx, const Tensor& from, const
     values(to)[i] += factor * (mask ? values(*mask)[i / from.c % from.pixels()] : 1) * values(from)[i];
 }
 
+Tensor ReferenceBackend::average_pool(ForwardContext& ctx, const Tensor& x) {
+  Tensor out(ctx, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
+  for (int64_t i = 0; i < out.size() && !ctx.measuring(); ++i) {
+    const int64_t channel = i % x.c, column = i / x.c % out.w, row = i / x.c / out.w % out.h;
+    const int64_t image = i / out.c / out.pixels();
+    float sum = 0, count = 0;
+    for (int64_t y = 2 * row; y < std::min(2 * row + 2, x.h); ++y)
+      for (int64_t at = 2 * column; at < std::min(2 * column + 2, x.w); ++at, ++count)
+        sum += values(x)[((image * x.h + y) * x.w + at) * x.c + channel];
+    values(out)[i] = sum / count;
+  }
+  return out;
+}
+
 void ReferenceBackend::put(ForwardContext& ctx, const float* from, const Tensor& x, int64_t first,
                            int64_t count) {
   if (!ctx.measuring()) std::copy_n(from, count * x.c, values(x) + first * x.c);

@@ -68,6 +68,20 @@ void options_of_calls() {
                },
                tolerance);
          });
+  test("seam/ average pooling of odd and even sides on both backends", [&] {
+    const std::vector<float> images = noise("images", 2 * 3 * 5 * 8);
+    ReferenceBackend reference;
+    std::vector<float> here(2 * 3 * 3 * 4), there(here.size());
+    const auto pool = [&](Backend& backend, std::vector<float>& out) {
+      Workspace workspace(backend);
+      workspace.run(nullptr, [&](ForwardContext& ctx) {
+        backend.to_planar(ctx, backend.average_pool(ctx, backend.from_planar(ctx, images.data(), 2, 3, 5, 8)),
+                          out.data());
+      });
+    };
+    pool(backend_of(), here), pool(reference, there);
+    return compare(here, there, kTolerance);
+  });
   test("seam/ tiny autoencoder on both backends", [&] {
     TinyVaeConfig config;
     config.width = 8;

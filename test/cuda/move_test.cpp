@@ -1,4 +1,5 @@
 // Kernels that move activations, exactly.
+#include <algorithm>
 #include <cmath>
 
 #include "support.h"
@@ -78,6 +79,37 @@ void add_masked() {
       }
       return std::string();
     });
+}
+
+void average_pool() {
+  struct Shape {
+    int64_t n, h, w, c;
+  };
+  for (const auto& [n, h, w, c] : {Shape{1, 1, 1, 1}, {2, 5, 7, 3}, {1, 8, 6, 40}, {3, 2, 9, 8}}) {
+    const std::string name =
+        "cuda/average_pool " + std::to_string(h) + "x" + std::to_string(w) + "x" + std::to_string(c);
+    in_all_orders(name, [&, n = n, h = h, w = w, c = c] {
+      const int64_t out_h = (h + 1) / 2, out_w = (w + 1) / 2, count = n * out_h * out_w * c;
+      const std::vector<float> x = random_halves("x", n * h * w * c);
+      const Array dx = Array::halves(x), dy(count * 2);
+      launch(Kernel::average_pool, {pieces_of(count, kMoveThreads)},
+             PoolArgs{dx.as<half>(), dy.as<half>(), count, narrow(h), narrow(w), narrow(c)});
+      const std::vector<float> got = dy.read_halves(count);
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t column = i / c % out_w, row = i / c / out_w % out_h, image = i / c / out_w / out_h;
+        float sum = 0, squares = 0, largest = 0;
+        for (int64_t y = 2 * row; y < std::min(2 * row + 2, h); ++y)
+          for (int64_t at = 2 * column; at < std::min(2 * column + 2, w); ++at, ++squares) {
+            const float value = x[static_cast<size_t>(((image * h + y) * w + at) * c + i % c)];
+            sum += value, largest = std::max(largest, std::abs(value));
+          }
+        // Half precision has eleven bits.
+        if (!(std::abs(got[static_cast<size_t>(i)] - sum / squares) <= largest / 2048))
+          return "element " + std::to_string(i);
+      }
+      return std::string();
+    });
+  }
 }
 
 void planar() {
@@ -177,6 +209,9 @@ const Register suite([] {
   concat();
   add_rows();
   add_masked();
+}
+
+  average_pool();
   planar();
   stored();
   gather();

@@ -1,8 +1,9 @@
-/** ControlNets on an emulated GPU: residuals stay in its memory. */
+/** ControlNets and T2I-Adapters on an emulated GPU: residuals and features stay in its memory. */
 import { join } from 'node:path'
 import t from 'tap'
 import { DiffusionPipeline, type Image } from '../../lib/index.js'
 import { base, fixtures, nets } from '../adapters/control-models.js'
+import { packageRoot } from '../../lib/package-root.js'
 import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
@@ -34,5 +35,29 @@ t.test('pictures with ControlNets', { skip }, async (t) => {
     const [image] = (await gpu.generate({ ...options, controls })).images
     t.ok(psnr(image, expected) >= 40, `${psnr(image, expected)} dB`)
     t.same((await gpu.generate({ ...options, controls })).images[0].data, image.data, 'again')
+  }
+})
+
+t.test('pictures with T2I-Adapters', { skip }, async (t) => {
+  const adapters = join(packageRoot(), 'test', 'fixtures', 't2i')
+  const options = {
+    unet: join(adapters, 'sd1-unet'),
+    controlNets: ['full', 'light'].map((name) => join(adapters, `sd1-${name}`)),
+  }
+  await using cpu = await DiffusionPipeline.load(base.sd1, { ...options, device: 'cpu', precision: 'f32' })
+  await using gpu = await DiffusionPipeline.load(base.sd1, { ...options, device: 'cuda' })
+  const call = { prompt: 'noto pizza', steps: 4, seed: 1, width: 56, height: 72 }
+  const image = join(adapters, 'odd.png')
+  for (const controls of [
+    [{ image, end: 0.5 }],
+    [
+      { image, scale: 0.5, guess: true },
+      { net: 1, image },
+    ],
+  ]) {
+    const [expected] = (await cpu.generate({ ...call, controls })).images
+    const [drawn] = (await gpu.generate({ ...call, controls })).images
+    t.ok(psnr(drawn, expected) >= 40, `${psnr(drawn, expected)} dB`)
+    t.same((await gpu.generate({ ...call, controls })).images[0].data, drawn.data, 'again')
   }
 })

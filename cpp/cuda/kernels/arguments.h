@@ -211,6 +211,14 @@ struct AddArgs {
   int32_t row, pixels;
 };
 
+/// Means of squares of 2 × 2 pixels, [n][h][w][c] → [n][⌈h/2⌉][⌈w/2⌉][c], which has `count` elements.
+struct PoolArgs {
+  const half* x;
+  half* y;
+  int64_t count;
+  int32_t h, w, c;
+};
+
 /// [n][c][pixels] float32 → [n][pixels][c] of x · scale + shift, or back.
 constexpr int kTransposeTile = 32, kTransposeThreads = 256;
 constexpr int kTransposeSharedBytes = kTransposeTile * (kTransposeTile + 1) * 4;

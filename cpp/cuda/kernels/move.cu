@@ -47,6 +47,22 @@ DEVICE void add_rows(const AddArgs& p) {
   store8(p.y + 8 * index, y);
 }
 
+DEVICE void average_pool(const PoolArgs& p) {
+  const int64_t index = thread_number();
+  if (index >= p.count) return;
+  const int out_h = (p.h + 1) / 2, out_w = (p.w + 1) / 2;
+  const int channel = static_cast<int>(index % p.c);
+  const int64_t pixel = index / p.c, row = pixel / out_w;
+  const int x = static_cast<int>(pixel % out_w), y = static_cast<int>(row % out_h);
+  const int rows = 2 * y + 1 < p.h ? 2 : 1, columns = 2 * x + 1 < p.w ? 2 : 1;
+  const half* from = p.x + ((row / out_h * p.h + 2 * y) * p.w + 2 * x) * p.c + channel;
+  float sum = 0;
+  for (int dy = 0; dy < rows; ++dy)
+    for (int dx = 0; dx < columns; ++dx)
+      sum += __half2float(from[(static_cast<int64_t>(dy) * p.w + dx) * p.c]);
+  p.y[index] = __float2half_rn(sum / static_cast<float>(rows * columns));
+}
+
 /// Tiles of 32 channels × 32 pixels turn in shared memory, so that both sides are read and written along
 /// rows.
 template <bool ToRows>
@@ -132,6 +148,7 @@ DEVICE void nearest(const NearestArgs& p) {
 
 ND_KERNEL(concat, ConcatArgs, nd::cuda::kMoveThreads, 2, nd::cuda::concat)
 ND_KERNEL(add_rows, AddArgs, nd::cuda::kMoveThreads, 2, nd::cuda::add_rows)
+ND_KERNEL(average_pool, PoolArgs, nd::cuda::kMoveThreads, 2, nd::cuda::average_pool)
 ND_KERNEL(planar_to_rows, PlanarArgs, nd::cuda::kTransposeThreads, 2, nd::cuda::turn<true>)
 ND_KERNEL(rows_to_planar, PlanarArgs, nd::cuda::kTransposeThreads, 2, nd::cuda::turn<false>)
 ND_KERNEL(store_rows, StoreArgs, nd::cuda::kMoveThreads, 2, nd::cuda::stored_rows<true>)

@@ -27,6 +27,7 @@ const OTHER_KINDS: readonly OtherKind[] = [
   {
     pattern: /^(adapter\.)?body\.\d+\.(block\d|resnets|in_conv)\b/,
     what: 'a T2I-Adapter, which guides a model and is not one itself',
+    advice: 'give it to load() as one of controlNets, or to the command line as --control, with a model',
   },
   {
     pattern: /^(image_proj|ip_adapter)\./,

@@ -1,0 +1,45 @@
+/** The files of load()'s `controlNets`: ControlNets and T2I-Adapters. */
+import { throwIfAborted } from '../abort.js'
+import type { Placement } from '../device/index.js'
+import type { ModelDescription } from '../models/index.js'
+import { openT2iAdapter, type T2iAdapterDescription } from '../models/t2i-adapter.js'
+import { checkControlNet, ControlNet, describeControlNet, type ControlNetDescription } from './control-net.js'
+import type { ControlModel } from './controls.js'
+import { checkT2iAdapter, T2iAdapter } from './t2i-adapter.js'
+
+/** A stored ControlNet or T2I-Adapter, with the path that load() was given. */
+export type NamedControl = { path: string; source: ControlNetDescription['source'] } & (
+  { controlNet: ControlNetDescription; t2iAdapter?: undefined } | { t2iAdapter: T2iAdapterDescription }
+)
+
+/**
+ * Opens a file or folder, and refuses one that was made for another model.
+ *
+ * @param given how messages name it
+ */
+export async function openControl(
+  given: string,
+  path: string,
+  model: ModelDescription & Required<Pick<ModelDescription, 'unet'>>,
+  signal: AbortSignal | undefined,
+): Promise<NamedControl> {
+  throwIfAborted(signal)
+  const t2iAdapter = await openT2iAdapter(path)
+  if (t2iAdapter) {
+    checkT2iAdapter(given, t2iAdapter, model)
+    return { path: given, source: t2iAdapter.source, t2iAdapter }
+  }
+  const controlNet = await describeControlNet(path, signal)
+  checkControlNet(given, controlNet, model)
+  return { path: given, source: controlNet.source, controlNet }
+}
+
+export async function loadControl(
+  control: NamedControl,
+  placement: Placement,
+  signal: AbortSignal | undefined,
+): Promise<ControlModel> {
+  return control.t2iAdapter
+    ? T2iAdapter.from(control.t2iAdapter, placement, { signal })
+    : ControlNet.from(control.controlNet, placement, { signal })
+}
