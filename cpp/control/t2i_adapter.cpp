@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "nn/profile.h"
 
 namespace nd {
 namespace {
@@ -118,6 +119,7 @@ void T2iAdapter::embed(const float* pictures, int64_t n, int64_t h, int64_t w, K
 }
 
 size_t T2iAdapter::working_bytes(int64_t h, int64_t w) const {
+  const Profile::Counting uncounted(nullptr);  // not the work of each prediction
   const Size size = first_size(h, w);
   const int64_t floats = config_.image_channels * config_.factor * config_.factor * size.h * size.w;
   const auto keep_nothing = [](size_t, const Tensor&) {};
@@ -127,6 +129,7 @@ size_t T2iAdapter::working_bytes(int64_t h, int64_t w) const {
 }
 
 size_t T2iAdapter::feature_bytes(int64_t n, int64_t h, int64_t w) const {
+  const Profile::Counting uncounted(nullptr);
   KeptTensors kept;
   Workspace::measure(backend_, [&](ForwardContext& ctx) {
     forward(ctx, nullptr, first_size(h, w), [&](size_t index, const Tensor& feature) {
