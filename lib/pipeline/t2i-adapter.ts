@@ -14,7 +14,7 @@ import {
 } from '../native.js'
 import type { DeviceName, Tensor } from '../types.js'
 import { checkAutoencoderOptions, placementOf, type AutoencoderOptions } from './autoencoder.js'
-import { Component, loadUnlessAborted, type CallOptions } from './component.js'
+import { Component, loadUnlessAborted, setArithmetic, type CallOptions } from './component.js'
 
 /**
  * A T2I-Adapter (Mou et al. 2023): a small network that sees a picture once per image. Its features stay in the engine,
@@ -39,12 +39,12 @@ export class T2iAdapter extends Component<NativeT2iAdapter> {
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<T2iAdapter> {
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    const { precision, signal } = checkAutoencoderOptions(options)
+    const { precision, kernels, signal } = checkAutoencoderOptions(options)
     const load = async () => {
       throwIfAborted(signal)
       const adapter = await openT2iAdapter(await localPath(path, signal))
       if (!adapter) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a T2I-Adapter`)
-      if (precision) adapter.source.precision = precision
+      setArithmetic(adapter.source, { precision, kernels })
       return loadOnDevice({ ...placementOf(options), sources: [adapter.source] }, (placement) =>
         T2iAdapter.from(adapter, placement, { signal }),
       )
