@@ -209,8 +209,6 @@ const Register suite([] {
   concat();
   add_rows();
   add_masked();
-}
-
   average_pool();
   planar();
   stored();
