@@ -62,6 +62,8 @@ export function planJobs(cases, options) {
     if (of.of !== 'bundled' && models.length === 0) throw new UsageError(`Expected --model PATH for ${name}`)
     if (of.group === 'tinyVae' && !options.tinyVae)
       throw new UsageError(`Expected --tiny-vae PATH for ${name}`)
+    if (of.group === 'controlNet' && !options.controlNet)
+      throw new UsageError(`Expected --control-net PATH for ${name}`)
     if (of.of === 'each') for (const model of models) jobs.push({ name, model, title: of.title })
     else if (of.of === 'first') jobs.push({ name, model: models[0], title: of.title })
     else jobs.push({ name, title: of.title })

@@ -12,6 +12,7 @@ usage: npm run bench -- [options]
                    stored weights. The table of targets knows the labels f32, bf16, q8_0, q4_0, q4_k, sdxl-bf16 and
                    sdxl-q8_0; a model gets one of the first five by default if its precision or file name says so.
   --tiny-vae PATH  a tiny autoencoder for the latents of the models: also measure pictures in one step
+  --control-net PATH  a ControlNet for the models: also measure what it adds to a step
   --size 512 --batch 1 --repeat 3 --threads N
   --quality        also compare pictures, and the UNet's prediction, with those of the first --model in float32
   --scaling        also time the UNet of the model labelled q8_0 (or the first one) at several resolutions, batch sizes
@@ -60,6 +61,7 @@ export function parseOptions(args, root) {
     options: {
       model: { type: 'string', multiple: true, default: [] },
       'tiny-vae': { type: 'string' },
+      'control-net': { type: 'string' },
       size: { type: 'string', default: '512' },
       batch: { type: 'string', default: '1' },
       repeat: { type: 'string', default: '3' },
@@ -94,6 +96,10 @@ export function parseOptions(args, root) {
     throw new UsageError(
       `Expected a tiny autoencoder for --tiny-vae but there is no ${resolve(values['tiny-vae'])}`,
     )
+  if (values['control-net'] && !existsSync(resolve(values['control-net'])))
+    throw new UsageError(
+      `Expected a ControlNet for --control-net but there is no ${resolve(values['control-net'])}`,
+    )
   return {
     models,
     peerModel,
@@ -103,6 +109,7 @@ export function parseOptions(args, root) {
     quality: values.quality,
     scaling: values.scaling,
     tinyVae: values['tiny-vae'] && resolve(values['tiny-vae']),
+    controlNet: values['control-net'] && resolve(values['control-net']),
     rounds: count(values, 'rounds'),
     peers: values.peers && resolve(values.peers),
     peerList: values.peers ? values['peer-list'].split(',') : [],

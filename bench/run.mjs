@@ -31,7 +31,7 @@ if (!existsSync(join(root, 'dist', 'native.js'))) fail('There is no dist/: run `
 
 const { cases } = await import('./cases/index.mjs')
 if (options.list) {
-  const groups = { quality: 'quality', tinyVae: 'tiny-vae' }
+  const groups = { quality: 'quality', tinyVae: 'tiny-vae', controlNet: 'control-net' }
   const models = { each: '(each --model)', first: '(first --model)', all: '(all --models)', bundled: '' }
   for (const [name, { title, of, group }] of Object.entries(cases))
     console.log(`${name.padEnd(20)} ${title} ${models[of]}${group ? ` (--${groups[group]})` : ''}`)
@@ -53,8 +53,8 @@ function better(a, b) {
 }
 
 async function measureCase({ name, title, model, point }) {
-  const { size, batch, repeat, threads, tinyVae, models } = options
-  const given = { size, batch, repeat, threads, tinyVae, ...point }
+  const { size, batch, repeat, threads, tinyVae, controlNet, models } = options
+  const given = { size, batch, repeat, threads, tinyVae, controlNet, ...point }
   const caseOptions = model
     ? { ...given, model: model.path, precision: model.precision }
     : { ...given, models }

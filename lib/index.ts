@@ -31,6 +31,7 @@ export type {
   ImagePromptOptions,
   LoadOptions,
   LoraOption,
+  PlainPreprocessor,
   Preprocessor,
 } from './options/index.js'
 export type { TilingOption } from './options/index.js'
@@ -147,6 +148,7 @@ export type {
   TinyVaeConfig,
   ClassEmbedding,
   ControlNetConfig,
+  T2iAdapterConfig,
   UnetConfig,
   VaeConfig,
 } from './native.js'

@@ -4,6 +4,7 @@
  * with: 'each' full-size model, the 'first' one, 'all' of them in one process, or the 'bundled' one.
  */
 import * as acceleration from './acceleration.mjs'
+import * as controls from './control.mjs'
 import * as forward from './forward.mjs'
 import * as life from './life.mjs'
 import * as lora from './lora.mjs'
@@ -48,6 +49,12 @@ export const cases = {
     run: (o) => life.eventLoop({ ...o, steps: 2 }),
   },
   lora: { title: 'a LoRA of rank 32, at load and for one call', of: 'each', run: lora.lora },
+  control: {
+    title: 'a step with a ControlNet and without',
+    of: 'each',
+    group: 'controlNet',
+    run: controls.control,
+  },
   accel: {
     title: 'options that trade fidelity for speed: 20 steps, summed from forward passes',
     of: 'each',

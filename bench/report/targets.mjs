@@ -96,6 +96,10 @@ export function targets({ rows, peers, measured, scaled }) {
   if (load) add('q8_0: load from the page cache to the first step', '≤ 1.0 s', '0.3 s', s(load), load <= 1)
   const turbo = find('turbo', 'q8_0')?.seconds
   if (turbo) add('one step, tiny autoencoder, q8_0', '≤ 1.6 s', '', s(turbo), turbo <= 1.6)
+  for (const row of rows.filter(({ case: name, error }) => name === 'control' && !error)) {
+    const share = row.stepWithControlSeconds / row.stepSeconds - 1
+    add(`ControlNet, ${row.model}`, '≤ 0.55 × our UNet', '', share.toFixed(2), share <= 0.55)
+  }
   const kernel = int8Kernel(measured)
   if (kernel) {
     const found = `${percent(kernel.part)}; 3×3 convolutions ${percent(Math.min(...kernel.convolutions))} to ${percent(Math.max(...kernel.convolutions))}`

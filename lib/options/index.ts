@@ -30,6 +30,7 @@ export {
   checkPreprocessor,
   type CheckedPreprocessor,
   type Colour,
+  type PlainPreprocessor,
   type Preprocessor,
 } from './preprocessors.js'
 export type { GenerateRequest, ModelFacts } from './request.js'

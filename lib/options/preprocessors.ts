@@ -30,7 +30,8 @@ export type Preprocessor =
   | { type: 'semantic'; palette: readonly Colour[]; labels?: boolean }
 
 /** A preprocessor that needs no settings. */
-export type PlainPreprocessor = Exclude<CheckedPreprocessor['type'], 'semantic'>
+export type PlainPreprocessor =
+  'canny' | 'scribble' | 'threshold' | 'grey' | 'invert' | 'blur' | 'tile' | 'colour'
 
 /** A Preprocessor with all defaults filled in. */
 export type CheckedPreprocessor =
