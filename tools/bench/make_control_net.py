@@ -23,7 +23,9 @@ def main():
     net = ControlNetModel.from_unet(UNet2DConditionModel.from_config(config), load_weights_from_unet=False)
     # A new ControlNet's last layers are zero.
     for name, parameter in net.named_parameters():
-        if name.startswith(("controlnet_down_blocks", "controlnet_mid_block", "controlnet_cond_embedding.conv_out")):
+        if name.startswith(
+            ("controlnet_down_blocks", "controlnet_mid_block", "controlnet_cond_embedding.conv_out")
+        ):
             torch.nn.init.normal_(parameter, std=0.02)
     net.half().save_pretrained(args.out)
 
