@@ -79,11 +79,12 @@ Tensor ReferenceBackend::average_pool(ForwardContext& ctx, const Tensor& x) {
   for (int64_t i = 0; i < out.size() && !ctx.measuring(); ++i) {
     const int64_t channel = i % x.c, column = i / x.c % out.w, row = i / x.c / out.w % out.h;
     const int64_t image = i / out.c / out.pixels();
-    float sum = 0, count = 0;
-    for (int64_t y = 2 * row; y < std::min(2 * row + 2, x.h); ++y)
-      for (int64_t at = 2 * column; at < std::min(2 * column + 2, x.w); ++at, ++count)
+    const int64_t below = std::min(2 * row + 2, x.h), right = std::min(2 * column + 2, x.w);
+    float sum = 0;
+    for (int64_t y = 2 * row; y < below; ++y)
+      for (int64_t at = 2 * column; at < right; ++at)
         sum += values(x)[((image * x.h + y) * x.w + at) * x.c + channel];
-    values(out)[i] = sum / count;
+    values(out)[i] = sum / static_cast<float>((below - 2 * row) * (right - 2 * column));
   }
   return out;
 }
