@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import t from 'tap'
 import { applyLora, openIpAdapters, readEmbeddings } from '../../lib/adapters/index.js'
-import { bundledModelPath, openModel } from '../../lib/index.js'
+import { bundledModelPath, ControlNet, openModel, T2iAdapter } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { IpAdapter } from '../../lib/pipeline/ip-adapter.js'
 import { Unet } from '../../lib/pipeline/unet.js'
@@ -38,6 +38,24 @@ t.test('embeddings', async (t) => {
     await fuzz(t, readFileSync(file), 0, 100, freshPath(t, extname(file)), (path) =>
       readEmbeddings(model, [{ path }]),
     )
+})
+
+t.test('ControlNets and T2I-Adapters', async (t) => {
+  const files = [
+    ['control/sd1-original.safetensors', ControlNet],
+    ['control/sd1-a/diffusion_pytorch_model.safetensors', ControlNet],
+    ['t2i/sd1-full-original.safetensors', T2iAdapter],
+    ['t2i/derived-light.safetensors', T2iAdapter],
+    ['t2i/derived-xl.safetensors', T2iAdapter],
+  ] as const
+  for (const [name, kind] of files) {
+    const bytes = readFileSync(join(fixtures, name))
+    const header = bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE()))
+    await fuzz(t, header, bytes.length - header.length, 100, freshPath(t, '.safetensors'), async (path) => {
+      const net = await kind.load(path, { device: 'cpu' })
+      await net.dispose()
+    })
+  }
 })
 
 t.test('IP-Adapters', async (t) => {

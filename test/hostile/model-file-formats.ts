@@ -8,9 +8,11 @@ import sharp from 'sharp'
 import { applyLora, readEmbeddings } from '../../lib/adapters/index.js'
 import {
   bundledModelPath,
+  ControlNet,
   DiffusionPipeline,
   imageToTensor,
   openModel,
+  T2iAdapter,
   Tokenizer,
   type TokenizerDescription,
 } from '../../lib/index.js'
@@ -260,9 +262,9 @@ function pickles(folder: string): Format {
   }
 }
 
-/** LoRA files, applied to a UNet that is loaded with them, and embeddings. */
+/** LoRA files, applied to a UNet that is loaded with them, embeddings, and nets that are loaded beside the model. */
 async function adapters(folder: string): Promise<Format> {
-  const files = ['adapters', 'embeddings'].flatMap((part) =>
+  const files = ['adapters', 'embeddings', 'control', 't2i'].flatMap((part) =>
     readdirSync(join(fixtures, part))
       .filter((name) => /\.(safetensors|pt|bin)$/.test(name) && !name.startsWith('golden'))
       .map((name) => join(fixtures, part, name)),
@@ -292,6 +294,12 @@ async function adapters(folder: string): Promise<Format> {
         await readEmbeddings(text, [{ path }])
         return
       }
+      const net = /fixtures.control/.test(file)
+        ? ControlNet
+        : /fixtures.t2i/.test(file)
+          ? T2iAdapter
+          : undefined
+      if (net) return (await net.load(path, here)).dispose()
       const base = await openModel(model)
       await applyLora(base, { path, scale: 1 })
       await (await Unet.load(base.unet!, here)).dispose()
