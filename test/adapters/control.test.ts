@@ -45,7 +45,7 @@ const pixels = async (file: string) => sharp(join(fixtures, file)).removeAlpha()
 const named = (family: Family, name: string) =>
   cases.find((one) => one.family === family && one.name === name)!
 
-for (const family of ['sd1', 'sdxl'] as const) {
+for (const family of ['sd1', 'sd2', 'sdxl'] as const) {
   t.test(`pictures with ControlNets equal those of diffusers: ${family}`, async (t) => {
     await using pipe = await load(family)
     for (const one of cases.filter((one) => one.family === family)) {

@@ -17,7 +17,7 @@ import { renameT2iAdapter } from '../../lib/models/names/t2i-adapter.js'
 import { openT2iAdapter } from '../../lib/models/t2i-adapter.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { largestDifference } from '../pipeline/support.js'
-import { base, nets as controlNets, type Family } from './control-models.js'
+import { base, nets as controlNets } from './control-models.js'
 
 const fixtures = join(packageRoot(), 'test', 'fixtures', 't2i')
 
@@ -31,6 +31,7 @@ interface Case {
 const { cases } = JSON.parse(readFileSync(join(fixtures, 'cases.json'), 'utf8')) as { cases: Case[] }
 
 const file = (name: string) => join(fixtures, name)
+type Family = keyof typeof adapters
 const adapters = { sd1: ['full', 'light', 'grey'], sdxl: ['full', 'grey'] }
 const load = (family: Family, options: LoadOptions = {}) =>
   DiffusionPipeline.load(base[family], {
