@@ -66,6 +66,19 @@ export default defineConfig(
     },
   },
   {
+    files: ['lib/{options,pipeline,control,schedulers,random}/**/*.ts'],
+    rules: {
+      'no-restricted-properties': [
+        'error',
+        {
+          object: 'Array',
+          property: 'isArray',
+          message: 'It throws for a proxy that has been revoked: use isArray() of check.ts.',
+        },
+      ],
+    },
+  },
+  {
     files: ['test/**/*.ts'],
     rules: {
       // tap queues subtests and waits for them.

@@ -18,7 +18,10 @@ function isRoot(folder: string): boolean {
   if (!existsSync(file)) return false
   try {
     return (JSON.parse(readFileSync(file, 'utf8')) as { name?: unknown }).name === 'node-diffusion'
-  } catch {
+  } catch (cause) {
+    // Without file descriptors, the package's own folder would look like any other.
+    if (['EMFILE', 'ENFILE'].includes((cause as NodeJS.ErrnoException).code ?? ''))
+      throw new DiffusionError('IO', `Cannot read ${file}`, { cause })
     return false
   }
 }
@@ -74,7 +77,7 @@ const models = import.meta.url ? join(fileURLToPath(import.meta.url), '..', '..'
 /**
  * The folder of a model that comes with the package, or of CLIP's vocabulary.
  *
- * @throws {DiffusionError} MODEL_NOT_FOUND: a bundler or a tracer has left it behind
+ * @throws {DiffusionError} MODEL_NOT_FOUND: a bundler or a tracer has left it behind; IO: no file descriptors are left
  */
 export function modelFolder(name: 'clip' | 'emoji-64' | 'emoji-64-vq'): string {
   const folders = [...(models ? [models] : []), ...resourceFolders().map((folder) => join(folder, 'models'))]

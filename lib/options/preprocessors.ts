@@ -1,5 +1,13 @@
 /** Preprocessors: what makes the picture that a ControlNet expects of any picture. */
-import { checkBoolean, checkInteger, checkNumber, checkObject, checkOneOf, expectation } from '../check.js'
+import {
+  checkBoolean,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  expectation,
+  isArray,
+} from '../check.js'
 
 /** A colour: red, green, blue, 0…255. */
 export type Colour = readonly [red: number, green: number, blue: number]
@@ -117,13 +125,12 @@ const KEYS: Record<CheckedPreprocessor['type'], readonly string[]> = {
 }
 
 function checkPalette(value: unknown, path: string): Colour[] {
-  if (!Array.isArray(value)) throw new TypeError(expectation('array of colours', path, value))
+  if (!isArray(value)) throw new TypeError(expectation('array of colours', path, value))
   if (value.length < 1 || value.length > MAX_COLOURS)
     throw new RangeError(`Expected 1 to ${MAX_COLOURS} colours for ${path} but received ${value.length}`)
   return Array.from(value, (one: unknown, i) => {
     const name = `${path}[${i}]`
-    if (!Array.isArray(one) || one.length !== 3)
-      throw new TypeError(expectation('[red, green, blue]', name, one))
+    if (!isArray(one) || one.length !== 3) throw new TypeError(expectation('[red, green, blue]', name, one))
     const [red, green, blue] = one.map((level, c) => checkInteger(level, `${name}[${c}]`, 0, 255))
     return [red, green, blue] as const
   })

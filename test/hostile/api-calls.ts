@@ -19,8 +19,10 @@ import {
   listDevices,
   mergeModel,
   openModel,
+  preprocessImage,
   pullModel,
   quantizeModel,
+  T2iAdapter,
   randomFor,
   Tokenizer,
   VqModel,
@@ -45,6 +47,7 @@ export interface ApiCall {
 
 const tinyPath = () => join(packageRoot(), 'test/fixtures/tiny-vae/wide')
 
+const t2iPath = () => join(packageRoot(), 'test/fixtures/t2i/sd1-light')
 const visionPath = () => join(packageRoot(), 'test/fixtures/vision/clip')
 
 export async function loadSubjects(): Promise<Subjects> {
@@ -241,6 +244,33 @@ export const apiCalls: Record<string, ApiCall> = {
   'ControlNet.load': of(
     () => [bundledModelPath(), { precision: 'f32', signal: ended() }],
     (_, path, options) => ControlNet.load(path, options),
+  ),
+  'T2iAdapter.load': of(
+    () => [t2iPath(), { precision: 'f32', signal: ended() }],
+    (_, path, options) => T2iAdapter.load(path, options),
+  ),
+  preprocessImage: of(
+    () => [
+      tensor(1, 3, 8, 8),
+      { type: 'canny', low: 10, high: 20 },
+      { size: { width: 16, height: 16 }, fit: 'fill', signal: open() },
+    ],
+    (_, input, preprocessor, options) => preprocessImage(input, preprocessor, options),
+  ),
+  'preprocessImage, colours': of(
+    () => [
+      image(),
+      {
+        type: 'semantic',
+        palette: [
+          [0, 0, 0],
+          [255, 255, 255],
+        ],
+        labels: true,
+      },
+      {},
+    ],
+    (_, input, preprocessor, options) => preprocessImage(input, preprocessor, options),
   ),
   'ImageEncoder.load': of(
     () => [visionPath(), { precision: 'f32', signal: ended() }],

@@ -312,7 +312,7 @@ t.test('models of other families are named', async (t) => {
     ],
     [
       'body.0.resnets.0.block1.weight',
-      /a T2I-Adapter, which guides a model and is not one itself: node-diff/,
+      /a T2I-Adapter, which guides a model and is not one itself: give it to load\(\) as one of controlNets/,
     ],
     ['image_proj.proj.weight', /an IP-Adapter/],
     ['conv_first.weight', /an upscaler of images/],

@@ -141,7 +141,7 @@ t.test('wrong rules', async (t) => {
 t.test('every tensor belongs to a part', async (t) => {
   const { plan } = types('q8_0')
   const found = new Set(plan.tensors.map(({ group }) => group))
-  const elsewhere = /^(vae codebook|control net )/
+  const elsewhere = /^(vae codebook|control net |image encoder)/
   t.same(new Set(GROUPS.filter((name) => !elsewhere.test(name))), found)
   for (const [name, group] of [
     ['conv_in.weight', 'control net in, out, time'],
