@@ -29,9 +29,9 @@ export function checkObject(value: unknown, path: string, keys: readonly string[
   return Object.fromEntries(keys.map((key) => [key, given[key]]))
 }
 
-/** Whether it is an object with properties that can be read, and no array. */
+/** Whether it is an object with properties that can be read, and no array; listing the keys of a large one takes seconds. */
 function isObject(value: unknown): value is Record<string, unknown> {
-  return isReadable(value) && !isArray(value)
+  return isReadable(value) && !isArray(value) && !ArrayBuffer.isView(value)
 }
 
 /** Array.isArray(), which throws for a proxy that has been revoked. */

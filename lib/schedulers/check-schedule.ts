@@ -1,13 +1,4 @@
-import {
-  checkBoolean,
-  checkInteger,
-  checkNumber,
-  checkNumbers,
-  checkOneOf,
-  checkRecord,
-  expectation,
-  isReadable,
-} from '../check.js'
+import { checkBoolean, checkInteger, checkNumber, checkNumbers, checkOneOf, checkRecord } from '../check.js'
 import type { ScheduleDescription } from '../types.js'
 import { spacings } from './sigmas.js'
 
@@ -16,10 +7,7 @@ const MAX_TIMESTEPS = 100_000
 
 /** A copy of a training schedule. Callers can pass their own to createScheduler(). */
 export function checkSchedule(value: unknown): ScheduleDescription {
-  if (!isReadable(value)) {
-    throw new TypeError(expectation('object', 'schedule', value))
-  }
-  const s = { ...value } as Record<keyof ScheduleDescription, unknown>
+  const s = { ...checkRecord(value, 'schedule') } as Record<keyof ScheduleDescription, unknown>
   const path = (key: keyof ScheduleDescription) => `schedule.${key}`
   const beta = (key: 'betaStart' | 'betaEnd') => checkNumber(s[key], path(key), 0, 1)
   const flag = (key: 'setAlphaToOne' | 'rescaleBetasZeroSnr' | 'clipSample') =>

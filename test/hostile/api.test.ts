@@ -48,3 +48,11 @@ for (const [name, { args, call }] of Object.entries(apiCalls)) {
     t.pass(`${count} places`)
   })
 }
+
+t.test('bytes are no object with options: listing the keys of 10 MB takes seconds', async (t) => {
+  const bytes = new Uint8Array(10_000_000) as never
+  const error = (name: string) => ({ name: 'TypeError', message: `Expected object for ${name} but received an instance of Uint8Array` }) // prettier-ignore
+  t.throws(() => api.createScheduler('euler', 4, bytes), error('schedule'))
+  await t.rejects(api.pullModel('hf:owner/name', bytes), error('options'))
+  await t.rejects(subjects.pipe.generate(bytes), error('options'))
+})

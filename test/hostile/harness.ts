@@ -3,7 +3,7 @@
  * {@link Harness}. torture.test.ts runs a few cases of each, `npm run torture` all of them; each runs in a process of its own.
  */
 import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { createHistogram } from 'node:perf_hooks'
 import { setTimeout as wait } from 'node:timers/promises'
 
 export interface Harness {
@@ -77,33 +77,33 @@ export class Random {
  * harness itself computes counts as well, so pause the watch there.
  */
 export class DelayWatch {
-  readonly #histogram = monitorEventLoopDelay({ resolution: 1 })
-  #worst = 0
+  readonly #delays = createHistogram()
   #longest = 0
   #timer: NodeJS.Timeout | undefined
+  #cpu = 0
+  #time = 0
   start(): void {
-    this.#histogram.enable()
-    let [cpu, time] = [threadTime(), performance.now()]
-    // In a short run, the histogram may have recorded nothing.
-    this.#timer = setInterval(() => {
-      const [nextCpu, nextTime] = [threadTime(), performance.now()]
-      this.#longest = Math.max(this.#longest, nextCpu - cpu)
-      this.#worst = Math.max(this.#worst, nextTime - time - 1)
-      ;[cpu, time] = [nextCpu, nextTime]
-    }, 1)
+    this.#cpu = threadTime()
+    this.#time = performance.now()
+    this.#timer = setInterval(() => this.#turn(), 1)
   }
   pause(): void {
     clearInterval(this.#timer)
-    this.#histogram.disable()
+    this.#turn()
+  }
+  /** Not by monitorEventLoopDelay(), which counts a pause as a delay. */
+  #turn(): void {
+    const [cpu, time] = [threadTime(), performance.now()]
+    this.#longest = Math.max(this.#longest, cpu - this.#cpu)
+    // Nanoseconds; the timer itself waits a millisecond.
+    this.#delays.record(Math.max(1, Math.round((time - this.#time - 1) * 1e6)))
+    this.#cpu = cpu
+    this.#time = time
   }
   /** CPU time is 0 on another system than Linux. */
   get delay(): Delay {
-    const recorded = this.#histogram.count > 0
-    return {
-      p99: recorded ? this.#histogram.percentile(99) / 1e6 : 0,
-      worst: Math.max(this.#worst, recorded ? this.#histogram.max / 1e6 : 0),
-      cpu: this.#longest,
-    }
+    if (this.#delays.count === 0) return noDelay
+    return { p99: this.#delays.percentile(99) / 1e6, worst: this.#delays.max / 1e6, cpu: this.#longest }
   }
 }
 
