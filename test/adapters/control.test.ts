@@ -15,7 +15,7 @@ import {
 } from '../../lib/index.js'
 import { openTensorFile } from '../../lib/models/index.js'
 import { renameControlNet } from '../../lib/models/names/control-net.js'
-import { largestDifference } from '../pipeline/support.js'
+import { endsWhenAborted, equalImages, largestDifference } from '../pipeline/support.js'
 import { base, fixtures, nets, root, type Family } from './control-models.js'
 
 interface Case {
@@ -50,11 +50,7 @@ for (const family of ['sd1', 'sd2', 'sdxl'] as const) {
     await using pipe = await load(family)
     for (const one of cases.filter((one) => one.family === family)) {
       const { images, warnings } = await pipe.generate(optionsOf(one))
-      t.equal(images.length, one.files.length, `${one.name}: number of images`)
-      for (const [i, file] of one.files.entries()) {
-        const worst = largestDifference(images[i].data, await pixels(file))
-        t.ok(worst <= 2, `${file}: differs by at most 2 of 255 levels (${worst})`)
-      }
+      await equalImages(t, images, one, fixtures)
       t.strictSame(
         warnings.filter((text) => !text.includes('far from')),
         [],
@@ -229,12 +225,6 @@ t.test('files that are no ControlNet, or one for another model, are refused', as
 
 t.test('runs with ControlNets end at once when they are aborted', async (t) => {
   await using pipe = await load('sd1')
-  const one = optionsOf(named('sd1', 'two'))
-  const controller = new AbortController()
-  await t.rejects(
-    pipe.generate({ ...one, signal: controller.signal, onStep: () => controller.abort(new Error('enough')) }),
-    { message: 'enough' },
-  )
-  const { images } = await pipe.generate(one)
-  t.ok(largestDifference(images[0].data, await pixels(named('sd1', 'two').files[0])) <= 2)
+  const one = named('sd1', 'two')
+  await endsWhenAborted(t, pipe, optionsOf(one), one, fixtures)
 })

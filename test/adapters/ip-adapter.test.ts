@@ -15,7 +15,7 @@ import {
 } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { writeSafetensors } from '../model-files/helpers.js'
-import { largestDifference } from '../pipeline/support.js'
+import { endsWhenAborted, equalImages, largestDifference } from '../pipeline/support.js'
 import { base, nets, root, type Family } from './control-models.js'
 
 const fixtures = join(packageRoot(), 'test', 'fixtures', 'ip-adapter')
@@ -75,11 +75,7 @@ for (const family of ['sd1', 'sdxl'] as const) {
     for (const one of cases.filter((one) => one.family === family)) {
       await using pipe = await load(one)
       const { images, warnings } = await pipe.generate(optionsOf(one))
-      t.equal(images.length, one.files.length, `${one.name}: number of images`)
-      for (const [i, file] of one.files.entries()) {
-        const worst = largestDifference(images[i].data, await pixels(file))
-        t.ok(worst <= 2, `${file}: differs by at most 2 of 255 levels (${worst})`)
-      }
+      await equalImages(t, images, one, fixtures)
       t.strictSame(
         warnings.filter((text) => !text.includes('far from')),
         [],
@@ -423,16 +419,5 @@ t.test('adapters that are not complete, or of other kinds, are named', async (t)
 t.test('runs with image prompts end at once when they are aborted', async (t) => {
   const one = named('sd1', 'plus')
   await using pipe = await load(one)
-  const options = optionsOf(one)
-  const controller = new AbortController()
-  await t.rejects(
-    pipe.generate({
-      ...options,
-      signal: controller.signal,
-      onStep: () => controller.abort(new Error('enough')),
-    }),
-    { message: 'enough' },
-  )
-  const { images } = await pipe.generate(options)
-  t.ok(largestDifference(images[0].data, await pixels(one.files[0])) <= 2)
+  await endsWhenAborted(t, pipe, optionsOf(one), one, fixtures)
 })

@@ -1,7 +1,6 @@
 /** Pictures with T2I-Adapters compared with those of diffusers (tools/fixtures/t2i.py). */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import sharp from 'sharp'
 import t from 'tap'
 import {
   DiffusionPipeline,
@@ -16,7 +15,7 @@ import { openTensorFile } from '../../lib/models/index.js'
 import { renameT2iAdapter } from '../../lib/models/names/t2i-adapter.js'
 import { openT2iAdapter } from '../../lib/models/t2i-adapter.js'
 import { packageRoot } from '../../lib/package-root.js'
-import { largestDifference } from '../pipeline/support.js'
+import { endsWhenAborted, equalImages, largestDifference } from '../pipeline/support.js'
 import { base, nets as controlNets } from './control-models.js'
 
 const fixtures = join(packageRoot(), 'test', 'fixtures', 't2i')
@@ -46,7 +45,6 @@ function optionsOf({ options }: Case): Case['options'] {
   return { ...options, controls, weighting: false }
 }
 
-const pixels = async (name: string) => sharp(file(name)).removeAlpha().raw().toBuffer()
 const named = (family: Family, name: string) =>
   cases.find((one) => one.family === family && one.name === name)!
 
@@ -55,11 +53,7 @@ for (const family of ['sd1', 'sdxl'] as const) {
     await using pipe = await load(family)
     for (const one of cases.filter((one) => one.family === family)) {
       const { images } = await pipe.generate(optionsOf(one))
-      t.equal(images.length, one.files.length, `${one.name}: number of images`)
-      for (const [i, name] of one.files.entries()) {
-        const worst = largestDifference(images[i].data, await pixels(name))
-        t.ok(worst <= 2, `${name}: differs by at most 2 of 255 levels (${worst})`)
-      }
+      await equalImages(t, images, one, fixtures)
     }
   })
 }
@@ -191,12 +185,6 @@ t.test('files for another model are refused, and no adapter is a model', async (
 
 t.test('runs with T2I-Adapters end at once when they are aborted', async (t) => {
   await using pipe = await load('sd1')
-  const one = optionsOf(named('sd1', 'two'))
-  const controller = new AbortController()
-  await t.rejects(
-    pipe.generate({ ...one, signal: controller.signal, onStep: () => controller.abort(new Error('enough')) }),
-    { message: 'enough' },
-  )
-  const { images } = await pipe.generate(one)
-  t.ok(largestDifference(images[0].data, await pixels('sd1-two.png')) <= 2)
+  const one = named('sd1', 'two')
+  await endsWhenAborted(t, pipe, optionsOf(one), one, fixtures)
 })

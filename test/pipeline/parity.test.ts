@@ -1,7 +1,7 @@
 /** Images compared with those of diffusers for the same options (tools/fixtures/pipeline.py). */
 import t from 'tap'
 import { DiffusionPipeline } from '../../lib/index.js'
-import { cases, difference, psnr } from './support.js'
+import { cases, equalImages, psnr } from './support.js'
 
 t.test('images equal those of diffusers', async (t) => {
   const pipe = await DiffusionPipeline.load(undefined, { precision: 'f32' })
@@ -9,11 +9,7 @@ t.test('images equal those of diffusers', async (t) => {
   for (const { name, options, files } of cases()) {
     await t.test(name, async (t) => {
       const { images } = await pipe.generate({ ...options, weighting: false })
-      t.equal(images.length, files.length, 'number of images')
-      for (const [i, file] of files.entries()) {
-        const worst = await difference(images[i], file)
-        t.ok(worst <= 2, `${file}: differs by at most 2 of 255 levels (${worst})`)
-      }
+      await equalImages(t, images, { name, files })
     })
   }
 })

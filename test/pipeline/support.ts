@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import sharp from 'sharp'
-import type { GenerateOptions, Image } from '../../lib/index.js'
+import type { Test } from 'tap'
+import type { DiffusionPipeline, GenerateOptions, Image } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
 export const fixtures = join(packageRoot(), 'test', 'fixtures', 'pipeline')
@@ -23,14 +24,40 @@ export function cases(): Case[] {
   return list
 }
 
-/** The largest difference between an image and a PNG of the fixtures in levels of 0…255; Infinity for another size. */
-export async function difference(image: Image, file: string): Promise<number> {
-  const { data, info } = await sharp(join(fixtures, file))
-    .removeAlpha()
-    .raw()
-    .toBuffer({ resolveWithObject: true })
+/** The largest difference between an image and a PNG in levels of 0…255; Infinity for another size. */
+async function difference(image: Image, file: string): Promise<number> {
+  const { data, info } = await sharp(file).removeAlpha().raw().toBuffer({ resolveWithObject: true })
   if (info.width !== image.width || info.height !== image.height) return Infinity
   return largestDifference(data, image.data)
+}
+
+/** The images of a run equal those of diffusers: each is within 2 of 255 levels of its PNG. */
+export async function equalImages(
+  t: Test,
+  images: readonly Image[],
+  { name, files }: Pick<Case, 'name' | 'files'>,
+  folder = fixtures,
+): Promise<void> {
+  t.equal(images.length, files.length, `${name}: number of images`)
+  for (const [i, file] of files.entries()) {
+    const worst = await difference(images[i], join(folder, file))
+    t.ok(worst <= 2, `${file}: differs by at most 2 of 255 levels (${worst})`)
+  }
+}
+
+/** A run that is aborted in its first step rejects with the reason, and the next run gives diffusers' images. */
+export async function endsWhenAborted(
+  t: Test,
+  pipe: DiffusionPipeline,
+  options: GenerateOptions,
+  one: Pick<Case, 'name' | 'files'>,
+  folder: string,
+): Promise<void> {
+  const controller = new AbortController()
+  const onStep = () => controller.abort(new Error('enough'))
+  await t.rejects(pipe.generate({ ...options, signal: controller.signal, onStep }), { message: 'enough' })
+  const { images } = await pipe.generate(options)
+  await equalImages(t, images, one, folder)
 }
 
 /** Peak signal-to-noise ratio of an image and a PNG of the fixtures in dB; −Infinity for another size. */

@@ -2,7 +2,6 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import sharp from 'sharp'
 import t, { type Test } from 'tap'
 import {
   bundledModelPath,
@@ -16,7 +15,7 @@ import {
 } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { readTensors } from '../models/fixtures.js'
-import { largestDifference } from './support.js'
+import { equalImages, largestDifference } from './support.js'
 
 const fixtures = join(packageRoot(), 'test', 'fixtures', 'unclip')
 const photo = join(fixtures, 'photo.png')
@@ -42,13 +41,7 @@ const load = (path = folder, options: LoadOptions = {}) =>
 async function compare(t: Test, pipe: DiffusionPipeline, { name, options, files }: Case, more = {}) {
   const given: GenerateOptions = { ...options, image: join(fixtures, options.image as string), ...more }
   const { images, warnings } = await pipe.generate({ ...given, weighting: false })
-  t.equal(images.length, files.length, `${name}: number of images`)
-  for (const [i, file] of files.entries()) {
-    const wanted = await sharp(join(fixtures, file)).removeAlpha().raw().toBuffer({ resolveWithObject: true })
-    t.match(images[i], { width: wanted.info.width, height: wanted.info.height }, file)
-    const worst = largestDifference(images[i].data, wanted.data)
-    t.ok(worst <= 2, `${file}: differs by at most 2 of 255 levels (${worst})`)
-  }
+  await equalImages(t, images, { name, files }, fixtures)
   t.same(warnings, [], name)
 }
 
