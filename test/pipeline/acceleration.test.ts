@@ -1,7 +1,15 @@
 /** The acceleration options: what they compute, what they must not change, and what they refuse. */
 import t from 'tap'
 import { inInterval } from '../../lib/options/index.js'
-import { DeepCache, DiffusionPipeline, type GenerateOptions, type UnetInput } from '../../lib/index.js'
+import {
+  bundledModelPath,
+  DeepCache,
+  DiffusionPipeline,
+  openModel,
+  type GenerateOptions,
+  type UnetInput,
+} from '../../lib/index.js'
+import { Unet } from '../../lib/pipeline/unet.js'
 import { largestDifference, quick } from './support.js'
 
 const pipe = await DiffusionPipeline.load()
@@ -194,6 +202,27 @@ t.test('deepCache with other callers in between', async (t) => {
   }
   for (const [i, result] of results.entries())
     t.equal(largestDifference(result, [alone, ...expected][i]), 0, `run ${i}`)
+})
+
+t.test('features that one UNet has kept are not those of a later one', async (t) => {
+  const latents = {
+    data: Float32Array.from({ length: 4 * 256 }, (_, i) => Math.sin(i)),
+    shape: [1, 4, 16, 16],
+  }
+  const deepCache = new DeepCache({ interval: 100, depth: 1 })
+  // A UNet often gets the address of the one before it. They differ, so that features of another one would show.
+  for (let i = 0; i < 6; i++) {
+    const { unet: source } = await openModel(bundledModelPath())
+    source!.source.precision = i % 2 === 0 ? 'f32' : 'bf16'
+    const unet = await Unet.load(source!, { device: 'cpu' })
+    const context = { data: new Float32Array(24 * unet.config.contextWidth).fill(0.1 * i), shape: [1, 24, unet.config.contextWidth] } // prettier-ignore
+    const input: UnetInput = { latents, timestep: 500, context }
+    const { data: whole } = await unet.predict(input)
+    const { data } = await unet.predict({ ...input, deepCache })
+    t.equal(largestDifference(data, whole), 0, `UNet ${i}`)
+    await unet.dispose()
+  }
+  deepCache.dispose()
 })
 
 t.test('unet.predict() with acceleration options', async (t) => {

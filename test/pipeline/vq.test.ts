@@ -3,6 +3,7 @@
  * themselves.
  */
 import t from 'tap'
+import { native } from '../../lib/native.js'
 import { AutoencoderKL, bundledModelPath, VqModel, vqLosses, type Tensor } from '../../lib/index.js'
 
 const tensor = (...data: number[]): Tensor => ({
@@ -33,4 +34,21 @@ t.test('an autoencoder loaded by itself', async (t) => {
   t.same((await vae.decode(mean)).shape, [1, 3, 32, 32])
   await t.rejects(VqModel.load(bundledModelPath()), { code: 'UNSUPPORTED_MODEL' })
   await t.rejects(AutoencoderKL.load('/no/such/model'), { code: 'MODEL_NOT_FOUND' })
+})
+
+t.test('codes do not depend on the number of threads, which may change meanwhile', async (t) => {
+  await using vq = await VqModel.load()
+  const { threads } = native().cpu()
+  t.teardown(() => native().setThreads(threads))
+  const side = 64
+  const latents = {
+    data: Float32Array.from({ length: 4 * side * side }, (_, i) => Math.sin(i)),
+    shape: [1, 4, side, side],
+  }
+  const expected = (await vq.quantize(latents)).data
+  for (let i = 0; i < 30; i++) {
+    const calls = Array.from({ length: 4 }, () => vq.quantize(latents))
+    for (const count of [1, 4, 2, 3]) native().setThreads(count)
+    for (const { data } of await Promise.all(calls)) t.same(data, expected)
+  }
 })
