@@ -1,13 +1,6 @@
 /** The option `controls` of generate(): pictures that guide a run through ControlNets. */
-import {
-  checkBoolean,
-  checkInteger,
-  checkNumber,
-  checkObject,
-  checkOneOf,
-  expectation,
-  isArray,
-} from '../check.js'
+import { checkBoolean, checkInteger, checkObject, checkOneOf, expectation, isArray } from '../check.js'
+import { checkGuiding, checkScale, type Guiding } from './guiding.js'
 import { copyImage, type ImageInput } from './images.js'
 import { checkPreprocessor, type CheckedPreprocessor, type Preprocessor } from './preprocessors.js'
 
@@ -47,12 +40,9 @@ export type ControlFit = 'resize' | 'crop' | 'fill'
 export const controlFits: readonly ControlFit[] = ['resize', 'crop', 'fill']
 
 /** ControlOptions with all defaults filled in. */
-export interface ControlRequest {
+export interface ControlRequest extends Guiding {
   net: number
   image: ImageInput
-  scale: number
-  start: number
-  end: number
   guess: boolean
   /** A factor of each residual, without `scale`. */
   weights: Float32Array
@@ -74,7 +64,6 @@ const keys = [
 
 /** Several pictures share memory and time; more than these are a mistake. */
 const MAX_CONTROLS = 16
-const MAX_SCALE = 10
 
 /** @param residuals of each ControlNet that was loaded */
 export function checkControls(value: unknown, residuals: readonly number[]): ControlRequest[] {
@@ -91,20 +80,13 @@ export function checkControls(value: unknown, residuals: readonly number[]): Con
 
 function checkControl(value: unknown, path: string, residuals: readonly number[]): ControlRequest {
   const given = checkObject(value, path, keys)
-  const number = (key: 'scale' | 'start' | 'end', fallback: number, lowest: number, highest: number) =>
-    given[key] === undefined ? fallback : checkNumber(given[key], `${path}.${key}`, lowest, highest)
   const net = given.net === undefined ? 0 : checkInteger(given.net, `${path}.net`, 0, residuals.length - 1)
-  const start = number('start', 0, 0, 1)
-  const end = number('end', 1, 0, 1)
-  if (start >= end)
-    throw new RangeError(`Expected ${path}.start below ${path}.end but received ${start} and ${end}`)
+  const guiding = checkGuiding(given, path)
   const guess = given.guess !== undefined && checkBoolean(given.guess, `${path}.guess`)
   return {
     net,
     image: copyImage(given.image, `${path}.image`),
-    scale: number('scale', 1, -MAX_SCALE, MAX_SCALE),
-    start,
-    end,
+    ...guiding,
     guess,
     weights: checkWeights(given.weights, `${path}.weights`, residuals[net], guess),
     fit: given.fit === undefined ? 'crop' : checkOneOf(given.fit, `${path}.fit`, controlFits),
@@ -126,7 +108,7 @@ function checkWeights(value: unknown, path: string, count: number, guess: boolea
     throw new RangeError(
       `Expected ${count} numbers for ${path}, one for each residual, but received ${value.length}`,
     )
-  return Float32Array.from(value, (one, i) => checkNumber(one, `${path}[${i}]`, -MAX_SCALE, MAX_SCALE))
+  return Float32Array.from(value, (one, i) => checkScale(one, `${path}[${i}]`))
 }
 
 /** For the metadata: what each picture was taken for. */

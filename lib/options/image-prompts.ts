@@ -1,6 +1,7 @@
 /** The option `imagePrompts` of generate(): images that say what is drawn, through IP-Adapters. */
-import { checkInteger, checkNumber, checkObject, copyTensor, expectation, isArray } from '../check.js'
+import { checkInteger, checkObject, copyTensor, expectation, isArray } from '../check.js'
 import type { Tensor } from '../types.js'
+import { checkGuiding, type Guiding } from './guiding.js'
 import { copyImage, type ImageInput } from './images.js'
 
 /** Images that a run attends to as it does to the prompt, through an IP-Adapter. */
@@ -26,16 +27,13 @@ export interface ImagePromptOptions {
 }
 
 /** ImagePromptOptions with all defaults filled in. */
-export interface ImagePromptRequest {
+export interface ImagePromptRequest extends Guiding {
   adapter: number
   /** Empty where embeddings are given. */
   images: ImageInput[]
   embeds?: Tensor
   negativeEmbeds?: Tensor
-  scale: number
   mask?: ImageInput
-  start: number
-  end: number
 }
 
 /** What the checks must know about an IP-Adapter. */
@@ -65,7 +63,6 @@ const keys = [
 /** Every image adds tokens to all cross-attentions; more than these are a mistake. */
 const MAX_PROMPTS = 16
 const MAX_IMAGES = 64
-const MAX_SCALE = 10
 /** Tokens of an embedding: ten times those of the largest image encoder. */
 const MAX_TOKENS = 4096
 
@@ -83,15 +80,10 @@ export function checkImagePrompts(value: unknown, adapters: readonly IpAdapterFa
 
 function checkPrompt(value: unknown, path: string, adapters: readonly IpAdapterFacts[]): ImagePromptRequest {
   const given = checkObject(value, path, keys)
-  const number = (key: 'scale' | 'start' | 'end', fallback: number, lowest: number, highest: number) =>
-    given[key] === undefined ? fallback : checkNumber(given[key], `${path}.${key}`, lowest, highest)
   const adapter =
     given.adapter === undefined ? 0 : checkInteger(given.adapter, `${path}.adapter`, 0, adapters.length - 1)
   const facts = adapters[adapter]
-  const start = number('start', 0, 0, 1)
-  const end = number('end', 1, 0, 1)
-  if (start >= end)
-    throw new RangeError(`Expected ${path}.start below ${path}.end but received ${start} and ${end}`)
+  const guiding = checkGuiding(given, path)
   if ((given.image === undefined) === (given.embeds === undefined))
     throw new TypeError(
       `Expected either ${path}.image or ${path}.embeds but received ${given.image === undefined ? 'neither' : 'both'}`,
@@ -102,10 +94,8 @@ function checkPrompt(value: unknown, path: string, adapters: readonly IpAdapterF
     adapter,
     images: given.image === undefined ? [] : checkImages(given.image, `${path}.image`, path, facts),
     ...checkEmbeds(given, path, facts),
-    scale: number('scale', 1, -MAX_SCALE, MAX_SCALE),
+    ...guiding,
     ...(given.mask !== undefined && { mask: copyImage(given.mask, `${path}.mask`) }),
-    start,
-    end,
   }
 }
 

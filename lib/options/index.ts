@@ -6,6 +6,7 @@ export type { ControlFit, ControlOptions, ControlRequest } from './controls.js'
 export { controlFits, controlSettings } from './controls.js'
 export { defaults } from './defaults.js'
 export { anyImages, noisesImage, startsFromImage } from './extra-input.js'
+export { guidesAt } from './guiding.js'
 export { checkGenerateOptions, generateKeys, type GenerateOptions } from './generate.js'
 export {
   imagePromptSettings,

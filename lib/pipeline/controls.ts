@@ -6,7 +6,7 @@ import {
   type NativeConditioning,
   type NativeFeatures,
 } from '../native.js'
-import type { ControlRequest, GenerateRequest } from '../options/index.js'
+import { guidesAt, type ControlRequest, type GenerateRequest } from '../options/index.js'
 import type { Tensor } from '../types.js'
 import type { Conditioning, EmbeddedConditioning } from './conditioning.js'
 import { conditioningRows } from './conditioning.js'
@@ -140,9 +140,8 @@ export class Controls {
     }
   }
 
-  /** As diffusers' controlnet_keep. */
   #activeAt(index: number, count: number): Control[] {
-    return this.#controls.filter(({ start, end }) => index / count >= start && (index + 1) / count <= end)
+    return this.#controls.filter((control) => guidesAt(control, index, count))
   }
 
   async trim(): Promise<void> {

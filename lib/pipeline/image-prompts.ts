@@ -2,7 +2,7 @@
 import { maskTensor, openImage, type ImageSize } from '../image/index.js'
 import { maskLevels } from '../image/mask-levels.js'
 import { native, type ImagePromptSizes, type KeptTensors, type NativeImagePrompt } from '../native.js'
-import type { GenerateRequest, ImagePromptRequest } from '../options/index.js'
+import { guidesAt, type GenerateRequest, type ImagePromptRequest } from '../options/index.js'
 import type { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
 import type { ConditionalRows } from './controls.js'
@@ -87,9 +87,7 @@ export class ImagePrompts {
 
   /** A scale of 0 leaves out a prompt altogether. */
   #activeAt(index: number, count: number): ImagePrompt[] {
-    return this.#prompts.filter(
-      ({ scale, start, end }) => scale !== 0 && index / count >= start && (index + 1) / count <= end,
-    )
+    return this.#prompts.filter((prompt) => prompt.scale !== 0 && guidesAt(prompt, index, count))
   }
 
   dispose(): void {
