@@ -3,8 +3,14 @@ import { checkInteger, checkObject, checkSignal, copyTensor } from '../check.js'
 import { DiffusionError } from '../errors.js'
 import { localPath } from '../hub/index.js'
 import { cancellable } from '../native-call.js'
-import { native, type NativeAutoencoder, type NativeVae, type VaeConfig } from '../native.js'
-import { loadOnDevice, type Placement, type PlacementRequest } from '../device/index.js'
+import {
+  native,
+  type ModelSource,
+  type NativeAutoencoder,
+  type NativeVae,
+  type VaeConfig,
+} from '../native.js'
+import { loadOnDevice, type Placement } from '../device/index.js'
 import type { DeviceName, Tensor } from '../types.js'
 import type { ModelDescription } from '../models/model-description.js'
 import {
@@ -134,13 +140,12 @@ export class AutoencoderKL extends Autoencoder {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderKL> {
-    const load = async () => {
-      const vae = await describeVae(path, options)
-      return loadOnDevice({ ...placementOf(options), sources: [vae.source] }, (placement) =>
-        AutoencoderKL.from(vae, placement, options),
-      )
-    }
-    return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
+    return loadAlone(
+      path,
+      options,
+      (local) => describeVae(path, local),
+      (...given) => AutoencoderKL.from(...given),
+    )
   }
 
   /** @internal */
@@ -211,22 +216,44 @@ export function checkAutoencoderOptions(options: unknown): AutoencoderOptions {
   }
 }
 
-/** What of the options decides where the autoencoder is loaded. */
-export function placementOf(options: AutoencoderOptions): Omit<PlacementRequest, 'sources'> {
-  const { device, precision, kernels, signal } = checkAutoencoderOptions(options)
-  return { device, precision, kernels, signal }
-}
-
-/** Opens the autoencoder in a file or folder. */
-export async function describeVae(
+/**
+ * Loads a component that is not part of a pipeline.
+ *
+ * @param open describes what is in a local file or folder
+ */
+export async function loadAlone<
+  Description extends { source: ModelSource },
+  Loaded extends { dispose(): Promise<void> },
+>(
   path: string,
   options: AutoencoderOptions,
-): Promise<NonNullable<ModelDescription['vae']>> {
-  const { precision, kernels, signal } = checkAutoencoderOptions(options)
+  open: (path: string) => Promise<Description>,
+  from: (description: Description, placement: Placement, options: CallOptions) => Promise<Loaded>,
+): Promise<Loaded> {
+  const { device, precision, kernels, signal } = checkAutoencoderOptions(options)
   if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-  throwIfAborted(signal)
-  const { vae } = await openModel(await localPath(path, signal))
-  if (!vae) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: no autoencoder found`)
-  setArithmetic(vae.source, { precision, kernels })
+  const load = async () => {
+    throwIfAborted(signal)
+    const description = await open(await localPath(path, signal))
+    setArithmetic(description.source, { precision, kernels })
+    const { source } = description
+    return loadOnDevice({ device, precision, kernels, signal, sources: [source] }, (placement) =>
+      from(description, placement, { signal }),
+    )
+  }
+  return loadUnlessAborted(signal, load())
+}
+
+/**
+ * Opens the autoencoder in a file or folder.
+ *
+ * @param given how messages name it
+ */
+export async function describeVae(
+  given: string,
+  path: string,
+): Promise<NonNullable<ModelDescription['vae']>> {
+  const { vae } = await openModel(path)
+  if (!vae) throw new DiffusionError('UNSUPPORTED_MODEL', `${given}: no autoencoder found`)
   return vae
 }

@@ -29,7 +29,7 @@ export async function openControl(
     checkT2iAdapter(given, t2iAdapter, model)
     return { path: given, source: t2iAdapter.source, t2iAdapter }
   }
-  const controlNet = await describeControlNet(path, signal)
+  const controlNet = await describeControlNet(given, path)
   checkControlNet(given, controlNet, model)
   return { path: given, source: controlNet.source, controlNet }
 }

@@ -1,7 +1,5 @@
-import { throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
-import { localPath } from '../hub/index.js'
-import { loadOnDevice, type Placement } from '../device/index.js'
+import type { Placement } from '../device/index.js'
 import { cancellable } from '../native-call.js'
 import {
   native,
@@ -13,8 +11,8 @@ import {
 import { openModel } from '../models/index.js'
 import type { ModelDescription } from '../models/model-description.js'
 import type { DeviceName, Tensor } from '../types.js'
-import { checkAutoencoderOptions, placementOf, type AutoencoderOptions } from './autoencoder.js'
-import { Component, loadUnlessAborted, setArithmetic, type CallOptions } from './component.js'
+import { loadAlone, type AutoencoderOptions } from './autoencoder.js'
+import { Component, type CallOptions } from './component.js'
 
 /** A stored ControlNet. */
 export type ControlNetDescription = NonNullable<ModelDescription['controlNet']>
@@ -51,15 +49,12 @@ export class ControlNet extends Component<NativeControlNet> {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<ControlNet> {
-    const { precision, kernels, signal } = checkAutoencoderOptions(options)
-    const load = async () => {
-      const net = await describeControlNet(path, signal)
-      setArithmetic(net.source, { precision, kernels })
-      return loadOnDevice({ ...placementOf(options), sources: [net.source] }, (placement) =>
-        ControlNet.from(net, placement, { signal }),
-      )
-    }
-    return loadUnlessAborted(signal, load())
+    return loadAlone(
+      path,
+      options,
+      (local) => describeControlNet(path, local),
+      (...given) => ControlNet.from(...given),
+    )
   }
 
   /** @internal */
@@ -113,17 +108,31 @@ function reversed({ data, shape }: Tensor): Tensor {
   return { data: out, shape }
 }
 
-/** Opens the ControlNet in a file or folder. */
-export async function describeControlNet(
-  path: string,
-  signal: AbortSignal | undefined,
-): Promise<ControlNetDescription> {
-  if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-  throwIfAborted(signal)
-  const { controlNet, architecture } = await openModel(await localPath(path, signal))
+/**
+ * Opens the ControlNet in a file or folder.
+ *
+ * @param given how messages name it
+ */
+export async function describeControlNet(given: string, path: string): Promise<ControlNetDescription> {
+  const { controlNet, architecture } = await openModel(path)
   if (!controlNet)
-    throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a ControlNet, found ${architecture}`)
-  return { ...controlNet, source: { ...controlNet.source } }
+    throw new DiffusionError('UNSUPPORTED_MODEL', `${given}: expected a ControlNet, found ${architecture}`)
+  return controlNet
+}
+
+/** @param facts what the model needs and what the file has, by how messages name it */
+export function refuseDifferences(
+  path: string,
+  kind: 'ControlNet' | 'T2I-Adapter',
+  facts: Record<string, [wanted: number | number[], found: number | number[]]>,
+): void {
+  for (const [what, [wanted, found]] of Object.entries(facts)) {
+    if (String(wanted) === String(found)) continue
+    throw new DiffusionError(
+      'UNSUPPORTED_MODEL',
+      `${path}: this ${kind} was made for another model: expected ${what} ${String(wanted)}, found ${String(found)}`,
+    )
+  }
 }
 
 /** Refuses a ControlNet that was not made for this UNet and its autoencoder's latents. */
@@ -134,7 +143,7 @@ export function checkControlNet(
 ): void {
   const { latentChannels } = (vae ?? tinyVae)!.config
   const levels = vae ? vae.config.blockChannels : tinyVae!.config.decoderBlocks
-  const facts = {
+  refuseDifferences(path, 'ControlNet', {
     'channels at its levels': [unet.config.blockChannels, config.unet.blockChannels],
     'layers at its levels': [unet.config.layersPerBlock, config.unet.layersPerBlock],
     'a context of a width of': [unet.config.contextWidth, config.unet.contextWidth],
@@ -145,12 +154,5 @@ export function checkControlNet(
       2 ** (config.imageWidths.length - 1),
     ],
     'image channels': [3, config.imageChannels],
-  }
-  for (const [what, [wanted, found]] of Object.entries(facts)) {
-    if (String(wanted) === String(found)) continue
-    throw new DiffusionError(
-      'UNSUPPORTED_MODEL',
-      `${path}: this ControlNet was made for another model: expected ${what} ${wanted}, found ${found}`,
-    )
-  }
+  })
 }

@@ -1,17 +1,16 @@
 import { checkInteger, checkObject, checkSignal, copyTensor, isArray } from '../check.js'
-import { localPath } from '../hub/index.js'
 import { bytesOf, encoderPixels } from '../image/encoder-pixels.js'
 import { openImage } from '../image/index.js'
 import { requireMemory } from '../memory.js'
 import { cancellable } from '../native-call.js'
 import { native, type ImageEncoderConfig, type NativeImageEncoder } from '../native.js'
-import { loadOnDevice, type Placement } from '../device/index.js'
+import type { Placement } from '../device/index.js'
 import { openImageEncoder, type ImageEncoderDescription } from '../models/image-encoder.js'
 import { copyImage, type ImageInput } from '../options/index.js'
 import { TimeSlice } from '../time-slice.js'
 import type { DeviceName, PixelStatistics, Tensor } from '../types.js'
-import { checkAutoencoderOptions, placementOf, type AutoencoderOptions } from './autoencoder.js'
-import { Component, loadUnlessAborted, setArithmetic, type CallOptions } from './component.js'
+import { loadAlone, type AutoencoderOptions } from './autoencoder.js'
+import { Component, type CallOptions } from './component.js'
 import { fill } from './tensors.js'
 
 /** Images that are encoded at once. Working memory grows with them, and more are hardly faster for each. */
@@ -41,16 +40,7 @@ export class ImageEncoder extends Component<NativeImageEncoder> {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<ImageEncoder> {
-    const { precision, kernels, signal } = checkAutoencoderOptions(options)
-    if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    const load = async () => {
-      const description = await openImageEncoder(await localPath(path, signal))
-      setArithmetic(description.source, { precision, kernels })
-      return loadOnDevice({ ...placementOf(options), sources: [description.source] }, (placement) =>
-        ImageEncoder.from(description, placement, { signal }),
-      )
-    }
-    return loadUnlessAborted(signal, load())
+    return loadAlone(path, options, openImageEncoder, (...given) => ImageEncoder.from(...given))
   }
 
   /** @internal Loads it on a device that is open already. */

@@ -2,6 +2,7 @@ import type { AdapterReport, Embedding, IpAdapterDescription } from '../adapters
 import { throwIfAborted } from '../abort.js'
 import type { Placement } from '../device/index.js'
 import { DiffusionError } from '../errors.js'
+import { localPath } from '../hub/index.js'
 import { requireMemoryForWeights } from '../memory.js'
 import { defaultLowResolution, isUpscaler } from '../models/families/upscaler.js'
 import { imageEmbeddingWidth } from '../models/families/unclip.js'
@@ -22,7 +23,7 @@ import { chooseResidency, leastWeightBytes } from './memory-plan.js'
 import type { Parts } from './parts.js'
 import { loadRefiner, modelName, refinerComponents, type RefinerDescription } from './refiner.js'
 import { timeIdCountOf } from './supported-conditions.js'
-import { AutoencoderTiny } from './tiny-autoencoder.js'
+import { AutoencoderTiny, describeTinyVae } from './tiny-autoencoder.js'
 import { loadUnclip } from './unclip.js'
 import { Unet } from './unet.js'
 
@@ -46,7 +47,7 @@ export async function loadParts(
 ): Promise<Parts> {
   const { unet, vae, textEncoders, unclip } = description
   const { adapters, embeddings, refiner, nets, ipAdapters, plan } = extras
-  const { precision, kernels, tinyVae, lowMemory, loraFolder, signal } = options
+  const { tinyVae, lowMemory, loraFolder, signal } = options
   const imageParts = imageComponents(ipAdapters)
   const components = [...componentsOf(description, refiner), ...imageParts]
   for (const { source } of [...components, ...nets]) setArithmetic(source, options)
@@ -69,10 +70,12 @@ export async function loadParts(
     // One after the other, because loading takes more memory than the weights, and is no faster in parallel. The tiny
     // autoencoder is the first, because it is the quickest to fail.
     let tiny: AutoencoderTiny | undefined
-    if (tinyVae !== undefined)
-      tiny = keep(await AutoencoderTiny.loadOn(tinyVae, placement, { precision, kernels, signal }))
-    else if (description.tinyVae)
-      tiny = keep(await AutoencoderTiny.from(description.tinyVae, placement, signal))
+    let ofTiny = description.tinyVae
+    if (tinyVae !== undefined) {
+      ofTiny = await describeTinyVae(tinyVae, await localPath(tinyVae, signal))
+      setArithmetic(ofTiny.source, options)
+    }
+    if (ofTiny) tiny = keep(await AutoencoderTiny.from(ofTiny, placement, { signal }))
     const controlNets: ControlModel[] = []
     for (const net of nets) controlNets.push(keep(await loadControl(net, placement, signal)))
     const loadedTexts = await loadTextEncoders(textEncoders, tokenizers, embeddings, placement, signal, keep)

@@ -1,7 +1,5 @@
-import { throwIfAborted } from '../abort.js'
-import { loadOnDevice, type Placement } from '../device/index.js'
+import type { Placement } from '../device/index.js'
 import { DiffusionError } from '../errors.js'
-import { localPath } from '../hub/index.js'
 import type { ModelDescription } from '../models/index.js'
 import { openT2iAdapter, type T2iAdapterDescription } from '../models/t2i-adapter.js'
 import { cancellable } from '../native-call.js'
@@ -13,8 +11,9 @@ import {
   type UnetConfig,
 } from '../native.js'
 import type { DeviceName, Tensor } from '../types.js'
-import { checkAutoencoderOptions, placementOf, type AutoencoderOptions } from './autoencoder.js'
-import { Component, loadUnlessAborted, setArithmetic, type CallOptions } from './component.js'
+import { loadAlone, type AutoencoderOptions } from './autoencoder.js'
+import { Component, type CallOptions } from './component.js'
+import { refuseDifferences } from './control-net.js'
 
 /**
  * A T2I-Adapter (Mou et al. 2023): a small network that sees a picture once per image. Its features stay in the engine,
@@ -38,18 +37,12 @@ export class T2iAdapter extends Component<NativeT2iAdapter> {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<T2iAdapter> {
-    if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    const { precision, kernels, signal } = checkAutoencoderOptions(options)
-    const load = async () => {
-      throwIfAborted(signal)
-      const adapter = await openT2iAdapter(await localPath(path, signal))
+    const open = async (local: string) => {
+      const adapter = await openT2iAdapter(local)
       if (!adapter) throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a T2I-Adapter`)
-      setArithmetic(adapter.source, { precision, kernels })
-      return loadOnDevice({ ...placementOf(options), sources: [adapter.source] }, (placement) =>
-        T2iAdapter.from(adapter, placement, { signal }),
-      )
+      return adapter
     }
-    return loadUnlessAborted(signal, load())
+    return loadAlone(path, options, open, (...given) => T2iAdapter.from(...given))
   }
 
   /** @internal */
@@ -108,21 +101,14 @@ export function checkT2iAdapter(
     channels,
     factor: (factor *= config.halves[i] ? 2 : 1),
   }))
-  const facts = {
+  refuseDifferences(path, 'T2I-Adapter', {
     'channels of its features': [places.map((p) => p.channels), found.map((p) => p.channels)],
     'pixels for each of its features, along one side,': [
       places.map((p) => p.factor),
       found.map((p) => p.factor),
     ],
     'image channels': [config.imageChannels === 1 ? 1 : 3, config.imageChannels],
-  }
-  for (const [what, [wanted, has]] of Object.entries(facts)) {
-    if (String(wanted) === String(has)) continue
-    throw new DiffusionError(
-      'UNSUPPORTED_MODEL',
-      `${path}: this T2I-Adapter was made for another model: expected ${what} ${wanted}, found ${has}`,
-    )
-  }
+  })
 }
 
 /**

@@ -1,20 +1,12 @@
-import { throwIfAborted } from '../abort.js'
 import { DiffusionError } from '../errors.js'
-import { localPath } from '../hub/index.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeTinyVae, type TinyVaeConfig } from '../native.js'
-import { loadOnDevice, type Placement } from '../device/index.js'
+import type { Placement } from '../device/index.js'
 import type { DeviceName, Tensor } from '../types.js'
 import { openModel } from '../models/index.js'
 import type { ModelDescription } from '../models/model-description.js'
-import {
-  checkAutoencoderOptions,
-  placementOf,
-  Autoencoder,
-  type AutoencoderOptions,
-  type TiledCallOptions,
-} from './autoencoder.js'
-import { loadUnlessAborted, setArithmetic } from './component.js'
+import { Autoencoder, loadAlone, type AutoencoderOptions, type TiledCallOptions } from './autoencoder.js'
+import type { CallOptions } from './component.js'
 
 /**
  * A tiny autoencoder (TAESD, github.com/madebyollin/taesd). It replaces AutoencoderKL at a fraction of the time, with a
@@ -36,47 +28,19 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
    * @throws {DiffusionError} as DiffusionPipeline.load()
    */
   static async load(path: string, options: AutoencoderOptions = {}): Promise<AutoencoderTiny> {
-    const load = async () => {
-      const tinyVae = await AutoencoderTiny.#describe(path, options)
-      return loadOnDevice({ ...placementOf(options), sources: [tinyVae.source] }, (placement) =>
-        AutoencoderTiny.from(tinyVae, placement, options.signal),
-      )
-    }
-    return loadUnlessAborted(checkAutoencoderOptions(options).signal, load())
-  }
-
-  /** @internal Loads it on a device that is open already. */
-  static async loadOn(
-    path: string,
-    placement: Placement,
-    options: AutoencoderOptions,
-  ): Promise<AutoencoderTiny> {
-    return AutoencoderTiny.from(await AutoencoderTiny.#describe(path, options), placement, options.signal)
-  }
-
-  static async #describe(
-    path: string,
-    options: AutoencoderOptions,
-  ): Promise<NonNullable<ModelDescription['tinyVae']>> {
-    const { precision, kernels, signal } = checkAutoencoderOptions(options)
-    if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
-    throwIfAborted(signal)
-    const { tinyVae, architecture }: ModelDescription = await openModel(await localPath(path, signal))
-    if (!tinyVae) {
-      throw new DiffusionError(
-        'UNSUPPORTED_MODEL',
-        `${path}: expected a tiny autoencoder (TAESD), found ${architecture}`,
-      )
-    }
-    setArithmetic(tinyVae.source, { precision, kernels })
-    return tinyVae
+    return loadAlone(
+      path,
+      options,
+      (local) => describeTinyVae(path, local),
+      (...given) => AutoencoderTiny.from(...given),
+    )
   }
 
   /** @internal */
   static async from(
     { config, source }: NonNullable<ModelDescription['tinyVae']>,
     placement: Placement,
-    signal: AbortSignal | undefined,
+    { signal }: CallOptions = {},
   ): Promise<AutoencoderTiny> {
     const model = await cancellable(signal, (cancel) =>
       native().loadTinyVae(config, { ...source, device: placement.cuda }, cancel),
@@ -97,4 +61,21 @@ export class AutoencoderTiny extends Autoencoder<NativeTinyVae, TinyVaeConfig> {
   async decode(latents: Tensor, options: TiledCallOptions = {}): Promise<Tensor> {
     return this.decodeRows(latents, this.config.latentChannels, options)
   }
+}
+
+/**
+ * Opens the tiny autoencoder in a file or folder.
+ *
+ * @param given how messages name it
+ */
+export async function describeTinyVae(
+  given: string,
+  path: string,
+): Promise<NonNullable<ModelDescription['tinyVae']>> {
+  const { tinyVae, architecture } = await openModel(path)
+  if (tinyVae) return tinyVae
+  throw new DiffusionError(
+    'UNSUPPORTED_MODEL',
+    `${given}: expected a tiny autoencoder (TAESD), found ${architecture}`,
+  )
 }

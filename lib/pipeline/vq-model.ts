@@ -14,18 +14,16 @@ import { DiffusionError } from '../errors.js'
 import { modelFolder } from '../package-root.js'
 import { cancellable } from '../native-call.js'
 import { native, type NativeVae } from '../native.js'
-import { loadOnDevice } from '../device/index.js'
 import type { DeviceName, Tensor } from '../types.js'
 import type { ModelDescription } from '../models/model-description.js'
 import {
-  checkAutoencoderOptions,
-  placementOf,
   describeVae,
   Autoencoder,
+  loadAlone,
   type AutoencoderOptions,
   type TiledCallOptions,
 } from './autoencoder.js'
-import { loadUnlessAborted, type CallOptions } from './component.js'
+import type { CallOptions } from './component.js'
 
 /** Codes of a batch of images: one for each latent pixel, in row-major order. */
 export interface Codes {
@@ -65,18 +63,19 @@ export class VqModel extends Autoencoder {
    * @throws {DiffusionError} for the same reasons as DiffusionPipeline.load()
    */
   static async load(path: string = bundledVqModelPath(), options: AutoencoderOptions = {}): Promise<VqModel> {
-    return loadUnlessAborted(checkAutoencoderOptions(options).signal, VqModel.#load(path, options))
-  }
-
-  static async #load(path: string, options: AutoencoderOptions): Promise<VqModel> {
-    const description = await describeVae(path, options)
-    if (!description.config.codebook) {
-      throw new DiffusionError('UNSUPPORTED_MODEL', `${path}: expected a VQModel but found an AutoencoderKL`)
+    const open = async (local: string) => {
+      const description = await describeVae(path, local)
+      if (!description.config.codebook)
+        throw new DiffusionError(
+          'UNSUPPORTED_MODEL',
+          `${path}: expected a VQModel but found an AutoencoderKL`,
+        )
+      return description
     }
-    const { source, config } = description
-    return loadOnDevice({ ...placementOf(options), sources: [source] }, async ({ cuda, device }) => {
+    return loadAlone(path, options, open, async (description, { cuda, device }, { signal }) => {
+      const { source, config } = description
       const placed = { ...source, device: cuda }
-      const model = await cancellable(options.signal, (cancel) => native().loadVae(config, placed, cancel))
+      const model = await cancellable(signal, (cancel) => native().loadVae(config, placed, cancel))
       return new VqModel(model, description, device)
     })
   }
