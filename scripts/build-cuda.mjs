@@ -1,6 +1,6 @@
 /**
  * `npm run build:cuda`: the CUDA kernels as the package has them: build/Release/cuda/kernels.br with the machine code for
- * each architecture, and PTX for later ones,. Needs no GPU.
+ * each architecture, and PTX for later ones. Needs no GPU.
  *
  * NVRTC 12.9 compiles them, because drivers of 2025 refuse what nvcc 13 makes: `--install` fetches it from PyPI
  * (100 MB) into build/nvrtc. Without it, nvcc does, for this machine's own driver. `--out FOLDER` writes elsewhere, and

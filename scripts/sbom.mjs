@@ -11,17 +11,19 @@ const license = (id) => [{ license: { id } }]
 /** NOTICE.md names the same parts. */
 function contents(versionOf) {
   const npm = (name, id, description) => ({
-    ...{ type: 'library', name, version: versionOf(name), description, licenses: license(id) },
+    type: 'library',
+    name,
+    version: versionOf(name),
+    description,
+    licenses: license(id),
     purl: `pkg:npm/${name}@${versionOf(name)}`,
   })
   const [, zigVersion] = ziglang.split('==')
   const runtime = (name, licenses) => ({
-    ...{
-      type: 'library',
-      name,
-      licenses,
-      description: `linked statically into prebuilds/, as in ${ziglang}`,
-    },
+    type: 'library',
+    name,
+    licenses,
+    description: `linked statically into prebuilds/, as in ${ziglang}`,
   })
   const llvm = [{ expression: 'Apache-2.0 WITH LLVM-exception' }]
   return [
@@ -36,7 +38,10 @@ function contents(versionOf) {
     },
     runtime('mingw-w64', license('ZPL-2.1')),
     ...['emoji-64', 'emoji-64-vq'].map((name) => ({
-      ...{ type: 'machine-learning-model', name, licenses: license('MIT'), description: `models/${name}/` },
+      type: 'machine-learning-model',
+      name,
+      licenses: license('MIT'),
+      description: `models/${name}/`,
     })),
   ].map((component, i) => ({ 'bom-ref': `contained-${i + 1}`, ...component }))
 }

@@ -30,12 +30,10 @@ int64_t bytes(Compute compute) {
 /// - the timestep's vector is computed once per timestep, so its precision costs nothing;
 /// - a shortcut carries the whole signal, not a correction to it, and is a small share of the work;
 /// - of the transformers' projections, those of the two highest resolutions show; at lower ones few pixels
-/// share
-///   the larger weights;
+///   share the larger weights;
 /// - CLIP's encoders run once per image. With SDXL in q8_0, the first text encoder is 1.8 % off with bfloat16
-/// and 3.4 %
-///   with int8, the second 1.8 % and 2.9 %: what is left comes from the stored weights. Every one of their
-///   products has a part in it.
+///   and 3.4 % with int8, the second 1.8 % and 2.9 %. What is left comes from the stored weights. All of
+///   their products add to it.
 bool shows_i8(Role role) {
   switch (role) {
     case Role::input_output:
