@@ -75,6 +75,16 @@ UnetConfig unet_config() {
   return config;
 }
 
+TextEncoderConfig text_encoder_config() {
+  TextEncoderConfig config;
+  config.vocab_size = 131;
+  config.width = 32;
+  config.layers = 3;
+  config.heads = 4;
+  config.intermediate = 72;
+  return config;
+}
+
 ImageEncoderConfig image_encoder_config() {
   ImageEncoderConfig config;
   config.image_size = 32;

@@ -10,6 +10,7 @@
 #include "cpu/backend.h"
 #include "harness.h"
 #include "nn/loader.h"
+#include "text/text_encoder.h"
 #include "unet/config.h"
 #include "vision/image_encoder.h"
 
@@ -32,6 +33,8 @@ std::vector<float> noise(const std::string& seed, int64_t count);
 
 /// Of the fixture "sd1".
 UnetConfig unet_config();
+/// Of the text encoder's fixture "clip".
+TextEncoderConfig text_encoder_config();
 /// Of the image encoder's fixture "open-clip".
 ImageEncoderConfig image_encoder_config();
 

@@ -131,12 +131,7 @@ std::vector<GoldenVae> golden_vaes() {
 }
 
 std::vector<GoldenText> golden_texts() {
-  TextEncoderConfig clip;
-  clip.vocab_size = 131;
-  clip.width = 32;
-  clip.layers = 3;
-  clip.heads = 4;
-  clip.intermediate = 72;
+  const TextEncoderConfig clip = text_encoder_config();
   TextEncoderConfig open_clip = clip;
   open_clip.width = 40;
   open_clip.heads = 5;

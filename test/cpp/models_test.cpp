@@ -51,16 +51,6 @@ VaeConfig vae_config(bool quantized) {
   return config;
 }
 
-TextEncoderConfig text_config() {
-  TextEncoderConfig config;
-  config.vocab_size = 131;
-  config.width = 32;
-  config.layers = 3;
-  config.heads = 4;
-  config.intermediate = 72;
-  return config;
-}
-
 void call_unet(Unet& model, const CancelToken* cancel, std::vector<float>& out) {
   const std::vector<float> latents = noise("latents", 2 * 4 * 16 * 24),
                            context = noise("context", 2 * 9 * 20);
@@ -234,8 +224,8 @@ const Register suite([] {
                                call_vae});
   life(
       Subject<Vae, VaeConfig>{"vq", "vq/vae/diffusion_pytorch_model.safetensors", vae_config(true), call_vq});
-  life(Subject<TextEncoder, TextEncoderConfig>{"text", "clip/text_encoder/model.safetensors", text_config(),
-                                               call_text});
+  life(Subject<TextEncoder, TextEncoderConfig>{"text", "clip/text_encoder/model.safetensors",
+                                               text_encoder_config(), call_text});
 });
 
 }  // namespace

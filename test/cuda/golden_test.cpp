@@ -246,12 +246,7 @@ void call_text(TextEncoder& model, std::vector<float>& out) {
 }
 
 void text_encoders() {
-  TextEncoderConfig clip;
-  clip.vocab_size = 131;
-  clip.width = 32;
-  clip.layers = 3;
-  clip.heads = 4;
-  clip.intermediate = 72;
+  const TextEncoderConfig clip = text_encoder_config();
   TextEncoderConfig open = clip;
   open.width = 40;
   open.heads = 5;
