@@ -7,18 +7,10 @@
 #include <string>
 #include <utility>
 
-#include "core/error.h"
+#include "core/require.h"
 #include "nn/profile.h"
 
 namespace nd {
-namespace {
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
-
-}  // namespace
-
 void ControlNetConfig::check() const {
   unet.check();
   require(unet.mid_transformer_depth >= 0, "Expected a ControlNet with a middle block");

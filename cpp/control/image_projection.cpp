@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "core/error.h"
+#include "core/require.h"
 
 namespace nd {
 namespace {
@@ -10,10 +10,6 @@ namespace {
 constexpr float kLayerNormEps = 1e-5f;
 
 using Kind = ImageProjectionConfig::Kind;
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
 
 }  // namespace
 

@@ -3,14 +3,10 @@
 #include <mutex>
 #include <string>
 
-#include "core/error.h"
+#include "core/require.h"
 
 namespace nd {
 namespace {
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
 
 /// Calls use(height, width) with the size of each level's features.
 template <class Use>

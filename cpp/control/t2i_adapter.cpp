@@ -4,15 +4,11 @@
 #include <mutex>
 #include <string>
 
-#include "core/error.h"
+#include "core/require.h"
 #include "nn/profile.h"
 
 namespace nd {
 namespace {
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
 
 /// Squares of f × f pixels of a picture [c][h][w] become channels [c·f²][to_h][to_w], as torch's
 /// pixel_unshuffle.

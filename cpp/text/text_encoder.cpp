@@ -3,17 +3,9 @@
 #include <string>
 #include <utility>
 
-#include "core/error.h"
+#include "core/require.h"
 
 namespace nd {
-namespace {
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
-
-}  // namespace
-
 void TextEncoderConfig::check() const {
   require(vocab_size >= 1,
           "Expected a text encoder's vocabSize of at least 1 but received " + std::to_string(vocab_size));

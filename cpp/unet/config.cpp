@@ -3,14 +3,10 @@
 #include <algorithm>
 #include <string>
 
-#include "core/error.h"
+#include "core/require.h"
 
 namespace nd {
 namespace {
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
 
 void check_levels(const std::vector<int64_t>& values, const char* name, size_t levels, int64_t least) {
   require(values.size() == levels,

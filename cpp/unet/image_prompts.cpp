@@ -5,13 +5,10 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/require.h"
 
 namespace nd {
 namespace {
-
-void require(bool holds, const char* message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
 
 /// The mask for features of this size.
 Tensor mask_for(const KeptTensors& kept, size_t first, const Tensor& x) {

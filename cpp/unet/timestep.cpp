@@ -3,17 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/error.h"
+#include "core/require.h"
 
 namespace nd {
 namespace {
 
 /// Numbers of the guidance scale as LCM embeds it: (scale − 1) · 1000, sines first.
 constexpr float kGuidanceFactor = 1000;
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
 
 void require_given(const float* values, bool wanted, const char* name) {
   require((values != nullptr) == wanted, std::string("Expected ") + (wanted ? "" : "no ") + name +

@@ -2,17 +2,9 @@
 
 #include <string>
 
-#include "core/error.h"
+#include "core/require.h"
 
 namespace nd {
-namespace {
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
-
-}  // namespace
-
 void VaeConfig::check() const {
   require(!block_channels.empty(), "Expected VAE blockChannels to have at least 1 element but received none");
   require(in_channels >= 1 && out_channels >= 1 && latent_channels >= 1 && layers_per_block >= 1,

@@ -3,17 +3,9 @@
 #include <string>
 #include <utility>
 
-#include "core/error.h"
+#include "core/require.h"
 
 namespace nd {
-namespace {
-
-void require(bool holds, const std::string& message) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, message);
-}
-
-}  // namespace
-
 void ImageEncoderConfig::check() const {
   require(width >= 1 && intermediate >= 1 && layers >= 0 && channels >= 1 && projection_width >= 1,
           "Expected an image encoder's width, intermediate, channels and projectionWidth of at least 1 and "
