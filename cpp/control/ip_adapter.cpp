@@ -20,7 +20,7 @@ void each_level(const UnetConfig& unet, int64_t h, int64_t w, const Use& use) {
 
 /// N of the file for attention `index` in the order of loading.
 size_t stored_number(const CrossAttentions& attentions, size_t index) {
-  const size_t decoder = attentions.all.size() - attentions.encoder - attentions.middle;
+  const size_t decoder = attentions.inner.size() - attentions.encoder - attentions.middle;
   if (index >= attentions.encoder + attentions.middle)
     index -= attentions.middle;
   else if (index >= attentions.encoder)
@@ -42,14 +42,14 @@ void IpAdapterConfig::check() const {
 
 IpAdapter::IpAdapter(const IpAdapterConfig& config, Loader& loader)
     : config_((config.check(), config)),
-      attentions_(cross_attentions(config.unet)),
       backend_(loader.backend()),
       projection_(config.projection, loader, "image_proj."),
       workspace_(backend_) {
-  for (size_t i = 0; i < attentions_.all.size(); ++i) {
-    const std::string prefix = "ip_adapter." + std::to_string(stored_number(attentions_, i));
+  const CrossAttentions attentions = cross_attentions(config.unet);
+  for (size_t i = 0; i < attentions.inner.size(); ++i) {
+    const std::string prefix = "ip_adapter." + std::to_string(stored_number(attentions, i));
     keys_values_.push_back(loader.linear_pair(prefix + ".to_k_ip", prefix + ".to_v_ip",
-                                              config.unet.context_width, attentions_.all[i].inner));
+                                              config.unet.context_width, attentions.inner[i]));
   }
 }
 

@@ -61,7 +61,6 @@ class IpAdapter {
   void forward(ForwardContext& ctx, const ImagePromptInput& input, KeptTensors& to) const;
 
   IpAdapterConfig config_;
-  CrossAttentions attentions_;
   Backend& backend_;
   ImageProjection projection_;
   std::vector<std::shared_ptr<const Linear>> keys_values_;

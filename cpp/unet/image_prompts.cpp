@@ -1,11 +1,11 @@
 #include "unet/image_prompts.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "core/error.h"
 #include "core/require.h"
+#include "weights/formats/half.h"
 
 namespace nd {
 namespace {
@@ -24,15 +24,15 @@ Tensor mask_for(const KeptTensors& kept, size_t first, const Tensor& x) {
 CrossAttentions cross_attentions(const UnetConfig& config) {
   CrossAttentions result;
   const auto add = [&](size_t level, int64_t depth) {
-    for (int64_t i = 0; i < depth; ++i) result.all.push_back({config.block_channels[level]});
+    for (int64_t i = 0; i < depth; ++i) result.inner.push_back(config.block_channels[level]);
   };
   const size_t levels = config.block_channels.size();
   for (size_t level = 0; level < levels; ++level)
     for (int64_t i = 0; i < config.layers_per_block[level]; ++i)
       add(level, config.down_transformer_depth[level].of(i));
-  result.encoder = result.all.size();
+  result.encoder = result.inner.size();
   add(levels - 1, std::max<int64_t>(config.mid_transformer_depth, 0));
-  result.middle = result.all.size() - result.encoder;
+  result.middle = result.inner.size() - result.encoder;
   for (size_t level = levels; level-- > 0;)
     for (int64_t i = 0; i <= config.layers_per_block[level]; ++i)
       add(level, config.up_transformer_depth[level].of(i));
@@ -42,9 +42,7 @@ CrossAttentions cross_attentions(const UnetConfig& config) {
 void ImagePrompt::describe(std::vector<uint64_t>& key) const {
   kept->describe(key);
   for (const int32_t row : rows) key.push_back(static_cast<uint64_t>(row));
-  uint32_t bits = 0;
-  std::memcpy(&bits, &scale, sizeof bits);
-  key.push_back(bits);
+  key.push_back(bits_of(scale));
 }
 
 std::vector<AddedContext> AttendedImages::contexts(size_t index, const Tensor& x, int64_t inner) const {
@@ -67,16 +65,15 @@ std::vector<AddedContext> AttendedImages::contexts(size_t index, const Tensor& x
 
 void check_image_prompts(const std::vector<ImagePrompt>& prompts, const UnetConfig& config, int64_t n,
                          const Memory& memory) {
-  const CrossAttentions attentions = cross_attentions(config);
+  const std::vector<int64_t> inner = cross_attentions(config).inner;
   for (const ImagePrompt& prompt : prompts) {
-    require(prompt.kept && prompt.kept->in(memory) && prompt.kept->count() >= attentions.all.size(),
+    require(prompt.kept && prompt.kept->in(memory) && prompt.kept->count() >= inner.size(),
             "Expected image prompts that an IP-Adapter made for this UNet");
-    for (size_t i = 0; i < attentions.all.size(); ++i) {
+    require(static_cast<int64_t>(prompt.rows.size()) == n,
+            "Expected a row of an image prompt for each image");
+    for (size_t i = 0; i < inner.size(); ++i) {
       const Tensor kept = prompt.kept->view(i);
-      require(kept.c == 2 * attentions.all[i].inner,
-              "Expected image prompts that an IP-Adapter made for this UNet");
-      require(static_cast<int64_t>(prompt.rows.size()) == n,
-              "Expected a row of an image prompt for each image");
+      require(kept.c == 2 * inner[i], "Expected image prompts that an IP-Adapter made for this UNet");
       for (const int32_t row : prompt.rows)
         require(row >= 0 && row < kept.n, "Expected rows that an image prompt has");
     }

@@ -10,13 +10,9 @@
 
 namespace nd {
 
-/// A cross-attention of a UNet.
-struct CrossAttention {
-  int64_t inner = 0;  // width of its keys, and of its values
-};
-/// All of them in the order of loading: encoder levels, middle block, decoder.
+/// The cross-attentions of a UNet in the order of loading: encoder levels, middle block, decoder.
 struct CrossAttentions {
-  std::vector<CrossAttention> all;
+  std::vector<int64_t> inner;      // widths of each one's keys, and of its values
   size_t encoder = 0, middle = 0;  // how many of them are there
 };
 CrossAttentions cross_attentions(const UnetConfig& config);

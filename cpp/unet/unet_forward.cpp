@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "unet/kept_tensors.h"
 #include "unet/unet.h"
+#include "weights/formats/half.h"
 
 namespace nd {
 
@@ -180,7 +181,7 @@ void Unet::predict_repeated(const Pass& given, float* out, const CancelToken* ca
   for (const AddedFeatures& features : input.conditioning.features) {
     features.kept->describe(key);
     for (const int64_t row : {features.first, features.count}) key.push_back(number(row));
-    for (const float scale : features.scales) key.push_back(number(std::llround(double{scale} * 1e9)));
+    for (const float scale : features.scales) key.push_back(bits_of(scale));
   }
   workspace_.run_repeated(key, cancel, [&](ForwardContext& ctx) {
     backend_.to_planar(ctx, forward(ctx, pass), staged_.out.data());
