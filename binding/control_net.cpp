@@ -57,7 +57,7 @@ Napi::Value ControlNetWrap::embed(const Napi::CallbackInfo& info) {
     const Pointer shared = this->shared();
     const nd::ControlNetConfig& config = shared->model().config();
     const Fields fields(info[0], "call");
-    const LatentSizes sizes = read_latent_sizes(fields);
+    const BatchSizes sizes = read_batch_sizes(fields);
     const int64_t f = config.factor();
     const int64_t pixels = batch_pixels(sizes.n, f * sizes.h, f * sizes.w);
     const auto pictures =
@@ -110,7 +110,7 @@ Napi::Value ControlNetWrap::memory(const Napi::CallbackInfo& info) {
     const Pointer shared = this->shared();
     const nd::ControlNet& model = shared->model();
     const Fields fields(info[0], "call");
-    const auto [n, h, w, pixels] = read_latent_sizes(fields);
+    const auto [n, h, w, pixels] = read_batch_sizes(fields);
     const int64_t pictures = fields.integer("pictures", 1, n);
     const int64_t length = read_context_length(read_conditioning(fields), model.config().unet);
     Napi::Object result = Napi::Object::New(info.Env());

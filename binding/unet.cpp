@@ -39,10 +39,9 @@ void read_images(const Fields& conditioning, int64_t n, const std::shared_ptr<vo
     throw TypeFailure{"Expected fewer elements for call.conditioning.images"};
   for (uint32_t i = 0; i < list.Length(); ++i) {
     const Fields fields(list[i], conditioning.name("images") + "[" + std::to_string(i) + "]");
-    conditions.image_tensors.push_back(
-        KeptTensorsWrap::from(fields.get("kept"), fields.name("kept"), device));
+    conditions.kept.push_back(KeptTensorsWrap::from(fields.get("kept"), fields.name("kept"), device));
     nd::ImagePrompt prompt;
-    prompt.kept = conditions.image_tensors.back().get();
+    prompt.kept = conditions.kept.back().get();
     prompt.rows = fields.ints("rows", n);
     prompt.scale = static_cast<float>(fields.number("scale"));
     conditions.images.push_back(std::move(prompt));
@@ -62,23 +61,22 @@ std::vector<nd::ImagePrompt> read_image_lengths(const Fields& conditioning) {
   return prompts;
 }
 
-/// Those of T2I-Adapters.
-std::vector<Conditions::Features> read_features(const Fields& conditioning, int64_t n,
-                                                const std::shared_ptr<void>& device) {
-  std::vector<Conditions::Features> result;
-  if (!conditioning.has("features")) return result;
+/// Of conditioning.features, those of T2I-Adapters.
+void read_features(const Fields& conditioning, int64_t n, const std::shared_ptr<void>& device,
+                   Conditions& conditions) {
+  if (!conditioning.has("features")) return;
   const Napi::Array list = to_array(conditioning.get("features"), conditioning.name("features"));
   if (list.Length() > Limits::batch) throw TypeFailure{"Expected fewer elements for conditioning.features"};
   for (uint32_t i = 0; i < list.Length(); ++i) {
     const Fields fields(list[i], conditioning.name("features") + "[" + std::to_string(i) + "]");
-    Conditions::Features one;
-    one.kept = KeptTensorsWrap::from(fields.get("kept"), fields.name("kept"), device);
+    conditions.kept.push_back(KeptTensorsWrap::from(fields.get("kept"), fields.name("kept"), device));
+    nd::AddedFeatures one;
+    one.kept = conditions.kept.back().get();
     one.scales = fields.floats("scales", fields.integer("scaleCount", 0, Limits::levels + 1));
     one.count = fields.integer("count", 0, n);
     one.first = fields.integer("first", 0, n - one.count);
-    result.push_back(std::move(one));
+    conditions.features.push_back(std::move(one));
   }
-  return result;
 }
 
 }  // namespace
@@ -112,7 +110,7 @@ Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
       read.conditions.residuals = KeptTensorsWrap::from(conditioning.get("residuals"),
                                                         conditioning.name("residuals"), shared->device());
     read_images(conditioning, read.sizes.n, shared->device(), read.conditions);
-    read.conditions.features = read_features(conditioning, read.sizes.n, shared->device());
+    read_features(conditioning, read.sizes.n, shared->device(), read.conditions);
     const auto call = std::make_shared<const UnetCall>(std::move(read));
     const CallOptions options = read_options(fields, shared->device());
     shared->model().check(options.options);
@@ -143,7 +141,7 @@ Napi::Value UnetWrap::working_bytes(const Napi::CallbackInfo& info) {
     const Pointer shared = this->shared();
     const nd::Unet& model = shared->model();
     const Fields fields(info[0], "call");
-    const LatentSizes sizes = read_latent_sizes(fields);
+    const BatchSizes sizes = read_batch_sizes(fields);
     const Fields conditioning = read_conditioning(fields);
     const int64_t length = read_context_length(conditioning, model.config());
     const CallOptions call = read_options(fields, shared->device());

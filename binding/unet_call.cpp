@@ -4,8 +4,8 @@
 
 namespace nd_binding {
 
-LatentSizes read_latent_sizes(const Fields& call) {
-  LatentSizes sizes{};
+BatchSizes read_batch_sizes(const Fields& call) {
+  BatchSizes sizes{};
   sizes.n = call.integer("n", 1, Limits::batch);
   sizes.h = call.integer("h", 1, Limits::side);
   sizes.w = call.integer("w", 1, Limits::side);
@@ -37,8 +37,7 @@ nd::Conditioning Conditions::view() const {
   result.classes = given(classes);
   result.residuals = residuals.get();
   result.images = images.empty() ? nullptr : &images;
-  for (const Features& one : features)
-    result.features.push_back({one.kept.get(), one.scales, one.first, one.count});
+  result.features = features;
   return result;
 }
 
@@ -68,7 +67,7 @@ nd::UnetInput UnetCall::input() const {
 
 UnetCall read_unet_call(const Fields& fields, const nd::UnetConfig& config) {
   UnetCall call;
-  call.sizes = read_latent_sizes(fields);
+  call.sizes = read_batch_sizes(fields);
   call.latents = fields.floats("latents", call.sizes.pixels * config.in_channels);
   const Fields conditioning = read_conditioning(fields);
   call.conditions = read_embedded(conditioning, call.sizes.n, config);

@@ -1,4 +1,4 @@
-// Reads the arguments that calls of the denoiser and of ControlNets share.
+// Reads the arguments that calls of the denoiser, of ControlNets and of T2I-Adapters share.
 #pragma once
 #include <memory>
 #include <vector>
@@ -9,11 +9,11 @@
 
 namespace nd_binding {
 
-/// The size of the latents of a call.
-struct LatentSizes {
+/// The batch of a call: n latents or pictures of h × w, and how many pixels all of them have.
+struct BatchSizes {
   int64_t n, h, w, pixels;
 };
-LatentSizes read_latent_sizes(const Fields& call);
+BatchSizes read_batch_sizes(const Fields& call);
 
 Fields read_conditioning(const Fields& call);
 int64_t read_context_length(const Fields& conditioning, const nd::UnetConfig& config);
@@ -24,14 +24,8 @@ struct Conditions {
   int64_t context_length = 0, pooled_width = 0, time_id_count = 0;
   std::shared_ptr<nd::KeptTensors> residuals;
   std::vector<nd::ImagePrompt> images;
-  std::vector<std::shared_ptr<nd::KeptTensors>> image_tensors;  // that these refer to
-  /// Of one T2I-Adapter.
-  struct Features {
-    std::shared_ptr<nd::KeptTensors> kept;
-    std::vector<float> scales;
-    int64_t first = 0, count = 0;
-  };
-  std::vector<Features> features;
+  std::vector<nd::AddedFeatures> features;
+  std::vector<std::shared_ptr<nd::KeptTensors>> kept;  // that images and features refer to
 
   nd::Conditioning view() const;
 };
@@ -41,7 +35,7 @@ Conditions read_embedded(const Fields& fields, int64_t n, const nd::UnetConfig& 
 
 /// A copy of the latents of a call and of what their prediction is conditioned on.
 struct UnetCall {
-  LatentSizes sizes{};
+  BatchSizes sizes{};
   std::vector<float> latents;
   Conditions conditions;
 

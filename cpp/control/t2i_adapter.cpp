@@ -114,25 +114,20 @@ void T2iAdapter::embed(const float* pictures, int64_t n, int64_t h, int64_t w, K
   workspace_.trim();
 }
 
-size_t T2iAdapter::working_bytes(int64_t h, int64_t w) const {
+T2iAdapterMemory T2iAdapter::memory(int64_t n, int64_t h, int64_t w) const {
   const Profile::Counting uncounted(nullptr);  // not the work of each prediction
   const Size size = first_size(h, w);
   const int64_t floats = config_.image_channels * config_.factor * config_.factor * size.h * size.w;
-  const auto keep_nothing = [](size_t, const Tensor&) {};
-  return static_cast<size_t>(floats) * sizeof(float) + Workspace::measure(backend_, [&](ForwardContext& ctx) {
-           forward(ctx, nullptr, size, keep_nothing);
-         });
-}
-
-size_t T2iAdapter::feature_bytes(int64_t n, int64_t h, int64_t w) const {
-  const Profile::Counting uncounted(nullptr);
   KeptTensors kept;
-  Workspace::measure(backend_, [&](ForwardContext& ctx) {
-    forward(ctx, nullptr, first_size(h, w), [&](size_t index, const Tensor& feature) {
+  T2iAdapterMemory bytes;
+  bytes.working = static_cast<size_t>(floats) * sizeof(float);
+  bytes.working += Workspace::measure(backend_, [&](ForwardContext& ctx) {
+    forward(ctx, nullptr, size, [&](size_t index, const Tensor& feature) {
       kept.expect(index, n, feature.h, feature.w, feature.c);
     });
   });
-  return kept.bytes(backend_.element_bytes());
+  bytes.features = kept.bytes(backend_.element_bytes());
+  return bytes;
 }
 
 }  // namespace nd

@@ -24,6 +24,11 @@ struct T2iAdapterConfig {
   void check() const;
 };
 
+/// Bytes of working memory that embedding pictures takes, and of the features that it keeps.
+struct T2iAdapterMemory {
+  size_t working = 0, features = 0;
+};
+
 class T2iAdapter {
  public:
   /// Tensor names are diffusers' without the `adapter.` prefix. Errors: invalid_argument (config),
@@ -38,9 +43,8 @@ class T2iAdapter {
   void embed(const float* pictures, int64_t n, int64_t h, int64_t w, KeptTensors& to,
              const CancelToken* cancel);
 
-  /// Bytes of working memory of such a call, and of what it keeps, without allocating it.
-  size_t working_bytes(int64_t h, int64_t w) const;
-  size_t feature_bytes(int64_t n, int64_t h, int64_t w) const;
+  /// Of such a call, without allocating it.
+  T2iAdapterMemory memory(int64_t n, int64_t h, int64_t w) const;
 
   void trim() { workspace_.trim(); }
 
