@@ -113,10 +113,11 @@ Napi::Value ControlNetWrap::memory(const Napi::CallbackInfo& info) {
     const auto [n, h, w, pixels] = read_batch_sizes(fields);
     const int64_t pictures = fields.integer("pictures", 1, n);
     const int64_t length = read_context_length(read_conditioning(fields), model.config().unet);
+    const nd::ControlNetMemory memory = model.memory(n, h, w, length, pictures);
     Napi::Object result = Napi::Object::New(info.Env());
-    result.Set("working", bytes_of(info.Env(), model.working_bytes(n, h, w, length)));
-    result.Set("pictures", bytes_of(info.Env(), model.picture_bytes(pictures, h, w)));
-    result.Set("residuals", bytes_of(info.Env(), model.residual_bytes(n, h, w)));
+    result.Set("working", bytes_of(info.Env(), memory.working));
+    result.Set("pictures", bytes_of(info.Env(), memory.pictures));
+    result.Set("residuals", bytes_of(info.Env(), memory.residuals));
     return result;
   });
 }

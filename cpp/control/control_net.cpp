@@ -155,8 +155,8 @@ void ControlNet::prepare(const Conditioning& conditioning, int64_t n, const Canc
   encoder_.cache_shifts(workspace_, keys, cancel);
 }
 
-size_t ControlNet::measure(int64_t n, int64_t h, int64_t w, int64_t length, KeptTensors& residuals) const {
-  KeptTensors picture;
+ControlNetMemory ControlNet::memory(int64_t n, int64_t h, int64_t w, int64_t length, int64_t pictures) const {
+  KeptTensors picture, residuals;
   ControlInput input;
   input.unet.n = input.total = n, input.unet.h = h, input.unet.w = w;
   input.picture = &picture;
@@ -164,31 +164,19 @@ size_t ControlNet::measure(int64_t n, int64_t h, int64_t w, int64_t length, Kept
   const TimestepKeys keys = encoder_.time().no_keys(n);
   PackedContext context;
   context.length = length;
-  return Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
-}
-
-size_t ControlNet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const {
-  KeptTensors residuals;
-  const size_t predicting = measure(n, h, w, length, residuals);
+  const size_t predicting =
+      Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
   const Profile::Counting uncounted(nullptr);  // not the work of each prediction
   const size_t embedding =
       Workspace::measure(backend_, [&](ForwardContext& ctx) { embed(ctx, nullptr, 1, h, w); });
   const size_t calls =
       std::max(predicting, encoder_.caching_bytes(n, length)) + encoder_.cache_bytes(n, length);
-  return std::max(embedding, calls);
-}
-
-size_t ControlNet::picture_bytes(int64_t n, int64_t h, int64_t w) const {
-  KeptTensors kept;
-  kept.expect(0, n, h, w, config_.unet.block_channels[0]);
-  return kept.bytes(backend_.element_bytes());
-}
-
-size_t ControlNet::residual_bytes(int64_t n, int64_t h, int64_t w) const {
-  const Profile::Counting uncounted(nullptr);
-  KeptTensors residuals;
-  measure(n, h, w, 1, residuals);
-  return residuals.bytes(backend_.element_bytes());
+  picture.expect(0, pictures, h, w, config_.unet.block_channels[0]);
+  ControlNetMemory bytes;
+  bytes.working = std::max(embedding, calls);
+  bytes.pictures = picture.bytes(backend_.element_bytes());
+  bytes.residuals = residuals.bytes(backend_.element_bytes());
+  return bytes;
 }
 
 void ControlNet::trim() {

@@ -36,6 +36,12 @@ struct ControlInput {
   bool replaces = true;  // whether what was kept is forgotten: others rows become 0
 };
 
+/// Bytes of working memory that a call takes, and of what a run keeps: the embedded pictures, and the
+/// residuals of all rows.
+struct ControlNetMemory {
+  size_t working = 0, pictures = 0, residuals = 0;
+};
+
 class ControlNet {
  public:
   /// Tensor names are diffusers'. Errors: invalid_argument (config), model_shape.
@@ -56,17 +62,12 @@ class ControlNet {
   void check(const Conditioning& conditioning, int64_t n) const { encoder_.time().check(conditioning, n); }
   void prepare(const Conditioning& conditioning, int64_t n, const CancelToken* cancel);
 
-  /// Bytes of working memory of a call for n rows, without allocating it, and of what a run keeps: the
-  /// embedded pictures, and the residuals of n rows.
-  size_t working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) const;
-  size_t picture_bytes(int64_t n, int64_t h, int64_t w) const;
-  size_t residual_bytes(int64_t n, int64_t h, int64_t w) const;
+  /// Of a run of n rows with so many pictures, without allocating it.
+  ControlNetMemory memory(int64_t n, int64_t h, int64_t w, int64_t length, int64_t pictures) const;
 
   void trim();
 
  private:
-  /// Working memory of a forward, whose residuals' shapes `residuals` then knows.
-  size_t measure(int64_t n, int64_t h, int64_t w, int64_t length, KeptTensors& residuals) const;
   Tensor embed(ForwardContext& ctx, const float* pictures, int64_t n, int64_t h, int64_t w) const;
   Tensor hint_of(ForwardContext& ctx, const ControlInput& input) const;
   void forward(ForwardContext& ctx, const ControlInput& input, const TimestepKeys& keys,
