@@ -84,7 +84,8 @@ function describe(path: string, file: TensorFile, model: ModelWithUnet): IpAdapt
         : `this is not an IP-Adapter: it is ${kind}`,
     )
   }
-  const { projection, input, names } = readProjection(path, file.tensors)
+  const { projection, input } = readProjection(path, file.tensors)
+  const names = rename(path, file.tensors)
   const config: IpAdapterConfig = { projection, unet: unet.config }
   if (unet.config.onlyCrossAttention?.includes(1))
     throw unsupported(path, `IP-Adapters are not supported for this kind of model, ${architecture}`)
@@ -123,11 +124,11 @@ const HEAD_DIM = 64
 
 const PROJECTION = 'image_proj.'
 
-/** The projection of an image's embedding, by the names and shapes of its tensors, and all tensors by the engine's names. */
+/** The projection of an image's embedding, by the names and shapes of its tensors. */
 function readProjection(
   path: string,
   tensors: Tensors,
-): { projection: ImageProjectionConfig; input: IpAdapterInput; names: Tensors } {
+): { projection: ImageProjectionConfig; input: IpAdapterInput } {
   const has = (name: string) => tensors.has(PROJECTION + name)
   const shape = (name: string, rank: number): readonly number[] => {
     const tensor = tensors.get(PROJECTION + name)
@@ -165,17 +166,13 @@ function readProjection(
       headDim: HEAD_DIM,
       intermediate: shape('layers.0.1.1.weight', 2)[0],
     }
-    return { projection, input: 'hidden', names: rename(path, tensors) }
+    return { projection, input: 'hidden' }
   }
   if (has('proj.weight')) {
     const [rows, width] = shape('proj.weight', 2)
     const [contextWidth] = shape('norm.weight', 1)
     const tokens = wholes(rows, contextWidth, 'proj.weight')
-    return {
-      projection: { kind: 'linear', width, contextWidth, tokens },
-      input: 'embedding',
-      names: rename(path, tensors),
-    }
+    return { projection: { kind: 'linear', width, contextWidth, tokens }, input: 'embedding' }
   }
   const full = has('proj.3.weight')
   if (!full && !has('norm.weight'))
@@ -186,7 +183,6 @@ function readProjection(
   return {
     projection: { kind: 'mlp', width, contextWidth, tokens, hidden },
     input: full ? 'hidden' : 'face',
-    names: rename(path, tensors),
   }
 }
 

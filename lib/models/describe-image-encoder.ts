@@ -52,11 +52,8 @@ export async function describeEncoderFolder(
   const { files, tensors } = await readWeights(encoder, variant)
   const paths = files.map((file) => file.path)
   const required = requiredTensors(configPath, 'imageEncoder', parsed)
-  const statistics = await readStatistics(
-    whole
-      ? [join(folder, 'feature_extractor', 'preprocessor_config.json')]
-      : [join(folder, 'preprocessor_config.json')],
-  )
+  const preprocessor = whole ? join(folder, 'feature_extractor') : folder
+  const statistics = await readStatistics(join(preprocessor, 'preprocessor_config.json'))
   return {
     config: parsed,
     source: matchTensors(encoder, files, renameClipVision(paths, tensors), required, false),
@@ -64,23 +61,15 @@ export async function describeEncoderFolder(
   }
 }
 
-async function readStatistics(paths: readonly string[]): Promise<PixelStatistics> {
-  for (const path of paths) {
-    if (!(await isFile(path))) continue
-    const config = await ConfigReader.read(path)
-    const three = (key: string, fallback: readonly number[], lowest: number) => {
-      const value = config.get(key)
-      if (value === undefined) return fallback
-      const fits = (x: unknown): x is number => typeof x === 'number' && x >= lowest && x <= 1
-      if (Array.isArray(value) && value.length === 3 && value.every(fits)) return value
-      throw config.fail(key, `list of 3 numbers between ${lowest} and 1`)
-    }
-    return {
-      mean: three('image_mean', clipStatistics.mean, 0),
-      deviation: three('image_std', clipStatistics.deviation, 1e-3),
-    }
+async function readStatistics(path: string): Promise<PixelStatistics> {
+  if (!(await isFile(path))) return clipStatistics
+  const config = await ConfigReader.read(path)
+  const three = (key: string, fallback: readonly number[], lowest: number) =>
+    config.get(key) === undefined ? fallback : config.numbers(key, lowest, 1, 3, 3)
+  return {
+    mean: three('image_mean', clipStatistics.mean, 0),
+    deviation: three('image_std', clipStatistics.deviation, 1e-3),
   }
-  return clipStatistics
 }
 
 /**

@@ -6,7 +6,7 @@ import { insideCache } from './cache-folder.js'
 import { describeFolder } from './diffusers-folder.js'
 import { badFormat, unsupported } from './formats/fail.js'
 import { readGguf } from './formats/gguf.js'
-import type { ModelDescription } from './model-description.js'
+import { storedComponents, type ModelDescription } from './model-description.js'
 import { notFound } from './not-found.js'
 import { notTensors } from './formats/other-files.js'
 import { readSafetensors } from './formats/safetensors.js'
@@ -48,10 +48,7 @@ export async function openModel(path: string, options: OpenOptions = {}): Promis
     ? await describeFolder(await insideCache(path), variant as string | undefined)
     : await describeFile(path)
   // Absolute paths, because weights may be loaded after the working directory has changed.
-  const { unet, vae, textEncoders, tinyVae, controlNet, unclip } = model
-  for (const part of [unet, vae, ...textEncoders, tinyVae, controlNet, unclip?.imageEncoder]) {
-    if (part) part.source.files = part.source.files.map((file) => resolve(file))
-  }
+  for (const { source } of storedComponents(model)) source.files = source.files.map((file) => resolve(file))
   return model
 }
 

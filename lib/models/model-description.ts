@@ -85,3 +85,10 @@ export interface ModelDescription {
   /** What the files ask for that is not supported, or that was assumed. */
   warnings?: string[]
 }
+
+/** Every component that a model's files have. */
+export function storedComponents(model: ModelDescription): { source: ModelSource }[] {
+  const { unet, vae, textEncoders, tinyVae, controlNet, unclip } = model
+  const all = [unet, vae, ...textEncoders, tinyVae, controlNet, unclip?.imageEncoder]
+  return all.filter((part) => part !== undefined)
+}

@@ -6,7 +6,12 @@ import { matchTensors, type Tensors } from './component.js'
 import { BIG_G_WIDTH, deriveText, deriveUnet, deriveVae } from './families/derive.js'
 import { badFormat, unsupported } from './formats/fail.js'
 import { refuseUnsupportedModels } from './families/unsupported-models.js'
-import type { ModelDescription, TextEncoderDescription, TokenizerDescription } from './model-description.js'
+import {
+  storedComponents,
+  type ModelDescription,
+  type TextEncoderDescription,
+  type TokenizerDescription,
+} from './model-description.js'
 import {
   isClipText,
   isOpenClip,
@@ -21,6 +26,7 @@ import { isOriginalUnet, renameOriginalUnet } from './names/unet.js'
 import { isVae, renameVae } from './names/vae.js'
 import { findImageEncoder } from './names/vision.js'
 import { guessSchedule } from './families/guess-schedule.js'
+import { defaultSchedule } from './families/schedule.js'
 import { CONFIG_KEY, readStoredConfig, type StoredConfig } from './families/stored-config.js'
 import { chooseTextOutputs } from './families/text-outputs.js'
 import { requiredTensors } from './families/required-tensors.js'
@@ -83,9 +89,7 @@ const TEXT_PREFIXES = [
 export async function describeSingleFile(file: TensorFile): Promise<ModelDescription> {
   if (isTinyVae(file.tensors)) return describeTinyVae(file)
   const model = await describeParts(file)
-  const { unet, vae, textEncoders, controlNet, unclip } = model
-  const parts = [unet, vae, ...textEncoders, controlNet, unclip?.imageEncoder]
-  const sources = parts.flatMap((part) => (part ? [part.source] : []))
+  const sources = storedComponents(model).map(({ source }) => source)
   const unused = unusedTensors('The file', file.tensors.values(), sources)
   return unused === undefined ? model : { ...model, unused: [unused] }
 }
@@ -109,7 +113,7 @@ async function describeParts(file: TensorFile): Promise<ModelDescription> {
     format: file.format,
     architecture: '',
     textEncoders: [],
-    schedule: (await guessSchedule(file, undefined)).schedule,
+    schedule: defaultSchedule(),
     imageSize: 512,
   }
   if (parts.unet) {
@@ -161,8 +165,7 @@ async function describeParts(file: TensorFile): Promise<ModelDescription> {
   const { schedule, assumesPrediction } = await guessSchedule(file, model.unet?.config)
   model.schedule = schedule
   model.imageSize = guessImageSize(file, model, schedule.predictionType)
-  // Both of the published unCLIP models predict the velocity, as is assumed.
-  if (assumesPrediction && !model.unclip) {
+  if (assumesPrediction) {
     const sizeFor = (type: PredictionType) => guessImageSize(file, model, type)
     const imageSizes = { epsilon: sizeFor('epsilon'), v_prediction: sizeFor('v_prediction') }
     model.assumedPrediction = { imageSizes }

@@ -44,10 +44,10 @@ import { setPrediction } from './find-prediction.js'
 import { generate } from './generate.js'
 import { takePromptLoras } from './prompt-loras.js'
 import { withLoras, type RunParts } from './run-parts.js'
-import { componentsOf, imageComponents, loadParts } from './load-parts.js'
+import { componentsOf, loadParts } from './load-parts.js'
 import type { IpAdapter } from './ip-adapter.js'
 import type { ModelInfo } from './model-info.js'
-import type { Parts } from './parts.js'
+import { loadedComponents, type Parts } from './parts.js'
 import { openRefiner } from './refiner.js'
 import type { StepEvent } from '../step-event.js'
 import { checkConditions, pooledWidthOf } from './supported-conditions.js'
@@ -65,32 +65,12 @@ const memoryKeys = [
   'width', 'height', 'batchSize', 'guidanceScale', 'preset', 'decoder', 'vaeTiling', 'deepCache', 'tokenMerging', 'loras', 'controls', 'imagePrompts',
 ] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
-/** The options of generate() that DiffusionPipeline.estimate() takes. */
-export type EstimateOptions = Pick<
-  GenerateOptions,
-  | 'width'
-  | 'height'
-  | 'batchSize'
-  | 'guidanceScale'
-  | 'preset'
-  | 'decoder'
-  | 'vaeTiling'
-  | 'deepCache'
-  | 'tokenMerging'
-  | 'loras'
-  | 'controls'
-  | 'imagePrompts'
-  | 'steps'
-  | 'scheduler'
-  | 'schedulerOptions'
->
+const estimateKeys = [
+  ...memoryKeys, 'steps', 'scheduler', 'schedulerOptions',
+] as const satisfies (keyof GenerateOptions)[] // prettier-ignore
 
-const estimateKeys: readonly (keyof EstimateOptions)[] = [
-  ...memoryKeys,
-  'steps',
-  'scheduler',
-  'schedulerOptions',
-]
+/** The options of generate() that DiffusionPipeline.estimate() takes. */
+export type EstimateOptions = Pick<GenerateOptions, (typeof estimateKeys)[number]>
 
 /**
  * A latent diffusion model in memory.
@@ -321,21 +301,11 @@ export class DiffusionPipeline {
       nets.push(await openControl(given, await find(given), { ...description, unet }, signal))
     throwIfAborted(signal)
     if (threads !== undefined) native().setThreads(threads)
-    const { ipAdapters } = images
-    const components = [
-      ...componentsOf({ ...description, unet }, refiner),
-      ...nets,
-      ...imageComponents(ipAdapters),
-    ]
-    const sources = components.map(({ source }) => source)
     const whole = { ...description, unet }
+    const extras = { adapters, embeddings, refiner, nets, ipAdapters: images.ipAdapters, plan }
+    const sources = componentsOf(whole, extras).map(({ source }) => source)
     return loadOnDevice({ device, precision, kernels, sources, signal }, async (placement) => {
-      const parts = await loadParts(
-        whole,
-        { adapters, embeddings, refiner, nets, ipAdapters, plan },
-        options,
-        placement,
-      )
+      const parts = await loadParts(whole, extras, options, placement)
       return new DiffusionPipeline(whole, parts, placement)
     })
   }
@@ -524,16 +494,7 @@ export class DiffusionPipeline {
   }
 
   #trim(): void {
-    for (const part of this.#components()) void part.trim()
-  }
-
-  #components() {
-    const { refiner, vae, unclip } = this.#parts
-    const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
-    const encoders = [...this.ipAdapters, ...(unclip ? [unclip] : [])].map(({ imageEncoder }) => imageEncoder)
-    const guides = [...this.controlNets, ...this.ipAdapters, ...encoders]
-    const all = [...this.textEncoders, this.unet, vae, this.tinyVae, ...guides, ...refining]
-    return new Set(all.filter((part) => part !== undefined))
+    for (const part of loadedComponents(this.#parts)) void part.trim()
   }
 
   /**
@@ -545,7 +506,7 @@ export class DiffusionPipeline {
       const reason = new DiffusionError('DISPOSED', 'This pipeline has been disposed')
       this.#closing.abort(reason)
       await this.#lock.close(reason)
-      await Promise.all([...this.#components()].map((part) => part.dispose()))
+      await Promise.all([...loadedComponents(this.#parts)].map((part) => part.dispose()))
     })()
     return this.#disposing
   }

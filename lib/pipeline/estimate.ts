@@ -13,7 +13,7 @@ import {
 } from './calibration.js'
 import { controlBytes } from './controls.js'
 import { makeScheduler } from './generate.js'
-import { imagePromptMemory } from './image-prompts.js'
+import { imagePromptLengths } from './image-prompts.js'
 import type { MemoryNeeded } from './memory-plan.js'
 import type { Parts } from './parts.js'
 import { rowsPerImage } from './prompt.js'
@@ -48,11 +48,10 @@ export async function secondsNeeded(
   const { count, tokenMerging } = request
   const [h, w] = [request.height / parts.vae.factor, request.width / parts.vae.factor]
   const size: LatentSize = { n: rowsPerImage(request) * count, h, w }
-  const { lengths } = imagePromptMemory(parts.ipAdapters, request, { h, w })
-  const images = lengths.length > 0 ? { imageLengths: lengths } : {}
+  const imageLengths = imagePromptLengths(parts.ipAdapters, request)
   const work = (measure: () => void) => native().countWork(measure)
   const step = work(() => {
-    parts.unet.workingBytes(size.n, h, w, length, { tokenMerging, ...images })
+    parts.unet.workingBytes(size.n, h, w, length, { tokenMerging, imageLengths })
     if (request.controls.length > 0) controlBytes(parts.controlNets, request, size.n, length)
   })
   const rows = rowsPerImage(request) > 1 ? 2 * count : count

@@ -140,13 +140,11 @@ async function maskOf(
   return maskTensor(await openImage(mask, path, signal), size, size, slice)
 }
 
-/** The sizes of a prompt that an adapter is asked for. */
-function sizesOf(
+/** How many images a prompt has, and the tokens of each one's embedding. */
+function embeddingSizes(
   adapter: IpAdapter,
-  { images, embeds, mask }: ImagePromptRequest,
-  guided: boolean,
-  latents: LatentSize,
-): ImagePromptSizes {
+  { images, embeds }: ImagePromptRequest,
+): Pick<ImagePromptSizes, 'images' | 'rows'> {
   const hiddenTokens = () => {
     const { imageSize, patchSize } = adapter.imageEncoder!.config
     return 1 + Math.floor(imageSize / patchSize) ** 2
@@ -154,31 +152,40 @@ function sizesOf(
   const rows = adapter.input !== 'hidden' ? 1 : embeds ? embeds.shape[1] : hiddenTokens()
   const imagesOf = (image: ImagePromptRequest['images'][number]) =>
     typeof image === 'object' && 'shape' in image ? image.shape[0] : 1
-  return {
-    count: guided ? 2 : 1,
-    images: embeds ? embeds.shape[0] : images.reduce((sum, image) => sum + imagesOf(image), 0),
-    rows,
-    ...(mask !== undefined && latents),
-  }
+  return { images: embeds ? embeds.shape[0] : images.reduce((sum, image) => sum + imagesOf(image), 0), rows }
 }
 
-/** Memory that image prompts take: `kept` during a run, `start` before it, and the tokens of each. */
+/** The tokens that each image prompt adds to cross-attention. */
+export function imagePromptLengths(
+  adapters: readonly IpAdapter[],
+  { imagePrompts }: Pick<GenerateRequest, 'imagePrompts'>,
+): number[] {
+  return imagePrompts.map((prompt) => {
+    const adapter = adapters[prompt.adapter]
+    const { images, rows } = embeddingSizes(adapter, prompt)
+    return adapter.tokens(images, rows)
+  })
+}
+
+/** Memory that image prompts take: `kept` during a run, and `start` before it. */
 export function imagePromptMemory(
   adapters: readonly IpAdapter[],
   request: Pick<GenerateRequest, 'imagePrompts' | 'guidanceScale' | 'embedsGuidance'>,
   latents: LatentSize,
-): { start: number; kept: number; lengths: number[] } {
+): { start: number; kept: number } {
   let [start, kept] = [0, 0]
-  const lengths: number[] = []
   for (const prompt of request.imagePrompts) {
     const adapter = adapters[prompt.adapter]
-    const sizes = sizesOf(adapter, prompt, isGuided(request), latents)
+    const sizes = {
+      count: isGuided(request) ? 2 : 1,
+      ...embeddingSizes(adapter, prompt),
+      ...(prompt.mask !== undefined && latents),
+    }
     const memory = adapter.memory(sizes)
     const embeddings = 8 * sizes.count * sizes.images * sizes.rows * adapter.config.projection.width
     const encoding = prompt.embeds ? 0 : (adapter.imageEncoder?.workingBytes(sizes.images) ?? 0)
     start = Math.max(start, embeddings + Math.max(memory.working, encoding))
     kept += memory.kept
-    lengths.push(adapter.tokens(sizes.images, sizes.rows))
   }
-  return { start, kept, lengths }
+  return { start, kept }
 }

@@ -30,15 +30,19 @@ import { Unet } from './unet.js'
 /** A model with a UNet, and with an autoencoder, which may be a tiny one. */
 type DescriptionWithUnet = ModelDescription & Required<Pick<ModelDescription, 'unet'>>
 
+/** What is loaded beside the model. */
+interface StoredExtras {
+  refiner: RefinerDescription | undefined
+  nets: readonly NamedControl[]
+  ipAdapters: readonly IpAdapterDescription[]
+}
+
 /** Loads the components of a model. If one fails, those that were loaded before it are freed. */
 export async function loadParts(
   description: DescriptionWithUnet,
-  extras: {
+  extras: StoredExtras & {
     adapters: readonly AdapterReport[]
     embeddings: readonly Embedding[]
-    refiner: RefinerDescription | undefined
-    nets: readonly NamedControl[]
-    ipAdapters: readonly IpAdapterDescription[]
     /** Whether no weights are read: the components only tell what memory and work they take. */
     plan: boolean
   },
@@ -48,16 +52,14 @@ export async function loadParts(
   const { unet, vae, textEncoders, unclip } = description
   const { adapters, embeddings, refiner, nets, ipAdapters, plan } = extras
   const { tinyVae, lowMemory, loraFolder, signal } = options
-  const imageParts = imageComponents(ipAdapters)
-  const components = [...componentsOf(description, refiner), ...imageParts]
-  for (const { source } of [...components, ...nets]) setArithmetic(source, options)
+  const sources = componentsOf(description, extras).map(({ source }) => source)
+  for (const source of sources) setArithmetic(source, options)
   // A GPU has all weights or none.
   const low = placement.cuda && lowMemory === undefined ? false : lowMemory
-  const images = [...imageParts, ...(unclip?.imageEncoder ? [unclip.imageEncoder] : [])]
+  const images = [...imageComponents(ipAdapters), ...(unclip?.imageEncoder ? [unclip.imageEncoder] : [])]
   const { savesMemory } = chooseResidency({ unet, vae, textEncoders, images }, low)
   if (refiner) chooseResidency(refinerComponents(refiner), low)
   for (const { source } of nets) source.residency = unet.source.residency
-  const sources = [...components, ...nets].map(({ source }) => source)
   if (plan) for (const source of sources) source.plan = true
   else if (!placement.cuda) requireMemoryForWeights(leastWeightBytes(sources), description.path)
   const loaded: { dispose(): Promise<void> }[] = []
@@ -148,21 +150,21 @@ async function loadIpAdapters(
 }
 
 /** The stored components of IP-Adapters. */
-export function imageComponents(ipAdapters: readonly IpAdapterDescription[]): { source: ModelSource }[] {
+function imageComponents(ipAdapters: readonly IpAdapterDescription[]): { source: ModelSource }[] {
   const encoders = ipAdapters.flatMap(({ encoder }) => encoder ?? [])
   return [...ipAdapters, ...new Set(encoders)]
 }
 
-/** All stored components, also those of the refiner. */
+/** All stored components that are loaded, each once. */
 export function componentsOf(
   { unet, vae, tinyVae, textEncoders, unclip }: DescriptionWithUnet,
-  refiner: RefinerDescription | undefined,
-) {
+  { refiner, nets, ipAdapters }: StoredExtras,
+): { source: ModelSource }[] {
   const encoder = unclip?.imageEncoder
   const own = [unet, (vae ?? tinyVae)!, ...textEncoders, ...(encoder ? [encoder] : [])]
-  if (!refiner) return own
-  const more = refinerComponents(refiner)
-  return [...own, more.unet, ...more.textEncoders]
+  const more = refiner && refinerComponents(refiner)
+  const refining = more ? [more.unet, ...more.textEncoders] : []
+  return [...own, ...refining, ...imageComponents(ipAdapters), ...nets]
 }
 
 /** Checks that the tiny autoencoder has the same latents as the model. */

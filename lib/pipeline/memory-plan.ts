@@ -1,8 +1,8 @@
 import type { ModelSource, Residency, TensorType } from '../native.js'
 import { noisesImage, type GenerateRequest, type TilingOption } from '../options/index.js'
 import { controlBytes } from './controls.js'
-import { imagePromptMemory } from './image-prompts.js'
-import type { Parts } from './parts.js'
+import { imagePromptLengths, imagePromptMemory } from './image-prompts.js'
+import { loadedComponents, type LoadedParts, type Parts } from './parts.js'
 import { rowsPerImage } from './prompt.js'
 
 const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16', 'f64', 'f8_e4m3', 'f8_e5m2']
@@ -69,18 +69,7 @@ export interface MemoryNeeded {
 }
 
 /** The components whose memory counts. */
-type SizedParts = Pick<
-  Parts,
-  | 'textEncoders'
-  | 'unet'
-  | 'vae'
-  | 'tinyVae'
-  | 'refiner'
-  | 'controlNets'
-  | 'ipAdapters'
-  | 'unclip'
-  | 'savesMemory'
->
+type SizedParts = LoadedParts & Pick<Parts, 'savesMemory'>
 
 type Size = Pick<
   GenerateRequest,
@@ -105,7 +94,7 @@ type Size = Pick<
  * its working memory before the other one starts.
  */
 export function workingMemory(parts: SizedParts, request: Size, contextLength: number): MemoryNeeded {
-  const { unet, vae, tinyVae, refiner, textEncoders, unclip } = parts
+  const { unet, vae, tinyVae, unclip } = parts
   const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = rowsPerImage(request) * count
@@ -129,21 +118,7 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   // The scheduler and the loop hold several copies of the latents.
   const latents = 8 * batch * unet.config.inChannels * h * w * 4
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4
-  const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
-  // The refiner may use the model's text encoders.
-  const all = [
-    ...new Set([
-      unet,
-      vae,
-      ...(tinyVae ? [tinyVae] : []),
-      ...textEncoders,
-      ...parts.controlNets,
-      ...parts.ipAdapters,
-      ...parts.ipAdapters.flatMap(({ imageEncoder }) => imageEncoder ?? []),
-      ...(unclip?.imageEncoder ? [unclip.imageEncoder] : []),
-      ...refining,
-    ]),
-  ]
+  const all = [...loadedComponents(parts)]
   const threads = Math.max(...all.map((part) => part.threadBytes))
   const working =
     Math.max(denoise, encode, embed, images.start + images.kept, decode) + latents + context + threads
@@ -160,8 +135,7 @@ function denoiseBytes(
   const batch = rowsPerImage(request) * count
   const [h, w] = [height / vae.factor, width / vae.factor]
   const options = { tokenMerging, depth: deepCache?.depth }
-  const { lengths } = imagePromptMemory(ipAdapters, request, { h, w })
-  const imageLengths = lengths.length > 0 ? lengths : undefined
+  const imageLengths = imagePromptLengths(ipAdapters, request)
   const bytes = unet.workingBytes(batch, h, w, contextLength, { ...options, imageLengths })
   if (!refiner) return bytes
   const depth = deepCache && Math.min(deepCache.depth, refiner.unet.maxDepth)

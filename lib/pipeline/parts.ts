@@ -51,3 +51,18 @@ export interface Parts {
   /** Where the LoRAs are that prompts name. */
   loraFolder?: string
 }
+
+/** Those of them that are in memory. */
+export type LoadedParts = Pick<
+  Parts,
+  'textEncoders' | 'unet' | 'vae' | 'tinyVae' | 'refiner' | 'controlNets' | 'ipAdapters' | 'unclip'
+>
+
+/** Each component once: the refiner may use the model's text encoders, and IP-Adapters may share an image encoder. */
+export function loadedComponents(parts: LoadedParts) {
+  const { textEncoders, unet, vae, tinyVae, refiner, controlNets, ipAdapters, unclip } = parts
+  const refining = refiner ? [refiner.unet, ...refiner.textEncoders] : []
+  const encoders = [...ipAdapters.map(({ imageEncoder }) => imageEncoder), unclip?.imageEncoder]
+  const all = [...textEncoders, unet, vae, tinyVae, ...controlNets, ...ipAdapters, ...encoders, ...refining]
+  return new Set(all.filter((part) => part !== undefined))
+}

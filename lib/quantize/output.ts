@@ -2,7 +2,7 @@ import { checkString } from '../check.js'
 import { quote } from '../quote.js'
 import { realpath, stat } from 'node:fs/promises'
 import { sep } from 'node:path'
-import type { ModelDescription } from '../models/model-description.js'
+import { storedComponents, type ModelDescription } from '../models/model-description.js'
 
 /** Names of other formats, under which no program would read a GGUF file. */
 const OTHER_FORMATS = /[.](safetensors|sft|ckpt|pt|pth|bin|onnx|json|png|jpe?g|webp)$/i
@@ -29,9 +29,7 @@ export async function checkOutput(model: ModelDescription, output: string): Prom
 async function checkReplaced(model: ModelDescription, output: string): Promise<void> {
   const existing = await stat(output, { bigint: true }).catch(() => undefined)
   if (!existing?.isFile()) return
-  const { unet, vae, tinyVae, controlNet, textEncoders, unclip } = model
-  const parts = [unet, vae, tinyVae, controlNet, unclip?.imageEncoder, ...textEncoders]
-  for (const file of new Set(parts.flatMap((part) => part?.source.files ?? []))) {
+  for (const file of new Set(storedComponents(model).flatMap(({ source }) => source.files))) {
     const source = await stat(file, { bigint: true }).catch(() => undefined)
     if (source?.ino === existing.ino && source.dev === existing.dev) throw replaces(model, output)
   }

@@ -2,7 +2,6 @@
 import type { Pixels } from '../../image/decode.js'
 import type { TimeSlice } from '../../time-slice.js'
 
-const NONE = 0
 /** An edge if it touches one. */
 const WEAK = 1
 const EDGE = 2
@@ -108,6 +107,6 @@ export async function cannyEdges(
   }
   const out = new Uint8Array(width * height)
   for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++) out[y * width + x] = marks[(y + 1) * stride + x + 1] === EDGE ? 255 : NONE
+    for (let x = 0; x < width; x++) out[y * width + x] = marks[(y + 1) * stride + x + 1] === EDGE ? 255 : 0
   return out
 }

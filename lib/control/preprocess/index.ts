@@ -2,6 +2,7 @@
 import type { Sharp } from 'sharp'
 import { raceAbort } from '../../abort.js'
 import type { Pixels } from '../../image/decode.js'
+import type { ImageSize } from '../../image/index.js'
 import { loadSharp } from '../../image/sharp.js'
 import type { CheckedPreprocessor, Colour } from '../../options/index.js'
 import type { TimeSlice } from '../../time-slice.js'
@@ -51,18 +52,29 @@ export async function preprocess(
   }
 }
 
+/** A picture of one colour for each pixel, row by row. */
+async function paint(
+  { width, height }: ImageSize,
+  slice: TimeSlice,
+  colourOf: (pixel: number) => Colour,
+): Promise<Pixels> {
+  const data = new Uint8Array(3 * width * height)
+  for (let pixel = 0; pixel < width * height; pixel++) {
+    data.set(colourOf(pixel), 3 * pixel)
+    if (pixel % 4096 === 0) await slice.pause()
+  }
+  return { data, width, height }
+}
+
 /** Changes each pixel by itself. */
-async function map(
+function map(
   { data, width, height }: Pixels,
   slice: TimeSlice,
   change: (red: number, green: number, blue: number) => Colour,
 ): Promise<Pixels> {
-  const out = new Uint8Array(3 * width * height)
-  for (let i = 0; i < out.length; i += 3) {
-    out.set(change(data[i], data[i + 1], data[i + 2]), i)
-    if (i % 12288 === 0) await slice.pause()
-  }
-  return { data: out, width, height }
+  return paint({ width, height }, slice, (pixel) =>
+    change(data[3 * pixel], data[3 * pixel + 1], data[3 * pixel + 2]),
+  )
 }
 
 const fill = (level: number): Colour => [level, level, level]
@@ -72,9 +84,9 @@ function luma(red: number, green: number, blue: number): number {
   return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
 }
 
-function grey(data: Uint8Array, { width, height }: Pixels, slice: TimeSlice): Promise<Pixels> {
-  let i = 0
-  return map({ data: new Uint8Array(3 * width * height), width, height }, slice, () => fill(data[i++]))
+/** The picture of one channel. */
+function grey(levels: Uint8Array, size: ImageSize, slice: TimeSlice): Promise<Pixels> {
+  return paint(size, slice, (pixel) => fill(levels[pixel]))
 }
 
 /** Finds the nearest colour of a palette; neighbouring pixels often have the same colour. */
@@ -107,11 +119,10 @@ async function squares(
   const small = await edited(pixels, signal, (image) =>
     image.resize(columns, rows, { fit: 'fill', kernel: 'cubic' }),
   )
-  let i = 0
-  return map(pixels, slice, () => {
-    const [x, y] = [i % width, Math.floor(i++ / width)]
-    const at =
-      3 * (Math.min(Math.floor((y * rows) / height), rows - 1) * columns + Math.floor((x * columns) / width))
+  return paint(pixels, slice, (pixel) => {
+    const [x, y] = [pixel % width, Math.floor(pixel / width)]
+    const row = Math.min(Math.floor((y * rows) / height), rows - 1)
+    const at = 3 * (row * columns + Math.floor((x * columns) / width))
     return [small.data[at], small.data[at + 1], small.data[at + 2]]
   })
 }

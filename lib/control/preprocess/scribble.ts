@@ -54,7 +54,11 @@ async function blurred({ data, width, height }: Pixels, sigma: number, slice: Ti
   return out
 }
 
-/** White strokes on black where a pixel is darker than what surrounds it. @returns pixels of one channel */
+/**
+ * White strokes on black where a pixel is darker than what surrounds it.
+ *
+ * @returns pixels of one channel
+ */
 export async function scribbleEdges(
   pixels: Pixels,
   threshold: number,

@@ -25,32 +25,26 @@ export async function guessSchedule(
     file.tensors.has('ztsnr') ||
     isTrue(file.metadata.get('ss_zero_terminal_snr')) ||
     /\bz(ero-?)?t?snr\b/i.test(titleOf(file))
-  const { predictionType, assumed } = await guessPrediction(file, unet)
+  const said = predictionOf(file)
+  const assumed = said === undefined && (await looksLikeVelocity(file, unet))
   const schedule = {
-    ...defaultSchedule(predictionType),
+    ...defaultSchedule(said ?? (assumed ? 'v_prediction' : 'epsilon')),
     // What all published models of the SDXL family name.
     ...(unet?.added && { className: 'EulerDiscreteScheduler', timestepSpacing: 'leading' as const }),
   }
   return {
     schedule: zeroSnr ? { ...schedule, rescaleBetasZeroSnr: true, timestepSpacing: 'trailing' } : schedule,
-    assumesPrediction: assumed,
+    // Both published unCLIP models, which have a class embedding, predict the velocity.
+    assumesPrediction: assumed && unet?.classEmbedding === undefined,
   }
 }
 
-async function guessPrediction(
-  file: TensorFile,
-  unet: UnetConfig | undefined,
-): Promise<{ predictionType: PredictionType; assumed: boolean }> {
-  const said = predictionOf(file)
-  if (said) return { predictionType: said, assumed: false }
-  if (unet?.contextWidth !== 1024 || unet.inChannels !== 4)
-    return { predictionType: 'epsilon', assumed: false }
+/** Whether it is a Stable Diffusion 2 model that is not known to predict the noise. */
+async function looksLikeVelocity(file: TensorFile, unet: UnetConfig | undefined): Promise<boolean> {
+  if (unet?.contextWidth !== 1024 || unet.inChannels !== 4) return false
   // Of Stable Diffusion 2's files, only SD-Turbo has the names of Stability's later code.
-  if (file.tensors.has('conditioner.embedders.0.model.ln_final.weight'))
-    return { predictionType: 'epsilon', assumed: false }
-  if ((await readGlobalStep(file)) === BASE_STEPS) return { predictionType: 'epsilon', assumed: false }
-  // unCLIP, which has a class embedding, is a v-prediction model.
-  return { predictionType: 'v_prediction', assumed: unet.classEmbedding === undefined }
+  if (file.tensors.has('conditioner.embedders.0.model.ln_final.weight')) return false
+  return (await readGlobalStep(file)) !== BASE_STEPS
 }
 
 /** What metadata and marker tensors say. */
