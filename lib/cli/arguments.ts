@@ -84,6 +84,11 @@ export function imagePrompt(
   return [...before, { image: path, scale }]
 }
 
+/** A path, added to those given before. */
+export function paths(path: string, before: string[] = []): string[] {
+  return [...before, path]
+}
+
 function scaled(text: string): { path: string; scale: number } {
   // A colon may belong to the path, as in C:\style.safetensors.
   const match = /^(.+):([+-]?(?:\d+(?:\.\d*)?|\.\d+))$/s.exec(text)

@@ -6,7 +6,7 @@ import { readArchive } from '../archive.js'
 import { DiffusionError } from '../errors.js'
 import { loadAddon } from '../load-addon.js'
 import { packageRoot } from '../package-root.js'
-import type { BuildFlags } from './program.js'
+import type { BuildFlags } from './flags.js'
 import type { Terminal } from './terminal.js'
 
 export async function build(flags: BuildFlags, terminal: Terminal): Promise<void> {

@@ -1,8 +1,5 @@
 /** `node-diffusion "prompt"`: loads the model, generates the images and writes the files. */
-import { constants } from 'node:fs'
-import { access } from 'node:fs/promises'
-import { DiffusionError } from '../errors.js'
-import { formatOf, type Image } from '../image/image.js'
+import type { Image } from '../image/image.js'
 import type { GenerateOptions } from '../options/index.js'
 import { maxPromptLength } from '../options/texts.js'
 import type { Timings } from '../pipeline/result.js'
@@ -10,15 +7,14 @@ import type { PresetName } from '../options/presets.js'
 import type { SchedulerName } from '../schedulers/index.js'
 import type { DeviceName } from '../types.js'
 import { printable, shorten } from '../quote.js'
-import { closest } from '../spelling.js'
 import type { CliPipeline, Engine } from './engine.js'
-import { checkFile, isStandardOutput, planOutput, writeImage, type OutputPlan } from './output.js'
+import { planOutput, writeImage, type OutputPlan } from './output.js'
 import { PreviewFile, previewPath } from './preview-file.js'
-import { fetchModel, isElsewhere } from './hub.js'
+import { fetchModel } from './hub.js'
 import { createProgress, silent, type Progress } from './progress.js'
-import type { GenerateFlags } from './program.js'
+import { checkFiles, checkFlags, checkNames } from './check-flags.js'
+import { countOf, type GenerateFlags } from './flags.js'
 import { readPrompt } from './read-prompt.js'
-import { schedulerName, usualSpelling } from './scheduler-name.js'
 import { jsonLine, print, printBytes, printPaths, tell, UsageError, type Terminal } from './terminal.js'
 import { inFlags } from './wording.js'
 
@@ -48,26 +44,24 @@ export async function generate(
   try {
     progress.phase('Loading the model')
     const began = performance.now()
-    const model = await fetchModel(flags.model, flags, terminal, engine, progress)
-    const part = (path: string | undefined) => fetchModel(path, flags, terminal, engine, progress)
-    const [unet, vae] = [await part(flags.unet), await part(flags.vae)]
+    const local = <Path extends string | undefined>(path: Path) =>
+      fetchModel(path, flags, terminal, engine, progress)
+    const model = await local(flags.model)
+    const [unet, vae] = [await local(flags.unet), await local(flags.vae)]
     const textEncoders: string[] = []
-    for (const path of flags.textEncoder ?? []) textEncoders.push((await part(path))!)
-    const refiner = await fetchModel(flags.refiner, flags, terminal, engine, progress)
-    const tinyVae = await fetchModel(flags.tinyVae, flags, terminal, engine, progress)
+    for (const path of flags.textEncoder ?? []) textEncoders.push(await local(path))
+    const refiner = await local(flags.refiner)
+    const tinyVae = await local(flags.tinyVae)
     const loras: NonNullable<GenerateFlags['lora']> = []
-    for (const { path, scale } of flags.lora ?? [])
-      loras.push({ path: await fetchModel(path, flags, terminal, engine, progress), scale })
+    for (const { path, scale } of flags.lora ?? []) loras.push({ path: await local(path), scale })
     const embeddings: NonNullable<GenerateFlags['embedding']> = []
-    for (const one of flags.embedding ?? [])
-      embeddings.push({ ...one, path: await fetchModel(one.path, flags, terminal, engine, progress) })
-    const imageEncoder = await part(flags.imageEncoder)
+    for (const one of flags.embedding ?? []) embeddings.push({ ...one, path: await local(one.path) })
+    const imageEncoder = await local(flags.imageEncoder)
     const ipAdapters: { path: string; imageEncoder?: string }[] = []
-    for (const path of flags.ipAdapter ?? []) ipAdapters.push({ path: (await part(path))!, imageEncoder })
+    for (const path of flags.ipAdapter ?? []) ipAdapters.push({ path: await local(path), imageEncoder })
     const { controlNets, controls } = controlsOf(flags)
     const fetchedNets: string[] = []
-    for (const path of controlNets)
-      fetchedNets.push(await fetchModel(path, flags, terminal, engine, progress))
+    for (const path of controlNets) fetchedNets.push(await local(path))
     const pipe = await engine.load(model, {
       device: flags.device,
       threads: flags.threads,
@@ -130,105 +124,6 @@ function promptOf(prompts: string[], flags: GenerateFlags): string {
   if (all[0].length > maxPromptLength)
     throw new UsageError(`expected a prompt of at most ${maxPromptLength} characters`)
   return all[0]
-}
-
-function countOf({ count, batch }: GenerateFlags): number {
-  return count ?? batch ?? 1
-}
-
-function checkFlags(flags: GenerateFlags, { stdout }: Terminal): void {
-  if (isStandardOutput(flags.output)) {
-    if (flags.json) throw new UsageError('--json and "-o -" both write to standard output')
-    if (countOf(flags) > 1) throw new UsageError('"-o -" takes one image: use a file or a folder for several')
-    if (stdout.isTTY)
-      throw new UsageError('an image cannot be written to a terminal: send it to a file or a program')
-  }
-  if (flags.mask && !flags.init) throw new UsageError('--mask needs --init, the image to repaint')
-  if (flags.strength !== undefined && !flags.init)
-    throw new UsageError('--strength needs --init, the image to start from')
-  if (flags.imageCfg !== undefined && !flags.init)
-    throw new UsageError('--image-cfg needs --init, the image to edit')
-  if (flags.noiseLevel !== undefined && !flags.init)
-    throw new UsageError('--noise-level needs --init, the image to enlarge')
-  if (flags.refinerStart !== undefined && flags.refiner === undefined)
-    throw new UsageError('--refiner-start needs --refiner, the model that takes over')
-  checkImagePrompts(flags)
-  if (flags.decoder === 'tiny' && flags.tinyVae === undefined)
-    throw new UsageError('--decoder tiny needs --tiny-vae, the autoencoder to decode with')
-  if (flags.tinyVae !== undefined && flags.decoder !== 'tiny' && flags.preview === undefined)
-    throw new UsageError('--tiny-vae needs --preview or --decoder tiny')
-}
-
-function checkImagePrompts({ imagePrompt: prompts, ipAdapter: adapters, imageEncoder }: GenerateFlags): void {
-  if (prompts && !adapters)
-    throw new UsageError('--image-prompt needs --ip-adapter, the file that it works by')
-  if (adapters && !prompts) throw new UsageError('--ip-adapter needs --image-prompt, the image to draw from')
-  if (imageEncoder !== undefined && !adapters)
-    throw new UsageError('--image-encoder needs --ip-adapter, the file that it belongs to')
-  if (prompts && adapters && adapters.length > 1 && adapters.length !== prompts.length)
-    throw new UsageError(
-      `expected one --ip-adapter for all or one for each of ${prompts.length} --image-prompt, found ${adapters.length}`,
-    )
-}
-
-/** Checks names that can be checked without a model, so that a typo is reported before one is loaded. */
-async function checkNames(flags: GenerateFlags, engine: Engine): Promise<void> {
-  const { scheduler, preview, preset } = flags
-  if (preset !== undefined) {
-    const known = (await engine.presets()).map(({ name }) => name)
-    if (!known.includes(preset)) throw unknownName('preset', preset, closest(preset, known))
-  }
-  if (typeof preview === 'string') formatOf(preview)
-  if (scheduler === undefined) return
-  const names = await engine.schedulerNames()
-  flags.scheduler = schedulerName(scheduler, names)
-  if (flags.scheduler !== undefined) return
-  throw unknownName('scheduler', scheduler, closest(usualSpelling(scheduler), names))
-}
-
-function unknownName(kind: 'preset' | 'scheduler', name: string, near: string | undefined): UsageError {
-  const hint = near ? `did you mean ${near}?` : `see: node-diffusion ${kind}s`
-  return new UsageError(`there is no ${kind} ${printable(shorten(name))}; ${hint}`)
-}
-
-async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<void> {
-  const {
-    init,
-    mask,
-    depth,
-    unet,
-    vae,
-    textEncoder = [],
-    refiner,
-    tinyVae,
-    lora = [],
-    embedding = [],
-    ipAdapter = [],
-    imageEncoder,
-    imagePrompt = [],
-    control = [],
-    preview,
-  } = flags
-  for (const file of [
-    init,
-    mask,
-    depth,
-    ...[unet, vae, ...textEncoder],
-    refiner,
-    tinyVae,
-    ...[...lora, ...embedding].map(({ path }) => path),
-    ...[...ipAdapter, imageEncoder],
-    ...imagePrompt.map(({ image }) => image),
-    ...control.flatMap(({ net, image }) => [net, image]),
-  ]) {
-    if (file === undefined || (await isElsewhere(file, engine))) continue
-    await access(file, constants.R_OK).catch((cause: unknown) => {
-      const { code, message } = cause as NodeJS.ErrnoException
-      const why = code === 'ENOENT' ? 'there is no such file' : message
-      throw new DiffusionError('IO', printable(`Cannot read ${file}: ${why}`), { cause })
-    })
-  }
-  if (preview !== undefined) await checkFile(previewPath(preview))
 }
 
 /** With more threads than cores, each layer waits for threads that are not running. */

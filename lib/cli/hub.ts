@@ -4,7 +4,7 @@ import type { PullProgress } from '../hub/index.js'
 import { formatBytes } from '../memory.js'
 import { printable } from '../quote.js'
 import type { Engine } from './engine.js'
-import type { PullFlags } from './program.js'
+import type { PullFlags } from './flags.js'
 import { createProgress, silent, type Progress } from './progress.js'
 import { jsonLine, print, tell, type Terminal } from './terminal.js'
 

@@ -9,7 +9,7 @@ import { formatSeconds } from './progress.js'
 import type { Engine } from './engine.js'
 import { deviceInfo } from './info-devices.js'
 import { fetchModel } from './hub.js'
-import type { InfoFlags } from './program.js'
+import type { InfoFlags } from './flags.js'
 import { jsonLine, print, UsageError, type Terminal } from './terminal.js'
 
 type Summary = ReturnType<typeof componentSummary>

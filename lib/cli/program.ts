@@ -1,7 +1,6 @@
 /** The command line's grammar: all commands and options, without what they do. */
 import { Command, Option } from 'commander'
 import type { Kernels, Precision } from '../native.js'
-import type { DeviceOption, PredictionType } from '../types.js'
 import { generateAliases } from './aliases.js'
 import {
   control,
@@ -14,120 +13,13 @@ import {
   interval,
   lora,
   number,
+  paths,
   positive,
   prediction,
   seed,
   size,
-  type ControlFlag,
 } from './arguments.js'
-
-export interface GenerateFlags {
-  model?: string
-  variant?: string
-  output?: string
-  count?: number
-  batch?: number
-  negative?: string
-  /** In place of the argument, as other programs have it. */
-  prompt?: string
-  size?: { width: number; height: number }
-  width?: number
-  height?: number
-  steps?: number
-  scheduler?: string
-  eta?: number
-  seed?: number | bigint
-  rng?: 'torch' | 'philox'
-  cfg?: number
-  imageCfg?: number
-  prompt2?: string
-  negative2?: string
-  originalSize?: { width: number; height: number }
-  targetSize?: { width: number; height: number }
-  crop?: { top: number; left: number }
-  preset?: string
-  prediction?: PredictionType
-  spacing?: 'leading' | 'linspace' | 'trailing'
-  zeroSnr?: boolean
-  unet?: string
-  vae?: string
-  textEncoder?: string[]
-  noiseLevel?: number
-  guidanceRescale?: number
-  guidanceInterval?: [from: number, to: number]
-  deepCache?: { interval: number; depth?: number }
-  tokenMerging?: number
-  clipSkip?: number
-  weighting: boolean
-  init?: string
-  mask?: string
-  depth?: string
-  strength?: number
-  device?: DeviceOption
-  precision?: Precision
-  kernels?: Kernels
-  lora?: { path: string; scale: number }[]
-  loraFolder?: string
-  embedding?: { path: string; token?: string }[]
-  ipAdapter?: string[]
-  imageEncoder?: string
-  imagePrompt?: { image: string; scale: number }[]
-  control?: ControlFlag[]
-  refiner?: string
-  refinerStart?: number
-  tinyVae?: string
-  decoder?: 'full' | 'tiny'
-  lowMemory?: boolean
-  threads?: number
-  preview?: string | true
-  format?: 'png' | 'jpeg' | 'webp'
-  quality?: number
-  metadata: boolean
-  quiet?: boolean
-  json?: boolean
-  verbose?: boolean
-}
-
-export interface InfoFlags {
-  device?: DeviceOption
-  size?: { width: number; height: number }
-  batch?: number
-  steps?: number
-  cfg?: number
-  lowMemory?: boolean
-  json?: boolean
-  verbose?: boolean
-}
-
-export interface QuantizeFlags {
-  type: string
-  rules?: string
-  quiet?: boolean
-  json?: boolean
-  verbose?: boolean
-}
-
-export interface MergeFlags {
-  lora: { path: string; scale: number }[]
-  type?: string
-  rules?: string
-  quiet?: boolean
-  json?: boolean
-  verbose?: boolean
-}
-
-export interface BuildFlags {
-  native?: boolean
-  ifNeeded?: boolean
-  verbose?: boolean
-}
-
-export interface PullFlags {
-  variant?: string
-  quiet?: boolean
-  json?: boolean
-  verbose?: boolean
-}
+import type { BuildFlags, GenerateFlags, InfoFlags, MergeFlags, PullFlags, QuantizeFlags } from './flags.js'
 
 export interface Actions {
   generate(prompts: string[], flags: GenerateFlags): Promise<void>
@@ -178,11 +70,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('--variant <name>', 'which of several weights of a folder to read, such as fp16')
     .option('--unet <path>', "a file or folder whose UNet takes the place of the model's")
     .option('--vae <path>', "a file or folder whose autoencoder takes the place of the model's")
-    .option(
-      '--text-encoder <path>',
-      "the same for the text encoder; given twice, for both of SDXL's",
-      (path: string, before: string[] = []) => [...before, path],
-    )
+    .option('--text-encoder <path>', "the same for the text encoder; given twice, for both of SDXL's", paths)
     .option(
       '--refiner <path>',
       "a model that takes the last steps over, such as SDXL's refiner; a file, a folder or as for --model",
@@ -201,7 +89,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .option(
       '--ip-adapter <file>',
       'an IP-Adapter for --image-prompt; given several times, one for each of these',
-      (path: string, before: string[] = []) => [...before, path],
+      paths,
     )
     .option(
       '--image-encoder <path>',

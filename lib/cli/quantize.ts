@@ -4,7 +4,7 @@ import type { MergeOptions, MergeReport, QuantizeOptions, QuantizeReport } from 
 import { printable, shorten } from '../quote.js'
 import type { Engine } from './engine.js'
 import { fetchModel } from './hub.js'
-import type { MergeFlags, QuantizeFlags } from './program.js'
+import type { MergeFlags, QuantizeFlags } from './flags.js'
 import { createProgress, silent } from './progress.js'
 import { jsonLine, print, type Terminal } from './terminal.js'
 
