@@ -39,6 +39,15 @@ export function isArray(value: unknown): value is unknown[] {
   return isReadable(value) && Array.isArray(value)
 }
 
+/** A copy of an array of at most `most` elements. */
+export function checkList(value: unknown, path: string, most: number): unknown[] {
+  if (!isArray(value)) throw new TypeError(expectation('array', path, value))
+  if (value.length > most)
+    throw new RangeError(`Expected at most ${most} elements for ${path} but received ${value.length}`)
+  // map() would skip the holes of a sparse array.
+  return Array.from(value)
+}
+
 /** An object whose keys are not known. */
 export function checkRecord(value: unknown, path: string): Record<string, unknown> {
   if (!isObject(value)) throw new TypeError(expectation('object', path, value))

@@ -35,10 +35,11 @@ function rootAbove(from: string): string | undefined {
 
 /** The package's folder, undefined if there is none: the one above this file; of code that was bundled, that in node_modules. */
 export function findPackageRoot(): string | undefined {
-  const from = thisFile()
-  const above = rootAbove(from)
-  if (above) return above
-  for (const start of [from, join(process.cwd(), 'index.js')]) {
+  return rootAbove(thisFile()) ?? installedRoot()
+}
+
+function installedRoot(): string | undefined {
+  for (const start of [thisFile(), join(process.cwd(), 'index.js')]) {
     try {
       return dirname(createRequire(start).resolve('node-diffusion/package.json'))
     } catch {
@@ -60,10 +61,13 @@ export function packageRoot(): string {
  * that was started; beside the program (single executable and packaged applications).
  */
 export function resourceFolders(): string[] {
+  const program = dirname(process.execPath)
+  const above = rootAbove(thisFile())
+  if (above) return [...new Set([above, program])]
+  const installed = installedRoot()
   const script = process.argv[1]
-  const beside = rootAbove(thisFile()) ? [] : [dirname(thisFile()), ...(script ? [dirname(script)] : [])]
-  const root = findPackageRoot()
-  return [...new Set([...(root ? [root] : []), ...beside, dirname(process.execPath)])]
+  const beside = [dirname(thisFile()), ...(script ? [dirname(script)] : [])]
+  return [...new Set([...(installed ? [installed] : []), ...beside, program])]
 }
 
 /** What to do about a file of the package that is in none of these folders. */

@@ -1,5 +1,13 @@
 /** The option `controls` of generate(): pictures that guide a run through ControlNets. */
-import { checkBoolean, checkInteger, checkObject, checkOneOf, expectation, isArray } from '../check.js'
+import {
+  checkBoolean,
+  checkInteger,
+  checkList,
+  checkObject,
+  checkOneOf,
+  expectation,
+  isArray,
+} from '../check.js'
 import { checkGuiding, checkScale, type Guiding } from './guiding.js'
 import { copyImage, type ImageInput } from './images.js'
 import { checkPreprocessor, type CheckedPreprocessor, type Preprocessor } from './preprocessors.js'
@@ -68,14 +76,10 @@ const MAX_CONTROLS = 16
 /** @param residuals of each ControlNet that was loaded */
 export function checkControls(value: unknown, residuals: readonly number[]): ControlRequest[] {
   if (value === undefined) return []
-  if (!isArray(value)) throw new TypeError(expectation('array', 'controls', value))
-  if (value.length > MAX_CONTROLS)
-    throw new RangeError(
-      `Expected at most ${MAX_CONTROLS} elements for controls but received ${value.length}`,
-    )
-  if (residuals.length === 0 && value.length > 0)
+  const list = checkList(value, 'controls', MAX_CONTROLS)
+  if (residuals.length === 0 && list.length > 0)
     throw new TypeError('Expected a pipeline loaded with controlNets, as controls was given')
-  return Array.from(value, (one: unknown, i) => checkControl(one, `controls[${i}]`, residuals))
+  return list.map((one, i) => checkControl(one, `controls[${i}]`, residuals))
 }
 
 function checkControl(value: unknown, path: string, residuals: readonly number[]): ControlRequest {

@@ -1,5 +1,5 @@
 /** The option `imagePrompts` of generate(): images that say what is drawn, through IP-Adapters. */
-import { checkInteger, checkObject, copyTensor, expectation, isArray } from '../check.js'
+import { checkInteger, checkList, checkObject, copyTensor, isArray } from '../check.js'
 import type { Tensor } from '../types.js'
 import { checkGuiding, type Guiding } from './guiding.js'
 import { copyImage, type ImageInput } from './images.js'
@@ -68,14 +68,10 @@ const MAX_TOKENS = 4096
 
 export function checkImagePrompts(value: unknown, adapters: readonly IpAdapterFacts[]): ImagePromptRequest[] {
   if (value === undefined) return []
-  if (!isArray(value)) throw new TypeError(expectation('array', 'imagePrompts', value))
-  if (value.length > MAX_PROMPTS)
-    throw new RangeError(
-      `Expected at most ${MAX_PROMPTS} elements for imagePrompts but received ${value.length}`,
-    )
-  if (adapters.length === 0 && value.length > 0)
+  const list = checkList(value, 'imagePrompts', MAX_PROMPTS)
+  if (adapters.length === 0 && list.length > 0)
     throw new TypeError('Expected a pipeline loaded with ipAdapters, as imagePrompts was given')
-  return Array.from(value, (one: unknown, i) => checkPrompt(one, `imagePrompts[${i}]`, adapters))
+  return list.map((one, i) => checkPrompt(one, `imagePrompts[${i}]`, adapters))
 }
 
 function checkPrompt(value: unknown, path: string, adapters: readonly IpAdapterFacts[]): ImagePromptRequest {

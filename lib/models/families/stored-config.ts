@@ -252,22 +252,29 @@ function readText(outer: ConfigReader): { config: TextEncoderConfig; skip: numbe
   const c = outer.child('config')
   const config: TextEncoderConfig = {
     vocabSize: c.integer('vocabSize', undefined, 1, limits().vocabulary),
-    width: c.integer('width', undefined, 1, limits().channels),
     layers: c.integer('layers', undefined, 1, limits().textLayers),
-    heads: c.integer('heads', undefined, 1, limits().channels),
-    intermediate: c.integer('intermediate', undefined, 1, limits().feedForward),
     maxPositions: c.integer('maxPositions', undefined, 1, limits().positions),
-    activation: c.choice('activation', ['quick_gelu', 'gelu']),
-    layerNormEps: c.number('layerNormEps', undefined, 0, 1),
+    ...readClip(c),
     ...(c.has('projectionWidth') && {
       projectionWidth: c.integer('projectionWidth', undefined, 1, limits().channels),
     }),
-    ...(c.has('projectionTransposed') && { projectionTransposed: c.boolean('projectionTransposed') }),
   }
   return {
     config,
     skip: outer.integer('skip', undefined, 0, config.layers),
     ...(outer.has('finalNorm') && { finalNorm: outer.boolean('finalNorm') }),
+  }
+}
+
+/** What CLIP's text and image encoder have in common. */
+function readClip(c: ConfigReader) {
+  return {
+    width: c.integer('width', undefined, 1, limits().channels),
+    heads: c.integer('heads', undefined, 1, limits().channels),
+    intermediate: c.integer('intermediate', undefined, 1, limits().feedForward),
+    activation: c.choice('activation', ['quick_gelu', 'gelu']),
+    layerNormEps: c.number('layerNormEps', undefined, 0, 1),
+    ...(c.has('projectionTransposed') && { projectionTransposed: c.boolean('projectionTransposed') }),
   }
 }
 
@@ -321,14 +328,9 @@ function readImageEncoder(outer: ConfigReader): NonNullable<UnclipFacts['imageEn
       imageSize: c.integer('imageSize', undefined, 1, MAX_SIDE),
       patchSize: c.integer('patchSize', undefined, 1, MAX_SIDE),
       channels: c.integer('channels', undefined, 3, 3),
-      width: c.integer('width', undefined, 1, limits().channels),
       layers: c.integer('layers', undefined, 0, limits().textLayers),
-      heads: c.integer('heads', undefined, 1, limits().channels),
-      intermediate: c.integer('intermediate', undefined, 1, limits().feedForward),
-      activation: c.choice('activation', ['quick_gelu', 'gelu']),
-      layerNormEps: c.number('layerNormEps', undefined, 0, 1),
+      ...readClip(c),
       projectionWidth: c.integer('projectionWidth', undefined, 1, limits().channels),
-      ...(c.has('projectionTransposed') && { projectionTransposed: c.boolean('projectionTransposed') }),
     },
     statistics: {
       mean: statistics.numbers('mean', 0, 1, 3, 3),
