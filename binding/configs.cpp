@@ -149,6 +149,11 @@ nd::ControlNetConfig read_control_net_config(Napi::Value value) {
   config.unet = read_unet_config(fields.get("unet"), fields.name("unet"));
   config.image_channels = fields.integer("imageChannels", 1, Limits::channels);
   config.image_widths = fields.integers("imageWidths", 1, Limits::channels, Limits::levels);
+  if (fields.has("union")) {
+    const Fields several(fields.get("union"), fields.name("union"));
+    config.unet.control_types = several.integer("types", 1, Limits::control_types);
+    config.fusion_layers = several.integer("layers", 0, Limits::text_layers);
+  }
   config.check();
   return config;
 }

@@ -11,14 +11,16 @@ namespace {
 struct ControlCall {
   UnetCall unet;
   std::vector<float> scales;
-  std::shared_ptr<nd::KeptTensors> picture, residuals;
+  std::vector<nd::EmbeddedPictures> pictures;
+  std::vector<std::shared_ptr<nd::KeptTensors>> kept;  // that the pictures refer to
+  std::shared_ptr<nd::KeptTensors> residuals;
   int64_t first = 0, total = 0;
   bool replaces = true;
 
   nd::ControlInput input() const {
     nd::ControlInput result;
     result.unet = unet.input();
-    result.picture = picture.get();
+    result.pictures = pictures;
     result.scales = scales;
     result.residuals = residuals.get();
     result.first = first, result.total = total;
@@ -26,6 +28,18 @@ struct ControlCall {
     return result;
   }
 };
+
+void read_pictures(const Fields& fields, const std::shared_ptr<void>& device, ControlCall& call) {
+  const Napi::Array list = to_array(fields.get("pictures"), fields.name("pictures"));
+  if (list.Length() < 1 || list.Length() > Limits::batch)
+    throw TypeFailure{"Expected another number of elements for call.pictures"};
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const Fields one(list[i], fields.name("pictures") + "[" + std::to_string(i) + "]");
+    call.kept.push_back(KeptTensorsWrap::from(one.get("kept"), one.name("kept"), device));
+    if (call.kept.back() == call.residuals) throw TypeFailure{"Expected other KeptTensors for call.to"};
+    call.pictures.push_back({call.kept.back().get(), static_cast<float>(one.number("scale"))});
+  }
+}
 
 Napi::Value bytes_of(Napi::Env env, size_t bytes) {
   return Napi::Number::New(env, static_cast<double>(bytes));
@@ -63,8 +77,16 @@ Napi::Value ControlNetWrap::embed(const Napi::CallbackInfo& info) {
     const auto pictures =
         std::make_shared<const std::vector<float>>(fields.floats("pictures", pixels * config.image_channels));
     const auto to = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
+    nd::ControlPictures given;
+    given.n = sizes.n, given.h = sizes.h, given.w = sizes.w;
+    if (config.is_union()) {
+      given.type = fields.integer("type", 0, config.unet.control_types - 1);
+      given.scale = static_cast<float>(fields.number("scale"));
+    }
     return call(info.Env(), shared, info[1], [=](nd::ControlNet& model, const nd::CancelToken& cancel) {
-      model.embed(pictures->data(), sizes.n, sizes.h, sizes.w, *to, &cancel);
+      nd::ControlPictures all = given;
+      all.data = pictures->data();
+      model.embed(all, *to, &cancel);
     });
   });
 }
@@ -78,9 +100,8 @@ Napi::Value ControlNetWrap::predict(const Napi::CallbackInfo& info) {
     read->unet = read_unet_call(fields, model.config().unet);
     model.check(read->unet.conditions.view(), read->unet.sizes.n);
     read->scales = fields.floats("scales", model.residuals());
-    read->picture = KeptTensorsWrap::from(fields.get("picture"), fields.name("picture"), shared->device());
     read->residuals = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
-    if (read->picture == read->residuals) throw TypeFailure{"Expected other KeptTensors for call.to"};
+    read_pictures(fields, shared->device(), *read);
     read->total = fields.integer("total", read->unet.sizes.n, Limits::batch);
     read->first = fields.integer("first", 0, read->total - read->unet.sizes.n);
     read->replaces = fields.boolean("replaces");

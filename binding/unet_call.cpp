@@ -35,6 +35,7 @@ nd::Conditioning Conditions::view() const {
   result.time_id_count = time_id_count;
   result.guidance = given(guidance);
   result.classes = given(classes);
+  result.control_types = given(control_types);
   result.residuals = residuals.get();
   result.images = images.empty() ? nullptr : &images;
   result.features = features;
@@ -54,6 +55,8 @@ Conditions read_embedded(const Fields& fields, int64_t n, const nd::UnetConfig& 
   }
   if (fields.has("guidance")) conditions.guidance = fields.floats("guidance", n);
   if (fields.has("classes")) conditions.classes = fields.floats("classes", n * config.class_floats());
+  if (fields.has("controlTypes"))
+    conditions.control_types = fields.floats("controlTypes", n * config.control_types);
   return conditions;
 }
 

@@ -26,6 +26,7 @@ export type {
   ControlFit,
   Colour,
   ControlOptions,
+  ControlType,
   GenerateOptions,
   ImageInput,
   ImagePromptOptions,

@@ -212,6 +212,11 @@ export interface ControlNetConfig {
   imageChannels: number
   /** Channels of the layers that embed the picture, from full resolution down to that of the latents. */
   imageWidths: number[]
+  /**
+   * ControlNetUnionModel, which takes several kinds of pictures: their number, and the layers of the transformer that
+   * fuses them. Absent: the ControlNet takes one kind.
+   */
+  union?: { types: number; layers: number }
 }
 
 /** T2IAdapter: a small network whose features are added to those of a UNet's encoder. */
@@ -337,6 +342,8 @@ export interface Limits {
   readonly vocabulary: number
   /** Tokens of one row. */
   readonly positions: number
+  /** Kinds of pictures of a union ControlNet. */
+  readonly controlTypes: number
   readonly threads: number
   /** Timesteps of which prepare() keeps results. */
   readonly preparedTimesteps: number
@@ -432,6 +439,8 @@ export interface NativeConditioning {
   guidance?: Float32Array
   /** UnetConfig.classEmbedding: classes [n], or vectors [n, width]. */
   classes?: Float32Array
+  /** ControlNetConfig.union: which kinds of pictures are given, [n, types], each 0 or 1. For ControlNets only. */
+  controlTypes?: Float32Array
   /** What ControlNets add to the skip connections and the middle block. For the UNet only. */
   residuals?: KeptTensors
   /** Images that cross-attention attends to beside the context. For the UNet only. */
@@ -523,8 +532,11 @@ export interface NativeUnet extends NativeModel {
 
 /** What a ControlNet is asked for. */
 export interface ControlCall extends Omit<UnetCall, 'options'> {
-  /** As embed() left it. Row i has picture i modulo their number. */
-  picture: KeptTensors
+  /**
+   * As embed() left them: row i has picture i modulo their number. Only a union ControlNet takes more than one, and a
+   * scale counts only then.
+   */
+  pictures: { kept: KeptTensors; scale: number }[]
   /** A factor of each residual. */
   scales: Float32Array
   /** Where the residuals of all `total` rows of the UNet's batch are added up. These rows begin at `first`. */
@@ -538,9 +550,20 @@ export interface ControlCall extends Omit<UnetCall, 'options'> {
 export interface NativeControlNet extends NativeModel {
   /** Number of residuals: one for each skip connection, and the middle block's. */
   readonly residuals: number
-  /** Embeds pictures [n, imageChannels, f·h, f·w] for latents of h × w. */
+  /**
+   * Embeds pictures [n, imageChannels, f·h, f·w] for latents of h × w. For a union ControlNet: what they show, and their
+   * scale where they guide together with others.
+   */
   embed(
-    call: { pictures: Float32Array; n: number; h: number; w: number; to: KeptTensors },
+    call: {
+      pictures: Float32Array
+      n: number
+      h: number
+      w: number
+      to: KeptTensors
+      type?: number
+      scale?: number
+    },
     cancel?: CancelToken,
   ): Promise<void>
   predict(call: ControlCall, cancel?: CancelToken): Promise<void>

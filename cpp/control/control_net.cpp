@@ -1,9 +1,11 @@
 #include "control/control_net.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -11,6 +13,19 @@
 #include "nn/profile.h"
 
 namespace nd {
+namespace {
+
+/// Locks all that is kept in the engine, in one order: calls may have been given the same tensors.
+std::vector<std::unique_lock<std::mutex>> lock_kept(const ControlInput& input) {
+  std::set<const KeptTensors*, std::less<>> kept{input.residuals};
+  for (const EmbeddedPictures& pictures : input.pictures) kept.insert(pictures.kept);
+  std::vector<std::unique_lock<std::mutex>> locks;
+  for (const KeptTensors* one : kept) locks.emplace_back(one->mutex);
+  return locks;
+}
+
+}  // namespace
+
 void ControlNetConfig::check() const {
   unet.check();
   require(unet.mid_transformer_depth >= 0, "Expected a ControlNet with a middle block");
@@ -18,6 +33,7 @@ void ControlNetConfig::check() const {
   require(!image_widths.empty(), "Expected ControlNet imageWidths to have at least 1 element");
   for (const int64_t width : image_widths)
     require(width >= 1, "Expected ControlNet imageWidths of at least 1");
+  require(fusion_layers >= 0, "Expected ControlNet fusionLayers of at least 0");
 }
 
 ControlNet::ControlNet(const ControlNetConfig& config, Loader& loader)
@@ -40,6 +56,9 @@ ControlNet::ControlNet(const ControlNetConfig& config, Loader& loader)
     picture_.push_back(loader.conv2d(block(2 * i + 1), widths[i], widths[i + 1], halve));
   }
   picture_.push_back(loader.conv2d(embedding + "conv_out", widths.back(), unet.block_channels[0], fine));
+  if (config.is_union())
+    fusion_ = std::make_unique<ControlFusion>(loader, unet.block_channels[0], unet.control_types,
+                                              config.fusion_layers);
   once.reset();
 
   Conv2dOptions pointwise = Conv2dOptions::pointwise();
@@ -59,9 +78,9 @@ ControlNet::ControlNet(const ControlNetConfig& config, Loader& loader)
   add("controlnet_mid_block", unet.block_channels.back());
 }
 
-Tensor ControlNet::embed(ForwardContext& ctx, const float* pictures, int64_t n, int64_t h, int64_t w) const {
+Tensor ControlNet::embed(ForwardContext& ctx, const float* picture, int64_t h, int64_t w) const {
   const int64_t f = config_.factor();
-  Tensor x = backend_.from_planar(ctx, pictures, n, config_.image_channels, f * h, f * w);
+  Tensor x = backend_.from_planar(ctx, picture, 1, config_.image_channels, f * h, f * w);
   for (size_t i = 0; i < picture_.size(); ++i) {
     Epilogue epilogue;
     if (i + 1 < picture_.size()) epilogue.activation = Activation::silu;
@@ -70,33 +89,72 @@ Tensor ControlNet::embed(ForwardContext& ctx, const float* pictures, int64_t n, 
   return x;
 }
 
-void ControlNet::embed(const float* pictures, int64_t n, int64_t h, int64_t w, KeptTensors& to,
-                       const CancelToken* cancel) {
-  const std::lock_guard<std::mutex> lock(to.mutex);
+/// The embedded pictures and, of a union ControlNet, what fusion adds to them where they guide alone and
+/// where they guide together with others.
+void ControlNet::expect(const ControlPictures& pictures, KeptTensors& to) const {
+  const auto& [data, n, h, w, type, scale] = pictures;
+  const int64_t channels = config_.unet.block_channels[0];
+  to.expect(0, n, h, w, channels);
+  for (size_t i = 1; i <= 2 && fusion_; ++i) to.expect(i, n, 1, 1, channels);
+}
+
+void ControlNet::embed(ForwardContext& ctx, const ControlPictures& pictures, int64_t index,
+                       KeptTensors& to) const {
+  const auto& [data, n, h, w, type, scale] = pictures;
   const int64_t floats = config_.image_channels * h * w * config_.factor() * config_.factor();
-  to.expect(0, n, h, w, config_.unet.block_channels[0]);
+  const Tensor embedded = embed(ctx, data + index * floats, h, w);
+  Tensor alone, together;
+  if (fusion_) {
+    const std::vector<float> mean = fusion_->mean(ctx, embedded);
+    alone = fusion_->forward(ctx, mean, type, 1);
+    together = fusion_->forward(ctx, mean, type, scale);
+  }
+  if (ctx.measuring()) return;
+  to.allocate(ctx);
+  backend_.copy_rows(ctx, embedded, 0, to.view(0), index * h * w, h * w);
+  if (!fusion_) return;
+  backend_.copy_rows(ctx, alone, 0, to.view(1), index, 1);
+  backend_.copy_rows(ctx, together, 0, to.view(2), index, 1);
+}
+
+void ControlNet::embed(const ControlPictures& pictures, KeptTensors& to, const CancelToken* cancel) {
+  require(pictures.type >= 0 && pictures.type < std::max<int64_t>(config_.unet.control_types, 1),
+          "Expected a type of this ControlNet");
+  const std::lock_guard<std::mutex> lock(to.mutex);
+  expect(pictures, to);
   // One at a time: at full resolution an embedded picture is several times as large as the picture.
-  for (int64_t i = 0; i < n; ++i)
-    workspace_.run(cancel, [&](ForwardContext& ctx) {
-      const Tensor embedded = embed(ctx, pictures + i * floats, 1, h, w);
-      if (ctx.measuring()) return;
-      to.allocate(ctx);
-      backend_.copy_rows(ctx, embedded, 0, to.view(0), i * h * w, h * w);
-    });
+  for (int64_t i = 0; i < pictures.n; ++i)
+    workspace_.run(cancel, [&](ForwardContext& ctx) { embed(ctx, pictures, i, to); });
   workspace_.trim();
 }
 
-/// The embedded picture of each row.
-Tensor ControlNet::hint_of(ForwardContext& ctx, const ControlInput& input) const {
+/// The embedded pictures of each row.
+ControlNet::Hint ControlNet::hint_of(ForwardContext& ctx, const ControlInput& input) const {
   const auto& [latents, n, h, w, conditioning] = input.unet;
-  Tensor hint(ctx, n, h, w, config_.unet.block_channels[0]);
+  const int64_t channels = config_.unet.block_channels[0];
+  Hint hint{Tensor(ctx, n, h, w, channels), fusion_ ? Tensor(ctx, n, 1, 1, channels) : Tensor()};
   if (ctx.measuring()) return hint;
-  require(input.picture->in(backend_.memory()), "Expected an embedded picture for this ControlNet");
-  const Tensor pictures = input.picture->view(0);
-  require(pictures.h == h && pictures.w == w && pictures.c == hint.c,
-          "Expected a picture that was embedded for latents of this size");
-  for (int64_t i = 0; i < n; ++i)
-    backend_.copy_rows(ctx, pictures, i % pictures.n * h * w, hint, i * h * w, h * w);
+  const bool alone = input.pictures.size() == 1;
+  for (size_t k = 0; k < input.pictures.size(); ++k) {
+    const KeptTensors* const kept = input.pictures[k].kept;
+    const float scale = input.pictures[k].scale;
+    require(kept->in(backend_.memory()) && kept->count() == (fusion_ ? 3U : 1U),
+            "Expected an embedded picture for this ControlNet");
+    const Tensor pictures = kept->view(0);
+    require(pictures.h == h && pictures.w == w && pictures.c == channels,
+            "Expected a picture that was embedded for latents of this size");
+    const auto add = [&](const Tensor& from, const Tensor& to, int64_t i, int64_t pixels) {
+      const int64_t row = i % pictures.n * pixels;
+      if (alone)
+        backend_.copy_rows(ctx, from, row, to, i * pixels, pixels);
+      else
+        backend_.add_rows(ctx, from, row, to, i * pixels, pixels, scale, k == 0);
+    };
+    for (int64_t i = 0; i < n; ++i) {
+      add(pictures, hint.pictures, i, h * w);
+      if (fusion_) add(kept->view(alone ? 1 : 2), hint.bias, i, 1);
+    }
+  }
   return hint;
 }
 
@@ -125,8 +183,9 @@ void ControlNet::forward(ForwardContext& ctx, const ControlInput& input, const T
   if (!ctx.measuring() && input.replaces) input.residuals->allocate(ctx);
   std::vector<Tensor> skips;
   {
-    const Tensor hint = hint_of(ctx, input);
-    skips = encoder_.encode(ctx, pass, input.unet, std::numeric_limits<size_t>::max(), &hint);
+    const Hint hint = hint_of(ctx, input);
+    skips = encoder_.encode(ctx, pass, input.unet, std::numeric_limits<size_t>::max(), &hint.pictures,
+                            fusion_ ? &hint.bias : nullptr);
   }
   const Tensor middle = encoder_.middle(ctx, pass, skips.back());
   for (size_t i = 0; i < zero_.size(); ++i)
@@ -143,7 +202,9 @@ void ControlNet::predict(const ControlInput& input, const CancelToken* cancel) {
   const TimestepKeys keys = encoder_.time().keys(conditioning, n);
   encoder_.cache_shifts(workspace_, keys, cancel);
   const PackedContext context = encoder_.cache_context(workspace_, conditioning, n, cancel);
-  const std::scoped_lock lock(input.picture->mutex, input.residuals->mutex);
+  require(!input.pictures.empty() && (fusion_ || input.pictures.size() == 1),
+          "Expected one embedded picture for this ControlNet");
+  const std::vector<std::unique_lock<std::mutex>> locks = lock_kept(input);
   require(input.replaces || (input.residuals->in(backend_.memory()) &&
                              static_cast<int64_t>(input.residuals->count()) == residuals()),
           "Expected residuals of a ControlNet for the same UNet");
@@ -156,10 +217,10 @@ void ControlNet::prepare(const Conditioning& conditioning, int64_t n, const Canc
 }
 
 ControlNetMemory ControlNet::memory(int64_t n, int64_t h, int64_t w, int64_t length, int64_t pictures) const {
-  KeptTensors picture, residuals;
+  KeptTensors kept, residuals;
   ControlInput input;
   input.unet.n = input.total = n, input.unet.h = h, input.unet.w = w;
-  input.picture = &picture;
+  input.pictures.resize(1);
   input.residuals = &residuals;
   const TimestepKeys keys = encoder_.time().no_keys(n);
   PackedContext context;
@@ -167,14 +228,17 @@ ControlNetMemory ControlNet::memory(int64_t n, int64_t h, int64_t w, int64_t len
   const size_t predicting =
       Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
   const Profile::Counting uncounted(nullptr);  // not the work of each prediction
+  ControlPictures embedded;
+  embedded.n = pictures, embedded.h = h, embedded.w = w;
   const size_t embedding =
-      Workspace::measure(backend_, [&](ForwardContext& ctx) { embed(ctx, nullptr, 1, h, w); });
+      Workspace::measure(backend_, [&](ForwardContext& ctx) { embed(ctx, embedded, 0, kept); }) +
+      (fusion_ ? ControlFusion::host_bytes(h, w, config_.unet.block_channels[0]) : 0);
   const size_t calls =
       std::max(predicting, encoder_.caching_bytes(n, length)) + encoder_.cache_bytes(n, length);
-  picture.expect(0, pictures, h, w, config_.unet.block_channels[0]);
+  expect(embedded, kept);
   ControlNetMemory bytes;
   bytes.working = std::max(embedding, calls);
-  bytes.pictures = picture.bytes(backend_.element_bytes());
+  bytes.pictures = kept.bytes(backend_.element_bytes());
   bytes.residuals = residuals.bytes(backend_.element_bytes());
   return bytes;
 }

@@ -49,6 +49,9 @@ struct Conditioning {
 
   // UnetConfig::class_embedding: a class or level of noise [n], or a vector [n][class_width].
   const float* classes = nullptr;
+
+  // UnetConfig::control_types: which kinds of pictures guide a union ControlNet.
+  const float* control_types = nullptr;  // [n][control_types], each 0 or 1
 };
 
 /// Noisy latents [n][in_channels][h][w] and what their prediction is conditioned on.

@@ -100,6 +100,8 @@ void UnetConfig::check() const {
           "Expected a UNet classEmbedding with a count of at least 1");
   require(class_embedding != ClassEmbedding::projection || class_width >= 1,
           "Expected a UNet classEmbedding with a width of at least 1");
+  require(control_types == 0 || (control_types > 0 && added_time_width >= 1),
+          "Expected controlTypes of at least 0 and, above it, a UNet addedTimeWidth of at least 1");
   // The frequencies' exponent is divided by this.
   const int64_t half = block_channels[0] / 2;
   require(block_channels[0] < 2 || static_cast<float>(half) != freq_shift,

@@ -58,6 +58,9 @@ struct UnetConfig {
   ClassEmbedding class_embedding = ClassEmbedding::none;
   int64_t class_count = 0;  // rows of the table
   int64_t class_width = 0;  // of the projected vector
+  /// Kinds of pictures of which each is embedded as a number, 1 where one is given and 0 where not (a union
+  /// ControlNet). 0: the model has none.
+  int64_t control_types = 0;
 
   int64_t levels() const { return static_cast<int64_t>(block_channels.size()); }
   int64_t time_width() const { return 4 * block_channels[0]; }

@@ -197,13 +197,14 @@ Tensor UnetEncoder::attend(ForwardContext& ctx, const UnetPass& pass, const Unet
 }
 
 std::vector<Tensor> UnetEncoder::encode(ForwardContext& ctx, const UnetPass& pass, const UnetInput& input,
-                                        size_t wanted, const Tensor* hint) const {
+                                        size_t wanted, const Tensor* hint, const Tensor* hint_bias) const {
   std::vector<Tensor> skips;
   {
     const Tensor latents =
         backend_.from_planar(ctx, input.latents, input.n, config_.in_channels, input.h, input.w);
     Epilogue sum;
     sum.residual = hint;
+    sum.image_bias = hint_bias;
     skips.push_back(conv_in_->forward(ctx, latents, nullptr, sum));
   }
   size_t end = skips.size();

@@ -80,9 +80,10 @@ class UnetEncoder {
     Tensor out = layer.block.forward(ctx, std::forward<X>(x), &shift);
     return attend(ctx, pass, layer, std::move(out));
   }
-  /// The first `wanted` skip connections, in the encoder's order. `hint` is added to the first; null: none.
+  /// The first `wanted` skip connections, in the encoder's order. `hint` [n][h][w][channels] and
+  /// `hint_bias` [n][1][1][channels] are added to the first; null: none.
   std::vector<Tensor> encode(ForwardContext& ctx, const UnetPass& pass, const UnetInput& input, size_t wanted,
-                             const Tensor* hint) const;
+                             const Tensor* hint = nullptr, const Tensor* hint_bias = nullptr) const;
   /// Adds feature `place` of T2I-Adapters, where they have one: that of a level, or after those of all levels
   /// that of the middle block. Error invalid_argument: it has another shape than x.
   void add_features(ForwardContext& ctx, const UnetInput& input, size_t place, const Tensor& x) const;

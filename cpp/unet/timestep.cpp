@@ -73,16 +73,20 @@ TimestepEmbedding::TimestepEmbedding(Loader& loader, const UnetConfig& config) :
       break;
   }
   if (config.added_width > 0) added_ = Projection(loader, "add_embedding", config.added_width, out);
+  if (config.control_types > 0)
+    control_ =
+        Projection(loader, "control_add_embedding", config.control_types * config.added_time_width, out);
 }
 
 int64_t TimestepEmbedding::max_key_floats() const {
   // A number takes more of the added vector than one float.
-  return class_column() + config_.class_floats() + config_.added_width;
+  return added_column() + config_.added_width;
 }
 
 void TimestepEmbedding::check(const Conditioning& given, int64_t n) const {
   require_given(given.guidance, config_.guidance_width > 0, "guidance");
   require_given(given.classes, config_.class_embedding != ClassEmbedding::none, "classes");
+  require_given(given.control_types, config_.control_types > 0, "controlTypes");
   const int64_t added = given.pooled_width + given.time_id_count * config_.added_time_width;
   require(added == config_.added_width && (config_.added_width > 0 || given.time_id_count == 0),
           "Expected pooled text and time ids of a width of " + std::to_string(config_.added_width) +
@@ -102,7 +106,7 @@ TimestepKeys TimestepEmbedding::keys(const Conditioning& given, int64_t n) const
   TimestepKeys keys;
   keys.n = n;
   keys.time_ids = given.time_id_count;
-  keys.floats = class_column() + config_.class_floats() + given.pooled_width + given.time_id_count;
+  keys.floats = added_column() + given.pooled_width + given.time_id_count;
   const auto append = [&](const float* rows, int64_t i, int64_t width) {
     keys.values.insert(keys.values.end(), rows + i * width, rows + (i + 1) * width);
   };
@@ -110,6 +114,7 @@ TimestepKeys TimestepEmbedding::keys(const Conditioning& given, int64_t n) const
     append(given.timesteps, i, 1);
     if (given.guidance) append(given.guidance, i, 1);
     if (given.classes) append(given.classes, i, config_.class_floats());
+    if (given.control_types) append(given.control_types, i, config_.control_types);
     if (given.pooled_width > 0) append(given.pooled, i, given.pooled_width);
     if (given.time_id_count > 0) append(given.time_ids, i, given.time_id_count);
   }
@@ -171,7 +176,7 @@ Tensor TimestepEmbedding::classes(ForwardContext& ctx, const TimestepKeys& keys)
 Tensor TimestepEmbedding::added(ForwardContext& ctx, const TimestepKeys& keys, const Tensor& others) const {
   const Tensor vectors(ctx, keys.n, 1, 1, config_.added_width);
   if (!ctx.measuring()) {
-    const int64_t first = class_column() + config_.class_floats(), width = config_.added_time_width;
+    const int64_t first = added_column(), width = config_.added_time_width;
     const int64_t pooled = config_.added_width - keys.time_ids * width;
     std::vector<float> values(static_cast<size_t>(config_.added_width));
     for (int64_t i = 0; i < keys.n; ++i) {
@@ -188,10 +193,30 @@ Tensor TimestepEmbedding::added(ForwardContext& ctx, const TimestepKeys& keys, c
   return added_.forward(ctx, vectors, sum);
 }
 
+/// The embedded kinds of pictures through two linear layers; + `others` unless it is empty.
+Tensor TimestepEmbedding::control_types(ForwardContext& ctx, const TimestepKeys& keys,
+                                        const Tensor& others) const {
+  const int64_t width = config_.added_time_width, count = config_.control_types;
+  const Tensor vectors(ctx, keys.n, 1, 1, count * width);
+  if (!ctx.measuring()) {
+    std::vector<float> values(static_cast<size_t>(count * width));
+    for (int64_t i = 0; i < keys.n; ++i) {
+      for (int64_t j = 0; j < count; ++j)
+        sinusoidal_embedding(keys.row(i)[control_column() + j], width, config_.flip_sin_to_cos,
+                             config_.freq_shift, values.data() + j * width);
+      ctx.backend.put(ctx, values.data(), vectors, i, 1);
+    }
+  }
+  Epilogue sum;
+  sum.residual = others ? &others : nullptr;
+  return control_.forward(ctx, vectors, sum);
+}
+
 Tensor TimestepEmbedding::forward(ForwardContext& ctx, const TimestepKeys& keys) const {
   // The sum of all vectors goes through SiLU: the others are the last layer's bias of each image.
   Tensor others;
   if (config_.class_embedding != ClassEmbedding::none) others = classes(ctx, keys);
+  if (config_.control_types > 0) others = control_types(ctx, keys, others);
   if (config_.added_width > 0) others = added(ctx, keys, others);
   Epilogue last;
   last.activation = Activation::silu;

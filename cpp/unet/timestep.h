@@ -17,7 +17,7 @@ void sinusoidal_embedding(float number, int64_t width, bool cosine_first, float 
 
 /// All that the vectors of n images depend on, one row [floats] for each.
 struct TimestepKeys {
-  std::vector<float> values;  // [n][floats]: timestep, guidance, class, pooled text, numbers
+  std::vector<float> values;  // [n][floats]: timestep, guidance, class, control types, pooled text, numbers
   int64_t n = 0;
   int64_t floats = 1;
   int64_t time_ids = 0;  // the last ones of a row
@@ -56,10 +56,13 @@ class TimestepEmbedding {
   Tensor time(ForwardContext& ctx, const TimestepKeys& keys) const;
   Tensor classes(ForwardContext& ctx, const TimestepKeys& keys) const;
   Tensor added(ForwardContext& ctx, const TimestepKeys& keys, const Tensor& others) const;
+  Tensor control_types(ForwardContext& ctx, const TimestepKeys& keys, const Tensor& others) const;
   int64_t class_column() const { return config_.guidance_width > 0 ? 2 : 1; }
+  int64_t control_column() const { return class_column() + config_.class_floats(); }
+  int64_t added_column() const { return control_column() + config_.control_types; }
 
   UnetConfig config_;
-  Projection time_, class_, added_;
+  Projection time_, class_, added_, control_;
   std::shared_ptr<const Linear> guidance_;
   std::shared_ptr<const Embedding> class_table_;
 };

@@ -101,7 +101,7 @@ Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
   pass.images = input.conditioning.images;
   const size_t wanted =
       given.shallow ? static_cast<size_t>(given.options.depth) : std::numeric_limits<size_t>::max();
-  std::vector<Tensor> skips = encoder_.encode(ctx, pass, input, wanted, nullptr);
+  std::vector<Tensor> skips = encoder_.encode(ctx, pass, input, wanted);
   Tensor x;
   if (!given.shallow) {
     x = encoder_.middle(ctx, pass, skips.back());

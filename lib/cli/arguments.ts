@@ -1,6 +1,8 @@
 /** Parses what users type. Only the syntax is checked here; the library checks bounds. */
 import { InvalidArgumentError } from 'commander'
+import { controlTypes, type ControlType } from '../options/control-types.js'
 import { plainPreprocessors, type PlainPreprocessor } from '../options/preprocessors.js'
+import { quote } from '../quote.js'
 import { closest } from '../spelling.js'
 import type { DeviceOption, PredictionType } from '../types.js'
 
@@ -106,6 +108,7 @@ export interface ControlFlag {
   fit?: 'resize' | 'crop' | 'fill'
   guess?: true
   weights?: 'soft'
+  type?: ControlType | number
 }
 
 /** The settings of `--control` that are words. */
@@ -116,6 +119,9 @@ const CONTROL_WORDS: Record<string, Partial<ControlFlag>> = {
   soft: { weights: 'soft' },
 }
 
+/** What a picture shows, as in `union.safetensors=photo.jpg:type=depth`. */
+const CONTROL_TYPE = /^type=(?:(\d{1,3})|([\w-]+))$/
+
 /**
  * A ControlNet, its picture and settings, `canny.safetensors=photo.jpg:0.7:0-0.5:canny`, added to those given before. The
  * settings may come in any order.
@@ -125,7 +131,7 @@ export function control(text: string, before: ControlFlag[] = []): ControlFlag[]
   const settings: Partial<ControlFlag> = {}
   let rest = text
   for (;;) {
-    const [, head, last] = /^(.*[^:]):([\w.+-]+)$/s.exec(rest) ?? []
+    const [, head, last] = /^(.*[^:]):((?:type=)?[\w.+-]+)$/s.exec(rest) ?? []
     const found = last === undefined ? undefined : controlSetting(last)
     if (!found) break
     for (const key of Object.keys(found))
@@ -146,6 +152,15 @@ export function control(text: string, before: ControlFlag[] = []): ControlFlag[]
 
 function controlSetting(text: string): Partial<ControlFlag> | undefined {
   if (Object.hasOwn(CONTROL_WORDS, text)) return CONTROL_WORDS[text]
+  const [kind, number, name] = CONTROL_TYPE.exec(text) ?? []
+  if (number !== undefined) return { type: Number(number) }
+  if (kind !== undefined) {
+    const known = controlTypes.find((type) => type === name)
+    if (known !== undefined) return { type: known }
+    const near = closest(name, controlTypes)
+    const advice = near ? `Did you mean ${near}?` : `It is one of ${controlTypes.join(', ')}, or a number.`
+    throw new InvalidArgumentError(`There is no type ${quote(name, 30)}. ${advice}`)
+  }
   if (/^[+-]?(\d+(\.\d*)?|\.\d+)$/.test(text)) return { scale: Number(text) }
   const [, from, to] = /^(\d+(?:\.\d*)?|\.\d+)-(\d+(?:\.\d*)?|\.\d+)$/.exec(text) ?? []
   return from === undefined ? undefined : { start: Number(from), end: Number(to) }

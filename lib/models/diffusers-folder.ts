@@ -9,7 +9,7 @@ import { MAX_SAMPLE_SIZE } from './families/limits.js'
 import type { RequiredTensor } from '../native.js'
 import type { ModelDescription, TextEncoderDescription, TokenizerDescription } from './model-description.js'
 import { controlNetConfig } from './families/control-net.js'
-import { renameControlNet } from './names/control-net.js'
+import { isUnion, renameControlNet } from './names/control-net.js'
 import { renameClipText } from './names/text.js'
 import { renameVae } from './names/vae.js'
 import { requiredTensors } from './families/required-tensors.js'
@@ -209,10 +209,18 @@ async function readComponent(
     const source = await readSource(at, renameVae, requiredTensors(config.path, 'vae', parsed.config))
     found.vae = { ...parsed, source }
     if (samples !== undefined) found.vaeSamples = samples
-  } else if (className === 'ControlNetModel') {
+  } else if (/^ControlNet(Union)?Model(_Union)?$/.test(className)) {
     const parsed = controlNetConfig(config)
     const required = requiredTensors(config.path, 'controlNet', parsed.config)
-    const source = await readSource(at, renameControlNet, required)
+    const rename = (paths: readonly string[], tensors: Tensors) => {
+      if (isUnion(tensors) && !parsed.config.union)
+        throw badFormat(
+          config.path,
+          'expected num_control_type, as the weights are those of a ControlNet for several kinds of pictures (union)',
+        )
+      return renameControlNet(paths, tensors)
+    }
+    const source = await readSource(at, rename, required)
     found.controlNet = { config: parsed.config, source, ...(parsed.bgr && { bgr: true }) }
   } else if (className === 'AutoencoderTiny') {
     const parsed = tinyVaeConfig(config)

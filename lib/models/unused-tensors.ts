@@ -7,7 +7,7 @@ const MAX_NAMES = 3
 
 /**
  * What training leaves in files, and parts of the whole that image generation has no use for: averaged weights, the
- * schedule, buffers, CLIP's other half, and the estimator of depth.
+ * schedule, buffers, CLIP's other half, the estimator of depth, and projections of which a part alone is used.
  */
 const EXPECTED = [
   /(^|\.)(position_ids|logit_scale|attn_mask|text_projection(\.weight)?|num_batches_tracked)$/,
@@ -15,6 +15,7 @@ const EXPECTED = [
   /^(alphas_cumprod(_prev)?|betas|sqrt_.*|log_.*|posterior_.*|lvlb_weights|logvar|global_step|iteration|epoch)$/,
   /^(v_pred|ztsnr|edm_.*|scale_factor)$/,
   /(^|\.)(visual|vision_model)\./,
+  /(^|\.)transformer_layes\.\d+\.attn\.in_proj_(weight|bias)$/,
 ]
 
 /**

@@ -8,6 +8,7 @@ import {
   expectation,
   isArray,
 } from '../check.js'
+import { checkControlType, type ControlType } from './control-types.js'
 import { checkGuiding, checkScale, type Guiding } from './guiding.js'
 import { copyImage, type ImageInput } from './images.js'
 import { checkPreprocessor, type CheckedPreprocessor, type Preprocessor } from './preprocessors.js'
@@ -41,6 +42,11 @@ export interface ControlOptions {
   fit?: ControlFit
   /** What makes the picture that the ControlNet expects of `image`, at the size of the run. Default: it is used as it is. */
   preprocessor?: Preprocessor
+  /**
+   * What the picture shows, for a union ControlNet: a name, or the number of a kind. Default: what `preprocessor` makes;
+   * without one, there is none.
+   */
+  type?: ControlType | number
 }
 
 export type ControlFit = 'resize' | 'crop' | 'fill'
@@ -56,6 +62,16 @@ export interface ControlRequest extends Guiding {
   weights: Float32Array
   fit: ControlFit
   preprocessor: CheckedPreprocessor | undefined
+  /** Of a union ControlNet; undefined for others. */
+  type: number | undefined
+}
+
+/** What a loaded ControlNet or T2I-Adapter takes. */
+export interface ControlTarget {
+  /** Number of its residuals or features. */
+  residuals: number
+  /** Kinds of pictures that it tells apart; 0: it takes one. */
+  types: number
 }
 
 const keys = [
@@ -68,36 +84,39 @@ const keys = [
   'weights',
   'fit',
   'preprocessor',
+  'type',
 ] as const satisfies (keyof ControlOptions)[]
 
 /** Several pictures share memory and time; more than these are a mistake. */
 const MAX_CONTROLS = 16
 
-/** @param residuals of each ControlNet that was loaded */
-export function checkControls(value: unknown, residuals: readonly number[]): ControlRequest[] {
+/** @param nets those that were loaded */
+export function checkControls(value: unknown, nets: readonly ControlTarget[]): ControlRequest[] {
   if (value === undefined) return []
   const list = checkList(value, 'controls', MAX_CONTROLS)
-  if (residuals.length === 0 && list.length > 0)
+  if (nets.length === 0 && list.length > 0)
     throw new TypeError('Expected a pipeline loaded with controlNets, as controls was given')
-  return list.map((one, i) => checkControl(one, `controls[${i}]`, residuals))
+  return list.map((one, i) => checkControl(one, `controls[${i}]`, nets))
 }
 
-function checkControl(value: unknown, path: string, residuals: readonly number[]): ControlRequest {
+function checkControl(value: unknown, path: string, nets: readonly ControlTarget[]): ControlRequest {
   const given = checkObject(value, path, keys)
-  const net = given.net === undefined ? 0 : checkInteger(given.net, `${path}.net`, 0, residuals.length - 1)
+  const net = given.net === undefined ? 0 : checkInteger(given.net, `${path}.net`, 0, nets.length - 1)
   const guiding = checkGuiding(given, path)
   const guess = given.guess !== undefined && checkBoolean(given.guess, `${path}.guess`)
+  const preprocessor =
+    given.preprocessor === undefined
+      ? undefined
+      : checkPreprocessor(given.preprocessor, `${path}.preprocessor`)
   return {
     net,
     image: copyImage(given.image, `${path}.image`),
     ...guiding,
     guess,
-    weights: checkWeights(given.weights, `${path}.weights`, residuals[net], guess),
+    weights: checkWeights(given.weights, `${path}.weights`, nets[net].residuals, guess),
     fit: given.fit === undefined ? 'crop' : checkOneOf(given.fit, `${path}.fit`, controlFits),
-    preprocessor:
-      given.preprocessor === undefined
-        ? undefined
-        : checkPreprocessor(given.preprocessor, `${path}.preprocessor`),
+    preprocessor,
+    type: checkControlType(given.type, `${path}.type`, nets[net].types, preprocessor),
   }
 }
 
@@ -121,11 +140,12 @@ export function controlSettings(
   names: readonly string[],
 ): Record<string, string> {
   return Object.fromEntries(
-    controls.map(({ net, scale, start, end, guess, preprocessor }, i) => [
+    controls.map(({ net, scale, start, end, guess, preprocessor, type }, i) => [
       `ControlNet ${i}`,
       (preprocessor ? `Module: ${preprocessor.type}, ` : '') +
         `Model: ${names[net]}, Weight: ${scale}, Guidance Start: ${start}, Guidance End: ${end}` +
-        (guess ? ', Control Mode: ControlNet is more important' : ''),
+        (guess ? ', Control Mode: ControlNet is more important' : '') +
+        (type === undefined ? '' : `, Union Control Type: ${type}`),
     ]),
   )
 }

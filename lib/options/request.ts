@@ -5,7 +5,7 @@ import type { StepEvent } from '../step-event.js'
 import type { ExtraInput, Scheduler, Tensor } from '../types.js'
 import type { Acceleration } from './acceleration.js'
 import type { Conditions } from './conditions.js'
-import type { ControlRequest } from './controls.js'
+import type { ControlRequest, ControlTarget } from './controls.js'
 import type { UnclipFacts } from './image-embeds.js'
 import type { ImagePromptRequest, IpAdapterFacts } from './image-prompts.js'
 import type { ImageInput } from './images.js'
@@ -44,8 +44,8 @@ export interface ModelFacts {
   unclip?: UnclipFacts
   /** Largest noiseLevel of a model that enlarges or varies images. */
   maxNoiseLevel?: number
-  /** Number of residuals of each ControlNet that was loaded. */
-  controlNets?: readonly number[]
+  /** The ControlNets and T2I-Adapters that were loaded. */
+  controlNets?: readonly ControlTarget[]
   /** The IP-Adapters that were loaded. */
   ipAdapters?: readonly IpAdapterFacts[]
 }

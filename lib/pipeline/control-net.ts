@@ -9,6 +9,7 @@ import {
   type NativeControlNet,
 } from '../native.js'
 import { openModel } from '../models/index.js'
+import type { ControlRequest } from '../options/index.js'
 import type { ModelDescription } from '../models/model-description.js'
 import type { DeviceName, Tensor } from '../types.js'
 import { loadAlone, type AutoencoderOptions } from './autoencoder.js'
@@ -27,6 +28,8 @@ export class ControlNet extends Component<NativeControlNet> {
   readonly factor: number
   /** Number of residuals: one for each skip connection of the UNet, and the middle block's. */
   readonly residuals: number
+  /** Kinds of pictures that it tells apart (a union ControlNet); 0: it takes one kind. */
+  readonly types: number
   /** Whether its pictures have blue first. */
   readonly bgr: boolean
 
@@ -39,6 +42,7 @@ export class ControlNet extends Component<NativeControlNet> {
     this.config = config
     this.factor = 2 ** (config.imageWidths.length - 1)
     this.residuals = model.residuals
+    this.types = config.union?.types ?? 0
     this.bgr = bgr
   }
 
@@ -71,15 +75,22 @@ export class ControlNet extends Component<NativeControlNet> {
   }
 
   /**
-   * Embeds pictures [n, 3, h, w] of 0…1 into `to`.
+   * Embeds pictures [n, 3, h, w] of 0…1 into `to`. A union ControlNet has to know what they show, and their scale where
+   * they guide together with others.
    *
    * @internal
    */
-  async embed(pictures: Tensor, to: KeptTensors, { signal }: CallOptions): Promise<void> {
+  async embed(
+    pictures: Tensor,
+    to: KeptTensors,
+    { type, scale }: Pick<ControlRequest, 'type' | 'scale'>,
+    { signal }: CallOptions,
+  ): Promise<void> {
     const [n, , height, width] = pictures.shape
     const [h, w] = [height / this.factor, width / this.factor]
     const { data } = this.bgr ? reversed(pictures) : pictures
-    await this.call(signal, (model, cancel) => model.embed({ pictures: data, n, h, w, to }, cancel))
+    const kind = type === undefined ? {} : { type, scale }
+    await this.call(signal, (model, cancel) => model.embed({ pictures: data, n, h, w, to, ...kind }, cancel))
   }
 
   /** @internal */

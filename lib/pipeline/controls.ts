@@ -59,7 +59,9 @@ export class Controls {
     )
     try {
       for (const [i, { model, picture }] of run.#controls.entries())
-        await model.embed(pictures[i], picture, { signal })
+        await (model instanceof ControlNet
+          ? model.embed(pictures[i], picture, run.#controls[i], { signal })
+          : model.embed(pictures[i], picture, { signal }))
       return run
     } catch (error) {
       run.dispose()
@@ -69,8 +71,13 @@ export class Controls {
 
   /** Computes ahead what depends on these timesteps, as Unet.prepare(). */
   async prepare(timesteps: readonly number[], embedded: EmbeddedConditioning): Promise<void> {
-    for (const model of new Set(this.#controls.filter(ofControlNet).map(({ model }) => model))) {
-      const { conditions, rows: m } = embeddedFor(model, embedded, timesteps.length)
+    const done = new Set<string>()
+    for (const group of groups(this.#controls.filter(ofControlNet))) {
+      const [{ model, net }] = group
+      const key = [net, typesOf(group)].join(';')
+      if (done.has(key)) continue
+      done.add(key)
+      const { conditions, rows: m } = embeddedFor(group, embedded, timesteps.length)
       const n = timesteps.length * m
       const repeated = Float32Array.from({ length: n }, (_, i) => timesteps[Math.floor(i / m)])
       await model.prepare(
@@ -101,9 +108,9 @@ export class Controls {
   ): Promise<{ residuals?: KeptTensors; features?: NativeFeatures[] }> {
     const [total, , h, w] = latents.shape
     const all = this.#activeAt(index, count)
-    const active = all.filter(ofControlNet)
-    for (const [i, control] of active.entries()) {
-      const { model, guess, scale, weights, picture } = control
+    const active = groups(all.filter(ofControlNet))
+    for (const [i, group] of active.entries()) {
+      const [{ model, guess, scale, weights }] = group
       const [first, n] = guessedRows(guess, conditional, total)
       const seen = guess ? conditioningRows(conditioning, first, first + n) : conditioning
       const { context, ...embedded } = seen
@@ -116,10 +123,11 @@ export class Controls {
           timesteps: new Float32Array(n).fill(timestep),
           context: context.data,
           contextLength: context.shape[1],
-          ...embeddedFor(model, embedded, 1).conditions,
+          ...embeddedFor(group, embedded, 1).conditions,
         },
-        picture,
-        scales: weights.map((weight) => weight * scale),
+        pictures: group.map((control) => ({ kept: control.picture, scale: control.scale })),
+        // Pictures that are seen together are scaled before they are, each by its own scale.
+        scales: group.length > 1 ? weights : weights.map((weight) => weight * scale),
         to: this.#residuals,
         first,
         total,
@@ -152,6 +160,29 @@ export class Controls {
     this.#residuals.dispose()
     for (const { picture } of this.#controls) picture.dispose()
   }
+}
+
+/**
+ * What one prediction of a ControlNet sees: one control, or all of a union ControlNet that guide the same rows with the
+ * same weights.
+ */
+function groups(controls: readonly Control<ControlNet>[]): Control<ControlNet>[][] {
+  const found = new Map<string, Control<ControlNet>[]>()
+  for (const [i, control] of controls.entries()) {
+    const { model, net, guess, weights } = control
+    const key = model.types > 0 ? `union ${net} ${guess} ${weights.join()}` : String(i)
+    const group = found.get(key)
+    if (group) group.push(control)
+    else found.set(key, [control])
+  }
+  return [...found.values()]
+}
+
+/** 1 for each kind of picture that is in the group, else 0. */
+function typesOf([first, ...more]: readonly Control<ControlNet>[]): Float32Array {
+  const types = new Float32Array(first.model.types)
+  for (const { type } of [first, ...more]) if (type !== undefined) types[type] = 1
+  return types
 }
 
 /** The rows that a control guides: with guess mode, those of the conditional prediction alone. */
@@ -199,16 +230,18 @@ export function controlBytes(
 
 /** What a ControlNet embeds with the timestep, for the native call; and the number of its rows. */
 function embeddedFor(
-  { config }: ControlNet,
+  group: readonly Control<ControlNet>[],
   { pooled, timeIds }: EmbeddedConditioning,
   times: number,
 ): {
-  conditions: Pick<NativeConditioning, 'pooled' | 'pooledWidth' | 'timeIds' | 'timeIdCount'>
+  conditions: Pick<NativeConditioning, 'pooled' | 'pooledWidth' | 'timeIds' | 'timeIdCount' | 'controlTypes'>
   rows: number
 } {
-  if (!config.unet.added || !pooled || !timeIds) return { conditions: {}, rows: 1 }
+  const [{ model }] = group
+  if (!model.config.unet.added || !pooled || !timeIds) return { conditions: {}, rows: 1 }
   return {
     conditions: {
+      ...(model.types > 0 && { controlTypes: repeat(typesOf(group), times * pooled.shape[0]) }),
       pooled: repeat(pooled.data, times),
       pooledWidth: pooled.shape[1],
       timeIds: repeat(timeIds.data, times),

@@ -148,7 +148,7 @@ export class DiffusionPipeline {
       },
       maxNoiseLevel:
         parts.lowResolution?.maxNoiseLevel ?? (parts.unclip && parts.unclip.schedule.trainTimesteps - 1),
-      controlNets: parts.controlNets.map(({ residuals }) => residuals),
+      controlNets: parts.controlNets.map(({ residuals, types }) => ({ residuals, types })),
       ipAdapters: parts.ipAdapters.map(({ path, config, input, imageEncoder }) => ({
         path,
         width: config.projection.width,

@@ -23,6 +23,8 @@ export class T2iAdapter extends Component<NativeT2iAdapter> {
   readonly config: Readonly<T2iAdapterConfig>
   /** Number of features: one for each level of the UNet, and with Stable Diffusion XL one for the middle block. */
   readonly residuals: number
+  /** It takes one kind of picture. */
+  readonly types = 0
 
   private constructor(model: NativeT2iAdapter, { config }: T2iAdapterDescription, device: DeviceName) {
     super(model, 'T2I-Adapter', device)

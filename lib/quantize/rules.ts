@@ -48,13 +48,14 @@ function rule(text: string, pattern: string, type: GgmlTensorType): Rule {
 
 /**
  * Tensors that stay precise unless a rule says otherwise: embeddings, the projections of CLIP's encoders, the UNet's input, output and time embedding
- * layers, those of a ControlNet and what embeds its picture, and the autoencoder, where 8 bits are visible in flat areas of an image.
+ * layers, those of a ControlNet and what embeds and fuses its pictures, and the autoencoder, where 8 bits are visible in flat areas of an image.
  */
 const KEPT =
   'text_encoder*.embeddings.*=f16,text_encoder*.text_projection.*=f16,unet.conv_in.*=f16,unet.conv_out.*=f16,' +
   'unet.time_embedding.*=f16,unet.add_embedding.*=f16,unet.class_embedding.*=f16,' +
   'control_net.conv_in.*=f16,control_net.time_embedding.*=f16,control_net.add_embedding.*=f16,' +
-  'control_net.controlnet_*=f16,' +
+  'control_net.controlnet_*=f16,control_net.control_add_embedding.*=f16,control_net.task_embedding=f16,' +
+  'control_net.transformer_layes.*=f16,control_net.spatial_ch_projs.*=f16,' +
   'image_encoder.embeddings.*=f16,image_encoder.visual_projection.*=f16,' +
   'vae.quantize.*=f32,vae.*=f16'
 

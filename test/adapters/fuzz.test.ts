@@ -44,6 +44,7 @@ t.test('ControlNets and T2I-Adapters', async (t) => {
   const files = [
     ['control/sd1-original.safetensors', ControlNet],
     ['control/sd1-a/diffusion_pytorch_model.safetensors', ControlNet],
+    ['control-union/net/diffusion_pytorch_model.safetensors', ControlNet],
     ['t2i/sd1-full-original.safetensors', T2iAdapter],
     ['t2i/derived-light.safetensors', T2iAdapter],
     ['t2i/derived-xl.safetensors', T2iAdapter],

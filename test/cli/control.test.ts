@@ -16,6 +16,8 @@ t.test('the parts of --control', (t) => {
       ':0.7:.2-1:scribble:fill:guess',
       { ...{ scale: 0.7, start: 0.2, end: 1 }, preprocessor: 'scribble', fit: 'fill', guess: true },
     ],
+    [':type=depth', { type: 'depth' }],
+    [':0.5:type=6:canny', { scale: 0.5, type: 6, preprocessor: 'canny' }],
     [':soft:crop:1', { weights: 'soft', fit: 'crop', scale: 1 }],
   ] as const)
     // prettier-ignore
@@ -31,6 +33,9 @@ t.test('the parts of --control', (t) => {
     ['a=b:canny:blur', /two settings for preprocessor/],
     ['a=b:cany', /Did you mean canny\?/],
     ['a=b:wonderful:0.5', /Its settings are numbers, or of canny, scribble/],
+    ['a=b:type=dept', /There is no type "dept"\. Did you mean depth\?/],
+    ['a=b:type=wonderful', /It is one of openpose, depth, /],
+    ['a=b:type=1:type=depth', /two settings for type/],
     ['a=b:semantic', /Its settings are numbers, or of canny, scribble/],
   ] as const)
     t.throws(() => control(text), { message }, text)

@@ -38,6 +38,21 @@ t.test('pictures with ControlNets', { skip }, async (t) => {
   }
 })
 
+t.test('pictures with a union ControlNet', { skip }, async (t) => {
+  const controlNets = [join(packageRoot(), 'test', 'fixtures', 'control-union', 'net')]
+  await using cpu = await DiffusionPipeline.load(base.sdxl, { device: 'cpu', precision: 'f32', controlNets })
+  await using gpu = await DiffusionPipeline.load(base.sdxl, { device: 'cuda', controlNets })
+  const options = { prompt: 'noto pizza', steps: 4, seed: 1, width: 64, height: 64 }
+  const edges = { image: join(fixtures, 'edges.png'), type: 'canny', scale: 0.7 } as const
+  const depth = { image: join(fixtures, 'depth.png'), type: 'depth', end: 0.5 } as const
+  for (const controls of [[edges], [edges, depth]]) {
+    const [expected] = (await cpu.generate({ ...options, controls })).images
+    const [image] = (await gpu.generate({ ...options, controls })).images
+    t.ok(psnr(image, expected) >= 40, `${psnr(image, expected)} dB`)
+    t.same((await gpu.generate({ ...options, controls })).images[0].data, image.data, 'again')
+  }
+})
+
 t.test('pictures with T2I-Adapters', { skip }, async (t) => {
   const adapters = join(packageRoot(), 'test', 'fixtures', 't2i')
   const options = {

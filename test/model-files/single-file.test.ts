@@ -299,7 +299,6 @@ t.test('models of other families are named', async (t) => {
     ['lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight', /a LoRA/],
     ['lllite_unet_input_blocks_4_1_attn1.down.0.weight', /a ControlNet of the kind ControlLLLite/],
     ['lora_controlnet', /a ControlNet of the kind control-LoRA/],
-    ['control_add_embedding.linear_1.weight', /a ControlNet for several kinds of pictures/],
     ['difference', /a ControlNet that is stored as its difference/],
     ['down_blocks.0.motion_modules.0.temporal_transformer.norm.bias', /AnimateDiff/],
     ['encoder.block.0.layer.0.SelfAttention.q.weight', /T5/],

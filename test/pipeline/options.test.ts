@@ -10,7 +10,10 @@ const facts: ModelFacts = {
   contextWidth: 768,
   maxDepth: 11,
   maxClipSkip: 11,
-  controlNets: [5, 5],
+  controlNets: [
+    { residuals: 5, types: 0 },
+    { residuals: 5, types: 0 },
+  ],
   ipAdapters: [
     { path: 'plus.bin', width: 16, hidden: true, encodes: true, face: false },
     { path: 'face.bin', width: 12, hidden: false, encodes: false, face: true },

@@ -4,9 +4,20 @@ import { unsupported } from '../formats/fail.js'
 import { ConfigReader } from './config-reader.js'
 import { deriveUnet, Probe } from './derive.js'
 import { unetConfig } from './diffusers-config.js'
+import { isUnion } from '../names/control-net.js'
 import { limits } from './limits.js'
 
 const EMBEDDING = 'controlnet_cond_embedding'
+
+/** Refuses a union ControlNet that embeds no sizes: it embeds kinds of pictures as numbers of the same width. */
+function checkUnion(path: string, config: ControlNetConfig): ControlNetConfig {
+  if (config.union && !config.unet.added)
+    throw unsupported(
+      path,
+      'ControlNets for several kinds of pictures (union) are supported for Stable Diffusion XL only',
+    )
+  return config
+}
 
 /** Derives the configuration from diffusers' names and the shapes of tensors. */
 export function deriveControlNet(path: string, tensors: Tensors): ControlNetConfig {
@@ -14,10 +25,27 @@ export function deriveControlNet(path: string, tensors: Tensors): ControlNetConf
   const blocks = probe.count(2 * limits().levels, (i) => `${EMBEDDING}.blocks.${i}.weight`)
   const imageWidths = [probe.channels(`${EMBEDDING}.conv_in.weight`, 0)]
   for (let i = 1; i < blocks; i += 2) imageWidths.push(probe.channels(`${EMBEDDING}.blocks.${i}.weight`, 0))
-  return {
+  return checkUnion(path, {
     unet: deriveUnet(path, tensors),
     imageChannels: probe.channels(`${EMBEDDING}.conv_in.weight`, 1),
     imageWidths,
+    ...(isUnion(tensors) && {
+      union: {
+        types: probe.size('task_embedding', 0, 1, limits().controlTypes, 2),
+        layers: probe.count(limits().textLayers, (i) => `transformer_layes.${i}.ln_1.weight`),
+      },
+    }),
+  })
+}
+
+/** What config.json says of a ControlNet for several kinds of pictures; undefined for any other. */
+function readUnion(c: ConfigReader): ControlNetConfig['union'] {
+  // The code that the published ones were trained with has another name for the class.
+  const known = ['ControlNetUnionModel', 'ControlNetModel_Union'].includes(c.string('_class_name'))
+  if (!known && !c.has('num_control_type')) return undefined
+  return {
+    types: c.integer('num_control_type', 6, 1, limits().controlTypes),
+    layers: c.integer('num_trans_layer', 1, 0, limits().textLayers),
   }
 }
 
@@ -31,6 +59,7 @@ export function controlNetConfig(c: ConfigReader): { config: ControlNetConfig; b
     'CrossAttnDownBlock2D',
     'DownBlock2D',
   ])
+  const union = readUnion(c)
   const encoder = Object.fromEntries(c.keys().map((key) => [key, c.get(key)]))
   const unet = unetConfig(
     ConfigReader.of(
@@ -44,11 +73,17 @@ export function controlNetConfig(c: ConfigReader): { config: ControlNetConfig; b
     ),
   )
   return {
-    config: {
+    config: checkUnion(c.path, {
       unet,
       imageChannels: c.integer('conditioning_channels', 3, 1, limits().channels),
-      imageWidths: c.integers('conditioning_embedding_out_channels', [16, 32, 96, 256], 1, limits().channels),
-    },
+      imageWidths: c.integers(
+        'conditioning_embedding_out_channels',
+        union ? [48, 96, 192, 384] : [16, 32, 96, 256],
+        1,
+        limits().channels,
+      ),
+      ...(union && { union }),
+    }),
     bgr: c.choice('controlnet_conditioning_channel_order', ['rgb', 'bgr'], 'rgb') === 'bgr',
   }
 }

@@ -187,8 +187,16 @@ function readControlNet(outer: ConfigReader): NonNullable<StoredConfig['controlN
       unet: readUnet(c.child('unet')),
       imageChannels: c.integer('imageChannels', undefined, 1, limits().channels),
       imageWidths,
+      ...(c.has('union') && { union: readUnion(c.child('union')) }),
     },
     ...(outer.get('bgr') === true && { bgr: true }),
+  }
+}
+
+function readUnion(c: ConfigReader): NonNullable<ControlNetConfig['union']> {
+  return {
+    types: c.integer('types', undefined, 1, limits().controlTypes),
+    layers: c.integer('layers', undefined, 0, limits().textLayers),
   }
 }
 

@@ -19,10 +19,6 @@ const OTHER_KINDS: readonly OtherKind[] = [
   { pattern: /\bmotion_modules\./, what: 'an AnimateDiff motion module, which makes films of a model' },
   { pattern: /^lllite_/, what: 'a ControlNet of the kind ControlLLLite' },
   { pattern: /^lora_controlnet$/, what: 'a ControlNet of the kind control-LoRA' },
-  {
-    pattern: /^(control_model\.)?(control_add_embedding|task_embedding)\b/,
-    what: 'a ControlNet for several kinds of pictures (union)',
-  },
   { pattern: /^difference$/, what: 'a ControlNet that is stored as its difference to a UNet' },
   {
     pattern: /^(adapter\.)?body\.\d+\.(block\d|resnets|in_conv)\b/,
