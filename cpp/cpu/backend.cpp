@@ -11,6 +11,7 @@
 #include "cpu/layers/norm.h"
 #include "cpu/layers/pack_buffer.h"
 #include "cpu/layers/token_merge.h"
+#include "nn/token_merge.h"
 
 namespace nd::cpu {
 namespace {
@@ -102,7 +103,7 @@ std::unique_ptr<nd::ChannelMoments> CpuBackend::channel_moments() {
 }
 
 std::unique_ptr<nd::TokenMerge> CpuBackend::merge_tokens(ForwardContext& ctx, const Tensor& x, double ratio) {
-  if (TokenMerge::merged(x.h, x.w, ratio) == 0) return nullptr;
+  if (merged_tokens(x.h, x.w, ratio) == 0) return nullptr;
   return std::make_unique<TokenMerge>(Context::of(ctx), x, ratio);
 }
 

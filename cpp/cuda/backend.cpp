@@ -8,6 +8,8 @@
 #include "cuda/layers/embedding.h"
 #include "cuda/layers/linear.h"
 #include "cuda/layers/norm.h"
+#include "cuda/layers/token_merge.h"
+#include "nn/token_merge.h"
 
 namespace nd::cuda {
 
@@ -79,9 +81,10 @@ std::unique_ptr<nd::ChannelMoments> CudaBackend::channel_moments() {
   return std::make_unique<ChannelMoments>();
 }
 
-std::unique_ptr<nd::TokenMerge> CudaBackend::merge_tokens(ForwardContext&, const Tensor&, double) {
-  throw Error(ErrorCode::unsupported_model,
-              "Token merging is not available on CUDA devices yet. Use tokenMerging 0, or device 'cpu'.");
+std::unique_ptr<nd::TokenMerge> CudaBackend::merge_tokens(ForwardContext& ctx, const Tensor& x,
+                                                          double ratio) {
+  if (merged_tokens(x.h, x.w, ratio) == 0) return nullptr;
+  return std::make_unique<TokenMerge>(Context::of(ctx), x, ratio);
 }
 
 }  // namespace nd::cuda

@@ -39,7 +39,6 @@ class CudaBackend final : public Backend {
   std::unique_ptr<nd::Codebook> codebook(Loader& loader, const StoredTensor& codes) override;
 
   std::unique_ptr<nd::ChannelMoments> channel_moments() override;
-  /// Error unsupported_model: not on this device yet.
   std::unique_ptr<nd::TokenMerge> merge_tokens(ForwardContext& ctx, const Tensor& x, double ratio) override;
   Tensor concat(ForwardContext& base, const Tensor& a, const Tensor& b) override;
   void copy_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,

@@ -153,17 +153,6 @@ void cancellation() {
       if (!same(out, alone)) return "it differs from what it is alone";
     return "";
   });
-  test::test("cuda/driver token merging is refused with a code", [] {
-    const std::unique_ptr<Unet> unet = load(backend());
-    const std::vector<float> latents = noise("latents", 4 * 8 * 8), context = noise("context", 9 * 20);
-    const float timestep = 500;
-    std::vector<float> out(latents.size());
-    UnetOptions options;
-    options.token_merging = 0.5;
-    return fails(ErrorCode::unsupported_model, "Token merging", [&] {
-      unet->predict({latents.data(), 1, 8, 8, {&timestep, context.data(), 9}}, out.data(), nullptr, options);
-    });
-  });
 }
 
 const Register suite([] {

@@ -60,18 +60,29 @@ class WithWarpgroups {
   WarpgroupProducts before_ = backend().device().warpgroup_products();
 };
 
+/// How far the outputs move when the inputs are changed, by two patterns of the same size.
+template <class Model, class Config>
+double movement(const Subject<Model, Config>& subject, Model& reference, const std::vector<float>& truth) {
+  double most = 0;
+  for (const float change : {kInputChange, -kInputChange}) {
+    std::vector<float> moved;
+    input_change = change;
+    subject.call(reference, moved);
+    input_change = 0;
+    most = std::max(most, worst_error(moved, truth));
+  }
+  return most;
+}
+
 /// What is wrong, or nothing.
 template <class Model, class Config>
 std::string difference(const Subject<Model, Config>& subject) {
-  std::vector<float> truth, moved, got, again;
+  std::vector<float> truth, got, again;
   const std::unique_ptr<Model> reference = subject.load(backend_of());
   subject.call(*reference, truth);
-  input_change = kInputChange;
-  subject.call(*reference, moved);
-  input_change = 0;
   const std::unique_ptr<Model> model = subject.load(backend());
   subject.call(*model, got);
-  std::string why = within(got, truth, std::max(kMost, worst_error(moved, truth)));
+  std::string why = within(got, truth, std::max(kMost, movement(subject, *reference, truth)));
   if (!why.empty()) return why;
   model->trim();
   subject.call(*model, again);
@@ -106,21 +117,58 @@ UnetConfig unet(std::vector<int64_t> channels, std::vector<int64_t> layers, std:
   return config;
 }
 
-/// 12×10 latents are halved to odd sizes, which upsampling has to cut.
-void call_unet(Unet& model, std::vector<float>& out) {
-  const int64_t n = 2, h = 12, w = 10, length = 9;
+struct UnetCall {
+  std::string latents;
+  int64_t h, w;
+  UnetOptions options{};
+};
+
+void call_unet(Unet& model, const UnetCall& call, std::vector<float>& out) {
+  const int64_t n = 2, length = 9, pixels = call.h * call.w;
   const UnetConfig& config = model.config();
-  const std::vector<float> latents = input("latents", n * config.in_channels * h * w),
+  const std::vector<float> latents = input(call.latents, n * config.in_channels * pixels),
                            context = input("context", n * length * config.context_width);
   const float timesteps[] = {981.0f, 17.5f};
-  out.resize(static_cast<size_t>(n * config.out_channels * h * w));
-  model.predict({latents.data(), n, h, w, {timesteps, context.data(), length}}, out.data(), nullptr);
+  out.resize(static_cast<size_t>(n * config.out_channels * pixels));
+  model.predict({latents.data(), n, call.h, call.w, {timesteps, context.data(), length}}, out.data(), nullptr,
+                call.options);
+}
+
+/// 12×10 latents are halved to odd sizes, which upsampling has to cut.
+void call_unet(Unet& model, std::vector<float>& out) {
+  call_unet(model, {"latents", 12, 10}, out);
+}
+
+/// Three destinations and nine sources, of which six are merged.
+UnetCall merging_call{"", 2, 6, {0.5}};
+
+void call_merging(Unet& model, std::vector<float>& out) {
+  call_unet(model, merging_call, out);
+}
+
+/// With latents for which it is clear what is merged: small changes do not make another choice.
+void compare_merging(const Subject<Unet, UnetConfig>& plain) {
+  Subject<Unet, UnetConfig> subject = plain;
+  subject.name += ", merged tokens";
+  subject.call = call_merging;
+  const std::unique_ptr<Unet> reference = subject.load(backend_of());
+  const auto is_clear = [&] {
+    std::vector<float> truth;
+    call_merging(*reference, truth);
+    return movement(subject, *reference, truth) < 0.03;
+  };
+  for (int i = 0; i < 1000; ++i) {
+    merging_call.latents = "latents " + std::to_string(i);
+    if (is_clear()) return compare(subject);
+  }
+  report("cuda/golden " + subject.name, "no latents are clear");
 }
 
 void unets() {
   struct Case {
     const char* name;
     UnetConfig config;
+    bool merges = false;
   };
   UnetConfig inpainting = unet({8, 16}, {1, 1}, {1, 0}, {4, 4}, 20, 8);
   inpainting.in_channels = 9;
@@ -136,15 +184,17 @@ void unets() {
   no_middle.freq_shift = 1;
   UnetConfig plain = unet({8, 12}, {1, 1}, {1, 0}, {4, 4});
   plain.mid_transformer_depth = 0;
-  for (const Case& one : {Case{"sd1", unet_config()},
+  for (const Case& one : {Case{"sd1", unet_config(), true},
                           {"sd2", unet({10, 15, 20}, {1, 1, 1}, {1, 1, 0}, {2, 3, 4}, 24, 5)},
                           {"image-conditioned", conditioned},
-                          {"deep-attention", deep},
-                          {"depth-2", depth2},
+                          {"deep-attention", deep, true},
+                          {"depth-2", depth2, true},
                           {"no-middle", no_middle},
                           {"plain-middle", plain}}) {
     const std::string file = std::string("models/") + one.name + "/unet/diffusion_pytorch_model.safetensors";
-    compare(Subject<Unet, UnetConfig>{one.name, {file.c_str()}, one.config, call_unet});
+    const Subject<Unet, UnetConfig> subject{one.name, {file.c_str()}, one.config, call_unet};
+    compare(subject);
+    if (one.merges) compare_merging(subject);
   }
   compare(
       Subject<Unet, UnetConfig>{"inpainting",

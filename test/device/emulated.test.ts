@@ -61,6 +61,12 @@ t.test('pictures', { skip }, async (t) => {
   t.equal(previews.length, 2)
   t.match(previews[0], { width: 64, height: 64 }, 'previews of the tiny autoencoder')
   t.ok(gpu.memoryNeeded().working > 0)
+
+  const merging = { ...quick, tokenMerging: 0.5 }
+  const [merged] = (await gpu.generate(merging)).images
+  const [expectedMerged] = (await cpu.generate(merging)).images
+  t.ok(psnr(merged, expectedMerged) >= 45, `merged tokens: ${psnr(merged, expectedMerged)} dB`)
+  t.ok(psnr(merged, image) < 40, 'they change the picture')
 })
 
 t.test('LoRAs of a call', { skip }, async (t) => {

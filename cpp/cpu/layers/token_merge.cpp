@@ -6,21 +6,17 @@
 #include <vector>
 
 #include "core/error.h"
+#include "nn/token_merge.h"
 
 namespace nd::cpu {
 namespace {
 
-constexpr int64_t kWindow = 2;       // side of a window, in tokens, that has one destination
 constexpr int64_t kSourceRows = 48;  // sources that a task compares with all destinations
 constexpr int64_t kColumns = 1024;   // destinations at a time, so that their similarities stay in the cache
 constexpr int64_t kTokensPerTask = 128;
 
 int64_t tasks(int64_t count, int64_t each) {
   return (count + each - 1) / each;
-}
-
-int64_t destinations(int64_t h, int64_t w) {
-  return h / kWindow * (w / kWindow);
 }
 
 /// The inverse of the length of a vector of c features; 0 if it has none that is finite in float32.
@@ -43,9 +39,8 @@ struct TokenMerge::Matches {
     std::vector<int32_t> list;
     for (int64_t y = 0; y < h; ++y) {
       for (int64_t x = 0; x < w; ++x) {
-        // Rows and columns that do not fill a window have sources only.
-        const bool whole = y / kWindow < h / kWindow && x / kWindow < w / kWindow;
-        const bool destination = whole && y % kWindow == 0 && x % kWindow == 0;
+        const bool whole = y / kMergeWindow < h / kMergeWindow && x / kMergeWindow < w / kMergeWindow;
+        const bool destination = whole && y % kMergeWindow == 0 && x % kMergeWindow == 0;
         if (destination == of_destinations) list.push_back(static_cast<int32_t>(y * w + x));
       }
     }
@@ -53,23 +48,18 @@ struct TokenMerge::Matches {
   }
 
   Matches(Context& ctx, int64_t n, int64_t h, int64_t w)
-      : similarity(ctx, n * (h * w - destinations(h, w))), best(ctx, n * (h * w - destinations(h, w))) {
+      : similarity(ctx, n * (h * w - merge_destinations(h, w))),
+        best(ctx, n * (h * w - merge_destinations(h, w))) {
     if (ctx.measuring()) return;  // the sizes may exceed all memory
     source = positions(h, w, false);
     destination = positions(h, w, true);
   }
 };
 
-int64_t TokenMerge::merged(int64_t h, int64_t w, double ratio) {
-  if (destinations(h, w) == 0) return 0;
-  const auto wanted = static_cast<int64_t>(ratio * static_cast<double>(h * w));
-  return std::min(wanted, h * w - destinations(h, w));
-}
-
 TokenMerge::TokenMerge(Context& ctx, const Tensor& x, double ratio)
     : images_(x.n),
       pixels_(x.pixels()),
-      merged_(merged(x.h, x.w, ratio)),
+      merged_(merged_tokens(x.h, x.w, ratio)),
       tokens_(x.pixels() - merged_),
       row_(ctx, x.rows()),
       begin_(ctx, x.n * (tokens_ + 1)),
@@ -85,7 +75,8 @@ TokenMerge::TokenMerge(Context& ctx, const Tensor& x, double ratio)
 /// highest of each row is kept.
 void TokenMerge::match(Context& ctx, const Tensor& x, const Matches& matches) const {
   const int64_t c = x.c, nr = ctx.kernels.nr;
-  const int64_t columns = destinations(x.h, x.w), sources = x.pixels() - columns, panels = tasks(columns, nr);
+  const int64_t columns = merge_destinations(x.h, x.w), sources = x.pixels() - columns,
+                panels = tasks(columns, nr);
   const Scratch<float> unit(ctx, x.n * panels * nr * c);  // destinations of length 1
   const Scratch<float> packed(ctx, x.n * panels * nr * c);
   ctx.parallel(x.n * panels, [&](int64_t task, int) {

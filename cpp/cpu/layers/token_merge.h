@@ -16,10 +16,7 @@ namespace nd::cpu {
 /// them.
 class TokenMerge final : public nd::TokenMerge {
  public:
-  /// How many sources of an image are merged: ⌊ratio · h · w⌋, or all of them if that is more than there are.
-  static int64_t merged(int64_t h, int64_t w, double ratio);
-
-  /// Matches the tokens of x [n][h][w][c] by their features. merged(h, w, ratio) must be above 0.
+  /// Matches the tokens of x [n][h][w][c] by their features. merged_tokens(h, w, ratio) must be above 0.
   TokenMerge(Context& ctx, const Tensor& x, double ratio);
 
   /// Tokens of an image after merging.

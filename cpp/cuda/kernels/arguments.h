@@ -237,6 +237,55 @@ struct StoreArgs {
   int32_t rows, count, fp16;
 };
 
+// --- token merging ---
+
+/// inverse[i] = 1/‖x[i]‖; 0 where that is not finite.
+struct MergeLengthsArgs {
+  const half* x;
+  float* inverse;
+  int32_t rows, c;
+};
+
+/// For each token of x [n][h][w][c] that is a source, the destination with the highest cosine. Elements of
+/// tokens that are destinations are left as they are.
+constexpr int kMergeThreads = 128, kMergeTile = 64, kMergeChannels = 64;
+constexpr int kMergePitch = kMergeChannels + 8;  // no bank conflicts for ldmatrix
+constexpr int kMergeSharedBytes = 4 * kMergeTile * kMergePitch * 2;
+struct MergeMatchArgs {
+  const half* x;
+  const float* inverse;  // of each token
+  float* similarity;     // [n][h·w]
+  int32_t* best;         // [n][h·w] tokens of the same image
+  int32_t h, w, c;
+};
+
+/// Merges the `merged` most similar sources of each image; of equals the first ones.
+constexpr int kMergeAssignThreads = 256;  // as many as a digit of a key has values
+constexpr int kMergeAssignSharedBytes = (kMergeAssignThreads + kMergeAssignThreads / 32 + 2) * 4;
+struct MergeAssignArgs {
+  const float* similarity;
+  const int32_t* best;
+  int32_t* row;   // [n][h·w]: the row that each token becomes a part of
+  int32_t* kept;  // [n][h·w − merged]: the token that was not merged, of each row
+  int32_t h, w, merged;
+};
+
+/// x [n][h][w][c] → y [n][tokens][c]: the means of each row's tokens.
+struct MergeMeansArgs {
+  const half* x;
+  const int32_t *row, *kept;
+  half* y;
+  int32_t h, w, c, tokens;
+};
+
+/// Adds to each of `count` tokens of x the row of `merged` [n][tokens][c] that it became a part of.
+struct UnmergeArgs {
+  const half* merged;
+  const int32_t* row;
+  half* x;
+  int32_t count, pixels, tokens, c;
+};
+
 // --- quantized weights ---
 
 /// The quantized values of nd::TensorType, in the same order.

@@ -236,6 +236,14 @@ inline __half2 __floats2half2_rn(float x, float y) {
 inline float2 __half22float2(__half2 h) {
   return {__half2float(h.x), __half2float(h.y)};
 }
+inline uint32_t __float_as_uint(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+inline int __ffs(int x) {
+  return __builtin_ffs(x);
+}
 inline float __expf(float x) {
   return std::exp(x);
 }
