@@ -1,6 +1,7 @@
-/** The files of load()'s `controlNets`: ControlNets and T2I-Adapters. */
+/** The files of load()'s `controlNets`: ControlNets, control-LoRAs and T2I-Adapters. */
 import { throwIfAborted } from '../abort.js'
 import type { Placement } from '../device/index.js'
+import { openControlLora } from '../models/control-lora.js'
 import type { ModelDescription } from '../models/index.js'
 import { openT2iAdapter, type T2iAdapterDescription } from '../models/t2i-adapter.js'
 import { checkControlNet, ControlNet, describeControlNet, type ControlNetDescription } from './control-net.js'
@@ -29,7 +30,7 @@ export async function openControl(
     checkT2iAdapter(given, t2iAdapter, model)
     return { path: given, source: t2iAdapter.source, t2iAdapter }
   }
-  const controlNet = await describeControlNet(given, path)
+  const controlNet = (await openControlLora(path, model)) ?? (await describeControlNet(given, path))
   checkControlNet(given, controlNet, model)
   return { path: given, source: controlNet.source, controlNet }
 }

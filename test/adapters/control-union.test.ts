@@ -16,6 +16,7 @@ import { native, type ControlNetConfig } from '../../lib/native.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { freshPath, writeSafetensors, type TestTensor } from '../model-files/helpers.js'
 import { endsWhenAborted, equalImages, largestDifference } from '../pipeline/support.js'
+import { cosine, effectOf } from './effect.js'
 import { base, fixtures as pictures, nets, root } from './control-models.js'
 
 interface Case {
@@ -125,21 +126,8 @@ t.test('files of quantize, quantized models and little memory', async (t) => {
   await quantizeModel(base.sdxl, model, { type: 'q8_0' })
   await using exact = await load()
   await using pipe = await DiffusionPipeline.load(model, { controlNets: [small] })
-  const effect = async (from: DiffusionPipeline) => {
-    const [drawn, without] = [one.options.controls, []].map(async (controls) => {
-      const { images } = await from.generate({
-        ...optionsOf(one),
-        controls: controls.length > 0 ? optionsOf(one).controls : [],
-      })
-      return images[0].data
-    })
-    const plain = await without
-    return Float64Array.from(await drawn, (level, i) => level - plain[i])
-  }
-  const [a, b] = [await effect(exact), await effect(pipe)]
-  const dot = (x: Float64Array, y: Float64Array) => x.reduce((sum, value, i) => sum + value * y[i], 0)
-  const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))
-  t.ok(cosine > 0.95, `cosine ${cosine}`)
+  const similar = cosine(await effectOf(exact, optionsOf(one)), await effectOf(pipe, optionsOf(one)))
+  t.ok(similar > 0.95, `cosine ${similar}`)
 })
 
 /** The tensors of a ControlNet as published: fused projections of queries, keys and values. */

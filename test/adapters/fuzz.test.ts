@@ -4,6 +4,7 @@ import { extname, join } from 'node:path'
 import t from 'tap'
 import { applyLora, openIpAdapters, readEmbeddings } from '../../lib/adapters/index.js'
 import { bundledModelPath, ControlNet, openModel, T2iAdapter } from '../../lib/index.js'
+import { openControlLora } from '../../lib/models/control-lora.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { IpAdapter } from '../../lib/pipeline/ip-adapter.js'
 import { Unet } from '../../lib/pipeline/unet.js'
@@ -55,6 +56,19 @@ t.test('ControlNets and T2I-Adapters', async (t) => {
     await fuzz(t, header, bytes.length - header.length, 100, freshPath(t, '.safetensors'), async (path) => {
       const net = await kind.load(path, { device: 'cpu' })
       await net.dispose()
+    })
+  }
+})
+
+t.test('control-LoRAs', async (t) => {
+  for (const file of filesIn('control-lora')) {
+    const bytes = readFileSync(file)
+    const header = bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE()))
+    const folder = file.endsWith('sd1.safetensors') ? ['control', 'sd1'] : ['sdxl', 'base']
+    await fuzz(t, header, bytes.length - header.length, 50, freshPath(t, '.safetensors'), async (path) => {
+      const { unet } = await openModel(join(fixtures, ...folder))
+      const made = await openControlLora(path, { unet: unet! })
+      if (made) await (await ControlNet.from(made, { device: 'cpu' })).dispose()
     })
   }
 })

@@ -53,6 +53,17 @@ t.test('pictures with a union ControlNet', { skip }, async (t) => {
   }
 })
 
+t.test('pictures with a control-LoRA', { skip }, async (t) => {
+  const controlNets = [join(packageRoot(), 'test', 'fixtures', 'control-lora', 'sd1.safetensors')]
+  await using cpu = await DiffusionPipeline.load(base.sd1, { device: 'cpu', precision: 'f32', controlNets })
+  await using gpu = await DiffusionPipeline.load(base.sd1, { device: 'cuda', controlNets })
+  const controls = [{ image: join(fixtures, 'edges.png') }]
+  const options = { prompt: 'noto pizza', steps: 4, seed: 1, width: 64, height: 64, controls }
+  const [expected, image] = [await cpu.generate(options), await gpu.generate(options)]
+  const dB = psnr(image.images[0], expected.images[0])
+  t.ok(dB >= 40, `${dB} dB`)
+})
+
 t.test('pictures with T2I-Adapters', { skip }, async (t) => {
   const adapters = join(packageRoot(), 'test', 'fixtures', 't2i')
   const options = {

@@ -16,6 +16,7 @@ import {
   Tokenizer,
   type TokenizerDescription,
 } from '../../lib/index.js'
+import { openControlLora } from '../../lib/models/control-lora.js'
 import { openTensorFile } from '../../lib/models/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { AutoencoderKL } from '../../lib/pipeline/autoencoder.js'
@@ -264,7 +265,7 @@ function pickles(folder: string): Format {
 
 /** LoRA files, applied to a UNet that is loaded with them, embeddings, and nets that are loaded beside the model. */
 async function adapters(folder: string): Promise<Format> {
-  const files = ['adapters', 'embeddings', 'control', 't2i'].flatMap((part) =>
+  const files = ['adapters', 'embeddings', 'control', 'control-lora', 't2i'].flatMap((part) =>
     readdirSync(join(fixtures, part))
       .filter((name) => /\.(safetensors|pt|bin)$/.test(name) && !name.startsWith('golden'))
       .map((name) => join(fixtures, part, name)),
@@ -292,6 +293,16 @@ async function adapters(folder: string): Promise<Format> {
       await writeFile(path, bytes.subarray(1))
       if (file.includes('embeddings')) {
         await readEmbeddings(text, [{ path }])
+        return
+      }
+      if (file.includes('control-lora')) {
+        const { unet } = await openModel(
+          basename(file).startsWith('sd1')
+            ? join(fixtures, 'control', 'sd1')
+            : join(fixtures, 'sdxl', 'base'),
+        )
+        const controlLora = await openControlLora(path, { unet: unet! })
+        if (controlLora) await (await ControlNet.from(controlLora, here)).dispose()
         return
       }
       const net = /fixtures.control/.test(file)

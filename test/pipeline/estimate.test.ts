@@ -30,6 +30,21 @@ t.test('memory is that of the loaded model', async (t) => {
       { controlNets: nets('sd1') },
       { controls: [0, 1].map((net) => ({ net, image: join(fixtures, 'control', 'edges.png') })) },
     ],
+    [
+      base.sdxl,
+      {
+        controlNets: [
+          join(fixtures, 'control-lora', 'sdxl.safetensors'),
+          join(fixtures, 'control-union', 'net'),
+        ],
+      },
+      {
+        controls: [{}, { net: 1, type: 0 }, { net: 1, type: 1 }].map((one) => ({
+          ...one,
+          image: join(fixtures, 'control', 'edges.png'),
+        })),
+      },
+    ],
     [undefined, { tinyVae: join(fixtures, 'tiny-vae', 'three-levels') }, { decoder: 'tiny' }],
   ]
   for (const [path, load, run] of cases) {

@@ -4,7 +4,6 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -15,7 +14,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { bundledModelPath, DiffusionPipeline, openModel } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
-import { safetensorsBytes } from '../model-files/helpers.js'
+import { readTensors, writeTensors, type StoredTensor } from '../model-files/stored-tensors.js'
 import { largestDifference } from './support.js'
 
 const root = mkdtempSync(join(tmpdir(), 'node-diffusion-sdxl-files-'))
@@ -38,39 +37,6 @@ async function draw(path: string, load: Parameters<typeof DiffusionPipeline.load
   return { data: images[0].data, warnings }
 }
 
-interface Tensor {
-  dtype: string
-  shape: number[]
-  bytes: Buffer
-}
-
-function readTensors(path: string): Map<string, Tensor> {
-  const file = readFileSync(path)
-  const start = 8 + Number(file.readBigUInt64LE(0))
-  const header = JSON.parse(file.toString('utf8', 8, start)) as Record<
-    string,
-    { dtype: string; shape: number[]; data_offsets: [number, number] }
-  >
-  return new Map(
-    Object.entries(header).flatMap(([name, { dtype, shape, data_offsets: at }]) =>
-      name === '__metadata__'
-        ? []
-        : [[name, { dtype, shape, bytes: file.subarray(start + at[0], start + at[1]) }]],
-    ),
-  )
-}
-
-function writeTensors(path: string, tensors: Iterable<[string, Tensor]>) {
-  let end = 0
-  const header: Record<string, unknown> = {}
-  const parts: Buffer[] = []
-  for (const [name, { dtype, shape, bytes }] of tensors) {
-    header[name] = { dtype, shape, data_offsets: [end, (end += bytes.length)] }
-    parts.push(bytes)
-  }
-  writeFileSync(path, Buffer.concat([safetensorsBytes(header), ...parts]))
-}
-
 /** Half precision of a number that has one exactly. */
 function half(value: number): number {
   const bits = new Uint32Array(Float32Array.of(value).buffer)[0]
@@ -84,7 +50,7 @@ t.test('variants, also in shards', async (t) => {
   const name = 'diffusion_pytorch_model'
   const tensors = [...readTensors(join(unet, `${name}.safetensors`))]
   // The weights without a variant are others: the picture tells which were read.
-  const changed = tensors.map(([key, tensor]): [string, Tensor] => [
+  const changed = tensors.map(([key, tensor]): [string, StoredTensor] => [
     key,
     key === 'conv_out.weight' ? { ...tensor, bytes: Buffer.alloc(tensor.bytes.length) } : tensor,
   ])

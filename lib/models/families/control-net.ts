@@ -19,16 +19,24 @@ function checkUnion(path: string, config: ControlNetConfig): ControlNetConfig {
   return config
 }
 
-/** Derives the configuration from diffusers' names and the shapes of tensors. */
-export function deriveControlNet(path: string, tensors: Tensors): ControlNetConfig {
+/** The configuration of the layers that embed the picture, from diffusers' names and the shapes of tensors. */
+export function deriveImageLayers(
+  path: string,
+  tensors: Tensors,
+): Pick<ControlNetConfig, 'imageChannels' | 'imageWidths'> {
   const probe = new Probe(path, tensors)
   const blocks = probe.count(2 * limits().levels, (i) => `${EMBEDDING}.blocks.${i}.weight`)
   const imageWidths = [probe.channels(`${EMBEDDING}.conv_in.weight`, 0)]
   for (let i = 1; i < blocks; i += 2) imageWidths.push(probe.channels(`${EMBEDDING}.blocks.${i}.weight`, 0))
+  return { imageChannels: probe.channels(`${EMBEDDING}.conv_in.weight`, 1), imageWidths }
+}
+
+/** Derives the configuration from diffusers' names and the shapes of tensors. */
+export function deriveControlNet(path: string, tensors: Tensors): ControlNetConfig {
+  const probe = new Probe(path, tensors)
   return checkUnion(path, {
+    ...deriveImageLayers(path, tensors),
     unet: deriveUnet(path, tensors),
-    imageChannels: probe.channels(`${EMBEDDING}.conv_in.weight`, 1),
-    imageWidths,
     ...(isUnion(tensors) && {
       union: {
         types: probe.size('task_embedding', 0, 1, limits().controlTypes, 2),

@@ -18,7 +18,11 @@ const OTHER_KINDS: readonly OtherKind[] = [
   },
   { pattern: /\bmotion_modules\./, what: 'an AnimateDiff motion module, which makes films of a model' },
   { pattern: /^lllite_/, what: 'a ControlNet of the kind ControlLLLite' },
-  { pattern: /^lora_controlnet$/, what: 'a ControlNet of the kind control-LoRA' },
+  {
+    pattern: /^lora_controlnet$/,
+    what: 'a control-LoRA, which makes a ControlNet of a model',
+    advice: 'give it to load() as one of controlNets, or to the command line as --control, with a model',
+  },
   { pattern: /^difference$/, what: 'a ControlNet that is stored as its difference to a UNet' },
   {
     pattern: /^(adapter\.)?body\.\d+\.(block\d|resnets|in_conv)\b/,
