@@ -10,7 +10,6 @@ namespace nd::cpu {
 namespace {
 
 constexpr int64_t kRowsPerTask = 1024;
-constexpr float kFp16Unit = 64.0f;  // of stored values, see StoredRows::fp16
 
 int64_t tasks_of(int64_t rows) {
   return (rows + kRowsPerTask - 1) / kRowsPerTask;

@@ -38,13 +38,15 @@ struct PlanarTarget {
   float scale = 1, shift = 0;
 };
 
+/// Activations of autoencoders have exceeded the range of half precision, 65504. As multiples of this they
+/// are kept up to 4·10⁶, and within 2⁻¹² of a value down to 0.004. A power of two rounds nothing.
+constexpr float kFp16Unit = 64;
+
 /// Rows of whole images that are kept outside of tensors: row y begins at data + y · row_bytes.
 struct StoredRows {
   Address data;
   size_t row_bytes = 0;
-  /// As half-precision numbers of x / 64: up to 4·10⁶, and 2⁻¹² of a value down to 0.004. The activations of
-  /// autoencoders have exceeded the range of plain fp16 before.
-  bool fp16 = false;
+  bool fp16 = false;  // in half precision, as multiples of kFp16Unit unless tensors already are
 };
 
 /// Memory of the tasks of a forward that is not in its arena, whose size does not depend on the number of
@@ -78,6 +80,9 @@ class Backend {
   virtual const FloatDecoders& decoders() const = 0;
   /// Bytes of one element of a Tensor.
   virtual size_t element_bytes() const = 0;
+  /// Wide activations are kept as multiples of this, see Conv2dOptions::wide_output. 1 where every element
+  /// has the range of float32.
+  virtual float wide_unit() const { return 1; }
   virtual Memory& memory() = 0;
   /// Bytes of the tasks of all threads.
   virtual size_t bytes_of(const TaskBytes&) const { return 0; }

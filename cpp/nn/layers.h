@@ -87,6 +87,9 @@ struct Conv2dOptions {
   bool upsample = false;
   bool bias = true;
   Role role = Role::hidden;
+  /// The input, or the output and what is added to it, are wide: too large for half precision in some models.
+  /// They are multiples of Backend::wide_unit(), which the convolution accounts for.
+  bool wide_input = false, wide_output = false;
 
   static Conv2dOptions pointwise() {
     Conv2dOptions options;
@@ -135,6 +138,7 @@ struct AttentionOptions {
   bool projection_bias = false;  // of q, k and v
   bool output_bias = true;
   bool causal = false;
+  bool wide_output = false;  // see Conv2dOptions
   Role role = Role::hidden;
   const char *q = "to_q", *k = "to_k", *v = "to_v", *out = "to_out.0";
 

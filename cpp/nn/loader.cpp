@@ -6,6 +6,15 @@
 #include "nn/dry_backend.h"
 
 namespace nd {
+namespace {
+
+template <class Weights>
+void divide_output(Weights& weights, float unit) {
+  weights.scale /= unit;
+  for (float& value : weights.bias) value /= unit;
+}
+
+}  // namespace
 
 Loader::Loader(const WeightTable& weights, Backend& backend, const LoadOptions& options,
                const CancelToken* cancel, const Variant* variant)
@@ -155,14 +164,19 @@ std::shared_ptr<const Conv2d> Loader::conv2d(const std::string& name, int64_t in
     weights.compute = chosen.compute;
     weights.winograd = chosen.winograd;
     if (options.bias) weights.bias = vector(name + ".bias", out);
+    const float unit = backend_->wide_unit();
+    if (options.wide_input) weights.scale *= unit;
+    if (options.wide_output) divide_output(weights, unit);
     return backend_->conv2d(*this, std::move(weights), options);
   });
 }
 
 std::shared_ptr<const GroupNorm> Loader::group_norm(const std::string& name, int64_t channels, int64_t groups,
-                                                    float eps) {
+                                                    float eps, bool wide) {
   return layer<GroupNorm>("group norm", {name + ".weight", name + ".bias"}, [&] {
-    return backend_->group_norm(*this, norm_weights(name, channels), groups, eps);
+    // Normalization takes any scale away; eps is added to a variance.
+    const float unit = wide ? backend_->wide_unit() : 1;
+    return backend_->group_norm(*this, norm_weights(name, channels), groups, eps / (unit * unit));
   });
 }
 
@@ -189,6 +203,7 @@ std::shared_ptr<const Attention> Loader::attention(const std::string& prefix,
       weights.queries = linear_weights({q, k, v}, options.width, options.inner(), bias, options.role);
     }
     weights.out = linear_weights({out}, options.inner(), options.width, options.output_bias, options.role);
+    if (options.wide_output) divide_output(weights.out, backend_->wide_unit());
     return backend_->attention(*this, std::move(weights), options);
   });
 }

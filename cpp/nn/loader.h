@@ -90,9 +90,9 @@ class Loader {
   /// `name`.weight [out][in][kernel][kernel] and, with a bias, `name`.bias [out].
   std::shared_ptr<const Conv2d> conv2d(const std::string& name, int64_t in, int64_t out,
                                        const Conv2dOptions& options = {});
-  /// `name`.weight and `name`.bias [channels].
+  /// `name`.weight and `name`.bias [channels]. `wide`: the input is, see Conv2dOptions.
   std::shared_ptr<const GroupNorm> group_norm(const std::string& name, int64_t channels, int64_t groups,
-                                              float eps);
+                                              float eps, bool wide = false);
   std::shared_ptr<const LayerNorm> layer_norm(const std::string& name, int64_t channels, float eps);
   /// Linear layers under `prefix` with the names of the options.
   std::shared_ptr<const Attention> attention(const std::string& prefix, const AttentionOptions& options);

@@ -5,16 +5,18 @@
 namespace nd {
 
 ResBlock::ResBlock(Loader& loader, const std::string& prefix, const ResBlockOptions& options) {
-  const auto [in, out, groups, eps, time_width, role] = options;
-  norm1_ = loader.group_norm(prefix + ".norm1", in, groups, eps);
-  norm2_ = loader.group_norm(prefix + ".norm2", out, groups, eps);
+  const auto [in, out, groups, eps, time_width, role, wide] = options;
+  norm1_ = loader.group_norm(prefix + ".norm1", in, groups, eps, wide);
+  norm2_ = loader.group_norm(prefix + ".norm2", out, groups, eps, wide);
   Conv2dOptions convolution;
   convolution.role = role;
+  convolution.wide_output = wide;  // what it convolves is normalized
   conv1_ = loader.conv2d(prefix + ".conv1", in, out, convolution);
   conv2_ = loader.conv2d(prefix + ".conv2", out, out, convolution);
   if (in != out) {
     Conv2dOptions pointwise = Conv2dOptions::pointwise();
     pointwise.role = Role::shortcut;
+    pointwise.wide_input = pointwise.wide_output = wide;
     shortcut_ = loader.conv2d(prefix + ".conv_shortcut", in, out, pointwise);
   }
   if (time_width > 0) {

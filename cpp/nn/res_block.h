@@ -22,6 +22,8 @@ struct ResBlockOptions {
   float norm_eps = 1e-5f;
   int64_t time_width = 0;  // of the timestep embedding; 0: there is none
   Role convolutions = Role::hidden;
+  /// Input, output and what lies between the convolutions are, see Conv2dOptions. Not with a timestep.
+  bool wide = false;
 };
 
 class ResBlock {

@@ -13,6 +13,7 @@ struct LinearWeights {
   std::vector<float> bias;  // [out], or empty
   int64_t in = 0, out_each = 0;
   Compute compute = Compute::f32;
+  float scale = 1;  // of the product before the bias; not 1 only where Backend::wide_unit() is not
 
   int64_t out() const { return out_each * static_cast<int64_t>(matrices.size()); }
 };
@@ -23,6 +24,7 @@ struct Conv2dWeights {
   int64_t in = 0, out = 0;
   Compute compute = Compute::f32;
   bool winograd = false;  // by minimal filtering, see PrecisionPolicy::convolution
+  float scale = 1;        // as that of LinearWeights
 };
 
 struct NormWeights {

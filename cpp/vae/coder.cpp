@@ -5,12 +5,27 @@
 namespace nd {
 namespace {
 
+// What flows from block to block is wide (see Conv2dOptions): nothing but the next normalization limits it.
+
+Conv2dOptions into_wide() {
+  Conv2dOptions options;
+  options.wide_output = true;
+  return options;
+}
+
+Conv2dOptions between_wide() {
+  Conv2dOptions options = into_wide();
+  options.wide_input = true;
+  return options;
+}
+
 ResBlockOptions block_options(const VaeConfig& config, int64_t in, int64_t out) {
   ResBlockOptions options;
   options.in = in;
   options.out = out;
   options.norm_groups = config.norm_groups;
   options.norm_eps = kVaeNormEps;
+  options.wide = true;
   return options;
 }
 
@@ -22,8 +37,9 @@ MiddleBlock::MiddleBlock(Loader& loader, const std::string& prefix, const VaeCon
   if (config.mid_attention) {
     AttentionOptions options;
     options.width = options.head_dim = channels;
-    options.projection_bias = true;
-    norm_ = loader.group_norm(prefix + ".attentions.0.group_norm", channels, config.norm_groups, kVaeNormEps);
+    options.projection_bias = options.wide_output = true;
+    norm_ = loader.group_norm(prefix + ".attentions.0.group_norm", channels, config.norm_groups, kVaeNormEps,
+                              true);
     attention_ = loader.attention(prefix + ".attentions.0", options);
   }
   second_ = ResBlock(loader, prefix + ".resnets.1", block_options(config, channels, channels));
@@ -37,7 +53,7 @@ Tensor MiddleBlock::forward(ForwardContext& ctx, Tensor x) const {
 
 Encoder::Encoder(Loader& loader, const VaeConfig& config) {
   int64_t channels = config.block_channels[0];
-  conv_in_ = loader.conv2d("encoder.conv_in", config.in_channels, channels);
+  conv_in_ = loader.conv2d("encoder.conv_in", config.in_channels, channels, into_wide());
   for (size_t l = 0; l < config.block_channels.size(); ++l) {
     const std::string prefix = "encoder.down_blocks." + std::to_string(l);
     Level level;
@@ -47,7 +63,7 @@ Encoder::Encoder(Loader& loader, const VaeConfig& config) {
       channels = config.block_channels[l];
     }
     if (l + 1 < config.block_channels.size()) {
-      Conv2dOptions halve;
+      Conv2dOptions halve = between_wide();
       halve.stride = 2;
       halve.pad_before = 0;  // the autoencoders pad right and bottom only
       level.downsample = loader.conv2d(prefix + ".downsamplers.0.conv", channels, channels, halve);
@@ -55,7 +71,7 @@ Encoder::Encoder(Loader& loader, const VaeConfig& config) {
     levels_.push_back(std::move(level));
   }
   middle_ = MiddleBlock(loader, "encoder.mid_block", config);
-  norm_out_ = loader.group_norm("encoder.conv_norm_out", channels, config.norm_groups, kVaeNormEps);
+  norm_out_ = loader.group_norm("encoder.conv_norm_out", channels, config.norm_groups, kVaeNormEps, true);
   conv_out_ = loader.conv2d("encoder.conv_out", channels, config.encoder_channels());
   if (config.quant_conv) {
     quant_ = loader.conv2d("quant_conv", config.encoder_channels(), config.moment_channels(),
@@ -91,7 +107,7 @@ Decoder::Decoder(Loader& loader, const VaeConfig& config) {
                                 Conv2dOptions::pointwise());
   }
   int64_t channels = config.block_channels.back();
-  conv_in_ = loader.conv2d("decoder.conv_in", config.latent_channels, channels);
+  conv_in_ = loader.conv2d("decoder.conv_in", config.latent_channels, channels, into_wide());
   middle_ = MiddleBlock(loader, "decoder.mid_block", config);
   const size_t count = config.block_channels.size();
   for (size_t l = 0; l < count; ++l) {
@@ -104,13 +120,13 @@ Decoder::Decoder(Loader& loader, const VaeConfig& config) {
       channels = out;
     }
     if (l + 1 < count) {
-      Conv2dOptions twice;
+      Conv2dOptions twice = between_wide();
       twice.upsample = true;
       level.upsample = loader.conv2d(prefix + ".upsamplers.0.conv", channels, channels, twice);
     }
     levels_.push_back(std::move(level));
   }
-  norm_out_ = loader.group_norm("decoder.conv_norm_out", channels, config.norm_groups, kVaeNormEps);
+  norm_out_ = loader.group_norm("decoder.conv_norm_out", channels, config.norm_groups, kVaeNormEps, true);
   conv_out_ = loader.conv2d("decoder.conv_out", channels, config.out_channels);
 }
 

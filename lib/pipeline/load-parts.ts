@@ -92,7 +92,7 @@ export async function loadParts(
       tokenizers,
       textEncoders: loadedTexts,
       unet: loadedUnet,
-      vae: vae ? keep(await AutoencoderKL.from(vae, placementOfVae(placement, unet), { signal })) : tiny!,
+      vae: vae ? keep(await AutoencoderKL.from(vae, placement, { signal })) : tiny!,
       schedule: description.schedule,
       defaultScheduler: defaultSchedulerName(description.schedule),
       imageSize: description.imageSize,
@@ -119,15 +119,6 @@ export async function loadParts(
     await Promise.all(loaded.map((part) => part.dispose()))
     throw error
   }
-}
-
-/**
- * Activations of SDXL's autoencoder, and of the ×4 upscaler's, exceed half precision, which is what GPUs compute in here:
- * pictures would be black. So it runs on the CPU, in bfloat16 or float32.
- */
-function placementOfVae(placement: Placement, unet: NonNullable<ModelDescription['unet']>): Placement {
-  const overflows = unet.config.added !== undefined || isUpscaler(unet.config)
-  return placement.cuda && overflows ? { device: 'cpu' } : placement
 }
 
 /** IP-Adapters, and their image encoders, which they may share. */

@@ -94,9 +94,8 @@ void compare(const Subject<Model, Config>& subject) {
   // Watching every access of whole models takes long: in one order only.
   const std::vector<uint32_t> seeds = emu::checking ? std::vector<uint32_t>{2} : orders();
   in_orders(seeds, "cuda/golden " + subject.name, [&] { return difference(subject); });
-  // Imitating wgmma takes long, too: a UNet, and an autoencoder, whose attention Hopper's kernels can
-  // compute.
-  const bool some = subject.name == "depth-2" || subject.name == "vae-kl";
+  // Imitating wgmma takes long, too: a UNet, and autoencoders, whose attention Hopper's kernels can compute.
+  const bool some = subject.name == "depth-2" || subject.name == "vae-kl" || subject.name == "vae-wide";
   if (emu::checking || !backend().device().has_warpgroup_products() || !(some || on_hardware())) return;
   in_orders({orders().back()}, "cuda/golden " + subject.name + ", by warpgroups", [&] {
     const WithWarpgroups all;
@@ -248,7 +247,8 @@ void call_vq(Vae& model, std::vector<float>& out) {
 void vaes() {
   const char *kl = "models/vae-kl/vae/diffusion_pytorch_model.safetensors",
              *plain_file = "models/vae-plain/vae/diffusion_pytorch_model.safetensors",
-             *vq = "models/vq/vae/diffusion_pytorch_model.safetensors";
+             *vq = "models/vq/vae/diffusion_pytorch_model.safetensors",
+             *wide = "wide-vae/diffusion_pytorch_model.safetensors";
   VaeConfig plain = vae({12, 20}, 1, 4);
   plain.latent_channels = 5;
   plain.mid_attention = plain.quant_conv = plain.post_quant_conv = false;
@@ -261,6 +261,9 @@ void vaes() {
   compare(Case{"vae-plain", {plain_file}, plain, call_vae});
   compare(Case{"vae-plain in bands", {plain_file}, plain, call_banded});
   compare(Case{"vq", {vq}, quantized, call_vq});
+  // Activations of up to a million.
+  compare(Case{"vae-wide", {wide}, vae({8, 8, 16}, 1, 4), call_vae});
+  compare(Case{"vae-wide in bands", {wide}, vae({8, 8, 16}, 1, 4), call_banded});
 }
 
 void call_tiny(TinyVae& model, std::vector<float>& out) {

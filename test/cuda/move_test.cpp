@@ -147,7 +147,7 @@ void stored() {
       launch(Kernel::store_rows, {pieces_of(rows * count, kMoveThreads)}, args);
       args.x = back.as<half>();
       launch(Kernel::load_rows, {pieces_of(rows * count, kMoveThreads)}, args);
-      return within(back.read_halves(rows * count), values, fp16 ? 1e-6 : 0);
+      return within(back.read_halves(rows * count), values, 0);
     });
   }
 }

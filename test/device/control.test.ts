@@ -1,20 +1,13 @@
 /** ControlNets and T2I-Adapters on an emulated GPU: residuals and features stay in its memory. */
 import { join } from 'node:path'
 import t from 'tap'
-import { DiffusionPipeline, type Image } from '../../lib/index.js'
+import { DiffusionPipeline } from '../../lib/index.js'
 import { base, fixtures, nets } from '../adapters/control-models.js'
 import { packageRoot } from '../../lib/package-root.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from './emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 Object.assign(process.env, skip ? {} : emulatedEnvironment())
-
-/** Peak signal-to-noise ratio of two images in dB. */
-function psnr(a: Image, b: Image): number {
-  let squares = 0
-  for (let i = 0; i < a.data.length; i++) squares += (a.data[i] - b.data[i]) ** 2
-  return 10 * Math.log10((255 * 255 * a.data.length) / squares)
-}
 
 t.test('pictures with ControlNets', { skip }, async (t) => {
   const controlNets = nets('sd1')

@@ -12,21 +12,22 @@ import {
   type Tensor,
 } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { readTensors } from '../models/fixtures.js'
 import { quick } from '../pipeline/support.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess } from './emulated.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess, psnr } from './emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 const environment = skip ? {} : emulatedEnvironment()
 Object.assign(process.env, environment)
 
 const tinyVae = join(packageRoot(), 'test', 'fixtures', 'tiny-vae', 'three-levels')
+const wideVae = join(packageRoot(), 'test', 'fixtures', 'wide-vae')
 const one = { ...quick, steps: 1 }
 
-/** Peak signal-to-noise ratio of two images in dB. */
-function psnr(a: Image, b: Image): number {
-  let squares = 0
-  for (let i = 0; i < a.data.length; i++) squares += (a.data[i] - b.data[i]) ** 2
-  return 10 * Math.log10((255 * 255 * a.data.length) / squares)
+/** What diffusers computes with the autoencoder of large activations, for one picture. */
+function golden(name: string): Tensor {
+  const { data, shape } = readTensors(join(wideVae, 'golden.safetensors')).get(`1x5x7/${name}`)!
+  return { data: data as Float32Array, shape }
 }
 
 /** The largest difference over the largest value. */
@@ -104,6 +105,14 @@ t.test('autoencoders', { skip }, async (t) => {
   const truth = await cpu.decode(latents, { tiling: false })
   t.ok(worst(await gpu.decode(latents, { tiling: false }), truth) < 5e-3)
   t.ok(worst(await gpu.decode(latents, { tiling: true }), truth) < 5e-3, 'in bands')
+  // Activations of up to a million, in front of its normalizations.
+  await using wide = await AutoencoderKL.load(wideVae, { device: 'cuda' })
+  const decoded = await wide.decode(golden('latents'), { tiling: false })
+  t.ok(worst(decoded, golden('decoded')) < 5e-3, 'beyond half precision')
+  t.ok(worst(await wide.decode(golden('latents'), { tiling: true }), golden('decoded')) < 5e-3)
+  const { mean, logvar } = await wide.encode(golden('image'))
+  const moments = { ...golden('moments'), data: Float32Array.of(...mean.data, ...logvar.data) }
+  t.ok(worst(moments, golden('moments')) < 5e-3)
   await using tiny = await AutoencoderTiny.load(tinyVae, { device: 'cuda' })
   await using tinyCpu = await AutoencoderTiny.load(tinyVae, { device: 'cpu', precision: 'f32' })
   t.ok(worst(await tiny.decode(latents), await tinyCpu.decode(latents)) < 5e-3)

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { brotliCompressSync } from 'node:zlib'
+import type { Image } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
 const driver = join(packageRoot(), 'build', 'Release', 'libcuda-emulated-driver.so')
@@ -18,6 +19,13 @@ export function emulatedEnvironment(): Record<string, string> {
   const kernels = mkdtempSync(join(tmpdir(), 'kernels-'))
   writeFileSync(join(kernels, 'kernels.br'), brotliCompressSync('[["sm_80.cubin",7]]\nkernels'))
   return { NODE_DIFFUSION_CUDA_DRIVER: driver, NODE_DIFFUSION_CUDA_KERNELS: kernels }
+}
+
+/** Peak signal-to-noise ratio of two images in dB. */
+export function psnr(a: Image, b: Image): number {
+  let squares = 0
+  for (let i = 0; i < a.data.length; i++) squares += (a.data[i] - b.data[i]) ** 2
+  return 10 * Math.log10((255 * 255 * a.data.length) / squares)
 }
 
 /** No driver at all, whatever this machine has. */

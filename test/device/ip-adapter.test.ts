@@ -1,22 +1,15 @@
 /** IP-Adapters on an emulated GPU: what they make of images stays in its memory. */
 import { join } from 'node:path'
 import t from 'tap'
-import { DiffusionPipeline, type Image, type ImagePromptOptions } from '../../lib/index.js'
+import { DiffusionPipeline, type ImagePromptOptions } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { base } from '../adapters/control-models.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from './emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 Object.assign(process.env, skip ? {} : emulatedEnvironment())
 
 const fixtures = join(packageRoot(), 'test', 'fixtures', 'ip-adapter')
-
-/** Peak signal-to-noise ratio of two images in dB. */
-function psnr(a: Image, b: Image): number {
-  let squares = 0
-  for (let i = 0; i < a.data.length; i++) squares += (a.data[i] - b.data[i]) ** 2
-  return 10 * Math.log10((255 * 255 * a.data.length) / squares)
-}
 
 t.test('pictures with IP-Adapters', { skip }, async (t) => {
   const imageEncoder = join(fixtures, '..', 'vision', 'clip')

@@ -229,7 +229,7 @@ struct PlanarArgs {
   float scale, shift;
 };
 
-/// Stores `rows` rows of `count` elements, `pitch` bytes apart, as float32 or as x/64 in half precision.
+/// Stores `rows` rows of `count` elements, `pitch` bytes apart, as float32 or in half precision.
 struct StoreArgs {
   half* x;
   unsigned char* stored;

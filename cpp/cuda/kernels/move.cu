@@ -93,8 +93,6 @@ DEVICE void turn(const PlanarArgs& p) {
   }
 }
 
-constexpr float kHalfUnit = 64.0f;  // see nd::StoredRows::fp16
-
 template <bool Store>
 DEVICE void stored_rows(const StoreArgs& p) {
   const int64_t index = thread_number(), row = index / p.count, column = index % p.count;
@@ -102,11 +100,11 @@ DEVICE void stored_rows(const StoreArgs& p) {
   unsigned char* at = p.stored + row * p.pitch;
   half* x = p.x + index;
   if (Store && p.fp16)
-    reinterpret_cast<half*>(at)[column] = __float2half_rn(__half2float(*x) / kHalfUnit);
+    reinterpret_cast<half*>(at)[column] = *x;
   else if (Store)
     reinterpret_cast<float*>(at)[column] = __half2float(*x);
   else if (p.fp16)
-    *x = __float2half_rn(in_range(__half2float(reinterpret_cast<const half*>(at)[column]) * kHalfUnit));
+    *x = reinterpret_cast<const half*>(at)[column];
   else
     *x = __float2half_rn(in_range(reinterpret_cast<const float*>(at)[column]));
 }

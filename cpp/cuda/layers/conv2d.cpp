@@ -34,7 +34,7 @@ int64_t folded_tap(int64_t tap, int64_t parity) {
 
 // NOLINTNEXTLINE(performance-unnecessary-value-param): as Backend passes it
 Conv2d::Conv2d(Device& device, Loader& loader, Conv2dWeights weights, const Conv2dOptions& options)
-    : nd::Conv2d(weights.in, weights.out, options) {
+    : nd::Conv2d(weights.in, weights.out, options), scale_(weights.scale) {
   const int64_t in = weights.in, out = weights.out, taps = int64_t{options.kernel} * options.kernel;
   const StoredTensor& tensor = weights.kernel;
   if (const StoredBlocks stored{{tensor}, taps, options.upsample}; Product::holds_blocks(stored)) {
@@ -75,6 +75,7 @@ void Conv2d::convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epil
   ProductCall call;
   call.x = &x, call.y = &y;
   call.pointwise = o.kernel == 1 && o.stride == 1;
+  call.alpha = scale_;
   if (o.upsample) {
     call.pad_y = call.pad_x = 1;
     call.kernel_w = call.out_step = 2;
@@ -149,7 +150,7 @@ void Conv2d::subtract_beyond(ForwardContext& ctx, const Tensor& x, const Tensor&
   ProductCall call;
   call.x = &x, call.y = &y;
   call.pointwise = call.bias = false;
-  call.alpha = row && column ? 1.0f : -1.0f;
+  call.alpha = row && column ? scale_ : -scale_;
   call.out_step = 2;
   call.grid_h = row ? 1 : x.h, call.grid_w = column ? 1 : x.w;
   call.chunks = product_.chunks() / kFoldedTaps;

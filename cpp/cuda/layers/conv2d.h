@@ -25,6 +25,7 @@ class Conv2d final : public nd::Conv2d {
   void subtract_beyond(ForwardContext& ctx, const Tensor& x, const Tensor& y, bool row, bool column) const;
 
   Product product_;
+  float scale_;  // of its sums
 };
 
 }  // namespace nd::cuda

@@ -4,7 +4,7 @@
 
 namespace nd::cuda {
 
-Linear::Linear(Device& device, Loader& loader, LinearWeights weights, bool geglu) {
+Linear::Linear(Device& device, Loader& loader, LinearWeights weights, bool geglu) : scale_(weights.scale) {
   const int64_t in = weights.in, out_each = weights.out_each;
   if (const StoredBlocks stored{weights.matrices}; Product::holds_blocks(stored)) {
     product_ = Product(device, loader, in, 1, weights.out(), geglu, stored, weights.bias);
@@ -21,6 +21,7 @@ void Linear::forward_to(ForwardContext& ctx, const Tensor& x, const Epilogue& ep
                         const Tensor& y) const {
   ProductCall call;
   call.x = &x, call.y = &y;
+  call.alpha = scale_;
   product_.run(Context::of(ctx), call, epilogue);
 }
 

@@ -16,6 +16,7 @@ class Linear final : public nd::Linear {
 
  private:
   Product product_;
+  float scale_ = 1;  // of its sums
 };
 
 class FeedForward final : public nd::FeedForward {
