@@ -91,4 +91,10 @@ export const cases = {
     group: 'quality',
     run: quality.prediction,
   },
+  'quality-lora': {
+    title: 'what a LoRA of rank 32 changes in a UNet prediction, compared with float32',
+    of: 'all',
+    group: 'quality',
+    run: quality.lora,
+  },
 }

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { writeRandomLora } from '../../tools/bench/random_lora.mjs'
 import { component, library } from './support.mjs'
 
 export const prompts = [
@@ -106,4 +107,42 @@ export async function prediction({ models, size }) {
     quality.push({ name: label, relativeError: Math.sqrt(difference / norm) })
   }
   return { quality }
+}
+
+const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0)
+
+/**
+ * What a LoRA of rank 32 changes in one prediction of each model, compared with what it changes in the first one in
+ * float32: the cosine of the two differences.
+ */
+export async function lora({ models, size }) {
+  const { DiffusionPipeline } = await library()
+  const folder = await mkdtemp(join(tmpdir(), 'node-diffusion-bench-'))
+  try {
+    const file = join(folder, 'lora.safetensors')
+    await writeRandomLora(models[0].path, file)
+    const side = Math.ceil(size / 8)
+    const changeOf = async (path, precision) => {
+      const predictions = []
+      for (const loras of [[], [file]]) {
+        const pipe = await DiffusionPipeline.load(path, { device: 'cpu', precision, loras })
+        const { inChannels, contextWidth } = pipe.unet.config
+        const latents = { data: normals(inChannels * side * side, 1), shape: [1, inChannels, side, side] }
+        const context = { data: normals(77 * contextWidth, 2), shape: [1, 77, contextWidth] }
+        predictions.push((await pipe.unet.predict({ latents, context, timestep: 500 })).data)
+        await pipe.dispose()
+      }
+      return predictions[1].map((x, i) => x - predictions[0][i])
+    }
+    const reference = await changeOf(models[0].path, 'f32')
+    const directions = []
+    for (const { label, path, precision } of models) {
+      const change = await changeOf(path, precision)
+      const cosine = dot(change, reference) / Math.sqrt(dot(change, change) * dot(reference, reference))
+      directions.push({ name: label, cosine })
+    }
+    return { quality: directions }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
 }

@@ -173,6 +173,7 @@ export function quality({ rows }) {
   const find = finder(rows)
   const pictures = find('quality-pictures')?.quality ?? []
   const predictions = find('quality-prediction')?.quality ?? []
+  const directions = find('quality-lora')?.quality ?? []
   return [
     unlessEmpty(pictures, () =>
       table(
@@ -184,6 +185,12 @@ export function quality({ rows }) {
       table(
         ['one UNet prediction, full size, compared with f32', 'relative L2 error'],
         predictions.map((row) => [row.name, percent(row.relativeError)]),
+      ),
+    ),
+    unlessEmpty(directions, () =>
+      table(
+        ['what a LoRA changes in one UNet prediction, compared with f32', 'cosine'],
+        directions.map((row) => [row.name, row.cosine.toFixed(3)]),
       ),
     ),
   ]

@@ -131,5 +131,7 @@ export function targets({ rows, peers, measured, scaled }) {
         relativeError <= limit,
       )
   }
+  for (const { name, cosine } of find('quality-lora')?.quality ?? [])
+    add(`direction of a LoRA, ${name}`, '≥ 0.95', '', cosine.toFixed(3), cosine >= 0.95)
   return lines.length === 0 ? '' : table(['target', 'limit', 'goal', 'measured', 'met'], lines)
 }

@@ -60,17 +60,21 @@ const KEPT =
   'vae.quantize.*=f32,vae.*=f16'
 
 /**
- * The rules that follow the user's. The UNet's highest-resolution level has 3 % of Stable Diffusion's weights, but with
- * q4_0 throughout it causes three quarters of the squared error of a prediction, because no later layers even its
- * errors out. So it keeps 8 bits when other weights become smaller.
+ * The rules that follow the user's: what keeps 8 bits when other weights become smaller.
+ * - The UNet's highest-resolution level has 3 % of Stable Diffusion's weights, but with q4_0 throughout it causes three
+ *   quarters of the squared error of a prediction, because no later layers even its errors out.
+ * - What is left comes mostly from the layers that the whole signal passes, instead of a correction to it: the
+ *   projections into and out of transformers, and shortcuts. With 8 bits in these (shortcuts at the next resolution
+ *   alone), a file of Stable Diffusion 1.5 in q4_0 has 13 MB more (1.7 %), and the error falls from 8.1 % to 6.4 %.
  */
 export function defaultRules(type: GgmlTensorType, unetLevels: number): readonly Rule[] {
-  const small = bitsOf(type) < bitsOf('q8_0')
-  return parseRules(
-    small
-      ? `${KEPT},unet.down_blocks.0.*=q8_0,control_net.down_blocks.0.*=q8_0,unet.up_blocks.${unetLevels - 1}.*=q8_0`
-      : KEPT,
-  )
+  if (bitsOf(type) >= bitsOf('q8_0')) return parseRules(KEPT)
+  const kept = [
+    ...['down_blocks.0.*', `up_blocks.${unetLevels - 1}.*`, '*.proj_in.*', '*.proj_out.*'],
+    ...['down_blocks.1.*.conv_shortcut.*', `up_blocks.${unetLevels - 2}.*.conv_shortcut.*`],
+  ]
+  const rules = kept.flatMap((names) => [`unet.${names}=q8_0`, `control_net.${names}=q8_0`])
+  return parseRules([KEPT, ...rules].join())
 }
 
 /** Number of bits of one element. */

@@ -174,7 +174,7 @@ t.test('on quantized weights a LoRA keeps its direction', async (t) => {
     const [quantized, exact] = [await changeOf(file, 'auto'), await changeOf(file, 'f32')]
     t.ok(cosine(quantized, exact) >= 0.99, `${type}, beside float32 products: ${cosine(quantized, exact)}`)
     // The error of q4_0 weights themselves turns the change by more than the int8 products do.
-    const bound = type === 'q8_0' ? 0.99 : 0.94
+    const bound = type === 'q8_0' ? 0.99 : 0.97
     t.ok(
       cosine(quantized, original) >= bound,
       `${type}, beside float32 weights: ${cosine(quantized, original)}`,

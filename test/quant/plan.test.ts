@@ -50,7 +50,10 @@ function types(type: GgmlTensorType, rules = '', from?: GgmlTensorType) {
 t.test('defaults', async (t) => {
   const { plan, of } = types('q4_0')
   const is = (name: string, type: GgmlTensorType) => t.equal(of[name]?.type, type, name)
-  is('unet.mid_block.attentions.0.proj_in.weight', 'q4_0')
+  is('unet.mid_block.attentions.0.proj_in.weight', 'q8_0')
+  is('unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight', 'q4_0')
+  is('unet.up_blocks.1.resnets.0.conv_shortcut.weight', 'q8_0')
+  is('unet.up_blocks.0.resnets.0.conv_shortcut.weight', 'q4_0')
   is('unet.down_blocks.1.resnets.0.conv1.weight', 'q4_0')
   is('unet.down_blocks.1.resnets.0.conv1.bias', 'f32')
   is('unet.down_blocks.1.resnets.0.norm1.weight', 'f32')

@@ -1,5 +1,6 @@
-// Least-squares search for the scale (and min) of a sub-block: the levels that a trial scale gives decide the
-// best scale for those levels, in closed form; the trial whose result leaves the smallest squared error wins.
+// Least-squares search for the scale (and min) of a block or sub-block: the levels that a trial scale gives
+// decide the best scale for those levels, in closed form; the trial whose result leaves the smallest squared
+// error wins.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -117,10 +118,14 @@ struct ScaleMin {
   float scale = 0.0f, min = 0.0f;
 };
 
-/// Scale s ≥ 0 and min m ≥ 0 of x ≈ s·q − m with levels from 0 to `top`.
+/// The mins that a format can store.
+enum class MinSign { not_negative, any };
+
+/// Scale s ≥ 0 and min m of x ≈ s·q − m with levels from 0 to `top`.
 template <int N>
-ScaleMin fit_scale_min(const float* x, int top) {
-  float low = 0.0f, high = x[0];
+ScaleMin fit_scale_min(const float* x, int top, MinSign sign = MinSign::not_negative) {
+  const bool not_negative = sign == MinSign::not_negative;
+  float low = not_negative ? 0.0f : x[0], high = x[0];
   Vec sums{};
   for (int i = 0; i < N; ++i) {
     low = x[i] < low ? x[i] : low;
@@ -138,7 +143,7 @@ ScaleMin fit_scale_min(const float* x, int top) {
     const float determinant = n * m.qq - m.q * m.q;
     if (!(determinant > 0.0f)) return;
     ScaleMin fit{(n * m.qx - m.q * sum) / determinant, (m.q * m.qx - m.qq * sum) / determinant};
-    if (fit.min < 0.0f) fit = {m.qx / m.qq, 0.0f};
+    if (not_negative && fit.min < 0.0f) fit = {m.qx / m.qq, 0.0f};
     // The squared error less Σx².
     const float cost = fit.scale * (fit.scale * m.qq - 2.0f * m.qx) +
                        fit.min * (n * fit.min + 2.0f * (sum - fit.scale * m.q));
