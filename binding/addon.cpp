@@ -111,6 +111,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   };
   define(TextEncoderWrap::define(env), addon->text_encoder);
   define(UnetWrap::define(env), addon->unet);
+  define(KUnetWrap::define(env), addon->k_unet);
   define(ControlNetWrap::define(env), addon->control_net);
   define(T2iAdapterWrap::define(env), addon->t2i_adapter);
   define(VaeWrap::define(env), addon->vae);

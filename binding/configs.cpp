@@ -8,6 +8,7 @@
 #include "failure.h"
 #include "engine_limits.h"
 #include "nn/loader.h"
+#include "unet/k_unet.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
 
@@ -114,6 +115,8 @@ nd::ImageEncoderConfig read_image_encoder_config(Napi::Value value) {
 
 nd::UnetConfig read_unet_config(Napi::Value value, const std::string& name) {
   const Fields fields(value, name);
+  if (fields.has("kBlocks"))
+    throw nd::Error(nd::ErrorCode::invalid_argument, "Expected a UNet without kBlocks");
   nd::UnetConfig config;
   config.in_channels = fields.integer("inChannels", 1, Limits::channels);
   config.out_channels = fields.integer("outChannels", 1, Limits::channels);
@@ -139,6 +142,30 @@ nd::UnetConfig read_unet_config(Napi::Value value, const std::string& name) {
     config.guidance_width = fields.integer("guidanceWidth", 0, Limits::channels);
   if (fields.has("classEmbedding"))
     read_class_embedding(Fields(fields.get("classEmbedding"), fields.name("classEmbedding")), config);
+  config.check();
+  return config;
+}
+
+bool has_k_blocks(Napi::Value value) {
+  return Fields(value, "config").has("kBlocks");
+}
+
+nd::KUnetConfig read_k_unet_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  const Fields k_blocks(fields.get("kBlocks"), fields.name("kBlocks"));
+  nd::KUnetConfig config;
+  config.in_channels = fields.integer("inChannels", 1, Limits::channels);
+  config.out_channels = fields.integer("outChannels", 1, Limits::channels);
+  config.block_channels = fields.integers("blockChannels", 1, Limits::channels, Limits::levels);
+  config.layers_per_block = fields.integers("layersPerBlock", 1, Limits::layers_per_level, Limits::levels);
+  config.attends = fields.integers("downTransformerDepth", 0, 1, Limits::levels);
+  config.head_width = k_blocks.integer("headWidth", 1, Limits::channels);
+  config.group_width = k_blocks.integer("groupWidth", 1, Limits::channels);
+  config.context_width = fields.integer("contextWidth", 1, Limits::channels);
+  config.time_width = k_blocks.integer("timeWidth", 2, Limits::channels);
+  config.condition_width = k_blocks.integer("conditionWidth", 1, Limits::channels);
+  config.norm_eps = static_cast<float>(fields.number("normEps"));
+  config.flip_sin_to_cos = fields.boolean("flipSinToCos");
   config.check();
   return config;
 }
@@ -236,6 +263,8 @@ Napi::Value required_tensors(const Napi::CallbackInfo& info) {
     const std::string kind = to_string(info[0], "kind");
     if (kind == "textEncoder")
       return list_tensors<nd::TextEncoder>(info.Env(), read_text_encoder_config(info[1]));
+    if (kind == "unet" && has_k_blocks(info[1]))
+      return list_tensors<nd::KUnet>(info.Env(), read_k_unet_config(info[1]));
     if (kind == "unet") return list_tensors<nd::Unet>(info.Env(), read_unet_config(info[1]));
     if (kind == "controlNet")
       return list_tensors<nd::ControlNet>(info.Env(), read_control_net_config(info[1]));

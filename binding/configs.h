@@ -9,6 +9,7 @@
 #include "napi_all.h"
 #include "text/text_encoder.h"
 #include "unet/config.h"
+#include "unet/k_config.h"
 #include "vae/config.h"
 #include "vae/tiny.h"
 #include "vision/image_encoder.h"
@@ -17,6 +18,9 @@ namespace nd_binding {
 
 nd::TextEncoderConfig read_text_encoder_config(Napi::Value value);
 nd::UnetConfig read_unet_config(Napi::Value value, const std::string& name = "config");
+/// Whether a UnetConfig of lib/native.ts is that of k-diffusion's UNet, which this reads.
+bool has_k_blocks(Napi::Value value);
+nd::KUnetConfig read_k_unet_config(Napi::Value value);
 nd::ControlNetConfig read_control_net_config(Napi::Value value);
 nd::T2iAdapterConfig read_t2i_adapter_config(Napi::Value value);
 nd::VaeConfig read_vae_config(Napi::Value value);

@@ -6,6 +6,7 @@
 #include "control/t2i_adapter.h"
 #include "model_wrap.h"
 #include "text/text_encoder.h"
+#include "unet/k_unet.h"
 #include "unet/unet.h"
 #include "vae/tiny.h"
 #include "vae/vae.h"
@@ -31,6 +32,22 @@ class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {
   static constexpr const char* kName = "NativeUnet";
   static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66756e6574000001};
   static Napi::FunctionReference& constructor(Addon& addon) { return addon.unet; }
+  static Napi::Function define(Napi::Env env);
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+  using ModelWrap::ModelWrap;
+  Napi::Value max_depth(const Napi::CallbackInfo& info);
+  Napi::Value predict(const Napi::CallbackInfo& info);
+  Napi::Value prepare(const Napi::CallbackInfo& info);
+  Napi::Value working_bytes(const Napi::CallbackInfo& info);
+};
+
+/// A NativeUnet, too: without deep features and merged tokens.
+class KUnetWrap : public ModelWrap<KUnetWrap, nd::KUnet> {
+ public:
+  static constexpr const char* kName = "NativeKUnet";
+  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x666b756e65740001};
+  static Napi::FunctionReference& constructor(Addon& addon) { return addon.k_unet; }
   static Napi::Function define(Napi::Env env);
   static Napi::Value load(const Napi::CallbackInfo& info);
 

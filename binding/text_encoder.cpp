@@ -45,7 +45,7 @@ Napi::Value TextEncoderWrap::encode(const Napi::CallbackInfo& info) {
     if (call.has("pooledPositions")) *positions = call.ints("pooledPositions", input.n);
     // The hidden states, then the pooled output.
     const int64_t hidden = rows * config.width,
-                  pooled = positions->empty() ? 0 : input.n * config.projection_width;
+                  pooled = positions->empty() ? 0 : input.n * config.pooled_width();
     return compute<float>(info.Env(), shared, info[1], hidden + pooled,
                           [=](nd::TextEncoder& model, float* out, const nd::CancelToken& cancel) {
                             nd::TextInput given = input;

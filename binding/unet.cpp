@@ -90,7 +90,10 @@ Napi::Function UnetWrap::define(Napi::Env env) {
 }
 
 Napi::Value UnetWrap::load(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return ModelWrap::load(info, read_unet_config(info[0])); });
+  return guarded(info.Env(), [&] {
+    if (has_k_blocks(info[0])) return KUnetWrap::load(info);
+    return ModelWrap::load(info, read_unet_config(info[0]));
+  });
 }
 
 Napi::Value UnetWrap::max_depth(const Napi::CallbackInfo& info) {

@@ -34,6 +34,7 @@ nd::Conditioning Conditions::view() const {
   result.time_ids = given(time_ids);
   result.time_id_count = time_id_count;
   result.guidance = given(guidance);
+  result.time_condition = given(time_condition);
   result.classes = given(classes);
   result.control_types = given(control_types);
   result.residuals = residuals.get();

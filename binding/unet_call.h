@@ -20,7 +20,7 @@ int64_t read_context_length(const Fields& conditioning, const nd::UnetConfig& co
 
 /// Copies of the conditions of a call, because JavaScript may change its arrays as soon as the call returns.
 struct Conditions {
-  std::vector<float> timesteps, context, pooled, time_ids, guidance, classes, control_types;
+  std::vector<float> timesteps, context, pooled, time_ids, guidance, time_condition, classes, control_types;
   int64_t context_length = 0, pooled_width = 0, time_id_count = 0;
   std::shared_ptr<nd::KeptTensors> residuals;
   std::vector<nd::ImagePrompt> images;

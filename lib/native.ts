@@ -167,6 +167,18 @@ export type ClassEmbedding =
   /** A vector of this width. */
   | { kind: 'projection'; width: number }
 
+/** k-diffusion's UNet, whose layers have other widths: see UnetConfig. */
+export interface KBlocks {
+  /** Channels of one attention head. */
+  headWidth: number
+  /** Channels of one group of a normalization. */
+  groupWidth: number
+  /** Of the embedded timestep. */
+  timeWidth: number
+  /** Of the condition that is embedded with the timestep. */
+  conditionWidth: number
+}
+
 /** UNet2DConditionModel. Arrays have one element for each resolution level, highest resolution first. */
 export interface UnetConfig {
   inChannels: number
@@ -203,6 +215,11 @@ export interface UnetConfig {
   guidanceWidth?: number
   /** Absent: the model has no class embedding. */
   classEmbedding?: ClassEmbedding
+  /**
+   * Set if it has K-blocks (the ×2 latent upscaler): no middle block, no feed-forward networks, one skip connection for each
+   * level. Depths are 1 for levels with attention; `heads`, `normGroups` and `freqShift` do not count.
+   */
+  kBlocks?: KBlocks
 }
 
 /** ControlNetModel: a copy of a UNet's encoder and middle block that also sees a picture. */
@@ -441,6 +458,8 @@ export interface NativeConditioning {
   classes?: Float32Array
   /** ControlNetConfig.union: which kinds of pictures are given, [n, types], each 0 or 1. For ControlNets only. */
   controlTypes?: Float32Array
+  /** UnetConfig.kBlocks: what is embedded with the timestep, [n, conditionWidth]. */
+  timestepCond?: Float32Array
   /** What ControlNets add to the skip connections and the middle block. For the UNet only. */
   residuals?: KeptTensors
   /** Images that cross-attention attends to beside the context. For the UNet only. */

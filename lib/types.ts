@@ -77,12 +77,13 @@ export interface SchedulerOptions {
  * - 'masked-image': a mask and the latents of the image without the masked part (inpainting)
  * - 'image': the latents of the image to edit (InstructPix2Pix)
  * - 'small-image': the image to enlarge, as pixels, of the size of the latents (the ×4 upscaler)
+ * - 'small-latents': the latents of the image to enlarge, in twice their size (the ×2 latent upscaler)
  * - 'embedded-image': the embedding of an image, which is no channel (unCLIP)
  * - 'depth': a depth map (Stable Diffusion 2 depth)
  * - 'other': something else, which the caller has to give as extraChannels
  */
 export type ExtraInput =
-  'none' | 'masked-image' | 'image' | 'small-image' | 'embedded-image' | 'depth' | 'other'
+  'none' | 'masked-image' | 'image' | 'small-image' | 'small-latents' | 'embedded-image' | 'depth' | 'other'
 
 /** A token that texts are searched for before they are split into words, as in transformers. */
 export interface AddedToken {

@@ -49,6 +49,7 @@ class CpuBackend final : public Backend {
   void add_masked(ForwardContext& base, const Tensor& from, const Tensor& to, float factor,
                   const Tensor* mask) override;
   Tensor average_pool(ForwardContext& base, const Tensor& x) override;
+  Tensor resample(ForwardContext& base, const Tensor& x, Resampling how) override;
 
   void put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& ctx, const Tensor& x, float* values) override;

@@ -96,6 +96,29 @@ Tensor CpuBackend::average_pool(ForwardContext& base, const Tensor& x) {
   return out;
 }
 
+Tensor CpuBackend::resample(ForwardContext& base, const Tensor& x, Resampling how) {
+  Context& ctx = Context::of(base);
+  const bool doubles = how == Resampling::twice;
+  Tensor out(ctx, x.n, doubles ? 2 * x.h : x.h / 2, doubles ? 2 * x.w : x.w / 2, x.c);
+  ctx.parallel(out.n * out.h, [&](int64_t row, int) {
+    const ResamplingTaps down = ResamplingTaps::of(how, row % out.h);
+    const float* image = data(x) + row / out.h * x.pixels() * x.c;
+    float* to = data(out) + row * out.w * x.c;
+    std::fill_n(to, out.w * x.c, 0.0f);
+    for (int64_t i = 0; i < out.w; ++i, to += x.c) {
+      const ResamplingTaps across = ResamplingTaps::of(how, i);
+      for (int64_t dy = 0; dy < down.count; ++dy)
+        for (int64_t dx = 0; dx < across.count; ++dx) {
+          const int64_t pixel = ResamplingTaps::reflected(down.first + dy, x.h) * x.w +
+                                ResamplingTaps::reflected(across.first + dx, x.w);
+          const float weight = down.weights[dy] * across.weights[dx], *from = image + pixel * x.c;
+          for (int64_t j = 0; j < x.c; ++j) to[j] += weight * from[j];
+        }
+    }
+  });
+  return out;
+}
+
 void CpuBackend::put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first,
                      int64_t count) {
   if (!ctx.measuring()) std::copy_n(values, count * x.c, data(x) + first * x.c);

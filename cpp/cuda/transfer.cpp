@@ -97,6 +97,15 @@ Tensor CudaBackend::average_pool(ForwardContext& base, const Tensor& x) {
   return out;
 }
 
+Tensor CudaBackend::resample(ForwardContext& base, const Tensor& x, Resampling how) {
+  Context& ctx = Context::of(base);
+  const bool twice = how == Resampling::twice;
+  Tensor out(ctx, x.n, twice ? 2 * x.h : x.h / 2, twice ? 2 * x.w : x.w / 2, x.c);
+  const ResampleArgs args{data(x), data(out), out.size(), narrow(x.h), narrow(x.w), narrow(x.c), twice};
+  ctx.launch(Kernel::resample, threads_for(out.size()), args);
+  return out;
+}
+
 void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x, int64_t first,
                       int64_t count) {
   Context& ctx = Context::of(base);

@@ -61,6 +61,27 @@ struct TaskBytes {
   }
 };
 
+/// Which way Backend::resample() changes the size of an image.
+enum class Resampling { half, twice };
+
+/// The pixels of a side that one pixel of the resampled side is made of: see Backend::resample().
+struct ResamplingTaps {
+  int64_t first = 0, count = 0;  // before edges are reflected
+  float weights[4] = {};
+
+  static ResamplingTaps of(Resampling how, int64_t i) {
+    if (how == Resampling::half) return {2 * i - 1, 4, {0.125f, 0.375f, 0.375f, 0.125f}};
+    const int64_t pixel = i / 2;
+    if (i % 2 == 0) return {pixel - 1, 2, {0.25f, 0.75f}};
+    return {pixel, 2, {0.75f, 0.25f}};
+  }
+  /// Pixel i of a side of `size`, reflected at its ends. A side of one pixel repeats it.
+  static int64_t reflected(int64_t i, int64_t size) {
+    const int64_t inside = i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
+    return std::clamp<int64_t>(inside, 0, size - 1);
+  }
+};
+
 /// A forward that can be repeated without calling it again: its kernels and their arguments are known.
 class Recording {
  public:
@@ -135,6 +156,9 @@ class Backend {
   /// The means of squares of 2 × 2 pixels: [n][h][w][c] → [n][⌈h/2⌉][⌈w/2⌉][c]. At the end of an odd side, of
   /// those that there are.
   virtual Tensor average_pool(ForwardContext& ctx, const Tensor& x) = 0;
+  /// Half or twice the size by the filter (1 3 3 1) / 8 along both sides, with reflected edges: [n][h][w][c]
+  /// → [n][⌊h/2⌋][⌊w/2⌋][c] or [n][2h][2w][c]. These are the fixed filters of k-diffusion's UNets.
+  virtual Tensor resample(ForwardContext& ctx, const Tensor& x, Resampling how) = 0;
 
   /// to += factor · mask · from, of one shape. `mask` [1][h][w][1] is that of each image; null: 1.
   virtual void add_masked(ForwardContext& ctx, const Tensor& from, const Tensor& to, float factor,

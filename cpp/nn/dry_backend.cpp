@@ -49,6 +49,7 @@ class DryBackend final : public Backend {
     no_layers();
   }
   Tensor average_pool(ForwardContext&, const Tensor&) override { no_layers(); }
+  Tensor resample(ForwardContext&, const Tensor&, Resampling) override { no_layers(); }
   void put(ForwardContext&, const float*, const Tensor&, int64_t, int64_t) override { no_layers(); }
   void get(ForwardContext&, const Tensor&, float*) override { no_layers(); }
   Tensor from_planar(ForwardContext&, const float*, int64_t, int64_t, int64_t, int64_t) override {

@@ -68,6 +68,11 @@ class GroupNorm {
   virtual Tensor affine(ForwardContext& ctx, const ChannelMoments& image) const = 0;
   /// The normalized x itself, through SiLU when `silu`.
   virtual Tensor forward(ForwardContext& ctx, const Tensor& x, bool silu = false) const = 0;
+  /// The normalized x · (1 + scale) + shift, with scales and shifts of each image, through the activation:
+  /// none or gelu. modulations: [n][1][1][…], of which c scales begin at `first_channel`, and c shifts follow
+  /// them.
+  virtual Tensor modulated(ForwardContext& ctx, const Tensor& x, const Tensor& modulations,
+                           int64_t first_channel, Activation activation) const = 0;
 };
 
 /// Layer normalization (Ba et al. 2016) over the last dimension.

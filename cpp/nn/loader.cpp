@@ -180,6 +180,13 @@ std::shared_ptr<const GroupNorm> Loader::group_norm(const std::string& name, int
   });
 }
 
+std::shared_ptr<const GroupNorm> Loader::plain_group_norm(int64_t channels, int64_t groups, float eps) {
+  NormWeights weights;
+  weights.gamma.assign(static_cast<size_t>(channels), 1.0f);
+  weights.beta.assign(static_cast<size_t>(channels), 0.0f);
+  return backend_->group_norm(*this, std::move(weights), groups, eps);
+}
+
 std::shared_ptr<const LayerNorm> Loader::layer_norm(const std::string& name, int64_t channels, float eps) {
   return layer<LayerNorm>("layer norm", {name + ".weight", name + ".bias"},
                           [&] { return backend_->layer_norm(*this, norm_weights(name, channels), eps); });

@@ -93,6 +93,8 @@ class Loader {
   /// `name`.weight and `name`.bias [channels]. `wide`: the input is, see Conv2dOptions.
   std::shared_ptr<const GroupNorm> group_norm(const std::string& name, int64_t channels, int64_t groups,
                                               float eps, bool wide = false);
+  /// One without weights.
+  std::shared_ptr<const GroupNorm> plain_group_norm(int64_t channels, int64_t groups, float eps);
   std::shared_ptr<const LayerNorm> layer_norm(const std::string& name, int64_t channels, float eps);
   /// Linear layers under `prefix` with the names of the options.
   std::shared_ptr<const Attention> attention(const std::string& prefix, const AttentionOptions& options);
@@ -100,6 +102,8 @@ class Loader {
   std::shared_ptr<const Embedding> embedding(const std::string& name, int64_t count, int64_t width);
   /// A single vector, `name` [width], as a table of one.
   std::shared_ptr<const Embedding> vector_embedding(const std::string& name, int64_t width);
+  /// `name` [length], in the host's memory; empty in a dry run.
+  std::vector<float> vector(const std::string& name, int64_t length);
   /// `name` [size][width].
   std::shared_ptr<const Codebook> codebook(const std::string& name, int64_t size, int64_t width);
 
@@ -109,7 +113,6 @@ class Loader {
   template <class Layer, class Make>
   std::shared_ptr<const Layer> layer(const char* kind, const std::vector<std::string>& tensors, Make make);
   StoredTensor require(const std::string& name, const std::vector<int64_t>& shape);
-  std::vector<float> vector(const std::string& name, int64_t length);
   LinearWeights linear_weights(const std::vector<std::string>& names, int64_t in, int64_t out_each, bool bias,
                                Role role);
   LinearWeights transposed_weights(const std::string& name, int64_t in, int64_t out, Role role);

@@ -54,7 +54,6 @@ void TextEncoder::check(const TextInput& input) const {
                                                    std::to_string(i / length));
   }
   if (!positions) return;
-  require(projection_ != nullptr, "Expected a text encoder with a projection for the pooled output");
   for (int64_t i = 0; i < n; ++i)
     require(positions[i] >= 0 && positions[i] < length, "Expected pooled positions between 0 and " +
                                                             std::to_string(length - 1) + " but received " +
@@ -71,7 +70,7 @@ size_t TextEncoder::working_bytes(int64_t n, int64_t length) const {
   TextInput input;
   input.tokens = tokens.data();
   input.n = n, input.length = length;
-  if (projection_) input.pooled_positions = ends.data();
+  input.pooled_positions = ends.data();
   check(input);
   return Workspace::measure(backend_, [&](ForwardContext& ctx) { encode(ctx, input, nullptr, nullptr); });
 }
@@ -109,7 +108,10 @@ void TextEncoder::encode(ForwardContext& ctx, const TextInput& input, float* hid
   const Tensor ends(ctx, n, 1, 1, config_.width);
   for (int64_t i = 0; i < n; ++i)
     ctx.backend.copy_rows(ctx, normed, i * length + input.pooled_positions[i], ends, i, 1);
-  ctx.backend.get(ctx, projection_->forward(ctx, ends), pooled);
+  if (projection_)
+    ctx.backend.get(ctx, projection_->forward(ctx, ends), pooled);
+  else
+    ctx.backend.get(ctx, ends, pooled);
 }
 
 }  // namespace nd

@@ -19,9 +19,11 @@ struct TextEncoderConfig {
   int64_t max_positions = 77;
   Activation activation = Activation::quick_gelu;  // or gelu
   float layer_norm_eps = 1e-5f;
-  int64_t projection_width = 0;        // of the pooled output; 0: the model has none
+  int64_t projection_width = 0;        // 0: the model has none
   bool projection_transposed = false;  // stored [width][projection_width], as OpenCLIP does
 
+  /// Of the pooled output: of its projection, or of the state itself where there is none.
+  int64_t pooled_width() const { return projection_width > 0 ? projection_width : width; }
   /// Error invalid_argument names the invalid field.
   void check() const;
 };
@@ -32,7 +34,7 @@ struct TextInput {
   int64_t n = 0, length = 0;
   int64_t skip = 0;        // last layers that are left out; 1: what is called "clip skip 2"
   bool final_norm = true;  // whether the hidden states go through the final norm; SDXL's do not
-  /// The position of each row's end token, [n], whose projected state is the pooled output; or null.
+  /// The position of each row's end token, [n], whose state is the pooled output; or null.
   const int32_t* pooled_positions = nullptr;
   /// Embeddings of words that are not in the vocabulary, [vector_count][width]: id vocab_size + i stands for
   /// vector i (Gal et al. 2022, "textual inversion").
@@ -48,10 +50,10 @@ class TextEncoder {
 
   const TextEncoderConfig& config() const { return config_; }
 
-  /// → hidden [n][length][width] and, with pooled positions, pooled [n][projection_width]: the projection of
-  /// the state at the end token after all layers and the final norm, whatever `skip`. Error invalid_argument:
-  /// a token id outside the vocabulary, a length outside 1…max_positions, a skip outside 0…layers, a position
-  /// outside the row, or pooled positions for a model without projection. Throws Cancelled.
+  /// → hidden [n][length][width] and, with pooled positions, pooled [n][pooled_width()]: the state at the end
+  /// token after all layers and the final norm, whatever `skip`, projected where the model has a projection.
+  /// Error invalid_argument: a token id outside the vocabulary, a length outside 1…max_positions, a skip
+  /// outside 0…layers, or a position outside the row. Throws Cancelled.
   void encode(const TextInput& input, float* hidden, float* pooled, const CancelToken* cancel);
   /// Bytes of working memory that encode() takes for n texts.
   size_t working_bytes(int64_t n, int64_t length) const;

@@ -47,6 +47,9 @@ struct Conditioning {
   // Those of T2I-Adapters; any model can take them.
   std::vector<AddedFeatures> features{};
 
+  // KUnetConfig::condition_width: what is embedded with the timestep.
+  const float* time_condition = nullptr;  // [n][condition_width]
+
   // UnetConfig::class_embedding: a class or level of noise [n], or a vector [n][class_width].
   const float* classes = nullptr;
 

@@ -32,6 +32,7 @@ import { chooseTextOutputs } from './families/text-outputs.js'
 import { requiredTensors } from './families/required-tensors.js'
 import type { TensorFile } from './formats/tensor-file.js'
 import { OPEN_CLIP_PAD } from './tokenizer-files.js'
+import { isLatentUpscaler } from './families/latent-upscaler.js'
 import { imageEmbeddingWidth } from './families/unclip.js'
 import { isUpscaler, UPSCALER_SCALING_FACTOR } from './families/upscaler.js'
 import { unusedTensors } from './unused-tensors.js'
@@ -302,6 +303,7 @@ export function architectureName(
     const { contextWidth, inChannels, blockChannels, added } = model.unet.config
     if (imageEmbeddingWidth(model.unet.config) !== undefined) return 'Stable Diffusion unCLIP'
     if (isUpscaler(model.unet.config)) return 'Stable Diffusion ×4 upscaler'
+    if (isLatentUpscaler(model.unet.config)) return 'Stable Diffusion ×2 latent upscaler'
     if (added && contextWidth === REFINER_WIDTH) return 'Stable Diffusion XL refiner'
     const purpose = PURPOSES.get(inChannels) ?? ''
     if (added && contextWidth === 2048) return `Stable Diffusion XL${purpose}`
@@ -324,7 +326,7 @@ function guessImageSize(file: TensorFile, model: ModelDescription, predictionTyp
   const match = typeof resolution === 'string' ? /^(\d{2,4})x(\d{2,4})$/.exec(resolution) : null
   if (match) return Math.max(Number(match[1]), Number(match[2]))
   const factor = model.vae ? 2 ** (model.vae.config.blockChannels.length - 1) : 8
-  if (isUpscaler(model.unet?.config)) return 128 * factor
+  if (isUpscaler(model.unet?.config) || isLatentUpscaler(model.unet?.config)) return 128 * factor
   const large = model.unet?.config.contextWidth === 1024 && predictionType === 'v_prediction'
   if (model.unet?.config.added) return 128 * factor
   return (large ? 96 : 64) * factor

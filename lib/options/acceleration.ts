@@ -49,8 +49,18 @@ export const deepCacheDefaults: DeepCacheSetting = { interval: 3, depth: 1 }
 /** One token of every 2×2 window is always kept. */
 export const maxTokenMerging = 0.75
 
-/** @param maxDepth of the UNet's deep features, see Unet.maxDepth */
-export function checkAcceleration(options: Record<string, unknown>, maxDepth: number): Acceleration {
+/**
+ * @param model.maxDepth of the UNet's deep features, see Unet.maxDepth
+ * @throws {TypeError} also for an option that the model cannot take
+ */
+export function checkAcceleration(
+  options: Record<string, unknown>,
+  { maxDepth, mergesTokens = true }: { maxDepth: number; mergesTokens?: boolean },
+): Acceleration {
+  const refused = { deepCache: maxDepth > 0, tokenMerging: mergesTokens }
+  for (const [key, possible] of Object.entries(refused))
+    if (!possible && options[key] !== undefined && options[key] !== false && options[key] !== 0)
+      throw new TypeError(`Expected no ${key}, as this model's UNet does not support it`)
   return {
     guidanceInterval: checkGuidanceInterval(options.guidanceInterval),
     deepCache: checkDeepCache(options.deepCache, maxDepth),

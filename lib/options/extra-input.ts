@@ -12,12 +12,18 @@ export interface CheckedExtraInput {
 const WHOLE_IMAGE: Partial<Record<ExtraInput, string>> = {
   image: 'edits',
   'small-image': 'enlarges',
+  'small-latents': 'enlarges',
   'embedded-image': 'varies',
 }
 
 /** Whether the image is where the steps start from, and not only something that the UNet sees. */
 export function startsFromImage(extraInput: ExtraInput): boolean {
   return !(extraInput in WHOLE_IMAGE)
+}
+
+/** Whether the result shows the image itself, larger. */
+export function enlargesImage(extraInput: ExtraInput): boolean {
+  return WHOLE_IMAGE[extraInput] === 'enlarges'
 }
 
 /** Whether the image gets noise of `noiseLevel`. */

@@ -145,7 +145,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     checkInteger(v, path, lowest, highest)
   const number = (lowest: number, highest: number) => (v: unknown, path: string) =>
     checkNumber(v, path, lowest, highest)
-  const side = (value: unknown, path: string) => checkSide(value, path, model.factor)
+  const side = (value: unknown, path: string) => checkSide(value, path, model.sideMultiple ?? model.factor)
 
   const batchSize = optional('batchSize', integer(1, 256), defaults.batchSize)
   const width = optional('width', side, model.imageSize)
@@ -221,7 +221,7 @@ export function checkGenerateOptions(options: unknown, model: ModelFacts): Gener
     ),
     decoder: checkDecoder(o.decoder, model),
     vaeTiling: checkTiling(o.vaeTiling),
-    ...checkAcceleration(o, model.maxDepth),
+    ...checkAcceleration(o, model),
     ...checkConditions(o, text.rows, model),
     imageEmbeds: checkImageEmbeds(o, extra.extraInput, model.unclip, count),
     controls: checkControls(o.controls, model.controlNets ?? []),

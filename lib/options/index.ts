@@ -6,7 +6,7 @@ export type { ControlFit, ControlOptions, ControlRequest, ControlTarget } from '
 export type { ControlType } from './control-types.js'
 export { controlFits, controlSettings } from './controls.js'
 export { defaults } from './defaults.js'
-export { anyImages, noisesImage, startsFromImage } from './extra-input.js'
+export { anyImages, enlargesImage, noisesImage, startsFromImage } from './extra-input.js'
 export { guidesAt } from './guiding.js'
 export { checkGenerateOptions, generateKeys, type GenerateOptions } from './generate.js'
 export {

@@ -18,6 +18,10 @@ export interface ModelFacts {
   imageSize: number
   /** Pixels along one side for each latent. */
   factor: number
+  /** Width and height are multiples of this. Default: factor. */
+  sideMultiple?: number
+  /** Whether the UNet can merge tokens. Default: true. */
+  mergesTokens?: boolean
   latentChannels: number
   contextWidth: number
   /** Largest depth of deep features, see Unet.maxDepth. */

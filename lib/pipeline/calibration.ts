@@ -67,6 +67,7 @@ export async function unetRates(
   const part = whole ? plain : upperPart(plain)
   const { n, h, w } = whole ? size : { n: 2, h: UNET_SIDE, w: UNET_SIDE }
   const contextLength = part.contextWidth > 0 ? CONTEXT_LENGTH : 0
+  const timestepCond = part.kBlocks && new Float32Array(n * part.kBlocks.conditionWidth)
   const key = JSON.stringify(['unet', part, n, h, w])
   return ratesOf(key, source, 'unet', part, signal, async (zeros) => {
     const model = await cancellable(signal, (cancel) => native().loadUnet(part, zeros, cancel))
@@ -77,6 +78,7 @@ export async function unetRates(
         timesteps: new Float32Array(n).fill(500),
         context: new Float32Array(n * contextLength * part.contextWidth),
         contextLength,
+        ...(timestepCond && { timestepCond }),
       },
       options: { tokenMerging: 0 },
     }
@@ -113,6 +115,7 @@ function isSmall({ tensors }: ModelSource, work: readonly ProfileRow[]): boolean
 
 /** The first levels of a UNet with one layer each, which has every kind of layer that the UNet has. */
 function upperPart(config: UnetConfig): UnetConfig {
+  if (config.kBlocks) return upperKPart(config)
   const attends = [config.downTransformerDepth, config.upTransformerDepth].some((levels) =>
     levels.some((depth) => [depth].flat().some((blocks) => blocks > 0)),
   )
@@ -136,6 +139,20 @@ function upperPart(config: UnetConfig): UnetConfig {
     upTransformerDepth: down,
     midTransformerDepth: config.midTransformerDepth < 0 ? -1 : attends ? 1 : 0,
     ...(config.onlyCrossAttention && { onlyCrossAttention: config.onlyCrossAttention.slice(0, levels) }),
+  }
+}
+
+/** The same of one with K-blocks, of which the last level always attends. */
+function upperKPart(config: UnetConfig): UnetConfig {
+  const { blockChannels, downTransformerDepth } = config
+  const depth = [...downTransformerDepth.slice(0, LEVELS - 1), 1]
+  return {
+    ...config,
+    blockChannels: blockChannels.slice(0, LEVELS),
+    layersPerBlock: new Array<number>(LEVELS).fill(1),
+    downTransformerDepth: depth,
+    upTransformerDepth: depth,
+    heads: config.heads.slice(0, LEVELS),
   }
 }
 

@@ -16,6 +16,8 @@ export interface Conditioning {
   guidance?: Tensor
   /** Classes or levels of noise [n, 1], or vectors [n, width]. */
   classes?: Tensor
+  /** ×2 latent upscaler: noise level and pooled text, [n, conditionWidth]. */
+  timestepCond?: Tensor
 }
 
 /** The conditions that are embedded together with the timestep. */
@@ -26,6 +28,7 @@ export const embeddedKeys = [
   'timeIds',
   'guidance',
   'classes',
+  'timestepCond',
 ] as const satisfies (keyof Conditioning)[]
 
 /** Rows `begin`…`end` of every tensor, sharing memory with it. */

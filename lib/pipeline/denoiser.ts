@@ -4,6 +4,7 @@ import type { Scheduler, Tensor } from '../types.js'
 import { conditioningRows, stackConditioning, type Conditioning } from './conditioning.js'
 import type { Controls } from './controls.js'
 import { DeepCache } from './deep-cache.js'
+import type { Preconditioning } from './precondition.js'
 import type { ImagePrompts } from './image-prompts.js'
 import { guide, guideEdit } from './guidance.js'
 import { isGuided, rowsPerImage } from './prompt.js'
@@ -18,6 +19,8 @@ export interface DenoiserInput {
   /** Undefined: nothing guides it. */
   controls?: Controls
   images?: ImagePrompts
+  /** Of a UNet whose output is not the prediction. */
+  precondition?: Preconditioning
   scheduler: Pick<Scheduler, 'timesteps' | 'order'>
   /** The UNet calls that it makes are a part of the schedule: from the index `begin` to before `end`. */
   begin: number
@@ -54,21 +57,24 @@ export class Denoiser {
   /** The prediction for UNet call `index` of the schedule. */
   async predict(latents: Tensor, index: number): Promise<Tensor> {
     const { request, input } = this
-    const { scheduler, conditioning, controls, begin, end, signal, extra } = input
+    const { scheduler, conditioning, controls, begin, end, signal, extra, precondition } = input
+    const timestepOf = (at: number) => precondition?.timestep(at) ?? scheduler.timesteps[at]
     if ((index - begin) % this.#prepared === 0) {
-      const next = Array.prototype.slice.call(
-        scheduler.timesteps,
-        index,
-        Math.min(index + this.#prepared, end),
-      )
+      const count = Math.min(this.#prepared, end - index)
+      const next = Array.from({ length: count }, (_, i) => timestepOf(index + i))
       const { context: _, ...embedded } = conditioning
       await this.unet.prepare(next, { signal, conditioning: embedded })
       await controls?.prepare(next, embedded)
     }
-    const timestep = scheduler.timesteps[index]
+    const timestep = timestepOf(index)
     const joined = concatChannels([latents, ...extra])
-    const call = (batch: Tensor, conditions: Conditioning, first: number) =>
-      this.#call(batch, timestep, conditions, { latents, first, step: [index - begin, end - begin] })
+    const call = async (batch: Tensor, conditions: Conditioning, first: number) => {
+      const step = [index - begin, end - begin] as const
+      const output = await this.#call(batch, timestep, conditions, { latents, first, step })
+      if (!precondition) return output
+      const times = batch.shape[0] / latents.shape[0]
+      return precondition.denoised(stack(Array.from({ length: times }, () => latents)), output, index)
+    }
     if (!isGuided(request) || !inInterval(request.guidanceInterval, index, scheduler))
       return call(joined, this.#conditional, 0)
     const { count, guidanceScale, guidanceRescale, imageGuidanceScale } = request

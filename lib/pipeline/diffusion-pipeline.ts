@@ -17,6 +17,7 @@ import {
   checkGenerateOptions,
   presetOfFiles,
   checkLoadOptions,
+  enlargesImage,
   type GenerateOptions,
   type GenerateRequest,
   type LoadOptions,
@@ -50,12 +51,12 @@ import type { ModelInfo } from './model-info.js'
 import { loadedComponents, type Parts } from './parts.js'
 import { openRefiner } from './refiner.js'
 import type { StepEvent } from '../step-event.js'
-import { checkConditions, pooledWidthOf } from './supported-conditions.js'
+import { checkCompanions, checkConditions, pooledWidthOf } from './supported-conditions.js'
 import type { AutoencoderTiny } from './tiny-autoencoder.js'
 import type { TextEncoder } from './text-encoder.js'
 import type { Unet } from './unet.js'
 
-/** The default guidance scale of diffusers' StableDiffusionUpscalePipeline. */
+/** The default guidance scale of diffusers' pipelines that enlarge images. */
 const UPSCALER_GUIDANCE = 9
 /** That of its StableUnCLIPImg2ImgPipeline. */
 const UNCLIP_GUIDANCE = 10
@@ -127,9 +128,12 @@ export class DiffusionPipeline {
     this.ipAdapters = parts.ipAdapters
     this.#parts = parts
     const extraInput = extraInputOf(unet.config, vae.config.latentChannels)
+    const sideMultiple = vae.factor * unet.sideMultiple
     this.#facts = {
-      imageSize: Math.max(Math.floor(parts.imageSize / vae.factor), 1) * vae.factor,
+      imageSize: Math.max(Math.floor(parts.imageSize / sideMultiple), 1) * sideMultiple,
       factor: vae.factor,
+      sideMultiple,
+      mergesTokens: !unet.config.kBlocks,
       tinyVae: parts.tinyVae !== undefined,
       onlyTinyVae: parts.vae === parts.tinyVae,
       latentChannels: vae.config.latentChannels,
@@ -137,8 +141,8 @@ export class DiffusionPipeline {
       maxDepth: unet.maxDepth,
       guidanceScale:
         description.guidanceScale ??
-        (parts.lowResolution ? UPSCALER_GUIDANCE : parts.unclip && UNCLIP_GUIDANCE),
-      pooledWidth: unet.config.added && pooledWidthOf(description),
+        (enlargesImage(extraInput) ? UPSCALER_GUIDANCE : parts.unclip && UNCLIP_GUIDANCE),
+      pooledWidth: unet.config.added || unet.config.kBlocks ? pooledWidthOf(description) : undefined,
       preset: presetOfFiles(description.schedule.className, unet.config.guidanceWidth !== undefined),
       embedsGuidance: unet.config.guidanceWidth !== undefined,
       extraInput,
@@ -277,6 +281,14 @@ export class DiffusionPipeline {
       description.unclip = { ...(description.unclip ?? usualUnclip()), imageEncoder }
     }
     checkConditions(description)
+    checkCompanions(description, { controlNets, ipAdapters: options.ipAdapters, refiner: options.refiner })
+    if (unet.config.kBlocks) {
+      if (options.predictionType !== undefined && options.predictionType !== 'sample')
+        throw new RangeError(
+          `Expected 'sample' for predictionType, as this model predicts the denoised latents, but received '${options.predictionType}'`,
+        )
+      description.schedule = { ...description.schedule, predictionType: 'sample' }
+    }
     if (options.predictionType !== undefined) setPrediction(description, options.predictionType)
     for (const key of ['rescaleBetasZeroSnr', 'timestepSpacing'] as const)
       if (options[key] !== undefined) description.schedule = { ...description.schedule, [key]: options[key] }

@@ -19,6 +19,7 @@ import { loadInitImage } from './init-image.js'
 import { keepOutsideMask, prepareLatents } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
+import { preconditioning } from './precondition.js'
 import { conditioningFromEmbeds, encodePrompts, isGuided, tokenizePrompts } from './prompt.js'
 import { promptWarnings } from './prompt-warnings.js'
 import { refinerBegin, type Refiner } from './refiner.js'
@@ -31,18 +32,21 @@ import type { AutoencoderTiny } from './tiny-autoencoder.js'
 /** Runs the steps one by one; the generator returns the result. */
 export async function* generate(
   parts: Parts,
-  given: GenerateRequest,
+  asked: GenerateRequest,
   signal: AbortSignal,
   /** Whether steps are observed. Only then does the tiny autoencoder decode previews. */
   observed: boolean,
 ): AsyncGenerator<StepEvent, GenerateResult, undefined> {
   const { unet, vae } = parts
+  const given = parts.unet.config.kBlocks ? withoutUnwantedPrompt(asked) : asked
   const stopwatch = new Stopwatch()
   const slice = new TimeSlice(signal)
   const tokens = given.promptEmbeds ? undefined : await tokenizePrompts(parts.tokenizers, given, slice)
   const length = tokens?.length ?? given.promptEmbeds!.shape[1]
   const loaded = await loadInitImage(given, {
     factor: vae.factor,
+    sideMultiple: vae.factor * unet.sideMultiple,
+    latentChannels: vae.config.latentChannels,
     imageSize: parts.imageSize,
     signal,
     slice,
@@ -123,6 +127,7 @@ export async function* generate(
     extra: start.extraChannels,
     controls,
     images: imagePrompts,
+    ...(unet.config.kBlocks && { precondition: preconditioning(parts.schedule, scheduler) }),
     begin,
     end: switchAt,
   }
@@ -210,6 +215,13 @@ export async function* generate(
     warnings,
     ...(request.outputType === 'latents' ? { latents } : {}),
   }
+}
+
+/** As in diffusers, the ×2 latent upscaler goes by the image alone where the guidance scale is 0. */
+function withoutUnwantedPrompt(request: GenerateRequest): GenerateRequest {
+  const { guidanceScale, prompts, givenPrompts = prompts } = request
+  if (guidanceScale > 0 || prompts.length === 0) return request
+  return { ...request, prompts: prompts.map(() => ''), givenPrompts }
 }
 
 /** The refiner's conditioning, and the request as it applies to the refiner: it takes latents alone. */

@@ -13,13 +13,21 @@ import { depthChannel, flatDepth } from './depth-map.js'
 import type { InitImage } from './initial-latents.js'
 import { broadcastRows } from './tensors.js'
 
+const COLOURS = 3
+
 /** An image of more than this many times the model's pixels is scaled to the model's size. */
 const MAX_AREA = 4
+
+/** The ×2 latent upscaler's factor. */
+const LATENT_UPSCALING = 2
 
 /** What loading an image must know. */
 export interface ImageFacts {
   /** Pixels along one side for each latent. */
   factor: number
+  /** Pixels along one side of the result must be multiples of this. */
+  sideMultiple: number
+  latentChannels: number
   /** Pixels along one side that the model was trained at. */
   imageSize: number
   signal: AbortSignal
@@ -49,24 +57,26 @@ export async function loadInitImage(request: GenerateRequest, facts: ImageFacts)
   // That of unCLIP has no size of its own to draw in.
   const image = request.extraInput === 'embedded-image' ? undefined : request.image
   if ((image === undefined && request.depth === undefined) || request.sizeGiven) facts.requireMemory(request)
-  const source = await openInput(image, 'image', 3, request.count, signal)
-  const depthSource = await openInput(request.depth, 'depth', 1, request.count, signal)
+  const takesLatents = request.extraInput === 'small-latents'
+  const channels = takesLatents ? [3, facts.latentChannels] : [3]
+  const source = await openInput(image, 'image', channels, request.count, signal)
+  const depthSource = await openInput(request.depth, 'depth', [1], request.count, signal)
   const first = source ?? depthSource
   if (first === undefined) return { request, warnings: [] }
 
-  const own = sizeOf(first)
-  const enlarges = request.extraInput === 'small-image'
-  const { size: result, warnings } = enlarges
-    ? enlargedSize(request, own, factor)
-    : chooseSize(request, first, own, facts)
-  const size = enlarges ? { width: result.width / factor, height: result.height / factor } : result
+  const given = isLatents(source) ? factor : 1
+  const own = { width: given * sizeOf(first).width, height: given * sizeOf(first).height }
+  const times = enlargement(request, factor)
+  const { size: result, warnings } =
+    times > 1 ? enlargedSize(request, own, times, facts) : chooseSize(request, first, own, facts)
+  const size = { width: result.width / times, height: result.height / times }
   const same = size.width === own.width && size.height === own.height
   if (source && isTensor(source) && !same) throw wrongSize(size, 'image', own)
   const sized = { ...request, ...result }
   if (!request.sizeGiven) facts.requireMemory(sized)
   if (sized.latents) checkLatents(sized, factor)
   // The headers of all are checked before one of them is decoded.
-  const maskSource = await openInput(request.mask, 'mask', 1, request.count, signal)
+  const maskSource = await openInput(request.mask, 'mask', [1], request.count, signal)
   if (maskSource && isTensor(maskSource)) {
     const found = sizeOf(maskSource)
     if (found.height !== size.height || found.width !== size.width) throw wrongSize(size, 'mask', found)
@@ -97,12 +107,26 @@ async function loadDepth(
   return flatDepth(1, latents)
 }
 
-/** The size of a run that enlarges this image. */
-function enlargedSize({ sizeGiven, width, height }: GenerateRequest, own: ImageSize, factor: number) {
-  const size = sizeGiven ? { width, height } : { width: factor * own.width, height: factor * own.height }
+/** How many times larger than the image the result is. */
+function enlargement({ extraInput }: GenerateRequest, factor: number): number {
+  return extraInput === 'small-image' ? factor : extraInput === 'small-latents' ? LATENT_UPSCALING : 1
+}
+
+/**
+ * The size of a run that makes this image `times` as large. An image whose size the model cannot take is scaled down to the
+ * next one that it can.
+ */
+function enlargedSize(
+  { sizeGiven, width, height }: GenerateRequest,
+  own: ImageSize,
+  times: number,
+  { sideMultiple }: Pick<ImageFacts, 'sideMultiple'>,
+) {
+  const multiple = (side: number) => Math.max(Math.floor((times * side) / sideMultiple), 1) * sideMultiple
+  const size = sizeGiven ? { width, height } : { width: multiple(own.width), height: multiple(own.height) }
   if (Math.max(size.width, size.height) > maxSide)
     throw new RangeError(
-      `Expected an image of at most ${maxSide / factor} pixels along one side but received ${own.width}×${own.height}`,
+      `Expected an image of at most ${maxSide / times} pixels along one side but received ${own.width}×${own.height}`,
     )
   return { size, warnings: [] }
 }
@@ -145,6 +169,11 @@ function isTensor(input: ImageInput | OpenedImage): input is Tensor {
   return typeof input === 'object' && 'shape' in input
 }
 
+/** Latents in place of an image. */
+export function isLatents(source: Tensor | OpenedImage | undefined): boolean {
+  return source !== undefined && isTensor(source) && source.shape[1] !== COLOURS
+}
+
 function sizeOf(source: Tensor | OpenedImage): ImageSize {
   return isTensor(source) ? { width: source.shape[3], height: source.shape[2] } : source
 }
@@ -167,16 +196,16 @@ function checkLatents({ latents, count, width, height }: GenerateRequest, factor
 async function openInput(
   input: ImageInput | undefined,
   path: string,
-  channels: number,
+  channels: readonly number[],
   count: number,
   signal: AbortSignal,
 ): Promise<Tensor | OpenedImage | undefined> {
   if (input === undefined) return undefined
   if (!isTensor(input)) return openImage(input, path, signal)
   const { shape } = input
-  if ([1, count].includes(shape[0]) && shape[1] === channels) return input
+  if ([1, count].includes(shape[0]) && channels.includes(shape[1])) return input
   throw new RangeError(
-    `Expected shape [${count}, ${channels}, h, w] for ${path} but received [${shape.join(', ')}]`,
+    `Expected shape [${count}, ${channels.join(' or ')}, h, w] for ${path} but received [${shape.join(', ')}]`,
   )
 }
 

@@ -9,6 +9,7 @@ import { trainingSchedule } from '../schedulers/training-schedule.js'
 import type { TimeSlice } from '../time-slice.js'
 import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL, TiledCallOptions } from './autoencoder.js'
+import { doubled } from './precondition.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { blend, broadcastRows, scale, zeros } from './tensors.js'
 
@@ -26,7 +27,7 @@ export interface InitialLatents {
   extraChannels: Tensor[]
 }
 
-/** An image to start from, [n, 3, h, w] in −1…1, and a mask [n, 1, h, w] of 0 and 1. */
+/** An image to start from, [n, 3, h, w] in −1…1 (or, to be enlarged, latents), and a mask [n, 1, h, w] of 0 and 1. */
 export interface InitImage {
   image: Tensor
   mask?: Tensor
@@ -84,6 +85,12 @@ export async function prepareLatents(input: LatentsInput): Promise<InitialLatent
   if (request.extraInput === 'small-image') {
     const small = await addLowResolutionNoise(image, input)
     return { latents: fromNoise(await drawNoise()), begin: 0, extraChannels: [small] }
+  }
+  if (request.extraInput === 'small-latents') {
+    const [h, w] = [shape[2] / 2, shape[3] / 2]
+    const small =
+      image.shape[1] === shape[1] ? image : await sampleLatents(input, image, [count, shape[1], h, w])
+    return { latents: fromNoise(await drawNoise()), begin: 0, extraChannels: [doubled(small)] }
   }
   const begin = firstTimestep(scheduler, request.steps, strength)
   const untouched = begin >= scheduler.timesteps.length

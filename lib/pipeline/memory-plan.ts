@@ -39,7 +39,7 @@ export function chooseResidency(
  * embeds the picture of a ControlNet or is a T2I-Adapter.
  */
 const ONCE =
-  /\.time_emb_proj\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.|controlnet_cond_embedding\.|transformer_layes\.|spatial_ch_projs\.|body\.\d+\.)/
+  /\.time_emb_proj\.|\.norm[12]\.linear\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.|controlnet_cond_embedding\.|transformer_layes\.|spatial_ch_projs\.|body\.\d+\.)/
 
 /**
  * The least memory in bytes that weights take once they are loaded: an element is kept in no more bytes than it is
@@ -108,7 +108,9 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   // Inpainting encodes an image also where none is given: see initial-latents.ts.
   const encodes =
     (request.image !== undefined && !noisesImage(request.extraInput)) || request.extraInput === 'masked-image'
-  const encode = encodes ? vae.encodeBytes(h, w, vaeTiling) + 4 * pixels : 0
+  // The ×2 latent upscaler's image has half the size of the result.
+  const [times, side] = request.extraInput === 'small-latents' ? [0.25, 0.5] : [1, 1]
+  const encode = encodes ? vae.encodeBytes(side * h, side * w, vaeTiling) + 4 * times * pixels : 0
   const embed = unclip?.imageEncoder && request.image !== undefined ? unclip.imageEncoder.workingBytes(1) : 0
   // One image at a time in floats, and all images in bytes.
   const decode =

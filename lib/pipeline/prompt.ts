@@ -5,6 +5,7 @@ import type { Tensor } from '../types.js'
 import type { CallOptions } from './component.js'
 import type { Conditioning } from './conditioning.js'
 import type { Parts } from './parts.js'
+import { timeCondition } from './precondition.js'
 import { concatWidths, fill, rows, stack, zeros } from './tensors.js'
 import type { TextEncodeOptions, TextEncoder } from './text-encoder.js'
 import { timeIds } from './time-ids.js'
@@ -125,7 +126,9 @@ async function conditioningOf(
   slice: TimeSlice,
 ): Promise<Conditioning> {
   const { batchSize, count, guidanceScale, extraInput, noiseLevel } = request
+  const { guidanceWidth, kBlocks } = unet.config
   const pooled = halves.flatMap((half) => half.pooled ?? [])
+  const pooledRows = pooled.length > 0 ? await joinRows(pooled, batchSize, slice) : undefined
   const ids = (half: number) => timeIds(request, timeIdCount!, half < halves.length - 1, count)
   return {
     context: await joinRows(
@@ -133,9 +136,12 @@ async function conditioningOf(
       batchSize,
       slice,
     ),
-    ...(pooled.length > 0 && { pooled: await joinRows(pooled, batchSize, slice) }),
+    ...(pooledRows &&
+      (kBlocks
+        ? { timestepCond: timeCondition(pooledRows, kBlocks.conditionWidth) }
+        : { pooled: pooledRows })),
     ...(timeIdCount && { timeIds: stack(halves.map((_, half) => ids(half))) }),
-    ...(unet.config.guidanceWidth !== undefined && {
+    ...(guidanceWidth !== undefined && {
       guidance: filled(count, guidanceScale),
     }),
     ...(extraInput === 'small-image' && { classes: filled(halves.length * count, noiseLevel) }),
@@ -164,7 +170,8 @@ async function encodeAll(
 ): Promise<EncodedPrompts> {
   const encoded: EncodedPrompts[] = []
   for (const [i, textEncoder] of textEncoders.entries()) {
-    const pools = unet.config.added !== undefined && textEncoder.pools
+    const { added, kBlocks } = unet.config
+    const pools = (added !== undefined && textEncoder.pools) || kBlocks !== undefined
     encoded.push(await encodeList(textEncoder, lists[i], options, pools, slice))
   }
   const contexts = lists[0].map((_, row) => concatWidths(encoded.map((one) => one.contexts[row])))

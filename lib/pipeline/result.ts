@@ -6,6 +6,7 @@ import {
   controlSettings,
   imagePromptSettings,
   inInterval,
+  enlargesImage,
   noisesImage,
   startsFromImage,
 } from '../options/index.js'
@@ -156,7 +157,7 @@ export function optionWarnings(
   ]
   const area = (width * height) / parts.imageSize ** 2
   // An enlarged image has the structure of the small one.
-  if ((area < 0.4 || area > 2.5) && request.extraInput !== 'small-image') {
+  if ((area < 0.4 || area > 2.5) && !enlargesImage(request.extraInput)) {
     warnings.push(
       `${width}×${height} is far from the ${parts.imageSize}×${parts.imageSize} that the model was trained at: ` +
         'expect repetition or a lack of structure',

@@ -2,7 +2,6 @@ import { types } from 'node:util'
 import { checkInteger, checkObject, checkSignal, expectation, lengthOf } from '../check.js'
 import { requireMemory } from '../memory.js'
 import { cancellable } from '../native-call.js'
-import { DiffusionError } from '../errors.js'
 import { native, type NativeTextEncoder, type TextCall, type TextEncoderConfig } from '../native.js'
 import type { Placement } from '../device/index.js'
 import type { Tokenizer } from '../prompt/tokenizer.js'
@@ -17,7 +16,7 @@ const ROWS_AT_ONCE = 16
 export interface PooledEncoding {
   /** Hidden states [n, length, width]. */
   hidden: Tensor
-  /** Projected states at the end tokens [n, projectionWidth]. */
+  /** The states at the end tokens, projected where the model has a projection: [n, pooledWidth]. */
   pooled: Tensor
 }
 
@@ -79,9 +78,14 @@ export class TextEncoder extends Component<NativeTextEncoder> {
     return new TextEncoder(model, description, length, tokenizer.eos, vectors, placement.device, base)
   }
 
-  /** Whether encodePooled() works: whether the model has a projection (CLIPTextModelWithProjection). */
+  /** Whether the model has a projection for the pooled output (CLIPTextModelWithProjection). */
   get pools(): boolean {
     return this.config.projectionWidth !== undefined
+  }
+
+  /** Width of the pooled output. */
+  get pooledWidth(): number {
+    return this.config.projectionWidth ?? this.config.width
   }
 
   /**
@@ -97,18 +101,10 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   }
 
   /**
-   * As encode(), with the pooled output: the projected state at the first end token of each row, after all layers and
-   * the final norm, whatever clipSkip.
-   *
-   * @throws {DiffusionError} UNSUPPORTED_MODEL: the model has no projection
+   * As encode(), with the pooled output: the state at the first end token of each row, after all layers and the final
+   * norm, whatever clipSkip, and projected where the model has a projection.
    */
   async encodePooled(tokens: Int32Array, options: TextEncodeOptions = {}): Promise<PooledEncoding> {
-    if (!this.pools) {
-      throw new DiffusionError(
-        'UNSUPPORTED_MODEL',
-        'Expected a text encoder with a projection for the pooled output, found none',
-      )
-    }
     const { hidden, pooled } = await this.#encode(tokens, options, true)
     return { hidden, pooled: pooled! }
   }
@@ -120,13 +116,14 @@ export class TextEncoder extends Component<NativeTextEncoder> {
   ): Promise<{ hidden: Tensor; pooled?: Tensor }> {
     const given = checkObject(options, 'options', ['signal', 'clipSkip'])
     const signal = checkSignal(given.signal)
-    const { width, projectionWidth = 0 } = this.config
+    const { pooledWidth } = this
+    const { width } = this.config
     const clipSkip = checkInteger(given.clipSkip ?? 0, 'clipSkip', 0, this.maxClipSkip)
     const ids = this.#copyIds(tokens)
     const n = ids.length / this.length
     requireMemory(this.weightBytes + 4 * ids.length * width, `The hidden states of ${n} chunks`)
     const hidden = new Float32Array(ids.length * width)
-    const pooled = new Float32Array(pools ? n * projectionWidth : 0)
+    const pooled = new Float32Array(pools ? n * pooledWidth : 0)
     for (let row = 0; row < n; row += ROWS_AT_ONCE) {
       const count = Math.min(ROWS_AT_ONCE, n - row)
       const part = ids.subarray(row * this.length, (row + count) * this.length)
@@ -140,11 +137,11 @@ export class TextEncoder extends Component<NativeTextEncoder> {
       }
       const data = await this.call(signal, (model, cancel) => model.encode(call, cancel))
       hidden.set(data.subarray(0, part.length * width), row * this.length * width)
-      pooled.set(data.subarray(part.length * width), row * projectionWidth)
+      pooled.set(data.subarray(part.length * width), row * pooledWidth)
     }
     return {
       hidden: { data: hidden, shape: [n, this.length, width] },
-      ...(pools && { pooled: { data: pooled, shape: [n, projectionWidth] } }),
+      ...(pools && { pooled: { data: pooled, shape: [n, pooledWidth] } }),
     }
   }
 

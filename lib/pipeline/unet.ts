@@ -39,7 +39,7 @@ const MAX_TIMESTEPS = 10_000
 export interface UnetInput extends Conditioning {
   /** [n, inChannels, h, w], as scaled by scheduler.scaleModelInput(). */
   latents: Tensor
-  /** One timestep for all rows, or one for each row: 0…999, fractions allowed. */
+  /** One timestep for all rows, or one for each row: 0…999, fractions allowed; log(σ)/4 for the ×2 latent upscaler. */
   timestep: number | ArrayLike<number>
   /** Fraction of the tokens, 0…0.75, that are merged before self-attention at the highest resolution. Default: 0. */
   tokenMerging?: number
@@ -62,6 +62,8 @@ export class Unet extends Component<NativeUnet> {
   readonly config: Readonly<UnetConfig>
   /** Largest `depth` of a DeepCache: all layers of the decoder but one. */
   readonly maxDepth: number
+  /** Both sides of the latents must be multiples of this. */
+  readonly sideMultiple: number
   /** The last shape that was found to fit into memory. */
   #fits = ''
 
@@ -69,6 +71,7 @@ export class Unet extends Component<NativeUnet> {
     super(model, 'UNet', device, base)
     this.config = config
     this.maxDepth = model.maxDepth
+    this.sideMultiple = config.kBlocks ? 2 ** (config.blockChannels.length - 1) : 1
   }
 
   /**
@@ -130,8 +133,9 @@ export class Unet extends Component<NativeUnet> {
       { count: n },
     )
     const embedded = this.#checkEmbedded(given, n)
-    const tokenMerging = checkTokenMerging(given.tokenMerging)
+    const tokenMerging = this.#checkTokenMerging(given.tokenMerging)
     const deepCache = this.#checkDeepCache(given.deepCache)
+    this.#checkSides(h, w)
     this.#requireFit(latents.shape, context.shape[1], tokenMerging)
     const data = await this.call(signal, (model, cancel) => {
       const conditioning = {
@@ -192,13 +196,14 @@ export class Unet extends Component<NativeUnet> {
   /** Copies of the conditions that this model embeds, with n rows; −1: with any number. */
   #checkEmbedded(given: Record<string, unknown>, n: number): EmbeddedConditioning {
     let rows = n
-    const { added, guidanceWidth, classEmbedding } = this.config
+    const { added, guidanceWidth, classEmbedding, kBlocks } = this.config
     const classWidth = classEmbedding?.kind === 'projection' ? classEmbedding.width : 1
     const widths = {
       pooled: added && -1,
       timeIds: added && -1,
       guidance: guidanceWidth === undefined ? undefined : 1,
       classes: classEmbedding && classWidth,
+      timestepCond: kBlocks?.conditionWidth,
     }
     const checked: EmbeddedConditioning = {}
     for (const key of embeddedKeys) {
@@ -243,7 +248,8 @@ export class Unet extends Component<NativeUnet> {
       tokenMerging: merging,
       imageLengths,
     } = checkObject(options, 'options', ['tokenMerging', 'depth', 'imageLengths'])
-    const tokenMerging = checkTokenMerging(merging)
+    const tokenMerging = this.#checkTokenMerging(merging)
+    this.#checkSides(h, w)
     const deep = depth === undefined ? {} : { depth: checkInteger(depth, 'depth', 0, this.maxDepth) }
     return this.model.workingBytes({
       n,
@@ -255,6 +261,22 @@ export class Unet extends Component<NativeUnet> {
       },
       options: { tokenMerging, ...deep },
     })
+  }
+
+  #checkTokenMerging(value: unknown): number {
+    const ratio = checkTokenMerging(value)
+    if (ratio > 0 && this.config.kBlocks)
+      throw new RangeError(expectation('0, as this UNet merges no tokens,', 'tokenMerging', value))
+    return ratio
+  }
+
+  /** A decoder of fixed filters doubles what the encoder has halved. */
+  #checkSides(h: number, w: number): void {
+    const { sideMultiple } = this
+    if (h % sideMultiple !== 0 || w % sideMultiple !== 0)
+      throw new RangeError(
+        `Expected latents with sides that are multiples of ${sideMultiple} for this UNet but received ${w}×${h}`,
+      )
   }
 
   /** Checks once for each shape whether a prediction fits into memory. */
@@ -286,11 +308,13 @@ function nativeConditions({
   timeIds,
   guidance,
   classes,
+  timestepCond,
 }: EmbeddedConditioning): Omit<NativeConditioning, 'timesteps' | 'context' | 'contextLength'> {
   return {
     ...(pooled && { pooled: pooled.data, pooledWidth: pooled.shape[1] }),
     ...(timeIds && { timeIds: timeIds.data, timeIdCount: timeIds.shape[1] }),
     ...(guidance && { guidance: guidance.data }),
     ...(classes && { classes: classes.data }),
+    ...(timestepCond && { timestepCond: timestepCond.data }),
   }
 }

@@ -64,6 +64,7 @@ class ReferenceBackend final : public Backend {
   void add_masked(ForwardContext& ctx, const Tensor& from, const Tensor& to, float factor,
                   const Tensor* mask) override;
   Tensor average_pool(ForwardContext& ctx, const Tensor& x) override;
+  Tensor resample(ForwardContext& ctx, const Tensor& x, Resampling how) override;
   void put(ForwardContext& ctx, const float* from, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& ctx, const Tensor& x, float* to) override;
   Tensor from_planar(ForwardContext& ctx, const float* images, int64_t n, int64_t c, int64_t h,

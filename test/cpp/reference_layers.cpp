@@ -153,6 +153,16 @@ class RefGroupNorm final : public GroupNorm, Layer {
     }
     return out;
   }
+  Tensor modulated(ForwardContext& ctx, const Tensor& x, const Tensor& modulations, int64_t first_channel,
+                   Activation activation) const override {
+    Tensor out = forward(ctx, x, false);
+    for (int64_t i = 0; i < x.size() && !ctx.measuring(); ++i) {
+      const float* modulation =
+          values(modulations) + i / x.c / x.pixels() * modulations.c + first_channel + i % x.c;
+      values(out)[i] = activate(values(out)[i] * (1 + modulation[0]) + modulation[x.c], activation);
+    }
+    return out;
+  }
 
  private:
   void write(const std::vector<std::vector<float>>& channels, float* factors) const {

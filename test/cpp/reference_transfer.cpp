@@ -74,6 +74,32 @@ void ReferenceBackend::add_masked(ForwardContext& ctx, const Tensor& from, const
     values(to)[i] += factor * (mask ? values(*mask)[i / from.c % from.pixels()] : 1) * values(from)[i];
 }
 
+/// As a convolution with the whole filter, forwards or transposed, of an image with reflected edges.
+Tensor ReferenceBackend::resample(ForwardContext& ctx, const Tensor& x, Resampling how) {
+  const bool doubles = how == Resampling::twice;
+  const double filter[4] = {1 / 8.0, 3 / 8.0, 3 / 8.0, 1 / 8.0};
+  Tensor out(ctx, x.n, doubles ? 2 * x.h : x.h / 2, doubles ? 2 * x.w : x.w / 2, x.c);
+  const auto padded = [](int64_t i, int64_t size) {
+    return size == 1 ? 0 : i == 0 ? 1 : i == size + 1 ? size - 2 : i - 1;
+  };
+  // The weight of pixel `from` of the padded side in pixel `to` of the result.
+  const auto weight = [&](int64_t to, int64_t from) {
+    const int64_t tap = doubles ? to + 3 - 2 * from : from - 2 * to;
+    return tap < 0 || tap > 3 ? 0.0 : filter[tap] * (doubles ? 2 : 1);
+  };
+  for (int64_t i = 0; i < out.size() && !ctx.measuring(); ++i) {
+    const int64_t column = i / x.c % out.w, row = i / x.c / out.w % out.h, image = i / out.c / out.pixels();
+    double sum = 0;
+    for (int64_t y = 0; y < x.h + 2; ++y)
+      for (int64_t at = 0; at < x.w + 2; ++at)
+        sum += weight(row, y) * weight(column, at) *
+               static_cast<double>(
+                   values(x)[((image * x.h + padded(y, x.h)) * x.w + padded(at, x.w)) * x.c + i % x.c]);
+    values(out)[i] = static_cast<float>(sum);
+  }
+  return out;
+}
+
 Tensor ReferenceBackend::average_pool(ForwardContext& ctx, const Tensor& x) {
   Tensor out(ctx, x.n, (x.h + 1) / 2, (x.w + 1) / 2, x.c);
   for (int64_t i = 0; i < out.size() && !ctx.measuring(); ++i) {

@@ -6,6 +6,7 @@
 #include "emulator.h"
 #include "support.h"
 #include "text/text_encoder.h"
+#include "unet/k_unet.h"
 #include "unet/unet.h"
 #include "vae/tiny.h"
 #include "vae/vae.h"
@@ -203,6 +204,34 @@ void unets() {
                                 call_unet});
 }
 
+void call_k_unet(KUnet& model, std::vector<float>& out) {
+  const int64_t n = 2, h = 12, w = 10, length = 9;
+  const KUnetConfig& config = model.config();
+  const std::vector<float> latents = input("latents", n * config.in_channels * h * w),
+                           context = input("context", n * length * config.context_width),
+                           condition = input("condition", n * config.condition_width);
+  const float timesteps[] = {0.66f, -0.5f};
+  out.resize(static_cast<size_t>(n * config.out_channels * h * w));
+  UnetInput given{latents.data(), n, h, w, {timesteps, context.data(), length}};
+  given.conditioning.time_condition = condition.data();
+  model.predict(given, out.data(), nullptr);
+}
+
+void k_unets() {
+  KUnetConfig config;
+  config.block_channels = {32, 32};
+  config.layers_per_block = {2, 2};
+  config.attends = {0, 1};
+  config.head_width = 16;
+  config.context_width = 24;
+  config.time_width = 32;
+  config.condition_width = 152;
+  config.norm_eps = 1e-4f;
+  config.flip_sin_to_cos = false;
+  compare(Subject<KUnet, KUnetConfig>{
+      "k-unet", {"latent-upscaler/two-levels/diffusion_pytorch_model.safetensors"}, config, call_k_unet});
+}
+
 VaeConfig vae(std::vector<int64_t> channels, int64_t layers, int64_t groups) {
   VaeConfig config;
   config.block_channels = std::move(channels);
@@ -324,6 +353,7 @@ void image_encoders() {
 
 const Register suite([] {
   unets();
+  k_unets();
   vaes();
   tiny_vaes();
   text_encoders();

@@ -112,6 +112,47 @@ void average_pool() {
   }
 }
 
+void resample() {
+  struct Shape {
+    int64_t n, h, w, c;
+    bool twice;
+  };
+  for (const auto& [n, h, w, c, twice] : {Shape{1, 2, 2, 1, false},
+                                          {2, 6, 5, 3, false},
+                                          {1, 8, 4, 40, false},
+                                          {1, 1, 1, 2, true},
+                                          {2, 3, 5, 8, true}}) {
+    const std::string name = "cuda/resample " + std::to_string(h) + "x" + std::to_string(w) + "x" +
+                             std::to_string(c) + (twice ? " to twice" : " to half");
+    in_all_orders(name, [&, n = n, h = h, w = w, c = c, twice = twice] {
+      const int64_t out_h = twice ? 2 * h : h / 2, out_w = twice ? 2 * w : w / 2,
+                    count = n * out_h * out_w * c;
+      const std::vector<float> x = random_halves("x", n * h * w * c);
+      const Array dx = Array::halves(x), dy(count * 2);
+      launch(Kernel::resample, {pieces_of(count, kMoveThreads)},
+             ResampleArgs{dx.as<half>(), dy.as<half>(), count, narrow(h), narrow(w), narrow(c), twice});
+      const Resampling how = twice ? Resampling::twice : Resampling::half;
+      const std::vector<float> got = dy.read_halves(count);
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t image = i / c / out_w / out_h;
+        const ResamplingTaps down = ResamplingTaps::of(how, i / c / out_w % out_h),
+                             across = ResamplingTaps::of(how, i / c % out_w);
+        double sum = 0;
+        for (int64_t dy = 0; dy < down.count; ++dy)
+          for (int64_t dx = 0; dx < across.count; ++dx) {
+            const int64_t row = ResamplingTaps::reflected(down.first + dy, h),
+                          column = ResamplingTaps::reflected(across.first + dx, w);
+            sum += static_cast<double>(down.weights[dy] * across.weights[dx]) *
+                   x[static_cast<size_t>(((image * h + row) * w + column) * c + i % c)];
+          }
+        if (!(std::abs(got[static_cast<size_t>(i)] - sum) <= 1.0 / 2048))
+          return "element " + std::to_string(i);
+      }
+      return std::string();
+    });
+  }
+}
+
 void planar() {
   for (const auto& [c, pixels] : {std::pair<int64_t, int64_t>{1, 1}, {4, 77}, {33, 100}, {70, 31}}) {
     const std::string name = "cuda/planar " + std::to_string(c) + "x" + std::to_string(pixels);
@@ -210,6 +251,7 @@ const Register suite([] {
   add_rows();
   add_masked();
   average_pool();
+  resample();
   planar();
   stored();
   gather();

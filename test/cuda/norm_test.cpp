@@ -71,6 +71,37 @@ void group_norm(int64_t n, int64_t pixels, int64_t c, int64_t groups, float mean
   });
 }
 
+void modulate(int64_t n, int64_t pixels, int64_t c, bool gelu) {
+  in_all_orders(
+      "cuda/modulate " + std::to_string(n) + "x" + std::to_string(pixels) + "x" + std::to_string(c) +
+          (gelu ? ", GELU" : ""),
+      [=] {
+        const int64_t row = 2 * c + 5, count = n * pixels * c;
+        const std::vector<float> x = random_halves("x", count), factors = random_halves("factors", n * 2 * c),
+                                 modulations = random_halves("modulations", n * row);
+        const Array dx = Array::halves(x), df = Array::floats(factors), dm = Array::halves(modulations),
+                    y(count * 2);
+        launch(Kernel::modulate, {pieces_of(count, kMoveThreads)},
+               ModulateArgs{dx.as<half>(), df.as<float>(), dm.as<half>(), y.as<half>(), pixels * c, count,
+                            narrow(c), narrow(row), gelu});
+        std::vector<float> want(x.size());
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t image = i / (pixels * c), channel = i % c;
+          const auto factor = [&](int64_t j) {
+            return static_cast<double>(factors[static_cast<size_t>(image * 2 * c + j * c + channel)]);
+          };
+          const auto modulation = [&](int64_t j) {
+            return static_cast<double>(modulations[static_cast<size_t>(image * row + j * c + channel)]);
+          };
+          double v = x[static_cast<size_t>(i)] * factor(0) + factor(1);
+          v = v * (1 + modulation(0)) + modulation(1);
+          if (gelu) v *= 0.5 * (1 + std::erf(v / std::sqrt(2.0)));
+          want[static_cast<size_t>(i)] = static_cast<float>(v);
+        }
+        return within(y.read_halves(count), want, kMost);
+      });
+}
+
 void layer_norm(int64_t rows, int64_t c, float mean) {
   in_all_orders(
       "cuda/layer norm " + std::to_string(rows) + "x" + std::to_string(c) + ", mean " + text(mean), [=] {
@@ -104,6 +135,8 @@ const Register suite([] {
   group_norm(2, 77, 72, 9, 30, false);
   group_norm(1, 600, 320, 32, 5, false);
   group_norm(1, 700, 24, 3, -20, true);
+  modulate(2, 7, 5, false);
+  modulate(1, 60, 32, true);
   for (const int64_t c : {1, 40, 77, 320}) layer_norm(13, c, 0);
   layer_norm(9, 64, 50);
 });

@@ -4,6 +4,7 @@
 #include "nn/loader.h"
 #include "targets.h"
 #include "text/text_encoder.h"
+#include "unet/k_unet.h"
 #include "unet/unet.h"
 #include "vae/tiny.h"
 #include "vae/vae.h"
@@ -78,6 +79,23 @@ UnetConfig unet_config(Input& input) {
 
 void unet(Input& input) {
   build<Unet>(unet_config(input));
+}
+
+void k_unet(Input& input) {
+  KUnetConfig config;
+  const int64_t levels = input.below(kLevels + 1);
+  config.in_channels = bounded(input, kChannels);
+  config.out_channels = bounded(input, kChannels);
+  config.block_channels = list(input, kChannels, levels);
+  config.layers_per_block = list(input, kDepth, levels);
+  config.attends = list(input, 1, levels);
+  config.head_width = bounded(input, kChannels);
+  config.group_width = bounded(input, kChannels);
+  config.context_width = bounded(input, kChannels);
+  config.time_width = bounded(input, kChannels);
+  config.condition_width = bounded(input, kChannels);
+  config.norm_eps = input.number<float>();
+  build<KUnet>(config);
 }
 
 void ip_adapter(Input& input) {
@@ -164,8 +182,8 @@ void image_encoder(Input& input) {
 
 void configs(const uint8_t* data, size_t size) {
   Input input(data, size);
-  constexpr void (*kKinds[])(Input&) = {unet, vae, tiny, text, image_encoder, ip_adapter};
-  kKinds[input.below(6)](input);
+  constexpr void (*kKinds[])(Input&) = {unet, k_unet, vae, tiny, text, image_encoder, ip_adapter};
+  kKinds[input.below(7)](input);
 }
 
 }  // namespace nd::fuzz

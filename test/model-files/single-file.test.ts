@@ -473,6 +473,36 @@ t.test('the ×4 upscaler: what its files do not say', async (t) => {
   t.match(model.schedule, { predictionType: 'v_prediction', betaStart: 0.0001, betaEnd: 0.02 })
 })
 
+t.test('the ×2 latent upscaler: what its tensors tell, and what is assumed', async (t) => {
+  const config: UnetConfig = {
+    ...SD1,
+    inChannels: 8,
+    outChannels: 5,
+    blockChannels: [64, 64],
+    downTransformerDepth: [0, 1],
+    upTransformerDepth: [0, 1],
+    midTransformerDepth: -1,
+    heads: [1, 1],
+    normGroups: 1,
+    kBlocks: { headWidth: 64, groupWidth: 32, timeWidth: 64, conditionWidth: 128 + SD1.contextWidth },
+  }
+  const tensors = tensorsOf(unetShapes(config), (name) => name)
+  const model = await openModel(writeSafetensors(freshPath(t, '.safetensors'), tensors))
+  t.equal(model.architecture, 'Stable Diffusion ×2 latent upscaler')
+  t.same(model.unet!.config, config)
+  t.match(model.schedule, {
+    predictionType: 'sample',
+    betaStart: 0.00085,
+    className: 'EulerDiscreteScheduler',
+  })
+  t.equal(model.imageSize, 1024)
+  delete tensors['up_blocks.1.resnets.0.norm1.linear.bias']
+  await t.rejects(openModel(writeSafetensors(freshPath(t, '.safetensors'), tensors)), {
+    code: 'MODEL_FORMAT',
+    message: /tensor up_blocks.1.resnets.0.norm1.linear.bias of shape \[256\] is missing/,
+  })
+})
+
 t.test('blocks numbered with gaps', async (t) => {
   // As BK-SDM and tiny-sd are converted: the numbers are those of Stable Diffusion, which has more layers.
   const config: UnetConfig = { ...SD1, layersPerBlock: [1, 1], midTransformerDepth: -1 }

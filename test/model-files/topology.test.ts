@@ -41,6 +41,7 @@ const UNETS: Record<string, Partial<UnetConfig>> = {
   'Stable Diffusion XL': { blockChannels: [320, 640, 1280], downTransformerDepth: [0, 2, 10], upTransformerDepth: [0, 2, 10], midTransformerDepth: 10, contextWidth: 2048, heads: [5, 10, 20], added: { width: 2816, timeWidth: 256 } },
   'SSD-1B': { blockChannels: [320, 640, 1280], downTransformerDepth: [0, 2, 4], upTransformerDepth: [0, [2, 1, 1], [4, 4, 10]], midTransformerDepth: -1, contextWidth: 2048, heads: [5, 10, 20], added: { width: 2816, timeWidth: 256 } },
   'the ×4 upscaler': { inChannels: 7, classEmbedding: { kind: 'table', count: 1000 }, blockChannels: [256, 512, 512, 1024], layersPerBlock: [2, 2, 2, 2], downTransformerDepth: [0, 1, 1, 1], upTransformerDepth: [0, 1, 1, 1], heads: [8, 8, 8, 8], contextWidth: 1024, onlyCrossAttention: [0, 1, 1, 0] },
+  'the ×2 latent upscaler': { inChannels: 8, outChannels: 5, blockChannels: [384, 384, 768, 768], layersPerBlock: [4, 4, 4, 4], downTransformerDepth: [0, 1, 1, 1], upTransformerDepth: [0, 1, 1, 1], midTransformerDepth: -1, heads: [6, 6, 12, 12], contextWidth: 768, normGroups: 1, kBlocks: { headWidth: 64, groupWidth: 32, timeWidth: 768, conditionWidth: 896 } },
   'unCLIP': { contextWidth: 1024, blockChannels: [64, 128, 128], heads: [1, 2, 2], classEmbedding: { kind: 'projection', width: 2048 } },
   'a guidance embedding': { guidanceWidth: 256 },
   'no middle block': { midTransformerDepth: -1 },

@@ -102,6 +102,31 @@ Tensor GroupNorm::forward(ForwardContext& base, const Tensor& x, bool silu) cons
   return out;
 }
 
+Tensor GroupNorm::modulated(ForwardContext& base, const Tensor& x, const Tensor& modulations,
+                            int64_t first_channel, Activation activation) const {
+  Context& ctx = Context::of(base);
+  const Profiled layer(ctx.profile, "group norm", Compute::f32);
+  const Tensor factors = affine(base, x);
+  const int64_t pixels = x.pixels(), tasks = (pixels + kTaskRows - 1) / kTaskRows, c = x.c;
+  ctx.parallel(x.n, [&](int64_t image, int) {
+    const float* modulation = data(modulations) + image * modulations.c + first_channel;
+    float* scale = data(factors) + image * 2 * c;
+    for (int64_t j = 0; j < c; ++j) {
+      scale[j] *= 1 + modulation[j];
+      scale[c + j] = scale[c + j] * (1 + modulation[j]) + modulation[c + j];
+    }
+  });
+  Tensor out(ctx, x.n, x.h, x.w, x.c);
+  ctx.parallel(x.n * tasks, [&](int64_t task, int) {
+    const int64_t image = task / tasks, first = task % tasks * kTaskRows, at = (image * pixels + first) * c;
+    const int64_t rows = std::min(kTaskRows, pixels - first);
+    const float* scale = data(factors) + image * 2 * c;
+    ctx.kernels.affine_rows(data(x) + at, rows, c, scale, scale + c, false, data(out) + at);
+    ctx.kernels.activate(data(out) + at, rows * c, activation);
+  });
+  return out;
+}
+
 Tensor LayerNorm::forward(ForwardContext& base, const Tensor& x) const {
   Context& ctx = Context::of(base);
   const Profiled layer(ctx.profile, "layer norm", Compute::f32);

@@ -40,6 +40,8 @@ class GroupNorm final : public nd::GroupNorm {
   Tensor affine(ForwardContext& base, const Tensor& x) const override;
   Tensor affine(ForwardContext& ctx, const nd::ChannelMoments& image) const override;
   Tensor forward(ForwardContext& base, const Tensor& x, bool silu) const override;
+  Tensor modulated(ForwardContext& base, const Tensor& x, const Tensor& modulations, int64_t first_channel,
+                   Activation activation) const override;
 
  private:
   void write_factors(const Moments& group, int64_t first, int64_t width, float* scale, float* shift) const;

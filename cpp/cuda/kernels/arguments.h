@@ -178,6 +178,16 @@ struct AffineArgs {
   int32_t c, silu;
 };
 
+/// x · scale + shift of `factors`, then · (1 + scale) + shift of the image's modulations, through GELU.
+struct ModulateArgs {
+  const half* x;
+  const float* factors;     // [n][2][c]
+  const half* modulations;  // [n][…], c scales, then c shifts
+  half* y;
+  int64_t image, total;  // elements of one image and of the batch
+  int32_t c, modulation_row, gelu;
+};
+
 struct LayerNormArgs {
   const half* x;
   const float *gamma, *beta;
@@ -217,6 +227,15 @@ struct PoolArgs {
   half* y;
   int64_t count;
   int32_t h, w, c;
+};
+
+/// [n][h][w][c] → twice or half the size, by k-diffusion's fixed filter.
+struct ResampleArgs {
+  const half* x;
+  half* y;
+  int64_t count;  // of y
+  int32_t h, w, c;
+  int32_t twice;
 };
 
 /// [n][c][pixels] float32 → [n][pixels][c] of x · scale + shift, or back.

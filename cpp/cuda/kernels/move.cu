@@ -63,6 +63,36 @@ DEVICE void average_pool(const PoolArgs& p) {
   p.y[index] = __float2half_rn(sum / static_cast<float>(rows * columns));
 }
 
+/// Pixel i of a side of `size`, reflected at its ends.
+DEVICE int reflected(int i, int size) {
+  const int inside = i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
+  return min(max(inside, 0), size - 1);
+}
+
+/// The filter (1 3 3 1) / 8: four taps of a side to halve it, and of twice the weight two to double it.
+DEVICE void resample(const ResampleArgs& p) {
+  const int64_t index = thread_number();
+  if (index >= p.count) return;
+  const int out_h = p.twice ? 2 * p.h : p.h / 2, out_w = p.twice ? 2 * p.w : p.w / 2;
+  const int64_t pixel = index / p.c, row = pixel / out_w;
+  const int x = static_cast<int>(pixel % out_w), y = static_cast<int>(row % out_h);
+  const half* image = p.x + row / out_h * p.h * p.w * p.c + index % p.c;
+  const int taps = p.twice ? 2 : 4;
+  const int first_x = p.twice ? (x + 1) / 2 - 1 : 2 * x - 1, first_y = p.twice ? (y + 1) / 2 - 1 : 2 * y - 1;
+  const auto weight = [&](int at, int tap) {
+    if (p.twice) return at % 2 == tap ? 0.25f : 0.75f;
+    return tap == 0 || tap == 3 ? 0.125f : 0.375f;
+  };
+  float sum = 0;
+  for (int dy = 0; dy < taps; ++dy)
+    for (int dx = 0; dx < taps; ++dx) {
+      const int64_t from =
+          static_cast<int64_t>(reflected(first_y + dy, p.h)) * p.w + reflected(first_x + dx, p.w);
+      sum += weight(y, dy) * weight(x, dx) * __half2float(image[from * p.c]);
+    }
+  p.y[index] = __float2half_rn(sum);
+}
+
 /// Tiles of 32 channels × 32 pixels turn in shared memory, so that both sides are read and written along
 /// rows.
 template <bool ToRows>
@@ -147,6 +177,7 @@ DEVICE void nearest(const NearestArgs& p) {
 ND_KERNEL(concat, ConcatArgs, nd::cuda::kMoveThreads, 2, nd::cuda::concat)
 ND_KERNEL(add_rows, AddArgs, nd::cuda::kMoveThreads, 2, nd::cuda::add_rows)
 ND_KERNEL(average_pool, PoolArgs, nd::cuda::kMoveThreads, 2, nd::cuda::average_pool)
+ND_KERNEL(resample, ResampleArgs, nd::cuda::kMoveThreads, 2, nd::cuda::resample)
 ND_KERNEL(planar_to_rows, PlanarArgs, nd::cuda::kTransposeThreads, 2, nd::cuda::turn<true>)
 ND_KERNEL(rows_to_planar, PlanarArgs, nd::cuda::kTransposeThreads, 2, nd::cuda::turn<false>)
 ND_KERNEL(store_rows, StoreArgs, nd::cuda::kMoveThreads, 2, nd::cuda::stored_rows<true>)

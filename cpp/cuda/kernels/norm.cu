@@ -141,6 +141,19 @@ DEVICE void affine(const AffineArgs& p) {
   }
 }
 
+/// A thread has one element.
+DEVICE void modulate(const ModulateArgs& p) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kMoveThreads + threadIdx.x;
+  if (i >= p.total) return;
+  const int channel = static_cast<int>(i % p.c);
+  const int64_t image = i / p.image;
+  const float* factors = p.factors + image * 2 * p.c + channel;
+  const half* modulation = p.modulations + image * p.modulation_row + channel;
+  const float normed = __half2float(p.x[i]) * factors[0] + factors[p.c];
+  const float v = normed * (1.0f + __half2float(modulation[0])) + __half2float(modulation[p.c]);
+  p.y[i] = __float2half_rn(in_range(p.gelu ? gelu(v) : v));
+}
+
 DEVICE float across_warp(float x) {
 #pragma unroll
   for (int d = 16; d; d /= 2) x += __shfl_xor_sync(~0u, x, d);
@@ -193,4 +206,5 @@ ND_KERNEL(channel_moments, MomentsArgs, nd::cuda::kMomentThreads, 2, nd::cuda::c
 ND_KERNEL(merge_moments, MergeMomentsArgs, nd::cuda::kMoveThreads, 2, nd::cuda::merge_moments)
 ND_KERNEL(group_factors, GroupFactorsArgs, nd::cuda::kFactorThreads, 4, nd::cuda::group_factors)
 ND_KERNEL(affine, AffineArgs, nd::cuda::kMoveThreads, 2, nd::cuda::affine)
+ND_KERNEL(modulate, ModulateArgs, nd::cuda::kMoveThreads, 2, nd::cuda::modulate)
 ND_KERNEL(layer_norm, LayerNormArgs, nd::cuda::kMoveThreads, 2, nd::cuda::layer_norm)

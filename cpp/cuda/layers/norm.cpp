@@ -68,6 +68,22 @@ Tensor GroupNorm::forward(ForwardContext& ctx, const Tensor& x, bool silu) const
   return apply_affine(ctx, x, affine(ctx, x), silu);
 }
 
+Tensor GroupNorm::modulated(ForwardContext& base, const Tensor& x, const Tensor& modulations,
+                            int64_t first_channel, Activation activation) const {
+  Context& ctx = Context::of(base);
+  const Tensor factors = affine(base, x);
+  Tensor y(ctx, x.n, x.h, x.w, x.c);
+  ModulateArgs args{};
+  args.x = data(x), args.y = data(y);
+  args.factors = pointer<float>(factors.address());
+  args.modulations = pointer<half>(modulations.address() + static_cast<size_t>(first_channel) * 2);
+  args.image = x.pixels() * x.c, args.total = x.size();
+  args.c = narrow(x.c), args.modulation_row = narrow(modulations.c);
+  args.gelu = activation == Activation::gelu;
+  ctx.launch(Kernel::modulate, {pieces_of(x.size(), kMoveThreads)}, args);
+  return y;
+}
+
 Tensor LayerNorm::forward(ForwardContext& base, const Tensor& x) const {
   Context& ctx = Context::of(base);
   Tensor y(ctx, x.n, x.h, x.w, x.c);

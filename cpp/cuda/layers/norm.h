@@ -32,6 +32,8 @@ class GroupNorm final : public nd::GroupNorm {
   Tensor affine(ForwardContext& base, const Tensor& x) const override;
   Tensor affine(ForwardContext& ctx, const nd::ChannelMoments& image) const override;
   Tensor forward(ForwardContext& ctx, const Tensor& x, bool silu) const override;
+  Tensor modulated(ForwardContext& base, const Tensor& x, const Tensor& modulations, int64_t first_channel,
+                   Activation activation) const override;
 
  private:
   Tensor factors(Context& ctx, const float* moments, int64_t n, int64_t pieces) const;

@@ -2,6 +2,7 @@ import type { ClassEmbedding, TextEncoderConfig, UnetConfig, VaeConfig } from '.
 import { quote } from '../../quote.js'
 import type { Tensors } from '../component.js'
 import { badFormat, unsupported } from '../formats/fail.js'
+import { deriveKUnet, hasKBlocks } from './latent-upscaler.js'
 import { limits } from './limits.js'
 import { PROJECTION } from '../names/text.js'
 import { CONFIG_KEY } from './stored-config.js'
@@ -52,6 +53,7 @@ export class Probe {
 
 export function deriveUnet(path: string, tensors: Tensors): UnetConfig {
   const probe = new Probe(path, tensors)
+  if (hasKBlocks(probe)) return deriveKUnet(probe)
   const levels = probe.count(limits().levels, (i) => `down_blocks.${i}.resnets.0.conv1.weight`)
   if (levels === 0) throw badFormat(path, 'tensor down_blocks.0.resnets.0.conv1.weight is missing')
   const all = [...Array(levels).keys()]

@@ -2,6 +2,7 @@ import type { ClassEmbedding, TextEncoderConfig, UnetConfig, VaeConfig } from '.
 import { show } from '../../quote.js'
 import { isInteger, type ConfigReader } from './config-reader.js'
 import { unsupported } from '../formats/fail.js'
+import { kUnetConfig, usesKBlocks } from './latent-upscaler.js'
 import { limits } from './limits.js'
 
 /**
@@ -42,7 +43,6 @@ function requireFixed(c: ConfigReader, table: typeof UNET_FIXED): void {
 
 /** UNets of other architectures under the same class name, by a block type that only they have. */
 const OTHER_UNETS: readonly (readonly [RegExp, string])[] = [
-  [/^K(CrossAttn)?(Down|Up)Block2D$/, "k-diffusion's UNet (the ×2 latent upscaler)"],
   [
     /^SimpleCrossAttn|^Resnet(Down|Up)sampleBlock2D$/,
     'the UNet of DeepFloyd IF, Kandinsky 2 or unCLIP (Karlo)',
@@ -62,6 +62,7 @@ function refuseOtherUnets(c: ConfigReader): void {
 }
 
 export function unetConfig(c: ConfigReader): UnetConfig {
+  if (usesKBlocks(c)) return kUnetConfig(c)
   refuseOtherUnets(c)
   requireFixed(c, UNET_FIXED)
   const blockChannels = c.integers('block_out_channels', [320, 640, 1280, 1280], 1, limits().channels)

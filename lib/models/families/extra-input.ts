@@ -9,10 +9,11 @@ const RGB = 3
  * image of unCLIP comes as a class embedding.
  */
 export function extraInputOf(
-  { inChannels, classEmbedding }: Pick<UnetConfig, 'inChannels' | 'classEmbedding'>,
+  { inChannels, classEmbedding, kBlocks }: Pick<UnetConfig, 'inChannels' | 'classEmbedding' | 'kBlocks'>,
   latentChannels: number,
 ): ExtraInput {
   const extra = inChannels - latentChannels
+  if (kBlocks && extra === latentChannels) return 'small-latents'
   if (extra === 0) return classEmbedding?.kind === 'projection' ? 'embedded-image' : 'none'
   if (extra === RGB && classEmbedding?.kind === 'table') return 'small-image'
   if (extra === latentChannels + 1) return 'masked-image'

@@ -2,6 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import type { UnetConfig } from '../../native.js'
 import type { PredictionType } from '../../types.js'
 import type { ScheduleDescription } from '../model-description.js'
+import { isLatentUpscaler, latentUpscalerSchedule } from './latent-upscaler.js'
 import { defaultSchedule } from './schedule.js'
 import { isUpscaler, upscalerSchedule } from './upscaler.js'
 import { readExactly, withFile, type TensorFile } from '../formats/tensor-file.js'
@@ -20,6 +21,7 @@ export async function guessSchedule(
   file: TensorFile,
   unet: UnetConfig | undefined,
 ): Promise<{ schedule: ScheduleDescription; assumesPrediction: boolean }> {
+  if (isLatentUpscaler(unet)) return { schedule: latentUpscalerSchedule(), assumesPrediction: false }
   if (isUpscaler(unet)) return { schedule: upscalerSchedule(), assumesPrediction: false }
   const zeroSnr =
     file.tensors.has('ztsnr') ||

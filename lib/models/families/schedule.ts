@@ -5,6 +5,8 @@ import { readSchedulerClass } from './scheduler-class.js'
 
 export const BETA_SCHEDULES = ['linear', 'scaled_linear', 'squaredcos_cap_v2'] as const
 export const PREDICTION_TYPES = ['epsilon', 'v_prediction', 'sample'] as const
+/** What older files of diffusers call 'sample'. */
+const OLD_SAMPLE = 'original_sample'
 export const ALGORITHM_TYPES = ['sde-dpmsolver++'] as const
 export const METHOD_OPTIONS = {
   sigmas: ['karras', 'exponential', 'beta'],
@@ -56,7 +58,10 @@ export function scheduleFromDiffusers(c: ConfigReader, warnings: string[] = []):
     betaStart: c.number('beta_start', bounds ? 0.00085 : 0.0001, 0, 1),
     betaEnd: c.number('beta_end', bounds ? 0.012 : 0.02, 0, 1),
     betaSchedule: c.choice('beta_schedule', BETA_SCHEDULES, consistency ? 'scaled_linear' : 'linear'),
-    predictionType: c.choice('prediction_type', PREDICTION_TYPES, 'epsilon'),
+    predictionType:
+      c.get('prediction_type') === OLD_SAMPLE
+        ? 'sample'
+        : c.choice('prediction_type', PREDICTION_TYPES, 'epsilon'),
     stepsOffset: c.integer('steps_offset', 0, 0, trainTimesteps),
     setAlphaToOne: c.boolean('set_alpha_to_one', consistency || ddim),
     rescaleBetasZeroSnr: c.boolean('rescale_betas_zero_snr', false),

@@ -10,6 +10,7 @@ import type {
 import { ConfigReader, isInteger } from './config-reader.js'
 import { MAX_SIDE } from './image-encoder.js'
 import { badFormat, unsupported } from '../formats/fail.js'
+import { readKBlocks } from './latent-upscaler.js'
 import { limits, MAX_SAMPLE_SIZE } from './limits.js'
 import type {
   ModelDescription,
@@ -174,6 +175,7 @@ function readUnet(c: ConfigReader): UnetConfig {
       guidanceWidth: c.integer('guidanceWidth', undefined, 4, limits().channels),
     }),
     ...(c.has('classEmbedding') && { classEmbedding: readClassEmbedding(c.child('classEmbedding')) }),
+    ...(c.has('kBlocks') && { kBlocks: readKBlocks(c.child('kBlocks')) }),
   }
 }
 
