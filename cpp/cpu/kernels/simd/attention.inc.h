@@ -47,6 +47,45 @@ inline int64_t value_rows(int64_t d, int64_t j) {
   return j < taller * (height + 1) ? height + 1 : height;
 }
 
+#define ND_SWITCH_ROWS(rows, call) \
+  switch (rows) {                  \
+    case 6:                        \
+      call(6);                     \
+      break;                       \
+    case 5:                        \
+      call(5);                     \
+      break;                       \
+    case 4:                        \
+      call(4);                     \
+      break;                       \
+    case 3:                        \
+      call(3);                     \
+      break;                       \
+    case 2:                        \
+      call(2);                     \
+      break;                       \
+    case 1:                        \
+      call(1);                     \
+      break;                       \
+  }
+
+/// The d channels of R keys, as [d][R]. The height of the tile is a constant, and the stores follow one
+/// another: of the loops with a variable height, Clang makes scatters or calls of memcpy().
+template <int R>
+void pack_key_tile(const float* keys, int64_t ldk, int64_t d, float* packed) {
+  for (int64_t j = 0; j < d; ++j, packed += R)
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) packed[r] = keys[r * ldk + j];
+}
+
+/// R channels of `count` values, as [count][R].
+template <int R>
+void pack_value_tile(const float* values, int64_t ldv, int64_t count, float* packed) {
+  for (int64_t t = 0; t < count; ++t, values += ldv, packed += R)
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) packed[r] = values[r];
+}
+
 // Keys are packed as [⌈k_len/6⌉ tiles][head_dim][6] (a last tile of fewer keys is narrower), then values as
 // [tiles of channels][k_len][value_rows], so that each tile reads one stream. Read in place, rows at a
 // power-of-two distance (2 KB for the VAE's 512 channels) would map all keys to a few sets of L1.
@@ -61,15 +100,16 @@ void attention_pack(const AttentionArgs& args, int64_t batch, int64_t head, floa
   const float* keys = args.k + batch * args.k_len * args.ldk + head * d;
   const float* values = args.v + batch * args.k_len * args.ldv + head * d;
   for (int64_t t = 0; t < args.k_len; t += kTileRows) {
-    const int64_t height = min(kTileRows, args.k_len - t);
-    for (int64_t r = 0; r < height; ++r)
-      for (int64_t j = 0; j < d; ++j) packed[t * d + j * height + r] = keys[(t + r) * args.ldk + j];
+#define ND_KEYS(R) pack_key_tile<R>(keys + t * args.ldk, args.ldk, d, packed + t * d)
+    ND_SWITCH_ROWS(min(kTileRows, args.k_len - t), ND_KEYS)
+#undef ND_KEYS
   }
   packed += args.k_len * d;
   for (int64_t j = 0, rows; j < d; j += rows) {
     rows = value_rows(d, j);
-    for (int64_t t = 0; t < args.k_len; ++t)
-      for (int64_t r = 0; r < rows; ++r) *packed++ = values[t * args.ldv + j + r];
+#define ND_VALUES(R) pack_value_tile<R>(values + j, args.ldv, args.k_len, packed + j * args.k_len)
+    ND_SWITCH_ROWS(rows, ND_VALUES)
+#undef ND_VALUES
   }
 }
 
@@ -129,28 +169,6 @@ void value_tile(const float* values, const float* probabilities, int64_t count, 
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) store(outputs + r * kNr + v * kLanes, acc[r][v]);
 }
-
-#define ND_SWITCH_ROWS(rows, call) \
-  switch (rows) {                  \
-    case 6:                        \
-      call(6);                     \
-      break;                       \
-    case 5:                        \
-      call(5);                     \
-      break;                       \
-    case 4:                        \
-      call(4);                     \
-      break;                       \
-    case 3:                        \
-      call(3);                     \
-      break;                       \
-    case 2:                        \
-      call(2);                     \
-      break;                       \
-    case 1:                        \
-      call(1);                     \
-      break;                       \
-  }
 
 /// Masks the keys after each query: row r of the scores is key `key + r`, lane i is query `query + i`.
 template <int NV>

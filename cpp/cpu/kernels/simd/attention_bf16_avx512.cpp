@@ -87,6 +87,51 @@ int64_t packed_floats(const AttentionArgs& args) {
   return args.k_len * pairs(args.head_dim) + pairs(args.k_len) * (args.head_dim + 1);
 }
 
+/// How a tile of keys is transposed: from vectors of two rows, sixteen channels each, to packed words, where
+/// the rows of a channel pair are neighbours.
+struct KeyOrder {
+  __m512i index[3];  // places of sixteen packed words in the vectors of rows 0…3, or in that of rows 4 and 5
+  __mmask16 later[3];  // which of them are from rows 4 and 5
+  explicit KeyOrder(int64_t height) {
+    for (int part = 0; part < 3; ++part) {
+      alignas(64) int32_t words[kLanes];
+      later[part] = 0;
+      for (int i = 0; i < kLanes; ++i) {
+        const int64_t word = part * kLanes + i, row = word % height;
+        words[i] = static_cast<int32_t>(row % 4 * 8 + word / height);
+        if (row >= 4) later[part] = static_cast<__mmask16>(later[part] | 1 << i);
+      }
+      index[part] = _mm512_load_si512(words);
+    }
+  }
+};
+
+/// The n ≤ 16 channels of two rows from `row` on, as eight words each; zeros where there is no row.
+inline __m512i row_words(const float* row, int64_t ld, int64_t rows, int64_t n) {
+  const __m256i a = to_bfloat16(rows > 0 ? load_n(row, n) : zero()),
+                b = to_bfloat16(rows > 1 ? load_n(row + ld, n) : zero());
+  return _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(a), b, 1);
+}
+
+/// Packs the d channels of `height` keys as [pairs of channels][height] words.
+void pack_key_tile(const float* keys, int64_t ldk, int64_t height, int64_t d, const KeyOrder& order,
+                   uint32_t* out) {
+  for (int64_t j = 0; j < d; j += kLanes) {
+    const int64_t n = min(kLanes, d - j), words = pairs(n) * height;
+    const __m512i a = row_words(keys + j, ldk, height, n),
+                  b = row_words(keys + 2 * ldk + j, ldk, height - 2, n),
+                  c = row_words(keys + 4 * ldk + j, ldk, height - 4, n);
+#pragma GCC unroll 3
+    for (int part = 0; part < 3; ++part) {
+      const __m512i early = _mm512_maskz_permutex2var_epi32(0xffff, a, order.index[part], b),
+                    all = _mm512_mask_permutexvar_epi32(early, order.later[part], order.index[part], c);
+      const int64_t left = words - part * kLanes;
+      if (left > 0) _mm512_mask_storeu_epi32(out + part * kLanes, first(min(kLanes, left)), all);
+    }
+    out += words;
+  }
+}
+
 void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed) {
   ND_ASSERT(args.k && args.v && args.k_len > 0 && args.head_dim > 0 && head < args.heads);
   ND_ASSERT(is_aligned(packed));
@@ -94,39 +139,31 @@ void pack(const AttentionArgs& args, int64_t batch, int64_t head, float* packed)
   const float* keys = args.k + batch * args.k_len * args.ldk + head * d;
   const float* values = args.v + batch * args.k_len * args.ldv + head * d;
   uint32_t* out = reinterpret_cast<uint32_t*>(packed);
-  alignas(64) uint32_t words[kLanes];
-  for (int64_t t = 0; t < args.k_len; ++t, keys += args.ldk) {
-    const int64_t tile = t / kTileRows * kTileRows, height = min(kTileRows, args.k_len - tile);
-    uint32_t* to = out + tile * key_words + t - tile;
-    for (int64_t j = 0; j < d; j += kLanes) {
-      const int64_t n = min(kLanes, d - j);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(words), to_bfloat16(load_n(keys + j, n)));
-      for (int64_t i = 0; i < pairs(n); ++i) to[(j / 2 + i) * height] = words[i];
-    }
-  }
+  const int64_t whole = args.k_len / kTileRows * kTileRows;
+  const KeyOrder order(kTileRows);
+  for (int64_t t = 0; t < whole; t += kTileRows)
+    pack_key_tile(keys + t * args.ldk, args.ldk, kTileRows, d, order, out + t * key_words);
+  if (const int64_t height = args.k_len - whole)
+    pack_key_tile(keys + whole * args.ldk, args.ldk, height, d, KeyOrder(height), out + whole * key_words);
+
   out += args.k_len * key_words;
   const int64_t value_pairs = pairs(args.k_len);
   const ValueTiles tiles(d);
   for (int64_t pair = 0; pair < value_pairs; ++pair) {
-    const float* even = values + 2 * pair * args.ldv;
+    const float *even = values + 2 * pair * args.ldv, *odd = even + args.ldv;
     const bool alone = 2 * pair + 1 == args.k_len;
-    int64_t tile = 0, rows = tiles.rows(0);
-    for (int64_t j = 0; j <= d; j += kLanes) {
-      const int64_t n = min(kLanes, d - j);
+    const __m512i ones = _mm512_set1_epi32(alone ? 0x00003f80 : 0x3f803f80);
+    for (int64_t j = 0, rows; j <= d; j += rows) {
+      rows = tiles.rows(j);
+      const int64_t n = min(rows, d - j);
       const __m256i a = to_bfloat16(load_n(even + j, n)),
-                    b = to_bfloat16(alone ? zero() : load_n(even + args.ldv + j, n));
-      __m512i both = _mm512_maskz_cvtepu16_epi32(0xffff, a);
-      both =
-          _mm512_or_si512(both, _mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, b), 16));
-      _mm512_store_si512(words, both);
-      if (n < kLanes) words[n] = alone ? 0x00003f80 : 0x3f803f80;  // ones
-      for (int64_t i = 0; i < kLanes && j + i <= d; ++i) {
-        if (j + i == tile + rows) {
-          tile += rows;
-          rows = tiles.rows(tile);
-        }
-        out[tile * value_pairs + pair * rows + j + i - tile] = words[i];
-      }
+                    b = to_bfloat16(alone ? zero() : load_n(odd + j, n));
+      const __m512i low = _mm512_maskz_cvtepu16_epi32(0xffff, a),
+                    high = _mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, b), 16);
+      const __mmask16 words = first(rows);
+      // After the last channel, the row of ones.
+      const __m512i both = _mm512_mask_mov_epi32(ones, first(n), _mm512_or_si512(low, high));
+      _mm512_mask_storeu_epi32(out + j * value_pairs + pair * rows, words, both);
     }
   }
 }

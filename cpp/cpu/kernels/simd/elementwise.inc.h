@@ -4,8 +4,9 @@ namespace {
 
 template <Activation F>
 void activate_all(float* x, int64_t count) {
+  const int64_t whole = whole_vectors(count);
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) store(x + i, activated<F>(load(x + i)));
+  for (; i < whole; i += kLanes) store(x + i, activated<F>(load(x + i)));
   if (i < count) store_n(x + i, activated<F>(load_n(x + i, count - i)), count - i);
 }
 
@@ -26,16 +27,18 @@ void activate(float* x, int64_t count, Activation f) {
 }
 
 void add_all(const float* a, const float* b, int64_t count, float* out) {
+  const int64_t whole = whole_vectors(count);
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) store(out + i, add(load(a + i), load(b + i)));
+  for (; i < whole; i += kLanes) store(out + i, add(load(a + i), load(b + i)));
   if (i < count) store_n(out + i, add(load_n(a + i, count - i), load_n(b + i, count - i)), count - i);
 }
 
 /// Converts either 16-bit format; the tail goes through a padded copy.
 template <Vec (*Load)(const uint16_t*)>
 void convert_all(const uint16_t* x, int64_t count, float* out) {
+  const int64_t whole = whole_vectors(count);
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) store(out + i, Load(x + i));
+  for (; i < whole; i += kLanes) store(out + i, Load(x + i));
   if (i == count) return;
   uint16_t tail[kLanes] = {};
   for (int64_t j = i; j < count; ++j) tail[j - i] = x[j];

@@ -15,27 +15,27 @@ inline void store_some(float* p, Vec x, int64_t n) {
     store(p, x);
 }
 
-/// Reads `columns` ≤ kLanes elements of each of `rows` ≤ kLanes rows and multiplies them by `factor`. The
-/// rest of the block is set to zero.
-inline void load_block(const float* const* row, int64_t rows, int64_t first, int64_t columns, Vec factor,
-                       Vec (&block)[kLanes]) {
+/// Reads `columns` ≤ kLanes elements of each of `rows` ≤ kLanes rows, of which row(i) is the address, and
+/// multiplies them by `factor`. The rest of the block is set to zero.
+template <class Row>
+inline void load_block(const Row& row, int64_t rows, int64_t columns, Vec factor, Vec (&block)[kLanes]) {
   for (int i = 0; i < kLanes; ++i) {
     if (i >= rows)
       block[i] = zero();
     else if (columns == kLanes)
-      block[i] = mul(load(row[i] + first), factor);
+      block[i] = mul(load(row(i)), factor);
     else
-      block[i] = mul(load_n(row[i] + first, columns), factor);
+      block[i] = mul(load_n(row(i), columns), factor);
   }
 }
 
 /// Transposes a whole block, times `factor`: column j becomes the row at out + j·ldo. Its loops are unrolled,
 /// as GCC does by itself, so that the block lies in registers: Clang would keep it in memory.
-inline void transpose_whole_block(const float* const* row, int64_t first, Vec factor, float* out,
-                                  int64_t ldo) {
+template <class Row>
+inline void transpose_whole_block(const Row& row, Vec factor, float* out, int64_t ldo) {
   Vec block[kLanes];
 #pragma GCC unroll 16
-  for (int i = 0; i < kLanes; ++i) block[i] = mul(load(row[i] + first), factor);
+  for (int i = 0; i < kLanes; ++i) block[i] = mul(load(row(i)), factor);
   transpose(block);
 #pragma GCC unroll 16
   for (int j = 0; j < kLanes; ++j) store(out + j * ldo, block[j]);
@@ -45,17 +45,17 @@ inline void transpose_whole_block(const float* const* row, int64_t first, Vec fa
 void transpose_matrix(const float* x, int64_t ldx, int64_t rows, int64_t columns, float factor, float* out,
                       int64_t ldo) {
   Vec block[kLanes];
-  const float* row[kLanes];
-  for (int64_t i = 0; i < rows; i += kLanes) {
+  for (int64_t i = 0; i < rows; i += kLanes, x += kLanes * ldx) {
     const int64_t height = min(kLanes, rows - i);
-    for (int64_t r = 0; r < height; ++r) row[r] = x + (i + r) * ldx;
     int64_t j = 0;
+    // Computed for each block: an array of addresses would take longer than the multiplications.
+    const auto row = [&](int64_t r) { return x + r * ldx + j; };
     if (height == kLanes)
       for (; j + kLanes <= columns; j += kLanes)
-        transpose_whole_block(row, j, set1(factor), out + j * ldo + i, ldo);
+        transpose_whole_block(row, set1(factor), out + j * ldo + i, ldo);
     for (; j < columns; j += kLanes) {
       const int64_t width = min(kLanes, columns - j);
-      load_block(row, height, j, width, set1(factor), block);
+      load_block(row, height, width, set1(factor), block);
       transpose(block);
       for (int64_t c = 0; c < width; ++c) {
         if (height == kLanes)
@@ -81,12 +81,12 @@ void pack_panel(const float* const* rows, int64_t count, int64_t k, float* panel
   for (int64_t j = 0; j < kNr; j += kLanes) {
     const int64_t height = count < j ? 0 : min(kLanes, count - j);
     int64_t i = 0;
+    const auto row = [&](int64_t r) { return rows[j + r] + i; };
     if (height == kLanes)
-      for (; i + kLanes <= k; i += kLanes)
-        transpose_whole_block(rows + j, i, set1(1.0f), panel + i * kNr + j, kNr);
+      for (; i + kLanes <= k; i += kLanes) transpose_whole_block(row, set1(1.0f), panel + i * kNr + j, kNr);
     for (; i < k; i += kLanes) {
       const int64_t width = min(kLanes, k - i);
-      load_block(rows + j, height, i, width, set1(1.0f), block);
+      load_block(row, height, width, set1(1.0f), block);
       transpose(block);
       for (int64_t c = 0; c < width; ++c) store(panel + (i + c) * kNr + j, block[c]);
     }

@@ -66,9 +66,10 @@ void affine_all(const float* x, int64_t rows, int64_t c, const float* scale, con
     c *= rows;
     rows = 1;
   }
+  const int64_t whole = whole_vectors(c);
   for (int64_t r = 0; r < rows; ++r, x += c, out += c) {
     int64_t j = 0;
-    for (; j + kLanes <= c; j += kLanes) {
+    for (; j < whole; j += kLanes) {
       Vec value = load(x + j);
       if (Affine) value = fma(value, load(scale + j), load(shift + j));
       store(out + j, activated<F>(value));
@@ -92,7 +93,7 @@ void affine_rows(const float* x, int64_t rows, int64_t c, const float* scale, co
 void layer_norm(const float* x, int64_t rows, int64_t c, const float* gamma, const float* beta, float eps,
                 float* out) {
   ND_ASSERT(x && gamma && beta && out && c > 0);
-  const int64_t whole = c / kLanes * kLanes, rest = c - whole;
+  const int64_t whole = whole_vectors(c), rest = c - whole;
   for (int64_t r = 0; r < rows; ++r, x += c, out += c) {
     Vec total = rest ? load_n(x + whole, rest) : zero();
     for (int64_t j = 0; j < whole; j += kLanes) total = add(total, load(x + j));

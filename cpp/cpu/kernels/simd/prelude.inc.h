@@ -28,6 +28,12 @@ inline int64_t min(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
+/// The largest multiple of kLanes up to `count`. A loop over whole vectors ends there: of the condition
+/// `i + kLanes <= count` Clang makes two counters.
+inline int64_t whole_vectors(int64_t count) {
+  return count / kLanes * kLanes;
+}
+
 /// For assertions: whether p is 64-byte aligned.
 inline bool is_aligned(const void* p) {
   return reinterpret_cast<uintptr_t>(p) % 64 == 0;

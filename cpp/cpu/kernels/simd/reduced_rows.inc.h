@@ -85,8 +85,9 @@ inline Vec affine_silu(const float* x, const float* scale, const float* shift, i
 template <bool Affine, bool Silu>
 inline void affine_silu_row(const float* x, const float* scale, const float* shift, int64_t count,
                             float* out) {
+  const int64_t whole = whole_vectors(count);
   int64_t j = 0;
-  for (; j + kLanes <= count; j += kLanes)
+  for (; j < whole; j += kLanes)
     store(out + j, affine_silu<Affine, Silu, false>(x + j, scale + j, shift + j, kLanes));
   if (j < count) store(out + j, affine_silu<Affine, Silu, true>(x + j, scale + j, shift + j, count - j));
 }
@@ -95,8 +96,9 @@ inline void affine_silu_row(const float* x, const float* scale, const float* shi
 inline void find_range(const float* x, int64_t count, float& lowest, float& highest, float& check) {
   alignas(64) float low[kLanes], high[kLanes], zeros[kLanes];
   Vec min_so_far = set1(__builtin_inff()), max_so_far = set1(-__builtin_inff()), checked = zero();
+  const int64_t whole = whole_vectors(count);
   int64_t j = 0;
-  for (; j + kLanes <= count; j += kLanes) {
+  for (; j < whole; j += kLanes) {
     const Vec v = load(x + j);
     min_so_far = min(v, min_so_far);
     max_so_far = max(v, max_so_far);
