@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { DiffusionError } from './errors.js'
 
 declare const __filename: string | undefined
+declare const __dirname: string | undefined
 
 /** The path of this file, or of the bundle that it has become a part of. */
 export function thisFile(): string {
@@ -75,8 +76,25 @@ export const bundleHint =
   'If the program is bundled, keep node-diffusion out of the bundle (external: ["node-diffusion"]),\n' +
   '  or copy its folders prebuilds and models to where the bundle is'
 
-// Spelled out so that programs which trace a server's files (Next.js, AWS Lambda) see the folder.
+// Folders spelled out so that programs which trace a server's files see them, each in an expression of its own: Next.js by
+// __dirname, which ES modules do not have, and others (AWS Lambda's) by import.meta.url.
 const models = import.meta.url ? join(fileURLToPath(import.meta.url), '..', '..', 'models') : undefined
+const kernels = import.meta.url
+  ? join(fileURLToPath(import.meta.url), '..', '..', 'prebuilds', 'cuda')
+  : undefined
+const commonModels = typeof __dirname === 'string' ? join(__dirname, '..', 'models') : undefined
+const commonKernels = typeof __dirname === 'string' ? join(__dirname, '..', 'prebuilds', 'cuda') : undefined
+
+const known = (path: string | undefined): path is string => path !== undefined
+
+/** Where the kernels for GPUs may be: what this machine has built first. */
+export function kernelFolders(): string[] {
+  const found = resourceFolders().flatMap((folder) => [
+    join(folder, 'build', 'Release', 'cuda'),
+    join(folder, 'prebuilds', 'cuda'),
+  ])
+  return [...new Set([...found, ...[kernels, commonKernels].filter(known)])]
+}
 
 /**
  * The folder of a model that comes with the package, or of CLIP's vocabulary.
@@ -84,7 +102,10 @@ const models = import.meta.url ? join(fileURLToPath(import.meta.url), '..', '..'
  * @throws {DiffusionError} MODEL_NOT_FOUND: a bundler or a tracer has left it behind; IO: no file descriptors are left
  */
 export function modelFolder(name: 'clip' | 'emoji-64' | 'emoji-64-vq'): string {
-  const folders = [...(models ? [models] : []), ...resourceFolders().map((folder) => join(folder, 'models'))]
+  const folders = [
+    ...[models, commonModels].filter(known),
+    ...resourceFolders().map((folder) => join(folder, 'models')),
+  ]
   const tried = [...new Set(folders)].map((folder) => join(folder, name))
   const found = tried.find((folder) => existsSync(folder))
   if (found) return found

@@ -5,16 +5,12 @@
 import { join } from 'node:path'
 import { readArchive } from '../archive.js'
 import { DiffusionError } from '../errors.js'
-import { resourceFolders } from '../package-root.js'
+import { kernelFolders } from '../package-root.js'
 
-/** Where kernels may be: what this machine has built first. The environment variable is for tests and special builds. */
+/** Where kernels may be. The environment variable is for tests and special builds. */
 function folders(): string[] {
   const given = process.env.NODE_DIFFUSION_CUDA_KERNELS
-  if (given) return [given]
-  return resourceFolders().flatMap((folder) => [
-    join(folder, 'build', 'Release', 'cuda'),
-    join(folder, 'prebuilds', 'cuda'),
-  ])
+  return given ? [given] : kernelFolders()
 }
 
 /**

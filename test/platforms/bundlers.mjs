@@ -149,7 +149,6 @@ async function next({ tarball, reference }) {
   output: 'standalone',
   outputFileTracingRoot: import.meta.dirname,
   serverExternalPackages: ['node-diffusion'],
-  outputFileTracingIncludes: { '/picture': ['node_modules/node-diffusion/models/**'] },
 }`,
   })
   await addFromRegistry(folder, 'next@16', 'react@19', 'react-dom@19')
