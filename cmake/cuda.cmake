@@ -72,7 +72,12 @@ add_library(cuda-emulator STATIC ${emulator}/block.cpp ${emulator}/driver.cpp ${
   ${emulator}/hopper.cpp ${emulator}/launch.cpp ${emulator}/matrices.cpp ${emulator}/memory.cpp)
 target_include_directories(cuda-emulator PUBLIC ${emulator})
 target_link_libraries(cuda-emulator PUBLIC node_diffusion_cuda)
-target_compile_options(cuda-emulator PUBLIC -mavx2 -mfma -mf16c)
+# Conversions of halves in one instruction; 64-bit Arm has it always.
+set(nd_emulator_flags)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(nd_emulator_flags -mavx2 -mfma -mf16c)
+endif()
+target_compile_options(cuda-emulator PUBLIC ${nd_emulator_flags})
 
 # Kernels are C++ to the host's compiler. Products and sums are fused, as nvcc fuses
 # them. Optimised for speed, and instrumented so that every access is watched.
@@ -83,7 +88,7 @@ function(nd_emulated_kernels name)
   target_compile_definitions(${name} PRIVATE ND_CUDA_EMULATED_KERNELS)
   target_include_directories(${name} PRIVATE cpp test ${emulator})
   target_link_libraries(${name} PRIVATE nd_flags)
-  target_compile_options(${name} PRIVATE -include cuda_emulator.h -mavx2 -mfma -mf16c -fno-strict-aliasing ${ARGN})
+  target_compile_options(${name} PRIVATE -include cuda_emulator.h ${nd_emulator_flags} -fno-strict-aliasing ${ARGN})
 endfunction()
 nd_emulated_kernels(cuda-kernels-emulated)
 nd_emulated_kernels(cuda-kernels-checked -fsanitize=thread -O1 -g)

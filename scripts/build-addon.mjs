@@ -13,17 +13,15 @@ export const objects = join(root, 'build', 'cmake')
 /** Compilers at once. */
 export const jobs = process.env.JOBS ?? String(availableParallelism())
 
-/** Native test programs; the CUDA backend's run its kernels on an emulator, which is written for x86-64. */
-export const testPrograms =
-  process.platform === 'linux' && process.arch === 'x64'
-    ? ['engine-tests', 'cuda-tests', 'cuda-tests-checked']
-    : ['engine-tests']
+/** Whether the emulator of a GPU is written for this platform. */
+const emulator = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch)
+
+/** Native test programs; the CUDA backend's run its kernels on the emulator. */
+export const testPrograms = emulator ? ['engine-tests', 'cuda-tests', 'cuda-tests-checked'] : ['engine-tests']
 
 /** Libraries that the TypeScript tests load. */
 export const testLibraries =
-  process.platform === 'linux'
-    ? ['failing-preload', ...(process.arch === 'x64' ? ['cuda-emulated-driver'] : [])]
-    : []
+  process.platform === 'linux' ? ['failing-preload', ...(emulator ? ['cuda-emulated-driver'] : [])] : []
 
 /** Something the user has to install or to look into; the message says what. */
 export class BuildError extends Error {}

@@ -81,6 +81,8 @@ if python3 -c 'import torch' 2>/dev/null; then
   export PYTHONPATH=$site
   step torch-eager 60 python3 tools/bench/torch_unet.py eager --json "$OUT/torch-eager.json" "${torch[@]}"
 fi
+# Quantized weights: their memory, and what decoding them costs.
+step models-quantized 60 "$build/cuda-bench" unet --weights q8_0 --check "${bench[@]}" --json "$OUT/models-quantized.json"
 # With Hopper's products, which are off otherwise: the same models, and every tile of every product.
 if [[ $architecture == 90a ]]; then
   step models-warpgroups 60 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" unet vae --check "${bench[@]}" \
@@ -101,7 +103,7 @@ out = pathlib.Path(sys.argv[1])
 result = {'steps': [dict(zip(('name', 'status', 'seconds'), line.split())) for line in (out / 'steps').read_text().splitlines()]}
 if (out / 'card').exists():
     result['card'] = (out / 'card').read_text().strip()
-for part in ('api', 'models', 'models-again', 'models-warpgroups', 'kernels', 'torch-eager', 'torch-compiled'):
+for part in ('api', 'models', 'models-again', 'models-warpgroups', 'models-quantized', 'kernels', 'torch-eager', 'torch-compiled'):
     path = out / f'{part}.json'
     if path.exists():
         result[part] = json.loads(path.read_text())

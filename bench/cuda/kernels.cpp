@@ -4,6 +4,7 @@
 
 #include "cuda/layers/attention_hopper.h"
 #include "cuda/layers/product_plan.h"
+#include "weights/formats/blocks.h"
 #include "weights/formats/half.h"
 
 namespace nd::cuda_bench {
@@ -37,37 +38,14 @@ class Bench {
       : backend_(backend), options_(options), report_(report), peak_(peak_of(backend.device().name())) {}
 
   void product(const Product& given) {
-    Product s = given;
-    s.c = std::max<int64_t>(8, s.c / options_.shrink), s.o = std::max<int64_t>(16, s.o / options_.shrink);
-    s.h = std::max<int64_t>(2, s.h / options_.shrink);
-    const int64_t out = s.upsample ? 2 * s.h : (s.h + s.stride - 1) / s.stride, grid = s.upsample ? s.h : out;
-    const int64_t taps = s.upsample ? 4 : s.kernel * s.kernel, planes = s.upsample ? 4 : 1;
-    const int64_t columns = s.geglu ? s.o / 2 : s.o;
+    const Prepared p = prepare(given);
+    const ProductArgs& a = p.args;
+    const bool pointwise = p.pointwise;
     const Device& device = backend_.device();
-    const Buffer x = random_buffer(device, s.n * s.h * s.h * s.c),
-                 w = random_buffer(device, planes * s.o * taps * s.c), bias = random_buffer(device, 2 * s.o),
-                 y = random_buffer(device, s.n * out * out * columns);
-    ProductArgs a{};
-    a.x = pointer<half>(x.address()), a.weights = pointer<half>(w.address());
-    a.bias = pointer<float>(bias.address()), a.y = pointer<half>(y.address());
-    a.residual = s.residual ? a.y : nullptr;
-    a.m = narrow(s.n * grid * grid), a.o = narrow(s.o), a.c = narrow(s.c);
-    a.chunks = a.weights_chunks = narrow(taps * s.c / 8);
-    a.grid_w = narrow(grid), a.grid_pixels = narrow(grid * grid);
-    a.h = a.w = narrow(s.h), a.stride = narrow(s.stride);
-    a.pad_y = a.pad_x = s.kernel == 3 || s.upsample;
-    a.kernel_w = s.upsample ? 2 : narrow(s.kernel);
-    a.out_h = a.out_w = narrow(out), a.out_step = s.upsample ? 2 : 1;
-    a.parities = narrow(planes), a.y_columns = narrow(columns), a.alpha = 1;
-    a.activation = s.geglu ? ProductActivation::geglu : ProductActivation::none;
-    const bool pointwise = s.kernel == 1 && !s.upsample;
-    const double flop = 2.0 * static_cast<double>(planes) * a.m * s.o * static_cast<double>(taps * s.c);
+    const int64_t planes = a.parities;
     const ProductPlan chosen = plan_product(a, pointwise, device);
-    const std::string name = std::string(s.kind) + " " + std::to_string(s.n) + "x" + std::to_string(s.h) +
-                             "x" + std::to_string(s.h) + " " + std::to_string(s.c) + " to " +
-                             std::to_string(s.o);
     const double time = run(a, chosen);
-    Row row{name, rates(time, flop)};
+    Row row{p.name, rates(time, p.flop)};
     // What every other choice would have taken: plan_product is to choose the best.
     double best = time;
     int best_tile = -1;
@@ -95,6 +73,37 @@ class Bench {
     row.numbers.emplace_back("best_tile", best_tile);
     row.numbers.emplace_back("best_splits", best_splits);
     report_.add("products", row);
+  }
+
+  /// The same with weights in blocks of 32: what decodes them, and both together.
+  void quantized(const Product& given, TensorType type) {
+    const Prepared p = prepare(given);
+    const Device& device = backend_.device();
+    DecodeArgs d{};
+    d.out = const_cast<half*>(p.args.weights);
+    d.type = type == TensorType::q4_0 ? BlockType::q4_0 : BlockType::q8_0;
+    d.block_elements = narrow(kBlock);
+    d.block_bytes = narrow(stored_bytes(type, kBlock));
+    d.rows = d.stored_rows = p.args.o, d.chunks = p.args.weights_chunks, d.in = p.args.c;
+    d.total = int64_t{p.args.parities} * d.rows * d.chunks;
+    d.folded = p.args.parities > 1;
+    d.stored_taps = given.kernel * given.kernel == 9 || d.folded ? 9 : 1;
+    d.geglu = given.geglu;
+    d.channels_last = 1;
+    const int64_t elements = int64_t{d.stored_rows} * d.stored_taps * d.in;
+    if (elements % kBlock) return;
+    const size_t bytes = static_cast<size_t>(stored_bytes(type, elements));
+    const Buffer blocks = random_buffer(device, static_cast<int64_t>(bytes) / 2);
+    d.blocks = pointer<unsigned char>(blocks.address());
+    const double decoding = device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
+      device.launch(stream, Kernel::decode_blocks, {pieces_of(d.total, kMoveThreads)}, d);
+    });
+    const double time = decoding + run(p.args, plan_product(p.args, p.pointwise, device));
+    Row row{std::string(name_of(type)) + " " + p.name, rates(time, p.flop)};
+    row.numbers.emplace_back("decode_us", decoding);
+    row.numbers.emplace_back(
+        "decode_gbs", (static_cast<double>(bytes) + 16.0 * static_cast<double>(d.total)) / decoding * 1e-3);
+    report_.add("quantized products", row);
   }
 
   void attention(int64_t n, int64_t heads, int64_t dim, int64_t queries, int64_t keys, Kernel kernel) {
@@ -175,6 +184,50 @@ class Bench {
   }
 
  private:
+  /// A product of random numbers.
+  struct Prepared {
+    Buffer x, weights, bias, y;
+    ProductArgs args;
+    bool pointwise;
+    double flop;
+    std::string name;
+  };
+  Prepared prepare(const Product& given) {
+    Product s = given;
+    s.c = std::max<int64_t>(8, s.c / options_.shrink), s.o = std::max<int64_t>(16, s.o / options_.shrink);
+    s.h = std::max<int64_t>(2, s.h / options_.shrink);
+    const int64_t out = s.upsample ? 2 * s.h : (s.h + s.stride - 1) / s.stride, grid = s.upsample ? s.h : out;
+    const int64_t taps = s.upsample ? 4 : s.kernel * s.kernel, planes = s.upsample ? 4 : 1;
+    const int64_t columns = s.geglu ? s.o / 2 : s.o;
+    const Device& device = backend_.device();
+    Prepared p{random_buffer(device, s.n * s.h * s.h * s.c),
+               random_buffer(device, planes * s.o * taps * s.c),
+               random_buffer(device, 2 * s.o),
+               random_buffer(device, s.n * out * out * columns),
+               {},
+               false,
+               0,
+               {}};
+    ProductArgs& a = p.args;
+    a.x = pointer<half>(p.x.address()), a.weights = pointer<half>(p.weights.address());
+    a.bias = pointer<float>(p.bias.address()), a.y = pointer<half>(p.y.address());
+    a.residual = s.residual ? a.y : nullptr;
+    a.m = narrow(s.n * grid * grid), a.o = narrow(s.o), a.c = narrow(s.c);
+    a.chunks = a.weights_chunks = narrow(taps * s.c / 8);
+    a.grid_w = narrow(grid), a.grid_pixels = narrow(grid * grid);
+    a.h = a.w = narrow(s.h), a.stride = narrow(s.stride);
+    a.pad_y = a.pad_x = s.kernel == 3 || s.upsample;
+    a.kernel_w = s.upsample ? 2 : narrow(s.kernel);
+    a.out_h = a.out_w = narrow(out), a.out_step = s.upsample ? 2 : 1;
+    a.parities = narrow(planes), a.y_columns = narrow(columns), a.alpha = 1;
+    a.activation = s.geglu ? ProductActivation::geglu : ProductActivation::none;
+    p.pointwise = s.kernel == 1 && !s.upsample;
+    p.flop = 2.0 * static_cast<double>(planes) * a.m * s.o * static_cast<double>(taps * s.c);
+    p.name = std::string(s.kind) + " " + std::to_string(s.n) + "x" + std::to_string(s.h) + "x" +
+             std::to_string(s.h) + " " + std::to_string(s.c) + " to " + std::to_string(s.o);
+    return p;
+  }
+
   static const half* key_of(const Buffer& kv, int64_t element) {
     return pointer<half>(kv.address() + static_cast<size_t>(element) * 2);
   }
@@ -246,6 +299,9 @@ void time_kernels(CudaBackend& backend, const Options& options, Report& report) 
       {"vae conv", 1, 512, 128, 128, 3},
   };
   for (const Product& product : products) bench.product(product);
+  for (const TensorType type : {TensorType::q8_0, TensorType::q4_0})
+    for (const Product& product : products)
+      if (product.n == 2) bench.quantized(product, type);  // the UNet's
   bench.attention(2, 8, 40, 4096, 4096, Kernel::attention_48);
   bench.attention(2, 8, 40, 4096, 4096, Kernel::attention_48_long);
   bench.attention(2, 8, 40, 16384, 16384, Kernel::attention_48_long);

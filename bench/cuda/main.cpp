@@ -1,6 +1,7 @@
-// cuda-bench [kernels] [unet] [vae] [--check] [--json FILE] [--repetitions N] [--image FILE] [--shrink N]
-// [--device emulated]: times of the CUDA backend on the first GPU. The emulator's times say nothing; it is
-// there to try the program.
+// cuda-bench [kernels] [unet] [vae] [--check] [--weights q8_0] [--json FILE] [--repetitions N] [--image FILE]
+// [--shrink N] [--device emulated]: times of the CUDA backend on the first GPU. The emulator's times say
+// nothing; it is there to try the program.
+// cuda-bench plan [--json FILE]: modelled times, which need no GPU.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -8,6 +9,7 @@
 
 #include "kernels.h"
 #include "models.h"
+#include "plan.h"
 #ifdef ND_CUDA_EMULATOR
 #include "driver.h"
 #endif
@@ -28,18 +30,25 @@ const cuda::Driver& driver_of(bool emulated) {
 void run(int argc, char** argv) {
   cuda_bench::Options options;
   options.image = ND_CUDA_IMAGE;
-  bool check = false, kernels = false, unet = false, vae = false;
+  bool check = false, kernels = false, unet = false, vae = false, plan = false;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
     if (arg == "kernels") kernels = true;
     if (arg == "unet") unet = true;
     if (arg == "vae") vae = true;
+    if (arg == "plan") plan = true;
     if (arg == "--check") check = true;
+    if (arg == "--weights") options.weights = tensor_type(value);
     if (arg == "--json") options.json = value;
     if (arg == "--image") options.image = value;
     if (arg == "--repetitions") options.repetitions = std::atoi(value.c_str());
     if (arg == "--shrink") options.shrink = std::atoi(value.c_str());
     if (arg == "--device") options.emulated = value == "emulated";
+  }
+  cuda_bench::Report report;
+  if (plan) {
+    cuda_bench::model_steps(report);
+    return report.write(options.json);
   }
   std::vector<char> image;
   if (!options.emulated) {
@@ -49,7 +58,6 @@ void run(int argc, char** argv) {
   }
   cuda::CudaBackend backend(driver_of(options.emulated), 0, image);
   cuda::Device& device = backend.device();
-  cuda_bench::Report report;
   report.set("device", device.name());
   report.set("capability", std::to_string(device.capability()));
   report.set("multiprocessors", std::to_string(device.multiprocessors()));

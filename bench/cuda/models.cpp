@@ -1,18 +1,14 @@
 #include "models.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <limits>
-#include <map>
 
 #include "cpu/backend.h"
+#include "random_weights.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
-#include "weights/formats/half.h"
 
 namespace nd::cuda_bench {
 namespace {
@@ -31,66 +27,6 @@ std::vector<float> noise(int64_t count, uint32_t state) {
   }
   return values;
 }
-
-/// Random weights under a model's names, scaled so that activations keep their size. Tensors with as many
-/// inputs share the same numbers, so that the file stays small.
-class RandomWeights {
- public:
-  explicit RandomWeights(const std::vector<RequiredTensor>& list)
-      : path_("/tmp/node-diffusion-bench-" + std::to_string(getpid())) {
-    std::map<int64_t, int64_t> largest;  // inputs → elements
-    for (const RequiredTensor& tensor : list) {
-      int64_t& size = largest[inputs(tensor)];
-      size = std::max(size, elements(tensor));
-    }
-    FILE* file = std::fopen(path_.c_str(), "wb");
-    if (!file) throw Error(ErrorCode::io, path_ + " cannot be written");
-    std::map<int64_t, uint64_t> offsets;
-    uint64_t offset = 0;
-    uint32_t state = 7;
-    std::vector<uint16_t> values;
-    for (const auto& [in, size] : largest) {
-      offsets[in] = offset;
-      values.resize(static_cast<size_t>(size));
-      const float scale = in == kGain    ? 0.1f
-                          : in == kShift ? 0.1f
-                                         : std::sqrt(12.0f / static_cast<float>(in));
-      for (uint16_t& half : values) {
-        state = state * 1664525u + 1013904223u;
-        half = float_to_half((static_cast<float>(state >> 8) * 0x1p-24f - 0.5f) * scale +
-                             (in == kGain ? 1.0f : 0.0f));
-      }
-      std::fwrite(values.data(), 2, values.size(), file);
-      offset += values.size() * 2;
-    }
-    std::fclose(file);
-    const int index = table_.add_file(path_);
-    for (const RequiredTensor& tensor : list)
-      table_.add(tensor.name, TensorType::f16, tensor.shape, false, index, offsets[inputs(tensor)],
-                 static_cast<uint64_t>(elements(tensor)) * 2);
-  }
-  ~RandomWeights() { std::remove(path_.c_str()); }
-  RandomWeights(const RandomWeights&) = delete;
-  RandomWeights& operator=(const RandomWeights&) = delete;
-  const WeightTable& table() const { return table_; }
-
- private:
-  // In place of a number of inputs: weights of norms, and all biases.
-  static constexpr int64_t kGain = -1, kShift = -2;
-
-  static int64_t elements(const RequiredTensor& tensor) {
-    int64_t count = 1;
-    for (const int64_t side : tensor.shape) count *= side;
-    return count;
-  }
-  static int64_t inputs(const RequiredTensor& tensor) {
-    if (tensor.shape.size() > 1) return elements(tensor) / tensor.shape[0];
-    return tensor.name.find(".bias") == std::string::npos ? kGain : kShift;
-  }
-
-  std::string path_;
-  WeightTable table_;
-};
 
 /// Median of the times of calls, after two that are not counted; seconds.
 template <class Call>
@@ -136,7 +72,7 @@ void time_unet(CudaBackend& backend, const Options& options, bool check, Report&
   config.down_transformer_depth = config.up_transformer_depth = {1, 1, 1, 0};
   config.heads = {8, 8, 8, 8};
   config.norm_groups = 32 / std::min<int64_t>(s, 8);
-  const RandomWeights weights(required_tensors<Unet>(config));
+  const RandomWeights weights(required_tensors<Unet>(config), options.weights);
   const double begin = now();
   Loader loader(weights.table(), backend);
   Unet unet(config, loader);
@@ -149,7 +85,9 @@ void time_unet(CudaBackend& backend, const Options& options, bool check, Report&
     std::vector<float> out(latents.size());
     const UnetInput input{latents.data(), n, side, side, {timesteps, context.data(), length}};
     const double time = median(repetitions_of(options), [&] { unet.predict(input, out.data(), nullptr); });
-    Row row{"UNet, guided, " + std::to_string(8 * side) + "x" + std::to_string(8 * side),
+    const std::string type =
+        options.weights == TensorType::f16 ? "" : std::string(name_of(options.weights)) + ", ";
+    Row row{"UNet, " + type + "guided, " + std::to_string(8 * side) + "x" + std::to_string(8 * side),
             {{"ms", time * 1e3}, {"it_s", 1 / time}, {"gb", used_gigabytes(backend)}, {"load_s", loaded}}};
     if (check && size == 64) {
       Loader slow(weights.table(), cpu::CpuBackend::shared(), {Precision::f32});

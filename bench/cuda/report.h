@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/backend.h"
+#include "weights/tensor_type.h"
 
 namespace nd::cuda_bench {
 
@@ -15,6 +16,7 @@ struct Options {
   std::string json;    // file, or empty
   int64_t shrink = 1;  // divides channels and image sizes, so that an emulator gets through
   int repetitions = 20;
+  TensorType weights = TensorType::f16;  // of the UNet's matrices and kernels
 };
 
 /// Numbers of one case, in the order in which they were measured.

@@ -143,12 +143,12 @@ async function automatic({
 /** Working memory for an image of 512×512, and what the driver takes. */
 const HEADROOM = 700e6
 
-/** Bytes of the weights on a GPU: floats as half precision, blocks as they are stored. */
+/** Bytes of the weights on a GPU: floats as half precision, blocks and float8 as they are stored. */
 function bytesOnDevice(sources: readonly ModelSource[]): number {
   let bytes = 0
   for (const { tensors } of sources)
     for (const { type, shape, bytes: stored } of tensors)
-      bytes += ['f32', 'f16', 'bf16'].includes(type) ? 2 * shape.reduce((a, b) => a * b, 1) : stored
+      bytes += ['f32', 'f16', 'bf16', 'f64'].includes(type) ? 2 * shape.reduce((a, b) => a * b, 1) : stored
   return bytes
 }
 

@@ -159,7 +159,7 @@ const Register suite([] {
   if (on_hardware()) return;
   unavailable();
   life();
-  cancellation();
+  if (!small()) cancellation();
 });
 
 }  // namespace

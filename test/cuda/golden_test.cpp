@@ -352,12 +352,13 @@ void image_encoders() {
 }
 
 const Register suite([] {
-  unets();
-  k_unets();
-  vaes();
   tiny_vaes();
   text_encoders();
   image_encoders();
+  if (small()) return;
+  unets();
+  k_unets();
+  vaes();
 });
 
 }  // namespace

@@ -41,6 +41,7 @@ constexpr Step kSteps[] = {{1, 4, 4, "a", "c", 981}, {1, 4, 4, "b", "c", 961},  
                            {2, 4, 4, "b", "d", 20},  {1, 8, 8, "a", "c", 17.5f}, {1, 4, 4, "b", "c", 981}};
 
 const Register suite([] {
+  if (small()) return;
   test::test("cuda/graph steps are those of a forward by itself", [] {
     const std::unique_ptr<Unet> unet = load(), alone = load();
     for (size_t i = 0; i < sizeof kSteps / sizeof kSteps[0]; ++i) {

@@ -1,5 +1,5 @@
-// Weights that stay in ggml's blocks in the GPU's memory: the same bits as from halves that were decoded when
-// the layer was made.
+// Weights that stay in ggml's blocks or in float8 in the GPU's memory: the same bits as from halves that were
+// decoded when the layer was made.
 #include "fixture_models.h"
 #include "nn/loader.h"
 #include "nn/workspace.h"
@@ -18,15 +18,22 @@ struct Weights {
   std::vector<float> decoded;
   StoredTensor quantized, floats;
 
-  Weights(TensorType type, std::vector<int64_t> shape, bool channels_last, const std::string& seed) {
+  /// float8 has a factor, too.
+  Weights(TensorType type, std::vector<int64_t> shape, bool channels_last, const std::string& seed,
+          float scale = 1) {
     int64_t count = 1;
     for (const int64_t side : shape) count *= side;
     const std::vector<float> values = noise(seed, count);
     const TypeTraits& row = traits(type);
     bytes.resize(static_cast<size_t>(stored_bytes(type, count)));
-    row.encode(values.data(), count, bytes.data());
+    if (row.encode)
+      row.encode(values.data(), count, bytes.data());
+    else
+      random_float8(seed);
     decoded.resize(values.size());
     row.decode(scalar_decoders, bytes.data(), count, decoded.data());
+    for (float& x : decoded) x *= scale;
+    quantized.scale = scale;
     quantized.name = floats.name = seed;
     quantized.shape = floats.shape = std::move(shape);
     quantized.channels_last = floats.channels_last = channels_last;
@@ -35,6 +42,13 @@ struct Weights {
     floats.bytes = decoded.size() * sizeof(float);
     quantized.data = {std::shared_ptr<const uint8_t>(), bytes.data()};
     floats.data = {std::shared_ptr<const uint8_t>(), reinterpret_cast<const uint8_t*>(decoded.data())};
+  }
+
+ private:
+  /// All numbers below 2, the smallest and both zeros among them; larger ones would be those of no model.
+  void random_float8(const std::string& seed) {
+    Random random(seed);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.below(64) | random.below(2) << 7);
   }
 };
 
@@ -66,6 +80,10 @@ std::string equal(const std::vector<float>& got, const std::vector<float>& want,
   return "";
 }
 
+bool is_float8(TensorType type) {
+  return type == TensorType::f8_e4m3 || type == TensorType::f8_e5m2;
+}
+
 void linear(TensorType type, bool geglu, int matrices) {
   const std::string name = std::string("cuda/quantized linear ") + name_of(type) +
                            (geglu          ? ", geglu"
@@ -75,7 +93,8 @@ void linear(TensorType type, bool geglu, int matrices) {
     const int64_t in = 256, out = 520 / matrices;
     std::vector<Weights> all;
     for (int i = 0; i < matrices; ++i)
-      all.emplace_back(type, std::vector<int64_t>{out, in}, false, "weights " + std::to_string(i));
+      all.emplace_back(type, std::vector<int64_t>{out, in}, false, "weights " + std::to_string(i),
+                       is_float8(type) ? 0.3f + static_cast<float>(i) : 1.0f);
     size_t stored = 0;
     for (const Weights& one : all) stored += one.bytes.size();
     const auto from = [&](StoredTensor Weights::*tensor, size_t& bytes) {
@@ -100,7 +119,7 @@ void convolution(TensorType type, int64_t in, int64_t out, bool channels_last, b
                            std::to_string(in) + "→" + std::to_string(out) +
                            (channels_last ? ", channels last" : "") + (upsample ? ", upsampling" : "");
   in_all_orders(name, [&] {
-    const Weights all(type, {out, in, 3, 3}, channels_last, "kernel");
+    const Weights all(type, {out, in, 3, 3}, channels_last, "kernel", is_float8(type) ? 0.07f : 1.0f);
     const auto from = [&](const StoredTensor& tensor, size_t& bytes) {
       Conv2dWeights weights;
       weights.kernel = tensor;
@@ -160,6 +179,13 @@ const Register suite([] {
     linear(type, false, 1);
     // Blocks of 256 go through the taps of 32 channels; 12 channels end in the middle of a chunk.
     convolution(type, 256, 32, true, false);
+  }
+  for (const TensorType type : {TensorType::f8_e4m3, TensorType::f8_e5m2}) {
+    linear(type, true, 1);
+    linear(type, false, 2);
+    convolution(type, 64, 120, false, false);
+    convolution(type, 60, 120, true, false);  // channels end in the middle of a chunk
+    convolution(type, 64, 120, false, true);
   }
   linear(TensorType::q8_0, true, 1);
   linear(TensorType::q4_k, false, 2);

@@ -21,7 +21,7 @@ cuda::CudaBackend& backend();
 /// The tests' own kernels for it; empty for the emulator, which has them by name.
 std::vector<char> test_image();
 
-/// Orders of threads that each case runs in; one on hardware, which has its own.
+/// Orders of threads that each case runs in; one on hardware, which has its own, and with --small.
 std::vector<uint32_t> orders();
 void set_order(uint32_t seed);
 /// What the emulator found wrong since the last call, or nothing.

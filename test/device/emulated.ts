@@ -10,9 +10,9 @@ import { packageRoot } from '../../lib/package-root.js'
 
 const driver = join(packageRoot(), 'build', 'Release', 'libcuda-emulated-driver.so')
 
-/** The emulator is written for 64-bit x86 and Linux. */
+/** The emulator is written for Linux, on 64-bit x86 and Arm. */
 export const emulatorBuilt = existsSync(driver)
-export const emulatorExpected = process.platform === 'linux' && process.arch === 'x64'
+export const emulatorExpected = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch)
 
 /** The environment of a process with an emulated GPU. It finds its kernels by name, so any file will do for them. */
 export function emulatedEnvironment(): Record<string, string> {

@@ -308,7 +308,21 @@ struct UnmergeArgs {
 // --- quantized weights ---
 
 /// The quantized values of nd::TensorType, in the same order.
-enum class BlockType : int32_t { q8_0, q5_0, q5_1, q4_0, q4_1, q6_k, q5_k, q4_k, q3_k, q2_k };
+/// The last two are no blocks but floats of one byte, with a factor for each stored tensor.
+enum class BlockType : int32_t {
+  q8_0,
+  q5_0,
+  q5_1,
+  q4_0,
+  q4_1,
+  q6_k,
+  q5_k,
+  q4_k,
+  q3_k,
+  q2_k,
+  f8_e4m3,
+  f8_e5m2
+};
 
 /// Stored rows of blocks → a product's weights [planes][rows][chunks][8], see ProductArgs::weights.
 struct DecodeArgs {
@@ -322,6 +336,8 @@ struct DecodeArgs {
   int32_t geglu;          // eight values and their eight gates take turns
   int32_t channels_last;  // elements of a row are [taps][in], otherwise [in][taps]
   int32_t folded;         // nine taps become four, in four planes
+  const float* scales;    // of f8: one for each `scale_rows` stored rows
+  int32_t scale_rows;
 };
 
 /// y[i] = table[ids[i]], or y[i] += table[ids[i]].

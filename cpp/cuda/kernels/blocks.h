@@ -1,18 +1,22 @@
 // Elements of ggml's blocks, whose bytes lie in memory as files have them (cpp/weights/formats/blocks.h
 // describes them): the sub-block's scale and minimum, and an element's code, so that x = scale · code −
-// minimum. Blocks have even sizes, and all their 16-bit fields even offsets.
+// minimum. Blocks have even sizes, and all their 16-bit fields even offsets. A float8 is a code, too.
 #pragma once
 #include "cuda/kernels/device.h"
 
 namespace nd::cuda {
+
+constexpr DEVICE bool is_float8(BlockType type) {
+  return type == BlockType::f8_e4m3 || type == BlockType::f8_e5m2;
+}
 
 struct SubBlock {
   float scale, minimum;
 };
 
 /// Two roundings, as on the host: the same bits.
-DEVICE float value(const SubBlock& part, int code) {
-  return __fadd_rn(__fmul_rn(part.scale, static_cast<float>(code)), -part.minimum);
+DEVICE float value(const SubBlock& part, float code) {
+  return __fadd_rn(__fmul_rn(part.scale, code), -part.minimum);
 }
 
 DEVICE float half_at(const unsigned char* at) {
@@ -55,8 +59,20 @@ DEVICE SubBlock sub_block(const unsigned char* block, int i) {
   }
 }
 
+/// A float8 as the float of the same exponent and mantissa bits, whose bias is larger. See floats.cpp.
 template <BlockType Type>
-DEVICE int code(const unsigned char* block, int i) {
+DEVICE float float8(int bits) {
+  const int size = bits & 127;
+  float x;
+  if (Type == BlockType::f8_e4m3)
+    x = size == 127 ? __int_as_float(0x7fc00000) : __int_as_float(size << 20) * 0x1p120f;
+  else
+    x = size >= 124 ? __int_as_float(0x7f800000 | size << 21) : __int_as_float(size << 21) * 0x1p112f;
+  return bits & 128 ? -x : x;
+}
+
+template <BlockType Type>
+DEVICE int integer_code(const unsigned char* block, int i) {
   const int four = i / 16 * 4, pair = i / 128 * 32 + i % 32, shift = i / 32 % 4 * 2;
   switch (Type) {
     case BlockType::q8_0:
@@ -82,8 +98,16 @@ DEVICE int code(const unsigned char* block, int i) {
       return ((block[i / 128 * 64 + i % 64] >> (i / 64 % 2 * 4) & 15) | (block[128 + pair] >> shift & 3)
                                                                             << 4) -
              32;
+    default:
+      return 0;
   }
-  return 0;
+}
+
+/// Of element i.
+template <BlockType Type>
+DEVICE float code(const unsigned char* block, int i) {
+  if (is_float8(Type)) return float8<Type>(block[i]);
+  return static_cast<float>(integer_code<Type>(block, i));
 }
 
 }  // namespace nd::cuda

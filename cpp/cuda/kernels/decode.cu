@@ -1,5 +1,5 @@
-// Quantized weights in ggml's blocks → the halves that products read, just before a product that needs them.
-// GPU memory holds the blocks as the file has them.
+// Quantized weights in ggml's blocks, and float8 weights → the halves that products read, just before a
+// product that needs them. GPU memory holds the bytes as the file has them.
 #include "cuda/kernels/blocks.h"
 #include "cuda/kernels/epilogue.h"
 
@@ -13,11 +13,18 @@ DEVICE int stored_row(const DecodeArgs& p, int row) {
   return row / 8 % 2 ? half_rows + value : value;
 }
 
+/// Of element i of this block, which is part of stored row `row`.
 template <BlockType Type>
-DEVICE float element(const DecodeArgs& p, int64_t index) {
+DEVICE SubBlock part_of(const DecodeArgs& p, int64_t row, const unsigned char* block, int i) {
+  if (is_float8(Type)) return {p.scales[row / p.scale_rows], 0};
+  return sub_block<Type>(block, i);
+}
+
+template <BlockType Type>
+DEVICE float element(const DecodeArgs& p, int64_t row, int64_t index) {
   const unsigned char* block = p.blocks + index / p.block_elements * p.block_bytes;
   const int i = static_cast<int>(index % p.block_elements);
-  const SubBlock part = sub_block<Type>(block, i);
+  const SubBlock part = part_of<Type>(p, row, block, i);
   return value(part, code<Type>(block, i));
 }
 
@@ -29,14 +36,14 @@ DEVICE float weight(const DecodeArgs& p, int64_t row, int plane, int tap, int ch
     return first + (p.channels_last ? static_cast<int64_t>(t) * p.in + channel
                                     : static_cast<int64_t>(channel) * p.stored_taps + t);
   };
-  if (!p.folded) return element<Type>(p, stored(tap));
+  if (!p.folded) return element<Type>(p, row, stored(tap));
   // Taps (y, x) of the 3×3 kernel that nearest-neighbour upsampling folds into this one of 2×2: with an even
   // parity tap 0 alone, then 1 and 2; with an odd one 0 and 1, then 2 alone.
   const int py = plane / 2, px = plane % 2, ty = tap / 2, tx = tap % 2;
   const int y0 = ty ? 1 + py : 0, y1 = ty ? 2 : py, x0 = tx ? 1 + px : 0, x1 = tx ? 2 : px;
   float sum = 0;
   for (int y = y0; y <= y1; ++y)
-    for (int x = x0; x <= x1; ++x) sum += element<Type>(p, stored(y * 3 + x));
+    for (int x = x0; x <= x1; ++x) sum += element<Type>(p, row, stored(y * 3 + x));
   return sum;
 }
 
@@ -52,7 +59,7 @@ DEVICE void decode(const DecodeArgs& p, int64_t index) {
     const int64_t at = static_cast<int64_t>(row) * p.stored_taps * p.in + tap * p.in + channel;
     const unsigned char* block = p.blocks + at / p.block_elements * p.block_bytes;
     const int i = static_cast<int>(at % p.block_elements);
-    const SubBlock part = sub_block<Type>(block, i);
+    const SubBlock part = part_of<Type>(p, row, block, i);
     float v[8];
 #pragma unroll
     for (int j = 0; j < 8; ++j) v[j] = value(part, code<Type>(block, i + j));
@@ -89,6 +96,10 @@ DEVICE void decode_blocks(const DecodeArgs& p) {
       return decode<BlockType::q3_k>(p, index);
     case BlockType::q2_k:
       return decode<BlockType::q2_k>(p, index);
+    case BlockType::f8_e4m3:
+      return decode<BlockType::f8_e4m3>(p, index);
+    case BlockType::f8_e5m2:
+      return decode<BlockType::f8_e5m2>(p, index);
   }
 }
 

@@ -25,7 +25,18 @@ static_assert(static_cast<int>(TensorType::q2_k) - static_cast<int>(TensorType::
 
 using half_bits = uint16_t;
 
+bool is_float8(TensorType type) {
+  return type == TensorType::f8_e4m3 || type == TensorType::f8_e5m2;
+}
+
+BlockType block_type(TensorType type) {
+  if (type == TensorType::f8_e4m3) return BlockType::f8_e4m3;
+  if (type == TensorType::f8_e5m2) return BlockType::f8_e5m2;
+  return static_cast<BlockType>(static_cast<int>(type) - static_cast<int>(TensorType::q8_0));
+}
+
 int64_t block_elements(TensorType type) {
+  if (is_float8(type)) return 1;
   return type < TensorType::q6_k ? kBlock : kSuperBlock;
 }
 
@@ -83,7 +94,7 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
     : Product(in, taps, out, geglu) {
   const StoredTensor& first = stored.tensors.front();
   decode_.total = planes * rows_ * chunks_;
-  decode_.type = static_cast<BlockType>(static_cast<int>(first.type) - static_cast<int>(TensorType::q8_0));
+  decode_.type = block_type(first.type);
   decode_.block_elements = narrow(block_elements(first.type));
   decode_.block_bytes = narrow(stored_bytes(first.type, decode_.block_elements));
   decode_.rows = narrow(rows_), decode_.chunks = narrow(chunks_);
@@ -104,17 +115,26 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
       weights_.fill(tensor.blocks(begin, count), size, at);
       at += size;
     }
+  if (is_float8(first.type)) {
+    std::vector<float> scales;
+    for (const StoredTensor& tensor : stored.tensors) scales.push_back(tensor.scale);
+    scales_ = Buffer::of(device, scales);
+    decode_.scales = pointer<float>(scales_.address());
+    decode_.scale_rows = narrow(first.shape[0]);
+  }
   set_bias(device, bias);
 }
 
 bool Product::holds_blocks(const StoredBlocks& stored) {
   constexpr int64_t kMinElements = 8 << 10;  // below, decoding costs a launch and saves next to nothing
   const StoredTensor& first = stored.tensors.front();
-  if (first.type < TensorType::q8_0 || first.type > TensorType::q2_k) return false;
+  const bool blocks = first.type >= TensorType::q8_0 && first.type <= TensorType::q2_k;
+  if (!blocks && !is_float8(first.type)) return false;
   int64_t elements = 0;
   for (const StoredTensor& tensor : stored.tensors) {
     // Rows with adapters are not what is stored.
-    if (tensor.rows || tensor.type != first.type || tensor.channels_last != first.channels_last) return false;
+    if (tensor.rows || (blocks && tensor.scale != 1.0f)) return false;
+    if (tensor.type != first.type || tensor.channels_last != first.channels_last) return false;
     elements += tensor.count();
   }
   return elements >= kMinElements;

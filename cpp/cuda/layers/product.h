@@ -25,7 +25,7 @@ struct ProductCall {
   int64_t chunks = 0;         // of the weights' rows; 0: all
 };
 
-/// Quantized weights of one type, as they are stored.
+/// Quantized or float8 weights of one type, as they are stored.
 struct StoredBlocks {
   /// The rows of each follow those of the one before.
   std::vector<StoredTensor> tensors;
@@ -62,7 +62,7 @@ class Product {
 
   int64_t in_ = 0, out_ = 0, rows_ = 0, chunks_ = 0;  // rows_: of the weights as they are packed
   bool geglu_ = false;
-  Buffer weights_, bias_;
+  Buffer weights_, bias_, scales_;  // scales_: of float8 weights, one for each stored tensor
   DecodeArgs decode_{};  // of weights_ that are blocks; decode_.total is 0 where they are halves
 };
 

@@ -35,6 +35,13 @@ inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
 
 namespace emu {
 
+/// IEEE half precision. GCC 12 calls it by these names.
+#if defined(__x86_64__)
+using Float16 = _Float16;
+#else
+using Float16 = __fp16;
+#endif
+
 #define EMU_HERE emu::Here here = emu::Here::now()
 
 dim3 thread_index();
@@ -220,12 +227,12 @@ struct alignas(4) __half2 {
 };
 using half = __half;
 inline float __half2float(__half h) {
-  _Float16 f;
+  emu::Float16 f;
   memcpy(&f, &h.bits, 2);
   return static_cast<float>(f);
 }
 inline __half __float2half_rn(float x) {
-  const _Float16 f = static_cast<_Float16>(x);
+  const emu::Float16 f = static_cast<emu::Float16>(x);
   __half h;
   memcpy(&h.bits, &f, 2);
   return h;
@@ -244,13 +251,18 @@ inline uint32_t __float_as_uint(float x) {
 inline int __ffs(int x) {
   return __builtin_ffs(x);
 }
+inline float __int_as_float(int bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
 inline float __expf(float x) {
   return std::exp(x);
 }
 inline float __fdividef(float a, float b) {
   return a / b;
 }
-/// The host's compiler must not fuse these two either.
+/// The host's compiler must not fuse these two either. x: a vector register, on both processors.
 inline float __fmul_rn(float a, float b) {
   float product = a * b;
   asm("" : "+x"(product));

@@ -1,5 +1,7 @@
 // ldmatrix and mma.sync, with the fragment layouts of the PTX manual.
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
 #include <string.h>
 
 #include <algorithm>
@@ -39,9 +41,16 @@ constexpr int kMaxM = 8, kMaxN = 32;
 template <Element E>
 void widen(const uint8_t* from, int count, float* to) {
   if constexpr (E == Element::f16) {
-    for (int i = 0; i < count; i += 8)
+    for (int i = 0; i < count; i += 8) {
+#if defined(__x86_64__)
       _mm256_storeu_ps(to + i,
                        _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i))));
+#else
+      Float16 x[8];
+      memcpy(x, from + 2 * i, sizeof x);
+      for (int j = 0; j < 8; ++j) to[i + j] = static_cast<float>(x[j]);
+#endif
+    }
   } else if constexpr (E == Element::bf16) {
     for (int i = 0; i < count; ++i) {
       uint16_t x;

@@ -1,0 +1,232 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "counting_driver.h"
+#include "cuda/layers/product_plan.h"
+#include "random_weights.h"
+#include "unet/unet.h"
+#include "vae/vae.h"
+
+namespace nd::cuda_bench {
+namespace {
+
+using namespace nd::cuda;
+
+// Rates on an H200, 2026-11-28; an H100 has the same multiprocessors at the same clock.
+constexpr double kBandwidth = 3.35e6;    // bytes in a microsecond: an H100's memory
+constexpr double kSmallKernels = 1.0e6;  // the same, of norms and copies, whose tensors stay in the L2 cache
+constexpr double kLeast = 2.5;           // microseconds of the smallest kernel
+constexpr double kGap = 1.0;             // from a kernel's end to the next one's begin
+constexpr double kLaunch = 2.5;          // of the host's time for each launch without a graph
+constexpr double kTransfers = 40;        // latents up and down, and what waits for them
+
+/// TFLOP/s of an attention kernel. Those of 48, 64 and wide heads were measured; the others are guesses
+/// between them, and Hopper's are guesses: a third of the peak for whole boxes of 64.
+double attention_rate(Kernel kernel, double head_dim) {
+  switch (kernel) {
+    case Kernel::attention_48:
+    case Kernel::attention_48_long:
+      return 125;
+    case Kernel::attention_wide:
+      return 38;
+    case Kernel::attention_160:
+      return 120;
+    case Kernel::attention_hopper_40:
+    case Kernel::attention_hopper_64:
+    case Kernel::attention_hopper_80:
+    case Kernel::attention_hopper_128:
+    case Kernel::attention_hopper_160:
+      return 330 * head_dim / (64 * static_cast<double>(pieces_of(static_cast<int64_t>(head_dim), 64)));
+    default:
+      return 165;
+  }
+}
+
+double attention_time(Kernel kernel, const AttentionArgs& a, double blocks_z, double heads) {
+  const double images = blocks_z / std::max(1, a.slices);
+  const double flop = 4.0 * images * heads * a.q_length * a.k_length * a.head_dim;
+  return std::max(2 * kLeast, flop / (attention_rate(kernel, a.head_dim) * 1e6));
+}
+
+double product_time(const ProductArgs& a, const Device& device) {
+  const bool pointwise = a.kernel_w == 1 && a.stride == 1 && a.pad_y == 0 && a.pad_x == 0 && a.parities == 1;
+  const double weights = 16.0 * a.o * a.weights_chunks * a.parities;
+  return std::max(plan_product(a, pointwise, device).microseconds, weights / kBandwidth);
+}
+
+template <class Arguments>
+const Arguments& as(const Launch& launch) {
+  return *static_cast<const Arguments*>(launch.arguments);
+}
+
+/// Bytes that a kernel of norms or copies reads and writes.
+double bytes_of(const Launch& launch) {
+  switch (launch.kernel) {
+    case Kernel::channel_moments:
+      return 2.0 * launch.grid_z * as<MomentsArgs>(launch).pixels * as<MomentsArgs>(launch).c;
+    case Kernel::affine:
+      return 4.0 * static_cast<double>(as<AffineArgs>(launch).total);
+    case Kernel::layer_norm:
+      return 4.0 * as<LayerNormArgs>(launch).rows * as<LayerNormArgs>(launch).c;
+    case Kernel::concat: {
+      const ConcatArgs& a = as<ConcatArgs>(launch);
+      return 4.0 * static_cast<double>(a.rows) * (a.a_channels + a.b_channels);
+    }
+    case Kernel::add_rows:
+      return 6.0 * static_cast<double>(as<AddArgs>(launch).count) * (as<AddArgs>(launch).vector ? 8 : 1);
+    case Kernel::gather:
+      return 4.0 * as<GatherArgs>(launch).count * as<GatherArgs>(launch).width;
+    case Kernel::decode_blocks: {
+      const DecodeArgs& a = as<DecodeArgs>(launch);
+      return 16.0 * static_cast<double>(a.total) +
+             static_cast<double>(a.stored_rows) * a.stored_taps * a.in / a.block_elements * a.block_bytes;
+    }
+    default:
+      return 0;
+  }
+}
+
+/// Microseconds on the device.
+double time_of(const Launch& launch, const Device& device) {
+  const Kernel kernel = launch.kernel;
+  if (kernel == Kernel::product_finish) return 0;  // part of the product's
+  if (kernel == Kernel::product_hopper_128 || kernel == Kernel::product_hopper_256)
+    return product_time(as<HopperProductArgs>(launch).product, device);
+  if (kernel < Kernel::product_finish) return product_time(as<ProductArgs>(launch), device);
+  if (kernel >= Kernel::attention_hopper_40)
+    return attention_time(kernel, as<HopperAttentionArgs>(launch).attention, launch.grid_z, launch.grid_y);
+  if (kernel >= Kernel::attention_48 && kernel <= Kernel::attention_wide)
+    return attention_time(kernel, as<AttentionArgs>(launch), launch.grid_z, launch.grid_y);
+  const double bytes = bytes_of(launch);
+  return std::max(kLeast, bytes / (kernel == Kernel::decode_blocks ? kBandwidth : kSmallKernels));
+}
+
+struct Sum {
+  int launches = 0;
+  double products = 0, attention = 0, rest = 0;  // microseconds
+
+  void add(const Launch& launch, const Device& device) {
+    const Kernel kernel = launch.kernel;
+    const bool product = kernel <= Kernel::product_finish || kernel == Kernel::product_hopper_128 ||
+                         kernel == Kernel::product_hopper_256;
+    const bool attends = kernel >= Kernel::attention_hopper_40 ||
+                         (kernel >= Kernel::attention_48 && kernel <= Kernel::attention_wide);
+    (product ? products : attends ? attention : rest) += time_of(launch, device);
+    ++launches;
+  }
+  Row row(const std::string& name) const {
+    const double device = products + attention + rest + kGap * launches;
+    const double graph = (device + kTransfers) * 1e-3,
+                 alone = (std::max(device, kLaunch * launches) + kTransfers) * 1e-3;
+    return {name,
+            {{"launches", launches},
+             {"products_ms", products * 1e-3},
+             {"attention_ms", attention * 1e-3},
+             {"rest_ms", rest * 1e-3},
+             {"graph_ms", graph},
+             {"graph_it_s", 1e3 / graph},
+             {"launched_ms", alone},
+             {"launched_it_s", 1e3 / alone}}};
+  }
+};
+
+UnetConfig stable_diffusion() {
+  UnetConfig config;
+  config.block_channels = {320, 640, 1280, 1280};
+  config.layers_per_block = {2, 2, 2, 2};
+  config.down_transformer_depth = config.up_transformer_depth = {1, 1, 1, 0};
+  config.heads = {8, 8, 8, 8};
+  return config;
+}
+
+UnetConfig stable_diffusion_xl() {
+  UnetConfig config;
+  config.block_channels = {320, 640, 1280};
+  config.layers_per_block = {2, 2, 2};
+  config.down_transformer_depth = config.up_transformer_depth = {0, 2, 10};
+  config.mid_transformer_depth = 10;
+  config.heads = {5, 10, 20};
+  config.context_width = 2048;
+  config.added_width = 2816, config.added_time_width = 256;
+  return config;
+}
+
+class Plan {
+ public:
+  explicit Plan(Report& report) : report_(report), backend_(counting_driver(), 0, {}) {}
+
+  void unet(const std::string& name, const UnetConfig& config, const std::vector<int64_t>& sides,
+            TensorType type = TensorType::f16) {
+    const RandomWeights weights(required_tensors<Unet>(config), type);
+    Loader loader(weights.table(), backend_);
+    Unet unet(config, loader);
+    for (const int64_t side : sides)
+      each_kind(name + ", guided, " + std::to_string(8 * side) + "x" + std::to_string(8 * side), [&] {
+        constexpr int64_t kLength = 77, kTimeIds = 6;
+        const std::vector<float> latents(static_cast<size_t>(2 * 4 * side * side)),
+            context(static_cast<size_t>(2 * kLength * config.context_width)), pooled(2 * 1280),
+            ids(2 * kTimeIds);
+        std::vector<float> out(latents.size());
+        // Three steps: caches are filled in the first one, and graphs are recorded where steps repeat.
+        for (const float timestep : {900.0f, 800.0f, 700.0f}) {
+          const float timesteps[] = {timestep, timestep};
+          UnetInput input{latents.data(), 2, side, side, {timesteps, context.data(), kLength}};
+          if (config.added_width) {
+            input.conditioning.pooled = pooled.data(), input.conditioning.pooled_width = 1280;
+            input.conditioning.time_ids = ids.data(), input.conditioning.time_id_count = kTimeIds;
+          }
+          unet.predict(input, out.data(), nullptr);
+        }
+        unet.trim();
+      });
+  }
+
+  void vae(const std::vector<int64_t>& sides) {
+    VaeConfig config;
+    config.block_channels = {128, 256, 512, 512};
+    const RandomWeights weights(required_tensors<Vae>(config));
+    Loader loader(weights.table(), backend_);
+    Vae vae(config, loader);
+    for (const int64_t side : sides)
+      each_kind("VAE decode, " + std::to_string(8 * side) + "x" + std::to_string(8 * side), [&] {
+        const std::vector<float> latents(static_cast<size_t>(4 * side * side));
+        std::vector<float> out(static_cast<size_t>(3 * 64 * side * side));
+        vae.decode(latents.data(), 1, side, side, std::numeric_limits<size_t>::max(), out.data(), nullptr);
+      });
+  }
+
+ private:
+  /// With the products of every GPU and with Hopper's. Of a model that records a graph, its kernels count.
+  template <class Call>
+  void each_kind(const std::string& name, const Call& call) {
+    for (const WarpgroupProducts which : {WarpgroupProducts::none, WarpgroupProducts::faster}) {
+      backend_.device().use_warpgroup_products(which);
+      Sum all, graph;
+      watch_launches([&](const Launch& launch) {
+        all.add(launch, backend_.device());
+        if (launch.captured) graph.add(launch, backend_.device());
+      });
+      call();
+      watch_launches({});
+      report_.add("modelled", (graph.launches ? graph : all)
+                                  .row(name + (which == WarpgroupProducts::none ? ", mma" : ", wgmma")));
+    }
+  }
+
+  Report& report_;
+  CudaBackend backend_;
+};
+
+}  // namespace
+
+void model_steps(Report& report) {
+  Plan plan(report);
+  plan.unet("SD 1.5", stable_diffusion(), {64, 128});
+  plan.unet("SD 1.5 q8_0", stable_diffusion(), {64}, TensorType::q8_0);
+  plan.vae({64, 128});
+  plan.unet("SDXL", stable_diffusion_xl(), {128});
+}
+
+}  // namespace nd::cuda_bench
