@@ -79,6 +79,11 @@ export const cases = {
     run: withBundledModel((o) => life.eventLoop({ ...o, steps: 20 })),
   },
   abort: { title: 'abort, bundled model', of: 'bundled', run: withBundledModel(life.abort) },
+  'device-detection': {
+    title: 'start without a GPU: looking for one',
+    of: 'bundled',
+    run: withBundledModel(life.deviceDetection),
+  },
   'quality-pictures': {
     title: 'pictures of the bundled model, compared with float32',
     of: 'bundled',

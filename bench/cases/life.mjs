@@ -36,6 +36,44 @@ export async function eventLoop({ model, size, steps = 4 }) {
   return { seconds: time, delayP99Ms: late(delay.percentile(99)), delayMaxMs: late(delay.max) }
 }
 
+/**
+ * What looking for a GPU costs where there is no driver: CPU time of all threads, which a busy machine does not change much.
+ * Loads with `device: 'auto'` and `'cpu'` take turns.
+ */
+export async function deviceDetection({ tries = 30 }) {
+  process.env.NODE_DIFFUSION_CUDA_DRIVER ??= 'none'
+  const { DiffusionPipeline, listDevices } = await library()
+  const cpuMs = async (work) => {
+    const before = process.cpuUsage()
+    await work()
+    const { user, system } = process.cpuUsage(before)
+    return (user + system) / 1000
+  }
+  const load = (device) => async () => (await DiffusionPipeline.load(undefined, { device })).dispose()
+  await load('cpu')() // what a first load alone takes
+  const firstMs = await cpuMs(listDevices)
+  const pairs = []
+  for (let i = 0; i < tries; i++) {
+    const order = i % 2 ? ['auto', 'cpu'] : ['cpu', 'auto']
+    const times = {}
+    for (const device of order) times[device] = await cpuMs(load(device))
+    pairs.push(times)
+  }
+  const middle = (list) => list.sort((a, b) => a - b)[list.length >> 1]
+  return {
+    firstMs,
+    againMs: middle(await inTurn(tries, () => cpuMs(listDevices))),
+    autoLessCpuMs: middle(pairs.map(({ auto, cpu }) => auto - cpu)),
+    autoByCpu: middle(pairs.map(({ auto, cpu }) => auto / cpu)),
+  }
+}
+
+async function inTurn(count, work) {
+  const results = []
+  for (let i = 0; i < count; i++) results.push(await work())
+  return results
+}
+
 /** Time from abort() to the rejection, at moments spread over a run. */
 export async function abort({ model, size, tries = 20 }) {
   const { DiffusionPipeline } = await library()

@@ -224,6 +224,11 @@ export function rest({ rows }) {
       parts.push(`delay: p99 ${ms(row.delayP99Ms)}, maximum ${ms(row.delayMaxMs)}`)
     if (row.latencyMaxMs !== undefined)
       parts.push(`${row.aborted} aborts: median ${ms(row.latencyMedianMs)}, maximum ${ms(row.latencyMaxMs)}`)
+    if (row.autoLessCpuMs !== undefined)
+      parts.push(
+        `CPU time: first look ${ms(row.firstMs)}, later ${ms(row.againMs)}; a load with 'auto' less one with 'cpu' ` +
+          `${ms(row.autoLessCpuMs)}, ${row.autoByCpu.toFixed(2)} times it`,
+      )
     if (row.secondsToLoaded !== undefined)
       parts.push(`loaded after ${s(row.secondsToLoaded)}, PNG after ${s(row.secondsToPng)}`)
     return parts.join('; ')

@@ -131,6 +131,31 @@ void life() {
   });
 }
 
+void several() {
+  test::test("cuda/driver two GPUs: memory of their own, and one is lost", [] {
+    Changed options;
+    options->devices = 2;
+    CudaBackend first(emu::driver(), 0, {}), second(emu::driver(), 1, {});
+    const std::unique_ptr<Unet> kept = load(first);
+    const std::vector<float> expected = call(*kept);
+    {
+      const std::unique_ptr<Unet> unet = load(second);
+      if (!same(call(*unet), expected)) return std::string("the second one's result differs");
+      options->fail_launch = 40;
+      const std::string why = fails(ErrorCode::device_lost, "load them again", [&] { call(*unet); });
+      if (!why.empty()) return why;
+      if (!second.device().lost()) return std::string("the second one is not lost");
+      if (first.device().lost() || !same(call(*kept), expected)) return std::string("the first one is, too");
+    }
+    emu::recover();
+    const size_t before = first.device().memory_info().free;
+    const std::unique_ptr<Unet> unet = load(second);
+    if (first.device().memory_info().free != before) return std::string("it takes the other one's memory");
+    options->memory = static_cast<size_t>(options->memory - second.device().memory_info().free) + (4 << 10);
+    return fails(ErrorCode::out_of_memory, "MB", [&] { load(second); });
+  });
+}
+
 void cancellation() {
   test::test("cuda/driver a call is cancelled anywhere between launches", [] {
     const std::unique_ptr<Unet> unet = load(backend());
@@ -159,6 +184,7 @@ const Register suite([] {
   if (on_hardware()) return;
   unavailable();
   life();
+  several();
   if (!small()) cancellation();
 });
 

@@ -63,7 +63,7 @@ class Product {
   int64_t in_ = 0, out_ = 0, rows_ = 0, chunks_ = 0;  // rows_: of the weights as they are packed
   bool geglu_ = false;
   Buffer weights_, bias_, scales_;  // scales_: of float8 weights, one for each stored tensor
-  DecodeArgs decode_{};  // of weights_ that are blocks; decode_.total is 0 where they are halves
+  DecodeArgs decode_{};             // of weights_ that are blocks; decode_.total is 0 where they are halves
 };
 
 }  // namespace nd::cuda

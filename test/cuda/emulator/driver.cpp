@@ -25,8 +25,14 @@ using namespace nd::cuda;
 
 // Never destroyed: as a library, the emulator is called until the process has ended.
 std::mutex& mutex = *new std::mutex;  // of what is counted, and of launches where one thread watches
-std::map<DevicePointer, size_t>& blocks = *new std::map<DevicePointer, size_t>;
-bool lost = false;
+struct Allocation {
+  size_t bytes;
+  int device;
+};
+std::map<DevicePointer, Allocation>& blocks = *new std::map<DevicePointer, Allocation>;
+constexpr int kMaxDevices = 8;
+bool lost[kMaxDevices] = {};
+int64_t bytes_on[kMaxDevices] = {};
 
 struct Event {
   std::chrono::steady_clock::time_point time;
@@ -34,6 +40,7 @@ struct Event {
 
 /// A stream, and what it has captured.
 struct Stream {
+  int device = 0;
   bool capturing = false;
   std::vector<std::function<Result()>> captured;
 };
@@ -46,12 +53,30 @@ Stream* capturing(StreamHandle handle) {
 
 constexpr Result kCaptureUnsupported = 900;
 
-thread_local int pushed = 0;
+/// The contexts that this thread has pushed, as the numbers of their devices.
+thread_local std::vector<int> pushed;
 
 /// Every call needs a context, and a device that is not lost.
 Result usable() {
-  if (lost) return kLaunchFailed;
-  return pushed > 0 ? kSuccess : 201;  // CUDA_ERROR_INVALID_CONTEXT
+  if (pushed.empty()) return 201;  // CUDA_ERROR_INVALID_CONTEXT
+  return lost[pushed.back()] ? kLaunchFailed : kSuccess;
+}
+
+/// The same, and a stream belongs to one context.
+Result usable(StreamHandle handle) {
+  const Stream* stream = reinterpret_cast<Stream*>(handle);
+  if (usable() == kSuccess && stream && stream->device != pushed.back())
+    return 400;  // CUDA_ERROR_INVALID_HANDLE
+  return usable();
+}
+
+/// The same, and memory that is written or read belongs to the context's device.
+Result usable(StreamHandle handle, DevicePointer pointer) {
+  if (usable(handle) != kSuccess) return usable(handle);
+  const std::lock_guard<std::mutex> lock(mutex);
+  auto found = blocks.upper_bound(pointer);
+  if (found != blocks.begin() && (--found)->second.device != pushed.back()) return kIllegalAddress;
+  return kSuccess;
 }
 
 Result init(unsigned) {
@@ -77,6 +102,7 @@ Result device_count(int* count) {
   return driver_options.devices ? kSuccess : kNoDevice;
 }
 Result device_get(DeviceNumber* device, int ordinal) {
+  if (ordinal < 0 || ordinal >= driver_options.devices) return 101;  // CUDA_ERROR_INVALID_DEVICE
   *device = ordinal;
   return kSuccess;
 }
@@ -95,11 +121,11 @@ Result device_attribute(int* value, int attribute, DeviceNumber) {
                                          : 0;
   return kSuccess;
 }
-Result context_retain(ContextHandle* context, DeviceNumber) {
+Result context_retain(ContextHandle* context, DeviceNumber device) {
   const std::lock_guard<std::mutex> lock(mutex);
   ++driver_counts.contexts;
-  lost = false;
-  *context = reinterpret_cast<ContextHandle>(1);
+  lost[device] = false;
+  *context = reinterpret_cast<ContextHandle>(static_cast<uintptr_t>(device) + 1);
   return kSuccess;
 }
 Result context_release(DeviceNumber) {
@@ -107,13 +133,13 @@ Result context_release(DeviceNumber) {
   --driver_counts.contexts;
   return kSuccess;
 }
-Result context_push(ContextHandle) {
-  ++pushed;
+Result context_push(ContextHandle context) {
+  pushed.push_back(static_cast<int>(reinterpret_cast<uintptr_t>(context)) - 1);
   return kSuccess;
 }
 Result context_pop(ContextHandle* context) {
   *context = nullptr;
-  --pushed;
+  pushed.pop_back();
   return kSuccess;
 }
 Result module_load(ModuleHandle* module, const void*) {
@@ -133,11 +159,13 @@ Result function_set(FunctionHandle, int, int) {
 Result memory_allocate(DevicePointer* pointer, size_t bytes) {
   if (usable() != kSuccess) return usable();
   const std::lock_guard<std::mutex> lock(mutex);
-  if (static_cast<size_t>(driver_counts.bytes) + bytes > driver_options.memory) return kOutOfMemory;
+  const int device = pushed.back();
+  if (static_cast<size_t>(bytes_on[device]) + bytes > driver_options.memory) return kOutOfMemory;
   void* block = allocate(bytes);
   if (!block) return kOutOfMemory;
   *pointer = reinterpret_cast<DevicePointer>(block);
-  blocks[*pointer] = bytes;
+  blocks[*pointer] = {bytes, device};
+  bytes_on[device] += static_cast<int64_t>(bytes);
   driver_counts.bytes += static_cast<int64_t>(bytes);
   return kSuccess;
 }
@@ -145,34 +173,39 @@ Result memory_release(DevicePointer pointer) {
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = blocks.find(pointer);
   if (found == blocks.end()) return 1;
-  driver_counts.bytes -= static_cast<int64_t>(found->second);
+  driver_counts.bytes -= static_cast<int64_t>(found->second.bytes);
+  bytes_on[found->second.device] -= static_cast<int64_t>(found->second.bytes);
   blocks.erase(found);
   release(reinterpret_cast<void*>(pointer));
   return usable();
 }
 Result memory_info(size_t* free, size_t* total) {
+  if (usable() != kSuccess) return usable();
   *total = driver_options.memory;
-  *free = *total - static_cast<size_t>(driver_counts.bytes);
-  return usable();
+  *free = *total - static_cast<size_t>(bytes_on[pushed.back()]);
+  return kSuccess;
 }
 Result copy_to_device(DevicePointer to, const void* from, size_t bytes, StreamHandle stream) {
   // CUDA would capture the address of the host's memory, which nobody here means to keep.
   if (capturing(stream)) return kCaptureUnsupported;
-  if (usable() == kSuccess) upload(reinterpret_cast<void*>(to), from, bytes);
-  return usable();
+  const Result result = usable(stream, to);
+  if (result == kSuccess) upload(reinterpret_cast<void*>(to), from, bytes);
+  return result;
 }
 Result copy_to_host(void* to, DevicePointer from, size_t bytes, StreamHandle stream) {
   if (capturing(stream)) return kCaptureUnsupported;
-  if (usable() == kSuccess) download(to, reinterpret_cast<void*>(from), bytes);
-  return usable();
+  const Result result = usable(stream, from);
+  if (result == kSuccess) download(to, reinterpret_cast<void*>(from), bytes);
+  return result;
 }
 Result copy_on_device(DevicePointer to, DevicePointer from, size_t bytes, StreamHandle handle) {
   if (Stream* stream = capturing(handle)) {
     stream->captured.emplace_back([=] { return copy_on_device(to, from, bytes, nullptr); });
     return usable();
   }
-  if (usable() == kSuccess) copy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
-  return usable();
+  const Result result = usable(handle, to);
+  if (result == kSuccess) copy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
+  return result;
 }
 Result run(FunctionHandle function, dim3 grid, dim3 block, unsigned shared_bytes, void** parameters) {
   const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
@@ -186,7 +219,7 @@ Result run(FunctionHandle function, dim3 grid, dim3 block, unsigned shared_bytes
 Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                      unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                      StreamHandle handle, void** parameters, void**) {
-  if (usable() != kSuccess) return usable();
+  if (usable(handle) != kSuccess) return usable(handle);
   if (Stream* stream = capturing(handle)) {
     const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
     const uint8_t* bytes = static_cast<const uint8_t*>(parameters[0]);
@@ -203,13 +236,13 @@ Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, 
   std::unique_lock<std::mutex> lock(mutex);
   ++driver_counts.launches;
   if (driver_options.fail_launch >= 0 && driver_options.fail_launch-- == 0) {
-    lost = true;
+    lost[pushed.back()] = true;
     return kSuccess;  // as on a device, later calls tell
   }
   if (!checking) lock.unlock();
   const Result result =
       run(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, parameters);
-  if (result != kSuccess) lost = true;
+  if (result != kSuccess) lost[pushed.back()] = true;
   return kSuccess;
 }
 Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* sizes,
@@ -229,10 +262,13 @@ Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* 
   return usable();
 }
 Result stream_create(StreamHandle* stream, unsigned) {
+  if (usable() != kSuccess) return usable();
   const std::lock_guard<std::mutex> lock(mutex);
   ++driver_counts.streams;
-  *stream = reinterpret_cast<StreamHandle>(new Stream);
-  return usable();
+  Stream* made = new Stream;
+  made->device = pushed.back();
+  *stream = reinterpret_cast<StreamHandle>(made);
+  return kSuccess;
 }
 Result stream_destroy(StreamHandle stream) {
   delete reinterpret_cast<Stream*>(stream);
@@ -241,7 +277,7 @@ Result stream_destroy(StreamHandle stream) {
   return usable();
 }
 Result stream_synchronize(StreamHandle stream) {
-  return capturing(stream) ? kCaptureUnsupported : usable();
+  return capturing(stream) ? kCaptureUnsupported : usable(stream);
 }
 Result capture_begin(StreamHandle handle, int) {
   Stream* stream = reinterpret_cast<Stream*>(handle);
@@ -274,7 +310,8 @@ Result graph_instantiate(GraphExecutableHandle* executable, GraphHandle graph, u
 Result executable_destroy(GraphExecutableHandle executable) {
   return graph_destroy(reinterpret_cast<GraphHandle>(executable));
 }
-Result graph_launch(GraphExecutableHandle executable, StreamHandle) {
+Result graph_launch(GraphExecutableHandle executable, StreamHandle stream) {
+  if (usable(stream) != kSuccess) return usable(stream);
   {
     const std::lock_guard<std::mutex> lock(mutex);
     ++driver_counts.graph_launches;
@@ -359,7 +396,7 @@ Result get_proc_address(const char* name, void** function, int, uint64_t, int*) 
 }  // namespace
 
 void recover() {
-  lost = false;
+  for (bool& device : lost) device = false;
 }
 
 void* symbol(void*, const char* name) {
