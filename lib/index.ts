@@ -148,6 +148,7 @@ export type {
   TextEncoderConfig,
   TinyVaeConfig,
   ClassEmbedding,
+  KBlocks,
   ControlNetConfig,
   T2iAdapterConfig,
   UnetConfig,
