@@ -192,16 +192,26 @@ nd::IpAdapterConfig read_ip_adapter_config(Napi::Value value) {
   nd::IpAdapterConfig config;
   config.unet = read_unet_config(fields.get("unet"), fields.name("unet"));
   const std::string kind = projection.string("kind");
-  if (kind != "linear" && kind != "mlp" && kind != "resampler")
-    throw nd::Error(nd::ErrorCode::invalid_argument,
-                    "Expected one of linear, mlp, resampler for config.projection.kind but received " + kind);
+  if (kind != "linear" && kind != "mlp" && kind != "resampler" && kind != "faceResampler")
+    throw nd::Error(
+        nd::ErrorCode::invalid_argument,
+        "Expected one of linear, mlp, resampler, faceResampler for config.projection.kind but received " +
+            kind);
   nd::ImageProjectionConfig& image = config.projection;
-  image.kind = kind == "linear" ? Kind::linear : kind == "mlp" ? Kind::mlp : Kind::resampler;
+  image.kind = kind == "linear"      ? Kind::linear
+               : kind == "mlp"       ? Kind::mlp
+               : kind == "resampler" ? Kind::resampler
+                                     : Kind::face_resampler;
   image.width = projection.integer("width", 1, Limits::channels);
   image.context_width = projection.integer("contextWidth", 1, Limits::channels);
   image.tokens = projection.integer("tokens", 1, Limits::channels);
   if (image.kind != Kind::linear) image.hidden = projection.integer("hidden", 1, Limits::feed_forward);
-  if (image.kind == Kind::resampler) {
+  if (image.kind == Kind::face_resampler) {
+    image.face_width = projection.integer("faceWidth", 1, Limits::channels);
+    image.face_hidden = projection.integer("faceHidden", 1, Limits::feed_forward);
+    image.shortcut = projection.boolean("shortcut");
+  }
+  if (image.resamples()) {
     image.layers = projection.integer("layers", 0, Limits::text_layers);
     image.heads = projection.integer("heads", 1, Limits::channels);
     image.head_dim = projection.integer("headDim", 1, Limits::channels);

@@ -43,11 +43,16 @@ Napi::Value IpAdapterWrap::encode(const Napi::CallbackInfo& info) {
     const auto embeddings = std::make_shared<const std::vector<float>>(fields.floats("embeddings", floats));
     const auto masks = std::make_shared<const std::vector<float>>(
         sizes.h == 0 ? std::vector<float>() : fields.floats("masks", model.mask_floats(sizes.h, sizes.w)));
+    const int64_t face_width = model.config().projection.face_width;
+    const auto faces = std::make_shared<const std::vector<float>>(
+        face_width == 0 ? std::vector<float>()
+                        : fields.floats("faces", sizes.count * sizes.images * face_width));
     const auto to = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
     return call(info.Env(), shared, info[1], [=](nd::IpAdapter& adapter, const nd::CancelToken& cancel) {
       nd::ImagePromptInput input = sizes;
       input.embeddings = embeddings->data();
       input.masks = masks->data();
+      input.faces = faces->data();
       adapter.encode(input, *to, &cancel);
     });
   });

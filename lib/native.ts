@@ -298,23 +298,29 @@ export interface ImageEncoderConfig {
 
 /**
  * IP-Adapter's projection of an image's embedding to tokens: one matrix and a norm ('linear'), two with GELU between them
- * ('mlp'), or queries that attend to the embedding's tokens ('resampler').
+ * ('mlp'), or queries that attend to the embedding's tokens ('resampler'), also with queries made of the embedding of a
+ * face ('faceResampler').
  */
 export interface ImageProjectionConfig {
-  kind: 'linear' | 'mlp' | 'resampler'
+  kind: 'linear' | 'mlp' | 'resampler' | 'faceResampler'
   /** Of an embedding's tokens. */
   width: number
   /** Of the result's. */
   contextWidth: number
-  /** 'resampler': tokens of the result; others: tokens that each token of an embedding becomes. */
+  /** Resamplers: tokens of the result; others: tokens that each token of an embedding becomes. */
   tokens: number
-  /** 'mlp': between its matrices; 'resampler': of its queries. */
+  /** 'mlp': between its matrices; resamplers: of its queries. */
   hidden?: number
-  /** 'resampler'. */
+  /** Resamplers. */
   layers?: number
   heads?: number
   headDim?: number
   intermediate?: number
+  /** 'faceResampler': of a face's embedding, and between the matrices that make queries of it. */
+  faceWidth?: number
+  faceHidden?: number
+  /** 'faceResampler': whether the queries are added to the result. */
+  shortcut?: boolean
 }
 
 /** An IP-Adapter. Tensor names: `image_proj.…` and `ip_adapter.1.to_k_ip.weight`, … */
@@ -488,6 +494,8 @@ export interface ImagePromptSizes {
 export interface ImagePromptCall extends ImagePromptSizes {
   /** [count, images, rows, width] */
   embeddings: Float32Array
+  /** 'faceResampler': [count, images, faceWidth] */
+  faces?: Float32Array
   /** The mask at each level of the UNet, the highest resolution first. */
   masks?: Float32Array
   to: KeptTensors

@@ -17,8 +17,12 @@ void ImageProjectionConfig::check() const {
   require(width >= 1 && context_width >= 1 && tokens >= 1,
           "Expected an image projection's width, contextWidth and tokens of at least 1");
   require(kind == Kind::linear || hidden >= 1, "Expected an image projection's hidden of at least 1");
-  require(kind != Kind::resampler || (layers >= 0 && heads >= 1 && head_dim >= 1 && intermediate >= 1),
+  require(!resamples() || (layers >= 0 && heads >= 1 && head_dim >= 1 && intermediate >= 1),
           "Expected a resampler's heads, headDim and intermediate of at least 1");
+  require(kind != Kind::face_resampler || (face_width >= 1 && face_hidden >= 1),
+          "Expected a resampler's faceWidth and faceHidden of at least 1");
+  require(!shortcut || (kind == Kind::face_resampler && hidden == context_width),
+          "Expected a face resampler whose hidden is its contextWidth for a shortcut");
 }
 
 ImageProjection::ImageProjection(const ImageProjectionConfig& config, Loader& loader,
@@ -27,15 +31,25 @@ ImageProjection::ImageProjection(const ImageProjectionConfig& config, Loader& lo
   config.check();
   const int64_t out = config.tokens * config.context_width;
   if (config.kind == Kind::resampler) {
+    queries_ = loader.embedding(prefix + "latents", config.tokens, config.hidden);
     load_resampler(loader, prefix);
-  } else if (config.kind == Kind::linear) {
+    return;
+  }
+  if (config.kind == Kind::face_resampler) {
+    const int64_t hidden = config.hidden;
+    face_in_ = loader.linear(prefix + "proj.0", config.face_width, config.face_hidden);
+    face_out_ = loader.linear(prefix + "proj.2", config.face_hidden, config.tokens * hidden);
+    face_norm_ = loader.layer_norm(prefix + "norm", hidden, kLayerNormEps);
+    load_resampler(loader, prefix + "perceiver_resampler.");
+    return;
+  }
+  if (config.kind == Kind::linear) {
     out_ = loader.linear(prefix + "proj", config.width, out);
   } else {
     in_ = loader.linear(prefix + "proj.0", config.width, config.hidden);
     out_ = loader.linear(prefix + "proj.2", config.hidden, out);
   }
-  const char* norm = config.kind == Kind::resampler ? "norm_out" : "norm";
-  norm_ = loader.layer_norm(prefix + norm, config.context_width, kLayerNormEps);
+  norm_ = loader.layer_norm(prefix + "norm", config.context_width, kLayerNormEps);
 }
 
 void ImageProjection::load_resampler(Loader& loader, const std::string& prefix) {
@@ -48,7 +62,6 @@ void ImageProjection::load_resampler(Loader& loader, const std::string& prefix) 
   attention.out = "to_out";
   LinearOptions no_bias;
   no_bias.bias = false;
-  queries_ = loader.embedding(prefix + "latents", config_.tokens, hidden);
   in_ = loader.linear(prefix + "proj_in", config_.width, hidden);
   for (int64_t i = 0; i < config_.layers; ++i) {
     const std::string name = prefix + "layers." + std::to_string(i);
@@ -62,6 +75,7 @@ void ImageProjection::load_resampler(Loader& loader, const std::string& prefix) 
     layers_.push_back(std::move(layer));
   }
   out_ = loader.linear(prefix + "proj_out", hidden, config_.context_width);
+  norm_ = loader.layer_norm(prefix + "norm_out", config_.context_width, kLayerNormEps);
 }
 
 /// The queries attend to the image's tokens and to themselves, + queries.
@@ -88,31 +102,50 @@ Tensor ImageProjection::attend(ForwardContext& ctx, const Layer& layer, const Te
   return layer.attention->forward(ctx, normed_queries, context, {}, &queries);
 }
 
-Tensor ImageProjection::resample(ForwardContext& ctx, const Tensor& embeddings) const {
-  const Tensor image = in_->forward(ctx, embeddings);
-  std::vector<int32_t> ids(static_cast<size_t>(image.n * config_.tokens));
+/// The same queries for each of n images.
+Tensor ImageProjection::learned_queries(ForwardContext& ctx, int64_t n) const {
+  std::vector<int32_t> ids(static_cast<size_t>(n * config_.tokens));
   for (size_t i = 0; i < ids.size(); ++i)
     ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % config_.tokens);
-  Tensor queries = queries_->forward(ctx, ids.data(), image.n, config_.tokens);
+  return queries_->forward(ctx, ids.data(), n, config_.tokens);
+}
+
+Tensor ImageProjection::face_queries(ForwardContext& ctx, const Tensor& faces) const {
+  Epilogue activate;
+  activate.activation = Activation::gelu;
+  const Tensor x = face_out_->forward(ctx, face_in_->forward(ctx, faces, activate));
+  return face_norm_->forward(ctx, Tensor::borrowed(x.address(), x.n, 1, config_.tokens, config_.hidden));
+}
+
+Tensor ImageProjection::resample(ForwardContext& ctx, const Tensor& embeddings, const Tensor& first) const {
+  const Tensor image = in_->forward(ctx, embeddings);
+  const Tensor* queries = &first;
+  Tensor last;
   Epilogue activate;
   activate.activation = Activation::gelu;
   for (const Layer& layer : layers_) {
-    queries = attend(ctx, layer, image, queries);
-    Tensor normed = layer.norm->forward(ctx, queries);
+    last = attend(ctx, layer, image, *queries);
+    Tensor normed = layer.norm->forward(ctx, last);
     const Tensor hidden = layer.in->forward(ctx, normed, activate);
     normed.release();
     Epilogue residual;
-    residual.residual = &queries;
-    queries = layer.out->forward(ctx, hidden, residual);
+    residual.residual = &last;
+    last = layer.out->forward(ctx, hidden, residual);
+    queries = &last;
   }
-  return out_->forward(ctx, queries);
+  return norm_->forward(ctx, out_->forward(ctx, *queries));
 }
 
-Tensor ImageProjection::forward(ForwardContext& ctx, const Tensor& embeddings) const {
+Tensor ImageProjection::forward(ForwardContext& ctx, const Tensor& embeddings, const Tensor* faces) const {
+  if (config_.kind == Kind::resampler) return resample(ctx, embeddings, learned_queries(ctx, embeddings.n));
+  if (config_.kind == Kind::face_resampler) {
+    const Tensor queries = face_queries(ctx, *faces);
+    Tensor tokens = resample(ctx, embeddings, queries);
+    if (config_.shortcut) ctx.backend.add_rows(ctx, queries, 0, tokens, 0, queries.rows(), 1.0f, false);
+    return tokens;
+  }
   Tensor x;
-  if (config_.kind == Kind::resampler) {
-    x = resample(ctx, embeddings);
-  } else if (in_) {
+  if (in_) {
     Epilogue activate;
     activate.activation = Activation::gelu;
     x = out_->forward(ctx, in_->forward(ctx, embeddings, activate));

@@ -60,10 +60,15 @@ int64_t IpAdapter::mask_floats(int64_t h, int64_t w) const {
 }
 
 void IpAdapter::forward(ForwardContext& ctx, const ImagePromptInput& input, KeptTensors& to) const {
-  const auto [embeddings, count, images, rows, masks, h, w] = input;
+  const auto [embeddings, count, images, rows, masks, h, w, faces] = input;
   Tensor x(ctx, count * images, 1, rows, config_.projection.width);
   backend_.put(ctx, embeddings, x, 0, x.rows());
-  x = projection_.forward(ctx, x);
+  Tensor face;
+  if (config_.projection.face_width > 0) {
+    face = Tensor(ctx, count * images, 1, 1, config_.projection.face_width);
+    backend_.put(ctx, faces, face, 0, face.rows());
+  }
+  x = projection_.forward(ctx, x, &face);
   // The images of a prompt are one context.
   const Tensor tokens = Tensor::borrowed(x.address(), count, 1, images * x.pixels(), x.c);
   if (!ctx.measuring()) to.allocate(ctx);

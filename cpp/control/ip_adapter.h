@@ -30,6 +30,8 @@ struct ImagePromptInput {
   /// Of each level, as large as its features for latents of h × w, one after the other; null: none.
   const float* masks = nullptr;
   int64_t h = 0, w = 0;
+  /// Embeddings of faces [count][images][face_width], for a projection that takes them.
+  const float* faces = nullptr;
 };
 
 /// Bytes of working memory that encoding a prompt takes, and of what it keeps.

@@ -1,4 +1,4 @@
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { isFile } from '../models/tokenizer-files.js'
 import type { ImageProjectionConfig, IpAdapterConfig } from '../native.js'
 import { matchTensors, renameTensors, type Tensors } from '../models/component.js'
@@ -22,13 +22,16 @@ export interface IpAdapterSetting {
   path: string
   /** Default: `image_encoder` beside the file or in the model's folder. */
   imageEncoder?: string
+  /** Of FaceID Plus: whether it is version 2. Default: whether the file's name says `plusv2`. */
+  shortcut?: boolean
 }
 
 /**
- * What an IP-Adapter takes: the embedding of a CLIP image encoder, its hidden states ('plus' and 'full face'), or the
- * embedding of a face that a face recognizer has made ('FaceID').
+ * What an IP-Adapter takes: the embedding of a CLIP image encoder, its hidden states ('plus' and 'full face'), the
+ * embedding of a face that a face recognizer has made ('FaceID'), or that and the hidden states of a picture of the face
+ * ('FaceID Plus').
  */
-export type IpAdapterInput = 'embedding' | 'hidden' | 'face'
+export type IpAdapterInput = 'embedding' | 'hidden' | 'face' | 'face-picture'
 
 /** A stored IP-Adapter. */
 export interface IpAdapterDescription extends ComponentDescription<IpAdapterConfig> {
@@ -53,9 +56,9 @@ export async function openIpAdapters(
   const encoders = new Map<string, ImageEncoderDescription>()
   const ipAdapters: IpAdapterDescription[] = []
   const reports: AdapterReport[] = []
-  for (const { path, imageEncoder } of settings) {
+  for (const { path, imageEncoder, shortcut = /plus-?v2/i.test(basename(path)) } of settings) {
     const file = await openTensorFile(path)
-    const adapter = describe(path, file, model)
+    const adapter = describe(path, file, model, shortcut)
     if (adapter.input !== 'face') {
       const encoder = await findEncoder(adapter, imageEncoder, model, encoders)
       if (encoder) adapter.encoder = encoder
@@ -69,7 +72,12 @@ export async function openIpAdapters(
   return { ipAdapters, reports }
 }
 
-function describe(path: string, file: TensorFile, model: ModelWithUnet): IpAdapterDescription {
+function describe(
+  path: string,
+  file: TensorFile,
+  model: ModelWithUnet,
+  shortcut: boolean,
+): IpAdapterDescription {
   const { unet, architecture } = model
   const all = [...file.tensors.keys()]
   if (
@@ -84,7 +92,7 @@ function describe(path: string, file: TensorFile, model: ModelWithUnet): IpAdapt
         : `this is not an IP-Adapter: it is ${kind}`,
     )
   }
-  const { projection, input } = readProjection(path, file.tensors)
+  const { projection, input } = readProjection(path, file.tensors, shortcut)
   const names = rename(path, file.tensors)
   const config: IpAdapterConfig = { projection, unet: unet.config }
   if (unet.config.onlyCrossAttention?.includes(1))
@@ -128,6 +136,7 @@ const PROJECTION = 'image_proj.'
 function readProjection(
   path: string,
   tensors: Tensors,
+  shortcut: boolean,
 ): { projection: ImageProjectionConfig; input: IpAdapterInput } {
   const has = (name: string) => tensors.has(PROJECTION + name)
   const shape = (name: string, rank: number): readonly number[] => {
@@ -145,28 +154,35 @@ function readProjection(
       throw badFormat(path, `tensor ${PROJECTION}${name}: expected a multiple of ${of} rows, found ${rows}`)
     return rows / of
   }
-  if (has('perceiver_resampler.proj_in.weight'))
-    throw unsupported(
-      path,
-      'IP-Adapters of the kind FaceID Plus, which take a face and a picture, are not supported',
-    )
+  const resampler = (stem: string) => {
+    let layers = 0
+    while (has(`${stem}layers.${layers}.0.to_q.weight`)) layers++
+    const first = `${stem}layers.0.0.to_q.weight`
+    if (layers === 0) throw badFormat(path, `tensor ${PROJECTION}${first} is missing`)
+    return {
+      width: shape(`${stem}proj_in.weight`, 2)[1],
+      contextWidth: shape(`${stem}proj_out.weight`, 2)[0],
+      layers,
+      heads: wholes(shape(first, 2)[0], HEAD_DIM, first),
+      headDim: HEAD_DIM,
+      intermediate: shape(`${stem}layers.0.1.1.weight`, 2)[0],
+    }
+  }
+  if (has('perceiver_resampler.proj_in.weight')) {
+    const [faceHidden, faceWidth] = shape('proj.0.weight', 2)
+    const [hidden] = shape('norm.weight', 1)
+    const tokens = wholes(shape('proj.2.weight', 2)[0], hidden, 'proj.2.weight')
+    const facts = resampler('perceiver_resampler.')
+    if (shortcut && hidden !== facts.contextWidth)
+      throw badFormat(path, `expected tokens of a width of ${facts.contextWidth}, found ${hidden}`)
+    return {
+      projection: { kind: 'faceResampler', ...facts, tokens, hidden, faceWidth, faceHidden, shortcut },
+      input: 'face-picture',
+    }
+  }
   if (has('latents')) {
     const [, tokens, hidden] = shape('latents', 3)
-    let layers = 0
-    while (has(`layers.${layers}.0.to_q.weight`)) layers++
-    if (layers === 0) throw badFormat(path, `tensor ${PROJECTION}layers.0.0.to_q.weight is missing`)
-    const projection: ImageProjectionConfig = {
-      kind: 'resampler',
-      width: shape('proj_in.weight', 2)[1],
-      contextWidth: shape('proj_out.weight', 2)[0],
-      tokens,
-      hidden,
-      layers,
-      heads: wholes(shape('layers.0.0.to_q.weight', 2)[0], HEAD_DIM, 'layers.0.0.to_q.weight'),
-      headDim: HEAD_DIM,
-      intermediate: shape('layers.0.1.1.weight', 2)[0],
-    }
-    return { projection, input: 'hidden' }
+    return { projection: { kind: 'resampler', ...resampler(''), tokens, hidden }, input: 'hidden' }
   }
   if (has('proj.weight')) {
     const [rows, width] = shape('proj.weight', 2)
@@ -192,7 +208,7 @@ function rename(path: string, tensors: Tensors): Tensors {
     isFaceLora(name) ? undefined : name.replace(/^image_proj\.proj\.3\./, 'image_proj.norm.'),
   )
   for (const [name, tensor] of [...renamed]) {
-    const fused = /^(image_proj\.layers\.\d+\.0\.)to_kv\.weight$/.exec(name)
+    const fused = /^(image_proj\.(?:perceiver_resampler\.)?layers\.\d+\.0\.)to_kv\.weight$/.exec(name)
     if (fused) {
       renamed.delete(name)
       for (const [i, part] of ['to_k', 'to_v'].entries())
@@ -219,11 +235,11 @@ async function findEncoder(
   const { path, input, config } = adapter
   const { width } = config.projection
   const widthOf = ({ config }: ImageEncoderDescription) =>
-    input === 'hidden' ? config.width : config.projectionWidth
+    input === 'embedding' ? config.projectionWidth : config.width
   if (given !== undefined) {
     const encoder = await open(given)
     if (widthOf(encoder) === width) return encoder
-    const what = input === 'hidden' ? 'hidden states' : 'embeddings'
+    const what = input === 'embedding' ? 'embeddings' : 'hidden states'
     throw unsupported(
       given,
       `this image encoder does not fit ${path}: expected ${what} of a width of ${width}, found ${widthOf(encoder)}`,
@@ -243,5 +259,6 @@ async function findEncoder(
 
 /** Tokens that so many images are together, of embeddings of `rows` tokens each. */
 export function promptTokens({ projection }: IpAdapterConfig, images: number, rows: number): number {
-  return images * (projection.kind === 'resampler' ? projection.tokens : rows * projection.tokens)
+  const resamples = projection.kind === 'resampler' || projection.kind === 'faceResampler'
+  return images * (resamples ? projection.tokens : rows * projection.tokens)
 }

@@ -12,7 +12,8 @@ export interface ImagePromptOptions {
   image?: ImageInput | readonly ImageInput[]
   /**
    * Embeddings in place of `image`, as a face recognizer or an image encoder makes them: [images, width], or [images,
-   * tokens, width] for adapters that take hidden states.
+   * tokens, width] for adapters that take hidden states. For adapters of the kind FaceID Plus, those of the faces, beside
+   * a picture of each in `image`.
    */
   embeds?: Tensor
   /** Those of the unconditional prediction, of the same shape. Default: those of a black image, or zeros. */
@@ -29,7 +30,7 @@ export interface ImagePromptOptions {
 /** ImagePromptOptions with all defaults filled in. */
 export interface ImagePromptRequest extends Guiding {
   adapter: number
-  /** Empty where embeddings are given. */
+  /** Empty where embeddings alone are given. */
   images: ImageInput[]
   embeds?: Tensor
   negativeEmbeds?: Tensor
@@ -47,6 +48,8 @@ export interface IpAdapterFacts {
   encodes: boolean
   /** Whether it takes the embeddings of faces. */
   face: boolean
+  /** Whether it takes the embeddings of faces, and a picture of each. */
+  facePicture: boolean
 }
 
 const keys = [
@@ -80,19 +83,48 @@ function checkPrompt(value: unknown, path: string, adapters: readonly IpAdapterF
     given.adapter === undefined ? 0 : checkInteger(given.adapter, `${path}.adapter`, 0, adapters.length - 1)
   const facts = adapters[adapter]
   const guiding = checkGuiding(given, path)
-  if ((given.image === undefined) === (given.embeds === undefined))
+  if (facts.facePicture) checkBoth(given, path, facts)
+  else if ((given.image === undefined) === (given.embeds === undefined))
     throw new TypeError(
       `Expected either ${path}.image or ${path}.embeds but received ${given.image === undefined ? 'neither' : 'both'}`,
     )
   if (given.negativeEmbeds !== undefined && given.embeds === undefined)
     throw new TypeError(`Expected ${path}.embeds, as ${path}.negativeEmbeds was given`)
+  const images = given.image === undefined ? [] : checkImages(given.image, `${path}.image`, path, facts)
+  const embeds = checkEmbeds(given, path, facts)
+  if (facts.facePicture && countImages(images) !== embeds.embeds?.shape[0])
+    throw new RangeError(
+      `Expected as many pictures in ${path}.image as embeddings in ${path}.embeds but received ` +
+        `${countImages(images)} and ${embeds.embeds?.shape[0]}`,
+    )
   return {
     adapter,
-    images: given.image === undefined ? [] : checkImages(given.image, `${path}.image`, path, facts),
-    ...checkEmbeds(given, path, facts),
+    images,
+    ...embeds,
     ...guiding,
     ...(given.mask !== undefined && { mask: copyImage(given.mask, `${path}.mask`) }),
   }
+}
+
+/** FaceID Plus takes the embedding of a face and its picture. */
+function checkBoth(given: { image?: unknown; embeds?: unknown }, path: string, facts: IpAdapterFacts): void {
+  for (const key of ['image', 'embeds'] as const)
+    if (given[key] === undefined)
+      throw new TypeError(
+        `Expected ${path}.${key}, as ${facts.path} takes the embedding of a face and its picture`,
+      )
+  if (!facts.encodes)
+    throw new TypeError(
+      `Expected a pipeline loaded with an imageEncoder for ${path}, as ${facts.path} takes pictures of faces`,
+    )
+}
+
+/** A tensor counts as one image for each of its first dimension. */
+export function countImages(images: readonly ImageInput[]): number {
+  return images.reduce<number>(
+    (sum, image) => sum + (typeof image === 'object' && 'shape' in image ? image.shape[0] : 1),
+    0,
+  )
 }
 
 function checkImages(value: unknown, name: string, path: string, facts: IpAdapterFacts): ImageInput[] {

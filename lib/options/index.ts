@@ -10,6 +10,7 @@ export { anyImages, enlargesImage, noisesImage, startsFromImage } from './extra-
 export { guidesAt } from './guiding.js'
 export { checkGenerateOptions, generateKeys, type GenerateOptions } from './generate.js'
 export {
+  countImages,
   imagePromptSettings,
   type ImagePromptOptions,
   type ImagePromptRequest,

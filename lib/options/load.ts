@@ -99,9 +99,10 @@ export interface LoadOptions {
   /**
    * IP-Adapters for `imagePrompts` of generate(), which names them by their place in this list: files, or files with the
    * image encoder (a file or folder) that they were trained with. Default encoder: the one that fits in a folder
-   * `image_encoder` beside the file or in the model's folder. They take memory beside the model.
+   * `image_encoder` beside the file or in the model's folder. They take memory beside the model. `shortcut` tells
+   * version 2 of FaceID Plus from version 1, whose files look alike; default: whether the file's name says `plusv2`.
    */
-  ipAdapters?: (string | { path: string; imageEncoder?: string })[]
+  ipAdapters?: (string | { path: string; imageEncoder?: string; shortcut?: boolean })[]
   /**
    * true: no weights stay in memory; they are read from the model's files whenever a layer needs them, in every step.
    * false: all weights stay in memory. Default: weights that are used in every step stay; those that are used once per
@@ -129,7 +130,7 @@ export interface LoadRequest extends Omit<
   'loras' | 'embeddings' | 'controlNets' | 'ipAdapters'
 > {
   controlNets: string[]
-  ipAdapters: { path: string; imageEncoder?: string }[]
+  ipAdapters: { path: string; imageEncoder?: string; shortcut?: boolean }[]
   loras: CheckedLora[]
   embeddings: { path: string; token?: string }[]
 }
@@ -277,10 +278,16 @@ function checkIpAdapters(value: unknown, path: string): LoadRequest['ipAdapters'
   return Array.from(value, (adapter: unknown, i) => {
     const name = `${path}[${i}]`
     if (typeof adapter === 'string') return { path: checkString(adapter, name) }
-    const given = checkObject(adapter, name, ['path', 'imageEncoder'])
-    const file = checkString(given.path, `${name}.path`)
-    if (given.imageEncoder === undefined) return { path: file }
-    return { path: file, imageEncoder: checkString(given.imageEncoder, `${name}.imageEncoder`) }
+    const {
+      path: file,
+      imageEncoder,
+      shortcut,
+    } = checkObject(adapter, name, ['path', 'imageEncoder', 'shortcut'])
+    return {
+      path: checkString(file, `${name}.path`),
+      ...(imageEncoder !== undefined && { imageEncoder: checkString(imageEncoder, `${name}.imageEncoder`) }),
+      ...(shortcut !== undefined && { shortcut: checkBoolean(shortcut, `${name}.shortcut`) }),
+    }
   })
 }
 

@@ -155,10 +155,11 @@ export class DiffusionPipeline {
       controlNets: parts.controlNets.map(({ residuals, types }) => ({ residuals, types })),
       ipAdapters: parts.ipAdapters.map(({ path, config, input, imageEncoder }) => ({
         path,
-        width: config.projection.width,
+        width: config.projection.faceWidth ?? config.projection.width,
         hidden: input === 'hidden',
         encodes: imageEncoder !== undefined,
         face: input === 'face',
+        facePicture: input === 'face-picture',
       })),
       refines: parts.refiner !== undefined,
       maxClipSkip:
@@ -302,9 +303,9 @@ export class DiffusionPipeline {
     const { embeddings, reports } = await readEmbeddings(description, named, signal)
     adapters.push(...reports)
     const found: IpAdapterSetting[] = []
-    for (const { path: adapter, imageEncoder } of options.ipAdapters) {
+    for (const { path: adapter, imageEncoder, ...more } of options.ipAdapters) {
       const encoder = imageEncoder === undefined ? {} : { imageEncoder: await find(imageEncoder) }
-      found.push({ path: await find(adapter), ...encoder })
+      found.push({ path: await find(adapter), ...encoder, ...more })
     }
     const images = await openIpAdapters({ ...description, unet }, found)
     adapters.push(...images.reports)

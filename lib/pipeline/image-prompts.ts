@@ -2,7 +2,7 @@
 import { maskTensor, openImage, type ImageSize } from '../image/index.js'
 import { maskLevels } from '../image/mask-levels.js'
 import { native, type ImagePromptSizes, type KeptTensors, type NativeImagePrompt } from '../native.js'
-import { guidesAt, type GenerateRequest, type ImagePromptRequest } from '../options/index.js'
+import { countImages, guidesAt, type GenerateRequest, type ImagePromptRequest } from '../options/index.js'
 import type { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
 import type { ConditionalRows } from './controls.js'
@@ -45,11 +45,13 @@ export class ImagePrompts {
         const mask = await maskOf(prompt, `imagePrompts[${i}].mask`, { width, height }, signal, slice)
         const levels = adapter.config.unet.blockChannels.length
         const embeddings = await embeddingsOf(adapter, prompt, isGuided(request), signal)
+        const faces = facesOf(adapter, prompt, isGuided(request))
         const [count, images, ...rest] = embeddings.shape
         await slice.pause()
         await adapter.encode(
           {
             embeddings: embeddings.data,
+            ...(faces && { faces: faces.data }),
             ...{ count, images, rows: rest.length > 1 ? rest[0] : 1 },
             ...(mask && { ...latents, masks: maskLevels(mask, latents.h, latents.w, levels) }),
             to: prompt.kept,
@@ -98,15 +100,19 @@ export class ImagePrompts {
 /** The embeddings of a prompt, [count, images, …]: the conditional one first, and with guidance the unconditional one. */
 async function embeddingsOf(
   adapter: IpAdapter,
-  { images, embeds, negativeEmbeds }: ImagePromptRequest,
+  prompt: ImagePromptRequest,
   guided: boolean,
   signal: AbortSignal,
 ): Promise<Tensor> {
   const encoder = adapter.imageEncoder
-  const hidden = adapter.input === 'hidden'
+  const hidden = takesHidden(adapter)
+  // Of FaceID Plus, the embeddings that were given are those of the faces.
+  const { embeds, negativeEmbeds }: Pick<ImagePromptRequest, 'embeds' | 'negativeEmbeds'> = hasFaces(adapter)
+    ? {}
+    : prompt
   let conditional = embeds
   if (!conditional) {
-    const pixels = await encoder!.preprocess(images, { signal })
+    const pixels = await encoder!.preprocess(prompt.images, { signal })
     conditional = hidden
       ? await encoder!.hiddenStates(pixels, { signal })
       : await encoder!.encode(pixels, { signal })
@@ -122,6 +128,19 @@ async function embeddingsOf(
       unconditional = stack(Array.from({ length: count }, () => one))
   }
   return stack([asPrompt(conditional), asPrompt(unconditional)])
+}
+
+const hasFaces = ({ input }: IpAdapter) => input === 'face-picture'
+const takesHidden = ({ input }: IpAdapter) => input === 'hidden' || input === 'face-picture'
+
+/** The embeddings of faces, [count, images, width], in the same order; undefined: the adapter takes none beside others. */
+function facesOf(
+  adapter: IpAdapter,
+  { embeds, negativeEmbeds }: ImagePromptRequest,
+  guided: boolean,
+): Tensor | undefined {
+  if (!hasFaces(adapter) || !embeds) return undefined
+  return guided ? stack([embeds, negativeEmbeds ?? zeros(embeds.shape)]) : embeds
 }
 
 async function maskOf(
@@ -149,10 +168,9 @@ function embeddingSizes(
     const { imageSize, patchSize } = adapter.imageEncoder!.config
     return 1 + Math.floor(imageSize / patchSize) ** 2
   }
-  const rows = adapter.input !== 'hidden' ? 1 : embeds ? embeds.shape[1] : hiddenTokens()
-  const imagesOf = (image: ImagePromptRequest['images'][number]) =>
-    typeof image === 'object' && 'shape' in image ? image.shape[0] : 1
-  return { images: embeds ? embeds.shape[0] : images.reduce((sum, image) => sum + imagesOf(image), 0), rows }
+  const given = embeds !== undefined && !hasFaces(adapter)
+  const rows = !takesHidden(adapter) ? 1 : given ? embeds.shape[1] : hiddenTokens()
+  return { images: embeds ? embeds.shape[0] : countImages(images), rows }
 }
 
 /** The tokens that each image prompt adds to cross-attention. */
@@ -183,7 +201,7 @@ export function imagePromptMemory(
     }
     const memory = adapter.memory(sizes)
     const embeddings = 8 * sizes.count * sizes.images * sizes.rows * adapter.config.projection.width
-    const encoding = prompt.embeds ? 0 : (adapter.imageEncoder?.workingBytes(sizes.images) ?? 0)
+    const encoding = prompt.images.length === 0 ? 0 : (adapter.imageEncoder?.workingBytes(sizes.images) ?? 0)
     start = Math.max(start, embeddings + Math.max(memory.working, encoding))
     kept += memory.kept
   }

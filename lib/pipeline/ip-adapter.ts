@@ -20,8 +20,8 @@ export class IpAdapter extends Component<NativeIpAdapter> {
   readonly config: Readonly<IpAdapterConfig>
   readonly path: string
   /**
-   * What it takes: the embedding of an image ('embedding'), the hidden states of an image encoder ('hidden'), or the
-   * embedding of a face ('face').
+   * What it takes: the embedding of an image ('embedding'), the hidden states of an image encoder ('hidden'), the
+   * embedding of a face ('face'), or that and a picture of the face ('face-picture').
    */
   readonly input: IpAdapterInput
   /** The image encoder; adapters may share one. Undefined: only embeddings can be given. */

@@ -223,6 +223,63 @@ t.test('the LoRA of a FaceID file is a part of the model', async (t) => {
   )
 })
 
+t.test('FaceID Plus takes the embedding of a face and its picture', async (t) => {
+  const one = named('sd1', 'face-plus')
+  const options = optionsOf(one)
+  await using pipe = await load(one)
+  t.match(pipe.ipAdapters, [{ input: 'face-picture', config: { projection: { shortcut: false } } }])
+  t.match(pipe.adapters, [{ kind: 'IP-Adapter', ranks: [2], unplaced: [] }])
+  const draw = async (change: Partial<ImagePromptOptions>) => {
+    const imagePrompts = [{ ...options.imagePrompts[0], ...change }]
+    return (await pipe.generate({ ...options, imagePrompts })).images[0].data
+  }
+  const wanted = await draw({})
+  const embeds = options.imagePrompts[0].embeds!
+  const other = { data: embeds.data.map((x) => -x), shape: embeds.shape }
+  t.ok(largestDifference(await draw({ image: join(fixtures, 'b.png') }), wanted) > 0, 'the picture counts')
+  t.ok(largestDifference(await draw({ embeds: other }), wanted) > 0, 'the face counts')
+  t.ok(largestDifference(await draw({ negativeEmbeds: other }), wanted) > 0, 'negativeEmbeds count')
+  // The files of version 2 look alike; the option counts more than the name.
+  const path = join(fixtures, one.adapters[0])
+  const v2 = { ipAdapters: [{ path, imageEncoder: encoderOf('clip'), shortcut: true }] }
+  await using second = await load(one, v2)
+  t.ok(largestDifference((await second.generate(options)).images[0].data, wanted) > 0, 'shortcut counts')
+
+  const { image } = options.imagePrompts[0]
+  await using without = await load({ ...one, encoder: null })
+  for (const [from, prompt, type, message] of [
+    [
+      pipe,
+      { image },
+      TypeError,
+      /Expected imagePrompts\[0\]\.embeds, as .* the embedding of a face and its picture/,
+    ],
+    [
+      pipe,
+      { embeds },
+      TypeError,
+      /Expected imagePrompts\[0\]\.image, as .* the embedding of a face and its picture/,
+    ],
+    [pipe, { image: [image, image], embeds }, RangeError, /as many pictures .* but received 2 and 1/],
+    [pipe, { image, embeds: { data: new Float32Array(5), shape: [1, 5] } }, RangeError, /embeds/],
+    [
+      without,
+      { image, embeds },
+      TypeError,
+      /Expected a pipeline loaded with an imageEncoder for imagePrompts\[0\]/,
+    ],
+  ] as const)
+    // prettier-ignore
+    await t.rejects(async () => from.generate({ ...options, imagePrompts: [prompt as never] }), {
+      constructor: type,
+      message,
+    })
+  await t.rejects(load(one, { ipAdapters: [{ path, shortcut: 1 as never }] }), {
+    constructor: TypeError,
+    message: /boolean for ipAdapters\[0\]\.shortcut/,
+  })
+})
+
 t.test('quantized models, deep features and merged tokens go with IP-Adapters', async (t) => {
   const one = named('sd1', 'plain')
   const options = optionsOf(one)
@@ -400,9 +457,14 @@ t.test('adapters that are not complete, or of other kinds, are named', async (t)
     /proj\.weight: expected a multiple of 16 rows, found 63/,
   )
   await refuses(
-    { ...matrices(16), 'image_proj.perceiver_resampler.proj_in.weight': { shape: [8, 8] } },
-    'UNSUPPORTED_MODEL',
-    /FaceID Plus/,
+    {
+      ...matrices(16),
+      ...{ 'image_proj.perceiver_resampler.proj_in.weight': { shape: [8, 8] } },
+      ...{ 'image_proj.proj.0.weight': { shape: [8, 8] }, 'image_proj.proj.2.weight': { shape: [16, 8] } },
+      'image_proj.norm.weight': { shape: [8] },
+    },
+    'MODEL_FORMAT',
+    /perceiver_resampler\.layers\.0\.0\.to_q\.weight is missing/,
   )
   await refuses(
     { ...matrices(16), 'image_proj.other.weight': { shape: [8, 8] } },

@@ -49,6 +49,8 @@ std::unique_ptr<IpAdapter> load_adapter(Backend& backend, ImageProjectionConfig:
   image.kind = kind;
   image.width = 20, image.context_width = 16, image.tokens = 3, image.hidden = 24;
   image.layers = 2, image.heads = 2, image.head_dim = 8, image.intermediate = 40;
+  if (kind == ImageProjectionConfig::Kind::face_resampler)
+    image.hidden = 16, image.face_width = 12, image.face_hidden = 20, image.shortcut = true;
   const std::string path = temporary_path("ip-adapter").u8string();
   std::ofstream file(path, std::ios::binary);
   struct Place {
@@ -86,7 +88,9 @@ void encode(IpAdapter& adapter, KeptTensors& to, bool masked, const CancelToken*
   const int64_t rows = adapter.config().projection.kind == ImageProjectionConfig::Kind::linear ? 1 : 6;
   const std::vector<float> embeddings = noise("embeddings", 2 * 2 * rows * 20);
   std::vector<float> masks;
+  const std::vector<float> faces = noise("faces", 2 * 2 * 12);
   ImagePromptInput input{embeddings.data(), 2, 2, rows};
+  input.faces = faces.data();
   if (masked) {
     input.h = kH, input.w = kW;
     masks.resize(static_cast<size_t>(adapter.mask_floats(kH, kW)));
@@ -137,7 +141,11 @@ std::string error_of(Unet& unet, const KeptTensors& kept, const std::vector<int3
 const Register suite([] {
   using Kind = ImageProjectionConfig::Kind;
   const std::pair<const char*, Kind> kinds[] = {
-      {"linear", Kind::linear}, {"mlp", Kind::mlp}, {"resampler", Kind::resampler}};
+      {"linear", Kind::linear},
+      {"mlp", Kind::mlp},
+      {"resampler", Kind::resampler},
+      {"face resampler", Kind::face_resampler},
+  };
   for (const auto& [name, kind] : kinds)
     for (const bool masked : {false, true})
       test(std::string("image prompts/ ") + name + (masked ? " with a mask" : "") + " on both backends",

@@ -100,11 +100,11 @@ void k_unet(Input& input) {
 
 void ip_adapter(Input& input) {
   using Kind = ImageProjectionConfig::Kind;
-  constexpr Kind kKinds[] = {Kind::linear, Kind::mlp, Kind::resampler};
+  constexpr Kind kKinds[] = {Kind::linear, Kind::mlp, Kind::resampler, Kind::face_resampler};
   IpAdapterConfig config;
   config.unet = unet_config(input);
   ImageProjectionConfig& image = config.projection;
-  image.kind = kKinds[input.below(3)];
+  image.kind = kKinds[input.below(4)];
   image.width = bounded(input, kChannels);
   image.context_width = input.below(4) ? config.unet.context_width : bounded(input, kChannels);
   image.tokens = bounded(input, kChannels);
@@ -113,6 +113,9 @@ void ip_adapter(Input& input) {
   image.heads = bounded(input, kChannels);
   image.head_dim = bounded(input, kChannels);
   image.intermediate = bounded(input, int64_t{1} << 17);
+  image.face_width = bounded(input, kChannels);
+  image.face_hidden = bounded(input, kChannels);
+  image.shortcut = input.below(2) == 1;
   build<IpAdapter>(config);
 }
 

@@ -15,8 +15,8 @@ const facts: ModelFacts = {
     { residuals: 5, types: 0 },
   ],
   ipAdapters: [
-    { path: 'plus.bin', width: 16, hidden: true, encodes: true, face: false },
-    { path: 'face.bin', width: 12, hidden: false, encodes: false, face: true },
+    { path: 'plus.bin', width: 16, hidden: true, encodes: true, face: false, facePicture: false },
+    { path: 'face.bin', width: 12, hidden: false, encodes: false, face: true, facePicture: false },
   ],
 }
 const check = (options: unknown, model = facts) => checkGenerateOptions(options, model)
