@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import nodeModule from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { DiffusionError } from './errors.js'
@@ -83,7 +83,8 @@ function reasonOf(error: unknown, path: string): string {
 
 /** Loads the addon that was built on this machine, or else the prebuilt one for this platform. */
 export function loadAddon(): unknown {
-  const load = createRequire(pathToFileURL(thisFile()))
+  // Not imported by its name: webpack would replace it by a `require` of its own, which knows no addon.
+  const load = nodeModule.createRequire(pathToFileURL(thisFile()))
   const tried: string[] = []
   const paths = candidates()
   let cause: unknown

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import nodeModule from 'node:module'
 import { dirname, join, parse } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DiffusionError } from './errors.js'
@@ -42,7 +42,7 @@ export function findPackageRoot(): string | undefined {
 function installedRoot(): string | undefined {
   for (const start of [thisFile(), join(process.cwd(), 'index.js')]) {
     try {
-      return dirname(createRequire(start).resolve('node-diffusion/package.json'))
+      return dirname(nodeModule.createRequire(start).resolve('node-diffusion/package.json'))
     } catch {
       // Not installed above this file.
     }
