@@ -53,7 +53,7 @@ Napi::Object limits(Napi::Env env) {
   return result;
 }
 
-constexpr const char* kComputeNames[] = {"f32", "bf16", "int8"};
+constexpr const char* kComputeNames[] = {"f32", "bf16", "int8", "int16"};
 
 Napi::Array profile_rows(Napi::Env env, const std::vector<nd::Profile::Row>& rows) {
   Napi::Array result = Napi::Array::New(env, rows.size());

@@ -29,7 +29,7 @@ export type TensorType = GgmlTensorType | 'f64' | 'f8_e4m3' | 'f8_e5m2'
 /**
  * The type in which matrix products and convolutions multiply: float32, bfloat16, or int8 with scales. Sums are always
  * float32. 'auto' multiplies float32 weights as float32, 16-bit weights as bfloat16 where the CPU is fast at it, and
- * quantized weights as int8.
+ * quantized weights as int8. Autoencoders multiply int16 in place of bfloat16 on CPUs with AVX512-VNNI.
  */
 export type Precision = 'auto' | 'f32' | 'bf16' | 'int8'
 
@@ -707,7 +707,7 @@ export interface CpuInfo {
 export interface ProfileRow {
   kind: string
   /** The type in which its products multiply. */
-  compute: 'f32' | 'bf16' | 'int8'
+  compute: 'f32' | 'bf16' | 'int8' | 'int16'
   seconds: number
   /**
    * Multiplications and additions of its products as they are computed: Winograd needs fewer than direct convolution.

@@ -5,6 +5,7 @@
  */
 import * as acceleration from './acceleration.mjs'
 import * as controls from './control.mjs'
+import { estimate } from './estimate.mjs'
 import * as forward from './forward.mjs'
 import * as life from './life.mjs'
 import * as lora from './lora.mjs'
@@ -48,6 +49,7 @@ export const cases = {
     of: 'first',
     run: (o) => life.eventLoop({ ...o, steps: 2 }),
   },
+  estimate: { title: 'a guided step and a decode as estimate() says, and measured', of: 'each', run: estimate },
   lora: { title: 'a LoRA of rank 32, at load and for one call', of: 'each', run: lora.lora },
   control: {
     title: 'a step with a ControlNet and without',

@@ -1,5 +1,5 @@
-// Products in reduced precision (int8 and bfloat16 matrices, attention in bfloat16) against the peaks of
-// their dot products.
+// Products in reduced precision (int8, int16 and bfloat16 matrices, attention in bfloat16) against the peaks
+// of their dot products.
 #include <algorithm>
 #include <vector>
 
@@ -63,12 +63,14 @@ void conversion(const Kernels& table, const char* kind, const ReducedGemm& reduc
   const std::string name = std::string("convert-") + kind + (normalize ? " affine silu" : "") + " 4096x320";
   if (!wanted(name)) return;
   const int64_t rows = 4096, c = 320;
-  Buffer x(rows * c), scale(c), shift(c), out(rows * c), scales(rows * 2);
+  const PixelFormat format(&reduced, c);
+  Buffer x(rows * c), scale(c), shift(c), out(rows * c), scales(rows * 2 * format.groups());
   const double time = best_time(16, [&](int64_t i, int) {
     const int64_t first = i * rows / 16;
     reduced.convert_rows(x.get() + first * c, rows / 16, c, normalize ? scale.get() : nullptr,
-                         normalize ? shift.get() : nullptr, normalize, c, c,
-                         out.bytes() + first * c * reduced.element_bytes, scales.get() + first * 2);
+                         normalize ? shift.get() : nullptr, normalize, c, format.group,
+                         out.bytes() + first * c * reduced.element_bytes,
+                         scales.get() + first * 2 * format.groups());
   });
   print_bandwidth(table.name, name, time, static_cast<double>(rows * c * (4 + reduced.element_bytes)));
 }
@@ -128,6 +130,12 @@ void reduced_products(const Kernels& table) {
     for (const auto& c : cases::kGemms) product(table, "bf16", *table.bf16, c, peak);
     conversion(table, "bf16", *table.bf16, false);
     conversion(table, "bf16", *table.bf16, true);
+  }
+  if (table.i16) {
+    // As fast as bfloat16, if the CPU has both.
+    for (const auto& c : cases::kGemms) product(table, "i16", *table.i16, c, peak);
+    conversion(table, "i16", *table.i16, false);
+    conversion(table, "i16", *table.i16, true);
   }
   if (table.bf16_attention)
     for (const auto& c : cases::kAttentions)

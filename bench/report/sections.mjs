@@ -84,6 +84,7 @@ export function layers({ rows, measured, cpu }) {
 const kinds = [
   ['f32', 'gemm ', 'attention '],
   ['bf16', 'gemm-bf16 ', 'attention-bf16 '],
+  ['int16', 'gemm-i16 '],
   ['int8', 'gemm-i8 ', 'attention-i8 '],
 ]
 
@@ -198,7 +199,23 @@ export function quality({ rows }) {
     .join('\n\n')
 }
 
+/** What estimate() says beside what was measured. */
+export function estimates({ rows }) {
+  const estimated = rows.filter((row) => row.case === 'estimate' && !row.error)
+  return unlessEmpty(estimated, () => {
+    const cells = (guess, measured) => [s(guess), s(measured), percent((guess - measured) / measured)]
+    const head = ['model', 'guided step, estimated', 'measured', 'difference', 'VAE decode, estimated', 'measured', 'difference'] // prettier-ignore
+    const lines = estimated.map((row) => [
+      row.model,
+      ...cells(row.estimatedStepSeconds, row.stepSeconds),
+      ...cells(row.estimatedDecodeSeconds, row.decodeSeconds),
+    ])
+    return `Seconds of \`estimate()\` and as measured afterwards, in one process.\n\n${table(head, lines)}`
+  })
+}
+
 const inOtherTables = new Set([
+  'estimate',
   'load',
   'text',
   'unet',

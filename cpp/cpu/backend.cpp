@@ -21,10 +21,12 @@ Capabilities capabilities_of(const Kernels& kernels) {
   result.bf16 = kernels.bf16 != nullptr;
   result.bf16_is_slow = kernels.bf16 && kernels.bf16->is_slow;
   result.i8 = kernels.i8 != nullptr;
+  result.i16 = kernels.i16 != nullptr;
   result.bf16_attention = kernels.bf16_attention != nullptr;
   result.winograd_f32 = kernels.winograd_input != nullptr;
   result.winograd_bf16 = kernels.bf16 && kernels.bf16->winograd_input;
   result.winograd_i8 = kernels.i8 && kernels.i8->winograd_input;
+  result.winograd_i16 = kernels.i16 && kernels.i16->winograd_input;
   return result;
 }
 

@@ -30,16 +30,17 @@ Role projection_role(int64_t level);
 
 /// What a device can multiply.
 struct Capabilities {
-  bool bf16 = false, i8 = false;
+  bool bf16 = false, i8 = false, i16 = false;
   bool bf16_is_slow = false;  // slower than float32: only on request
   bool bf16_attention = false;
-  bool winograd_f32 = false, winograd_bf16 = false, winograd_i8 = false;
+  bool winograd_f32 = false, winograd_bf16 = false, winograd_i8 = false, winograd_i16 = false;
 };
 
 struct PrecisionPolicy {
   Precision requested = Precision::automatic;
   Capabilities device;
-  bool i8_allowed = true;  // false in an autoencoder, where eight bits show in flat areas of the image
+  bool i8_allowed = true;    // false in an autoencoder, where eight bits show in flat areas of the image
+  bool prefers_i16 = false;  // true in an autoencoder: int16 instead of bfloat16, see precision.cpp
 
   /// What a product with weights stored as `type` multiplies.
   Compute product(Role role, TensorType type) const;

@@ -24,6 +24,7 @@ Vae::Vae(const VaeConfig& config, Loader& loader)
     : config_(config), backend_(loader.backend()), workspace_(backend_) {
   config.check();
   loader.precision().i8_allowed = false;
+  loader.precision().prefers_i16 = true;
   {
     const OncePerImage rare(loader);  // only where an image is given
     encoder_ = Encoder(loader, config);

@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "fixture_models.h"
 #include "harness.h"
+#include "tables.h"
 #include "cpu/layers/packed_matrix.h"
 #include "text/text_encoder.h"
 #include "unet/unet.h"
@@ -215,7 +216,23 @@ void resized_pool() {
   });
 }
 
+/// Where a table has int16, an autoencoder multiplies it in place of bfloat16.
+void sixteen_bits() {
+  const auto run = [](const Kernels& table, Precision precision) {
+    const char* file = "vae-kl/vae/diffusion_pytorch_model.safetensors";
+    std::vector<float> out;
+    call_vae(*load_model<Vae>(file, vae_config(false), nullptr, precision, &table), nullptr, out);
+    return out;
+  };
+  for (const Kernels* table : all_tables())
+    test(std::string("models/ vae in 16 bits is close to float32, ") + table->name, [&run, table] {
+      const double error = relative_error(run(*table, Precision::bf16), run(*table, Precision::f32));
+      return error <= (table->i16 ? 0.005 : 0.02) ? std::string() : "relative error " + text(error);
+    });
+}
+
 const Register suite([] {
+  sixteen_bits();
   resized_pool();
   memory();
   life(Subject<Unet, UnetConfig>{"unet", "sd1/unet/diffusion_pytorch_model.safetensors", unet_config(),

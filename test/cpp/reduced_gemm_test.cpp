@@ -16,6 +16,8 @@ using namespace nd::cpu;
 namespace {
 
 constexpr double kEps = 0x1p-23;
+// Of int16: the longest group, the sum of the magnitudes of its weights, and groups that are stored as zeros.
+constexpr double kInt16Group = 256, kInt16Sum = 262000, kInt16Tiny = 0x1p-110;
 constexpr int64_t kRowPixels = 7;  // pixels in a row of the image that the windows lie in
 constexpr int64_t kSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 63, 65};
 
@@ -51,7 +53,18 @@ struct Format {
   std::string name;
   const Kernels* table;  // has the same nr and epilogue
   const ReducedGemm* reduced;
-  double steps;  // of int8 activations; 0 for bfloat16
+  double steps;  // of int8 activations; of int16 activations from zero; 0 for bfloat16
+  bool int16 = false;
+
+  /// Half of the largest difference between two weights in sequence, of a column of one tap.
+  double half_weight_step(double largest, double sum) const {
+    return int16 ? std::max(largest / 32767, std::min(sum, kInt16Group * largest) / kInt16Sum) / 2
+                 : largest / 254;
+  }
+  /// The same of activations that lie between these two.
+  double half_step(double low, double high) const {
+    return (int16 ? std::max(-low, high) : high - low) / steps / 2;
+  }
 };
 
 std::vector<Format> formats() {
@@ -60,6 +73,7 @@ std::vector<Format> formats() {
     // Without VNNI, the 16-bit sums of two products have room for seven-bit activations only.
     const double steps = std::string(k->name) == "avx2" ? 127.0 : 255.0;
     if (k->bf16) all.push_back({k->name + std::string("-bf16"), k, k->bf16, 0});
+    if (k->i16) all.push_back({k->name + std::string("-i16"), k, k->i16, 8191.0, true});
     if (k->i8) all.push_back({k->name + std::string("-i8"), k, k->i8, steps});
 #ifdef ND_X86_KERNELS
     if (std::string(k->name) == "avx2" && cpu_features().avx512vl && cpu_features().avx512vnni)
@@ -242,16 +256,19 @@ struct Problem {
     for (int64_t i = 0; i < c.k(); ++i) widest = std::max(widest, std::fabs(static_cast<double>(w[i])));
     for (int64_t tap = 0; tap < c.taps * c.taps; ++tap, w += c.c) {
       const float* a = values.data() + (pixel_of(row) + tap / c.taps * kRowPixels + tap % c.taps) * c.c;
-      double low = a[0], high = a[0], a2 = 0, w2 = 0, both = 0;
+      double low = a[0], high = a[0], a2 = 0, w1 = 0, w2 = 0, both = 0;
       for (int64_t i = 0; i < c.c; ++i) {
         low = std::min<double>(low, a[i]);
         high = std::max<double>(high, a[i]);
         a2 += static_cast<double>(a[i]) * a[i];
+        w1 += std::fabs(static_cast<double>(w[i]));
         w2 += static_cast<double>(w[i]) * w[i];
         both += std::pow(static_cast<double>(a[i]) * w[i], 2);
       }
       if (format.steps)
-        variance += (std::pow((high - low) / format.steps / 2, 2) * w2 + std::pow(widest / 254, 2) * a2) / 3;
+        variance += (std::pow(format.half_step(low, high), 2) * w2 +
+                     std::pow(format.half_weight_step(widest, w1), 2) * a2) /
+                    3;
       else
         variance += both * std::pow(0x1p-9, 2) * 2;
     }
@@ -272,7 +289,9 @@ struct Problem {
   double tolerance(const Format& format, int64_t row, int64_t column) const {
     auto error = [&](int64_t j) {
       const double rounding = kEps * ((16 + std::sqrt(static_cast<double>(c.k()))) * norm(row, j) + 16);
-      return (c.flags & kExact ? 0 : 7 * deviation(format, row, j)) + rounding;
+      // int16 has steps on both sides of zero, and no exact ±1.
+      const bool exact = (c.flags & kExact) && !format.int16;
+      return (exact ? 0 : 7 * deviation(format, row, j)) + rounding;
     };
     auto largest = [&](int64_t j) { return norm(row, j) + 2; };  // with both biases
     double total = error(column);
@@ -365,6 +384,36 @@ void shapes() {
   }
 }
 
+/// The largest sums that integers of a group can have: weights and activations of one size, and a few that
+/// are much larger than the others.
+void largest_sums() {
+  for (const Format& format : formats())
+    for (const bool peaks : {false, true}) {
+      const Case c = {7, 70, 1024, 1, 512, Activation::none, 0};
+      const std::string name =
+          "reduced gemm largest sums/" + format.name + (peaks ? " with peaks" : " of equal weights");
+      if (!wanted(name)) continue;
+      Problem problem(c);
+      for (int64_t i = 0; i < problem.weights.size(); ++i)
+        problem.weights[i] = !peaks ? 1.0f : i % 300 < 5 ? -3.0f : 0.7f;
+      for (int64_t i = 0; i < problem.x.size(); ++i)
+        problem.x[i] = problem.weights[i % problem.weights.size()] < 0 ? -1.0f : 1.0f;
+      problem.update();
+      std::string why;
+      const Floats truth = problem.truth();
+      const Floats out = problem.run(format, 0, false, why);
+      // Equal numbers round alike. A sum beyond the range of integers would be far off.
+      for (int64_t i = 0; i < c.m && why.empty(); ++i)
+        for (int64_t j = 0; j < c.n && why.empty(); ++j) {
+          const float got = out[i * problem.ldc + j], expected = truth[i * problem.ldc + j];
+          if (!(std::fabs(got - expected) <= 0.02 * problem.norm(i, j)))
+            why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(got) +
+                  ", expected " + text(expected);
+        }
+      report(name, why);
+    }
+}
+
 /// A NaN or an infinity among the inputs makes the rows whose windows contain it NaN, and no other.
 void not_a_number() {
   for (const Format& format : formats())
@@ -411,10 +460,12 @@ void tiny_values() {
       const Floats out = problem.run(format, 0, false, why),
                    expected = problem.run(all.back(), 0, false, why);
       const double largest = static_cast<double>(size.x) * size.weights * static_cast<double>(c.k());
+      const double zeros =
+          format.int16 ? kInt16Tiny * std::max(size.x, size.weights) * static_cast<double>(c.k()) : 0;
       for (int64_t i = 0; i < c.m && why.empty(); ++i)
         for (int64_t j = 0; j < c.n && why.empty(); ++j) {
           const float got = out[i * problem.ldc + j], truth = expected[i * problem.ldc + j];
-          if (!(std::fabs(got) <= largest) || !(std::fabs(got - truth) <= 0.01 * largest))
+          if (!(std::fabs(got) <= largest) || !(std::fabs(got - truth) <= 0.01 * largest + zeros))
             why = "row " + std::to_string(i) + " column " + std::to_string(j) + ": " + text(got) +
                   ", expected " + text(truth);
         }
@@ -427,6 +478,7 @@ const Register suite([] {
   sizes();
   epilogues();
   shapes();
+  largest_sums();
   not_a_number();
   tiny_values();
 });

@@ -19,12 +19,16 @@ struct Arithmetic {
   Compute compute;
   double max_error;  // relative L2 error
 };
-constexpr Arithmetic kArithmetics[] = {
-    {"f32", Compute::f32, 1e-6}, {"bf16", Compute::bf16, 0.008}, {"i8", Compute::i8, 0.02}};
+constexpr Arithmetic kArithmetics[] = {{"f32", Compute::f32, 1e-6},
+                                       {"bf16", Compute::bf16, 0.008},
+                                       {"i8", Compute::i8, 0.02},
+                                       {"i16", Compute::i16, 0.001}};
 
 bool has(const Kernels& table, Compute compute) {
   if (compute == Compute::f32) return table.winograd_input != nullptr;
-  const ReducedGemm* reduced = compute == Compute::bf16 ? table.bf16 : table.i8;
+  const ReducedGemm* reduced = compute == Compute::bf16 ? table.bf16
+                               : compute == Compute::i8 ? table.i8
+                                                        : table.i16;
   return table.winograd_input && reduced && reduced->winograd_input;
 }
 
@@ -84,12 +88,33 @@ std::string chooses(const Kernels& table) {
   return "";
 }
 
+/// int16 takes the place of bfloat16, and of nothing else, where a model asks for it.
+std::string prefers_i16(const Kernels& table) {
+  PrecisionPolicy policy;
+  policy.device = backend_of(&table).capabilities();
+  policy.i8_allowed = false;
+  const auto compute = [&](TensorType type) { return policy.product(Role::hidden, type); };
+  const Compute before = compute(TensorType::f16);
+  policy.prefers_i16 = true;
+  for (const TensorType type : {TensorType::f16, TensorType::bf16, TensorType::q8_0}) {
+    if (compute(type) != (table.i16 ? Compute::i16 : before)) return "16-bit or quantized weights";
+    const auto choice = policy.convolution(Role::hidden, type, 256, 256, true, false);
+    if (table.i16 && !(choice.compute == Compute::i16 && choice.winograd)) return "a convolution";
+  }
+  if (compute(TensorType::f32) != Compute::f32) return "float32 weights";
+  policy.requested = Precision::bf16;
+  if (table.i16 && compute(TensorType::f32) != Compute::i16) return "bfloat16 on request";
+  policy.requested = Precision::f32;
+  return compute(TensorType::f16) == Compute::f32 ? "" : "float32 on request";
+}
+
 const Register suite([] {
   for (const Kernels* table : all_tables()) {
     for (const Arithmetic& arithmetic : kArithmetics)
       if (has(*table, arithmetic.compute))
         test("winograd/layer " + std::string(table->name) + " " + arithmetic.name,
              [&] { return convolves(*table, arithmetic); });
+    test("precision/int16 for bfloat16 " + std::string(table->name), [&] { return prefers_i16(*table); });
     if (has(*table, Compute::i8) && has(*table, Compute::bf16))
       test("winograd/choice " + std::string(table->name), [&] { return chooses(*table); });
   }

@@ -38,11 +38,13 @@ float widen(uint16_t x) {
 /// Tiles of c channels in rows of six pixels, with values up to `largest`. Channels of the output are padded
 /// to a multiple. `reduced` is null for float32.
 void input(const Kernels& table, const ReducedGemm* reduced, int64_t c, float largest = 1) {
-  const bool int8 = reduced && reduced->scale_floats > 0, bf16 = reduced && !int8;
+  const bool int8 = reduced && reduced == table.i8, int16 = reduced && reduced == table.i16;
+  const bool bf16 = reduced && !int8 && !int16;
   const std::string name = std::string("winograd input/") + table.name +
-                           (int8   ? "-i8"
-                            : bf16 ? "-bf16"
-                                   : "") +
+                           (int8    ? "-i8"
+                            : int16 ? "-i16"
+                            : bf16  ? "-bf16"
+                                    : "") +
                            " c=" + std::to_string(c) + (largest == 1 ? "" : " largest=" + text(largest));
   if (!wanted(name)) return;
   const int64_t multiple = reduced ? reduced->multiple : 16;
@@ -55,7 +57,7 @@ void input(const Kernels& table, const ReducedGemm* reduced, int64_t c, float la
   Floats x(6 * width * c);
   for (int64_t i = 0; i < x.size(); ++i) x[i] = random.uniform() * largest;
   const int64_t count = 16 * tiles * padded;
-  Floats out(int8 ? (count + 3) / 4 : bf16 ? (count + 1) / 2 : count), scales(2 * 16 * tiles * groups);
+  Floats out(int8 ? (count + 3) / 4 : reduced ? (count + 1) / 2 : count), scales(2 * 16 * tiles * groups);
   if (reduced)
     reduced->winograd_input(x.get(), offset, tiles, c, width * c, padded, group, out.get(), scales.get());
   else
@@ -86,6 +88,14 @@ void input(const Kernels& table, const ReducedGemm* reduced, int64_t c, float la
         if (got != scale[1]) why = "channel " + std::to_string(j) + " of a tiny range is not the lowest";
         tolerance += kMinRange;
       }
+    } else if (int16) {
+      const float* scale = scales.get() + 2 * ((position * tiles + t) * groups + j / group);
+      got = double{scale[0]} * reinterpret_cast<const int16_t*>(out.get())[at];
+      tolerance += 0.501 * scale[0];
+      // The largest of sixteen sums of four pixels may be four times the largest pixel.
+      if (scale[1] != 0 || !(scale[0] >= 0 && scale[0] <= 4.0f / 8191 * largest))
+        why = "step " + text(scale[0]) + ", offset " + text(scale[1]);
+      if (scale[0] == 0) tolerance += 4 * 0x1p-110;
     } else if (bf16) {
       got = widen(reinterpret_cast<const uint16_t*>(out.get())[at]);
       tolerance += (std::fabs(truth) + size * 0x1p-22) * 0x1p-8;
@@ -160,11 +170,12 @@ const Register suite([] {
         for (bool relu : {false, true}) output(*table, c, addends, relu);
     }
     for (const Kernels* table : all_tables())
-      for (const ReducedGemm* reduced : {table->bf16, table->i8})
+      for (const ReducedGemm* reduced : {table->bf16, table->i8, table->i16})
         if (reduced && reduced->winograd_input) input(*table, reduced, c);
     for (const Kernels* table : all_tables())
       for (const float largest : {0x1p-126f, 0x1p-140f})
-        if (table->i8 && table->i8->winograd_input) input(*table, table->i8, c, largest);
+        for (const ReducedGemm* reduced : {table->i8, table->i16})
+          if (reduced && reduced->winograd_input) input(*table, reduced, c, largest);
   }
 });
 

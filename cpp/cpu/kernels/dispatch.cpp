@@ -26,7 +26,10 @@ class Available {
         table.bf16 = &avx512_bf16;
         table.bf16_attention = &avx512_bf16_attention;
       }
-      if (cpu.avx512vnni) table.i8 = &avx512_i8;
+      if (cpu.avx512vnni) {
+        table.i8 = &avx512_i8;
+        table.i16 = &avx512_i16;
+      }
     }
     if (avx2 && cpu.avxvnni) add("avx2-vnni", avx2_kernels).i8 = &avxvnni_i8;
     if (avx2) add("avx2", avx2_kernels).i8 = &avx2_i8;

@@ -160,6 +160,7 @@ struct Kernels {
   // --- reduced precision (reduced_gemm.h), null where it is not faster on this CPU ---
   const ReducedGemm* bf16 = nullptr;
   const ReducedGemm* i8 = nullptr;
+  const ReducedGemm* i16 = nullptr;
   const AttentionKernel* bf16_attention = nullptr;  // products in bfloat16, softmax and sums in float32
 };
 

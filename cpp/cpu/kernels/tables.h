@@ -10,7 +10,7 @@ extern const ReducedGemm ref_bf16, ref_i8;
 #ifdef ND_X86_KERNELS
 extern const Kernels avx512_kernels;
 extern const Kernels avx2_kernels;
-extern const ReducedGemm avx512_bf16, avx512_i8, avxvnni_i8, avx2_i8;
+extern const ReducedGemm avx512_bf16, avx512_i8, avx512_i16, avxvnni_i8, avx2_i8;
 extern const AttentionKernel avx512_bf16_attention;
 #endif
 #ifdef ND_NEON_KERNELS

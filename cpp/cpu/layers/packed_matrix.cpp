@@ -34,6 +34,7 @@ PackedMatrix::PackedMatrix(const Device& device, Loader& loader, Compute compute
   const ReducedGemm* reduced = nullptr;
   if (compute == Compute::bf16) reduced = device.kernels.bf16;
   if (compute == Compute::i8) reduced = device.kernels.i8;
+  if (compute == Compute::i16) reduced = device.kernels.i16;
   if (reduced && reduced->expand_int4) int4_ = find_int4_kind(loader, source);
   const bool int4 = int4_ != Int4Kind::none;
   format_ = PixelFormat(reduced, inner.channels, int4);

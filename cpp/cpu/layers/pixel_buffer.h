@@ -43,7 +43,7 @@ struct PixelFormat {
   std::vector<KGroup> window_groups(const Inner& inner, int64_t row_pixels) const;
 };
 
-/// Pixels in the working memory of the forward pass, with their scales if the precision is int8.
+/// Pixels in the working memory of the forward pass, with their scales if the precision has any.
 class PixelBuffer {
  public:
   PixelBuffer(Context& ctx, const PixelFormat& format, int64_t pixels);

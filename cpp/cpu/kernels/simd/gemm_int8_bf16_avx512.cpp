@@ -4,14 +4,12 @@
 #include "cpu/kernels/simd/prelude.inc.h"
 #include "cpu/kernels/simd/gemm.inc.h"
 #include "cpu/kernels/simd/reduced_gemm.inc.h"
+#include "cpu/kernels/simd/reduced_avx512.inc.h"
 #include "cpu/kernels/simd/int4_avx512.inc.h"
 #include "cpu/kernels/simd/winograd.inc.h"
 
 namespace nd::cpu::ND_ISA {
 namespace {
-
-// GCC 12 copies and spills the accumulators of the dot-product intrinsics; inline asm whose accumulator is a
-// read-write operand keeps them in registers.
 
 /// Pairs of bfloat16: acc += a₀·b₀ + a₁·b₁ in each lane.
 struct Bf16Dot {
@@ -28,16 +26,6 @@ struct I8Dot {
   static void dot(Acc& acc, __m512i a, __m512i b) { asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b)); }
   static Vec to_float(Acc acc) { return _mm512_maskz_cvtepi32_ps(0xffff, acc); }
 };
-
-using Words = __m512i;
-inline Words broadcast_word(const uint8_t* p) {
-  int32_t x;
-  __builtin_memcpy(&x, p, 4);
-  return _mm512_set1_epi32(x);
-}
-inline Words load_words(const uint8_t* p) {
-  return _mm512_loadu_si512(p);
-}
 
 }  // namespace
 }  // namespace nd::cpu::ND_ISA
@@ -58,14 +46,6 @@ int64_t bf16_panel_bytes(const KGroup* groups, int64_t count) {
 /// Sixteen floats rounded to bfloat16, to nearest, ties to even.
 inline __m256i to_bfloat16(Vec x) {
   return reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, x));
-}
-
-/// Writes sixteen rows of `words` ≤ 16 32-bit words (pairs or quadruples of a dot product) to a panel.
-inline void transpose_words(const __m512i* rows, int64_t words, uint8_t* out) {
-  Vec block[kLanes];
-  for (int i = 0; i < kLanes; ++i) block[i] = _mm512_castsi512_ps(rows[i]);
-  transpose(block);
-  for (int i = 0; i < words; ++i) store(reinterpret_cast<float*>(out + i * kNr * 4), block[i]);
 }
 
 void bf16_pack_panel(const float* const* rows, int64_t count, const KGroup* groups, int64_t group_count,
@@ -95,15 +75,6 @@ int64_t i8_panel_bytes(const KGroup* groups, int64_t count) {
   int64_t bytes = 0;
   for (int64_t g = 0; g < count; ++g) bytes += I8Format<I8Dot>::group_bytes(groups[g]);
   return bytes;
-}
-
-/// The highest lane. GCC 12 warns of an uninitialized operand inside _mm512_reduce_max_ps.
-inline float highest_lane(Vec a) {
-  const __m256 half =
-      _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, a, 0), _mm512_maskz_extractf32x8_ps(0xff, a, 1));
-  __m128 quarter = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-  quarter = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
-  return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
 }
 
 /// The largest magnitude; NaN if a value is NaN or infinite.
@@ -171,13 +142,6 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
 
 // The longest int8 group, and how many channels are converted at a time: their floats stay in L1.
 constexpr int64_t kMaxGroup = 512;
-
-template <bool Affine, bool Silu>
-inline Vec affine_silu(const float* x, const float* scale, const float* shift, int64_t n) {
-  Vec v = load_n(x, n);
-  if (Affine) v = fma(v, load_n(scale, n), load_n(shift, n));
-  return Silu ? activated<Activation::silu>(v) : v;
-}
 
 template <bool Affine, bool Silu>
 void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,

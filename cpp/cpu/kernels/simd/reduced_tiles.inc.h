@@ -53,14 +53,16 @@ struct Bf16Format {
   }
 };
 
-template <class Dot>
-struct I8Format {
-  static constexpr int64_t kElementBytes = 1, kStepBytes = 4;
+/// Integers of so many bytes. Offsets: whether activations have one.
+template <class Dot, int64_t Bytes, bool Offsets>
+struct IntegerFormat {
+  static constexpr int64_t kElementBytes = Bytes, kStepBytes = 4;
+  static constexpr int64_t kHeaderFloats = Offsets ? 2 * kNr : kNr;  // of a group of a panel
   static constexpr bool kScaled = true;
-  static int64_t group_bytes(const KGroup& group) { return (8 + group.length) * kNr; }
+  static int64_t group_bytes(const KGroup& group) { return 4 * kHeaderFloats + group.length * Bytes * kNr; }
 
-  // A group of a panel holds the scale s and s·Σw of each column, then the weights. An activation is
-  // offset + step·u, so the group's part of the product is step·s·Σu·w + offset·s·Σw.
+  // A group of a panel holds the scale s and, for offsets, s·Σw of each column, then the weights. An
+  // activation is offset + step·u, so the group's part of the product is step·s·Σu·w + offset·s·Σw.
   template <int MR, int NV>
   static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
                    float* sums) {
@@ -69,21 +71,22 @@ struct I8Format {
       typename Dot::Acc acc[MR][NV];
 #pragma GCC unroll 8
       for (int r = 0; r < MR; ++r) {
-        a[r] = rows.a[r] + groups[g].offset;
+        a[r] = rows.a[r] + groups[g].offset * Bytes;
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) acc[r][v] = Dot::none();
       }
-      dot_group<Dot, MR, NV>(a, groups[g].length, b + kNr * 8, acc);
+      dot_group<Dot, MR, NV>(a, groups[g].length * Bytes, b + 4 * kHeaderFloats, acc);
       const bool first_group = begin && g == 0;
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) {
         const float* header = reinterpret_cast<const float*>(b) + v * kLanes;
-        const Vec column_scale = load(header), column_sum = load(header + kNr);
+        const Vec column_scale = load(header), column_sum = Offsets ? load(header + kNr) : zero();
 #pragma GCC unroll 8
         for (int r = 0; r < MR; ++r) {
           const float* scale = rows.scales[r] + 2 * groups[g].scale;
           float* sum = sums + r * kNr + v * kLanes;
-          const Vec before = fma(set1(scale[1]), column_sum, first_group ? zero() : load(sum));
+          const Vec sum_so_far = first_group ? zero() : load(sum);
+          const Vec before = Offsets ? fma(set1(scale[1]), column_sum, sum_so_far) : sum_so_far;
           store(sum, fma(Dot::to_float(acc[r][v]), mul(column_scale, set1(scale[0])), before));
         }
       }
@@ -91,6 +94,9 @@ struct I8Format {
     }
   }
 };
+
+template <class Dot>
+using I8Format = IntegerFormat<Dot, 1, true>;
 
 }  // namespace
 }  // namespace nd::cpu::ND_ISA
