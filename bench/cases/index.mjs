@@ -49,7 +49,11 @@ export const cases = {
     of: 'first',
     run: (o) => life.eventLoop({ ...o, steps: 2 }),
   },
-  estimate: { title: 'a guided step and a decode as estimate() says, and measured', of: 'each', run: estimate },
+  estimate: {
+    title: 'a guided step and a decode as estimate() says, and measured',
+    of: 'each',
+    run: estimate,
+  },
   lora: { title: 'a LoRA of rank 32, at load and for one call', of: 'each', run: lora.lora },
   control: {
     title: 'a step with a ControlNet and without',

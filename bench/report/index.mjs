@@ -1,7 +1,17 @@
 /** Formats results as Markdown, and writes the section of docs/benchmarks.md. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
-import { acceleration, estimates, kernels, layers, models, peers, quality, rest, scaling } from './sections.mjs'
+import {
+  acceleration,
+  estimates,
+  kernels,
+  layers,
+  models,
+  peers,
+  quality,
+  rest,
+  scaling,
+} from './sections.mjs'
 import { targets } from './targets.mjs'
 
 export function machine() {
@@ -15,8 +25,8 @@ export function markdown(results) {
   const { kernel, threads } = results.cpu
   return [
     `${results.machine}. Kernels ${kernel}, ${threads} threads; ${size}×${size}, batch ${batch}, best of ${repeat}${rounds > 1 ? ` in each of ${rounds} rounds` : ''}, each case in a process of its own.`,
-    ...[targets, models, peers, layers, estimates, scaling, quality, acceleration, rest, kernels].map((part) =>
-      part(results),
+    ...[targets, models, peers, layers, estimates, scaling, quality, acceleration, rest, kernels].map(
+      (part) => part(results),
     ),
   ]
     .filter(Boolean)
