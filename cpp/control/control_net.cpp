@@ -177,15 +177,17 @@ void ControlNet::keep(ForwardContext& ctx, const ControlInput& input, size_t ind
 }
 
 void ControlNet::forward(ForwardContext& ctx, const ControlInput& input, const TimestepKeys& keys,
-                         const PackedContext& context) const {
-  const Tensor shifts = encoder_.shifts(ctx, input.unet.n, keys, nullptr);
+                         const PackedContext& context, const float* shift_values) const {
+  const Tensor shifts = encoder_.shifts(ctx, input.unet.n, keys, shift_values);
   const UnetPass pass = encoder_.pass(context, shifts, 0);
+  // Before any kernel: nothing is allocated or uploaded while they are recorded.
   if (!ctx.measuring() && input.replaces) input.residuals->allocate(ctx);
+  Tensor latents = encoder_.latents(ctx, input.unet);
   std::vector<Tensor> skips;
   {
     const Hint hint = hint_of(ctx, input);
-    skips = encoder_.encode(ctx, pass, input.unet, std::numeric_limits<size_t>::max(), &hint.pictures,
-                            fusion_ ? &hint.bias : nullptr);
+    skips = encoder_.encode(ctx, pass, input.unet, std::move(latents), std::numeric_limits<size_t>::max(),
+                            &hint.pictures, fusion_ ? &hint.bias : nullptr);
   }
   const Tensor middle = encoder_.middle(ctx, pass, skips.back());
   for (size_t i = 0; i < zero_.size(); ++i)
@@ -208,7 +210,25 @@ void ControlNet::predict(const ControlInput& input, const CancelToken* cancel) {
   require(input.replaces || (input.residuals->in(backend_.memory()) &&
                              static_cast<int64_t>(input.residuals->count()) == residuals()),
           "Expected residuals of a ControlNet for the same UNet");
-  workspace_.run(cancel, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
+  if (!backend_.records())
+    return workspace_.run(cancel, [&](ForwardContext& ctx) { forward(ctx, input, keys, context, nullptr); });
+  ControlInput staged = input;
+  staged.unet = encoder_.stage(input.unet, keys, 0, staged_);
+  const auto current_key = [&] {
+    ForwardKey key = key_of(staged.unet, context, staged_);
+    input.residuals->describe(key);
+    for (const int64_t size : {input.first, input.total}) append(key, size);
+    append(key, input.replaces);
+    append(key, input.scales);
+    for (const EmbeddedPictures& pictures : input.pictures) {
+      pictures.kept->describe(key);
+      append(key, std::vector<float>{pictures.scale});
+    }
+    return key;
+  };
+  workspace_.run_repeated(current_key, cancel, [&](ForwardContext& ctx) {
+    forward(ctx, staged, keys, context, staged_.shifts.data());
+  });
 }
 
 void ControlNet::prepare(const Conditioning& conditioning, int64_t n, const CancelToken* cancel) {
@@ -226,7 +246,7 @@ ControlNetMemory ControlNet::memory(int64_t n, int64_t h, int64_t w, int64_t len
   PackedContext context;
   context.length = length;
   const size_t predicting =
-      Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); });
+      Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context, nullptr); });
   const Profile::Counting uncounted(nullptr);  // not the work of each prediction
   ControlPictures embedded;
   embedded.n = pictures, embedded.h = h, embedded.w = w;
@@ -245,6 +265,7 @@ ControlNetMemory ControlNet::memory(int64_t n, int64_t h, int64_t w, int64_t len
 
 void ControlNet::trim() {
   workspace_.trim();
+  staged_ = {};
   encoder_.clear_caches();
 }
 

@@ -98,8 +98,9 @@ class ControlNet {
   Tensor embed(ForwardContext& ctx, const float* picture, int64_t h, int64_t w) const;
   void embed(ForwardContext& ctx, const ControlPictures& pictures, int64_t index, KeptTensors& to) const;
   Hint hint_of(ForwardContext& ctx, const ControlInput& input) const;
+  /// shift_values: as Unet has them.
   void forward(ForwardContext& ctx, const ControlInput& input, const TimestepKeys& keys,
-               const PackedContext& context) const;
+               const PackedContext& context, const float* shift_values) const;
   void keep(ForwardContext& ctx, const ControlInput& input, size_t index, const Tensor& residual) const;
 
   ControlNetConfig config_;
@@ -110,6 +111,7 @@ class ControlNet {
   /// 1×1 convolutions, which training began with as zeros: one for each residual.
   std::vector<std::shared_ptr<const Conv2d>> zero_;
   Workspace workspace_;
+  StagedNumbers staged_;
 };
 
 }  // namespace nd

@@ -24,20 +24,22 @@ class Workspace {
     profile.count_bytes(static_cast<double>(arena_.allocated()));
     Profile::add(profile);
   }
-  /// The same for a forward that may have been run before: `key` has everything that its kernels and their
-  /// arguments depend on, addresses on the host included, besides the numbers that it puts.
-  template <class Forward>
-  void run_repeated(const std::vector<uint64_t>& key, const CancelToken* cancel, Forward&& forward) {
+  /// The same for a forward that may have been run before: key() gives everything that its kernels and their
+  /// arguments depend on, addresses on the host included, besides the numbers that it puts. It may differ
+  /// afterwards, by memory that the forward has allocated for what it keeps.
+  template <class Key, class Forward>
+  void run_repeated(const Key& key, const CancelToken* cancel, Forward&& forward) {
     if (Profile::enabled()) return run(cancel, forward);
+    const std::vector<uint64_t> wanted = key();
     for (const Recorded& known : recorded_)
-      if (known.key == key) return known.recording->replay(cancel);
+      if (known.key == wanted) return known.recording->replay(cancel);
     arena_.begin_measuring();
     backend_.run(arena_, cancel, nullptr, forward);
     reserve();
     std::unique_ptr<Recording> recording = backend_.record(arena_, cancel, forward);
     if (!recording) return;
     if (recorded_.size() == kMaxRecorded) recorded_.erase(recorded_.begin());
-    recorded_.push_back({key, std::move(recording)});
+    recorded_.push_back({key(), std::move(recording)});
   }
   /// Bytes that such a forward needs.
   template <class Forward>

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "nn/tensor.h"
 
@@ -23,11 +24,17 @@ class DeepFeatures {
   };
 
   bool has(const Origin& origin) const { return complete_ && origin_ == origin; }
-  /// Replaces what was kept by a copy of x; complete when finish() is called. Error out_of_memory.
+  /// What was kept is being replaced; complete when finish() is called.
+  void begin() { complete_ = false; }
+  /// While measuring: what will be kept has the shape of x. Otherwise: keeps a copy of x, of that shape.
   void keep(ForwardContext& ctx, const Tensor& x);
+  /// The memory of what will be kept, after measuring. Error out_of_memory.
+  void allocate(ForwardContext& ctx);
   void finish(const Origin& origin);
   /// What was kept, for a forward to read.
   Tensor view() const { return Tensor::borrowed(address_, n_, h_, w_, c_); }
+  /// Appends where it lies and its shape: what the arguments of kernels that read or write it depend on.
+  void describe(std::vector<uint64_t>& key) const;
   /// Bytes that keeping needs; also known after a forward that was only measured.
   size_t bytes() const { return bytes_; }
 

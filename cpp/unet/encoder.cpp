@@ -196,17 +196,31 @@ Tensor UnetEncoder::attend(ForwardContext& ctx, const UnetPass& pass, const Unet
                                     layer.merges ? pass.token_merging : 0);
 }
 
+UnetInput UnetEncoder::stage(const UnetInput& input, const TimestepKeys& keys, int64_t out_floats,
+                             StagedNumbers& staged) const {
+  const int64_t size = input.n * input.h * input.w * config_.in_channels;
+  staged.make_room(size, input.n * shift_channels_, out_floats);
+  std::copy_n(input.latents, size, staged.latents.data());
+  for (int64_t i = 0; i < input.n; ++i)
+    std::copy_n(timesteps_.find(keys.row(i)), shift_channels_, staged.shifts.data() + i * shift_channels_);
+  UnetInput result = input;
+  result.latents = staged.latents.data();
+  return result;
+}
+
+Tensor UnetEncoder::latents(ForwardContext& ctx, const UnetInput& input) const {
+  return backend_.from_planar(ctx, input.latents, input.n, config_.in_channels, input.h, input.w);
+}
+
 std::vector<Tensor> UnetEncoder::encode(ForwardContext& ctx, const UnetPass& pass, const UnetInput& input,
-                                        size_t wanted, const Tensor* hint, const Tensor* hint_bias) const {
+                                        Tensor latents, size_t wanted, const Tensor* hint,
+                                        const Tensor* hint_bias) const {
   std::vector<Tensor> skips;
-  {
-    const Tensor latents =
-        backend_.from_planar(ctx, input.latents, input.n, config_.in_channels, input.h, input.w);
-    Epilogue sum;
-    sum.residual = hint;
-    sum.image_bias = hint_bias;
-    skips.push_back(conv_in_->forward(ctx, latents, nullptr, sum));
-  }
+  Epilogue sum;
+  sum.residual = hint;
+  sum.image_bias = hint_bias;
+  skips.push_back(conv_in_->forward(ctx, latents, nullptr, sum));
+  latents.release();
   size_t end = skips.size();
   for (size_t l = 0; l < levels_.size(); ++l) {
     const Level& level = levels_[l];

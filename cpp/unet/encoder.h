@@ -14,6 +14,7 @@
 #include "unet/conditioning.h"
 #include "unet/config.h"
 #include "unet/image_prompts.h"
+#include "unet/repeated.h"
 #include "unet/timestep.h"
 #include "unet/transformer.h"
 
@@ -56,7 +57,6 @@ class UnetEncoder {
 
   /// Computes the shifts of keys that are not cached. Throws Cancelled.
   void cache_shifts(Workspace& workspace, const TimestepKeys& keys, const CancelToken* cancel);
-  const float* cached_shifts(const float* key) const { return timesteps_.find(key); }
   /// Computes keys and values of contexts that are not cached. Throws Cancelled.
   PackedContext cache_context(Workspace& workspace, const Conditioning& conditioning, int64_t n,
                               const CancelToken* cancel);
@@ -71,6 +71,12 @@ class UnetEncoder {
   /// Shifts of all blocks as a tensor that the pass refers to. `values`: [n][shift_channels] on the host, or
   /// null for those of the cache.
   Tensor shifts(ForwardContext& ctx, int64_t n, const TimestepKeys& keys, const float* values) const;
+  /// Copies the latents and shifts of a forward, which are staged at addresses that stay, with room for
+  /// out_floats of output. Returns the input that refers to them.
+  UnetInput stage(const UnetInput& input, const TimestepKeys& keys, int64_t out_floats,
+                  StagedNumbers& staged) const;
+  /// What encode() starts from. Uploads that follow it are not recorded, see Backend::record().
+  Tensor latents(ForwardContext& ctx, const UnetInput& input) const;
   /// `shifts` outlive the pass.
   UnetPass pass(const PackedContext& context, const Tensor& shifts, double token_merging) const;
   /// x is read, or consumed.
@@ -80,10 +86,11 @@ class UnetEncoder {
     Tensor out = layer.block.forward(ctx, std::forward<X>(x), &shift);
     return attend(ctx, pass, layer, std::move(out));
   }
-  /// The first `wanted` skip connections, in the encoder's order. `hint` [n][h][w][channels] and
-  /// `hint_bias` [n][1][1][channels] are added to the first; null: none.
-  std::vector<Tensor> encode(ForwardContext& ctx, const UnetPass& pass, const UnetInput& input, size_t wanted,
-                             const Tensor* hint = nullptr, const Tensor* hint_bias = nullptr) const;
+  /// The first `wanted` skip connections, in the encoder's order. `latents` as latents() gives them; `hint`
+  /// [n][h][w][channels] and `hint_bias` [n][1][1][channels] are added to the first; null: none.
+  std::vector<Tensor> encode(ForwardContext& ctx, const UnetPass& pass, const UnetInput& input,
+                             Tensor latents, size_t wanted, const Tensor* hint = nullptr,
+                             const Tensor* hint_bias = nullptr) const;
   /// Adds feature `place` of T2I-Adapters, where they have one: that of a level, or after those of all levels
   /// that of the middle block. Error invalid_argument: it has another shape than x.
   void add_features(ForwardContext& ctx, const UnetInput& input, size_t place, const Tensor& x) const;

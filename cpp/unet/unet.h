@@ -89,13 +89,7 @@ class Unet {
   std::shared_ptr<const GroupNorm> norm_out_;
   int64_t decoder_layers_ = 0;
   Workspace workspace_;
-  /// Input and output of repeated forwards, see Backend::record(). They only grow; `place` counts how often
-  /// one has moved.
-  struct Staged {
-    std::vector<float> latents, shifts, out;
-    uint64_t place = 0;
-    void make_room(int64_t latent_floats, int64_t shift_floats, int64_t out_floats);
-  } staged_;
+  StagedNumbers staged_;
 };
 
 }  // namespace nd

@@ -10,7 +10,6 @@
 #include "core/error.h"
 #include "unet/kept_tensors.h"
 #include "unet/unet.h"
-#include "weights/formats/half.h"
 
 namespace nd {
 
@@ -96,12 +95,14 @@ void Unet::add_residuals(ForwardContext& ctx, const KeptTensors& residuals, cons
 
 Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
   const UnetInput& input = given.input;
+  // Nothing is allocated while kernels are recorded.
+  if (given.options.deep && !given.shallow && !ctx.measuring()) given.options.deep->allocate(ctx);
   const Tensor shifts = encoder_.shifts(ctx, input.n, given.keys, given.shift_values);
   UnetPass pass = encoder_.pass(given.context, shifts, given.options.token_merging);
   pass.images = input.conditioning.images;
   const size_t wanted =
       given.shallow ? static_cast<size_t>(given.options.depth) : std::numeric_limits<size_t>::max();
-  std::vector<Tensor> skips = encoder_.encode(ctx, pass, input, wanted);
+  std::vector<Tensor> skips = encoder_.encode(ctx, pass, input, encoder_.latents(ctx, input), wanted);
   Tensor x;
   if (!given.shallow) {
     x = encoder_.middle(ctx, pass, skips.back());
@@ -128,65 +129,39 @@ void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel
   const std::vector<std::unique_lock<std::mutex>> locks = lock_kept(conditioning);
   if (conditioning.images) check_image_prompts(*conditioning.images, config(), input.n, backend_.memory());
   check_features(conditioning, backend_.memory(), input.n);
-  // Deep features allocate their own memory in the middle of a forward.
-  if (backend_.records() && !options.deep) return predict_repeated(pass, out, cancel);
   std::unique_lock<std::mutex> lock;
   const DeepFeatures::Origin origin{weights_id_, input.n, input.h, input.w, options.depth};
   if (options.deep) {
     lock = std::unique_lock<std::mutex>(options.deep->mutex);
     pass.shallow = options.reuse && options.deep->has(origin);
+    if (!pass.shallow) options.deep->begin();
   }
-  workspace_.run(cancel, [&](ForwardContext& ctx) { backend_.to_planar(ctx, forward(ctx, pass), out); });
+  if (backend_.records())
+    predict_repeated(pass, out, cancel);
+  else
+    workspace_.run(cancel, [&](ForwardContext& ctx) { backend_.to_planar(ctx, forward(ctx, pass), out); });
   if (options.deep) options.deep->finish(origin);
-}
-
-void Unet::Staged::make_room(int64_t latent_floats, int64_t shift_floats, int64_t out_floats) {
-  const auto grow = [&](std::vector<float>& values, int64_t size) {
-    if (static_cast<size_t>(size) <= values.size()) return;
-    values.resize(static_cast<size_t>(size));
-    ++place;
-  };
-  grow(latents, latent_floats);
-  grow(shifts, shift_floats);
-  grow(out, out_floats);
 }
 
 /// A denoising run calls this once a step with other numbers: they are staged at addresses that stay.
 void Unet::predict_repeated(const Pass& given, float* out, const CancelToken* cancel) {
   const UnetInput& input = given.input;
-  const int64_t pixels = input.n * input.h * input.w, shift_channels = encoder_.shift_channels();
-  staged_.make_room(pixels * config().in_channels, input.n * shift_channels, pixels * config().out_channels);
-  std::copy_n(input.latents, pixels * config().in_channels, staged_.latents.data());
-  for (int64_t i = 0; i < input.n; ++i)
-    std::copy_n(encoder_.cached_shifts(given.keys.row(i)), shift_channels,
-                staged_.shifts.data() + i * shift_channels);
-  UnetInput staged = input;
-  staged.latents = staged_.latents.data();
-  Pass pass{staged, given.options, given.keys};
-  pass.context = given.context;
-  pass.shift_values = staged_.shifts.data();
-
-  // Everything that the kernels and their arguments depend on. What is new in a forward belongs here.
-  const auto number = [](auto value) { return static_cast<uint64_t>(value); };
-  std::vector<uint64_t> key = {number(input.n),
-                               number(input.h),
-                               number(input.w),
-                               number(pass.context.length),
-                               number(std::llround(pass.options.token_merging * 1e9)),
-                               staged_.place};
-  for (int64_t i = 0; i < input.n && pass.context.images; ++i) key.push_back(pass.context.images[i].value);
-  if (input.conditioning.residuals) input.conditioning.residuals->describe(key);
-  if (input.conditioning.images)
-    for (const ImagePrompt& prompt : *input.conditioning.images) prompt.describe(key);
-  for (const AddedFeatures& features : input.conditioning.features) {
-    features.kept->describe(key);
-    for (const int64_t row : {features.first, features.count}) key.push_back(number(row));
-    for (const float scale : features.scales) key.push_back(bits_of(scale));
-  }
-  workspace_.run_repeated(key, cancel, [&](ForwardContext& ctx) {
+  const UnetOptions& options = given.options;
+  const int64_t out_floats = input.n * input.h * input.w * config().out_channels;
+  const UnetInput staged = encoder_.stage(input, given.keys, out_floats, staged_);
+  Pass pass{staged, options, given.keys, given.shallow, given.context, staged_.shifts.data()};
+  const auto current_key = [&] {
+    ForwardKey key = key_of(staged, pass.context, staged_);
+    append(key, std::llround(options.token_merging * 1e9));
+    append(key, options.deep ? options.depth : 0);
+    append(key, pass.shallow);
+    if (options.deep) options.deep->describe(key);
+    return key;
+  };
+  workspace_.run_repeated(current_key, cancel, [&](ForwardContext& ctx) {
     backend_.to_planar(ctx, forward(ctx, pass), staged_.out.data());
   });
-  std::copy_n(staged_.out.data(), pixels * config().out_channels, out);
+  std::copy_n(staged_.out.data(), out_floats, out);
 }
 
 size_t Unet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length, const UnetOptions& options,

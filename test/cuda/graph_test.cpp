@@ -21,13 +21,14 @@ std::unique_ptr<Unet> load() {
   return std::make_unique<Unet>(unet_config(), loader);
 }
 
-std::vector<float> predict(Unet& unet, const Step& step, const CancelToken* cancel = nullptr) {
+std::vector<float> predict(Unet& unet, const Step& step, const CancelToken* cancel = nullptr,
+                           const UnetOptions& options = {}) {
   const std::vector<float> latents = noise(step.latents, step.n * 4 * step.h * step.w),
                            context = noise(step.context, step.n * 9 * 20),
                            timesteps(static_cast<size_t>(step.n), step.timestep);
   std::vector<float> out(latents.size());
   unet.predict({latents.data(), step.n, step.h, step.w, {timesteps.data(), context.data(), 9}}, out.data(),
-               cancel);
+               cancel, options);
   return out;
 }
 
@@ -40,8 +41,87 @@ constexpr Step kSteps[] = {{1, 4, 4, "a", "c", 981}, {1, 4, 4, "b", "c", 961},  
                            {2, 4, 4, "a", "c", 961}, {1, 4, 4, "b", "c", 961},   {1, 6, 5, "a", "c", 500},
                            {2, 4, 4, "b", "d", 20},  {1, 8, 8, "a", "c", 17.5f}, {1, 4, 4, "b", "c", 981}};
 
+/// A call with deep features: of which run, for which step, and whether they may be reused.
+struct DeepCall {
+  int run;
+  Step step;
+  bool reuse;
+};
+
+/// What differs from the same calls of a UNet that forgets its graphs before each.
+std::string against_fresh(const std::vector<DeepCall>& calls) {
+  const std::unique_ptr<Unet> unet = load(), alone = load();
+  DeepFeatures kept[2], kept_alone[2];
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const auto& [run, step, reuse] = calls[i];
+    alone->trim();
+    const std::vector<float> got = predict(*unet, step, nullptr, {0, &kept[run], 3, reuse}),
+                             expected = predict(*alone, step, nullptr, {0, &kept_alone[run], 3, reuse});
+    if (!same(got, expected)) return "call " + std::to_string(i) + " differs";
+  }
+  return "";
+}
+
+constexpr Step kOne{1, 4, 4, "a", "c", 981}, kNext{1, 4, 4, "b", "c", 961}, kTwo{2, 4, 4, "a", "c", 500},
+    kOther{1, 4, 4, "b", "c", 981}, kLarge{1, 6, 5, "a", "c", 17};
+
+void deep_features() {
+  test::test("cuda/graph deep features are those of a forward by itself", [] {
+    return against_fresh(
+        {{0, kOne, false}, {0, kNext, true}, {0, kOne, true}, {0, kNext, false}, {0, kOne, true}});
+  });
+  test::test("cuda/graph deep features of two runs that take turns", [] {
+    return against_fresh({{0, kOne, false},
+                          {1, kNext, false},
+                          {0, kNext, true},
+                          {1, kOne, true},
+                          {1, kOne, false},
+                          {0, kOne, true},
+                          {1, kNext, true}});
+  });
+  test::test("cuda/graph deep features of several sizes in one place", [] {
+    return against_fresh({{0, kTwo, true},
+                          {0, kOne, true},
+                          {0, kNext, true},
+                          {0, kTwo, true},
+                          {0, kLarge, true},
+                          {0, kLarge, true},
+                          {0, kOne, true}});
+  });
+  test::test("cuda/graph deep features after a call that was cancelled", [] {
+    const std::unique_ptr<Unet> unet = load(), alone = load();
+    DeepFeatures kept, kept_alone;
+    for (const bool reuse : {false, true, false}) predict(*unet, kOne, nullptr, {0, &kept, 3, reuse});
+    CancelToken cancelled;
+    cancelled.cancel();
+    try {
+      predict(*unet, kOther, &cancelled, {0, &kept, 3, false});
+      return std::string("it was not cancelled");
+    } catch (const Cancelled&) {
+    }
+    // They are not complete, so everything is computed.
+    return std::string(same(predict(*unet, kOther, nullptr, {0, &kept, 3, true}),
+                            predict(*alone, kOther, nullptr, {0, &kept_alone, 3, true}))
+                           ? ""
+                           : "the next one differs");
+  });
+  if (on_hardware()) return;
+  test::test("cuda/graph each step with deep features is one launch", [] {
+    const std::unique_ptr<Unet> unet = load();
+    DeepFeatures kept;
+    // A larger arena drops what was recorded before.
+    for (const bool reuse : {false, true, false}) predict(*unet, kOne, nullptr, {0, &kept, 3, reuse});
+    const emu::DriverCounts before = emu::driver_counts;
+    for (const bool reuse : {true, false, true, true}) predict(*unet, kOne, nullptr, {0, &kept, 3, reuse});
+    const emu::DriverCounts after = emu::driver_counts;
+    if (after.graph_launches != before.graph_launches + 4) return std::string("no graph");
+    return std::string(after.graphs == before.graphs ? "" : "another graph");
+  });
+}
+
 const Register suite([] {
   if (small()) return;
+  deep_features();
   test::test("cuda/graph steps are those of a forward by itself", [] {
     const std::unique_ptr<Unet> unet = load(), alone = load();
     for (size_t i = 0; i < sizeof kSteps / sizeof kSteps[0]; ++i) {

@@ -55,6 +55,8 @@ constexpr Result kCaptureUnsupported = 900;
 
 /// The contexts that this thread has pushed, as the numbers of their devices.
 thread_local std::vector<int> pushed;
+/// Captures of this thread, during which it must not allocate or free, as CUDA has it.
+thread_local int captures = 0;
 
 /// Every call needs a context, and a device that is not lost.
 Result usable() {
@@ -158,6 +160,7 @@ Result function_set(FunctionHandle, int, int) {
 }
 Result memory_allocate(DevicePointer* pointer, size_t bytes) {
   if (usable() != kSuccess) return usable();
+  if (captures > 0) return kCaptureUnsupported;
   const std::lock_guard<std::mutex> lock(mutex);
   const int device = pushed.back();
   if (static_cast<size_t>(bytes_on[device]) + bytes > driver_options.memory) return kOutOfMemory;
@@ -170,6 +173,7 @@ Result memory_allocate(DevicePointer* pointer, size_t bytes) {
   return kSuccess;
 }
 Result memory_release(DevicePointer pointer) {
+  if (captures > 0) return kCaptureUnsupported;
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = blocks.find(pointer);
   if (found == blocks.end()) return 1;
@@ -283,12 +287,14 @@ Result capture_begin(StreamHandle handle, int) {
   Stream* stream = reinterpret_cast<Stream*>(handle);
   if (!stream || stream->capturing) return kCaptureUnsupported;
   stream->capturing = true;
+  ++captures;
   return usable();
 }
 Result capture_end(StreamHandle handle, GraphHandle* graph) {
   Stream* stream = capturing(handle);
   if (!stream) return kCaptureUnsupported;
   stream->capturing = false;
+  --captures;
   *graph = reinterpret_cast<GraphHandle>(new Graph(std::move(stream->captured)));
   stream->captured.clear();
   const std::lock_guard<std::mutex> lock(mutex);

@@ -1,0 +1,46 @@
+#include "unet/repeated.h"
+
+#include "unet/image_prompts.h"
+#include "unet/kept_tensors.h"
+#include "weights/formats/half.h"
+
+namespace nd {
+
+void StagedNumbers::make_room(int64_t latent_floats, int64_t shift_floats, int64_t out_floats) {
+  const auto grow = [&](std::vector<float>& values, int64_t size) {
+    if (static_cast<size_t>(size) <= values.size()) return;
+    values.resize(static_cast<size_t>(size));
+    ++place;
+  };
+  grow(latents, latent_floats);
+  grow(shifts, shift_floats);
+  grow(out, out_floats);
+}
+
+void append(ForwardKey& key, const std::vector<float>& values) {
+  append(key, values.size());
+  for (const float value : values) append(key, bits_of(value));
+}
+
+ForwardKey key_of(const UnetInput& input, const PackedContext& context, const StagedNumbers& staged) {
+  const Conditioning& conditioning = input.conditioning;
+  ForwardKey key;
+  for (const int64_t size : {input.n, input.h, input.w, context.length}) append(key, size);
+  append(key, staged.place);
+  for (int64_t i = 0; i < input.n; ++i) append(key, context.images ? context.images[i].value : 0);
+  append(key, conditioning.residuals != nullptr);
+  if (conditioning.residuals) conditioning.residuals->describe(key);
+  append(key, conditioning.images ? conditioning.images->size() : 0);
+  if (conditioning.images)
+    for (const ImagePrompt& prompt : *conditioning.images) prompt.describe(key);
+  append(key, conditioning.features.size());
+  for (const AddedFeatures& features : conditioning.features) {
+    features.kept->describe(key);
+    append(key, features.first);
+    append(key, features.count);
+    append(key, features.scales);
+  }
+  return key;
+}
+
+}  // namespace nd

@@ -1,0 +1,236 @@
+// CUDA graphs of ControlNets, and of UNets with what ControlNets, T2I- and IP-Adapters have left in the GPU's
+// memory: the same bits as when every kernel is launched, one launch a step.
+#include "control/control_net.h"
+#include "driver.h"
+#include "fixture_models.h"
+#include "support.h"
+#include "unet/unet.h"
+
+namespace nd::cuda_test {
+namespace {
+
+constexpr int64_t kSide = 4, kLength = 5, kWidth = 16;
+
+UnetConfig config() {
+  UnetConfig config;
+  config.block_channels = {8, 16};
+  config.layers_per_block = {1, 1};
+  config.down_transformer_depth = config.up_transformer_depth = {1, 0};
+  config.heads = {2, 2};
+  config.context_width = kWidth;
+  config.norm_groups = 4;
+  return config;
+}
+
+template <class Model, class Config>
+std::unique_ptr<Model> load(const char* file, const Config& config) {
+  WeightTable table;
+  add_safetensors(table,
+                  std::string(ND_FIXTURES) + "/control/" + file + "/diffusion_pytorch_model.safetensors");
+  Loader loader(table, backend(), {Precision::f32});
+  return std::make_unique<Model>(config, loader);
+}
+
+std::unique_ptr<Unet> load_unet() {
+  return load<Unet>("sd1/unet", config());
+}
+
+std::unique_ptr<ControlNet> load_net(const char* name) {
+  ControlNetConfig net;
+  net.unet = config();
+  net.image_widths = {4, 6, 8};
+  return load<ControlNet>(name, net);
+}
+
+/// The numbers of one step of n rows.
+struct Numbers {
+  std::vector<float> latents, context, timesteps;
+
+  Numbers(int64_t n, const std::string& seed)
+      : latents(noise("latents " + seed, n * 4 * kSide * kSide)),
+        context(noise("context", n * kLength * kWidth)),
+        timesteps(static_cast<size_t>(n), seed == "a" ? 900.0f : 400.0f) {}
+  UnetInput input() const {
+    return {latents.data(),
+            static_cast<int64_t>(timesteps.size()),
+            kSide,
+            kSide,
+            {timesteps.data(), context.data(), kLength}};
+  }
+};
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+std::vector<float> predict(Unet& unet, const UnetInput& input) {
+  std::vector<float> out(static_cast<size_t>(input.n * 4 * kSide * kSide));
+  unet.predict(input, out.data(), nullptr);
+  return out;
+}
+
+/// Two ControlNets and their UNet: the first guides all rows, the second the last one, with another scale.
+struct Controlled {
+  std::unique_ptr<ControlNet> first = load_net("sd1-a"), second = load_net("sd1-b");
+  std::unique_ptr<Unet> unet = load_unet();
+  KeptTensors picture, other;
+
+  Controlled() {
+    const std::vector<float> pixels = noise("picture", 3 * 16 * kSide * kSide);
+    first->embed({pixels.data(), 1, kSide, kSide}, picture, nullptr);
+    second->embed({pixels.data(), 1, kSide, kSide}, other, nullptr);
+  }
+  /// Launches every kernel of the next step by itself.
+  void forget() const {
+    first->trim();
+    second->trim();
+    unet->trim();
+  }
+  std::vector<float> step(KeptTensors& residuals, int64_t n, const std::string& seed, float scale) const {
+    const Numbers numbers(n, seed);
+    ControlInput input;
+    input.unet = numbers.input();
+    input.pictures = {{&picture}};
+    input.scales.assign(static_cast<size_t>(first->residuals()), scale);
+    input.residuals = &residuals;
+    input.total = n;
+    first->predict(input, nullptr);
+    const Numbers last(1, seed);
+    input.unet = last.input();
+    input.pictures = {{&other}};
+    input.first = n - 1;
+    input.replaces = false;
+    second->predict(input, nullptr);
+    UnetInput given = numbers.input();
+    given.conditioning.residuals = &residuals;
+    return predict(*unet, given);
+  }
+};
+
+struct Step {
+  int run;
+  int64_t n;
+  const char* latents;
+  float scale;
+};
+
+void control_nets() {
+  test::test("cuda/graph ControlNets give what they give by themselves", [] {
+    const Controlled nets, alone;
+    KeptTensors residuals[2], residuals_alone[2];
+    std::vector<float> before;
+    // Other latents, another scale, another batch in the same place, another run, and back.
+    const Step steps[] = {{0, 2, "a", 1}, {0, 2, "b", 1},    {0, 2, "b", 0.5f}, {0, 1, "a", 0.5f},
+                          {0, 2, "b", 1}, {1, 2, "a", 0.5f}, {0, 2, "a", 1},    {1, 2, "b", 0.5f},
+                          {1, 2, "b", 1}, {0, 2, "a", 1}};
+    for (const auto& [run, n, latents, scale] : steps) {
+      alone.forget();
+      const std::vector<float> got = nets.step(residuals[run], n, latents, scale),
+                               expected = alone.step(residuals_alone[run], n, latents, scale);
+      if (!same(got, expected)) return std::string("it differs for ") + latents + ", scale " + text(scale);
+      if (same(got, before)) return std::string("nothing changes with ") + latents + ", scale " + text(scale);
+      before = got;
+    }
+    return std::string();
+  });
+  if (on_hardware()) return;
+  test::test("cuda/graph each step with ControlNets is one launch of each model", [] {
+    const Controlled nets;
+    KeptTensors residuals;
+    nets.step(residuals, 2, "a", 1);
+    nets.step(residuals, 2, "b", 1);
+    const emu::DriverCounts before = emu::driver_counts;
+    nets.step(residuals, 2, "a", 1);
+    const emu::DriverCounts after = emu::driver_counts;
+    if (after.graph_launches != before.graph_launches + 3) return std::string("no graph");
+    return std::string(after.graphs == before.graphs ? "" : "another graph");
+  });
+}
+
+/// Fills kept tensors of these shapes [n, h, w, c] with noise.
+void fill(KeptTensors& kept, const std::vector<std::vector<int64_t>>& shapes, const std::string& seed) {
+  for (size_t i = 0; i < shapes.size(); ++i)
+    kept.expect(i, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
+  Workspace(backend()).run(nullptr, [&](ForwardContext& ctx) {
+    if (ctx.measuring()) return;
+    kept.allocate(ctx);
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      const Tensor to = kept.view(i);
+      const std::vector<float> values = noise(seed + std::to_string(i), to.size());
+      backend().put(ctx, values.data(), to, 0, to.rows());
+    }
+  });
+}
+
+/// One run with a T2I-Adapter and an IP-Adapter.
+struct Adapted {
+  KeptTensors features, prompts;
+  std::vector<ImagePrompt> images{1};
+
+  explicit Adapted(const std::string& seed) {
+    fill(features, {{1, 4, 4, 8}, {1, 2, 2, 16}}, "features " + seed);
+    std::vector<std::vector<int64_t>> shapes;
+    for (const int64_t inner : cross_attentions(config()).inner) shapes.push_back({1, 1, 3, 2 * inner});
+    fill(prompts, shapes, "prompts " + seed);
+    images[0].kept = &prompts;
+    images[0].length = 3;
+    images[0].rows = {0, 0};
+  }
+  std::vector<float> predict(Unet& unet, const std::string& latents, float scale, float feature_scale) {
+    const Numbers numbers(2, latents);
+    UnetInput input = numbers.input();
+    images[0].scale = scale;
+    input.conditioning.images = &images;
+    input.conditioning.features = {{&features, {feature_scale, 1}, 0, 2}};
+    return cuda_test::predict(unet, input);
+  }
+};
+
+void adapters() {
+  test::test("cuda/graph adapters give what they give by themselves", [] {
+    const std::unique_ptr<Unet> unet = load_unet(), alone = load_unet();
+    Adapted one("one"), two("two");
+    std::vector<float> before;
+    struct Call {
+      Adapted* run;
+      const char* latents;
+      float scale, feature_scale;
+    };
+    for (const auto& [run, latents, scale, feature_scale] : {Call{&one, "a", 1, 1},
+                                                             {&one, "b", 1, 1},
+                                                             {&one, "b", 0.5f, 1},
+                                                             {&one, "b", 0.5f, 2},
+                                                             {&two, "b", 0.5f, 2},
+                                                             {&one, "b", 0.5f, 2},
+                                                             {&two, "a", 1, 1}}) {
+      alone->trim();
+      const std::vector<float> got = run->predict(*unet, latents, scale, feature_scale);
+      if (!same(got, run->predict(*alone, latents, scale, feature_scale)))
+        return std::string("it differs for ") + latents + ", scale " + text(scale);
+      if (same(got, before)) return std::string("nothing changes for ") + latents + ", scale " + text(scale);
+      before = got;
+    }
+    return std::string();
+  });
+  if (on_hardware()) return;
+  test::test("cuda/graph each step with adapters is one launch", [] {
+    const std::unique_ptr<Unet> unet = load_unet();
+    Adapted run("one");
+    run.predict(*unet, "a", 1, 1);
+    run.predict(*unet, "b", 1, 1);
+    const emu::DriverCounts before = emu::driver_counts;
+    run.predict(*unet, "b", 1, 1);
+    const emu::DriverCounts after = emu::driver_counts;
+    if (after.graph_launches != before.graph_launches + 1) return std::string("no graph");
+    return std::string(after.graphs == before.graphs ? "" : "another graph");
+  });
+}
+
+const Register suite([] {
+  if (small()) return;
+  control_nets();
+  adapters();
+});
+
+}  // namespace
+}  // namespace nd::cuda_test
