@@ -12,6 +12,7 @@ else()
   file(GLOB ND_CUDA_SOURCES CONFIGURE_DEPENDS cpp/cuda/unavailable/*.cpp)
 endif()
 add_library(node_diffusion_cuda STATIC ${ND_CUDA_SOURCES})
+target_compile_options(node_diffusion_cuda PRIVATE ${nd_small}) # the GPU computes
 target_link_libraries(node_diffusion_cuda PUBLIC engine ${CMAKE_DL_LIBS})
 if(NOT ND_CUDA_BACKEND)
   return()

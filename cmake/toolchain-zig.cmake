@@ -12,3 +12,5 @@ set(ND_ARMV8_2 -mcpu=generic+v8_2a)
 if(ND_ZIG_SYSTEM STREQUAL "Darwin")
   set(ND_ARMV8_2 -mcpu=apple_m1)
 endif()
+# To zig, -Oz is -Os. Few things are inlined, and functions with the same code are one: a sixth smaller than -Os.
+set(ND_SMALL -Oz -Xclang=-Oz -mllvm=-inline-threshold=30 -Xclang=-fmerge-functions)

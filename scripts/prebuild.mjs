@@ -52,6 +52,8 @@ function compilerFlags(system) {
     `-ffile-prefix-map=${root}=/node-diffusion`,
     // Nothing asks for types at run time; the names of all lambdas are a twentieth of the addon. Exceptions keep theirs.
     '-fno-rtti',
+    // Functions as values without a table of virtual functions for each: all of libc++ that is in the addon is compiled with it.
+    '-D_LIBCPP_ABI_OPTIMIZED_FUNCTION',
     // Functions that nothing calls are left out. macOS does that without sections, and wants frame pointers.
     ...(system === 'Darwin' ? [] : ['-ffunction-sections', '-fdata-sections', '-fomit-frame-pointer']),
   ].join(' ')
