@@ -15,75 +15,59 @@ template <class Self, class Model>
 class AutoencoderWrap : public ModelWrap<Self, Model> {
   using Wrap = ModelWrap<Self, Model>;
 
- public:
-  using Wrap::Wrap;
-
-  Napi::Value encode(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] {
-      const auto shared = this->shared();
-      const auto& config = shared->model().config();
-      const ImageSizes sizes = read_image_sizes(info, 1, min_side(config));
-      const int64_t f = config.factor(), more = Self::kRoundsUp ? f - 1 : 0;
-      const int64_t latents = sizes.n * ((sizes.h + more) / f) * ((sizes.w + more) / f);
-      auto image = std::make_shared<std::vector<float>>(
-          to_floats(info[0], "image", sizes.pixels * config.in_channels));
-      const size_t max_bytes = read_max_bytes(info[4]);
-      return this->template compute<float>(
-          info.Env(), shared, info[5], latents * Self::encoded_channels(config),
-          [=](Model& model, float* out, const nd::CancelToken& cancel) {
-            model.encode(image->data(), sizes.n, sizes.h, sizes.w, max_bytes, out, &cancel);
-          });
-    });
+ protected:
+  static Napi::Value encode(NativeObject& self, const Napi::CallbackInfo& info) {
+    const auto shared = Wrap::model_of(self);
+    const auto& config = shared->model().config();
+    const ImageSizes sizes = read_image_sizes(info, 1, min_side(config));
+    const int64_t f = config.factor(), more = Self::kRoundsUp ? f - 1 : 0;
+    const int64_t latents = sizes.n * ((sizes.h + more) / f) * ((sizes.w + more) / f);
+    auto image =
+        std::make_shared<std::vector<float>>(to_floats(info[0], "image", sizes.pixels * config.in_channels));
+    const size_t max_bytes = read_max_bytes(info[4]);
+    return Wrap::template compute<float>(
+        info.Env(), shared, info[5], latents * Self::encoded_channels(config),
+        [=](Model& model, float* out, const nd::CancelToken& cancel) {
+          model.encode(image->data(), sizes.n, sizes.h, sizes.w, max_bytes, out, &cancel);
+        });
   }
 
-  Napi::Value decode(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] {
-      const auto shared = this->shared();
-      const auto& config = shared->model().config();
-      const ImageSizes sizes = read_image_sizes(info, 1, 1);
-      const int64_t pixels = scaled_pixels(sizes, config.factor());
-      auto latents = std::make_shared<std::vector<float>>(
-          to_floats(info[0], "latents", sizes.pixels * Self::decoded_channels(config)));
-      const size_t max_bytes = read_max_bytes(info[4]);
-      return this->template compute<float>(info.Env(), shared, info[5], pixels * config.out_channels,
-                                           [=](Model& model, float* out, const nd::CancelToken& cancel) {
-                                             model.decode(latents->data(), sizes.n, sizes.h, sizes.w,
-                                                          max_bytes, out, &cancel);
-                                           });
-    });
+  static Napi::Value decode(NativeObject& self, const Napi::CallbackInfo& info) {
+    const auto shared = Wrap::model_of(self);
+    const auto& config = shared->model().config();
+    const ImageSizes sizes = read_image_sizes(info, 1, 1);
+    const int64_t pixels = scaled_pixels(sizes, config.factor());
+    auto latents = std::make_shared<std::vector<float>>(
+        to_floats(info[0], "latents", sizes.pixels * Self::decoded_channels(config)));
+    const size_t max_bytes = read_max_bytes(info[4]);
+    return Wrap::template compute<float>(info.Env(), shared, info[5], pixels * config.out_channels,
+                                         [=](Model& model, float* out, const nd::CancelToken& cancel) {
+                                           model.decode(latents->data(), sizes.n, sizes.h, sizes.w, max_bytes,
+                                                        out, &cancel);
+                                         });
   }
 
   // Images are processed one at a time, so the working memory does not depend on n.
-  Napi::Value encode_bytes(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      const auto shared = this->shared();
-      const ImageSizes sizes = read_image_sizes(info, 0, min_side(shared->model().config()));
-      const size_t bytes = shared->model().encode_bytes(sizes.h, sizes.w, read_max_bytes(info[3]));
-      return Napi::Number::New(info.Env(), static_cast<double>(bytes));
-    });
+  static Napi::Value encode_bytes(NativeObject& self, const Napi::CallbackInfo& info) {
+    const auto shared = Wrap::model_of(self);
+    const ImageSizes sizes = read_image_sizes(info, 0, min_side(shared->model().config()));
+    return bytes_value(info.Env(), shared->model().encode_bytes(sizes.h, sizes.w, read_max_bytes(info[3])));
   }
 
-  Napi::Value decode_bytes(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      const auto shared = this->shared();
-      const Model& model = shared->model();
-      const ImageSizes sizes = read_image_sizes(info, 0, 1);
-      scaled_pixels(sizes, model.config().factor());
-      const size_t bytes = model.decode_bytes(sizes.h, sizes.w, read_max_bytes(info[3]));
-      return Napi::Number::New(info.Env(), static_cast<double>(bytes));
-    });
+  static Napi::Value decode_bytes(NativeObject& self, const Napi::CallbackInfo& info) {
+    const auto shared = Wrap::model_of(self);
+    const Model& model = shared->model();
+    const ImageSizes sizes = read_image_sizes(info, 0, 1);
+    scaled_pixels(sizes, model.config().factor());
+    return bytes_value(info.Env(), model.decode_bytes(sizes.h, sizes.w, read_max_bytes(info[3])));
   }
 
- protected:
-  using Property = typename Wrap::Base::PropertyDescriptor;
-  static std::vector<Property> with_coding(std::initializer_list<Property> own) {
-    std::vector<Property> all = Wrap::with_common(own);
-    all.push_back(Wrap::InstanceMethod("encode", &Self::encode));
-    all.push_back(Wrap::InstanceMethod("decode", &Self::decode));
-    all.push_back(Wrap::InstanceMethod("encodeBytes", &Self::encode_bytes));
-    all.push_back(Wrap::InstanceMethod("decodeBytes", &Self::decode_bytes));
-    return all;
-  }
+  static constexpr NativeMember kCoding[] = {
+      {NativeMember::Kind::method, "encode", encode},
+      {NativeMember::Kind::method, "decode", decode},
+      {NativeMember::Kind::method, "encodeBytes", encode_bytes},
+      {NativeMember::Kind::method, "decodeBytes", decode_bytes},
+  };
 
  private:
   /// The smallest side of an image that has latents.

@@ -1,41 +1,36 @@
 #include "cancel_token.h"
 
+#include <string>
+
 #include "failure.h"
+#include "native_object.h"
 
 namespace nd_binding {
 namespace {
 
-constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66636e6c746f6b01};
-
-bool is_token(Napi::Value value) {
-  return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag);
+std::shared_ptr<void> create() {
+  return std::make_shared<nd::CancelToken>();
 }
+
+Napi::Value cancel(NativeObject& self, const Napi::CallbackInfo& info) {
+  static_cast<nd::CancelToken*>(self.content().get())->cancel();
+  return info.Env().Undefined();
+}
+
+constexpr NativeMember kMembers[] = {{NativeMember::Kind::method, "cancel", cancel}};
+constexpr NativeClass kClass = {"CancelToken", create, false, nullptr, {kMembers}};
 
 }  // namespace
 
 Napi::Function CancelTokenWrap::define(Napi::Env env) {
-  return DefineClass(env, "CancelToken", {InstanceMethod("cancel", &CancelTokenWrap::cancel)});
+  return NativeObject::define(env, kClass);
 }
 
 std::shared_ptr<nd::CancelToken> CancelTokenWrap::from(Napi::Value value, const char* name) {
   if (value.IsUndefined() || value.IsNull()) return std::make_shared<nd::CancelToken>();
-  if (!is_token(value)) throw TypeFailure{std::string("Expected CancelToken for ") + name};
-  return Unwrap(value.As<Napi::Object>())->token_;
-}
-
-CancelTokenWrap::CancelTokenWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  info.This().As<Napi::Object>().TypeTag(&kTag);
-}
-
-// Hides ObjectWrap's Unwrap, which accepts any wrapped object.
-CancelTokenWrap* CancelTokenWrap::Unwrap(Napi::Object object) {
-  if (!is_token(object)) throw Napi::TypeError::New(object.Env(), "Expected `this` to be a CancelToken");
-  return ObjectWrap::Unwrap(object);
-}
-
-Napi::Value CancelTokenWrap::cancel(const Napi::CallbackInfo& info) {
-  token_->cancel();
-  return info.Env().Undefined();
+  const NativeObject* const object = NativeObject::find(value, kClass);
+  if (!object) throw TypeFailure{std::string("Expected CancelToken for ") + name};
+  return std::static_pointer_cast<nd::CancelToken>(object->content());
 }
 
 }  // namespace nd_binding

@@ -15,9 +15,7 @@
 namespace nd_binding {
 namespace {
 
-template <class Model, class Config>
-Napi::Value list_tensors(Napi::Env env, const Config& config) {
-  const std::vector<nd::RequiredTensor> tensors = nd::required_tensors<Model>(config);
+Napi::Value tensor_list(Napi::Env env, const std::vector<nd::RequiredTensor>& tensors) {
   Napi::Array list = Napi::Array::New(env, tensors.size());
   for (uint32_t i = 0; i < tensors.size(); ++i) {
     const Napi::HandleScope scope(env);
@@ -30,6 +28,11 @@ Napi::Value list_tensors(Napi::Env env, const Config& config) {
     list.Set(i, tensor);
   }
   return list;
+}
+
+template <class Model, class Config>
+Napi::Value list_tensors(Napi::Env env, const Config& config) {
+  return tensor_list(env, nd::required_tensors<Model>(config));
 }
 
 /// For each level one number, or a list with one for each of its layers.

@@ -41,106 +41,92 @@ void read_pictures(const Fields& fields, const std::shared_ptr<void>& device, Co
   }
 }
 
-Napi::Value bytes_of(Napi::Env env, size_t bytes) {
-  return Napi::Number::New(env, static_cast<double>(bytes));
-}
-
 }  // namespace
-
-Napi::Function ControlNetWrap::define(Napi::Env env) {
-  return DefineClass(env, kName,
-                     with_common({InstanceAccessor("residuals", &ControlNetWrap::residuals, nullptr),
-                                  InstanceMethod("embed", &ControlNetWrap::embed),
-                                  InstanceMethod("predict", &ControlNetWrap::predict),
-                                  InstanceMethod("prepare", &ControlNetWrap::prepare),
-                                  InstanceMethod("memory", &ControlNetWrap::memory)}));
-}
 
 Napi::Value ControlNetWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return ModelWrap::load(info, read_control_net_config(info[0])); });
 }
 
-Napi::Value ControlNetWrap::residuals(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    return Napi::Number::New(info.Env(), static_cast<double>(shared()->model().residuals()));
+Napi::Value ControlNetWrap::residuals(NativeObject& self, const Napi::CallbackInfo& info) {
+  return bytes_value(info.Env(), model_of(self)->model().residuals());
+}
+
+Napi::Value ControlNetWrap::embed(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const nd::ControlNetConfig& config = shared->model().config();
+  const Fields fields(info[0], "call");
+  const BatchSizes sizes = read_batch_sizes(fields);
+  const int64_t f = config.factor();
+  const int64_t pixels = batch_pixels(sizes.n, f * sizes.h, f * sizes.w);
+  const auto pictures =
+      std::make_shared<const std::vector<float>>(fields.floats("pictures", pixels * config.image_channels));
+  const auto to = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
+  nd::ControlPictures given;
+  given.n = sizes.n, given.h = sizes.h, given.w = sizes.w;
+  if (config.is_union()) {
+    given.type = fields.integer("type", 0, config.unet.control_types - 1);
+    given.scale = static_cast<float>(fields.number("scale"));
+  }
+  return call(info.Env(), shared, info[1], [=](nd::ControlNet& model, const nd::CancelToken& cancel) {
+    nd::ControlPictures all = given;
+    all.data = pictures->data();
+    model.embed(all, *to, &cancel);
   });
 }
 
-Napi::Value ControlNetWrap::embed(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const Pointer shared = this->shared();
-    const nd::ControlNetConfig& config = shared->model().config();
-    const Fields fields(info[0], "call");
-    const BatchSizes sizes = read_batch_sizes(fields);
-    const int64_t f = config.factor();
-    const int64_t pixels = batch_pixels(sizes.n, f * sizes.h, f * sizes.w);
-    const auto pictures =
-        std::make_shared<const std::vector<float>>(fields.floats("pictures", pixels * config.image_channels));
-    const auto to = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
-    nd::ControlPictures given;
-    given.n = sizes.n, given.h = sizes.h, given.w = sizes.w;
-    if (config.is_union()) {
-      given.type = fields.integer("type", 0, config.unet.control_types - 1);
-      given.scale = static_cast<float>(fields.number("scale"));
-    }
-    return call(info.Env(), shared, info[1], [=](nd::ControlNet& model, const nd::CancelToken& cancel) {
-      nd::ControlPictures all = given;
-      all.data = pictures->data();
-      model.embed(all, *to, &cancel);
-    });
+Napi::Value ControlNetWrap::predict(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const nd::ControlNet& model = shared->model();
+  const Fields fields(info[0], "call");
+  auto read = std::make_shared<ControlCall>();
+  read->unet = read_unet_call(fields, model.config().unet);
+  model.check(read->unet.conditions.view(), read->unet.sizes.n);
+  read->scales = fields.floats("scales", model.residuals());
+  read->residuals = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
+  read_pictures(fields, shared->device(), *read);
+  read->total = fields.integer("total", read->unet.sizes.n, Limits::batch);
+  read->first = fields.integer("first", 0, read->total - read->unet.sizes.n);
+  read->replaces = fields.boolean("replaces");
+  const std::shared_ptr<const ControlCall> control = read;
+  return call(info.Env(), shared, info[1], [control](nd::ControlNet& net, const nd::CancelToken& cancel) {
+    net.predict(control->input(), &cancel);
   });
 }
 
-Napi::Value ControlNetWrap::predict(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const Pointer shared = this->shared();
-    const nd::ControlNet& model = shared->model();
-    const Fields fields(info[0], "call");
-    auto read = std::make_shared<ControlCall>();
-    read->unet = read_unet_call(fields, model.config().unet);
-    model.check(read->unet.conditions.view(), read->unet.sizes.n);
-    read->scales = fields.floats("scales", model.residuals());
-    read->residuals = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
-    read_pictures(fields, shared->device(), *read);
-    read->total = fields.integer("total", read->unet.sizes.n, Limits::batch);
-    read->first = fields.integer("first", 0, read->total - read->unet.sizes.n);
-    read->replaces = fields.boolean("replaces");
-    const std::shared_ptr<const ControlCall> control = read;
-    return call(info.Env(), shared, info[1], [control](nd::ControlNet& net, const nd::CancelToken& cancel) {
-      net.predict(control->input(), &cancel);
-    });
+Napi::Value ControlNetWrap::prepare(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const Fields fields(info[0], "call");
+  const int64_t n = fields.integer("n", 1, Limits::timesteps);
+  const auto conditions = std::make_shared<const Conditions>(
+      read_embedded(read_conditioning(fields), n, shared->model().config().unet));
+  shared->model().check(conditions->view(), n);
+  return call(info.Env(), shared, info[1], [=](nd::ControlNet& model, const nd::CancelToken& cancel) {
+    model.prepare(conditions->view(), n, &cancel);
   });
 }
 
-Napi::Value ControlNetWrap::prepare(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const Pointer shared = this->shared();
-    const Fields fields(info[0], "call");
-    const int64_t n = fields.integer("n", 1, Limits::timesteps);
-    const auto conditions = std::make_shared<const Conditions>(
-        read_embedded(read_conditioning(fields), n, shared->model().config().unet));
-    shared->model().check(conditions->view(), n);
-    return call(info.Env(), shared, info[1], [=](nd::ControlNet& model, const nd::CancelToken& cancel) {
-      model.prepare(conditions->view(), n, &cancel);
-    });
-  });
+Napi::Value ControlNetWrap::memory(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const nd::ControlNet& model = shared->model();
+  const Fields fields(info[0], "call");
+  const auto [n, h, w, pixels] = read_batch_sizes(fields);
+  const int64_t pictures = fields.integer("pictures", 1, n);
+  const int64_t length = read_context_length(read_conditioning(fields), model.config().unet);
+  const nd::ControlNetMemory memory = model.memory(n, h, w, length, pictures);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("working", bytes_value(info.Env(), memory.working));
+  result.Set("pictures", bytes_value(info.Env(), memory.pictures));
+  result.Set("residuals", bytes_value(info.Env(), memory.residuals));
+  return result;
 }
 
-Napi::Value ControlNetWrap::memory(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const Pointer shared = this->shared();
-    const nd::ControlNet& model = shared->model();
-    const Fields fields(info[0], "call");
-    const auto [n, h, w, pixels] = read_batch_sizes(fields);
-    const int64_t pictures = fields.integer("pictures", 1, n);
-    const int64_t length = read_context_length(read_conditioning(fields), model.config().unet);
-    const nd::ControlNetMemory memory = model.memory(n, h, w, length, pictures);
-    Napi::Object result = Napi::Object::New(info.Env());
-    result.Set("working", bytes_of(info.Env(), memory.working));
-    result.Set("pictures", bytes_of(info.Env(), memory.pictures));
-    result.Set("residuals", bytes_of(info.Env(), memory.residuals));
-    return result;
-  });
-}
+const NativeMember ControlNetWrap::kMembers[5] = {
+    {NativeMember::Kind::getter, "residuals", residuals}, {NativeMember::Kind::method, "embed", embed},
+    {NativeMember::Kind::method, "predict", predict},     {NativeMember::Kind::method, "prepare", prepare},
+    {NativeMember::Kind::method, "memory", memory},
+};
+
+const NativeClass ControlNetWrap::kClass = {
+    "NativeControlNet", nullptr, true, model_bytes, {kMembers, kModelMembers}};
 
 }  // namespace nd_binding

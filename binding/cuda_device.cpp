@@ -8,16 +8,12 @@
 #include "core/error.h"
 #include "failure.h"
 #include "job.h"
+#include "native_object.h"
 
 namespace nd_binding {
 namespace {
 
-constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6663756461000001};
 constexpr int64_t kMaxDevices = 1024;
-
-bool is_device(Napi::Value value) {
-  return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag);
-}
 
 Napi::Object description_object(Napi::Env env, const nd::cuda::DeviceDescription& device) {
   Napi::Object result = Napi::Object::New(env);
@@ -52,10 +48,33 @@ Napi::Value cuda_devices(const Napi::CallbackInfo& info) {
   });
 }
 
+namespace {
+
+std::shared_ptr<nd::cuda::CudaBackend> backend_of(const NativeObject& object) {
+  if (!object.content()) throw nd::Error(nd::ErrorCode::disposed, "This CudaDevice has been disposed");
+  return std::static_pointer_cast<nd::cuda::CudaBackend>(object.content());
+}
+
+Napi::Value memory(NativeObject& self, const Napi::CallbackInfo& info) {
+  return memory_object(info.Env(), nd::cuda::memory_info(*backend_of(self)));
+}
+
+// The models on it keep the device.
+Napi::Value dispose(NativeObject& self, const Napi::CallbackInfo& info) {
+  self.replace(info.Env(), nullptr);
+  return info.Env().Undefined();
+}
+
+constexpr NativeMember kMembers[] = {
+    {NativeMember::Kind::method, "memory", memory},
+    {NativeMember::Kind::method, "dispose", dispose},
+};
+constexpr NativeClass kClass = {"CudaDevice", nullptr, false, nullptr, {kMembers}};
+
+}  // namespace
+
 Napi::Function CudaDeviceWrap::define(Napi::Env env) {
-  return DefineClass(env, "CudaDevice",
-                     {InstanceMethod("memory", &CudaDeviceWrap::memory),
-                      InstanceMethod("dispose", &CudaDeviceWrap::dispose)});
+  return NativeObject::define(env, kClass);
 }
 
 Napi::Value CudaDeviceWrap::open(const Napi::CallbackInfo& info) {
@@ -70,43 +89,15 @@ Napi::Value CudaDeviceWrap::open(const Napi::CallbackInfo& info) {
           *backend = nd::cuda::open_device(nd::cuda::system_driver(), number, *image);
         },
         [backend](Napi::Env env) -> Napi::Value {
-          using Pointer = std::shared_ptr<nd::cuda::CudaBackend>;
-          return Addon::of(env).cuda_device.New({Napi::External<Pointer>::New(env, backend.get())});
+          return NativeObject::create(Addon::of(env).cuda_device, *backend);
         });
   });
 }
 
 std::shared_ptr<nd::cuda::CudaBackend> CudaDeviceWrap::from(Napi::Value value, const std::string& name) {
-  if (!is_device(value)) throw TypeFailure{"Expected CudaDevice for " + name};
-  std::shared_ptr<nd::cuda::CudaBackend> backend = Unwrap(value.As<Napi::Object>())->backend_;
-  if (!backend) throw nd::Error(nd::ErrorCode::disposed, "This CudaDevice has been disposed");
-  return backend;
-}
-
-CudaDeviceWrap::CudaDeviceWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  if (info.Length() != 1 || !info[0].IsExternal())
-    throw Napi::TypeError::New(info.Env(), "CudaDevice cannot be constructed");
-  backend_ = *info[0].As<Napi::External<std::shared_ptr<nd::cuda::CudaBackend>>>().Data();
-  info.This().As<Napi::Object>().TypeTag(&kTag);
-}
-
-// Hides ObjectWrap's Unwrap, which accepts any wrapped object.
-CudaDeviceWrap* CudaDeviceWrap::Unwrap(Napi::Object object) {
-  if (!is_device(object)) throw Napi::TypeError::New(object.Env(), "Expected `this` to be a CudaDevice");
-  return ObjectWrap::Unwrap(object);
-}
-
-Napi::Value CudaDeviceWrap::memory(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    if (!backend_) throw nd::Error(nd::ErrorCode::disposed, "This CudaDevice has been disposed");
-    return memory_object(info.Env(), nd::cuda::memory_info(*backend_));
-  });
-}
-
-// The models on it keep the device.
-Napi::Value CudaDeviceWrap::dispose(const Napi::CallbackInfo& info) {
-  backend_ = nullptr;
-  return info.Env().Undefined();
+  const NativeObject* const object = NativeObject::find(value, kClass);
+  if (!object) throw TypeFailure{"Expected CudaDevice for " + name};
+  return backend_of(*object);
 }
 
 }  // namespace nd_binding

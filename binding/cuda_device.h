@@ -8,23 +8,12 @@
 
 namespace nd_binding {
 
-class CudaDeviceWrap : public Napi::ObjectWrap<CudaDeviceWrap> {
- public:
+struct CudaDeviceWrap {
   static Napi::Function define(Napi::Env env);
   /// The backend wrapped by an argument. Throws TypeFailure for any other value; error disposed.
   static std::shared_ptr<nd::cuda::CudaBackend> from(Napi::Value value, const std::string& name);
   /// Promises an object for GPU `number`, whose kernels are in `image`.
   static Napi::Value open(const Napi::CallbackInfo& info);
-
-  /// Only open() creates objects: JavaScript cannot create the External that the constructor requires.
-  explicit CudaDeviceWrap(const Napi::CallbackInfo& info);
-  static CudaDeviceWrap* Unwrap(Napi::Object object);
-
- private:
-  Napi::Value memory(const Napi::CallbackInfo& info);
-  Napi::Value dispose(const Napi::CallbackInfo& info);
-
-  std::shared_ptr<nd::cuda::CudaBackend> backend_;
 };
 
 /// Promises the GPUs of this machine.

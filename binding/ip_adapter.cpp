@@ -22,52 +22,50 @@ nd::ImagePromptInput read_sizes(const Fields& call) {
 
 }  // namespace
 
-Napi::Function IpAdapterWrap::define(Napi::Env env) {
-  return DefineClass(env, kName,
-                     with_common({InstanceMethod("encode", &IpAdapterWrap::encode),
-                                  InstanceMethod("memory", &IpAdapterWrap::memory)}));
-}
-
 Napi::Value IpAdapterWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return ModelWrap::load(info, read_ip_adapter_config(info[0])); });
 }
 
-Napi::Value IpAdapterWrap::encode(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const Pointer shared = this->shared();
-    const nd::IpAdapter& model = shared->model();
-    const Fields fields(info[0], "call");
-    const nd::ImagePromptInput sizes = read_sizes(fields);
-    const int64_t floats =
-        batch_pixels(sizes.count * sizes.images, sizes.rows, model.config().projection.width);
-    const auto embeddings = std::make_shared<const std::vector<float>>(fields.floats("embeddings", floats));
-    const auto masks = std::make_shared<const std::vector<float>>(
-        sizes.h == 0 ? std::vector<float>() : fields.floats("masks", model.mask_floats(sizes.h, sizes.w)));
-    const int64_t face_width = model.config().projection.face_width;
-    const auto faces = std::make_shared<const std::vector<float>>(
-        face_width == 0 ? std::vector<float>()
-                        : fields.floats("faces", sizes.count * sizes.images * face_width));
-    const auto to = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
-    return call(info.Env(), shared, info[1], [=](nd::IpAdapter& adapter, const nd::CancelToken& cancel) {
-      nd::ImagePromptInput input = sizes;
-      input.embeddings = embeddings->data();
-      input.masks = masks->data();
-      input.faces = faces->data();
-      adapter.encode(input, *to, &cancel);
-    });
+Napi::Value IpAdapterWrap::encode(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const nd::IpAdapter& model = shared->model();
+  const Fields fields(info[0], "call");
+  const nd::ImagePromptInput sizes = read_sizes(fields);
+  const int64_t floats =
+      batch_pixels(sizes.count * sizes.images, sizes.rows, model.config().projection.width);
+  const auto embeddings = std::make_shared<const std::vector<float>>(fields.floats("embeddings", floats));
+  const auto masks = std::make_shared<const std::vector<float>>(
+      sizes.h == 0 ? std::vector<float>() : fields.floats("masks", model.mask_floats(sizes.h, sizes.w)));
+  const int64_t face_width = model.config().projection.face_width;
+  const auto faces = std::make_shared<const std::vector<float>>(
+      face_width == 0 ? std::vector<float>()
+                      : fields.floats("faces", sizes.count * sizes.images * face_width));
+  const auto to = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
+  return call(info.Env(), shared, info[1], [=](nd::IpAdapter& adapter, const nd::CancelToken& cancel) {
+    nd::ImagePromptInput input = sizes;
+    input.embeddings = embeddings->data();
+    input.masks = masks->data();
+    input.faces = faces->data();
+    adapter.encode(input, *to, &cancel);
   });
 }
 
-Napi::Value IpAdapterWrap::memory(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const Pointer shared = this->shared();
-    const nd::ImagePromptInput sizes = read_sizes(Fields(info[0], "call"));
-    const nd::ImagePromptMemory memory = shared->model().memory(sizes);
-    Napi::Object result = Napi::Object::New(info.Env());
-    result.Set("working", Napi::Number::New(info.Env(), static_cast<double>(memory.working)));
-    result.Set("kept", Napi::Number::New(info.Env(), static_cast<double>(memory.kept)));
-    return result;
-  });
+Napi::Value IpAdapterWrap::memory(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const nd::ImagePromptInput sizes = read_sizes(Fields(info[0], "call"));
+  const nd::ImagePromptMemory memory = shared->model().memory(sizes);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("working", bytes_value(info.Env(), memory.working));
+  result.Set("kept", bytes_value(info.Env(), memory.kept));
+  return result;
 }
+
+const NativeMember IpAdapterWrap::kMembers[2] = {
+    {NativeMember::Kind::method, "encode", encode},
+    {NativeMember::Kind::method, "memory", memory},
+};
+
+const NativeClass IpAdapterWrap::kClass = {
+    "NativeIpAdapter", nullptr, true, model_bytes, {kMembers, kModelMembers}};
 
 }  // namespace nd_binding

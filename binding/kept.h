@@ -7,44 +7,30 @@
 #include <vector>
 
 #include "failure.h"
-#include "free_elsewhere.h"
-#include "napi_all.h"
+#include "native_object.h"
 #include "unet/deep_features.h"
 #include "unet/kept_tensors.h"
 
 namespace nd_binding {
 
-/// Kind has a type Kept, static const char* kName and static napi_type_tag kTag.
+/// Kind has a type Kept and static const char* kName.
 template <class Kind>
-class KeptWrap : public Napi::ObjectWrap<KeptWrap<Kind>> {
+class KeptWrap {
  public:
-  using Base = Napi::ObjectWrap<KeptWrap<Kind>>;
   using Kept = typename Kind::Kept;
 
-  static Napi::Function define(Napi::Env env) {
-    return Base::DefineClass(env, Kind::kName, {Base::InstanceMethod("dispose", &KeptWrap::dispose)});
-  }
+  static Napi::Function define(Napi::Env env) { return NativeObject::define(env, kClass); }
   /// What an argument wraps. Throws TypeFailure for any other value. `device` computes it: it lives as long.
   static std::shared_ptr<Kept> from(Napi::Value value, const std::string& name,
                                     const std::shared_ptr<void>& device) {
-    if (!is_one(value)) throw TypeFailure{std::string("Expected ") + Kind::kName + " for " + name};
-    const std::shared_ptr<State>& state = Unwrap(value.As<Napi::Object>())->state_;
+    const NativeObject* const object = NativeObject::find(value, kClass);
+    if (!object) throw TypeFailure{std::string("Expected ") + Kind::kName + " for " + name};
+    const auto state = std::static_pointer_cast<State>(object->content());
     std::vector<std::shared_ptr<void>>& devices = state->devices;
     if (device && std::find(devices.begin(), devices.end(), device) == devices.end())
       devices.push_back(device);
     return {state, &state->kept};
   }
-
-  explicit KeptWrap(const Napi::CallbackInfo& info) : Base(info) {
-    info.This().As<Napi::Object>().TypeTag(&Kind::kTag);
-  }
-  // Hides ObjectWrap's Unwrap, which accepts any wrapped object.
-  static KeptWrap* Unwrap(Napi::Object object) {
-    if (!is_one(object))
-      throw Napi::TypeError::New(object.Env(), std::string("Expected `this` to be ") + Kind::kName);
-    return Base::Unwrap(object);
-  }
-  void Finalize(Napi::BasicEnv) override { free_elsewhere(std::move(state_)); }
 
  private:
   struct State {
@@ -52,29 +38,24 @@ class KeptWrap : public Napi::ObjectWrap<KeptWrap<Kind>> {
     Kept kept;
   };
 
-  static bool is_one(Napi::Value value) {
-    return value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&Kind::kTag);
-  }
+  static std::shared_ptr<void> create() { return std::make_shared<State>(); }
   // A running call keeps the old state alive, so this thread does not wait for it.
-  Napi::Value dispose(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] {
-      free_elsewhere(std::exchange(state_, std::make_shared<State>()));
-      return info.Env().Undefined();
-    });
+  static Napi::Value dispose(NativeObject& self, const Napi::CallbackInfo& info) {
+    self.replace(info.Env(), create());
+    return info.Env().Undefined();
   }
 
-  std::shared_ptr<State> state_ = std::make_shared<State>();
+  static constexpr NativeMember kMembers[] = {{NativeMember::Kind::method, "dispose", dispose}};
+  static constexpr NativeClass kClass = {Kind::kName, create, true, nullptr, {kMembers}};
 };
 
 struct DeepFeaturesKind {
   using Kept = nd::DeepFeatures;
   static constexpr const char* kName = "DeepFeatures";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6664656570666501};
 };
 struct KeptTensorsKind {
   using Kept = nd::KeptTensors;
   static constexpr const char* kName = "KeptTensors";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x666b657074746501};
 };
 using DeepFeaturesWrap = KeptWrap<DeepFeaturesKind>;
 using KeptTensorsWrap = KeptWrap<KeptTensorsKind>;

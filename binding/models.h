@@ -16,132 +16,128 @@ namespace nd_binding {
 
 class TextEncoderWrap : public ModelWrap<TextEncoderWrap, nd::TextEncoder> {
  public:
-  static constexpr const char* kName = "NativeTextEncoder";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66747874656e6301};
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.text_encoder; }
-  static Napi::Function define(Napi::Env env);
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::text_encoder;
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value encode(const Napi::CallbackInfo& info);
-  Napi::Value working_bytes(const Napi::CallbackInfo& info);
+ private:
+  static Napi::Value encode(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value working_bytes(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[2];
 };
 
 class UnetWrap : public ModelWrap<UnetWrap, nd::Unet> {
  public:
-  static constexpr const char* kName = "NativeUnet";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66756e6574000001};
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.unet; }
-  static Napi::Function define(Napi::Env env);
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::unet;
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value max_depth(const Napi::CallbackInfo& info);
-  Napi::Value predict(const Napi::CallbackInfo& info);
-  Napi::Value prepare(const Napi::CallbackInfo& info);
-  Napi::Value working_bytes(const Napi::CallbackInfo& info);
+ private:
+  static Napi::Value max_depth(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value predict(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value prepare(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value working_bytes(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[4];
 };
 
 /// A NativeUnet, too: without deep features and merged tokens.
 class KUnetWrap : public ModelWrap<KUnetWrap, nd::KUnet> {
  public:
-  static constexpr const char* kName = "NativeKUnet";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x666b756e65740001};
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.k_unet; }
-  static Napi::Function define(Napi::Env env);
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::k_unet;
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value max_depth(const Napi::CallbackInfo& info);
-  Napi::Value predict(const Napi::CallbackInfo& info);
-  Napi::Value prepare(const Napi::CallbackInfo& info);
-  Napi::Value working_bytes(const Napi::CallbackInfo& info);
+ private:
+  static Napi::Value max_depth(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value predict(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value prepare(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value working_bytes(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[4];
 };
 
 class ControlNetWrap : public ModelWrap<ControlNetWrap, nd::ControlNet> {
  public:
-  static constexpr const char* kName = "NativeControlNet";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66636f6e74726c01};
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.control_net; }
-  static Napi::Function define(Napi::Env env);
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::control_net;
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value residuals(const Napi::CallbackInfo& info);
-  Napi::Value embed(const Napi::CallbackInfo& info);
-  Napi::Value predict(const Napi::CallbackInfo& info);
-  Napi::Value prepare(const Napi::CallbackInfo& info);
-  Napi::Value memory(const Napi::CallbackInfo& info);
+ private:
+  static Napi::Value residuals(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value embed(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value predict(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value prepare(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value memory(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[5];
 };
 
 class T2iAdapterWrap : public ModelWrap<T2iAdapterWrap, nd::T2iAdapter> {
  public:
-  static constexpr const char* kName = "NativeT2iAdapter";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6674326961647001};
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.t2i_adapter; }
-  static Napi::Function define(Napi::Env env);
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::t2i_adapter;
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value features(const Napi::CallbackInfo& info);
-  Napi::Value embed(const Napi::CallbackInfo& info);
-  Napi::Value memory(const Napi::CallbackInfo& info);
+ private:
+  static Napi::Value features(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value embed(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value memory(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[3];
 };
 
 class VaeWrap : public AutoencoderWrap<VaeWrap, nd::Vae> {
  public:
-  static constexpr const char* kName = "NativeVae";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6676616500000001};
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::vae;
   static constexpr bool kRoundsUp = false;
   static int64_t encoded_channels(const nd::VaeConfig& config) { return config.moment_channels(); }
   static int64_t decoded_channels(const nd::VaeConfig& config) { return config.decoded_channels(); }
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.vae; }
-  static Napi::Function define(Napi::Env env);
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using AutoencoderWrap::AutoencoderWrap;
-  Napi::Value quantize(const Napi::CallbackInfo& info);
-  Napi::Value lookup(const Napi::CallbackInfo& info);
+ private:
+  static Napi::Value quantize(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value lookup(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[2];
 };
 
 class TinyVaeWrap : public AutoencoderWrap<TinyVaeWrap, nd::TinyVae> {
  public:
-  static constexpr const char* kName = "NativeTinyVae";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6674696e79766101};
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::tiny_vae;
   static constexpr bool kRoundsUp = true;
   static int64_t encoded_channels(const nd::TinyVaeConfig& config) { return config.latent_channels; }
   static int64_t decoded_channels(const nd::TinyVaeConfig& config) { return config.latent_channels; }
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.tiny_vae; }
-  static Napi::Function define(Napi::Env env);
   static Napi::Value load(const Napi::CallbackInfo& info);
-
-  using AutoencoderWrap::AutoencoderWrap;
 };
 
 class ImageEncoderWrap : public ModelWrap<ImageEncoderWrap, nd::ImageEncoder> {
  public:
-  static constexpr const char* kName = "NativeImageEncoder";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x66696d67656e6301};
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.image_encoder; }
-  static Napi::Function define(Napi::Env env);
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::image_encoder;
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value encode(const Napi::CallbackInfo& info);
-  Napi::Value working_bytes(const Napi::CallbackInfo& info);
+ private:
+  static Napi::Value encode(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value working_bytes(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[2];
 };
 
 class IpAdapterWrap : public ModelWrap<IpAdapterWrap, nd::IpAdapter> {
  public:
-  static constexpr const char* kName = "NativeIpAdapter";
-  static constexpr napi_type_tag kTag = {0x6e6f64652d646966, 0x6669706164617001};
-  static Napi::FunctionReference& constructor(Addon& addon) { return addon.ip_adapter; }
-  static Napi::Function define(Napi::Env env);
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::ip_adapter;
   static Napi::Value load(const Napi::CallbackInfo& info);
 
-  using ModelWrap::ModelWrap;
-  Napi::Value encode(const Napi::CallbackInfo& info);
-  Napi::Value memory(const Napi::CallbackInfo& info);
+ private:
+  static Napi::Value encode(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value memory(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[2];
 };
 
 }  // namespace nd_binding

@@ -81,14 +81,6 @@ void read_features(const Fields& conditioning, int64_t n, const std::shared_ptr<
 
 }  // namespace
 
-Napi::Function UnetWrap::define(Napi::Env env) {
-  return DefineClass(env, kName,
-                     with_common({InstanceAccessor("maxDepth", &UnetWrap::max_depth, nullptr),
-                                  InstanceMethod("predict", &UnetWrap::predict),
-                                  InstanceMethod("prepare", &UnetWrap::prepare),
-                                  InstanceMethod("workingBytes", &UnetWrap::working_bytes)}));
-}
-
 Napi::Value UnetWrap::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     if (has_k_blocks(info[0])) return KUnetWrap::load(info);
@@ -96,62 +88,63 @@ Napi::Value UnetWrap::load(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value UnetWrap::max_depth(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    return Napi::Number::New(info.Env(), static_cast<double>(shared()->model().max_depth()));
+Napi::Value UnetWrap::max_depth(NativeObject& self, const Napi::CallbackInfo& info) {
+  return bytes_value(info.Env(), model_of(self)->model().max_depth());
+}
+
+Napi::Value UnetWrap::predict(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const nd::UnetConfig& config = shared->model().config();
+  const Fields fields(info[0], "call");
+  UnetCall read = read_unet_call(fields, config);
+  const Fields conditioning = read_conditioning(fields);
+  if (conditioning.has("residuals"))
+    read.conditions.residuals = KeptTensorsWrap::from(conditioning.get("residuals"),
+                                                      conditioning.name("residuals"), shared->device());
+  read_images(conditioning, read.sizes.n, shared->device(), read.conditions);
+  read_features(conditioning, read.sizes.n, shared->device(), read.conditions);
+  const auto call = std::make_shared<const UnetCall>(std::move(read));
+  const CallOptions options = read_options(fields, shared->device());
+  shared->model().check(options.options);
+  shared->model().check(call->conditions.view(), call->sizes.n);
+  return compute<float>(info.Env(), shared, info[1], call->sizes.pixels * config.out_channels,
+                        [call, options](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
+                          model.predict(call->input(), out, &cancel, options.options);
+                        });
+}
+
+Napi::Value UnetWrap::prepare(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const Fields fields(info[0], "call");
+  const int64_t n = fields.integer("n", 1, Limits::timesteps);
+  auto conditions = std::make_shared<const Conditions>(
+      read_embedded(read_conditioning(fields), n, shared->model().config()));
+  shared->model().check(conditions->view(), n);
+  return call(info.Env(), shared, info[1], [=](nd::Unet& model, const nd::CancelToken& cancel) {
+    model.prepare(conditions->view(), n, &cancel);
   });
 }
 
-Napi::Value UnetWrap::predict(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const Pointer shared = this->shared();
-    const nd::UnetConfig& config = shared->model().config();
-    const Fields fields(info[0], "call");
-    UnetCall read = read_unet_call(fields, config);
-    const Fields conditioning = read_conditioning(fields);
-    if (conditioning.has("residuals"))
-      read.conditions.residuals = KeptTensorsWrap::from(conditioning.get("residuals"),
-                                                        conditioning.name("residuals"), shared->device());
-    read_images(conditioning, read.sizes.n, shared->device(), read.conditions);
-    read_features(conditioning, read.sizes.n, shared->device(), read.conditions);
-    const auto call = std::make_shared<const UnetCall>(std::move(read));
-    const CallOptions options = read_options(fields, shared->device());
-    shared->model().check(options.options);
-    shared->model().check(call->conditions.view(), call->sizes.n);
-    return compute<float>(info.Env(), shared, info[1], call->sizes.pixels * config.out_channels,
-                          [call, options](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
-                            model.predict(call->input(), out, &cancel, options.options);
-                          });
-  });
+Napi::Value UnetWrap::working_bytes(NativeObject& self, const Napi::CallbackInfo& info) {
+  const Pointer shared = model_of(self);
+  const nd::Unet& model = shared->model();
+  const Fields fields(info[0], "call");
+  const BatchSizes sizes = read_batch_sizes(fields);
+  const Fields conditioning = read_conditioning(fields);
+  const int64_t length = read_context_length(conditioning, model.config());
+  const CallOptions call = read_options(fields, shared->device());
+  const size_t bytes =
+      model.working_bytes(sizes.n, sizes.h, sizes.w, length, call.options, read_image_lengths(conditioning));
+  return bytes_value(info.Env(), bytes);
 }
 
-Napi::Value UnetWrap::prepare(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const Pointer shared = this->shared();
-    const Fields fields(info[0], "call");
-    const int64_t n = fields.integer("n", 1, Limits::timesteps);
-    auto conditions = std::make_shared<const Conditions>(
-        read_embedded(read_conditioning(fields), n, shared->model().config()));
-    shared->model().check(conditions->view(), n);
-    return call(info.Env(), shared, info[1], [=](nd::Unet& model, const nd::CancelToken& cancel) {
-      model.prepare(conditions->view(), n, &cancel);
-    });
-  });
-}
+const NativeMember UnetWrap::kMembers[4] = {
+    {NativeMember::Kind::getter, "maxDepth", max_depth},
+    {NativeMember::Kind::method, "predict", predict},
+    {NativeMember::Kind::method, "prepare", prepare},
+    {NativeMember::Kind::method, "workingBytes", working_bytes},
+};
 
-Napi::Value UnetWrap::working_bytes(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const Pointer shared = this->shared();
-    const nd::Unet& model = shared->model();
-    const Fields fields(info[0], "call");
-    const BatchSizes sizes = read_batch_sizes(fields);
-    const Fields conditioning = read_conditioning(fields);
-    const int64_t length = read_context_length(conditioning, model.config());
-    const CallOptions call = read_options(fields, shared->device());
-    const size_t bytes = model.working_bytes(sizes.n, sizes.h, sizes.w, length, call.options,
-                                             read_image_lengths(conditioning));
-    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
-  });
-}
+const NativeClass UnetWrap::kClass = {"NativeUnet", nullptr, true, model_bytes, {kMembers, kModelMembers}};
 
 }  // namespace nd_binding

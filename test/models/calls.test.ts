@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import t from 'tap'
 import type { NativeUnet, UnetCall } from '../../lib/native.js'
+import { native } from '../../lib/native.js'
 import { difference, load } from './compute.js'
 import { fixtures } from './fixtures.js'
 
@@ -99,4 +100,30 @@ t.test('arrays that change after a call has returned', async (t) => {
   call.conditioning.context.fill(0)
   call.conditioning.timesteps.fill(0)
   t.equal(difference(await running, expected).error, 0)
+})
+
+t.test('members of an object of another class', async (t) => {
+  const unet: NativeUnet = await load(path, 'unet')
+  t.teardown(() => unet.dispose())
+  const addon = native()
+  const token = new addon.CancelToken()
+  const { predict, trim } = unet
+  // V8 refuses most of these by itself; other engines do not.
+  for (const member of [predict, trim])
+    t.throws(() => (member as () => unknown).call(token as never), { name: 'TypeError' }, member.name)
+  for (const other of [{}, Object.create(unet), undefined, addon])
+    t.throws(() => predict.call(other as never, sample()), { name: 'TypeError' }, String(other))
+  const { cancel } = token
+  for (const other of [{}, Object.create(token), unet])
+    t.throws(() => cancel.call(other as never), { name: 'TypeError' })
+  const { constructor } = unet as unknown as { constructor: new (...args: unknown[]) => object }
+  for (const args of [[], [{}], [unet]])
+    t.throws(() => new constructor(...args), {
+      name: 'TypeError',
+      message: 'NativeUnet cannot be constructed',
+    })
+  t.throws(() => unet.predict(sample(), unet as never), {
+    name: 'TypeError',
+    message: /CancelToken for cancel/,
+  })
 })

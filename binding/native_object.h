@@ -1,0 +1,73 @@
+// The one C++ class behind all JavaScript classes of the addon. An object has a share of something in the
+// engine, and its class is a table of members. A class of its own for each would repeat the same machine code
+// a dozen times.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "napi_all.h"
+
+namespace nd_binding {
+
+class NativeObject;
+
+/// A method or a getter. Whatever it throws becomes a JavaScript exception.
+struct NativeMember {
+  enum class Kind { method, getter };
+  Kind kind;
+  const char* name;
+  Napi::Value (*call)(NativeObject& self, const Napi::CallbackInfo& info);
+};
+
+/// Members in static storage.
+struct NativeMembers {
+  const NativeMember* first = nullptr;
+  size_t count = 0;
+
+  NativeMembers() = default;
+  template <size_t Count>
+  constexpr NativeMembers(const NativeMember (&members)[Count]) : first(members), count(Count) {}
+};
+
+/// A class of JavaScript, in static storage.
+struct NativeClass {
+  const char* name;
+  /// What a new object has a share of; null if only the addon creates objects.
+  std::shared_ptr<void> (*create)();
+  /// Whether freeing the content takes so long that another thread does it.
+  bool large;
+  /// The size of the content, for the garbage collector; null: it is as small as the object.
+  size_t (*bytes)(const void* content);
+  NativeMembers members[3];
+};
+
+class NativeObject : public Napi::ObjectWrap<NativeObject> {
+ public:
+  static Napi::Function define(Napi::Env env, const NativeClass& type);
+  /// An object of the class of `constructor`, which scripts may not construct.
+  static Napi::Object create(const Napi::FunctionReference& constructor, std::shared_ptr<void> content);
+  /// The object that a value is; null if it is not of this class.
+  static NativeObject* find(Napi::Value value, const NativeClass& type);
+
+  explicit NativeObject(const Napi::CallbackInfo& info);
+  /// Hides ObjectWrap's Unwrap, which accepts any wrapped object.
+  static NativeObject* Unwrap(Napi::Object object);
+  void Finalize(Napi::BasicEnv env) override;
+
+  const NativeClass& type() const { return *type_; }
+  /// Null after dispose().
+  const std::shared_ptr<void>& content() const { return content_; }
+  /// Gives up the share of the content. A running call keeps its own.
+  void replace(Napi::BasicEnv env, std::shared_ptr<void> content);
+
+ private:
+  Napi::Value invoke(const Napi::CallbackInfo& info);
+  /// Tells the garbage collector the size of what is behind this small object.
+  void account(Napi::BasicEnv env, int64_t sign);
+
+  const NativeClass* type_;
+  std::shared_ptr<void> content_;
+};
+
+}  // namespace nd_binding
