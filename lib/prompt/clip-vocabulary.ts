@@ -1,10 +1,12 @@
 /**
  * CLIP's vocabulary of 49,408 tokens, for models without a tokenizer, such as all single-file checkpoints.
  *
- * The data is OpenAI's (MIT). scripts/clip-merges.mjs writes it to models/clip/, a merge per line.
+ * The data is OpenAI's (MIT). scripts/clip-merges.mjs writes it to models/clip/, a merge per line, compressed.
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { brotliDecompress } from 'node:zlib'
 import { DiffusionError } from '../errors.js'
 import { inSlices } from '../event-loop.js'
 import { modelFolder } from '../package-root.js'
@@ -33,10 +35,10 @@ export function clipVocabulary(): Promise<Vocabulary> {
 }
 
 async function readMerges(): Promise<string[]> {
-  const path = join(modelFolder('clip'), 'merges.txt')
+  const path = join(modelFolder('clip'), 'merges.txt.br')
   let text: Buffer
   try {
-    text = await readFile(path)
+    text = await promisify(brotliDecompress)(await readFile(path))
   } catch (cause) {
     throw new DiffusionError('IO', `Cannot read the built-in CLIP vocabulary from ${path}`, { cause })
   }

@@ -2,10 +2,9 @@
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../../scripts/build-addon.mjs'
+import { maxInstalled, maxTarball } from '../../scripts/pack.mjs'
 import { checkSame, drawing, expect, fromRegistry, installedProject, run } from './support.mjs'
 
-const maxTarball = 23e6
-const maxInstalled = 32e6
 const maxPackages = 20 // besides our own
 
 function bytesOf(folder) {
