@@ -54,8 +54,11 @@ function compilerFlags(system) {
     '-fno-rtti',
     // Functions as values without a table of virtual functions for each: all of libc++ that is in the addon is compiled with it.
     '-D_LIBCPP_ABI_OPTIMIZED_FUNCTION',
-    // Functions that nothing calls are left out. macOS does that without sections, and wants frame pointers.
-    ...(system === 'Darwin' ? [] : ['-ffunction-sections', '-fdata-sections', '-fomit-frame-pointer']),
+    // Functions that nothing calls are left out. macOS does that without sections, and wants frame pointers: without them,
+    // its compact tables for exceptions do not suffice, and an eighth of the addon is what stands in for them.
+    ...(system === 'Darwin'
+      ? ['-fno-omit-frame-pointer', '-femit-dwarf-unwind=no-compact-unwind']
+      : ['-ffunction-sections', '-fdata-sections', '-fomit-frame-pointer']),
   ].join(' ')
 }
 

@@ -73,7 +73,12 @@ t.test('the package as it is published', async (t) => {
       'dist/index.cjs',
       'dist/index.d.ts',
     ],
-    ...['dist/index.d.cts', 'models/emoji-64/LICENSES.md', 'models/clip/merges.txt.br', 'models/clip/LICENSE'],
+    ...[
+      'dist/index.d.cts',
+      'models/emoji-64/LICENSES.md',
+      'models/clip/merges.txt.br',
+      'models/clip/LICENSE',
+    ],
   ])
     t.ok(paths.includes(path), path)
   const sources = await readArchive(join(folder, 'sources.br'))
