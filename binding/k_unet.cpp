@@ -77,7 +77,6 @@ const NativeMember KUnetWrap::kMembers[4] = {
     {NativeMember::Kind::method, "workingBytes", working_bytes},
 };
 
-const NativeClass KUnetWrap::kClass = {
-    "NativeKUnet", nullptr, true, model_bytes, {kMembers, kModelMembers}};
+const NativeClass KUnetWrap::kClass = {"NativeKUnet", nullptr, true, model_bytes, {kMembers, kModelMembers}};
 
 }  // namespace nd_binding
