@@ -27,18 +27,19 @@ struct NativeMembers {
 
   NativeMembers() = default;
   template <size_t Count>
+  // NOLINTNEXTLINE(google-explicit-constructor): an array of members is what this refers to
   constexpr NativeMembers(const NativeMember (&members)[Count]) : first(members), count(Count) {}
 };
 
 /// A class of JavaScript, in static storage.
 struct NativeClass {
-  const char* name;
+  const char* name = nullptr;
   /// What a new object has a share of; null if only the addon creates objects.
-  std::shared_ptr<void> (*create)();
+  std::shared_ptr<void> (*create)() = nullptr;
   /// Whether freeing the content takes so long that another thread does it.
-  bool large;
+  bool large = false;
   /// The size of the content, for the garbage collector; null: it is as small as the object.
-  size_t (*bytes)(const void* content);
+  size_t (*bytes)(const void* content) = nullptr;
   NativeMembers members[3];
 };
 
