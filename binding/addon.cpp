@@ -113,6 +113,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(UnetWrap::define(env), addon->unet);
   define(KUnetWrap::define(env), addon->k_unet);
   define(ControlNetWrap::define(env), addon->control_net);
+  define(ControlLlliteWrap::define(env), addon->control_lllite);
   define(T2iAdapterWrap::define(env), addon->t2i_adapter);
   define(VaeWrap::define(env), addon->vae);
   define(TinyVaeWrap::define(env), addon->tiny_vae);
@@ -139,6 +140,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("loadTextEncoder", Napi::Function::New(env, TextEncoderWrap::load, "loadTextEncoder"));
   exports.Set("loadUnet", Napi::Function::New(env, UnetWrap::load, "loadUnet"));
   exports.Set("loadControlNet", Napi::Function::New(env, ControlNetWrap::load, "loadControlNet"));
+  exports.Set("loadControlLllite", Napi::Function::New(env, ControlLlliteWrap::load, "loadControlLllite"));
   exports.Set("loadT2iAdapter", Napi::Function::New(env, T2iAdapterWrap::load, "loadT2iAdapter"));
   exports.Set("loadVae", Napi::Function::New(env, VaeWrap::load, "loadVae"));
   exports.Set("loadTinyVae", Napi::Function::New(env, TinyVaeWrap::load, "loadTinyVae"));

@@ -10,8 +10,8 @@ namespace nd_binding {
 
 struct Addon {
   Napi::FunctionReference cancel_token, deep_features, kept_tensors, cuda_device;
-  Napi::FunctionReference text_encoder, unet, k_unet, control_net, t2i_adapter, vae, tiny_vae, image_encoder,
-      ip_adapter;
+  Napi::FunctionReference text_encoder, unet, k_unet, control_net, control_lllite, t2i_adapter, vae, tiny_vae,
+      image_encoder, ip_adapter;
   /// JavaScript's own constructors, which scripts cannot replace any more. They throw if memory is short,
   /// where N-API's functions abort the process.
   Napi::FunctionReference float32_array, int32_array, uint8_array;

@@ -224,6 +224,28 @@ nd::IpAdapterConfig read_ip_adapter_config(Napi::Value value) {
   return config;
 }
 
+nd::ControlLlliteConfig read_control_lllite_config(Napi::Value value) {
+  const Fields fields(value, "config");
+  nd::ControlLlliteConfig config;
+  config.image_channels = fields.integer("imageChannels", 1, Limits::channels);
+  config.condition_width = fields.integer("conditionWidth", 1, Limits::channels);
+  config.width = fields.integer("width", 1, Limits::channels);
+  const Napi::Array list = to_array(fields.get("blocks"), fields.name("blocks"));
+  if (list.Length() > Limits::attentions)
+    throw nd::Error(nd::ErrorCode::invalid_argument, "Expected fewer elements for config.blocks");
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const Fields one(list[i], fields.name("blocks") + "[" + std::to_string(i) + "]");
+    nd::ControlLlliteBlock block;
+    block.block = one.integer("block", 0, Limits::attentions - 1);
+    block.channels = one.integer("channels", 1, Limits::channels);
+    block.projections = one.integers("projections", 0, 1, nd::kProjections);
+    block.kernels = one.integers("kernels", 1, Limits::adapter_factor, Limits::levels);
+    config.blocks.push_back(std::move(block));
+  }
+  config.check();
+  return config;
+}
+
 nd::T2iAdapterConfig read_t2i_adapter_config(Napi::Value value) {
   const Fields fields(value, "config");
   nd::T2iAdapterConfig config;
@@ -281,6 +303,8 @@ Napi::Value required_tensors(const Napi::CallbackInfo& info) {
     if (kind == "unet") return list_tensors<nd::Unet>(info.Env(), read_unet_config(info[1]));
     if (kind == "controlNet")
       return list_tensors<nd::ControlNet>(info.Env(), read_control_net_config(info[1]));
+    if (kind == "controlLllite")
+      return list_tensors<nd::ControlLllite>(info.Env(), read_control_lllite_config(info[1]));
     if (kind == "t2iAdapter")
       return list_tensors<nd::T2iAdapter>(info.Env(), read_t2i_adapter_config(info[1]));
     if (kind == "vae") return list_tensors<nd::Vae>(info.Env(), read_vae_config(info[1]));
@@ -289,7 +313,8 @@ Napi::Value required_tensors(const Napi::CallbackInfo& info) {
       return list_tensors<nd::ImageEncoder>(info.Env(), read_image_encoder_config(info[1]));
     if (kind == "ipAdapter") return list_tensors<nd::IpAdapter>(info.Env(), read_ip_adapter_config(info[1]));
     throw nd::Error(nd::ErrorCode::invalid_argument,
-                    "Expected one of textEncoder, unet, controlNet, t2iAdapter, vae, tinyVae, imageEncoder, "
+                    "Expected one of textEncoder, unet, controlNet, controlLllite, t2iAdapter, vae, tinyVae, "
+                    "imageEncoder, "
                     "ipAdapter for kind but received " +
                         kind);
   });

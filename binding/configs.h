@@ -5,6 +5,7 @@
 
 #include "control/control_net.h"
 #include "control/ip_adapter.h"
+#include "control/control_lllite.h"
 #include "control/t2i_adapter.h"
 #include "napi_all.h"
 #include "text/text_encoder.h"
@@ -22,6 +23,7 @@ nd::UnetConfig read_unet_config(Napi::Value value, const std::string& name = "co
 bool has_k_blocks(Napi::Value value);
 nd::KUnetConfig read_k_unet_config(Napi::Value value);
 nd::ControlNetConfig read_control_net_config(Napi::Value value);
+nd::ControlLlliteConfig read_control_lllite_config(Napi::Value value);
 nd::T2iAdapterConfig read_t2i_adapter_config(Napi::Value value);
 nd::VaeConfig read_vae_config(Napi::Value value);
 nd::TinyVaeConfig read_tiny_vae_config(Napi::Value value);

@@ -17,8 +17,10 @@ struct Limits {
   static constexpr int64_t channels = int64_t{1} << 15;      // of any layer, and so heads and groups
   static constexpr int64_t feed_forward = int64_t{1} << 17;  // hidden width of a text encoder's layers
   static constexpr int64_t vocabulary = int64_t{1} << 24;    // tokens of a text encoder, codes of a codebook
-  static constexpr int64_t control_types = 256;              // kinds of pictures of a union ControlNet
-  static constexpr int64_t positions = int64_t{1} << 16;     // tokens in one row
+  // Transformer blocks of a whole UNet.
+  static constexpr int64_t attentions = 3 * levels * layers_per_level * transformer_depth;
+  static constexpr int64_t control_types = 256;           // kinds of pictures of a union ControlNet
+  static constexpr int64_t positions = int64_t{1} << 16;  // tokens in one row
   // Of a call.
   static constexpr int64_t batch = int64_t{1} << 16;
   static constexpr int64_t side = int64_t{1} << 24;  // pixels or latents along one side; tokens of a context

@@ -1,6 +1,7 @@
 // The JavaScript classes of the models. Their methods are those of lib/native.ts.
 #pragma once
 #include "autoencoder_wrap.h"
+#include "control/control_lllite.h"
 #include "control/control_net.h"
 #include "control/ip_adapter.h"
 #include "control/t2i_adapter.h"
@@ -82,6 +83,22 @@ class T2iAdapterWrap : public ModelWrap<T2iAdapterWrap, nd::T2iAdapter> {
 
  private:
   static Napi::Value features(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value embed(NativeObject& self, const Napi::CallbackInfo& info);
+  static Napi::Value memory(NativeObject& self, const Napi::CallbackInfo& info);
+
+  static const NativeMember kMembers[3];
+};
+
+class ControlLlliteWrap : public ModelWrap<ControlLlliteWrap, nd::ControlLllite> {
+ public:
+  static const NativeClass kClass;
+  static constexpr auto kConstructor = &Addon::control_lllite;
+  static Napi::Value load(const Napi::CallbackInfo& info);
+  /// What an argument wraps, which it keeps alive. Throws as to_object().
+  static std::shared_ptr<const nd::InputNetworks> networks(Napi::Value value, const std::string& name);
+
+ private:
+  static Napi::Value factor(NativeObject& self, const Napi::CallbackInfo& info);
   static Napi::Value embed(NativeObject& self, const Napi::CallbackInfo& info);
   static Napi::Value memory(NativeObject& self, const Napi::CallbackInfo& info);
 

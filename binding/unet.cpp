@@ -79,6 +79,26 @@ void read_features(const Fields& conditioning, int64_t n, const std::shared_ptr<
   }
 }
 
+/// Of conditioning.inputs, the networks of ControlLLLites.
+void read_inputs(const Fields& conditioning, int64_t n, const std::shared_ptr<void>& device,
+                 Conditions& conditions) {
+  if (!conditioning.has("inputs")) return;
+  const Napi::Array list = to_array(conditioning.get("inputs"), conditioning.name("inputs"));
+  if (list.Length() > Limits::batch) throw TypeFailure{"Expected fewer elements for conditioning.inputs"};
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const Fields fields(list[i], conditioning.name("inputs") + "[" + std::to_string(i) + "]");
+    conditions.networks.push_back(ControlLlliteWrap::networks(fields.get("net"), fields.name("net")));
+    conditions.kept.push_back(KeptTensorsWrap::from(fields.get("kept"), fields.name("kept"), device));
+    nd::ChangedInputs one;
+    one.networks = conditions.networks.back().get();
+    one.kept = conditions.kept.back().get();
+    one.scale = static_cast<float>(fields.number("scale"));
+    one.count = fields.integer("count", 0, n);
+    one.first = fields.integer("first", 0, n - one.count);
+    conditions.inputs.push_back(one);
+  }
+}
+
 }  // namespace
 
 Napi::Value UnetWrap::load(const Napi::CallbackInfo& info) {
@@ -103,6 +123,7 @@ Napi::Value UnetWrap::predict(NativeObject& self, const Napi::CallbackInfo& info
                                                       conditioning.name("residuals"), shared->device());
   read_images(conditioning, read.sizes.n, shared->device(), read.conditions);
   read_features(conditioning, read.sizes.n, shared->device(), read.conditions);
+  read_inputs(conditioning, read.sizes.n, shared->device(), read.conditions);
   const auto call = std::make_shared<const UnetCall>(std::move(read));
   const CallOptions options = read_options(fields, shared->device());
   shared->model().check(options.options);

@@ -40,6 +40,7 @@ nd::Conditioning Conditions::view() const {
   result.residuals = residuals.get();
   result.images = images.empty() ? nullptr : &images;
   result.features = features;
+  result.inputs = inputs.empty() ? nullptr : &inputs;
   return result;
 }
 

@@ -5,6 +5,7 @@
 
 #include "arguments.h"
 #include "unet/image_prompts.h"
+#include "unet/input_changes.h"
 #include "unet/unet.h"
 
 namespace nd_binding {
@@ -25,7 +26,9 @@ struct Conditions {
   std::shared_ptr<nd::KeptTensors> residuals;
   std::vector<nd::ImagePrompt> images;
   std::vector<nd::AddedFeatures> features;
-  std::vector<std::shared_ptr<nd::KeptTensors>> kept;  // that images and features refer to
+  std::vector<nd::ChangedInputs> inputs;
+  std::vector<std::shared_ptr<const nd::InputNetworks>> networks;  // that inputs refer to
+  std::vector<std::shared_ptr<nd::KeptTensors>> kept;  // that images, features and inputs refer to
 
   nd::Conditioning view() const;
 };

@@ -43,6 +43,7 @@ export { preprocessImage } from './control/picture.js'
 export { ControlNet } from './pipeline/control-net.js'
 export type { IpAdapter } from './pipeline/ip-adapter.js'
 export type { ControlModel } from './pipeline/controls.js'
+export type { ControlLllite } from './pipeline/control-lllite.js'
 export { T2iAdapter } from './pipeline/t2i-adapter.js'
 export { AutoencoderTiny } from './pipeline/tiny-autoencoder.js'
 export { ImageEncoder } from './pipeline/image-encoder.js'
@@ -149,6 +150,7 @@ export type {
   TinyVaeConfig,
   ClassEmbedding,
   KBlocks,
+  ControlLlliteConfig,
   ControlNetConfig,
   T2iAdapterConfig,
   UnetConfig,

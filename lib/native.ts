@@ -236,6 +236,27 @@ export interface ControlNetConfig {
   union?: { types: number; layers: number }
 }
 
+/**
+ * ControlLLLite: small networks that change the inputs of projections of a UNet's attentions. Tensor names:
+ * `3.queries.down.0.weight` for transformer block 3, …
+ */
+export interface ControlLlliteConfig {
+  imageChannels: number
+  /** Channels of the embedded picture. */
+  conditionWidth: number
+  /** Channels of the hidden layers. */
+  width: number
+  /** Those that have a network; they are counted in the order encoder, middle block, decoder. */
+  blocks: {
+    block: number
+    channels: number
+    /** Of self-attention's queries, keys and values, and of cross-attention's queries: 1 for those that have one, else 0. */
+    projections: number[]
+    /** Sides of the convolutions that embed the picture, which are also their strides. */
+    kernels: number[]
+  }[]
+}
+
 /** T2IAdapter: a small network whose features are added to those of a UNet's encoder. */
 export interface T2iAdapterConfig {
   imageChannels: number
@@ -335,6 +356,7 @@ export interface ModelConfigs {
   textEncoder: TextEncoderConfig
   unet: UnetConfig
   controlNet: ControlNetConfig
+  controlLllite: ControlLlliteConfig
   t2iAdapter: T2iAdapterConfig
   vae: VaeConfig
   tinyVae: TinyVaeConfig
@@ -472,6 +494,18 @@ export interface NativeConditioning {
   images?: NativeImagePrompt[]
   /** The features of T2I-Adapters, which the encoder adds to what it computes. For the UNet only. */
   features?: NativeFeatures[]
+  /** ControlLLLites, which change what projections of attentions see. For the UNet only. */
+  inputs?: NativeInputs[]
+}
+
+/** A ControlLLLite and what it embedded: row i has picture i modulo their number. */
+export interface NativeInputs {
+  net: NativeControlLllite
+  kept: KeptTensors
+  scale: number
+  /** The rows of the batch that it changes. */
+  first: number
+  count: number
 }
 
 /** What an IP-Adapter kept of a prompt, and how a prediction uses it. */
@@ -601,6 +635,25 @@ export interface NativeControlNet extends NativeModel {
     working: number
     pictures: number
     residuals: number
+  }
+}
+
+export interface NativeControlLllite extends NativeModel {
+  /** Sides of pictures must be multiples of it. */
+  readonly factor: number
+  /** Embeds pictures [n, imageChannels, h, w] of −1…1. */
+  embed(
+    call: { pictures: Float32Array; n: number; h: number; w: number; to: KeptTensors },
+    cancel?: CancelToken,
+  ): Promise<void>
+  /**
+   * Bytes that such a call takes, that a forward of the UNet of `rows` images takes more, and that are kept. Nothing is
+   * allocated.
+   */
+  memory(sizes: { n: number; h: number; w: number; rows: number }): {
+    embedding: number
+    forward: number
+    kept: number
   }
 }
 
@@ -768,6 +821,11 @@ export interface Native {
     source: ModelSource,
     cancel?: CancelToken,
   ): Promise<NativeControlNet>
+  loadControlLllite(
+    config: ControlLlliteConfig,
+    source: ModelSource,
+    cancel?: CancelToken,
+  ): Promise<NativeControlLllite>
   loadT2iAdapter(
     config: T2iAdapterConfig,
     source: ModelSource,

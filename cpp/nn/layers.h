@@ -173,6 +173,9 @@ class Attention {
   virtual ~Attention() = default;
   /// Self-attention. x: [n][h][w][width]; + residual, which may be null.
   virtual Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const = 0;
+  /// Self-attention of which queries, keys and values are projected from inputs of their own: those of the
+  /// queries of n images, of their keys and of their values, [3n][h][w][width]. → [n][h][w][width]
+  virtual Tensor forward_apart(ForwardContext& ctx, const Tensor& inputs, const Tensor* residual) const = 0;
   /// Cross-attention. x: [n][h][w][width] attends to the context and to those that are added; + residual.
   virtual Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
                          const std::vector<AddedContext>& added, const Tensor* residual) const = 0;

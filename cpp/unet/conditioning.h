@@ -9,6 +9,7 @@ namespace nd {
 
 class KeptTensors;
 struct ImagePrompt;
+struct ChangedInputs;
 
 /// The features of one T2I-Adapter (Mou et al. 2023), which are added to what the levels of the encoder
 /// compute: before the downsampling of levels with attention, after that of others; and to the middle block's
@@ -49,6 +50,9 @@ struct Conditioning {
 
   // KUnetConfig::condition_width: what is embedded with the timestep.
   const float* time_condition = nullptr;  // [n][condition_width]
+
+  // What changes the inputs of attentions' projections; null: nothing. Any model can take it.
+  const std::vector<ChangedInputs>* inputs = nullptr;
 
   // UnetConfig::class_embedding: a class or level of noise [n], or a vector [n][class_width].
   const float* classes = nullptr;

@@ -192,8 +192,8 @@ Tensor UnetEncoder::attend(ForwardContext& ctx, const UnetPass& pass, const Unet
   PackedContext context = pass.context;
   context.offset = pass.context_offsets[static_cast<size_t>(layer.number)];
   const AttendedImages images{pass.images, layer.first_attention, attentions_};
-  return layer.transformer->forward(ctx, std::move(x), context, images,
-                                    layer.merges ? pass.token_merging : 0);
+  return layer.transformer->forward(ctx, std::move(x), context, images, layer.merges ? pass.token_merging : 0,
+                                    {pass.inputs, layer.first_attention});
 }
 
 UnetInput UnetEncoder::stage(const UnetInput& input, const TimestepKeys& keys, int64_t out_floats,

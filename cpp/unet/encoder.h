@@ -35,8 +35,9 @@ struct UnetPass {
   double token_merging = 0;
   PackedContext context{};  // of the first layer
   std::vector<size_t> context_offsets{};
-  const Tensor* shifts = nullptr;                    // [n][1][1][shift_channels]
-  const std::vector<ImagePrompt>* images = nullptr;  // null: none
+  const Tensor* shifts = nullptr;                      // [n][1][1][shift_channels]
+  const std::vector<ImagePrompt>* images = nullptr;    // null: none
+  const std::vector<ChangedInputs>* inputs = nullptr;  // null: none
 };
 
 class UnetEncoder {

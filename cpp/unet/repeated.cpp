@@ -1,6 +1,7 @@
 #include "unet/repeated.h"
 
 #include "unet/image_prompts.h"
+#include "unet/input_changes.h"
 #include "unet/kept_tensors.h"
 #include "weights/formats/half.h"
 
@@ -33,6 +34,9 @@ ForwardKey key_of(const UnetInput& input, const PackedContext& context, const St
   append(key, conditioning.images ? conditioning.images->size() : 0);
   if (conditioning.images)
     for (const ImagePrompt& prompt : *conditioning.images) prompt.describe(key);
+  append(key, conditioning.inputs ? conditioning.inputs->size() : 0);
+  if (conditioning.inputs)
+    for (const ChangedInputs& one : *conditioning.inputs) one.describe(key);
   append(key, conditioning.features.size());
   for (const AddedFeatures& features : conditioning.features) {
     features.kept->describe(key);

@@ -18,6 +18,19 @@ AttentionOptions attention_options(const TransformerOptions& options, int64_t co
   return result;
 }
 
+/// The inputs of queries, keys and values, one after the other; with fewer tokens where they are merged.
+Tensor changed_inputs(ForwardContext& ctx, const InputChanges& changes, const Tensor& normed,
+                      const TokenMerge* merge) {
+  Tensor inputs;
+  for (int p = 0; p < 3; ++p) {
+    Tensor input = changes.apply(ctx, static_cast<Projection>(p), normed);
+    if (merge) input = merge->merge(ctx, input);
+    if (!inputs) inputs = Tensor(ctx, 3 * input.n, input.h, input.w, input.c);
+    if (!ctx.measuring()) ctx.backend.copy_rows(ctx, input, 0, inputs, p * input.rows(), input.rows());
+  }
+  return inputs;
+}
+
 }  // namespace
 
 TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
@@ -34,9 +47,17 @@ TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
       loader.feed_forward(prefix + ".ff.net.0.proj", prefix + ".ff.net.2", channels, kExpansion * channels);
 }
 
-Tensor TransformerBlock::self_attention(ForwardContext& ctx, Tensor x, double merging) const {
+Tensor TransformerBlock::self_attention(ForwardContext& ctx, Tensor x, double merging,
+                                        const InputChanges& changes) const {
   Tensor normed = norm1_->forward(ctx, x);
   const std::unique_ptr<TokenMerge> merge = merging > 0 ? ctx.backend.merge_tokens(ctx, x, merging) : nullptr;
+  if (changes.any(Projection::queries) || changes.any(Projection::keys) || changes.any(Projection::values)) {
+    const Tensor inputs = changed_inputs(ctx, changes, normed, merge.get());
+    normed.release();
+    if (!merge) return first_->forward_apart(ctx, inputs, &x);
+    merge->unmerge_onto(ctx, first_->forward_apart(ctx, inputs, nullptr), x);
+    return x;
+  }
   if (!merge) return first_->forward(ctx, normed, &x);
   const Tensor fewer = merge->merge(ctx, normed);
   normed.release();
@@ -58,16 +79,19 @@ void TransformerBlock::pack(ForwardContext& ctx, const Tensor& context, const Ad
 }
 
 Tensor TransformerBlock::forward(ForwardContext& ctx, Tensor x, PackedContext context,
-                                 const std::vector<AddedContext>& added, double merging) const {
+                                 const std::vector<AddedContext>& added, double merging,
+                                 const InputChanges& changes) const {
   if (only_cross_) {
     const Tensor normed = norm1_->forward(ctx, x);
     x = first_->forward(ctx, normed, context, {}, &x);
     context.offset += first_->packed_bytes(context.length);
   } else {
-    x = self_attention(ctx, std::move(x), merging);
+    x = self_attention(ctx, std::move(x), merging, changes);
   }
   {
-    const Tensor normed = norm2_->forward(ctx, x);
+    Tensor normed = norm2_->forward(ctx, x);
+    if (changes.any(Projection::cross_queries))
+      normed = changes.apply(ctx, Projection::cross_queries, normed);
     x = cross_->forward(ctx, normed, context, added, &x);
   }
   feed_forward_->add_to(ctx, norm3_->forward(ctx, x), x);
@@ -101,14 +125,15 @@ void SpatialTransformer::pack(ForwardContext& ctx, const Tensor& context, const 
 }
 
 Tensor SpatialTransformer::forward(ForwardContext& ctx, Tensor x, PackedContext context,
-                                   const AttendedImages& images, double merging) const {
+                                   const AttendedImages& images, double merging, InputChanges changes) const {
   Tensor normed = norm_->forward(ctx, x);
   Tensor hidden = in_->forward(ctx, normed);
   normed.release();
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const TransformerBlock& block = blocks_[i];
     const std::vector<AddedContext> added = images.contexts(i, hidden, hidden.c);
-    hidden = block.forward(ctx, std::move(hidden), context, added, merging);
+    hidden = block.forward(ctx, std::move(hidden), context, added, merging, changes);
+    ++changes.block;
     context.offset += block.packed_bytes(context.length);
   }
   Epilogue residual;

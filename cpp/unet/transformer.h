@@ -6,6 +6,7 @@
 
 #include "nn/loader.h"
 #include "unet/image_prompts.h"
+#include "unet/input_changes.h"
 
 namespace nd {
 
@@ -27,14 +28,14 @@ class TransformerBlock {
   /// x: [n][h][w][channels] → as x. `added`: what cross-attention attends to beside the context. `merging`:
   /// share of the tokens that are merged before self-attention, see Backend::merge_tokens.
   Tensor forward(ForwardContext& ctx, Tensor x, PackedContext context, const std::vector<AddedContext>& added,
-                 double merging) const;
+                 double merging, const InputChanges& changes) const;
 
   /// As those of SpatialTransformer, of this block.
   size_t packed_bytes(int64_t length) const;
   void pack(ForwardContext& ctx, const Tensor& context, const Address* images, size_t offset) const;
 
  private:
-  Tensor self_attention(ForwardContext& ctx, Tensor x, double merging) const;
+  Tensor self_attention(ForwardContext& ctx, Tensor x, double merging, const InputChanges& changes) const;
 
   bool only_cross_;
   std::shared_ptr<const LayerNorm> norm1_, norm2_, norm3_;
@@ -45,9 +46,10 @@ class TransformerBlock {
 class SpatialTransformer {
  public:
   SpatialTransformer(Loader& loader, const std::string& prefix, const TransformerOptions& options);
-  /// x: [n][h][w][channels] → as x. The context's keys and values as pack() left them.
+  /// x: [n][h][w][channels] → as x. The context's keys and values as pack() left them. `changes` begin with
+  /// the first block.
   Tensor forward(ForwardContext& ctx, Tensor x, PackedContext context, const AttendedImages& images,
-                 double merging) const;
+                 double merging, InputChanges changes) const;
 
   /// Bytes of the keys and values that all blocks have of one image's context.
   size_t packed_bytes(int64_t length) const;

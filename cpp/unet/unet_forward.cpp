@@ -23,6 +23,8 @@ std::vector<std::unique_lock<std::mutex>> lock_kept(const Conditioning& conditio
     for (const ImagePrompt& prompt : *conditioning.images)
       if (prompt.kept) kept.insert(prompt.kept);
   for (const AddedFeatures& features : conditioning.features) kept.insert(features.kept);
+  if (conditioning.inputs)
+    for (const ChangedInputs& one : *conditioning.inputs) kept.insert(one.kept);
   std::vector<std::unique_lock<std::mutex>> locks;
   for (const KeptTensors* one : kept) locks.emplace_back(one->mutex);
   return locks;
@@ -100,6 +102,7 @@ Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
   const Tensor shifts = encoder_.shifts(ctx, input.n, given.keys, given.shift_values);
   UnetPass pass = encoder_.pass(given.context, shifts, given.options.token_merging);
   pass.images = input.conditioning.images;
+  pass.inputs = input.conditioning.inputs;
   const size_t wanted =
       given.shallow ? static_cast<size_t>(given.options.depth) : std::numeric_limits<size_t>::max();
   std::vector<Tensor> skips = encoder_.encode(ctx, pass, input, encoder_.latents(ctx, input), wanted);
@@ -128,6 +131,7 @@ void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel
   pass.context = encoder_.cache_context(workspace_, conditioning, input.n, cancel);
   const std::vector<std::unique_lock<std::mutex>> locks = lock_kept(conditioning);
   if (conditioning.images) check_image_prompts(*conditioning.images, config(), input.n, backend_.memory());
+  if (conditioning.inputs) check_input_changes(*conditioning.inputs, input.n, backend_.memory());
   check_features(conditioning, backend_.memory(), input.n);
   std::unique_lock<std::mutex> lock;
   const DeepFeatures::Origin origin{weights_id_, input.n, input.h, input.w, options.depth};

@@ -1,25 +1,30 @@
-/** The ControlNets and T2I-Adapters of one run: its pictures, residuals and features, which stay in the engine. */
+/**
+ * The ControlNets, ControlLLLites and T2I-Adapters of one run: its pictures, residuals and features, which stay in the
+ * engine.
+ */
 import {
   native,
   type ControlCall,
   type KeptTensors,
   type NativeConditioning,
   type NativeFeatures,
+  type NativeInputs,
 } from '../native.js'
 import { guidesAt, type ControlRequest, type GenerateRequest } from '../options/index.js'
 import type { Tensor } from '../types.js'
 import type { Conditioning, EmbeddedConditioning } from './conditioning.js'
 import { conditioningRows } from './conditioning.js'
+import { ControlLllite } from './control-lllite.js'
 import { ControlNet } from './control-net.js'
 import type { T2iAdapter } from './t2i-adapter.js'
 import { rows } from './tensors.js'
 
 /** What `controlNets` of load() stands for. */
-export type ControlModel = ControlNet | T2iAdapter
+export type ControlModel = ControlNet | ControlLllite | T2iAdapter
 
 interface Control<Model = ControlModel> extends ControlRequest {
   model: Model
-  /** The embedded picture of a ControlNet, or the features of a T2I-Adapter. */
+  /** The embedded picture of a ControlNet or ControlLLLite, or the features of a T2I-Adapter. */
   picture: KeptTensors
 }
 
@@ -105,7 +110,7 @@ export class Controls {
     conditioning: Conditioning,
     conditional: ConditionalRows,
     [index, count]: readonly [number, number],
-  ): Promise<{ residuals?: KeptTensors; features?: NativeFeatures[] }> {
+  ): Promise<{ residuals?: KeptTensors; features?: NativeFeatures[]; inputs?: NativeInputs[] }> {
     const [total, , h, w] = latents.shape
     const all = this.#activeAt(index, count)
     const active = groups(all.filter(ofControlNet))
@@ -135,14 +140,18 @@ export class Controls {
       }
       await model.predict(call, { signal: this.#signal })
     }
-    const features = all
-      .filter((control) => !ofControlNet(control))
-      .map(({ picture, scale, weights, guess }): NativeFeatures => {
-        const [first, n] = guessedRows(guess, conditional, total)
+    const features: NativeFeatures[] = []
+    const inputs: NativeInputs[] = []
+    for (const { model, picture, scale, weights, guess } of all) {
+      const [first, count] = guessedRows(guess, conditional, total)
+      if (model instanceof ControlLllite) inputs.push(model.inputs(picture, scale, first, count))
+      else if (!(model instanceof ControlNet)) {
         const scales = weights.map((weight) => weight * scale)
-        return { kept: picture, scales, scaleCount: scales.length, first, count: n }
-      })
+        features.push({ kept: picture, scales, scaleCount: scales.length, first, count })
+      }
+    }
     return {
+      ...(inputs.length > 0 && { inputs }),
       ...(active.length > 0 && { residuals: this.#residuals }),
       ...(features.length > 0 && { features }),
     }
@@ -207,6 +216,12 @@ export function controlBytes(
   for (const { net } of controls) {
     const model = models[net]
     const pictures = Math.min(count, batch)
+    if (model instanceof ControlLllite) {
+      const memory = model.memory(pictures, height, width, batch)
+      kept += memory.kept
+      working.set(net, Math.max(memory.embedding, memory.forward))
+      continue
+    }
     if (!(model instanceof ControlNet)) {
       const memory = model.memory(pictures, height, width)
       kept += memory.features

@@ -39,7 +39,7 @@ export function chooseResidency(
  * embeds the picture of a ControlNet or is a T2I-Adapter.
  */
 const ONCE =
-  /\.time_emb_proj\.|\.norm[12]\.linear\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.|controlnet_cond_embedding\.|transformer_layes\.|spatial_ch_projs\.|body\.\d+\.)/
+  /\.time_emb_proj\.|\.norm[12]\.linear\.|\.attn2\.to_[kv]\.|^(encoder\.(?!layers\.)|quant_conv\.|controlnet_cond_embedding\.|\d+\.\w+\.conditioning1\.|transformer_layes\.|spatial_ch_projs\.|body\.\d+\.)/
 
 /**
  * The least memory in bytes that weights take once they are loaded: an element is kept in no more bytes than it is

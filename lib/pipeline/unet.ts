@@ -16,6 +16,7 @@ import {
   type KeptTensors,
   type NativeConditioning,
   type NativeFeatures,
+  type NativeInputs,
   type NativeImagePrompt,
   type NativeUnet,
   type UnetConfig,
@@ -51,6 +52,8 @@ export interface UnetInput extends Conditioning {
   images?: NativeImagePrompt[]
   /** @internal Those of T2I-Adapters. */
   features?: NativeFeatures[]
+  /** @internal What ControlLLLites change. */
+  inputs?: NativeInputs[]
   /** @internal Features of a DeepCache are reused in calls with the same key only. */
   cacheKey?: string
 }
@@ -119,7 +122,7 @@ export class Unet extends Component<NativeUnet> {
       ...embeddedKeys,
       'tokenMerging',
       'deepCache',
-      ...(owned ? ['residuals', 'features', 'images', 'cacheKey'] : []),
+      ...(owned ? ['residuals', 'features', 'inputs', 'images', 'cacheKey'] : []),
     ])
     const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
     const { inChannels, outChannels, contextWidth } = this.config
@@ -146,6 +149,7 @@ export class Unet extends Component<NativeUnet> {
         ...(owned && input.residuals && { residuals: input.residuals }),
         ...(owned && input.images && { images: input.images }),
         ...(owned && input.features && { features: input.features }),
+        ...(owned && input.inputs && { inputs: input.inputs }),
       }
       const options = { tokenMerging, ...deepCache?.next(latents.shape, owned ? input.cacheKey : undefined) }
       return model.predict({ latents: latents.data, n, h, w, conditioning, options }, cancel)

@@ -4,8 +4,10 @@ import { extname, join } from 'node:path'
 import t from 'tap'
 import { applyLora, openIpAdapters, readEmbeddings } from '../../lib/adapters/index.js'
 import { bundledModelPath, ControlNet, openModel, T2iAdapter } from '../../lib/index.js'
+import { openControlLllite } from '../../lib/models/control-lllite.js'
 import { openControlLora } from '../../lib/models/control-lora.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { ControlLllite } from '../../lib/pipeline/control-lllite.js'
 import { IpAdapter } from '../../lib/pipeline/ip-adapter.js'
 import { Unet } from '../../lib/pipeline/unet.js'
 import { freshPath, fuzz } from '../model-files/helpers.js'
@@ -60,13 +62,18 @@ t.test('ControlNets and T2I-Adapters', async (t) => {
   }
 })
 
-t.test('control-LoRAs', async (t) => {
-  for (const file of filesIn('control-lora')) {
+t.test('control-LoRAs and ControlLLLites', async (t) => {
+  for (const file of [...filesIn('control-lora'), ...filesIn('control-lllite')]) {
     const bytes = readFileSync(file)
     const header = bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE()))
     const folder = file.endsWith('sd1.safetensors') ? ['control', 'sd1'] : ['sdxl', 'base']
     await fuzz(t, header, bytes.length - header.length, 50, freshPath(t, '.safetensors'), async (path) => {
-      const { unet } = await openModel(join(fixtures, ...folder))
+      const { unet, ...model } = await openModel(join(fixtures, ...folder))
+      if (file.includes('control-lllite')) {
+        const lllite = await openControlLllite(path, { ...model, unet: unet! })
+        if (lllite) await (await ControlLllite.from(lllite, { device: 'cpu' })).dispose()
+        return
+      }
       const made = await openControlLora(path, { unet: unet! })
       if (made) await (await ControlNet.from(made, { device: 'cpu' })).dispose()
     })

@@ -12,6 +12,7 @@
 #include "fixture_models.h"
 #include "golden.h"
 #include "harness.h"
+#include "random_model.h"
 #include "reference_backend.h"
 #include "unet/unet.h"
 
@@ -41,7 +42,6 @@ std::unique_ptr<Unet> load_unet(Backend& backend) {
   return std::make_unique<Unet>(small_unet(), loader);
 }
 
-/// Every tensor of these adapters has numbers of its own.
 std::unique_ptr<IpAdapter> load_adapter(Backend& backend, ImageProjectionConfig::Kind kind) {
   IpAdapterConfig config;
   config.unet = small_unet();
@@ -51,36 +51,7 @@ std::unique_ptr<IpAdapter> load_adapter(Backend& backend, ImageProjectionConfig:
   image.layers = 2, image.heads = 2, image.head_dim = 8, image.intermediate = 40;
   if (kind == ImageProjectionConfig::Kind::face_resampler)
     image.hidden = 16, image.face_width = 12, image.face_hidden = 20, image.shortcut = true;
-  const std::string path = temporary_path("ip-adapter").u8string();
-  std::ofstream file(path, std::ios::binary);
-  struct Place {
-    RequiredTensor tensor;
-    uint64_t offset, bytes;
-  };
-  std::vector<Place> places;
-  uint64_t end = 0;
-  for (const RequiredTensor& tensor : required_tensors<IpAdapter>(config)) {
-    int64_t count = 1;
-    for (const int64_t length : tensor.shape) count *= length;
-    const std::vector<float> values = noise(tensor.name, count);
-    const uint64_t bytes = values.size() * sizeof(float);
-    file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(bytes));
-    places.push_back({tensor, end, bytes});
-    end += bytes;
-  }
-  file.close();
-  std::unique_ptr<IpAdapter> adapter;
-  {
-    WeightTable table;
-    const int index = table.add_file(path);
-    for (const Place& place : places)
-      table.add(place.tensor.name, TensorType::f32, place.tensor.shape, false, index, place.offset,
-                place.bytes);
-    Loader loader(table, backend, {Precision::f32});
-    adapter = std::make_unique<IpAdapter>(config, loader);
-  }
-  std::remove(path.c_str());
-  return adapter;
+  return load_random<IpAdapter>(backend, config);
 }
 
 /// Two embeddings of two images each; with a mask, one that falls from left to right.

@@ -315,6 +315,21 @@ class RefAttention final : public Attention, Layer {
     });
     return project(ctx, mixed, residual);
   }
+  Tensor forward_apart(ForwardContext& ctx, const Tensor& inputs, const Tensor* residual) const override {
+    const Tensor qkv = queries_.forward(ctx, inputs, {});
+    const int64_t n = inputs.n / 3, inner = options_.inner(), pixels = inputs.pixels();
+    // The keys and values of each token, one after the other.
+    std::vector<float> keys_values(static_cast<size_t>(n * pixels * 2 * inner));
+    for (int64_t row = 0; row < n * pixels && !skips(ctx); ++row)
+      for (int part = 0; part < 2; ++part)
+        std::copy_n(values(qkv) + ((part + 1) * n * pixels + row) * qkv.c + (part + 1) * inner, inner,
+                    keys_values.data() + (row * 2 + part) * inner);
+    const Tensor shape = Tensor::borrowed({}, n, inputs.h, inputs.w, inputs.c);
+    const Tensor mixed = attend(ctx, shape, qkv, pixels, [&](int64_t image, int64_t token) {
+      return keys_values.data() + (image * pixels + token) * 2 * inner;
+    });
+    return project(ctx, mixed, residual);
+  }
   Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
                  const std::vector<AddedContext>& added, const Tensor* residual) const override {
     const Tensor q = queries_.forward(ctx, x, {});

@@ -57,6 +57,26 @@ t.test('pictures with a control-LoRA', { skip }, async (t) => {
   t.ok(dB >= 40, `${dB} dB`)
 })
 
+t.test('pictures with ControlLLLites', { skip }, async (t) => {
+  const controlNets = [join(packageRoot(), 'test', 'fixtures', 'control-lllite', 'sd1.safetensors')]
+  await using cpu = await DiffusionPipeline.load(base.sd1, { device: 'cpu', precision: 'f32', controlNets })
+  await using gpu = await DiffusionPipeline.load(base.sd1, { device: 'cuda', controlNets })
+  const options = { prompt: 'noto pizza', steps: 4, seed: 1, width: 64, height: 64 }
+  const [edges, depth] = ['edges.png', 'depth.png'].map((name) => join(fixtures, name))
+  for (const controls of [
+    [{ image: edges, guess: true, end: 0.5 }],
+    [
+      { image: edges, scale: 0.5 },
+      { image: depth, start: 0.5 },
+    ],
+  ]) {
+    const [expected] = (await cpu.generate({ ...options, controls })).images
+    const [image] = (await gpu.generate({ ...options, controls })).images
+    t.ok(psnr(image, expected) >= 40, `${psnr(image, expected)} dB`)
+    t.same((await gpu.generate({ ...options, controls })).images[0].data, image.data, 'again')
+  }
+})
+
 t.test('pictures with T2I-Adapters', { skip }, async (t) => {
   const adapters = join(packageRoot(), 'test', 'fixtures', 't2i')
   const options = {

@@ -16,9 +16,11 @@ import {
   Tokenizer,
   type TokenizerDescription,
 } from '../../lib/index.js'
+import { openControlLllite } from '../../lib/models/control-lllite.js'
 import { openControlLora } from '../../lib/models/control-lora.js'
 import { openTensorFile } from '../../lib/models/index.js'
 import { packageRoot } from '../../lib/package-root.js'
+import { ControlLllite } from '../../lib/pipeline/control-lllite.js'
 import { AutoencoderKL } from '../../lib/pipeline/autoencoder.js'
 import { TextEncoder } from '../../lib/pipeline/text-encoder.js'
 import { Unet } from '../../lib/pipeline/unet.js'
@@ -265,10 +267,11 @@ function pickles(folder: string): Format {
 
 /** LoRA files, applied to a UNet that is loaded with them, embeddings, and nets that are loaded beside the model. */
 async function adapters(folder: string): Promise<Format> {
-  const files = ['adapters', 'embeddings', 'control', 'control-lora', 't2i'].flatMap((part) =>
-    readdirSync(join(fixtures, part))
-      .filter((name) => /\.(safetensors|pt|bin)$/.test(name) && !name.startsWith('golden'))
-      .map((name) => join(fixtures, part, name)),
+  const files = ['adapters', 'embeddings', 'control', 'control-lora', 'control-lllite', 't2i'].flatMap(
+    (part) =>
+      readdirSync(join(fixtures, part))
+        .filter((name) => /\.(safetensors|pt|bin)$/.test(name) && !name.startsWith('golden'))
+        .map((name) => join(fixtures, part, name)),
   )
   const valid = files.map((file) => ({ file, bytes: readFileSync(file) }))
   const model = join(fixtures, 'models', 'sd1')
@@ -293,6 +296,16 @@ async function adapters(folder: string): Promise<Format> {
       await writeFile(path, bytes.subarray(1))
       if (file.includes('embeddings')) {
         await readEmbeddings(text, [{ path }])
+        return
+      }
+      if (file.includes('control-lllite')) {
+        const { unet, ...model } = await openModel(
+          basename(file).startsWith('sd1')
+            ? join(fixtures, 'control', 'sd1')
+            : join(fixtures, 'sdxl', 'base'),
+        )
+        const lllite = await openControlLllite(path, { ...model, unet: unet! })
+        if (lllite) await (await ControlLllite.from(lllite, here)).dispose()
         return
       }
       if (file.includes('control-lora')) {

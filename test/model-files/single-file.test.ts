@@ -297,7 +297,10 @@ t.test('models of other families are named', async (t) => {
     ['model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias', /Stable Diffusion 3/],
     ['double_blocks.0.img_attn.norm.key_norm.scale', /Flux/],
     ['lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight', /a LoRA/],
-    ['lllite_unet_input_blocks_4_1_attn1.down.0.weight', /a ControlNet of the kind ControlLLLite/],
+    [
+      'lllite_unet_input_blocks_4_1_attn1.down.0.weight',
+      /a ControlLLLite, .* give it to load\(\) as one of controlNets/,
+    ],
     ['lora_controlnet', /a control-LoRA, .* give it to load\(\) as one of controlNets/],
     ['difference', /a ControlNet that is stored as its difference/],
     ['down_blocks.0.motion_modules.0.temporal_transformer.norm.bias', /AnimateDiff/],

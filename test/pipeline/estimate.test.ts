@@ -45,6 +45,11 @@ t.test('memory is that of the loaded model', async (t) => {
         })),
       },
     ],
+    [
+      base.sd1,
+      { controlNets: [join(fixtures, 'control-lllite', 'sd1.safetensors')] },
+      { controls: [{ image: join(fixtures, 'control', 'edges.png') }], batchSize: 2 },
+    ],
     [undefined, { tinyVae: join(fixtures, 'tiny-vae', 'three-levels') }, { decoder: 'tiny' }],
   ]
   for (const [path, load, run] of cases) {

@@ -94,23 +94,41 @@ Tensor Attention::mix_values(Context& ctx, const Tensor& x, const AttentionArgs&
   return mixed;
 }
 
+Tensor Attention::mix_own(Context& ctx, const Tensor& shape, const AttentionArgs& args) const {
+  const int64_t floats = head_floats(kernel_, args);
+  const Scratch<float> packed(ctx, shape.n * args.heads * floats);
+  const Profiled layer(ctx.profile, "self-attention", compute_);
+  ctx.parallel(shape.n * args.heads, [&](int64_t task, int) {
+    kernel_.pack(args, task / args.heads, task % args.heads, packed.data() + task * floats);
+  });
+  return mix_values(ctx, shape, args,
+                    [&](int64_t image) { return packed.data() + image * args.heads * floats; });
+}
+
 Tensor Attention::forward(ForwardContext& base, const Tensor& x, const Tensor* residual) const {
   Context& ctx = Context::of(base);
   Tensor qkv = qkv_.forward(ctx, x);
   AttentionArgs args = arguments(data(qkv) + inner(), qkv.c, qkv.pixels());
   args.q = data(qkv);
   args.ldq = qkv.c;
-  Tensor mixed;
-  {
-    const int64_t floats = head_floats(kernel_, args);
-    const Scratch<float> packed(ctx, x.n * args.heads * floats);
-    const Profiled layer(ctx.profile, "self-attention", compute_);
-    ctx.parallel(x.n * args.heads, [&](int64_t task, int) {
-      kernel_.pack(args, task / args.heads, task % args.heads, packed.data() + task * floats);
-    });
-    mixed =
-        mix_values(ctx, x, args, [&](int64_t image) { return packed.data() + image * args.heads * floats; });
-  }
+  const Tensor mixed = mix_own(ctx, x, args);
+  qkv.release();
+  Epilogue epilogue;
+  epilogue.residual = residual;
+  return out_.forward(ctx, mixed, epilogue);
+}
+
+Tensor Attention::forward_apart(ForwardContext& base, const Tensor& inputs, const Tensor* residual) const {
+  Context& ctx = Context::of(base);
+  // Each input is projected to all three, of which one is used: the matrices are packed side by side.
+  Tensor qkv = qkv_.forward(ctx, inputs);
+  const int64_t n = inputs.n / 3, third = n * qkv.pixels() * qkv.c;
+  AttentionArgs args = arguments(nullptr, qkv.c, qkv.pixels());
+  args.q = data(qkv);
+  args.ldq = qkv.c;
+  args.k = data(qkv) + third + inner();
+  args.v = data(qkv) + 2 * third + 2 * inner();
+  const Tensor mixed = mix_own(ctx, Tensor::borrowed({}, n, inputs.h, inputs.w, inputs.c), args);
   qkv.release();
   Epilogue epilogue;
   epilogue.residual = residual;

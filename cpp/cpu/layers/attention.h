@@ -11,6 +11,7 @@ class Attention final : public nd::Attention {
   Attention(const Device& device, Loader& loader, AttentionWeights weights, const AttentionOptions& options);
 
   Tensor forward(ForwardContext& base, const Tensor& x, const Tensor* residual) const override;
+  Tensor forward_apart(ForwardContext& base, const Tensor& inputs, const Tensor* residual) const override;
   Tensor forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
                  const std::vector<AddedContext>& added, const Tensor* residual) const override;
   /// Queries are computed in bands, so that only keys and values exist for all of x. This saves 670 MB at
@@ -25,6 +26,8 @@ class Attention final : public nd::Attention {
   /// For keys and values side by side, in rows of `ld` floats.
   AttentionArgs arguments(const float* keys_and_values, int64_t ld, int64_t length) const;
   /// softmax(scale·q·kᵀ)·v of all heads; packed(image) gives the packed keys and values of an image.
+  /// Self-attention of n images by `args`, whose keys and values are not packed yet.
+  Tensor mix_own(Context& ctx, const Tensor& shape, const AttentionArgs& args) const;
   template <class Packed>
   Tensor mix_values(Context& ctx, const Tensor& x, const AttentionArgs& args, const Packed& packed) const;
 

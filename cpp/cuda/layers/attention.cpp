@@ -36,15 +36,15 @@ Attention::Attention(Device& device, Loader& loader, AttentionWeights weights,
 }
 
 template <class Keys>
-Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_length,
-                         const Keys& keys) const {
+Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_length, const Keys& keys,
+                         int64_t v_offset) const {
   const int64_t inner = options_.inner(), head_dim = options_.head_dim, length = q.pixels();
   Tensor mixed(ctx, q.n, q.h, q.w, inner);
   const Kernel kernel = kernel_for(head_dim, length);
   AttentionArgs args{};
   args.slices = narrow(kernel == Kernel::attention_wide ? pieces_of(head_dim, kWideSlice) : 1);
   args.ldq = narrow(q.c), args.ldk = narrow(ldk), args.ldo = narrow(inner);
-  args.v_offset = narrow(inner);
+  args.v_offset = narrow(v_offset);
   args.q_image = length * q.c, args.out_image = length * inner;
   args.q_length = narrow(length), args.k_length = narrow(k_length), args.head_dim = narrow(head_dim);
   args.scale = attention_scale(head_dim);
@@ -71,9 +71,32 @@ Tensor Attention::self(Context& ctx, const Tensor& x) const {
                  hopper_attention_arguments(ctx.device.driver(), data(qkv), data(mixed), shape));
     return mixed;
   }
-  return attend(ctx, qkv, qkv.c, qkv.pixels(), [&](int64_t image) {
-    return qkv.address() + static_cast<size_t>(image * qkv.pixels() * qkv.c + inner) * 2;
-  });
+  return attend(
+      ctx, qkv, qkv.c, qkv.pixels(),
+      [&](int64_t image) {
+        return qkv.address() + static_cast<size_t>(image * qkv.pixels() * qkv.c + inner) * 2;
+      },
+      inner);
+}
+
+Tensor Attention::forward_apart(ForwardContext& base, const Tensor& inputs, const Tensor* residual) const {
+  Context& ctx = Context::of(base);
+  Tensor mixed;
+  {
+    // Each input is projected to all three, of which one is used: the matrices are stored side by side.
+    const Tensor qkv = qkv_.forward(ctx, inputs);
+    const int64_t n = inputs.n / 3, image_size = qkv.pixels() * qkv.c, inner = options_.inner();
+    const Tensor queries = Tensor::borrowed(qkv.address(), n, qkv.h, qkv.w, qkv.c);
+    mixed = attend(
+        ctx, queries, qkv.c, qkv.pixels(),
+        [&](int64_t image) {
+          return qkv.address() + static_cast<size_t>((n + image) * image_size + inner) * 2;
+        },
+        n * image_size + inner);
+  }
+  Epilogue epilogue;
+  epilogue.residual = residual;
+  return out_.forward(ctx, mixed, epilogue);
 }
 
 Tensor Attention::forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const {
@@ -89,13 +112,17 @@ Tensor Attention::forward(ForwardContext& base, const Tensor& x, const PackedCon
   {
     const Tensor q = q_.forward(ctx, x);
     const int64_t row = 2 * options_.inner();
-    mixed = attend(ctx, q, row, context.length,
-                   [&](int64_t image) { return context.images[image] + context.offset; });
+    mixed = attend(
+        ctx, q, row, context.length, [&](int64_t image) { return context.images[image] + context.offset; },
+        options_.inner());
     for (const AddedContext& one : added) {
       const int64_t length = one.keys_values.pixels();
-      const Tensor more = attend(ctx, q, row, length, [&](int64_t image) {
-        return one.keys_values.address() + static_cast<size_t>(one.rows[image] * length * row) * 2;
-      });
+      const Tensor more = attend(
+          ctx, q, row, length,
+          [&](int64_t image) {
+            return one.keys_values.address() + static_cast<size_t>(one.rows[image] * length * row) * 2;
+          },
+          options_.inner());
       ctx.backend.add_masked(ctx, more, mixed, one.factor, one.mask ? &one.mask : nullptr);
     }
   }

@@ -11,6 +11,7 @@ class Attention final : public nd::Attention {
   Attention(Device& device, Loader& loader, AttentionWeights weights, const AttentionOptions& options);
 
   Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const override;
+  Tensor forward_apart(ForwardContext& base, const Tensor& inputs, const Tensor* residual) const override;
   Tensor forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
                  const std::vector<AddedContext>& added, const Tensor* residual) const override;
   Tensor forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const override;
@@ -20,9 +21,11 @@ class Attention final : public nd::Attention {
   void pack(ForwardContext& base, const Tensor& context, const Address* images, size_t offset) const override;
 
  private:
-  /// Queries in rows of q; keys of image i begin at keys(i), in rows of ldk fp16 values.
+  /// Queries in rows of q; keys of image i begin at keys(i), in rows of ldk fp16 values, and its values
+  /// `v_offset` fp16 values behind them.
   template <class Keys>
-  Tensor attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_length, const Keys& keys) const;
+  Tensor attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_length, const Keys& keys,
+                int64_t v_offset) const;
   Tensor self(Context& ctx, const Tensor& x) const;
 
   AttentionOptions options_;

@@ -17,7 +17,11 @@ const OTHER_KINDS: readonly OtherKind[] = [
     advice: 'give it to load() as one of loras, or to the command line as --lora, with a model',
   },
   { pattern: /\bmotion_modules\./, what: 'an AnimateDiff motion module, which makes films of a model' },
-  { pattern: /^lllite_/, what: 'a ControlNet of the kind ControlLLLite' },
+  {
+    pattern: /^lllite_unet_/,
+    what: 'a ControlLLLite, which guides a model and is not one itself',
+    advice: 'give it to load() as one of controlNets, or to the command line as --control, with a model',
+  },
   {
     pattern: /^lora_controlnet$/,
     what: 'a control-LoRA, which makes a ControlNet of a model',
