@@ -101,6 +101,7 @@ function scaled(text: string): { path: string; scale: number } {
 export interface ControlFlag {
   net: string
   image: string
+  mask?: string
   scale?: number
   start?: number
   end?: number
@@ -131,7 +132,7 @@ export function control(text: string, before: ControlFlag[] = []): ControlFlag[]
   const settings: Partial<ControlFlag> = {}
   let rest = text
   for (;;) {
-    const [, head, last] = /^(.*[^:]):((?:type=)?[\w.+-]+)$/s.exec(rest) ?? []
+    const [, head, last] = /^(.*[^:]):((?:type=)?[\w.+-]+|mask=(?:[a-z]:(?=[\\/]))?[^:]+)$/is.exec(rest) ?? []
     const found = last === undefined ? undefined : controlSetting(last)
     if (!found) break
     for (const key of Object.keys(found))
@@ -152,6 +153,7 @@ export function control(text: string, before: ControlFlag[] = []): ControlFlag[]
 
 function controlSetting(text: string): Partial<ControlFlag> | undefined {
   if (Object.hasOwn(CONTROL_WORDS, text)) return CONTROL_WORDS[text]
+  if (text.startsWith('mask=')) return { mask: text.slice('mask='.length) }
   const [kind, number, name] = CONTROL_TYPE.exec(text) ?? []
   if (number !== undefined) return { type: Number(number) }
   if (kind !== undefined) {

@@ -98,7 +98,7 @@ export async function checkFiles(flags: GenerateFlags, engine: Engine): Promise<
     ...[...lora, ...embedding].map(({ path }) => path),
     ...[...ipAdapter, imageEncoder],
     ...imagePrompt.map(({ image }) => image),
-    ...control.flatMap(({ net, image }) => [net, image]),
+    ...control.flatMap(({ net, image, mask }) => [net, image, mask]),
   ]) {
     if (file === undefined || (await isElsewhere(file, engine))) continue
     await access(file, constants.R_OK).catch((cause: unknown) => {

@@ -25,33 +25,72 @@ interface Treatment {
   slice: TimeSlice
 }
 
+/** A run's pictures. */
+interface Run {
+  size: ImageSize
+  /** Number of its images. */
+  count: number
+  signal: AbortSignal
+  slice: TimeSlice
+}
+
+/** What inpaint ControlNets are trained to see where a picture is to be painted anew. */
+const MASKED = -1
+/** The same of union ControlNets: black. */
+const MASKED_IN_UNION = 0
+
 /**
- * The picture of `control` as a tensor [n, 3, height, width] of 0…1.
+ * The picture of a control as a tensor [n, 3, height, width] of 0…1, and less where it is masked.
  *
+ * @param path the control's, for errors
  * @throws {RangeError} a tensor of another size, or not of 1 or `count` pictures
  */
-export async function controlPicture(
+export async function controlPicture(control: ControlRequest, path: string, run: Run): Promise<Tensor> {
+  const picture = await plainPicture(control, `${path}.image`, run)
+  if (control.mask === undefined) return picture
+  const isMasked = await readMask(control.mask, control.fit, `${path}.mask`, run)
+  const masked = control.type === undefined ? MASKED : MASKED_IN_UNION
+  const area = run.size.width * run.size.height
+  await run.slice.pause()
+  return { ...picture, data: picture.data.map((x, i) => (isMasked(i % area) ? masked : x)) }
+}
+
+async function plainPicture(
   { image, fit, preprocessor }: ControlRequest,
   path: string,
-  size: ImageSize,
-  count: number,
-  signal: AbortSignal,
-  slice: TimeSlice,
+  { size, count, signal, slice }: Run,
 ): Promise<Tensor> {
-  const { width, height } = size
   const treatment = { fit, preprocessor, signal, slice }
   if (typeof image === 'object' && 'shape' in image) {
-    const [n, channels, h, w] = image.shape
-    if (![1, count].includes(n) || channels !== 3 || h !== height || w !== width) {
-      throw new RangeError(
-        `Expected shape [${count}, 3, ${height}, ${width}] for ${path} but received [${image.shape.join(', ')}]`,
-      )
-    }
+    checkShape(image, [count, 3, size.height, size.width], path)
     return toUnit(preprocessor ? await preprocessTensor(image, treatment, preprocessor) : image)
   }
   return toUnit(
     await pixelsTensor(await treated(await openImage(image, path, signal), size, treatment), slice),
   )
+}
+
+/** Tells of each pixel whether a mask is more white than black there. It is fitted as the picture is. */
+async function readMask(
+  mask: NonNullable<ControlRequest['mask']>,
+  fit: ControlFit,
+  path: string,
+  { size, signal, slice }: Run,
+): Promise<(pixel: number) => boolean> {
+  if (typeof mask === 'object' && 'shape' in mask) {
+    checkShape(mask, [1, 1, size.height, size.width], path)
+    return (pixel) => mask.data[pixel] > 0.5
+  }
+  const treatment = { fit, preprocessor: undefined, signal, slice }
+  const { data } = await treated(await openImage(mask, path, signal), size, treatment)
+  return (pixel) => data[3 * pixel] + data[3 * pixel + 1] + data[3 * pixel + 2] > 1.5 * 255
+}
+
+/** Of [n, …], also [1, …]. */
+function checkShape({ shape }: Tensor, wanted: readonly number[], path: string): void {
+  const [n, ...sizes] = wanted
+  if ([1, n].includes(shape[0]) && shape.slice(1).join() === sizes.join()) return
+  throw new RangeError(`Expected shape [${wanted.join(', ')}] for ${path} but received [${shape.join(', ')}]`)
 }
 
 async function treated(

@@ -19,6 +19,11 @@ export interface ControlOptions {
   net?: number
   /** The picture as the ControlNet was trained on it: edges, depth, a pose. A tensor [n, 3, h, w] is in −1…1. */
   image: ImageInput
+  /**
+   * For inpaint ControlNets: white where the picture is to be painted anew, as a tensor [1, 1, height, width] in 0…1. They
+   * see −1 there in place of colours of 0…1, and a union ControlNet sees black. Default: nowhere.
+   */
+  mask?: ImageInput
   /** How strongly it guides, −10…10. Default: 1. */
   scale?: number
   /** The part of the steps that it guides, as fractions 0…1. Default: 0 to 1, all steps. */
@@ -57,6 +62,7 @@ export const controlFits: readonly ControlFit[] = ['resize', 'crop', 'fill']
 export interface ControlRequest extends Guiding {
   net: number
   image: ImageInput
+  mask?: ImageInput
   guess: boolean
   /** A factor of each residual, without `scale`. */
   weights: Float32Array
@@ -77,6 +83,7 @@ export interface ControlTarget {
 const keys = [
   'net',
   'image',
+  'mask',
   'scale',
   'start',
   'end',
@@ -111,6 +118,7 @@ function checkControl(value: unknown, path: string, nets: readonly ControlTarget
   return {
     net,
     image: copyImage(given.image, `${path}.image`),
+    ...(given.mask !== undefined && { mask: copyImage(given.mask, `${path}.mask`) }),
     ...guiding,
     guess,
     weights: checkWeights(given.weights, `${path}.weights`, nets[net].residuals, guess),

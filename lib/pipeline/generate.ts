@@ -250,7 +250,7 @@ async function startControls(
   const pictures: Tensor[] = []
   for (const [i, control] of controls.entries())
     pictures.push(
-      await controlPicture(control, `controls[${i}].image`, { width, height }, count, signal, slice),
+      await controlPicture(control, `controls[${i}]`, { size: { width, height }, count, signal, slice }),
     )
   return Controls.start(controlNets, request, pictures, signal)
 }

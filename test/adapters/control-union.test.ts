@@ -69,6 +69,15 @@ t.test('every part of a control matters', async (t) => {
   t.strictSame(await draw({ ...one, type: 'lineart' }), plain, 'a kind has several names')
   t.ok(largestDifference(await draw({ ...one, type: 'depth' }), plain) > 0, 'type')
   t.ok(largestDifference(await draw({ ...one, scale: 0.5 }), plain) > 0, 'scale')
+  const mask = await imageToTensor(join(pictures, 'mask.png'))
+  const area = { data: mask.data.slice(0, 64 * 64).map((x) => (x + 1) / 2), shape: [1, 1, 64, 64] }
+  const picture = await imageToTensor(edges)
+  const black = { ...picture, data: picture.data.map((x, i) => (area.data[i % (64 * 64)] > 0.5 ? -1 : x)) }
+  t.strictSame(
+    await draw({ ...one, type: 'canny', mask: area }),
+    await draw({ ...one, type: 'canny', image: black }),
+    'what is masked is black',
+  )
   const both = await draw(one, two)
   t.ok(largestDifference(both, plain) > 0, 'a second picture')
   t.ok(largestDifference(await draw(one, { ...two, scale: 0.2 }), both) > 0, 'the scale of one of two')

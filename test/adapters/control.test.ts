@@ -37,6 +37,7 @@ function optionsOf({ options }: Case): Case['options'] {
   given.controls = given.controls.map((control) => ({
     ...control,
     image: join(fixtures, control.image as string),
+    ...(control.mask !== undefined && { mask: join(fixtures, control.mask as string) }),
   }))
   return given
 }
@@ -82,6 +83,29 @@ t.test('every part of a control matters', async (t) => {
   ])
     t.ok(largestDifference(await draw(change), plain) > 0, JSON.stringify(change))
   t.strictSame(await draw({}), plain, 'nothing is left behind')
+})
+
+t.test('the mask of an inpaint ControlNet', async (t) => {
+  await using pipe = await load('sd1')
+  const one = optionsOf(named('sd1', 'inpaint-net-text'))
+  const [control] = one.controls
+  const draw = async (mask: ControlOptions['mask']) =>
+    (await pipe.generate({ ...one, controls: [{ ...control, mask }] })).images[0].data
+  const masked = await draw(control.mask)
+  const levels = await sharp(control.mask as string)
+    .greyscale()
+    .raw()
+    .toBuffer()
+  const data = Float32Array.from(levels, (level) => level / 255)
+  t.strictSame(await draw({ data, shape: [1, 1, 64, 64] }), masked, 'a tensor is in 0…1')
+  const plain = await draw(undefined)
+  t.ok(largestDifference(plain, masked) > 0, 'it matters')
+  t.strictSame(await draw({ data: data.fill(0.5), shape: [1, 1, 64, 64] }), plain, 'half is not masked')
+  await t.rejects(draw({ data, shape: [1, 1, 32, 128] }), {
+    name: 'RangeError',
+    message: /Expected shape \[1, 1, 64, 64\] for controls\[0\]\.mask but received \[1, 1, 32, 128\]/,
+  })
+  await t.rejects(draw(3 as never), { name: 'TypeError', message: /controls\[0\]\.mask/ })
 })
 
 t.test('the original names stand for the same tensors', async (t) => {

@@ -18,6 +18,8 @@ t.test('the parts of --control', (t) => {
     ],
     [':type=depth', { type: 'depth' }],
     [':0.5:type=6:canny', { scale: 0.5, type: 6, preprocessor: 'canny' }],
+    [':mask=mask.png', { mask: 'mask.png' }],
+    [':0.5:mask=C:\\masks\\a b.png:guess', { scale: 0.5, mask: 'C:\\masks\\a b.png', guess: true }],
     [':soft:crop:1', { weights: 'soft', fit: 'crop', scale: 1 }],
   ] as const)
     // prettier-ignore
@@ -35,6 +37,7 @@ t.test('the parts of --control', (t) => {
     ['a=b:wonderful:0.5', /Its settings are numbers, or of canny, scribble/],
     ['a=b:type=dept', /There is no type "dept"\. Did you mean depth\?/],
     ['a=b:type=wonderful', /It is one of openpose, depth, /],
+    ['a=b:mask=c.png:mask=d.png', /two settings for mask/],
     ['a=b:type=1:type=depth', /two settings for type/],
     ['a=b:semantic', /Its settings are numbers, or of canny, scribble/],
   ] as const)
@@ -67,6 +70,7 @@ t.test('missing files and wrong values are named before a model is loaded', asyn
   inFolder(t)
   writeFileSync('canny.safetensors', '')
   for (const [args, status, message] of [
+    [['--control', 'canny.safetensors=canny.safetensors:mask=none.png'], 1, /Cannot read none\.png/],
     [['--control', 'canny.safetensors=none.jpg:0.7'], 1, /Cannot read none\.jpg: there is no such file/],
     [['--control', 'none.safetensors=canny.safetensors'], 1, /Cannot read none\.safetensors/],
     [

@@ -157,7 +157,7 @@ const otherOptions = {
   negativePooledPromptEmbeds: tensor(1, 8),
   imageGuidanceScale: 1.5,
   noiseLevel: 20,
-  controls: [{ net: 0, image: tensor(1, 3, 32, 32), scale: 1, start: 0, end: 1, guess: true, weights: [1], fit: 'crop', type: 'canny' }],
+  controls: [{ net: 0, image: tensor(1, 3, 32, 32), mask: tensor(1, 1, 32, 32), scale: 1, start: 0, end: 1, guess: true, weights: [1], fit: 'crop', type: 'canny' }],
   imagePrompts: [
     { adapter: 0, image: [tensor(1, 3, 8, 8)], scale: 1, mask: tensor(1, 1, 4, 4), start: 0, end: 1 },
     { adapter: 0, embeds: tensor(1, 8), negativeEmbeds: tensor(1, 8) },
