@@ -48,6 +48,7 @@ type ModelWithUnet = ModelDescription & Required<Pick<ModelDescription, 'unet'>>
  *
  * @throws {DiffusionError} MODEL_NOT_FOUND, MODEL_FORMAT, MODEL_SHAPE, IO; UNSUPPORTED_MODEL: the file is no IP-Adapter,
  *   or belongs to a model of another family
+ * @throws {TypeError} a `shortcut` for a file that is not FaceID Plus
  */
 export async function openIpAdapters(
   model: ModelWithUnet,
@@ -56,9 +57,11 @@ export async function openIpAdapters(
   const encoders = new Map<string, ImageEncoderDescription>()
   const ipAdapters: IpAdapterDescription[] = []
   const reports: AdapterReport[] = []
-  for (const { path, imageEncoder, shortcut = /plus-?v2/i.test(basename(path)) } of settings) {
+  for (const [i, { path, imageEncoder, shortcut }] of settings.entries()) {
     const file = await openTensorFile(path)
-    const adapter = describe(path, file, model, shortcut)
+    const adapter = describe(path, file, model, shortcut ?? /plus-?v2/i.test(basename(path)))
+    if (shortcut !== undefined && adapter.input !== 'face-picture')
+      throw new TypeError(`Expected no ipAdapters[${i}].shortcut, as ${path} is not FaceID Plus`)
     if (adapter.input !== 'face') {
       const encoder = await findEncoder(adapter, imageEncoder, model, encoders)
       if (encoder) adapter.encoder = encoder

@@ -72,9 +72,9 @@ export interface ControlRequest extends Guiding {
   type: number | undefined
 }
 
-/** What a loaded ControlNet or T2I-Adapter takes. */
+/** What a loaded ControlNet, ControlLLLite or T2I-Adapter takes. */
 export interface ControlTarget {
-  /** Number of its residuals or features. */
+  /** Number of its residuals or features; 0: it adds nothing that `weights` could be factors of (ControlLLLite). */
   residuals: number
   /** Kinds of pictures that it tells apart; 0: it takes one. */
   types: number
@@ -129,6 +129,8 @@ function checkControl(value: unknown, path: string, nets: readonly ControlTarget
 }
 
 function checkWeights(value: unknown, path: string, count: number, guess: boolean): Float32Array {
+  if (count === 0 && value !== undefined)
+    throw new TypeError(`Expected no ${path}, as a ControlLLLite has no residuals`)
   if (value === 'soft') return Float32Array.from({ length: count }, (_, i) => 0.825 ** (count - 1 - i))
   if (value === undefined) {
     // As torch.logspace(−1, 0, count) for guess mode.

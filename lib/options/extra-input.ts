@@ -60,6 +60,6 @@ export function checkExtraInput(o: Record<string, unknown>, model: ExtraInput): 
   if (extraInput !== 'image' && o.imageGuidanceScale !== undefined)
     withoutEffect.push('imageGuidanceScale has no effect on a model that does not edit images')
   if (!noisesImage(extraInput) && o.noiseLevel !== undefined)
-    withoutEffect.push('noiseLevel has no effect on a model that neither enlarges nor varies images')
+    withoutEffect.push('noiseLevel has no effect on a model that adds no noise to an image')
   return { extraInput, withoutEffect }
 }

@@ -92,8 +92,8 @@ export interface LoadOptions {
    */
   embeddings?: (string | { path: string; token?: string })[]
   /**
-   * ControlNets and T2I-Adapters (files or folders) for `controls` of generate(), which names them by their place in this
-   * list. They take memory beside the model.
+   * ControlNets, control-LoRAs, ControlLLLites and T2I-Adapters (files or folders) for `controls` of generate(), which names
+   * them by their place in this list. They take memory beside the model.
    */
   controlNets?: string[]
   /**

@@ -48,7 +48,7 @@ export interface ModelFacts {
   unclip?: UnclipFacts
   /** Largest noiseLevel of a model that enlarges or varies images. */
   maxNoiseLevel?: number
-  /** The ControlNets and T2I-Adapters that were loaded. */
+  /** The ControlNets, ControlLLLites and T2I-Adapters that were loaded. */
   controlNets?: readonly ControlTarget[]
   /** The IP-Adapters that were loaded. */
   ipAdapters?: readonly IpAdapterFacts[]

@@ -17,7 +17,7 @@ import { Component, type CallOptions } from './component.js'
  */
 export class ControlLllite extends Component<NativeControlLllite> {
   readonly config: Readonly<ControlLlliteConfig>
-  /** It adds nothing to skip connections. */
+  /** It adds nothing to skip connections, so that a control has no `weights`. */
   readonly residuals = 0
   /** It takes one kind of picture. */
   readonly types = 0

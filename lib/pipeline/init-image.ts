@@ -71,7 +71,8 @@ export async function loadInitImage(request: GenerateRequest, facts: ImageFacts)
     times > 1 ? enlargedSize(request, own, times, facts) : chooseSize(request, first, own, facts)
   const size = { width: result.width / times, height: result.height / times }
   const same = size.width === own.width && size.height === own.height
-  if (source && isTensor(source) && !same) throw wrongSize(size, 'image', own)
+  if (source && isTensor(source) && !same)
+    throw isLatents(source) ? wrongLatents(size, source.shape, factor) : wrongSize(size, 'image', own)
   const sized = { ...request, ...result }
   if (!request.sizeGiven) facts.requireMemory(sized)
   if (sized.latents) checkLatents(sized, factor)
@@ -182,6 +183,12 @@ function wrongSize(wanted: ImageSize, path: string, found: ImageSize): RangeErro
   return new RangeError(
     `Expected ${wanted.width}×${wanted.height} pixels for ${path} but received ${found.width}×${found.height}`,
   )
+}
+
+function wrongLatents({ width, height }: ImageSize, shape: readonly number[], factor: number): RangeError {
+  const [n, channels] = shape
+  const wanted = [n, channels, height / factor, width / factor]
+  return new RangeError(`Expected shape [${wanted.join(', ')}] for image but received [${shape.join(', ')}]`)
 }
 
 function checkLatents({ latents, count, width, height }: GenerateRequest, factor: number): void {

@@ -75,6 +75,11 @@ t.test('every part of a control matters', async (t) => {
     t.ok(largestDifference(await draw({ ...control, ...change }), plain) > 0, JSON.stringify(change))
   t.ok(largestDifference(await draw(control, { ...control, net: 1 }), plain) > 0, 'beside a ControlNet')
   t.strictSame(await draw(control), plain, 'nothing is left behind')
+  for (const weights of ['soft' as const, [1]])
+    await t.rejects(async () => draw({ ...control, weights }), {
+      name: 'TypeError',
+      message: 'Expected no controls[0].weights, as a ControlLLLite has no residuals',
+    })
 })
 
 t.test('pictures of a batch, odd sizes, token merging and DeepCache', async (t) => {

@@ -278,6 +278,11 @@ t.test('FaceID Plus takes the embedding of a face and its picture', async (t) =>
     constructor: TypeError,
     message: /boolean for ipAdapters\[0\]\.shortcut/,
   })
+  const plain = join(fixtures, named('sd1', 'plain').adapters[0])
+  await t.rejects(load(one, { ipAdapters: [path, { path: plain, shortcut: true }] }), {
+    constructor: TypeError,
+    message: /^Expected no ipAdapters\[1\]\.shortcut, as .* is not FaceID Plus$/,
+  })
 })
 
 t.test('quantized models, deep features and merged tokens go with IP-Adapters', async (t) => {
