@@ -2,12 +2,12 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { bundledModelPath, DiffusionPipeline, type Image } from '../../lib/index.js'
+import { bundledModelPath, DiffusionPipeline } from '../../lib/index.js'
 import { openModel } from '../../lib/models/index.js'
 import { safetensorsBytes } from '../model-files/helpers.js'
 import { quick } from '../pipeline/support.js'
 import { bytesOf, decoded } from '../quant/support.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from './emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 Object.assign(process.env, skip ? {} : emulatedEnvironment())
@@ -57,12 +57,6 @@ async function write(path: string, type: keyof typeof types): Promise<number> {
   }
   writeFileSync(path, Buffer.concat([safetensorsBytes(header), ...parts]))
   return matrices
-}
-
-function psnr(a: Image, b: Image): number {
-  let squares = 0
-  for (let i = 0; i < a.data.length; i++) squares += (a.data[i] - b.data[i]) ** 2
-  return 10 * Math.log10((255 * 255 * a.data.length) / squares)
 }
 
 for (const type of ['F8_E4M3', 'F8_E5M2'] as const) {

@@ -3,21 +3,14 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { bundledModelPath, DiffusionPipeline, type Image } from '../../lib/index.js'
+import { bundledModelPath, DiffusionPipeline } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from './emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 Object.assign(process.env, skip ? {} : emulatedEnvironment())
 
 const fixtures = join(packageRoot(), 'test', 'fixtures', 'latent-upscaler')
-
-/** Peak signal-to-noise ratio of two images in dB. */
-function psnr(a: Image, b: Image): number {
-  let squares = 0
-  for (let i = 0; i < a.data.length; i++) squares += (a.data[i] - b.data[i]) ** 2
-  return 10 * Math.log10((255 * 255 * a.data.length) / squares)
-}
 
 t.test('pictures', { skip }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'node-diffusion-latent-upscaler-'))
