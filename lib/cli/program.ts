@@ -97,7 +97,7 @@ export function createProgram(version: string, actions: Actions): Command {
     )
     .option(
       '--control <net=image[:scale]>',
-      'guide by a picture through a ControlNet or T2I-Adapter, such as canny.safetensors=photo.jpg:0.7; further settings follow ' +
+      'guide by a picture through a ControlNet, ControlLLLite or T2I-Adapter, such as canny.safetensors=photo.jpg:0.7; further settings follow ' +
         'after colons, such as :0-0.5 for the first half of the steps and :canny for edges of a photo, or :type=depth for what the picture of a union ControlNet shows; can be given several times',
       control,
     )

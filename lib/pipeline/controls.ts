@@ -92,7 +92,7 @@ export class Controls {
     }
   }
 
-  /** Names the ControlNets and T2I-Adapters that guide UNet call `index` of `count`; '' for none. */
+  /** Names the controls that guide UNet call `index` of `count`; '' for none. */
   active(index: number, count: number): string {
     return this.#activeAt(index, count)
       .map((control) => this.#controls.indexOf(control))
@@ -203,7 +203,7 @@ function guessedRows(
   return guess ? [first, count] : [0, total]
 }
 
-/** Memory in bytes that the ControlNets and T2I-Adapters of a run take for `batch` rows, while the UNet has its own. */
+/** Memory in bytes that the controls of a run take for `batch` rows, while the UNet has its own. */
 export function controlBytes(
   models: readonly ControlModel[],
   { controls, count, width, height }: Pick<GenerateRequest, 'controls' | 'count' | 'width' | 'height'>,

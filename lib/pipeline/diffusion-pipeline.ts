@@ -103,7 +103,7 @@ export class DiffusionPipeline {
   /** What each file of load()'s `loras`, then `embeddings` and `ipAdapters`, is and what it changed. */
   readonly adapters: readonly AdapterReport[]
   readonly #description: ModelDescription
-  /** The ControlNets and T2I-Adapters of load()'s `controlNets`, in their order. */
+  /** The ControlNets, ControlLLLites and T2I-Adapters of load()'s `controlNets`, in their order. */
   readonly controlNets: readonly ControlModel[]
   /** The IP-Adapters of load()'s `ipAdapters`, in their order. */
   readonly ipAdapters: readonly IpAdapter[]
