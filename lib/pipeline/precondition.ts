@@ -1,5 +1,5 @@
 /**
- * The ×2 latent upscaler's UNet thinks in noise levels: its input and output are scaled as in Karras et al. 2022,
+ * The ×2 latent upscaler's UNet is given noise levels instead of timesteps, and its input and output are scaled as in Karras et al. 2022,
  * "Elucidating the Design Space of Diffusion-Based Generative Models", table 1, with a data deviation of 1.
  */
 import { trainingSchedule } from '../schedulers/training-schedule.js'
