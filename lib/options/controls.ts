@@ -78,6 +78,8 @@ export interface ControlTarget {
   residuals: number
   /** Kinds of pictures that it tells apart; 0: it takes one. */
   types: number
+  /** Whether its pictures may be masked: those of ControlNets. */
+  masks: boolean
 }
 
 const keys = [
@@ -109,6 +111,8 @@ export function checkControls(value: unknown, nets: readonly ControlTarget[]): C
 function checkControl(value: unknown, path: string, nets: readonly ControlTarget[]): ControlRequest {
   const given = checkObject(value, path, keys)
   const net = given.net === undefined ? 0 : checkInteger(given.net, `${path}.net`, 0, nets.length - 1)
+  if (given.mask !== undefined && !nets[net].masks)
+    throw new TypeError(`Expected no ${path}.mask, as ControlLLLites and T2I-Adapters take none`)
   const guiding = checkGuiding(given, path)
   const guess = given.guess !== undefined && checkBoolean(given.guess, `${path}.guess`)
   const preprocessor =

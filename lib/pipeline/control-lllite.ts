@@ -21,6 +21,8 @@ export class ControlLllite extends Component<NativeControlLllite> {
   readonly residuals = 0
   /** It takes one kind of picture. */
   readonly types = 0
+  /** Its pictures have no masks. */
+  readonly masks = false
 
   private constructor(model: NativeControlLllite, { config }: ControlLlliteDescription, device: DeviceName) {
     super(model, 'ControlLLLite', device)

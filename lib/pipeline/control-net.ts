@@ -30,6 +30,8 @@ export class ControlNet extends Component<NativeControlNet> {
   readonly residuals: number
   /** Kinds of pictures that it tells apart (a union ControlNet); 0: it takes one kind. */
   readonly types: number
+  /** Whether its pictures may be masked. */
+  readonly masks = true
   /** Whether its pictures have blue first. */
   readonly bgr: boolean
 

@@ -152,7 +152,7 @@ export class DiffusionPipeline {
       },
       maxNoiseLevel:
         parts.lowResolution?.maxNoiseLevel ?? (parts.unclip && parts.unclip.schedule.trainTimesteps - 1),
-      controlNets: parts.controlNets.map(({ residuals, types }) => ({ residuals, types })),
+      controlNets: parts.controlNets.map(({ residuals, types, masks }) => ({ residuals, types, masks })),
       ipAdapters: parts.ipAdapters.map(({ path, config, input, imageEncoder }) => ({
         path,
         width: config.projection.faceWidth ?? config.projection.width,

@@ -1,6 +1,6 @@
 /**
- * The ×2 latent upscaler's UNet is given noise levels instead of timesteps, and its input and output are scaled as in Karras et al. 2022,
- * "Elucidating the Design Space of Diffusion-Based Generative Models", table 1, with a data deviation of 1.
+ * The ×2 latent upscaler's UNet is given noise levels instead of timesteps, and its input and output are scaled as in Karras
+ * et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", table 1, with a data deviation of 1.
  */
 import { trainingSchedule } from '../schedulers/training-schedule.js'
 import type { ScheduleDescription, Scheduler, Tensor } from '../types.js'

@@ -25,6 +25,8 @@ export class T2iAdapter extends Component<NativeT2iAdapter> {
   readonly residuals: number
   /** It takes one kind of picture. */
   readonly types = 0
+  /** Its pictures have no masks. */
+  readonly masks = false
 
   private constructor(model: NativeT2iAdapter, { config }: T2iAdapterDescription, device: DeviceName) {
     super(model, 'T2I-Adapter', device)

@@ -80,6 +80,10 @@ t.test('every part of a control matters', async (t) => {
       name: 'TypeError',
       message: 'Expected no controls[0].weights, as a ControlLLLite has no residuals',
     })
+  await t.rejects(async () => draw({ ...control, mask: control.image }), {
+    name: 'TypeError',
+    message: 'Expected no controls[0].mask, as ControlLLLites and T2I-Adapters take none',
+  })
 })
 
 t.test('pictures of a batch, odd sizes, token merging and DeepCache', async (t) => {

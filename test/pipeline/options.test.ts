@@ -11,8 +11,8 @@ const facts: ModelFacts = {
   maxDepth: 11,
   maxClipSkip: 11,
   controlNets: [
-    { residuals: 5, types: 0 },
-    { residuals: 5, types: 0 },
+    { residuals: 5, types: 0, masks: true },
+    { residuals: 5, types: 0, masks: true },
   ],
   ipAdapters: [
     { path: 'plus.bin', width: 16, hidden: true, encodes: true, face: false, facePicture: false },
