@@ -24,6 +24,7 @@ export function writeClipMerges(root) {
   mkdirSync(folder, { recursive: true })
   const text = JSON.parse(`"${source.slice(begin, end)}"`)
   // Under its name, the file is whole: later builds keep it.
-  writeFileSync(`${path}.part`, brotliCompressSync(text))
-  renameSync(`${path}.part`, path)
+  const part = `${path}.${process.pid}`
+  writeFileSync(part, brotliCompressSync(text))
+  renameSync(part, path)
 }
