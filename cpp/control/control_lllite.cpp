@@ -14,6 +14,8 @@ namespace {
 
 constexpr const char* kNames[kProjections] = {"queries", "keys", "values", "cross_queries"};
 
+constexpr int64_t kMaxFactor = 1 << 16;  // of the sides of pictures; keeps products within 64 bits
+
 uint64_t next_id() {
   static std::atomic<uint64_t> last{0};
   return ++last;
@@ -28,13 +30,19 @@ int64_t ControlLlliteBlock::factor() const {
 void ControlLlliteConfig::check() const {
   require(image_channels >= 1 && condition_width >= 2 && width >= 1 && !blocks.empty(),
           "Expected a ControlLLLite with widths of at least 1 and at least one block");
+  const std::string too_coarse =
+      "Expected a ControlLLLite of pictures whose sides are multiples of at most " +
+      std::to_string(kMaxFactor);
+  int64_t factor = 1;
   for (const ControlLlliteBlock& one : blocks) {
     require(one.block >= 0 && one.channels >= 1 && !one.kernels.empty() && one.kernels.size() <= 8 &&
                 one.projections.size() == kProjections,
             "Expected a ControlLLLite's block with channels, projections and kernels");
     for (const int64_t kernel : one.kernels)
       require(kernel >= 1 && kernel <= 64, "Expected kernels of a ControlLLLite from 1 to 64");
-    require(one.factor() <= 1 << 16, "Expected kernels of a ControlLLLite from 1 to 64");
+    require(one.factor() <= kMaxFactor, too_coarse);
+    factor = std::lcm(factor, one.factor());
+    require(factor <= kMaxFactor, too_coarse);
   }
 }
 
@@ -84,6 +92,12 @@ int64_t ControlLllite::factor() const {
   return factor;
 }
 
+void ControlLllite::check_sides(int64_t n, int64_t h, int64_t w) const {
+  const int64_t side = factor();
+  require(n >= 1 && h >= 1 && w >= 1 && h % side == 0 && w % side == 0,
+          "Expected pictures of which the sides are multiples of " + std::to_string(side));
+}
+
 void ControlLllite::expect(int64_t n, int64_t h, int64_t w, KeptTensors& to) const {
   for (size_t i = 0; i < networks_.size(); ++i)
     to.expect(i, n, h / networks_[i].factor, w / networks_[i].factor, config_.condition_width);
@@ -101,9 +115,7 @@ Tensor ControlLllite::embed(ForwardContext& ctx, const Network& network, const T
 
 void ControlLllite::embed(const float* pictures, int64_t n, int64_t h, int64_t w, KeptTensors& to,
                           const CancelToken* cancel) {
-  const int64_t side = factor();
-  require(n >= 1 && h >= 1 && w >= 1 && h % side == 0 && w % side == 0,
-          "Expected pictures of which the sides are multiples of " + std::to_string(side));
+  check_sides(n, h, w);
   const std::lock_guard<std::mutex> lock(to.mutex);
   expect(n, h, w, to);
   for (int64_t i = 0; i < n; ++i)
@@ -135,7 +147,7 @@ Tensor ControlLllite::forward(ForwardContext& ctx, size_t block, Projection proj
     const Tensor condition(ctx, x.n, x.h, x.w, config_.condition_width);
     if (!ctx.measuring()) {
       const Tensor pictures = kept->view(place);
-      require(pictures.h == x.h && pictures.w == x.w,
+      require(pictures.h == x.h && pictures.w == x.w && pictures.c == config_.condition_width,
               "Expected a picture that was embedded for latents of this size");
       for (int64_t i = 0; i < x.n; ++i)
         backend_.copy_rows(ctx, pictures, i % pictures.n * x.pixels(), condition, i * x.pixels(), x.pixels());
@@ -158,6 +170,7 @@ void ControlLllite::check(const KeptTensors& kept, const Memory& memory) const {
 }
 
 ControlLlliteMemory ControlLllite::memory(int64_t n, int64_t h, int64_t w, int64_t rows) const {
+  check_sides(n, h, w);
   const Profile::Counting uncounted(nullptr);  // not the work of each prediction
   ControlLlliteMemory bytes;
   KeptTensors kept;

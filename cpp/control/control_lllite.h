@@ -55,7 +55,8 @@ class ControlLllite final : public InputNetworks {
   /// size that is no multiple.
   void embed(const float* pictures, int64_t n, int64_t h, int64_t w, KeptTensors& to,
              const CancelToken* cancel);
-  /// For a batch of `rows`, of which the pictures are n. Nothing is allocated.
+  /// For a batch of `rows` that n pictures guide. Nothing is allocated. Error invalid_argument: a size that
+  /// is no multiple.
   ControlLlliteMemory memory(int64_t n, int64_t h, int64_t w, int64_t rows) const;
 
   bool changes(size_t block, Projection projection) const override;
@@ -74,6 +75,7 @@ class ControlLllite final : public InputNetworks {
   };
 
   void add_network(Loader& loader, const ControlLlliteBlock& block, Projection projection);
+  void check_sides(int64_t n, int64_t h, int64_t w) const;
   void expect(int64_t n, int64_t h, int64_t w, KeptTensors& to) const;
   Tensor embed(ForwardContext& ctx, const Network& network, const Tensor& picture) const;
 

@@ -1,6 +1,8 @@
 // ControlNets for several kinds of pictures and ControlLLLites, on the CPU and on the reference backend.
 // Pictures are compared with diffusers' by test/adapters/.
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control/control_lllite.h"
@@ -71,6 +73,8 @@ std::string changed_rows() {
                            second = predict(*unet, {{lllite.get(), &kept, 1, 1, 1}});
   const auto half = static_cast<std::ptrdiff_t>(plain.size() / 2);
   if (std::string why = compare(none, plain, 1e-6); !why.empty()) return "a scale of 0: " + why;
+  if (std::string why = compare(predict(*unet, {{lllite.get(), &kept, 1, 0, 0}}), plain, 1e-6); !why.empty())
+    return "no rows: " + why;
   if (std::string why =
           compare({second.begin(), second.begin() + half}, {plain.begin(), plain.begin() + half}, 1e-6);
       !why.empty())
@@ -82,8 +86,11 @@ std::string changed_rows() {
 std::string refused() {
   const auto unet = load_random<Unet>(backend_of(), small_unet());
   const auto lllite = load_random<ControlLllite>(backend_of(), small_lllite());
-  KeptTensors kept, empty;
+  KeptTensors kept, empty, wider;
   embed(*lllite, kept);
+  ControlLlliteConfig other = small_lllite();
+  other.condition_width = 6;
+  embed(*load_random<ControlLllite>(backend_of(), other), wider);
   const auto error_of = [&](const ChangedInputs& one) -> std::string {
     try {
       predict(*unet, {one});
@@ -93,17 +100,28 @@ std::string refused() {
     }
   };
   for (const ChangedInputs& one : std::vector<ChangedInputs>{{lllite.get(), &empty, 1, 0, 2},
+                                                             {lllite.get(), &wider, 1, 0, 2},
                                                              {lllite.get(), &kept, 1, 1, 2},
                                                              {lllite.get(), &kept, 1, -1, 2},
                                                              {nullptr, &kept, 1, 0, 2}})
     if (std::string why = error_of(one); !why.empty()) return why;
   const std::vector<float> picture = noise("picture", 3 * 12 * 8);
-  try {
-    lllite->embed(picture.data(), 1, 12, 8, kept, nullptr);
-    return "a side that is no multiple was accepted";
-  } catch (const Error& error) {
-    return error.code() == ErrorCode::invalid_argument ? "" : "wrong code";
-  }
+  // The least common multiple of the kernels exceeds 64 bits.
+  ControlLlliteConfig coarse = small_lllite();
+  coarse.blocks.clear();
+  for (const int64_t kernel : {64, 49, 27, 25, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53})
+    coarse.blocks.push_back({static_cast<int64_t>(coarse.blocks.size()), 8, {1, 0, 0, 0}, {kernel}});
+  const std::pair<const char*, std::function<void()>> attempts[] = {
+      {"a picture", [&] { lllite->embed(picture.data(), 1, 12, 8, kept, nullptr); }},
+      {"the memory of a picture", [&] { lllite->memory(1, 4, 2, 2); }},
+      {"kernels", [&] { coarse.check(); }}};
+  for (const auto& [name, attempt] : attempts) try {
+      attempt();
+      return std::string("sides that are no multiple were accepted: ") + name;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::invalid_argument) return "wrong code";
+    }
+  return "";
 }
 
 /// The UNet's prediction with the residuals of a union ControlNet that sees so many pictures.
