@@ -143,6 +143,9 @@ ControlNet::Hint ControlNet::hint_of(ForwardContext& ctx, const ControlInput& in
     const Tensor pictures = kept->view(0);
     require(pictures.h == h && pictures.w == w && pictures.c == channels,
             "Expected a picture that was embedded for latents of this size");
+    for (size_t j = 1; j < kept->count(); ++j)
+      require(kept->view(j).n == pictures.n && kept->view(j).pixels() == 1 && kept->view(j).c == channels,
+              "Expected an embedded picture for this ControlNet");
     const auto add = [&](const Tensor& from, const Tensor& to, int64_t i, int64_t pixels) {
       const int64_t row = i % pictures.n * pixels;
       if (alone)

@@ -55,7 +55,7 @@ struct ControlInput {
   /// Where the residuals of all `total` rows of the UNet's batch are added up; these rows begin at `first`.
   KeptTensors* residuals = nullptr;
   int64_t first = 0, total = 0;
-  bool replaces = true;  // whether what was kept is forgotten: others rows become 0
+  bool replaces = true;  // whether what was kept is forgotten: other rows become 0
 };
 
 /// Bytes of working memory that a call takes, and of what a run keeps: the embedded pictures, and the

@@ -42,6 +42,7 @@ void KeptTensors::allocate(ForwardContext& ctx) {
 
 void KeptTensors::describe(std::vector<uint64_t>& key) const {
   key.push_back(base_.value);
+  key.push_back(allocated_.size());
   for (const Shape& shape : allocated_)
     for (const int64_t size : {shape.n, shape.h, shape.w, shape.c})
       key.push_back(static_cast<uint64_t>(size));
