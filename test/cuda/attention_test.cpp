@@ -68,7 +68,7 @@ std::string run(const Shape& s, Kernel kernel) {
   }
   args.q = dq.as<half>(), args.out = out.as<half>();
   args.q_image = args.out_image = s.queries * inner;
-  args.ldq = args.ldo = narrow(inner), args.ldk = narrow(2 * inner), args.v_offset = narrow(inner);
+  args.ldq = args.ldo = narrow(inner), args.ldk = narrow(2 * inner), args.v_offset = inner;
   args.q_length = narrow(s.queries), args.k_length = narrow(s.keys), args.head_dim = narrow(s.dim);
   args.slices = kernel == Kernel::attention_wide ? narrow(pieces_of(s.dim, kWideSlice)) : 1;
   args.scale = 1.44269504f / std::sqrt(static_cast<float>(s.dim));

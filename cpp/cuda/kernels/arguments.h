@@ -103,7 +103,8 @@ struct AttentionArgs {
   const half* keys[kAttentionImages];  // of each image; values start v_offset later
   half* out;                           // of the first image
   int64_t q_image, out_image;          // elements from one image to the next
-  int32_t ldq, ldk, ldo, v_offset;
+  int64_t v_offset;                    // exceeds 32 bits where values of a batch follow all of its keys
+  int32_t ldq, ldk, ldo;
   int32_t q_length, k_length, head_dim;
   int32_t slices;           // of the values' columns (wide heads only)
   float scale;              // 1/√head_dim · log₂e

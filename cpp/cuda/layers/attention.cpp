@@ -44,7 +44,7 @@ Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_l
   AttentionArgs args{};
   args.slices = narrow(kernel == Kernel::attention_wide ? pieces_of(head_dim, kWideSlice) : 1);
   args.ldq = narrow(q.c), args.ldk = narrow(ldk), args.ldo = narrow(inner);
-  args.v_offset = narrow(v_offset);
+  args.v_offset = v_offset;
   args.q_image = length * q.c, args.out_image = length * inner;
   args.q_length = narrow(length), args.k_length = narrow(k_length), args.head_dim = narrow(head_dim);
   args.scale = attention_scale(head_dim);
