@@ -62,6 +62,7 @@ void CudaBackend::copy_rows(ForwardContext& base, const Tensor& from, int64_t fr
 
 void CudaBackend::add_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to,
                            int64_t to_row, int64_t count, float factor, bool replaces) {
+  if (count == 0) return;  // CUDA refuses empty grids
   Context& ctx = Context::of(base);
   const bool vector = from.c % 8 == 0;
   AddArgs args{};

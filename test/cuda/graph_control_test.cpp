@@ -1,8 +1,13 @@
-// CUDA graphs of ControlNets, and of UNets with what ControlNets, T2I- and IP-Adapters have left in the GPU's
-// memory: the same bits as when every kernel is launched, one launch a step.
+// CUDA graphs of ControlNets, and of UNets with what ControlNets, ControlLLLites, T2I- and IP-Adapters have
+// left in the GPU's memory: the same bits as when every kernel is launched, one launch a step.
+#include <iterator>
+#include <utility>
+
+#include "control/control_lllite.h"
 #include "control/control_net.h"
 #include "driver.h"
 #include "fixture_models.h"
+#include "random_model.h"
 #include "support.h"
 #include "unet/unet.h"
 
@@ -226,10 +231,75 @@ void adapters() {
   });
 }
 
+/// Networks of the encoder's only block of transformers, and their picture.
+struct Lllite {
+  std::unique_ptr<ControlLllite> net;
+  KeptTensors kept;
+
+  explicit Lllite(const std::string& seed) {
+    ControlLlliteConfig config;
+    config.condition_width = 4, config.width = 6;
+    config.blocks = {{0, 8, {1, 1, 1, 1}, {4}}};
+    net = test::load_random<ControlLllite>(backend(), config);
+    const std::vector<float> picture = noise("picture " + seed, 3 * 16 * kSide * kSide);
+    net->embed(picture.data(), 1, 4 * kSide, 4 * kSide, kept, nullptr);
+  }
+};
+
+void input_changes() {
+  const auto with = [](Unet& unet, const char* latents, const std::vector<ChangedInputs>& inputs) {
+    const Numbers numbers(2, latents);
+    UnetInput input = numbers.input();
+    input.conditioning.inputs = &inputs;
+    return predict(unet, input);
+  };
+  test::test("cuda/graph ControlLLLites give what they give by themselves", [&] {
+    const std::unique_ptr<Unet> unet = load_unet(), alone = load_unet();
+    const Lllite one("one"), two("two");
+    const auto of = [](const Lllite& lllite, float scale, int64_t first, int64_t count) {
+      return ChangedInputs{lllite.net.get(), &lllite.kept, scale, first, count};
+    };
+    const std::pair<const char*, std::vector<ChangedInputs>> calls[] = {
+        {"a", {of(one, 1, 0, 2)}},
+        {"b", {of(one, 1, 0, 2)}},
+        {"b", {of(one, 0.5f, 0, 2)}},
+        {"b", {of(one, 0.5f, 1, 1)}},
+        {"b", {of(two, 0.5f, 1, 1)}},
+        {"b", {of(two, 0.5f, 1, 0)}},
+        {"b", {of(one, 0.5f, 0, 2), of(two, 0.5f, 1, 1)}},
+        {"b", {of(one, 0.5f, 0, 2)}},
+        {"a", {of(one, 1, 0, 2)}}};
+    std::vector<float> before;
+    for (size_t i = 0; i < std::size(calls); ++i) {
+      alone->trim();
+      const std::vector<float> got = with(*unet, calls[i].first, calls[i].second);
+      if (!same(got, with(*alone, calls[i].first, calls[i].second)))
+        return "call " + std::to_string(i) + " differs";
+      if (same(got, before)) return "nothing changes with call " + std::to_string(i);
+      before = got;
+    }
+    return std::string();
+  });
+  if (on_hardware()) return;
+  test::test("cuda/graph each step with a ControlLLLite is one launch", [&] {
+    const std::unique_ptr<Unet> unet = load_unet();
+    const Lllite lllite("one");
+    const std::vector<ChangedInputs> inputs = {{lllite.net.get(), &lllite.kept, 1, 0, 2}};
+    with(*unet, "a", inputs);
+    with(*unet, "b", inputs);
+    const emu::DriverCounts before = emu::driver_counts;
+    with(*unet, "b", inputs);
+    const emu::DriverCounts after = emu::driver_counts;
+    if (after.graph_launches != before.graph_launches + 1) return std::string("no graph");
+    return std::string(after.graphs == before.graphs ? "" : "another graph");
+  });
+}
+
 const Register suite([] {
   if (small()) return;
   control_nets();
   adapters();
+  input_changes();
 });
 
 }  // namespace
