@@ -25,9 +25,10 @@ class Attention final : public nd::Attention {
   int64_t inner() const { return options_.inner(); }
   /// For keys and values side by side, in rows of `ld` floats.
   AttentionArgs arguments(const float* keys_and_values, int64_t ld, int64_t length) const;
-  /// softmax(scale·q·kᵀ)·v of all heads; packed(image) gives the packed keys and values of an image.
-  /// Self-attention of n images by `args`, whose keys and values are not packed yet.
+  /// Self-attention by `args`, whose keys and values are not packed yet. The result has the n, h and w of
+  /// `shape`.
   Tensor mix_own(Context& ctx, const Tensor& shape, const AttentionArgs& args) const;
+  /// softmax(scale·q·kᵀ)·v of all heads; packed(image) gives the packed keys and values of an image.
   template <class Packed>
   Tensor mix_values(Context& ctx, const Tensor& x, const AttentionArgs& args, const Packed& packed) const;
 
