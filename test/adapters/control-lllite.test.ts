@@ -1,60 +1,17 @@
 /** Pictures with ControlLLLites compared with those that diffusers draws with their networks (tools/fixtures/control_lllite.py). */
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import {
-  DiffusionPipeline,
-  imageToTensor,
-  quantizeModel,
-  type ControlOptions,
-  type GenerateOptions,
-  type LoadOptions,
-} from '../../lib/index.js'
-import { packageRoot } from '../../lib/package-root.js'
+import { DiffusionPipeline, imageToTensor, quantizeModel, type ControlOptions } from '../../lib/index.js'
 import { freshPath } from '../model-files/helpers.js'
 import { readTensors, writeTensors, type StoredTensor } from '../model-files/stored-tensors.js'
 import { endsWhenAborted, equalImages, largestDifference } from '../pipeline/support.js'
+import { controlCases } from './control-cases.js'
 import { base, fixtures as pictures, nets, root } from './control-models.js'
 import { cosine, effectOf } from './effect.js'
 
-type Family = 'sd1' | 'sdxl'
+const { fixtures, fileOf, load, optionsOf, named, testPictures } = controlCases('control-lllite')
 
-interface Case {
-  name: string
-  family: Family
-  options: GenerateOptions & { controls: ControlOptions[] }
-  files: string[]
-}
-
-const fixtures = join(packageRoot(), 'test', 'fixtures', 'control-lllite')
-const fileOf = (family: Family) => join(fixtures, `${family}.safetensors`)
-const { cases } = JSON.parse(readFileSync(join(fixtures, 'cases.json'), 'utf8')) as { cases: Case[] }
-
-const load = (family: Family, options: LoadOptions = {}) =>
-  DiffusionPipeline.load(base[family], { precision: 'f32', controlNets: [fileOf(family)], ...options })
-
-function optionsOf({ options }: Case): Case['options'] {
-  const controls = options.controls.map((one) => ({ ...one, image: join(pictures, one.image as string) }))
-  return { ...options, controls, weighting: false }
-}
-
-const named = (family: Family, name: string) =>
-  cases.find((one) => one.family === family && one.name === name)!
-
-for (const family of ['sd1', 'sdxl'] as const) {
-  t.test(`pictures equal those of diffusers: ${family}`, async (t) => {
-    await using pipe = await load(family)
-    for (const one of cases.filter((one) => one.family === family)) {
-      const { images, warnings } = await pipe.generate(optionsOf(one))
-      await equalImages(t, images, one, fixtures)
-      t.strictSame(
-        warnings.filter((text) => !text.includes('far from')),
-        [],
-        one.name,
-      )
-    }
-  })
-}
+testPictures()
 
 t.test('every part of a control matters', async (t) => {
   await using pipe = await load('sd1', { controlNets: [fileOf('sd1'), nets('sd1')[0]] })
