@@ -10,6 +10,10 @@ DEVICE float sigmoid(float x) {
 DEVICE float gelu(float x) {
   return 0.5f * x * (1.0f + erff(x * 0.70710678f));
 }
+/// NaN stays NaN, which fmaxf would not return.
+DEVICE float relu(float x) {
+  return x <= 0.0f ? 0.0f : x;
+}
 DEVICE float activate(float x, ProductActivation activation) {
   switch (activation) {
     case ProductActivation::silu:
@@ -19,15 +23,17 @@ DEVICE float activate(float x, ProductActivation activation) {
     case ProductActivation::quick_gelu:
       return x * sigmoid(1.702f * x);
     case ProductActivation::relu:
-      return fmaxf(x, 0.0f);
+      return relu(x);
     default:
       return x;
   }
 }
 
-/// Saturates at the largest fp16 value, because an infinity would become NaN in the next layer.
+/// Saturates at the largest fp16 value, because an infinity would become NaN in the next layer. Sums of fp16
+/// values are never infinite themselves: NaN and infinity come from the weights. They stay what they are, so
+/// that they are reported as on the CPU; fminf and fmaxf would make a number of NaN.
 DEVICE float in_range(float x) {
-  return fminf(fmaxf(x, -65504.0f), 65504.0f);
+  return fabsf(x) < INFINITY ? fminf(fmaxf(x, -65504.0f), 65504.0f) : x;
 }
 
 DEVICE void load8(const half* from, float (&v)[8]) {
@@ -83,7 +89,7 @@ DEVICE void write_columns(const ProductArgs& p, float (&v)[8], int64_t row, int 
     }
     if (p.relu_after_residual) {
 #pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] = fmaxf(v[i], 0.0f);
+      for (int i = 0; i < 8; ++i) v[i] = relu(v[i]);
     }
     store8(to, v);
     return;
@@ -93,7 +99,7 @@ DEVICE void write_columns(const ProductArgs& p, float (&v)[8], int64_t row, int 
     if (i >= count) break;
     float x = v[i];
     if (p.residual) x += __half2float(p.residual[row + column + i]);
-    if (p.relu_after_residual) x = fmaxf(x, 0.0f);
+    if (p.relu_after_residual) x = relu(x);
     to[i] = __float2half_rn(in_range(x));
   }
 }
