@@ -231,9 +231,10 @@ PackedContext KUnet::cache_context(const Conditioning& conditioning, int64_t n, 
 }
 
 Tensor KUnet::forward(ForwardContext& ctx, const UnetInput& input, const Keys& keys,
-                      const PackedContext& context) const {
+                      const PackedContext& context, const float* modulation_values) const {
   const Tensor modulations(ctx, input.n, 1, 1, places_.channels);
-  for (int64_t i = 0; i < input.n && !ctx.measuring(); ++i)
+  if (!ctx.measuring() && modulation_values) backend_.put(ctx, modulation_values, modulations, 0, input.n);
+  for (int64_t i = 0; i < input.n && !ctx.measuring() && !modulation_values; ++i)
     backend_.put(ctx, timesteps_.find(keys.values.data() + i * key_floats()), modulations, i, 1);
   const std::vector<size_t> offsets = packed_offsets(context.length);
   const auto run = [&](const Level& level, Tensor x) {
@@ -275,8 +276,29 @@ void KUnet::predict(const UnetInput& input, float* out, const CancelToken* cance
   const Keys keys = this->keys(input.conditioning, input.n);
   cache_modulations(keys, cancel);
   const PackedContext context = cache_context(input.conditioning, input.n, cancel);
-  workspace_.run(
-      cancel, [&](ForwardContext& ctx) { backend_.to_planar(ctx, forward(ctx, input, keys, context), out); });
+  if (backend_.records()) return predict_repeated(input, keys, context, out, cancel);
+  workspace_.run(cancel, [&](ForwardContext& ctx) {
+    backend_.to_planar(ctx, forward(ctx, input, keys, context, nullptr), out);
+  });
+}
+
+/// As Unet::predict_repeated().
+void KUnet::predict_repeated(const UnetInput& input, const Keys& keys, const PackedContext& context,
+                             float* out, const CancelToken* cancel) {
+  const int64_t pixels = input.n * input.h * input.w, latent_floats = pixels * config_.in_channels,
+                out_floats = pixels * config_.out_channels;
+  staged_.make_room(latent_floats, input.n * places_.channels, out_floats);
+  std::copy_n(input.latents, latent_floats, staged_.latents.data());
+  for (int64_t i = 0; i < input.n; ++i)
+    std::copy_n(timesteps_.find(keys.values.data() + i * key_floats()), places_.channels,
+                staged_.shifts.data() + i * places_.channels);
+  UnetInput staged = input;
+  staged.latents = staged_.latents.data();
+  const auto key = [&] { return key_of(staged, context, staged_); };
+  workspace_.run_repeated(key, cancel, [&](ForwardContext& ctx) {
+    backend_.to_planar(ctx, forward(ctx, staged, keys, context, staged_.shifts.data()), staged_.out.data());
+  });
+  std::copy_n(staged_.out.data(), out_floats, out);
 }
 
 void KUnet::prepare(const Conditioning& conditioning, int64_t n, const CancelToken* cancel) {
@@ -299,8 +321,9 @@ size_t KUnet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) con
         Workspace::measure(backend_, [&](ForwardContext& ctx) { compute_modulations(ctx, keys, no_rows); }),
         Workspace::measure(backend_, [&](ForwardContext& ctx) { pack(ctx, nullptr, length, all); }));
   }
-  bytes = std::max(
-      bytes, Workspace::measure(backend_, [&](ForwardContext& ctx) { forward(ctx, input, keys, context); }));
+  bytes = std::max(bytes, Workspace::measure(backend_, [&](ForwardContext& ctx) {
+                     forward(ctx, input, keys, context, nullptr);
+                   }));
   return bytes + TimestepCache::bytes(n, key_floats(), places_.channels) +
          ContextCache::bytes(n, length * config_.context_width, packed_offsets(length).back());
 }

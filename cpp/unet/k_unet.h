@@ -13,6 +13,7 @@
 #include "unet/conditioning.h"
 #include "unet/k_blocks.h"
 #include "unet/k_config.h"
+#include "unet/repeated.h"
 
 namespace nd {
 
@@ -70,8 +71,11 @@ class KUnet {
   void pack(ForwardContext& ctx, const float* contexts, int64_t length,
             const std::vector<ContextCache::Fresh>& fresh) const;
   PackedContext cache_context(const Conditioning& conditioning, int64_t n, const CancelToken* cancel);
-  Tensor forward(ForwardContext& ctx, const UnetInput& input, const Keys& keys,
-                 const PackedContext& context) const;
+  /// `modulation_values`: [n][channels of all norms] on the host, or null for those of the cache.
+  Tensor forward(ForwardContext& ctx, const UnetInput& input, const Keys& keys, const PackedContext& context,
+                 const float* modulation_values) const;
+  void predict_repeated(const UnetInput& input, const Keys& keys, const PackedContext& context, float* out,
+                        const CancelToken* cancel);
 
   const KUnetConfig config_;
   Backend& backend_;
@@ -85,6 +89,7 @@ class KUnet {
   TimestepCache timesteps_;
   ContextCache contexts_;
   Workspace workspace_;
+  StagedNumbers staged_;
 };
 
 }  // namespace nd
