@@ -17,6 +17,7 @@ class CudaBackend final : public Backend {
   const FloatDecoders& decoders() const override { return scalar_decoders; }
   size_t element_bytes() const override { return 2; }
   float wide_unit() const override { return kFp16Unit; }
+  int64_t max_elements() const override { return kMaxCount; }
   Memory& memory() override { return memory_; }
   void run(Arena& arena, const CancelToken* cancel, Profile* profile,
            const std::function<void(ForwardContext&)>& forward) override;

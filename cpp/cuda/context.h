@@ -2,6 +2,7 @@
 #pragma once
 #include "core/arena.h"
 #include "cuda/device.h"
+#include "cuda/limits.h"
 #include "cuda/recorder.h"
 #include "nn/backend.h"
 #include "nn/tensor.h"
@@ -19,8 +20,10 @@ struct Context : ForwardContext {
   static Context& of(ForwardContext& ctx) { return static_cast<Context&>(ctx); }
 
   /// Puts a kernel behind those that were launched before; nothing while measuring. Throws Cancelled.
+  /// Error invalid_argument: the grid is too large.
   template <class Arguments>
   void launch(Kernel kernel, const Grid& grid, const Arguments& arguments) const {
+    check_grid(grid);
     if (measuring()) return;
     if (cancel) cancel->check();
     if (recorder) recorder->before_launch();
@@ -52,9 +55,6 @@ inline half* data(const Tensor& x) {
 }
 inline int64_t pieces_of(int64_t total, int64_t piece) {
   return (total + piece - 1) / piece;
-}
-inline int32_t narrow(int64_t x) {
-  return static_cast<int32_t>(x);
 }
 
 /// An array of another type than fp16 in the forward's arena, for as long as this object lives. What the

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <memory>
 
 #include "nn/layers.h"
@@ -104,6 +105,8 @@ class Backend {
   /// Wide activations are kept as multiples of this, see Conv2dOptions::wide_output. 1 where every element
   /// has the range of float32.
   virtual float wide_unit() const { return 1; }
+  /// Of a Tensor that its layers compute with.
+  virtual int64_t max_elements() const { return std::numeric_limits<int64_t>::max(); }
   virtual Memory& memory() = 0;
   /// Bytes of the tasks of all threads.
   virtual size_t bytes_of(const TaskBytes&) const { return 0; }

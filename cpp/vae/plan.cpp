@@ -86,6 +86,16 @@ double cost(const Chain& chain, const std::vector<ImageShape>& shapes, const Pla
   return sum;
 }
 
+/// Elements of the largest image that a plan has as a whole.
+int64_t largest_whole(const std::vector<ImageShape>& shapes, const Plan& plan) {
+  int64_t largest = 0;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const bool after = i >= plan.last && plan.last + 1 < shapes.size();
+    if (!plan.banded() || i <= plan.first || after) largest = std::max(largest, shapes[i].size());
+  }
+  return largest;
+}
+
 std::vector<Depths> all_depths(const Chain& chain) {
   const size_t levels = chain.levels().size();
   std::vector<Depths> result;
@@ -104,7 +114,7 @@ std::vector<Depths> all_depths(const Chain& chain) {
 
 }  // namespace
 
-Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes,
+Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes, int64_t max_elements,
                  const std::function<size_t(const Plan&)>& bytes) {
   const std::vector<ImageShape> shapes = chain.shapes(input);
   struct Candidate {
@@ -123,6 +133,10 @@ Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes,
     }
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
+  const auto too_large = std::stable_partition(
+      candidates.begin(), candidates.end(),
+      [&](const Candidate& one) { return largest_whole(shapes, one.plan) <= max_elements; });
+  if (too_large != candidates.begin()) candidates.erase(too_large, candidates.end());
   if (max_bytes == std::numeric_limits<size_t>::max()) return candidates.front().plan;
   // What candidates would compute is not work.
   const Profile::Counting uncounted(nullptr);

@@ -7,13 +7,14 @@
 namespace nd {
 
 /// The fastest plan for which bytes(plan) ≤ max_bytes; where there is none, the one that needs the least
-/// memory. `input` is the shape of the image before the chain.
+/// memory. Only plans count whose whole images have at most `max_elements`, where there are any, see
+/// Backend::max_elements(). `input` is the shape of the image before the chain.
 ///
 /// Each level can run in one of these ways, in the order of less memory and more time: on the whole image;
 /// storing the image after every convolution, which computes nothing twice; storing it after every residual
 /// block; and, at the highest resolution only, storing only the input of the level, with one pass for each
 /// norm.
-Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes,
+Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes, int64_t max_elements,
                  const std::function<size_t(const Plan&)>& bytes);
 
 }  // namespace nd

@@ -43,13 +43,14 @@ size_t Vae::measure(const Coder& coder, const ImageShape& shape, const Plan& pla
 
 Plan Vae::encode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   const ImageShape shape{h, w, config_.in_channels};
-  return choose_plan(encoder_.chain(), shape, max_bytes,
+  return choose_plan(encoder_.chain(), shape, max_bytes, backend_.max_elements(),
                      [&](const Plan& plan) { return measure(encoder_, shape, plan); });
 }
 
 Plan Vae::decode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   const ImageShape shape{h, w, config_.decoded_channels()};
   return choose_plan(decoder_.chain(), {h, w, config_.block_channels.back()}, max_bytes,
+                     backend_.max_elements(),
                      [&](const Plan& plan) { return measure(decoder_, shape, plan); });
 }
 

@@ -30,7 +30,7 @@ void group_norm(int64_t n, int64_t pixels, int64_t c, int64_t groups, float mean
     const int64_t pieces = pieces_of(pixels, kMomentRows);
     const Array moments(n * pieces * 3 * c * 4), total(3 * c * 4);
     const MomentsArgs args{dx.as<half>(), moments.as<float>(), narrow(pixels), narrow(c), narrow(pieces)};
-    launch(Kernel::channel_moments, {pieces_of(c, kMomentChannels), pieces, n}, args);
+    launch(Kernel::channel_moments, {pieces, pieces_of(c, kMomentChannels), n}, args);
     GroupFactorsArgs group{moments.as<float>(), dg.as<float>(), db.as<float>(), factors.as<float>(),
                            narrow(c),           narrow(pieces), narrow(groups), kEps};
     if (banded) {

@@ -26,8 +26,8 @@ DEVICE void channel_moments(const MomentsArgs& p) {
   };
   Shared& s = shared_memory<Shared>();
   const int column = threadIdx.x % 8 * 8, lane = threadIdx.x / 8,
-            channel = blockIdx.x * kMomentChannels + column;
-  const int first = blockIdx.y * kMomentRows, image = blockIdx.z, last = min(p.pixels, first + kMomentRows);
+            channel = blockIdx.y * kMomentChannels + column;
+  const int first = blockIdx.x * kMomentRows, image = blockIdx.z, last = min(p.pixels, first + kMomentRows);
   const half* x = p.x + static_cast<int64_t>(image) * p.pixels * p.c;
   const int count = min(8, p.c - channel);
   const bool vector = p.c % 8 == 0;
@@ -54,12 +54,12 @@ DEVICE void channel_moments(const MomentsArgs& p) {
     for (int i = 0; i < 8; ++i) s.sums[lane][column + i] = make_float2(sum[i], squares[i]);
   }
   __syncthreads();
-  const int mine = blockIdx.x * kMomentChannels + threadIdx.x;
+  const int mine = blockIdx.y * kMomentChannels + threadIdx.x;
   if (threadIdx.x >= kMomentChannels || mine >= p.c) return;
   float sum = 0, squares = 0;
   for (int i = 0; i < 32; ++i) sum += s.sums[i][threadIdx.x].x, squares += s.sums[i][threadIdx.x].y;
   const float rows = static_cast<float>(last - first), mean = sum / rows;
-  float* to = p.moments + (static_cast<int64_t>(image) * p.pieces + blockIdx.y) * 3 * p.c + mine;
+  float* to = p.moments + (static_cast<int64_t>(image) * p.pieces + blockIdx.x) * 3 * p.c + mine;
   to[0] = rows;
   to[p.c] = __half2float(x[static_cast<int64_t>(first) * p.c + mine]) + mean;
   to[2 * p.c] = fmaxf(squares - sum * mean, 0.0f);

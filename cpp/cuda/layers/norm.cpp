@@ -12,7 +12,7 @@ int64_t moment_pieces(int64_t pixels) {
 // NOLINTNEXTLINE(readability-non-const-parameter): the kernel writes there
 void take_moments(Context& ctx, half* x, int64_t n, int64_t pixels, int64_t c, float* moments) {
   const MomentsArgs args{x, moments, narrow(pixels), narrow(c), narrow(moment_pieces(pixels))};
-  ctx.launch(Kernel::channel_moments, {pieces_of(c, kMomentChannels), moment_pieces(pixels), n}, args);
+  ctx.launch(Kernel::channel_moments, {moment_pieces(pixels), pieces_of(c, kMomentChannels), n}, args);
 }
 
 }  // namespace

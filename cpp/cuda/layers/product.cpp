@@ -1,7 +1,6 @@
 #include "cuda/layers/product.h"
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "core/thread_pool.h"
@@ -153,10 +152,8 @@ void Product::set_bias(const Device& device, const std::vector<float>& bias) {
 void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogue) const {
   const Tensor &x = *call.x, &y = *call.y;
   const int64_t grid_h = call.grid_h ? call.grid_h : x.h, grid_w = call.grid_w ? call.grid_w : x.w;
-  if (x.size() > std::numeric_limits<int32_t>::max() || y.size() > std::numeric_limits<int32_t>::max())
-    throw Error(ErrorCode::invalid_argument,
-                "An image of this size has too many activations for CUDA devices. Use a smaller one, or less "
-                "memory.");
+  // Kernels find elements of x and chunks of the weights by 32 bits; y may be the x of the next product.
+  for (const int64_t count : {x.size(), y.size(), rows_ * chunks_}) narrow(count);
   // What decodes them comes before the product in the stream, and whatever takes their place after it.
   const Scratch<half_bits> decoded(ctx, decode_.total * kChunk);
   if (decode_.total) {
