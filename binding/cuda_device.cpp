@@ -21,6 +21,7 @@ Napi::Object description_object(Napi::Env env, const nd::cuda::DeviceDescription
   result.Set("name", device.name);
   result.Set("capability", device.capability);
   result.Set("memory", static_cast<double>(device.memory_bytes));
+  if (!device.hopper.empty()) result.Set("hopper", device.hopper);
   return result;
 }
 
@@ -85,8 +86,8 @@ Napi::Value CudaDeviceWrap::open(const Napi::CallbackInfo& info) {
     auto backend = std::make_shared<std::shared_ptr<nd::cuda::CudaBackend>>();
     return run_async(
         info.Env(), CancelTokenWrap::from(info[2], "cancel"),
-        [number, image, backend](const nd::CancelToken&) {
-          *backend = nd::cuda::open_device(nd::cuda::system_driver(), number, *image);
+        [number, image, backend](const nd::CancelToken& cancel) {
+          *backend = nd::cuda::open_device(nd::cuda::system_driver(), number, *image, &cancel);
         },
         [backend](Napi::Env env) -> Napi::Value {
           return NativeObject::create(Addon::of(env).cuda_device, *backend);

@@ -124,7 +124,7 @@ export interface DeviceMemory {
   total: number
 }
 
-/** A GPU as the driver describes it; nothing has been opened on it. */
+/** A GPU as the driver describes it. */
 export interface CudaDeviceInfo {
   number: number
   name: string
@@ -132,6 +132,8 @@ export interface CudaDeviceInfo {
   capability: number
   /** Bytes of memory. */
   memory: number
+  /** Whether Hopper's own kernels are used, and why; undefined until the process has opened the GPU. */
+  hopper?: string
 }
 
 /** A GPU that is open, for loading models on it. All objects of one GPU share its context. */

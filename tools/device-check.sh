@@ -27,7 +27,7 @@ step() {
   timeout -k 5 "$limit" "$@" >"$OUT/$name.log" 2>&1 || status=$?
   echo "$name $status $((SECONDS - begin))" >>"$OUT/steps"
   echo "== $name: status $status, $((SECONDS - begin)) s"
-  grep -E 'passed|FAIL|fault|ERROR|it/s|models ' "$OUT/$name.log" | tail -n "${LINES_SHOWN:-12}"
+  grep -E "passed|FAIL|fault|ERROR|it/s|models |Hopper's" "$OUT/$name.log" | tail -n "${LINES_SHOWN:-12}"
   return $status
 }
 
@@ -83,10 +83,13 @@ if python3 -c 'import torch' 2>/dev/null; then
 fi
 # Quantized weights: their memory, and what decoding them costs.
 step models-quantized 60 "$build/cuda-bench" unet --weights q8_0 --check "${bench[@]}" --json "$OUT/models-quantized.json"
-# With Hopper's products, which are off otherwise: the same models, and every tile of every product.
+# Hopper's kernels: their trial, which loading a model makes; the same models with what it chose; and with what the model of
+# the time chooses without it.
 if [[ $architecture == 90a ]]; then
-  step models-warpgroups 60 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" unet vae --check "${bench[@]}" \
-    --json "$OUT/models-warpgroups.json"
+  step trial 30 "$build/cuda-bench" trial "${bench[@]}" --json "$OUT/trial.json"
+  step models-warpgroups 60 "$build/cuda-bench" trial unet vae --check "${bench[@]}" --json "$OUT/models-warpgroups.json"
+  step models-warpgroups-forced 40 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" unet --check "${bench[@]}" \
+    --json "$OUT/models-warpgroups-forced.json"
 fi
 step speed 90 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" kernels "${bench[@]}" --json "$OUT/kernels.json"
 if [[ $device == cuda ]] && command -v compute-sanitizer >/dev/null; then
@@ -103,7 +106,7 @@ out = pathlib.Path(sys.argv[1])
 result = {'steps': [dict(zip(('name', 'status', 'seconds'), line.split())) for line in (out / 'steps').read_text().splitlines()]}
 if (out / 'card').exists():
     result['card'] = (out / 'card').read_text().strip()
-for part in ('api', 'models', 'models-again', 'models-warpgroups', 'models-quantized', 'kernels', 'torch-eager', 'torch-compiled'):
+for part in ('api', 'models', 'models-again', 'trial', 'models-warpgroups', 'models-warpgroups-forced', 'models-quantized', 'kernels', 'torch-eager', 'torch-compiled'):
     path = out / f'{part}.json'
     if path.exists():
         result[part] = json.loads(path.read_text())

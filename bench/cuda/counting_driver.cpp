@@ -98,6 +98,8 @@ Driver make_driver() {
   driver.device_attribute = attribute;
   driver.context_retain = make;
   driver.context_release = succeed;
+  driver.context_create = make;
+  driver.context_destroy = succeed;
   driver.context_push = succeed;
   driver.context_pop = make;
   driver.module_load = make;
@@ -125,6 +127,7 @@ Driver make_driver() {
   driver.event_destroy = succeed;
   driver.event_record = succeed;
   driver.event_synchronize = succeed;
+  driver.event_query = succeed;
   driver.event_elapsed = give<0>;
   return driver;
 }

@@ -1,6 +1,8 @@
-// cuda-bench [kernels] [unet] [vae] [--check] [--weights q8_0] [--json FILE] [--repetitions N] [--image FILE]
+// cuda-bench [trial] [kernels] [unet] [vae] [--check] [--weights q8_0] [--json FILE] [--repetitions N]
+// [--image FILE]
 // [--shrink N] [--device emulated]: times of the CUDA backend on the first GPU. The emulator's times say
-// nothing; it is there to try the program.
+// nothing; it is there to try the program. trial: tries Hopper's kernels as loading a model does; what
+// follows uses what it finds.
 // cuda-bench plan [--json FILE]: modelled times, which need no GPU.
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +12,7 @@
 #include "kernels.h"
 #include "models.h"
 #include "plan.h"
+#include "trial.h"
 #ifdef ND_CUDA_EMULATOR
 #include "driver.h"
 #endif
@@ -18,10 +21,18 @@ namespace {
 
 using namespace nd;
 
-const cuda::Driver& driver_of(bool emulated) {
+const cuda::Driver& driver_of(bool emulated, bool trial) {
 #ifdef ND_CUDA_EMULATOR
+  if (emulated && trial) {
+    // The trial's large products would take the emulator hours: it does not compute them.
+    emu::driver_options.multiprocessors = 64;
+    emu::driver_options.launch_time = [](const char*, int64_t blocks, const void*) {
+      return static_cast<double>(blocks);
+    };
+  }
   if (emulated) return emu::driver();
 #else
+  (void)trial;
   if (emulated) throw Error(ErrorCode::device_unavailable, "This build has no emulator");
 #endif
   return cuda::system_driver();
@@ -30,13 +41,14 @@ const cuda::Driver& driver_of(bool emulated) {
 void run(int argc, char** argv) {
   cuda_bench::Options options;
   options.image = ND_CUDA_IMAGE;
-  bool check = false, kernels = false, unet = false, vae = false, plan = false;
+  bool check = false, kernels = false, unet = false, vae = false, plan = false, trial = false;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
     if (arg == "kernels") kernels = true;
     if (arg == "unet") unet = true;
     if (arg == "vae") vae = true;
     if (arg == "plan") plan = true;
+    if (arg == "trial") trial = true;
     if (arg == "--check") check = true;
     if (arg == "--weights") options.weights = tensor_type(value);
     if (arg == "--json") options.json = value;
@@ -56,11 +68,13 @@ void run(int argc, char** argv) {
     image.assign(std::istreambuf_iterator<char>(file), {});
     if (image.empty()) throw Error(ErrorCode::io, options.image + " cannot be read");
   }
-  cuda::CudaBackend backend(driver_of(options.emulated), 0, image);
+  cuda::CudaBackend backend(driver_of(options.emulated, trial), 0, image);
   cuda::Device& device = backend.device();
   report.set("device", device.name());
   report.set("capability", std::to_string(device.capability()));
   report.set("multiprocessors", std::to_string(device.multiprocessors()));
+  if (trial) cuda_bench::try_kernels(backend, image, report);
+  report.write(options.json);
   // What matters most comes first, and each part is written as soon as it is there.
   if (unet) cuda_bench::time_unet(backend, options, check, report);
   report.write(options.json);

@@ -10,23 +10,6 @@ namespace {
 constexpr int kPlainShared = 48 << 10;
 constexpr int kMinCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
 
-/// Keeps a context for as long as a constructor may still fail.
-class Retained {
- public:
-  Retained(const Driver& driver, DeviceNumber device) : driver_(driver), device_(device) {}
-  ~Retained() {
-    if (!kept_) driver_.context_release(device_);
-  }
-  Retained(const Retained&) = delete;
-  Retained& operator=(const Retained&) = delete;
-  void keep() { kept_ = true; }
-
- private:
-  const Driver& driver_;
-  DeviceNumber device_;
-  bool kept_ = false;
-};
-
 int attribute(const Driver& driver, DeviceNumber device, DeviceAttribute which) {
   int value = 0;
   check(driver, driver.device_attribute(&value, which, device), "Could not read an attribute of the GPU");
@@ -54,7 +37,18 @@ DeviceDescription describe_device(const Driver& driver, int number) {
   return result;
 }
 
-Device::Device(const Driver& driver, int number, const std::vector<char>& image) : driver_(driver) {
+std::optional<WarpgroupProducts> forced_warpgroup_products() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment meanwhile
+  const char* given = std::getenv("NODE_DIFFUSION_CUDA_WGMMA");
+  const std::string value = given ? given : "";
+  if (value == "0") return WarpgroupProducts::none;
+  if (value == "1") return WarpgroupProducts::faster;
+  if (value == "always") return WarpgroupProducts::all;
+  return std::nullopt;
+}
+
+Device::Device(const Driver& driver, int number, const std::vector<char>& image, ContextKind kind)
+    : driver_(driver), kind_(kind) {
   check(driver, driver.init(0), "Could not start the NVIDIA driver");
   description_ = describe_device(driver, number);
   if (capability() < kMinCapability)
@@ -63,15 +57,29 @@ Device::Device(const Driver& driver, int number, const std::vector<char>& image)
                     std::to_string(capability() / 10) + "." + std::to_string(capability() % 10));
   check(driver, driver.device_get(&number_, number), "Could not open the GPU");
   multiprocessors_ = attribute(driver, number_, kMultiprocessors);
-  check(driver, driver.context_retain(&context_, number_), "Could not open a context on the GPU");
-  Retained context(driver, number_);
-  load_kernels(image);
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment meanwhile
-  const char* given = std::getenv("NODE_DIFFUSION_CUDA_WGMMA");
-  const std::string warpgroups = given ? given : "";
-  if (warpgroups == "1") use_warpgroup_products(WarpgroupProducts::faster);
-  if (warpgroups == "always") use_warpgroup_products(WarpgroupProducts::all);
-  context.keep();
+  open_context();
+  try {
+    load_kernels(image);
+  } catch (...) {
+    close_context();
+    throw;
+  }
+  use_warpgroup_products(forced_warpgroup_products().value_or(WarpgroupProducts::none));
+}
+
+void Device::open_context() {
+  constexpr const char* kWhat = "Could not open a context on the GPU";
+  if (kind_ == ContextKind::shared) return check(driver_, driver_.context_retain(&context_, number_), kWhat);
+  check(driver_, driver_.context_create(&context_, 0, number_), kWhat);
+  ContextHandle popped;
+  driver_.context_pop(&popped);
+}
+
+void Device::close_context() {
+  if (kind_ == ContextKind::shared)
+    driver_.context_release(number_);
+  else
+    driver_.context_destroy(context_);
 }
 
 void Device::load_kernels(const std::vector<char>& image) {
@@ -92,6 +100,7 @@ void Device::use_warpgroup_products(WarpgroupProducts which) {
 }
 
 Device::~Device() {
+  if (abandoned_) return;
   // Nothing can be done about errors here; after a lost device every call fails.
   if (driver_.context_push(context_) == kSuccess) {
     for (StreamHandle stream : streams_) driver_.stream_destroy(stream);
@@ -99,7 +108,7 @@ Device::~Device() {
     ContextHandle popped;
     driver_.context_pop(&popped);
   }
-  driver_.context_release(number_);
+  close_context();
 }
 
 MemoryInfo Device::memory_info() const {

@@ -2,11 +2,13 @@
 #pragma once
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/memory.h"
 #include "cuda/driver.h"
+#include "cuda/hopper_times.h"
 #include "cuda/kernels.h"
 
 namespace nd::cuda {
@@ -20,6 +22,7 @@ struct DeviceDescription {
   std::string name;
   int capability = 0;  // 90 for compute capability 9.0
   size_t memory_bytes = 0;
+  std::string hopper;  // whether Hopper's kernels are used, and why; empty where that is not known
 };
 
 /// The GPU of this number; opens nothing. Error device_unavailable.
@@ -32,11 +35,18 @@ struct MemoryInfo {
 /// Products that Hopper's kernels compute: none, those that are expected to be faster, or all that can be.
 enum class WarpgroupProducts { none, faster, all };
 
+/// What NODE_DIFFUSION_CUDA_WGMMA asks for: 0, 1 (those that are expected to be faster) or always.
+std::optional<WarpgroupProducts> forced_warpgroup_products();
+
+/// The context that all of a process share, or one that nothing else is in.
+enum class ContextKind { shared, separate };
+
 class Device {
  public:
   /// The GPU of this number, with kernels from `image` (a cubin, a fat binary or PTX). Errors
   /// device_unavailable.
-  Device(const Driver& driver, int number, const std::vector<char>& image);
+  Device(const Driver& driver, int number, const std::vector<char>& image,
+         ContextKind kind = ContextKind::shared);
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
@@ -48,15 +58,20 @@ class Device {
   /// 90 for compute capability 9.0.
   int capability() const { return description_.capability; }
   /// Which products use Hopper's kernels. Without a call, none do, or, where the image has those kernels,
-  /// what NODE_DIFFUSION_CUDA_WGMMA says (1 or always): they have not met hardware yet.
+  /// what forced_warpgroup_products() says.
   WarpgroupProducts warpgroup_products() const { return warpgroups_; }
   void use_warpgroup_products(WarpgroupProducts which);
+  const HopperTimes& hopper_times() const { return hopper_times_; }
+  void use_hopper_times(const HopperTimes& times) { hopper_times_ = times; }
   /// Whether the image has them.
   bool has_warpgroup_products() const { return functions_[static_cast<int>(Kernel::product_hopper_128)]; }
   /// Of all processes.
   MemoryInfo memory_info() const;
   /// Whether its context cannot be used any more.
   bool lost() const;
+  /// Nothing more is asked of it: a separate context with a kernel that never ends stays open, as closing it
+  /// would wait for the kernel.
+  void abandon() { abandoned_ = true; }
 
   /// Makes the device's context the calling thread's while it lives.
   class Current {
@@ -101,9 +116,12 @@ class Device {
 
  private:
   void launch_with(StreamHandle stream, Kernel kernel, const Grid& grid, const void* arguments) const;
+  void open_context();
+  void close_context();
   void load_kernels(const std::vector<char>& image);
 
   const Driver& driver_;
+  const ContextKind kind_;
   DeviceDescription description_;
   DeviceNumber number_ = 0;
   ContextHandle context_ = nullptr;
@@ -111,6 +129,8 @@ class Device {
   FunctionHandle functions_[static_cast<int>(Kernel::count)] = {};
   int multiprocessors_ = 1;
   WarpgroupProducts warpgroups_ = WarpgroupProducts::none;
+  HopperTimes hopper_times_;
+  bool abandoned_ = false;
   std::mutex streams_mutex_;
   std::vector<StreamHandle> streams_;  // those that nobody uses
 };

@@ -7,12 +7,16 @@
 
 namespace nd::cuda {
 
-/// All GPUs that the driver shows to this process; opens none. Error device_unavailable: there are none.
+/// All GPUs that the driver shows to this process, with what open_device() has found out about them; opens
+/// none. Error device_unavailable: there are none.
 std::vector<DeviceDescription> list_devices(const Driver& driver);
 
 /// The backend of a GPU. The first call creates it with the kernels in `image` (see Device). It is shared by
-/// all callers and lives as long as one of them holds it. Thread-safe. Error device_unavailable.
-std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const std::vector<char>& image);
+/// all callers and lives as long as one of them holds it. Where the image has Hopper's kernels, the first
+/// call in the process tries them (see try_hopper()), unless the environment forces a choice. Thread-safe.
+/// Error device_unavailable. Throws Cancelled.
+std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const std::vector<char>& image,
+                                         const CancelToken* cancel = nullptr);
 
 /// Error device_unavailable, device_lost.
 MemoryInfo memory_info(CudaBackend& backend);

@@ -52,10 +52,10 @@ struct Finder {
   Result (*find_before_12)(const char* symbol, void** function, int version, uint64_t flags) = nullptr;
 
   template <class Function>
-  void operator()(const char* name, Function*& function) const {
+  void operator()(const char* name, Function*& function, int interface = kInterface) const {
     void* found = nullptr;
     const Result result =
-        find ? find(name, &found, kInterface, 0, nullptr) : find_before_12(name, &found, kInterface, 0);
+        find ? find(name, &found, interface, 0, nullptr) : find_before_12(name, &found, interface, 0);
     if (result != kSuccess || !found)
       unavailable("The NVIDIA driver has no " + std::string(name) + ". Install a newer driver.");
     function = reinterpret_cast<Function*>(found);
@@ -86,6 +86,9 @@ Driver load_driver(void* (*symbol)(void* library, const char* name), void* libra
   find("cuDeviceGetAttribute", driver.device_attribute);
   find("cuDevicePrimaryCtxRetain", driver.context_retain);
   find("cuDevicePrimaryCtxRelease", driver.context_release);
+  // CUDA 11.4 gave it more arguments.
+  find("cuCtxCreate", driver.context_create, 3020);
+  find("cuCtxDestroy", driver.context_destroy);
   find("cuCtxPushCurrent", driver.context_push);
   find("cuCtxPopCurrent", driver.context_pop);
   find("cuModuleLoadData", driver.module_load);
@@ -113,6 +116,7 @@ Driver load_driver(void* (*symbol)(void* library, const char* name), void* libra
   find("cuEventDestroy", driver.event_destroy);
   find("cuEventRecord", driver.event_record);
   find("cuEventSynchronize", driver.event_synchronize);
+  find("cuEventQuery", driver.event_query);
   find("cuEventElapsedTime", driver.event_elapsed);
   return driver;
 }
@@ -131,11 +135,15 @@ const Driver& system_driver() {
   return driver;
 }
 
-void check(const Driver& driver, Result result, const char* what) {
-  if (result == kSuccess) return;
+std::string error_text(const Driver& driver, Result result) {
   const char* name = nullptr;
   if (driver.error_name(result, &name) != kSuccess || !name) name = "an unknown error";
-  const std::string message = std::string(what) + ": " + name + " (" + std::to_string(result) + ")";
+  return std::string(name) + " (" + std::to_string(result) + ")";
+}
+
+void check(const Driver& driver, Result result, const char* what) {
+  if (result == kSuccess) return;
+  const std::string message = std::string(what) + ": " + error_text(driver, result);
   switch (result) {
     case kOutOfMemory:
       throw Error(ErrorCode::out_of_memory, message);

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "core/error.h"
 
@@ -27,6 +28,7 @@ enum : Result {
   kNoDevice = 100,
   kNoBinary = 209,
   kNotFound = 500,
+  kNotReady = 600,
   kIllegalAddress = 700,
   kLaunchFailed = 719,
 };
@@ -51,6 +53,10 @@ struct Driver {
   Result (*device_attribute)(int* value, int attribute, DeviceNumber device);
   Result (*context_retain)(ContextHandle* context, DeviceNumber device);
   Result (*context_release)(DeviceNumber device);
+  /// Leaves the context current.
+  Result (*context_create)(ContextHandle* context, unsigned flags, DeviceNumber device);
+  /// With all memory, modules, streams and events of it.
+  Result (*context_destroy)(ContextHandle context);
   Result (*context_push)(ContextHandle context);
   Result (*context_pop)(ContextHandle* context);
   Result (*module_load)(ModuleHandle* module, const void* image);
@@ -83,6 +89,7 @@ struct Driver {
   Result (*event_destroy)(EventHandle event);
   Result (*event_record)(EventHandle event, StreamHandle stream);
   Result (*event_synchronize)(EventHandle event);
+  Result (*event_query)(EventHandle event);  // kNotReady until it has come
   Result (*event_elapsed)(float* milliseconds, EventHandle from, EventHandle to);
 };
 
@@ -94,9 +101,11 @@ const Driver& system_driver();
 /// found, and the version to ask that for. Error device_unavailable names what is missing.
 Driver load_driver(void* (*symbol)(void* library, const char* name), void* library);
 
+/// The driver's name of an error and its number.
+std::string error_text(const Driver& driver, Result result);
+
 /// Throws what a failed call means: out_of_memory, device_unavailable or device_lost. `what` begins a
-/// sentence
-/// ("Could not start a kernel").
+/// sentence ("Could not start a kernel").
 void check(const Driver& driver, Result result, const char* what);
 
 }  // namespace nd::cuda

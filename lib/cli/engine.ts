@@ -7,6 +7,7 @@ import type { CpuInfo } from '../native.js'
 import type { LoadOptions, Preset } from '../options/index.js'
 import type { MergeOptions, MergeReport, QuantizeOptions, QuantizeReport } from '../quantize/index.js'
 import type { ModelDescription } from '../models/model-description.js'
+import type { DeviceOption } from '../types.js'
 
 export type CliPipeline = Pick<DiffusionPipeline, 'generate' | 'memoryNeeded' | 'dispose'> & {
   readonly model: Pick<DiffusionPipeline['model'], 'factor'>
@@ -27,7 +28,8 @@ export interface Engine {
   defaultSchedulerName(schedule: ModelDescription['schedule']): Promise<string>
   /** Number of physical cores that this process may use. */
   cores(): Promise<number>
-  devices(): Promise<Devices & { cpu: CpuInfo }>
+  /** With a device, after the bundled model was loaded there, which tries a GPU's kernels. */
+  devices(device: DeviceOption | undefined, signal: AbortSignal): Promise<Devices & { cpu: CpuInfo }>
 }
 
 /** The library itself. It is imported when it is needed, so that `--help` does not wait for the addon. */
@@ -80,8 +82,12 @@ export const library: Engine = {
     const { cpuInfo } = await import('../index.js')
     return cpuInfo().physicalCores
   },
-  async devices() {
-    const { cpuInfo, listDevices } = await import('../index.js')
+  async devices(device, signal) {
+    const { cpuInfo, DiffusionPipeline, listDevices } = await import('../index.js')
+    if (device !== undefined) {
+      const pipe = await DiffusionPipeline.load(undefined, { device, signal })
+      await pipe.dispose()
+    }
     return { ...(await listDevices()), cpu: cpuInfo() }
   },
 }

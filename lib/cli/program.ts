@@ -261,7 +261,7 @@ export function createProgram(version: string, actions: Actions): Command {
     .option('--cfg <scale>', 'with --size: 1 takes half the time (default: 7.5)', number)
     .option(
       '--device <name>',
-      'with --size: load the model there, and print the memory alone (default: cpu)',
+      'with --size: load the model there, and print the memory alone (default: cpu); without a model: try its kernels',
       device,
     )
     .option('--low-memory', 'with --size: for a run with --low-memory')

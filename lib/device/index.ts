@@ -24,6 +24,11 @@ export interface DeviceInfo {
   memory?: number
   /** CUDA's compute capability, such as '9.0'. */
   computeCapability?: string
+  /**
+   * Of a Hopper GPU (H100, H200) that the process has loaded a model on: whether the kernels for Hopper alone are used, and
+   * why. They are tried when the first model is loaded. It begins with 'on: ' or 'off: '.
+   */
+  hopperKernels?: string
 }
 
 /** All devices of this machine, and why there is no GPU among them. */
@@ -38,9 +43,10 @@ export async function listDevices(): Promise<Devices> {
   const cpu: DeviceInfo = { device: 'cpu', name: cpus()[0]?.model.trim() || process.arch }
   try {
     const gpus = await cudaDevices()
-    const devices = gpus.map(({ number, name, capability, memory }): DeviceInfo => {
+    const devices = gpus.map(({ number, name, capability, memory, hopper }): DeviceInfo => {
       const computeCapability = `${Math.floor(capability / 10)}.${capability % 10}`
-      return { device: `cuda:${number}`, name, memory, computeCapability }
+      const known = hopper !== undefined && { hopperKernels: hopper }
+      return { device: `cuda:${number}`, name, memory, computeCapability, ...known }
     })
     return { devices: [cpu, ...devices] }
   } catch (error) {

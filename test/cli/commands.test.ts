@@ -108,6 +108,10 @@ t.test('info', async (t) => {
   t.match(JSON.parse((await call(['info', '--json'])).stdout), {
     devices: [{ device: 'cpu' }, { device: 'cuda:0', computeCapability: '8.9' }],
   })
+  t.match(
+    (await call(['info', '--device', 'cuda:0'])).stdout,
+    /^cuda:0 {2}A GPU, 8\.0 GiB, compute capability 8\.9, Hopper's kernels off: they are slower$/m,
+  )
   t.match(await call(['info', '--size', '64']), { code: 2, stderr: /--size needs a model/ })
   for (const [flags, message] of [
     [['--batch', '2'], /--batch needs --size/],

@@ -178,10 +178,13 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
       { repository: 'a/b', commit: 'd'.repeat(40), revisions: ['v1'], bytes: 1024, path: '/cache/b' },
     ],
     wellKnownModels: async () => [{ name: 'sd15', repository: 'x/sd15', about: 'Stable Diffusion 1.5' }],
-    devices: async () => ({
+    devices: async (opened) => ({
       devices: [
         { device: 'cpu', name: 'A CPU' },
-        { device: 'cuda:0', name: 'A GPU', memory: 8 * 1024 ** 3, computeCapability: '8.9' },
+        {
+          ...{ device: 'cuda:0', name: 'A GPU', memory: 8 * 1024 ** 3, computeCapability: '8.9' },
+          ...(opened === 'cuda:0' && { hopperKernels: 'off: they are slower' }),
+        },
       ],
       cpu: { features: [], kernels: ['ref'], kernel: 'ref', threads: 4, physicalCores: 4 },
     }),

@@ -26,12 +26,13 @@ bool on_hardware() {
 }
 
 cuda::CudaBackend& backend() {
-  static const std::unique_ptr<cuda::CudaBackend> made = [] {
-    if (on_hardware())
-      return std::make_unique<cuda::CudaBackend>(cuda::system_driver(), 0, read_file(ND_CUDA_IMAGE));
-    return std::make_unique<cuda::CudaBackend>(emu::driver(), 0, std::vector<char>());
-  }();
+  static const std::unique_ptr<cuda::CudaBackend> made =
+      std::make_unique<cuda::CudaBackend>(on_hardware() ? cuda::system_driver() : emu::driver(), 0, image());
   return *made;
+}
+
+std::vector<char> image() {
+  return on_hardware() ? read_file(ND_CUDA_IMAGE) : std::vector<char>();
 }
 
 std::vector<char> test_image() {

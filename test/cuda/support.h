@@ -18,7 +18,9 @@ bool on_hardware();
 
 /// The backend on the device that was asked for, made once.
 cuda::CudaBackend& backend();
-/// The tests' own kernels for it; empty for the emulator, which has them by name.
+/// The kernels that it has; empty for the emulator, which has them by name.
+std::vector<char> image();
+/// The tests' own kernels for it; empty for the emulator.
 std::vector<char> test_image();
 
 /// Orders of threads that each case runs in; one on hardware, which has its own, and with --small.

@@ -17,7 +17,10 @@ export const emulatorExpected = process.platform === 'linux' && ['x64', 'arm64']
 /** The environment of a process with an emulated GPU. It finds its kernels by name, so any file will do for them. */
 export function emulatedEnvironment(): Record<string, string> {
   const kernels = mkdtempSync(join(tmpdir(), 'kernels-'))
-  writeFileSync(join(kernels, 'kernels.br'), brotliCompressSync('[["sm_80.cubin",7]]\nkernels'))
+  writeFileSync(
+    join(kernels, 'kernels.br'),
+    brotliCompressSync('[["sm_80.cubin",7],["sm_90a.cubin",7]]\nkernelskernels'),
+  )
   return { NODE_DIFFUSION_CUDA_DRIVER: driver, NODE_DIFFUSION_CUDA_KERNELS: kernels }
 }
 

@@ -17,10 +17,18 @@ DEVICE void barrier_expect(uint64_t* b, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes)
                : "memory");
 }
+/// Ends the kernel by a trap where the barrier has not completed in 200 rounds of a millisecond: what the GPU
+/// was taken away for counts as one round. Without that, a copy that never arrives would hang the GPU.
 DEVICE void barrier_wait(uint64_t* b, uint32_t parity) {
   asm volatile(
-      "{\n.reg .pred p;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
-      "@p bra done;\nbra again;\ndone:\n}" ::"r"(shared_address(b)),
+      "{\n.reg .pred p;\n.reg .u64 begin, now;\n.reg .u32 rounds;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\n"
+      "mov.u32 rounds, 0;\n"
+      "round:\nmov.u64 begin, %%globaltimer;\n"
+      "again:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\n"
+      "mov.u64 now, %%globaltimer;\nsub.u64 now, now, begin;\nsetp.lt.u64 p, now, 1000000;\n@p bra again;\n"
+      "add.u32 rounds, rounds, 1;\nsetp.lt.u32 p, rounds, 200;\n@p bra round;\ntrap;\ndone:\n}" ::"r"(
+          shared_address(b)),
       "r"(parity)
       : "memory");
 }

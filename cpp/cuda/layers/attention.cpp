@@ -10,8 +10,9 @@ namespace {
 
 constexpr int64_t kManyQueries = 1024;
 
-/// The smallest kernel that takes heads of this size.
-Kernel kernel_for(int64_t head_dim, int64_t queries) {
+}  // namespace
+
+Kernel attention_kernel(int64_t head_dim, int64_t queries) {
   constexpr Kernel kernels[] = {Kernel::attention_48, Kernel::attention_64, Kernel::attention_80,
                                 Kernel::attention_128, Kernel::attention_160};
   for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; ++i) {
@@ -20,8 +21,6 @@ Kernel kernel_for(int64_t head_dim, int64_t queries) {
   }
   return Kernel::attention_wide;
 }
-
-}  // namespace
 
 Attention::Attention(Device& device, Loader& loader, AttentionWeights weights,
                      const AttentionOptions& options)
@@ -40,7 +39,7 @@ Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_l
                          int64_t v_offset) const {
   const int64_t inner = options_.inner(), head_dim = options_.head_dim, length = q.pixels();
   Tensor mixed(ctx, q.n, q.h, q.w, inner);
-  const Kernel kernel = kernel_for(head_dim, length);
+  const Kernel kernel = attention_kernel(head_dim, length);
   AttentionArgs args{};
   args.slices = narrow(kernel == Kernel::attention_wide ? pieces_of(head_dim, kWideSlice) : 1);
   args.ldq = narrow(q.c), args.ldk = narrow(ldk), args.ldo = narrow(inner);

@@ -6,6 +6,9 @@
 
 namespace nd::cuda {
 
+/// Of the kernels that run everywhere, the smallest one that takes heads of this size.
+Kernel attention_kernel(int64_t head_dim, int64_t queries);
+
 class Attention final : public nd::Attention {
  public:
   Attention(Device& device, Loader& loader, AttentionWeights weights, const AttentionOptions& options);

@@ -6,10 +6,7 @@ namespace nd::cuda {
 namespace {
 
 constexpr int kFirst = static_cast<int>(Kernel::attention_hopper_40);
-constexpr int kShapes = sizeof kHopperAttentionShapes / sizeof kHopperAttentionShapes[0];
-constexpr int64_t kMaxHeadDim = kHopperAttentionShapes[kShapes - 1].dim;
-/// Below, a block of 128 queries leaves multiprocessors without work.
-constexpr int64_t kMinLength = 512;
+constexpr int64_t kMaxHeadDim = kHopperAttentionShapes[kHopperAttentionCount - 1].dim;
 
 int shape_index(int64_t head_dim) {
   int index = 0;
@@ -23,7 +20,8 @@ bool attends_by_warpgroups(const Device& device, const SelfAttentionShape& shape
   if (causal || shape.head_dim % 8 != 0 || shape.head_dim > kMaxHeadDim) return false;
   const WarpgroupProducts which = device.warpgroup_products();
   return which == WarpgroupProducts::all ||
-         (which == WarpgroupProducts::faster && shape.length >= kMinLength);
+         (which == WarpgroupProducts::faster &&
+          shape.length >= device.hopper_times().attention_tokens[shape_index(shape.head_dim)]);
 }
 
 Kernel hopper_attention_kernel(int64_t head_dim) {

@@ -17,18 +17,8 @@ constexpr Kernel kConvolutions[kTiles] = {Kernel::product_square, Kernel::produc
 constexpr Kernel kPointwise[kTiles] = {Kernel::product_large_pointwise, Kernel::product_narrow_pointwise,
                                        Kernel::product_small_pointwise, Kernel::product_square_pointwise};
 
-/// Microseconds on an H200; only their ratios matter.
-struct TileTime {
-  int resident;    // blocks that a multiprocessor runs side by side
-  double latency;  // of a step where a block is alone
-  double step;     // that each block adds where there are many
-  double block;    // filling the pipeline, writing the tile
-};
 constexpr TileTime kTimes[kTiles] = {
     {2, 0.50, 0.435, 8}, {3, 0.40, 0.215, 8}, {4, 0.30, 0.12, 5}, {2, 0.50, 0.385, 10}};
-/// Of steps of kHopperK, which are twice as long: three quarters of the peak, until they are measured.
-constexpr TileTime kHopperTimes[kHopperTileCount] = {{kHopperTiles[0].blocks, 0.50, 0.37, 6},
-                                                     {kHopperTiles[1].blocks, 0.75, 0.75, 9}};
 constexpr double kSplitTime = 3;            // another kernel, which adds the splits
 constexpr double kPartialTime = 8.0 / 6e6;  // one partial sum written and read
 constexpr int kMinStepsPerSplit = 4, kMaxSplits = 16;
@@ -57,9 +47,10 @@ double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocesso
                         multiprocessors);
 }
 
-double hopper_cost(const ProductArgs& args, const ProductPlan& plan, int tile, int multiprocessors) {
-  return cost_of_blocks(args, kHopperTimes[tile], plan.grid.x * plan.grid.y * plan.grid.z, plan.split_steps,
-                        plan.splits, multiprocessors);
+double hopper_cost(const ProductArgs& args, const ProductPlan& plan, const TileTime& time,
+                   int multiprocessors) {
+  return cost_of_blocks(args, time, plan.grid.x * plan.grid.y * plan.grid.z, plan.split_steps, plan.splits,
+                        multiprocessors);
 }
 
 }  // namespace
@@ -94,12 +85,14 @@ ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& 
   if (device.warpgroup_products() == WarpgroupProducts::none || !suits_hopper(args)) return plan;
   if (device.warpgroup_products() == WarpgroupProducts::all)
     plan.microseconds = std::numeric_limits<double>::infinity();
-  for (int tile = 0; tile < kHopperTileCount; ++tile)
+  for (int tile = 0; tile < kHopperTileCount; ++tile) {
+    if (!device.hopper_times().has_tile(tile)) continue;
     for (int64_t splits = 1; splits <= std::max<int64_t>(1, max_splits); ++splits) {
       ProductPlan other = plan_hopper_tile(args, pointwise, tile, static_cast<int32_t>(splits));
-      other.microseconds = hopper_cost(args, other, tile, multiprocessors);
+      other.microseconds = hopper_cost(args, other, device.hopper_times().tiles[tile], multiprocessors);
       if (other.microseconds < plan.microseconds) plan = other;
     }
+  }
   return plan;
 }
 

@@ -18,7 +18,7 @@ struct ProductPlan {
   double microseconds = 0;  // as the model of the time has it
 };
 
-/// By a model of the time that was fitted to measurements.
+/// By a model of the time that was fitted to measurements; of Hopper's kernels by device.hopper_times().
 ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device);
 
 /// That of one of kTiles tiles. For tests and measurements.
@@ -26,7 +26,6 @@ constexpr int kTiles = 4;
 ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
 
 /// That of one of kHopperTiles, if suits_hopper().
-constexpr int kHopperTileCount = sizeof kHopperTiles / sizeof kHopperTiles[0];
 ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
 /// Whether Hopper's kernels can compute it: a stride of 1, whole chunks of channels, all of the weights'
 /// rows.

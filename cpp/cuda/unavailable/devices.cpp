@@ -14,7 +14,7 @@ std::vector<DeviceDescription> list_devices(const Driver&) {
   return {};
 }
 
-std::shared_ptr<CudaBackend> open_device(const Driver&, int, const std::vector<char>&) {
+std::shared_ptr<CudaBackend> open_device(const Driver&, int, const std::vector<char>&, const CancelToken*) {
   return nullptr;
 }
 

@@ -3,11 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,26 +28,38 @@ using namespace nd::cuda;
 
 // Never destroyed: as a library, the emulator is called until the process has ended.
 std::mutex& mutex = *new std::mutex;  // of what is counted, and of launches where one thread watches
+struct Context {
+  int device;
+  bool primary, lost;
+};
 struct Allocation {
   size_t bytes;
-  int device;
+  Context* context;
 };
 std::map<DevicePointer, Allocation>& blocks = *new std::map<DevicePointer, Allocation>;
 constexpr int kMaxDevices = 8;
-bool lost[kMaxDevices] = {};
+Context primaries[kMaxDevices] = {};
 int64_t bytes_on[kMaxDevices] = {};
 
 struct Event {
+  Context* context;
   std::chrono::steady_clock::time_point time;
+  double microseconds;
 };
 
-/// A stream, and what it has captured.
+/// A stream, what it has captured, and its clock where launches take what the options say.
 struct Stream {
-  int device = 0;
+  Context* context = nullptr;
   bool capturing = false;
+  double microseconds = 0;
   std::vector<std::function<Result()>> captured;
 };
 using Graph = std::vector<std::function<Result()>>;
+
+// Those that live: a context that is destroyed takes its own with it.
+std::set<Context*>& contexts = *new std::set<Context*>;
+std::set<Stream*>& streams = *new std::set<Stream*>;
+std::set<Event*>& events = *new std::set<Event*>;
 
 Stream* capturing(StreamHandle handle) {
   Stream* stream = reinterpret_cast<Stream*>(handle);
@@ -53,31 +68,31 @@ Stream* capturing(StreamHandle handle) {
 
 constexpr Result kCaptureUnsupported = 900;
 
-/// The contexts that this thread has pushed, as the numbers of their devices.
-thread_local std::vector<int> pushed;
+/// The contexts that this thread has pushed.
+thread_local std::vector<Context*> pushed;
 /// Captures of this thread, during which it must not allocate or free, as CUDA has it.
 thread_local int captures = 0;
 
 /// Every call needs a context, and a device that is not lost.
 Result usable() {
   if (pushed.empty()) return 201;  // CUDA_ERROR_INVALID_CONTEXT
-  return lost[pushed.back()] ? kLaunchFailed : kSuccess;
+  return pushed.back()->lost ? kLaunchFailed : kSuccess;
 }
 
 /// The same, and a stream belongs to one context.
 Result usable(StreamHandle handle) {
   const Stream* stream = reinterpret_cast<Stream*>(handle);
-  if (usable() == kSuccess && stream && stream->device != pushed.back())
+  if (usable() == kSuccess && stream && stream->context != pushed.back())
     return 400;  // CUDA_ERROR_INVALID_HANDLE
   return usable();
 }
 
-/// The same, and memory that is written or read belongs to the context's device.
+/// The same, and memory that is written or read belongs to the context.
 Result usable(StreamHandle handle, DevicePointer pointer) {
   if (usable(handle) != kSuccess) return usable(handle);
   const std::lock_guard<std::mutex> lock(mutex);
   auto found = blocks.upper_bound(pointer);
-  if (found != blocks.begin() && (--found)->second.device != pushed.back()) return kIllegalAddress;
+  if (found != blocks.begin() && (--found)->second.context != pushed.back()) return kIllegalAddress;
   return kSuccess;
 }
 
@@ -126,8 +141,8 @@ Result device_attribute(int* value, int attribute, DeviceNumber) {
 Result context_retain(ContextHandle* context, DeviceNumber device) {
   const std::lock_guard<std::mutex> lock(mutex);
   ++driver_counts.contexts;
-  lost[device] = false;
-  *context = reinterpret_cast<ContextHandle>(static_cast<uintptr_t>(device) + 1);
+  primaries[device] = {device, true, false};
+  *context = reinterpret_cast<ContextHandle>(&primaries[device]);
   return kSuccess;
 }
 Result context_release(DeviceNumber) {
@@ -135,8 +150,50 @@ Result context_release(DeviceNumber) {
   --driver_counts.contexts;
   return kSuccess;
 }
+Result context_create(ContextHandle* handle, unsigned, DeviceNumber device) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (static_cast<size_t>(bytes_on[device]) + driver_options.context_bytes > driver_options.memory)
+    return kOutOfMemory;
+  ++driver_counts.contexts;
+  ++driver_counts.contexts_created;
+  Context* context = new Context{device, false, false};
+  contexts.insert(context);
+  pushed.push_back(context);
+  *handle = reinterpret_cast<ContextHandle>(context);
+  return kSuccess;
+}
+void forget(std::map<DevicePointer, Allocation>::iterator block) {
+  driver_counts.bytes -= static_cast<int64_t>(block->second.bytes);
+  bytes_on[block->second.context->device] -= static_cast<int64_t>(block->second.bytes);
+  release(reinterpret_cast<void*>(block->first));
+  blocks.erase(block);
+}
+Result context_destroy(ContextHandle handle) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  Context* context = reinterpret_cast<Context*>(handle);
+  if (!contexts.erase(context)) return 1;
+  --driver_counts.contexts;
+  for (auto block = blocks.begin(); block != blocks.end();) {
+    const auto next = std::next(block);
+    if (block->second.context == context) forget(block);
+    block = next;
+  }
+  for (auto stream = streams.begin(); stream != streams.end();) {
+    const bool own = (*stream)->context == context;
+    if (own) delete *stream, --driver_counts.streams;
+    stream = own ? streams.erase(stream) : std::next(stream);
+  }
+  for (auto event = events.begin(); event != events.end();) {
+    const bool own = (*event)->context == context;
+    if (own) delete *event, --driver_counts.events;
+    event = own ? events.erase(event) : std::next(event);
+  }
+  pushed.erase(std::remove(pushed.begin(), pushed.end(), context), pushed.end());
+  delete context;
+  return kSuccess;
+}
 Result context_push(ContextHandle context) {
-  pushed.push_back(static_cast<int>(reinterpret_cast<uintptr_t>(context)) - 1);
+  pushed.push_back(reinterpret_cast<Context*>(context));
   return kSuccess;
 }
 Result context_pop(ContextHandle* context) {
@@ -152,6 +209,8 @@ Result module_unload(ModuleHandle) {
   return usable();
 }
 Result module_function(FunctionHandle* function, ModuleHandle, const char* name) {
+  const char* replaced = driver_options.replaced;
+  if (replaced && strcmp(replaced, name) == 0) name = driver_options.replacement;
   *function = reinterpret_cast<FunctionHandle>(const_cast<Kernel*>(find_kernel(name)));
   return *function ? usable() : kNotFound;
 }
@@ -162,12 +221,12 @@ Result memory_allocate(DevicePointer* pointer, size_t bytes) {
   if (usable() != kSuccess) return usable();
   if (captures > 0) return kCaptureUnsupported;
   const std::lock_guard<std::mutex> lock(mutex);
-  const int device = pushed.back();
+  const int device = pushed.back()->device;
   if (static_cast<size_t>(bytes_on[device]) + bytes > driver_options.memory) return kOutOfMemory;
   void* block = allocate(bytes);
   if (!block) return kOutOfMemory;
   *pointer = reinterpret_cast<DevicePointer>(block);
-  blocks[*pointer] = {bytes, device};
+  blocks[*pointer] = {bytes, pushed.back()};
   bytes_on[device] += static_cast<int64_t>(bytes);
   driver_counts.bytes += static_cast<int64_t>(bytes);
   return kSuccess;
@@ -177,16 +236,13 @@ Result memory_release(DevicePointer pointer) {
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = blocks.find(pointer);
   if (found == blocks.end()) return 1;
-  driver_counts.bytes -= static_cast<int64_t>(found->second.bytes);
-  bytes_on[found->second.device] -= static_cast<int64_t>(found->second.bytes);
-  blocks.erase(found);
-  release(reinterpret_cast<void*>(pointer));
+  forget(found);
   return usable();
 }
 Result memory_info(size_t* free, size_t* total) {
   if (usable() != kSuccess) return usable();
   *total = driver_options.memory;
-  *free = *total - static_cast<size_t>(bytes_on[pushed.back()]);
+  *free = *total - static_cast<size_t>(bytes_on[pushed.back()->device]);
   return kSuccess;
 }
 Result copy_to_device(DevicePointer to, const void* from, size_t bytes, StreamHandle stream) {
@@ -240,13 +296,20 @@ Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, 
   std::unique_lock<std::mutex> lock(mutex);
   ++driver_counts.launches;
   if (driver_options.fail_launch >= 0 && driver_options.fail_launch-- == 0) {
-    lost[pushed.back()] = true;
+    pushed.back()->lost = true;
     return kSuccess;  // as on a device, later calls tell
+  }
+  if (driver_options.launch_time) {
+    const int64_t count = int64_t{grid_x} * grid_y * grid_z;
+    const double microseconds =
+        driver_options.launch_time(reinterpret_cast<const Kernel*>(function)->name, count, parameters[0]);
+    if (handle) reinterpret_cast<Stream*>(handle)->microseconds += microseconds;
+    if (!pushed.back()->primary && count > driver_options.computed_blocks) return kSuccess;
   }
   if (!checking) lock.unlock();
   const Result result =
       run(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, parameters);
-  if (result != kSuccess) lost[pushed.back()] = true;
+  if (result != kSuccess) pushed.back()->lost = true;
   return kSuccess;
 }
 Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* sizes,
@@ -270,13 +333,15 @@ Result stream_create(StreamHandle* stream, unsigned) {
   const std::lock_guard<std::mutex> lock(mutex);
   ++driver_counts.streams;
   Stream* made = new Stream;
-  made->device = pushed.back();
+  made->context = pushed.back();
+  streams.insert(made);
   *stream = reinterpret_cast<StreamHandle>(made);
   return kSuccess;
 }
 Result stream_destroy(StreamHandle stream) {
-  delete reinterpret_cast<Stream*>(stream);
   const std::lock_guard<std::mutex> lock(mutex);
+  if (!streams.erase(reinterpret_cast<Stream*>(stream))) return 400;  // CUDA_ERROR_INVALID_HANDLE
+  delete reinterpret_cast<Stream*>(stream);
   --driver_counts.streams;
   return usable();
 }
@@ -327,23 +392,40 @@ Result graph_launch(GraphExecutableHandle executable, StreamHandle stream) {
   return usable();
 }
 Result event_create(EventHandle* event, unsigned) {
-  *event = reinterpret_cast<EventHandle>(new Event);
-  return usable();
+  if (usable() != kSuccess) return usable();
+  const std::lock_guard<std::mutex> lock(mutex);
+  ++driver_counts.events;
+  Event* made = new Event{pushed.back(), {}, 0};
+  events.insert(made);
+  *event = reinterpret_cast<EventHandle>(made);
+  return kSuccess;
 }
 Result event_destroy(EventHandle event) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (!events.erase(reinterpret_cast<Event*>(event))) return 400;  // CUDA_ERROR_INVALID_HANDLE
+  --driver_counts.events;
   delete reinterpret_cast<Event*>(event);
   return usable();
 }
-Result event_record(EventHandle event, StreamHandle) {
-  reinterpret_cast<Event*>(event)->time = std::chrono::steady_clock::now();
+Result event_record(EventHandle event, StreamHandle stream) {
+  if (usable(stream) != kSuccess) return usable(stream);
+  Event& e = *reinterpret_cast<Event*>(event);
+  e.time = std::chrono::steady_clock::now();
+  if (stream) e.microseconds = reinterpret_cast<Stream*>(stream)->microseconds;
+  return kSuccess;
+}
+Result event_query(EventHandle) {
+  if (driver_options.never_ready) return kNotReady;
   return usable();
 }
 Result event_synchronize(EventHandle) {
   return usable();
 }
 Result event_elapsed(float* milliseconds, EventHandle from, EventHandle to) {
-  const auto time = reinterpret_cast<Event*>(to)->time - reinterpret_cast<Event*>(from)->time;
-  *milliseconds = std::chrono::duration<float, std::milli>(time).count();
+  const Event &begin = *reinterpret_cast<Event*>(from), &end = *reinterpret_cast<Event*>(to);
+  *milliseconds = driver_options.launch_time
+                      ? static_cast<float>((end.microseconds - begin.microseconds) * 1e-3)
+                      : std::chrono::duration<float, std::milli>(end.time - begin.time).count();
   return usable();
 }
 
@@ -352,7 +434,7 @@ void* address(Function* function) {
   return reinterpret_cast<void*>(function);
 }
 
-Result get_proc_address(const char* name, void** function, int, uint64_t, int*) {
+Result get_proc_address(const char* name, void** function, int version, uint64_t, int*) {
   static const std::map<std::string, void*> table = {
       {"cuInit", address(init)},
       {"cuDriverGetVersion", address(driver_version)},
@@ -364,6 +446,8 @@ Result get_proc_address(const char* name, void** function, int, uint64_t, int*) 
       {"cuDeviceGetAttribute", address(device_attribute)},
       {"cuDevicePrimaryCtxRetain", address(context_retain)},
       {"cuDevicePrimaryCtxRelease", address(context_release)},
+      {"cuCtxCreate", address(context_create)},
+      {"cuCtxDestroy", address(context_destroy)},
       {"cuCtxPushCurrent", address(context_push)},
       {"cuCtxPopCurrent", address(context_pop)},
       {"cuModuleLoadData", address(module_load)},
@@ -391,8 +475,11 @@ Result get_proc_address(const char* name, void** function, int, uint64_t, int*) 
       {"cuEventDestroy", address(event_destroy)},
       {"cuEventRecord", address(event_record)},
       {"cuEventSynchronize", address(event_synchronize)},
+      {"cuEventQuery", address(event_query)},
       {"cuEventElapsedTime", address(event_elapsed)},
   };
+  // It has other arguments from CUDA 11.4 on.
+  if (strcmp(name, "cuCtxCreate") == 0 && version >= 11040) return kNotFound;
   const auto found = table.find(name);
   if (found == table.end()) return kNotFound;
   *function = found->second;
@@ -402,7 +489,7 @@ Result get_proc_address(const char* name, void** function, int, uint64_t, int*) 
 }  // namespace
 
 void recover() {
-  for (bool& device : lost) device = false;
+  for (Context& primary : primaries) primary.lost = false;
 }
 
 void* symbol(void*, const char* name) {

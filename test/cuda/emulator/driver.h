@@ -6,7 +6,8 @@
 
 namespace emu {
 
-/// What the emulated device is like, and how its kernels run.
+/// What the emulated device is like, and how its kernels run. Constants alone: the library sets them while
+/// its other objects may not be made yet.
 struct DriverOptions {
   uint32_t seed = 0;  // see Options
   int threads = 2;
@@ -15,13 +16,23 @@ struct DriverOptions {
   int capability = 80;
   int multiprocessors = 8;
   size_t memory = size_t{8} << 30;
-  int fail_launch = -1;  // the launch, counted from here, that loses the device
+  int fail_launch = -1;            // the launch, counted from here, that loses its context
+  size_t context_bytes = 0;        // that a separate context must find free
+  bool never_ready = false;        // events never come
+  const char* replaced = nullptr;  // a kernel, in whose place modules have `replacement`
+  const char* replacement = nullptr;
+  /// Microseconds of a kernel of so many blocks with these arguments, in place of the time that passes. Then
+  /// launches of more blocks than `computed_blocks` compute nothing in separate contexts, where speed is
+  /// tried.
+  double (*launch_time)(const char* kernel, int64_t blocks, const void* arguments) = nullptr;
+  int64_t computed_blocks = 31;
 };
 extern DriverOptions driver_options;
 
 struct DriverCounts {
   int64_t launches, graph_launches;
-  int64_t bytes, streams, contexts, graphs;  // what lives
+  int64_t bytes, streams, events, contexts, graphs;  // what lives
+  int64_t contexts_created;                          // separate ones, also those that were destroyed
 };
 extern DriverCounts driver_counts;
 

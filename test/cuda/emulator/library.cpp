@@ -1,6 +1,7 @@
 // The emulator as a library in place of libcuda: the two functions by which load_driver() finds all others.
 // Environment variables say what its devices are like.
 #include <stdlib.h>
+#include <string.h>
 
 #include "driver.h"
 
@@ -13,6 +14,12 @@ void from_environment(const char* name, int& option) {
   if (text && *text) option = atoi(text);
 }
 
+int hopper_percent = 0;  // the speed of Hopper's kernels, of that of the others
+
+double launch_time(const char* kernel, int64_t blocks, const void*) {
+  return static_cast<double>(blocks) * (strstr(kernel, "hopper") ? 100.0 / hopper_percent : 1.0);
+}
+
 const bool configured = [] {
   emu::DriverOptions& options = emu::driver_options;
   int megabytes = 0;
@@ -22,6 +29,11 @@ const bool configured = [] {
   from_environment("ND_EMULATED_MEMORY_MB", megabytes);
   if (megabytes) options.memory = static_cast<size_t>(megabytes) << 20;
   from_environment("ND_EMULATED_FAIL_LAUNCH", options.fail_launch);
+  from_environment("ND_EMULATED_HOPPER_PERCENT", hopper_percent);
+  if (hopper_percent) {
+    options.multiprocessors = 64;
+    options.launch_time = launch_time;
+  }
   return true;
 }();
 

@@ -1,0 +1,54 @@
+#include "trial.h"
+
+#include <cstdio>
+
+#include "cuda/trial/hopper_trial.h"
+
+namespace nd::cuda_bench {
+namespace {
+
+using namespace nd::cuda;
+
+Row row_of(const std::string& name, const TileMeasurement& measured) {
+  return {name,
+          {{"long_us", measured.long_full},
+           {"short_us", measured.short_full},
+           {"long_alone_us", measured.long_alone}}};
+}
+
+}  // namespace
+
+void try_kernels(CudaBackend& backend, const std::vector<char>& image, Report& report) {
+  Device& device = backend.device();
+  if (!device.has_warpgroup_products()) {
+    report.set("hopper", "not in the kernels of this GPU");
+    return;
+  }
+  const HopperVerdict verdict = try_hopper(device.driver(), device.description().number, image);
+  std::printf("Hopper's kernels %s (%.0f ms)\n", verdict.note.c_str(), verdict.milliseconds);
+  report.set("hopper", verdict.note);
+  report.add("trial", {"all", {{"ms", verdict.milliseconds}}});
+  const HopperMeasurements& m = verdict.measurements;
+  Row others = row_of("kernels for all GPUs", m.everywhere);
+  others.numbers.emplace_back("modelled_long_us", m.modelled_long);
+  others.numbers.emplace_back("modelled_short_us", m.modelled_short);
+  report.add("trial", others);
+  for (int i = 0; i < kHopperTileCount; ++i) {
+    Row row = row_of("product_hopper_" + std::to_string(kHopperTiles[i].columns), m.tiles[i]);
+    const TileTime& time = verdict.times.tiles[i];
+    if (verdict.on && verdict.times.has_tile(i))
+      for (const auto& [name, value] :
+           {std::pair{"latency", time.latency}, {"step", time.step}, {"block", time.block}})
+        row.numbers.emplace_back(name, value);
+    report.add("trial", row);
+  }
+  for (int i = 0; i < kHopperAttentionCount; ++i)
+    for (int length = 0; length < kTriedLengths; ++length)
+      report.add("trial",
+                 {"attention_hopper_" + std::to_string(kHopperAttentionShapes[i].dim) + " of " +
+                      std::to_string(kTriedTokens[length]) + " tokens",
+                  {{"us", m.attention[i][length].hopper}, {"other_us", m.attention[i][length].everywhere}}});
+  apply(verdict, device);
+}
+
+}  // namespace nd::cuda_bench

@@ -1,0 +1,67 @@
+#include "cuda/trial/hopper_fit.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nd::cuda {
+
+TileTime fit_tile(const TileTime& guess, const TileMeasurement& measured, double card) {
+  TileTime time = guess;
+  const double full = measured.long_full / card;
+  const double step = (measured.long_full - measured.short_full) / card / (kLongSteps - kShortSteps);
+  const double block = full - kLongSteps * step;
+  if (step > 0 && block >= 0) {
+    time.step = step / guess.resident;
+    time.block = block;
+    time.latency = std::clamp((measured.long_alone / card - block) / kLongSteps, time.step, step);
+    return time;
+  }
+  const double scale =
+      full / (kLongSteps * std::max(guess.latency, guess.resident * guess.step) + guess.block);
+  time.latency *= scale, time.step *= scale, time.block *= scale;
+  return time;
+}
+
+HopperTimes fit_times(const HopperMeasurements& measured) {
+  HopperTimes times;
+  const TileMeasurement& other = measured.everywhere;
+  const double card =
+      std::sqrt(other.long_full / measured.modelled_long * (other.short_full / measured.modelled_short));
+  for (int i = 0; i < kHopperTileCount; ++i) {
+    const TileMeasurement& tile = measured.tiles[i];
+    const bool faster = TimePair{other.long_full, tile.long_full}.faster() ||
+                        TimePair{other.short_full, tile.short_full}.faster() ||
+                        TimePair{other.long_alone, tile.long_alone}.faster();
+    if (faster && card > 0 && tile.long_full > 0)
+      times.tiles[i] = fit_tile(times.tiles[i], tile, card);
+    else
+      times.exclude_tile(i);
+  }
+  for (int i = 0; i < kHopperAttentionCount; ++i) {
+    int64_t& tokens = times.attention_tokens[i] = HopperTimes::kNever;
+    for (int length = kTriedLengths - 1; length >= 0 && measured.attention[i][length].faster(); --length)
+      tokens = kTriedTokens[length];
+  }
+  return times;
+}
+
+double product_gain(const HopperMeasurements& measured, const HopperTimes& times) {
+  double gain = 0;
+  for (int i = 0; i < kHopperTileCount; ++i)
+    if (times.has_tile(i)) gain = std::max(gain, measured.everywhere.long_full / measured.tiles[i].long_full);
+  return gain;
+}
+
+double attention_gain(const HopperMeasurements& measured, const HopperTimes& times) {
+  double sum = 0;
+  int count = 0;
+  for (int i = 0; i < kHopperAttentionCount; ++i) {
+    if (times.attention_tokens[i] == HopperTimes::kNever) continue;
+    const TimePair& longest = measured.attention[i][kTriedLengths - 1];
+    sum += std::log(longest.everywhere / longest.hopper);
+    ++count;
+  }
+  return count ? std::exp(sum / count) : 0;
+}
+
+}  // namespace nd::cuda

@@ -1,0 +1,43 @@
+// From times that were measured on a GPU to the choice between Hopper's kernels and the others.
+#pragma once
+#include "cuda/hopper_times.h"
+
+namespace nd::cuda {
+
+/// Microseconds of a kernel that runs everywhere and of Hopper's for the same work.
+struct TimePair {
+  double everywhere = 0, hopper = 0;
+  bool faster() const { return hopper > 0 && hopper < everywhere; }
+};
+
+/// Microseconds of one tile's kernel. Both full grids fill all multiprocessors once, with as many blocks as
+/// run side by side; the last has one block for each.
+struct TileMeasurement {
+  double long_full = 0, short_full = 0, long_alone = 0;
+};
+/// Steps of kHopperK of the sums above.
+constexpr int kLongSteps = 63, kShortSteps = 18;
+/// Tokens for which attention is measured.
+constexpr int64_t kTriedTokens[] = {256, 1024};
+constexpr int kTriedLengths = sizeof kTriedTokens / sizeof kTriedTokens[0];
+
+struct HopperMeasurements {
+  TileMeasurement everywhere;  // of the kernels that run everywhere, as plan_product() has them
+  double modelled_long = 0, modelled_short = 0;  // what it expected of the full grids
+  TileMeasurement tiles[kHopperTileCount];
+  TimePair attention[kHopperAttentionCount][kTriedLengths];
+};
+
+/// The time of a tile that gives what was measured, in the units of the model. `card`: microseconds of this
+/// GPU for one of the model. Where the measurements contradict each other, `guess` is scaled to the long one.
+TileTime fit_tile(const TileTime& guess, const TileMeasurement& measured, double card);
+
+/// A tile that is nowhere faster is excluded; attention is taken from the length on from which it is faster.
+HopperTimes fit_times(const HopperMeasurements& measured);
+
+/// How many times as fast the best tile is with the long sums; 0 where all are excluded.
+double product_gain(const HopperMeasurements& measured, const HopperTimes& times);
+/// The same of attention: the geometric mean over those that are taken, at the longest length.
+double attention_gain(const HopperMeasurements& measured, const HopperTimes& times);
+
+}  // namespace nd::cuda

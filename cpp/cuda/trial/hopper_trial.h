@@ -1,0 +1,35 @@
+// Hopper's kernels prove themselves on the user's own GPU before models use them: results are compared with
+// those of the kernels that run everywhere, and both are timed.
+#pragma once
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "cuda/trial/hopper_fit.h"
+
+namespace nd::cuda {
+
+class Device;
+struct Driver;
+
+struct HopperVerdict {
+  bool on = false;  // whether they are used where `times` has them as faster
+  HopperTimes times;
+  std::string note;                 // one line for people: "on: …", or "off: …" and why
+  HopperMeasurements measurements;  // as far as they were made
+  double milliseconds = 0;          // that the trial took
+};
+
+/// On GPU `number`, whose kernels are in `image`, in a context of its own: what goes wrong there does not
+/// hurt models. It takes a few tenths of a second. Throws Cancelled; every other failure is a verdict.
+/// `limit` bounds the wait for kernels; if it is exceeded, the context is left open, as closing it would wait
+/// as well.
+HopperVerdict try_hopper(const Driver& driver, int number, const std::vector<char>& image,
+                         const CancelToken* cancel = nullptr,
+                         std::chrono::milliseconds limit = std::chrono::seconds(3));
+
+/// Has the device use what the verdict says.
+void apply(const HopperVerdict& verdict, Device& device);
+
+}  // namespace nd::cuda
