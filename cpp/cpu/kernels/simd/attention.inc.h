@@ -180,6 +180,19 @@ void mask_scores(int64_t key, int64_t count, int64_t query, float* highest, floa
   }
 }
 
+/// Makes probabilities of R rows of scores, and adds them to the totals.
+template <int R, int NV>
+inline void softmax_rows(const Vec (&highest)[NV], Vec (&total)[NV], float* scores) {
+  using Rows = Vecs<R * NV>;
+  const auto address = [&](int i) { return scores + i / NV * kNr + i % NV * kLanes; };
+  const Rows p = exp2_negative(Rows::each([&](int i) { return sub(load(address(i)), highest[i % NV]); }));
+#pragma GCC unroll 8
+  for (int i = 0; i < R * NV; ++i) {
+    total[i % NV] = add(total[i % NV], p.v[i]);
+    store(address(i), p.v[i]);
+  }
+}
+
 /// The block of `count` keys from `key` on, for the panel whose first query is `query`.
 template <int NV>
 void attention_block(const AttentionArgs& args, const float* packed, int64_t key, int64_t count,
@@ -205,22 +218,20 @@ void attention_block(const AttentionArgs& args, const float* packed, int64_t key
     rescale[v] = exp2_negative(sub(before[v], highest[v]));
     total[v] = zero();
   }
-  for (float *row = s.scores, *end = row + count * kNr; row != end; row += kNr) {
-    for (int v = 0; v < NV; ++v) {
-      const Vec p = exp2_negative(sub(load(row + v * kLanes), highest[v]));
-      total[v] = add(total[v], p);
-      store(row + v * kLanes, p);
-    }
-  }
+  constexpr int64_t rows = kAtOnce > NV ? kAtOnce / NV : 1;
+  int64_t t = 0;
+  for (; t < count / rows * rows; t += rows) softmax_rows<rows, NV>(highest, total, s.scores + t * kNr);
+  if (rows > 1)
+    for (; t < count; ++t) softmax_rows<1, NV>(highest, total, s.scores + t * kNr);
   for (int v = 0; v < NV; ++v)
     store(s.totals + v * kLanes, fma(load(s.totals + v * kLanes), rescale[v], total[v]));
 
   const float* values = packed + args.k_len * d;
-  for (int64_t j = 0, rows; j < d; j += rows) {
-    rows = value_rows(d, j);
-    const float* tile = values + j * args.k_len + key * rows;
+  for (int64_t j = 0, height; j < d; j += height) {
+    height = value_rows(d, j);
+    const float* tile = values + j * args.k_len + key * height;
 #define ND_VALUES(R) value_tile<R, NV>(tile, s.scores, count, rescale, s.outputs + j * kNr)
-    ND_SWITCH_ROWS(rows, ND_VALUES)
+    ND_SWITCH_ROWS(height, ND_VALUES)
 #undef ND_VALUES
   }
 }

@@ -2,25 +2,17 @@
 namespace nd::cpu::ND_ISA {
 namespace {
 
-template <Activation F>
-void activate_all(float* x, int64_t count) {
-  const int64_t whole = whole_vectors(count);
-  int64_t i = 0;
-  for (; i < whole; i += kLanes) store(x + i, activated<F>(load(x + i)));
-  if (i < count) store_n(x + i, activated<F>(load_n(x + i, count - i)), count - i);
-}
-
 void activate(float* x, int64_t count, Activation f) {
   switch (f) {
     case Activation::silu:
-      return activate_all<Activation::silu>(x, count);
+      return affine_row<false, Activation::silu>(x, nullptr, nullptr, count, x);
     case Activation::gelu:
     case Activation::geglu:
-      return activate_all<Activation::gelu>(x, count);
+      return affine_row<false, Activation::gelu>(x, nullptr, nullptr, count, x);
     case Activation::quick_gelu:
-      return activate_all<Activation::quick_gelu>(x, count);
+      return affine_row<false, Activation::quick_gelu>(x, nullptr, nullptr, count, x);
     case Activation::relu:
-      return activate_all<Activation::relu>(x, count);
+      return affine_row<false, Activation::relu>(x, nullptr, nullptr, count, x);
     case Activation::none:
       return;
   }

@@ -41,6 +41,10 @@ inline Vec gelu(Vec x) {
     p = fma(p, t, _mm512_maskz_permutexvar_ps(0xffff, piece, load(kGeluPieces[power])));
   return sub(max(zero(), x), p);
 }
+template <int N>
+inline Vecs<N> gelu(const Vecs<N>& x) {
+  return Vecs<N>::each([&](int i) { return gelu(x.v[i]); });
+}
 
 }  // namespace
 }  // namespace nd::cpu::ND_ISA

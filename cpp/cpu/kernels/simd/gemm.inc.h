@@ -112,8 +112,9 @@ inline void epilogue_vector(const float* sums, const float* bias, const float* i
 
 /// The epilogue of a whole panel without image_bias: the bias stays in registers.
 template <Activation F, bool Residual>
-void apply_to_whole_panel(const GemmEpilogue& epilogue, const PanelStart& panel, int64_t row, int64_t rows,
+void apply_to_whole_panel(const GemmEpilogue& given, const PanelStart& panel, int64_t row, int64_t rows,
                           const float* sums) {
+  const GemmEpilogue epilogue = given;  // what is stored could alias the original
   constexpr int kOutputs = F == Activation::geglu ? kTileVecs / 2 : kTileVecs;
   Vec bias[kTileVecs];
 #pragma GCC unroll 8

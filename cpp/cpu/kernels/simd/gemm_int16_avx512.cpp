@@ -98,25 +98,43 @@ void pack_panel(const float* const* rows, int64_t count, const KGroup* groups, i
 template <bool Affine, bool Silu>
 void convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, int64_t padded,
              int64_t group, int16_t* out, float* scales) {
+  constexpr int N = Silu ? 1 : 4;  // maxima at once, which hide one another's latency
   alignas(64) float values[kMaxGroup];
   for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
     for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
       const int64_t stored = min(group, padded - begin), length = min(stored, c - begin);
-      Vec largest = zero(), check = zero();  // NaN where a value is NaN or infinite
-      for (int64_t j = 0; j < length; j += kLanes) {
+      const int64_t whole = whole_vectors(length), most = whole_vectors<N>(length);
+      // What stays as it is is read twice.
+      const float* from = Affine || Silu ? values : x + begin;
+      Vecs<N> largest = zero(), check = zero();  // NaN where a value is NaN or infinite
+      const auto take = [&](int64_t j, int64_t n, int i) {
         const int64_t at = begin + j;
-        const Vec v = affine_silu<Affine, Silu>(x + at, scale + at, shift + at, min(kLanes, length - j));
-        store(values + j, v);  // f(0) = 0 beyond the last channel
-        largest = max(abs(v), largest);
-        check = fma(v, zero(), check);
+        const Vec v = affine_silu<Affine, Silu>(x + at, scale + at, shift + at, n);
+        if (Affine || Silu) store(values + j, v);
+        largest.v[i] = max(abs(v), largest.v[i]);
+        check.v[i] = fma(v, zero(), check.v[i]);
+      };
+      int64_t j = 0;
+      for (; j < most; j += N * kLanes)
+#pragma GCC unroll 4
+        for (int i = 0; i < N; ++i) take(j + i * kLanes, kLanes, i);
+      for (; j < length; j += kLanes) take(j, min(kLanes, length - j), 0);
+#pragma GCC unroll 4
+      for (int i = 1; i < N; ++i) {
+        largest.v[0] = max(largest.v[i], largest.v[0]);
+        check.v[0] = add(check.v[i], check.v[0]);
       }
-      const float top = highest_lane(largest), step = top < kTiny ? 0.0f : top / kSteps;
-      scales[0] = step + sum(check);
+      const float top = highest_lane(largest.v[0]), step = top < kTiny ? 0.0f : top / kSteps;
+      scales[0] = step + sum(check.v[0]);
       scales[1] = 0;
       const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f);
-      for (int64_t j = 0; j < stored; j += kLanes)
-        _mm256_mask_storeu_epi16(out + begin + j, first(min(kLanes, stored - j)),
-                                 to_words(mul(j < length ? load(values + j) : zero(), inverse)));
+      int16_t* to = out + begin;
+      for (j = 0; j < whole; j += kLanes)
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + j), to_words(mul(load(from + j), inverse)));
+      for (; j < stored; j += kLanes) {
+        const Vec v = j < length ? load_n(from + j, length - j) : zero();
+        _mm256_mask_storeu_epi16(to + j, first(min(kLanes, stored - j)), to_words(mul(v, inverse)));
+      }
     }
 }
 

@@ -146,12 +146,18 @@ constexpr int64_t kMaxGroup = 512;
 template <bool Affine, bool Silu>
 void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                   int64_t padded, uint16_t* out) {
-  for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
-    for (int64_t j = 0; j < padded; j += kLanes) {
+  const int64_t whole = whole_vectors(c);
+  for (int64_t r = 0; r < rows; ++r, x += c, out += padded) {
+    int64_t j = 0;
+    for (; j < whole; j += kLanes)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + j),
+                          to_bfloat16(affine_silu<Affine, Silu>(x + j, scale + j, shift + j, kLanes)));
+    for (; j < padded; j += kLanes) {
       const int64_t n = min(kLanes, c - j) > 0 ? min(kLanes, c - j) : 0;
       const __m256i bits = to_bfloat16(affine_silu<Affine, Silu>(x + j, scale + j, shift + j, n));
       _mm256_mask_storeu_epi16(out + j, first(min(kLanes, padded - j)), bits);
     }
+  }
 }
 
 /// Each group has a step and an offset, its lowest value: outputs of SiLU are far from symmetric, and the
@@ -159,30 +165,49 @@ void bf16_convert(const float* x, int64_t rows, int64_t c, const float* scale, c
 template <bool Affine, bool Silu>
 void i8_convert(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift,
                 int64_t padded, int64_t group, uint8_t* out, float* scales) {
+  constexpr int N = Silu ? 1 : 4;  // minima and maxima at once, which hide one another's latency
   alignas(64) float values[kMaxGroup];
   for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
     for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
       const int64_t stored = min(group, padded - begin), length = min(stored, c - begin);
-      Vec low = set1(__builtin_inff()), high = set1(-__builtin_inff()), check = zero();
-      for (int64_t j = 0; j < length; j += kLanes) {
-        const int64_t n = min(kLanes, length - j);
+      const int64_t whole = whole_vectors(length), most = whole_vectors<N>(length);
+      // What stays as it is is read twice.
+      const float* from = Affine || Silu ? values : x + begin;
+      Vecs<N> low = set1(__builtin_inff()), high = set1(-__builtin_inff()), check = zero();
+      const auto take = [&](int64_t j, int64_t n, int i) {
         const Vec v = affine_silu<Affine, Silu>(x + begin + j, scale + begin + j, shift + begin + j, n);
-        store_n(values + j, v, n);
-        low = _mm512_mask_min_ps(low, first(n), v, low);
-        high = _mm512_mask_max_ps(high, first(n), v, high);
-        check = _mm512_mask3_fmadd_ps(v, zero(), check, first(n));  // NaN where v is NaN or infinite
+        if (Affine || Silu) store_n(values + j, v, n);
+        low.v[i] = _mm512_mask_min_ps(low.v[i], first(n), v, low.v[i]);
+        high.v[i] = _mm512_mask_max_ps(high.v[i], first(n), v, high.v[i]);
+        // NaN where v is NaN or infinite
+        check.v[i] = _mm512_mask3_fmadd_ps(v, zero(), check.v[i], first(n));
+      };
+      int64_t j = 0;
+      for (; j < most; j += N * kLanes)
+#pragma GCC unroll 4
+        for (int i = 0; i < N; ++i) take(j + i * kLanes, kLanes, i);
+      for (; j < length; j += kLanes) take(j, min(kLanes, length - j), 0);
+#pragma GCC unroll 4
+      for (int i = 1; i < N; ++i) {
+        low.v[0] = min(low.v[i], low.v[0]);
+        high.v[0] = max(high.v[i], high.v[0]);
+        check.v[0] = add(check.v[i], check.v[0]);
       }
-      const float lowest = -highest_lane(sub(zero(), low)), range = highest_lane(high) - lowest;
+      const float lowest = -highest_lane(sub(zero(), low.v[0])), range = highest_lane(high.v[0]) - lowest;
       const float step = range < kMinRange ? 0.0f : range / 255.0f;  // or NaN
-      scales[0] = step + sum(check);
+      scales[0] = step + sum(check.v[0]);
       scales[1] = lowest;
       const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), minus_lowest = set1(-lowest);
-      for (int64_t j = 0; j < stored; j += kLanes) {
-        const int64_t n = min(kLanes, length - j);
-        const Vec v = mul(add(n > 0 ? load_n(values + j, n) : set1(lowest), minus_lowest), inverse);
-        const __m512i whole = _mm512_maskz_cvtps_epi32(0xffff, max(zero(), v));
-        _mm_mask_storeu_epi8(out + begin + j, first(min(kLanes, stored - j)),
-                             _mm512_maskz_cvtusepi32_epi8(0xffff, whole));
+      const auto bytes = [&](Vec v) {
+        v = max(zero(), mul(add(v, minus_lowest), inverse));
+        return _mm512_maskz_cvtusepi32_epi8(0xffff, _mm512_maskz_cvtps_epi32(0xffff, v));
+      };
+      uint8_t* to = out + begin;
+      for (j = 0; j < whole; j += kLanes)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + j), bytes(load(from + j)));
+      for (; j < stored; j += kLanes) {
+        const Vec v = j < length ? load_n(from + j, length - j) : set1(lowest);
+        _mm_mask_storeu_epi8(to + j, first(min(kLanes, stored - j)), bytes(v));
       }
     }
 }

@@ -66,19 +66,7 @@ void affine_all(const float* x, int64_t rows, int64_t c, const float* scale, con
     c *= rows;
     rows = 1;
   }
-  const int64_t whole = whole_vectors(c);
-  for (int64_t r = 0; r < rows; ++r, x += c, out += c) {
-    int64_t j = 0;
-    for (; j < whole; j += kLanes) {
-      Vec value = load(x + j);
-      if (Affine) value = fma(value, load(scale + j), load(shift + j));
-      store(out + j, activated<F>(value));
-    }
-    if (j == c) continue;
-    Vec value = load_n(x + j, c - j);
-    if (Affine) value = fma(value, load_n(scale + j, c - j), load_n(shift + j, c - j));
-    store_n(out + j, activated<F>(value), c - j);
-  }
+  for (int64_t r = 0; r < rows; ++r, x += c, out += c) affine_row<Affine, F>(x, scale, shift, c, out);
 }
 
 void affine_rows(const float* x, int64_t rows, int64_t c, const float* scale, const float* shift, bool silu,

@@ -28,10 +28,11 @@ inline int64_t min(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-/// The largest multiple of kLanes up to `count`. A loop over whole vectors ends there: of the condition
+/// The largest multiple of N·kLanes up to `count`. A loop over whole vectors ends there: of the condition
 /// `i + kLanes <= count` Clang makes two counters.
+template <int N = 1>
 inline int64_t whole_vectors(int64_t count) {
-  return count / kLanes * kLanes;
+  return count / (N * kLanes) * (N * kLanes);
 }
 
 /// For assertions: whether p is 64-byte aligned.
@@ -46,6 +47,7 @@ inline bool are_both_or_neither(const void* scale, const void* shift) {
 }  // namespace
 }  // namespace nd::cpu::ND_ISA
 
+#include "cpu/kernels/simd/vecs.inc.h"
 #include "cpu/kernels/simd/exp.inc.h"
 #ifdef ND_GELU_TABLE
 #include "cpu/kernels/simd/gelu_avx512.inc.h"

@@ -74,44 +74,38 @@ void i8_pack_panel(const float* const* rows, int64_t count, const KGroup* groups
   }
 }
 
-template <bool Affine, bool Silu, bool Partial>
-inline Vec affine_silu(const float* x, const float* scale, const float* shift, int64_t n) {
-  Vec v = load_some<Partial>(x, n);
-  if (Affine) v = fma(v, load_some<Partial>(scale, n), load_some<Partial>(shift, n));
-  return Silu ? activated<Activation::silu>(v) : v;
-}
-
-/// f(x·scale + shift) of `count` channels, f = SiLU or identity; the rest of the last vector is unspecified.
-template <bool Affine, bool Silu>
-inline void affine_silu_row(const float* x, const float* scale, const float* shift, int64_t count,
-                            float* out) {
-  const int64_t whole = whole_vectors(count);
-  int64_t j = 0;
-  for (; j < whole; j += kLanes)
-    store(out + j, affine_silu<Affine, Silu, false>(x + j, scale + j, shift + j, kLanes));
-  if (j < count) store(out + j, affine_silu<Affine, Silu, true>(x + j, scale + j, shift + j, count - j));
-}
-
 /// The lowest and the highest of `count` values; check is 0, or NaN if a value is NaN or infinite.
 inline void find_range(const float* x, int64_t count, float& lowest, float& highest, float& check) {
-  alignas(64) float low[kLanes], high[kLanes], zeros[kLanes];
-  Vec min_so_far = set1(__builtin_inff()), max_so_far = set1(-__builtin_inff()), checked = zero();
-  const int64_t whole = whole_vectors(count);
+  constexpr int N = 4;  // hides the latency of comparisons
+  Vecs<N> low = set1(__builtin_inff()), high = set1(-__builtin_inff()), checked = zero();
+  const int64_t most = whole_vectors<N>(count), whole = whole_vectors(count);
   int64_t j = 0;
-  for (; j < whole; j += kLanes) {
-    const Vec v = load(x + j);
-    min_so_far = min(v, min_so_far);
-    max_so_far = max(v, max_so_far);
+  for (; j < most; j += N * kLanes) {
+    const Vecs<N> v = Vecs<N>::load(x + j);
+    low = min(v, low);
+    high = max(v, high);
     checked = fma(v, zero(), checked);
   }
-  store(low, min_so_far);
-  store(high, max_so_far);
-  store(zeros, checked);
-  lowest = low[0], highest = high[0], check = zeros[0];
+  for (; j < whole; j += kLanes) {
+    const Vec v = load(x + j);
+    low.v[0] = min(v, low.v[0]);
+    high.v[0] = max(v, high.v[0]);
+    checked.v[0] = fma(v, zero(), checked.v[0]);
+  }
+  for (int i = 1; i < N; ++i) {
+    low.v[0] = min(low.v[i], low.v[0]);
+    high.v[0] = max(high.v[i], high.v[0]);
+    checked.v[0] = add(checked.v[i], checked.v[0]);
+  }
+  alignas(64) float lows[kLanes], highs[kLanes], checks[kLanes];
+  store(lows, low.v[0]);
+  store(highs, high.v[0]);
+  store(checks, checked.v[0]);
+  lowest = lows[0], highest = highs[0], check = checks[0];
   for (int i = 1; i < kLanes; ++i) {
-    lowest = low[i] < lowest ? low[i] : lowest;
-    highest = high[i] > highest ? high[i] : highest;
-    check += zeros[i];
+    lowest = lows[i] < lowest ? lows[i] : lowest;
+    highest = highs[i] > highest ? highs[i] : highest;
+    check += checks[i];
   }
   for (; j < count; ++j) {
     lowest = x[j] < lowest ? x[j] : lowest;
@@ -131,25 +125,29 @@ struct I8Converter {
     for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
       for (int64_t begin = 0; begin < padded; begin += group, scales += 2) {
         const int64_t stored = min(group, padded - begin), length = min(stored, c - begin);
-        affine_silu_row<Affine, Silu>(x + begin, scale + begin, shift + begin, length, values);
+        // Whole vectors of a row that stays as it is are read in place.
+        const bool in_place = !Affine && !Silu && length == stored && length % kLanes == 0;
+        const float* from = in_place ? x + begin : values;
+        if (!in_place)
+          affine_row<Affine, Silu ? Activation::silu : Activation::none>(x + begin, scale + begin,
+                                                                         shift + begin, length, values);
         float lowest, highest, check;
-        find_range(values, length, lowest, highest, check);
+        find_range(from, length, lowest, highest, check);
         const float range = highest - lowest,
                     step = range < kMinRange ? 0.0f : range / Dot::kSteps;  // or NaN
         scales[0] = step + check;
         scales[1] = lowest + Dot::kShift * step;
         for (int64_t j = length; j < stored; ++j) values[j] = lowest;
-        const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), from = set1(lowest),
+        const Vec inverse = set1(step > 0 ? 1.0f / step : 0.0f), origin = set1(lowest),
                   shift_steps = set1(Dot::kShift);
-        for (int64_t j = 0; j < stored; j += kLanes) {
-          const Vec v = sub(mul(sub(load(values + j), from), inverse), shift_steps);
-          if (j + kLanes <= stored) {
-            Dot::store(out + begin + j, v);
-          } else {
-            Dot::store(tail, v);
-            for (int64_t i = j; i < stored; ++i) out[begin + i] = tail[i - j];
-          }
-        }
+        const auto steps = [&](int64_t j) {
+          return sub(mul(sub(load(from + j), origin), inverse), shift_steps);
+        };
+        const int64_t whole = whole_vectors(stored);
+        for (int64_t j = 0; j < whole; j += kLanes) Dot::store(out + begin + j, steps(j));
+        if (whole == stored) continue;
+        Dot::store(tail, steps(whole));
+        for (int64_t j = whole; j < stored; ++j) out[begin + j] = tail[j - whole];
       }
   }
 };
@@ -165,7 +163,8 @@ struct Bf16Converter {
     for (int64_t r = 0; r < rows; ++r, x += c, out += padded)
       for (int64_t begin = 0; begin < padded; begin += kMaxGroup) {
         const int64_t stored = min(kMaxGroup, padded - begin), length = min(stored, c - begin);
-        affine_silu_row<Affine, Silu>(x + begin, scale + begin, shift + begin, length, values);
+        affine_row<Affine, Silu ? Activation::silu : Activation::none>(x + begin, scale + begin,
+                                                                       shift + begin, length, values);
         for (int64_t j = length; j < stored; ++j) values[j] = 0;
         for (int64_t j = 0; j < stored; j += kLanes) {
           if (j + kLanes <= stored) {

@@ -63,6 +63,24 @@ struct IntegerFormat {
 
   // A group of a panel holds the scale s and, for offsets, s·Σw of each column, then the weights. An
   // activation is offset + step·u, so the group's part of the product is step·s·Σu·w + offset·s·Σw.
+  // `scales` are those of the rows. The sums are overwritten if First.
+  template <int MR, int NV, bool First>
+  static void add_group(const typename Dot::Acc (&acc)[MR][NV], const float* const (&scales)[MR],
+                        const float* header, float* sums) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      const Vec column_scale = load(header + v * kLanes),
+                column_sum = Offsets ? load(header + kNr + v * kLanes) : zero();
+#pragma GCC unroll 8
+      for (int r = 0; r < MR; ++r) {
+        float* sum = sums + r * kNr + v * kLanes;
+        const Vec sum_so_far = First ? zero() : load(sum);
+        const Vec before = Offsets ? fma(set1(scales[r][1]), column_sum, sum_so_far) : sum_so_far;
+        store(sum, fma(Dot::to_float(acc[r][v]), mul(column_scale, set1(scales[r][0])), before));
+      }
+    }
+  }
+
   template <int MR, int NV>
   static void tile(const ReducedRows& rows, const KGroup* groups, int64_t count, const uint8_t* b, bool begin,
                    float* sums) {
@@ -76,20 +94,14 @@ struct IntegerFormat {
         for (int v = 0; v < NV; ++v) acc[r][v] = Dot::none();
       }
       dot_group<Dot, MR, NV>(a, groups[g].length * Bytes, b + 4 * kHeaderFloats, acc);
-      const bool first_group = begin && g == 0;
+      const float* header = reinterpret_cast<const float*>(b);
+      const float* scales[MR];
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) {
-        const float* header = reinterpret_cast<const float*>(b) + v * kLanes;
-        const Vec column_scale = load(header), column_sum = Offsets ? load(header + kNr) : zero();
-#pragma GCC unroll 8
-        for (int r = 0; r < MR; ++r) {
-          const float* scale = rows.scales[r] + 2 * groups[g].scale;
-          float* sum = sums + r * kNr + v * kLanes;
-          const Vec sum_so_far = first_group ? zero() : load(sum);
-          const Vec before = Offsets ? fma(set1(scale[1]), column_sum, sum_so_far) : sum_so_far;
-          store(sum, fma(Dot::to_float(acc[r][v]), mul(column_scale, set1(scale[0])), before));
-        }
-      }
+      for (int r = 0; r < MR; ++r) scales[r] = rows.scales[r] + 2 * groups[g].scale;
+      if (begin && g == 0)
+        add_group<MR, NV, true>(acc, scales, header, sums);
+      else
+        add_group<MR, NV, false>(acc, scales, header, sums);
       b += group_bytes(groups[g]);
     }
   }

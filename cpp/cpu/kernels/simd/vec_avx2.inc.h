@@ -10,6 +10,7 @@ constexpr int kTileVecs = ND_TILE_VECS;
 constexpr int kKBlock = 512;  // × 64 columns × 4 bytes: 128 KB of weights, for L2 caches from 256 KB
 // Rows of a tile (6 × 512 floats, in L1) are multiplied by 64 columns before the next tile.
 constexpr int kGroupPanels = 4;
+constexpr int kAtOnce = 4;  // a coefficient is loaded for four vectors
 
 inline Vec zero() {
   return _mm256_setzero_ps();
@@ -81,6 +82,11 @@ inline float sum(Vec a) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   half = _mm_add_ps(half, _mm_movehl_ps(half, half));
   return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
+}
+
+inline const float* in_memory(const float* constants) {
+  asm("" : "+r"(constants));
+  return constants;
 }
 
 inline void transpose(Vec (&r)[kLanes]) {

@@ -10,6 +10,8 @@ constexpr int kLanes = 16;
 constexpr int kTileVecs = ND_TILE_VECS;
 constexpr int kKBlock = 1024;  // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
 constexpr int kGroupPanels = 1;
+constexpr int kAtOnce =
+    1;  // vectors in a step of an activation function, whose coefficients lie in registers
 
 // Some intrinsics are used in their zero-masking form with every lane enabled, as GCC 12 warns of an
 // uninitialized operand inside the plain form. The mask compiles to nothing.
@@ -87,6 +89,12 @@ inline float sum(Vec a) {
   __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
   quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
   return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
+}
+
+/// The address of `constants`. Where registers do not hold them all, compilers must not know what they are:
+/// Clang would copy them, load each by an instruction of its own, and keep other values in memory instead.
+inline const float* in_memory(const float* constants) {
+  return constants;
 }
 
 /// Exchanges row i, lane j with row j, lane i.

@@ -9,6 +9,7 @@ constexpr int kLanes = 4;
 constexpr int kTileVecs = ND_TILE_VECS;
 constexpr int kKBlock = 512;  // as for AVX2
 constexpr int kGroupPanels = 4;
+constexpr int kAtOnce = 1;  // as for AVX-512
 
 inline Vec zero() {
   return vdupq_n_f32(0.0f);
@@ -37,6 +38,10 @@ inline Vec load_fp16(const uint16_t* p) {
 }
 inline Vec load_bfloat16(const uint16_t* p) {
   return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+inline const float* in_memory(const float* constants) {
+  return constants;
 }
 
 inline Vec add(Vec a, Vec b) {
