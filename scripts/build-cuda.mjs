@@ -1,6 +1,6 @@
 /**
  * `npm run build:cuda`: the CUDA kernels as the package has them: build/Release/cuda/kernels.br with the machine code for
- * each architecture, and PTX for later ones. Needs no GPU.
+ * each architecture, and PTX for later ones. Needs no GPU. Fails where a kernel keeps registers in memory (spills).
  *
  * NVRTC 12.9 compiles them, because drivers of 2025 refuse what nvcc 13 makes: `--install` fetches it from PyPI
  * (100 MB) into build/nvrtc. Without it, nvcc does, for this machine's own driver. `--out FOLDER` writes elsewhere, and
@@ -12,6 +12,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { writeArchive } from './archive.mjs'
 import { root } from './build-addon.mjs'
+import { kernelsOf } from './kernel-report.mjs'
 
 /** Code runs on later minor versions of the same major one. 90a: with wgmma and tensor copies. */
 const architectures = ['75', '80', '86', '89', '90a', '120']
@@ -33,12 +34,15 @@ const flag = (name) => {
   return at >= 0 && args.splice(at, 1).length > 0
 }
 
+/** What the command prints. */
 function run(command, list) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, list, { stdio: ['ignore', 'inherit', 'inherit'] })
+    const child = spawn(command, list, { stdio: ['ignore', 'pipe', 'pipe'] })
+    let text = ''
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk))
     child.on('error', reject)
     child.on('close', (status) =>
-      status === 0 ? resolve() : reject(new Error(`${command} failed (status ${status})`)),
+      status === 0 ? resolve(text) : reject(new Error(`${command} failed (status ${status}):\n${text}`)),
     )
   })
 }
@@ -78,12 +82,21 @@ async function compile(output) {
   if (!nvcc) return run('python3', [join(root, 'scripts', 'nvrtc.py'), installed, source, include, path])
   const [name, kind] = output.split('.')
   const target = `-gencode=arch=${name.replace('sm', 'compute')},code=${name}`
-  return run(nvcc, ['-std=c++17', '-O3', target, `-${kind}`, `-I${include}`, '-o', path, source])
+  const report = kind === 'cubin' ? ['-Xptxas', '-v'] : []
+  return run(nvcc, ['-std=c++17', '-O3', target, `-${kind}`, ...report, `-I${include}`, '-o', path, source])
 }
 
 const jobs = [...outputs]
+const spilling = []
+let count = 0
 async function worker() {
-  for (let job = jobs.shift(); job; job = jobs.shift()) await compile(job)
+  for (let job = jobs.shift(); job; job = jobs.shift()) {
+    const kernels = kernelsOf(await compile(job))
+    count += kernels.length
+    for (const { name, registers, spills } of kernels)
+      if (spills > 0)
+        spilling.push(`${name} of ${job}: ${spills} bytes of spills with ${registers} registers`)
+  }
 }
 let bytes
 try {
@@ -97,5 +110,8 @@ try {
 } finally {
   rmSync(work, { recursive: true, force: true })
 }
-console.log(`${join(out, 'kernels.br')}: ${outputs.join(', ')}, ${(bytes / 1e6).toFixed(2)} MB`)
+console.log(
+  `${join(out, 'kernels.br')}: ${outputs.join(', ')}, ${(bytes / 1e6).toFixed(2)} MB, ${count} kernels`,
+)
+if (spilling.length > 0) throw new Error(spilling.join('\n'))
 if (bytes > maxBytes) throw new Error(`The kernels take ${bytes} bytes, more than ${maxBytes}`)

@@ -1,13 +1,15 @@
 /**
  * `npm run lint:kernels`: nvcc compiles every CUDA kernel for every architecture that we support, and none keeps registers in
  * memory (spills), which a main loop would pay for in every step. Needs no GPU. Without nvcc it says so and passes; `--require`
- * makes that a failure. nvcc is looked for in $ND_NVCC, on the PATH, and in build/nvcc, where `--install` puts PyPI's.
+ * makes that a failure. nvcc is looked for in $ND_NVCC, on the PATH, and in build/nvcc, where `--install` puts PyPI's if
+ * there is no other. What the package ships is compiled by another compiler, see build-cuda.mjs.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { root } from './build-addon.mjs'
+import { kernelsOf } from './kernel-report.mjs'
 
 const architectures = ['75', '80', '86', '89', '90', '120']
 /** PyPI's compiler: nvcc itself, cicc, and the headers that kernels include. Together 260 MB to download. */
@@ -32,21 +34,6 @@ function findNvcc() {
   return candidates.find((path) => path && spawnSync(path, ['--version']).status === 0)
 }
 
-/** What ptxas -v says of each kernel: [{ name, registers, spills }], spills in bytes of stores and loads. */
-function kernelsOf(log) {
-  const kernels = []
-  for (const line of log.split('\n')) {
-    const name = /Compiling entry function '([^']+)'/.exec(line)?.[1]
-    if (name) kernels.push({ name, registers: 0, spills: 0 })
-    const kernel = kernels.at(-1)
-    const spills = /(\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line)
-    if (spills && kernel) kernel.spills = Number(spills[1]) + Number(spills[2])
-    const registers = /Used (\d+) registers/.exec(line)
-    if (registers && kernel) kernel.registers = Number(registers[1])
-  }
-  return kernels
-}
-
 function compile(nvcc, source, architecture, output) {
   const includes = ['cpp', 'test'].map((folder) => `-I${join(root, folder)}`)
   const target = `-gencode=arch=compute_${architecture},code=sm_${architecture}`
@@ -59,8 +46,11 @@ function compile(nvcc, source, architecture, output) {
   })
 }
 
-if (process.argv.includes('--install') && !existsSync(installed)) install()
-const nvcc = findNvcc()
+let nvcc = findNvcc()
+if (!nvcc && process.argv.includes('--install')) {
+  install()
+  nvcc = findNvcc()
+}
 if (!nvcc) {
   console.log(
     'nvcc is not installed: the CUDA kernels were not compiled (see scripts/check-kernels.mjs --install)',
