@@ -38,6 +38,11 @@ void choose_hopper(Known& known, CudaBackend& backend, const std::vector<char>& 
   }
   if (!known.hopper) known.hopper = try_hopper(device.driver(), device.description().number, image, cancel);
   known.note = known.hopper->note;
+  // CUDA promises nothing to other contexts of a process in which a kernel has failed.
+  if (!known.hopper->on && device.lost())
+    throw Error(ErrorCode::device_lost,
+                "The trial of Hopper's kernels failed, and this process cannot use the GPU any more (" +
+                    known.note + "). Start it again with NODE_DIFFUSION_CUDA_WGMMA=0.");
   apply(*known.hopper, device);
 }
 

@@ -303,6 +303,20 @@ void devices() {
     if (!takes_hopper(open_device(driver, 2, {})->device())) return "opened again, they are not used";
     return trials() == 2 ? "" : "opened again, it was tried again";
   });
+  test::test("cuda/trial takes the process's other contexts with it", []() -> std::string {
+    EmulatedHopper hopper;
+    hopper->devices = 2, hopper->fail_launch = 0, hopper->lost_together = true;
+    const emu::DriverCounts before = emu::driver_counts;
+    std::string why = "no error";
+    try {
+      open_device(emu::driver(), 1, {});
+    } catch (const Error& error) {
+      why = error.code() == ErrorCode::device_lost ? error.what() : "another code";
+    }
+    emu::recover();
+    if (why.find("cannot use the GPU any more (off: ") == std::string::npos) return why;
+    return left_behind(before);
+  });
 }
 
 // --- on hardware as well ---

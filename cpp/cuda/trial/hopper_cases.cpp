@@ -90,9 +90,12 @@ std::function<void(StreamHandle)> HopperCases::launch(ProductArgs args, const Pr
     args.partial =
         pointer<float>(device_.allocate(static_cast<size_t>(plan.splits * args.m * columns) * sizeof(float)));
   const int64_t pieces = args.m * columns / (args.activation == ProductActivation::geglu ? 16 : 8);
-  return [this, args, plan, pieces](StreamHandle stream) {
+  // Encoding tensor maps would take longer than short kernels.
+  const HopperProductArgs hopper =
+      is_hopper(plan.kernel) ? hopper_arguments(device_.driver(), args, plan) : HopperProductArgs{};
+  return [this, args, hopper, plan, pieces](StreamHandle stream) {
     if (is_hopper(plan.kernel))
-      device_.launch(stream, plan.kernel, plan.grid, hopper_arguments(device_.driver(), args, plan));
+      device_.launch(stream, plan.kernel, plan.grid, hopper);
     else
       device_.launch(stream, plan.kernel, plan.grid, args);
     if (plan.splits > 1)
@@ -133,9 +136,10 @@ HopperCase HopperCases::attention(const SelfAttentionShape& s) {
   result.everywhere = [this, kernel, grid, a](StreamHandle stream) {
     device_.launch(stream, kernel, grid, a);
   };
-  result.hopper = [this, s, kernel = result.kernel](StreamHandle stream) {
-    device_.launch(stream, kernel, hopper_attention_grid(s),
-                   hopper_attention_arguments(device_.driver(), numbers(0), pointer<half>(outputs_[1]), s));
+  const HopperAttentionArgs hopper =
+      hopper_attention_arguments(device_.driver(), numbers(0), pointer<half>(outputs_[1]), s);
+  result.hopper = [this, s, hopper, kernel = result.kernel](StreamHandle stream) {
+    device_.launch(stream, kernel, hopper_attention_grid(s), hopper);
   };
   result.elements = s.images * s.length * inner;
   result.tolerance = kAttentionTolerance;

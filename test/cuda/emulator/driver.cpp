@@ -3,19 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <functional>
-#include <iterator>
 #include <map>
-#include <mutex>
-#include <set>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "cuda_emulator.h"
+#include "driver_streams.h"
 
 namespace emu {
 
@@ -25,76 +17,6 @@ DriverCounts driver_counts{};
 namespace {
 
 using namespace nd::cuda;
-
-// Never destroyed: as a library, the emulator is called until the process has ended.
-std::mutex& mutex = *new std::mutex;  // of what is counted, and of launches where one thread watches
-struct Context {
-  int device;
-  bool primary, lost;
-};
-struct Allocation {
-  size_t bytes;
-  Context* context;
-};
-std::map<DevicePointer, Allocation>& blocks = *new std::map<DevicePointer, Allocation>;
-constexpr int kMaxDevices = 8;
-Context primaries[kMaxDevices] = {};
-int64_t bytes_on[kMaxDevices] = {};
-
-struct Event {
-  Context* context;
-  std::chrono::steady_clock::time_point time;
-  double microseconds;
-};
-
-/// A stream, what it has captured, and its clock where launches take what the options say.
-struct Stream {
-  Context* context = nullptr;
-  bool capturing = false;
-  double microseconds = 0;
-  std::vector<std::function<Result()>> captured;
-};
-using Graph = std::vector<std::function<Result()>>;
-
-// Those that live: a context that is destroyed takes its own with it.
-std::set<Context*>& contexts = *new std::set<Context*>;
-std::set<Stream*>& streams = *new std::set<Stream*>;
-std::set<Event*>& events = *new std::set<Event*>;
-
-Stream* capturing(StreamHandle handle) {
-  Stream* stream = reinterpret_cast<Stream*>(handle);
-  return stream && stream->capturing ? stream : nullptr;
-}
-
-constexpr Result kCaptureUnsupported = 900;
-
-/// The contexts that this thread has pushed.
-thread_local std::vector<Context*> pushed;
-/// Captures of this thread, during which it must not allocate or free, as CUDA has it.
-thread_local int captures = 0;
-
-/// Every call needs a context, and a device that is not lost.
-Result usable() {
-  if (pushed.empty()) return 201;  // CUDA_ERROR_INVALID_CONTEXT
-  return pushed.back()->lost ? kLaunchFailed : kSuccess;
-}
-
-/// The same, and a stream belongs to one context.
-Result usable(StreamHandle handle) {
-  const Stream* stream = reinterpret_cast<Stream*>(handle);
-  if (usable() == kSuccess && stream && stream->context != pushed.back())
-    return 400;  // CUDA_ERROR_INVALID_HANDLE
-  return usable();
-}
-
-/// The same, and memory that is written or read belongs to the context.
-Result usable(StreamHandle handle, DevicePointer pointer) {
-  if (usable(handle) != kSuccess) return usable(handle);
-  const std::lock_guard<std::mutex> lock(mutex);
-  auto found = blocks.upper_bound(pointer);
-  if (found != blocks.begin() && (--found)->second.context != pushed.back()) return kIllegalAddress;
-  return kSuccess;
-}
 
 Result init(unsigned) {
   return kSuccess;
@@ -138,69 +60,6 @@ Result device_attribute(int* value, int attribute, DeviceNumber) {
                                          : 0;
   return kSuccess;
 }
-Result context_retain(ContextHandle* context, DeviceNumber device) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  ++driver_counts.contexts;
-  primaries[device] = {device, true, false};
-  *context = reinterpret_cast<ContextHandle>(&primaries[device]);
-  return kSuccess;
-}
-Result context_release(DeviceNumber) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  --driver_counts.contexts;
-  return kSuccess;
-}
-Result context_create(ContextHandle* handle, unsigned, DeviceNumber device) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (static_cast<size_t>(bytes_on[device]) + driver_options.context_bytes > driver_options.memory)
-    return kOutOfMemory;
-  ++driver_counts.contexts;
-  ++driver_counts.contexts_created;
-  Context* context = new Context{device, false, false};
-  contexts.insert(context);
-  pushed.push_back(context);
-  *handle = reinterpret_cast<ContextHandle>(context);
-  return kSuccess;
-}
-void forget(std::map<DevicePointer, Allocation>::iterator block) {
-  driver_counts.bytes -= static_cast<int64_t>(block->second.bytes);
-  bytes_on[block->second.context->device] -= static_cast<int64_t>(block->second.bytes);
-  release(reinterpret_cast<void*>(block->first));
-  blocks.erase(block);
-}
-Result context_destroy(ContextHandle handle) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  Context* context = reinterpret_cast<Context*>(handle);
-  if (!contexts.erase(context)) return 1;
-  --driver_counts.contexts;
-  for (auto block = blocks.begin(); block != blocks.end();) {
-    const auto next = std::next(block);
-    if (block->second.context == context) forget(block);
-    block = next;
-  }
-  for (auto stream = streams.begin(); stream != streams.end();) {
-    const bool own = (*stream)->context == context;
-    if (own) delete *stream, --driver_counts.streams;
-    stream = own ? streams.erase(stream) : std::next(stream);
-  }
-  for (auto event = events.begin(); event != events.end();) {
-    const bool own = (*event)->context == context;
-    if (own) delete *event, --driver_counts.events;
-    event = own ? events.erase(event) : std::next(event);
-  }
-  pushed.erase(std::remove(pushed.begin(), pushed.end(), context), pushed.end());
-  delete context;
-  return kSuccess;
-}
-Result context_push(ContextHandle context) {
-  pushed.push_back(reinterpret_cast<Context*>(context));
-  return kSuccess;
-}
-Result context_pop(ContextHandle* context) {
-  *context = nullptr;
-  pushed.pop_back();
-  return kSuccess;
-}
 Result module_load(ModuleHandle* module, const void*) {
   *module = reinterpret_cast<ModuleHandle>(1);
   return usable();
@@ -219,20 +78,18 @@ Result function_set(FunctionHandle, int, int) {
 }
 Result memory_allocate(DevicePointer* pointer, size_t bytes) {
   if (usable() != kSuccess) return usable();
-  if (captures > 0) return kCaptureUnsupported;
+  if (captures() > 0) return kCaptureUnsupported;
   const std::lock_guard<std::mutex> lock(mutex);
-  const int device = pushed.back()->device;
-  if (static_cast<size_t>(bytes_on[device]) + bytes > driver_options.memory) return kOutOfMemory;
+  if (static_cast<size_t>(bytes_on(current_context()->device)) + bytes > driver_options.memory)
+    return kOutOfMemory;
   void* block = allocate(bytes);
   if (!block) return kOutOfMemory;
   *pointer = reinterpret_cast<DevicePointer>(block);
-  blocks[*pointer] = {bytes, pushed.back()};
-  bytes_on[device] += static_cast<int64_t>(bytes);
-  driver_counts.bytes += static_cast<int64_t>(bytes);
+  keep(*pointer, bytes);
   return kSuccess;
 }
 Result memory_release(DevicePointer pointer) {
-  if (captures > 0) return kCaptureUnsupported;
+  if (captures() > 0) return kCaptureUnsupported;
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = blocks.find(pointer);
   if (found == blocks.end()) return 1;
@@ -242,7 +99,7 @@ Result memory_release(DevicePointer pointer) {
 Result memory_info(size_t* free, size_t* total) {
   if (usable() != kSuccess) return usable();
   *total = driver_options.memory;
-  *free = *total - static_cast<size_t>(bytes_on[pushed.back()->device]);
+  *free = *total - static_cast<size_t>(bytes_on(current_context()->device));
   return kSuccess;
 }
 Result copy_to_device(DevicePointer to, const void* from, size_t bytes, StreamHandle stream) {
@@ -296,7 +153,7 @@ Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, 
   std::unique_lock<std::mutex> lock(mutex);
   ++driver_counts.launches;
   if (driver_options.fail_launch >= 0 && driver_options.fail_launch-- == 0) {
-    pushed.back()->lost = true;
+    lose_context();
     return kSuccess;  // as on a device, later calls tell
   }
   if (driver_options.launch_time) {
@@ -304,12 +161,12 @@ Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, 
     const double microseconds =
         driver_options.launch_time(reinterpret_cast<const Kernel*>(function)->name, count, parameters[0]);
     if (handle) reinterpret_cast<Stream*>(handle)->microseconds += microseconds;
-    if (!pushed.back()->primary && count > driver_options.computed_blocks) return kSuccess;
+    if (!current_context()->primary && count > driver_options.computed_blocks) return kSuccess;
   }
   if (!checking) lock.unlock();
   const Result result =
       run(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, parameters);
-  if (result != kSuccess) pushed.back()->lost = true;
+  if (result != kSuccess) lose_context();
   return kSuccess;
 }
 Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* sizes,
@@ -328,107 +185,6 @@ Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* 
   memcpy(map, &made, sizeof made);
   return usable();
 }
-Result stream_create(StreamHandle* stream, unsigned) {
-  if (usable() != kSuccess) return usable();
-  const std::lock_guard<std::mutex> lock(mutex);
-  ++driver_counts.streams;
-  Stream* made = new Stream;
-  made->context = pushed.back();
-  streams.insert(made);
-  *stream = reinterpret_cast<StreamHandle>(made);
-  return kSuccess;
-}
-Result stream_destroy(StreamHandle stream) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (!streams.erase(reinterpret_cast<Stream*>(stream))) return 400;  // CUDA_ERROR_INVALID_HANDLE
-  delete reinterpret_cast<Stream*>(stream);
-  --driver_counts.streams;
-  return usable();
-}
-Result stream_synchronize(StreamHandle stream) {
-  return capturing(stream) ? kCaptureUnsupported : usable(stream);
-}
-Result capture_begin(StreamHandle handle, int) {
-  Stream* stream = reinterpret_cast<Stream*>(handle);
-  if (!stream || stream->capturing) return kCaptureUnsupported;
-  stream->capturing = true;
-  ++captures;
-  return usable();
-}
-Result capture_end(StreamHandle handle, GraphHandle* graph) {
-  Stream* stream = capturing(handle);
-  if (!stream) return kCaptureUnsupported;
-  stream->capturing = false;
-  --captures;
-  *graph = reinterpret_cast<GraphHandle>(new Graph(std::move(stream->captured)));
-  stream->captured.clear();
-  const std::lock_guard<std::mutex> lock(mutex);
-  ++driver_counts.graphs;
-  return usable();
-}
-Result graph_destroy(GraphHandle graph) {
-  delete reinterpret_cast<Graph*>(graph);
-  const std::lock_guard<std::mutex> lock(mutex);
-  --driver_counts.graphs;
-  return usable();
-}
-Result graph_instantiate(GraphExecutableHandle* executable, GraphHandle graph, unsigned long long) {
-  *executable = reinterpret_cast<GraphExecutableHandle>(new Graph(*reinterpret_cast<Graph*>(graph)));
-  const std::lock_guard<std::mutex> lock(mutex);
-  ++driver_counts.graphs;
-  return usable();
-}
-Result executable_destroy(GraphExecutableHandle executable) {
-  return graph_destroy(reinterpret_cast<GraphHandle>(executable));
-}
-Result graph_launch(GraphExecutableHandle executable, StreamHandle stream) {
-  if (usable(stream) != kSuccess) return usable(stream);
-  {
-    const std::lock_guard<std::mutex> lock(mutex);
-    ++driver_counts.graph_launches;
-  }
-  for (const std::function<Result()>& node : *reinterpret_cast<Graph*>(executable))
-    if (const Result result = node(); result != kSuccess) return result;
-  return usable();
-}
-Result event_create(EventHandle* event, unsigned) {
-  if (usable() != kSuccess) return usable();
-  const std::lock_guard<std::mutex> lock(mutex);
-  ++driver_counts.events;
-  Event* made = new Event{pushed.back(), {}, 0};
-  events.insert(made);
-  *event = reinterpret_cast<EventHandle>(made);
-  return kSuccess;
-}
-Result event_destroy(EventHandle event) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (!events.erase(reinterpret_cast<Event*>(event))) return 400;  // CUDA_ERROR_INVALID_HANDLE
-  --driver_counts.events;
-  delete reinterpret_cast<Event*>(event);
-  return usable();
-}
-Result event_record(EventHandle event, StreamHandle stream) {
-  if (usable(stream) != kSuccess) return usable(stream);
-  Event& e = *reinterpret_cast<Event*>(event);
-  e.time = std::chrono::steady_clock::now();
-  if (stream) e.microseconds = reinterpret_cast<Stream*>(stream)->microseconds;
-  return kSuccess;
-}
-Result event_query(EventHandle) {
-  if (driver_options.never_ready) return kNotReady;
-  return usable();
-}
-Result event_synchronize(EventHandle) {
-  return usable();
-}
-Result event_elapsed(float* milliseconds, EventHandle from, EventHandle to) {
-  const Event &begin = *reinterpret_cast<Event*>(from), &end = *reinterpret_cast<Event*>(to);
-  *milliseconds = driver_options.launch_time
-                      ? static_cast<float>((end.microseconds - begin.microseconds) * 1e-3)
-                      : std::chrono::duration<float, std::milli>(end.time - begin.time).count();
-  return usable();
-}
-
 template <class Function>
 void* address(Function* function) {
   return reinterpret_cast<void*>(function);
@@ -487,10 +243,6 @@ Result get_proc_address(const char* name, void** function, int version, uint64_t
 }
 
 }  // namespace
-
-void recover() {
-  for (Context& primary : primaries) primary.lost = false;
-}
 
 void* symbol(void*, const char* name) {
   if (strcmp(name, "cuDriverGetVersion") == 0) return address(driver_version);

@@ -16,6 +16,7 @@ struct DriverOptions {
   int capability = 80;
   int multiprocessors = 8;
   size_t memory = size_t{8} << 30;
+  bool lost_together = false;      // a context that is lost takes all others with it
   int fail_launch = -1;            // the launch, counted from here, that loses its context
   size_t context_bytes = 0;        // that a separate context must find free
   bool never_ready = false;        // events never come
