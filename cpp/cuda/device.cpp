@@ -101,8 +101,9 @@ void Device::use_warpgroup_products(WarpgroupProducts which) {
 
 Device::~Device() {
   if (abandoned_) return;
-  // Nothing can be done about errors here; after a lost device every call fails.
-  if (driver_.context_push(context_) == kSuccess) {
+  // Nothing can be done about errors here; after a lost device every call fails. A separate context takes all
+  // that is in it with it, also where kernels are still running.
+  if (kind_ == ContextKind::shared && driver_.context_push(context_) == kSuccess) {
     for (StreamHandle stream : streams_) driver_.stream_destroy(stream);
     driver_.module_unload(module_);
     ContextHandle popped;
