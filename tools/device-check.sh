@@ -84,8 +84,10 @@ if python3 -c 'import torch' 2>/dev/null; then
   export PYTHONPATH=$site
   step torch-eager 60 python3 tools/bench/torch_unet.py eager --json "$OUT/torch-eager.json" "${torch[@]}"
 fi
-# Quantized weights: their memory, and what decoding them costs.
+# Quantized weights: their memory; with int8 where it is expected to be faster, and all decoded.
 step models-quantized 60 "$build/cuda-bench" unet --weights q8_0 --check "${bench[@]}" --json "$OUT/models-quantized.json"
+step models-decoded 30 env NODE_DIFFUSION_CUDA_INT8=0 "$build/cuda-bench" unet --weights q8_0 "${bench[@]}" \
+  --json "$OUT/models-decoded.json"
 # Hopper's kernels: their trial, which loading a model makes; the same models with what it chose; and with what the model of
 # the time chooses without it.
 if [[ $architecture == 90a ]]; then
@@ -109,7 +111,7 @@ out = pathlib.Path(sys.argv[1])
 result = {'steps': [dict(zip(('name', 'status', 'seconds'), line.split())) for line in (out / 'steps').read_text().splitlines()]}
 if (out / 'card').exists():
     result['card'] = (out / 'card').read_text().strip()
-for part in ('api', 'models', 'models-again', 'trial', 'models-warpgroups', 'models-warpgroups-forced', 'models-quantized', 'kernels', 'torch-eager', 'torch-compiled'):
+for part in ('api', 'models', 'models-again', 'trial', 'models-warpgroups', 'models-warpgroups-forced', 'models-quantized', 'models-decoded', 'kernels', 'torch-eager', 'torch-compiled'):
     path = out / f'{part}.json'
     if path.exists():
         result[part] = json.loads(path.read_text())

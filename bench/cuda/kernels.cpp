@@ -101,6 +101,7 @@ class Bench {
     const double time = decoding + run(p.args, plan_product(p.args, p.pointwise, device));
     Row row{std::string(name_of(type)) + " " + p.name, rates(time, p.flop)};
     row.numbers.emplace_back("decode_us", decoding);
+    if (type == TensorType::q8_0 && suits_int8(p.args)) add_int8(p.args, blocks, row);
     row.numbers.emplace_back(
         "decode_gbs", (static_cast<double>(bytes) + 16.0 * static_cast<double>(d.total)) / decoding * 1e-3);
     report_.add("quantized products", row);
@@ -184,6 +185,35 @@ class Bench {
   }
 
  private:
+  /// The same by int8: what makes it of x, every tile and split of the product, and the best of these. Of the
+  /// weights any numbers will do.
+  void add_int8(const ProductArgs& args, const Buffer& weights, Row& row) {
+    const Device& device = backend_.device();
+    const int64_t size = int64_t{args.m} / args.grid_pixels * args.h * args.w * args.c,
+                  elements = int64_t{args.o} * args.weights_chunks * 8;
+    const Buffer codes(device, static_cast<size_t>(size)),
+        scales(device, static_cast<size_t>(size / kInt8K * 4));
+    const QuantizeArgs q{args.x, pointer<signed char>(codes.address()), pointer<float>(scales.address()),
+                         size / 8};
+    row.numbers.emplace_back(
+        "quantize_us", device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
+          device.launch(stream, Kernel::quantize_rows, {pieces_of(q.total, kMoveThreads)}, q);
+        }));
+    Int8ProductArgs a{args, q.codes, q.scales, pointer<signed char>(weights.address()),
+                      pointer<uint32_t>(weights.address() + static_cast<size_t>(elements))};
+    double best = 0;
+    for (int tile = 0; tile < kInt8TileCount; ++tile)
+      for (const int32_t splits : {1, 2, 3, 4, 6, 8, 12, 16}) {
+        const ProductPlan plan = plan_int8_tile(args, tile, splits);
+        if (plan.splits != splits) continue;
+        const double time = run(args, plan, &a);
+        row.numbers.emplace_back("i" + std::to_string(tile) + "s" + std::to_string(splits), time);
+        if (best == 0 || time < best) best = time;
+      }
+    row.numbers.emplace_back("int8_best_us", best);
+    row.numbers.emplace_back("int8_us", run(args, plan_int8(args, device), &a));
+  }
+
   /// A product of random numbers.
   struct Prepared {
     Buffer x, weights, bias, y;
@@ -232,15 +262,19 @@ class Bench {
     return pointer<half>(kv.address() + static_cast<size_t>(element) * 2);
   }
 
-  double run(ProductArgs a, const ProductPlan& plan) {
+  /// int8: what it is launched with, besides a.
+  double run(ProductArgs a, const ProductPlan& plan, Int8ProductArgs* int8 = nullptr) {
     const Device& device = backend_.device();
     a.splits = plan.splits, a.split_steps = plan.split_steps;
     const int64_t columns = (a.o + 7) / 8 * 8;
     const Buffer partial(device, static_cast<size_t>(plan.splits > 1 ? plan.splits * a.m * columns * 4 : 16));
     a.partial = pointer<float>(partial.address());
+    if (int8) int8->product = a;
     const int64_t pieces = a.m * columns / (a.activation == ProductActivation::geglu ? 16 : 8);
     return device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
-      if (is_hopper(plan.kernel))
+      if (int8)
+        device.launch(stream, plan.kernel, plan.grid, *int8);
+      else if (is_hopper(plan.kernel))
         device.launch(stream, plan.kernel, plan.grid, hopper_arguments(device.driver(), a, plan));
       else
         device.launch(stream, plan.kernel, plan.grid, a);

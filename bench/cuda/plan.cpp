@@ -78,6 +78,8 @@ double bytes_of(const Launch& launch) {
       return 6.0 * static_cast<double>(as<AddArgs>(launch).count) * (as<AddArgs>(launch).vector ? 8 : 1);
     case Kernel::gather:
       return 4.0 * as<GatherArgs>(launch).count * as<GatherArgs>(launch).width;
+    case Kernel::quantize_rows:
+      return (3 * 8 + 0.5) * static_cast<double>(as<QuantizeArgs>(launch).total);
     case Kernel::decode_blocks: {
       const DecodeArgs& a = as<DecodeArgs>(launch);
       return 16.0 * static_cast<double>(a.total) +
@@ -92,6 +94,7 @@ double bytes_of(const Launch& launch) {
 double time_of(const Launch& launch, const Device& device) {
   const Kernel kernel = launch.kernel;
   if (kernel == Kernel::product_finish) return 0;  // part of the product's
+  if (is_int8(kernel)) return plan_int8(as<Int8ProductArgs>(launch).product, device).microseconds;
   if (kernel == Kernel::product_hopper_128 || kernel == Kernel::product_hopper_256)
     return product_time(as<HopperProductArgs>(launch).product, device);
   if (kernel < Kernel::product_finish) return product_time(as<ProductArgs>(launch), device);
@@ -109,8 +112,8 @@ struct Sum {
 
   void add(const Launch& launch, const Device& device) {
     const Kernel kernel = launch.kernel;
-    const bool product = kernel <= Kernel::product_finish || kernel == Kernel::product_hopper_128 ||
-                         kernel == Kernel::product_hopper_256;
+    const bool product = kernel <= Kernel::product_finish || is_int8(kernel) ||
+                         kernel == Kernel::product_hopper_128 || kernel == Kernel::product_hopper_256;
     const bool attends = kernel >= Kernel::attention_hopper_40 ||
                          (kernel >= Kernel::attention_48 && kernel <= Kernel::attention_wide);
     (product ? products : attends ? attention : rest) += time_of(launch, device);
@@ -183,6 +186,8 @@ class Plan {
       });
   }
 
+  void use_int8_products(Int8Products which) { backend_.device().use_int8_products(which); }
+
   void vae(const std::vector<int64_t>& sides) {
     VaeConfig config;
     config.block_channels = {128, 256, 512, 512};
@@ -225,6 +230,8 @@ void model_steps(Report& report) {
   Plan plan(report);
   plan.unet("SD 1.5", stable_diffusion(), {64, 128});
   plan.unet("SD 1.5 q8_0", stable_diffusion(), {64}, TensorType::q8_0);
+  plan.use_int8_products(Int8Products::none);
+  plan.unet("SD 1.5 q8_0, decoded", stable_diffusion(), {64}, TensorType::q8_0);
   plan.vae({64, 128});
   plan.unet("SDXL", stable_diffusion_xl(), {128});
 }

@@ -62,7 +62,9 @@ RandomWeights::RandomWeights(const std::vector<RequiredTensor>& list, TensorType
   const int index = table_.add_file(path_);
   for (const RequiredTensor& tensor : list) {
     const int64_t in = inputs(tensor);
-    table_.add(tensor.name, type_of(in), tensor.shape, false, index, offsets[in],
+    // As our own quantizing stores them: blocks run along the channels.
+    const bool channels_last = tensor.shape.size() == 4 && type_of(in) != TensorType::f16;
+    table_.add(tensor.name, type_of(in), tensor.shape, channels_last, index, offsets[in],
                static_cast<uint64_t>(stored_bytes(type_of(in), elements(tensor))));
   }
 }

@@ -65,10 +65,16 @@ class CudaBackend final : public Backend {
   void load_rows(ForwardContext& base, const StoredRows& from, Rows rows, const Tensor& x) override;
 
  private:
+  /// The policy says which products may multiply int8; all others multiply fp16.
+  static Capabilities multiplies() {
+    Capabilities result;
+    result.i8 = true;
+    return result;
+  }
+
   Device device_;
   DeviceMemory memory_;
-  /// None: whatever the policy would choose, products multiply fp16.
-  Capabilities capabilities_;
+  Capabilities capabilities_ = multiplies();
 };
 
 }  // namespace nd::cuda

@@ -10,6 +10,12 @@ namespace {
 constexpr int kPlainShared = 48 << 10;
 constexpr int kMinCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
 
+std::string environment(const char* name) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment meanwhile
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
 int attribute(const Driver& driver, DeviceNumber device, DeviceAttribute which) {
   int value = 0;
   check(driver, driver.device_attribute(&value, which, device), "Could not read an attribute of the GPU");
@@ -38,9 +44,7 @@ DeviceDescription describe_device(const Driver& driver, int number) {
 }
 
 std::optional<WarpgroupProducts> forced_warpgroup_products() {
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment meanwhile
-  const char* given = std::getenv("NODE_DIFFUSION_CUDA_WGMMA");
-  const std::string value = given ? given : "";
+  const std::string value = environment("NODE_DIFFUSION_CUDA_WGMMA");
   if (value == "0") return WarpgroupProducts::none;
   if (value == "1") return WarpgroupProducts::faster;
   if (value == "always") return WarpgroupProducts::all;
@@ -65,6 +69,9 @@ Device::Device(const Driver& driver, int number, const std::vector<char>& image,
     throw;
   }
   use_warpgroup_products(forced_warpgroup_products().value_or(WarpgroupProducts::none));
+  const std::string int8 = environment("NODE_DIFFUSION_CUDA_INT8");
+  if (int8 == "0") use_int8_products(Int8Products::none);
+  if (int8 == "always") use_int8_products(Int8Products::all);
 }
 
 void Device::open_context() {

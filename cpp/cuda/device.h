@@ -41,6 +41,9 @@ std::optional<WarpgroupProducts> forced_warpgroup_products();
 /// The context that all of a process share, or one that nothing else is in.
 enum class ContextKind { shared, separate };
 
+/// Products of int8 among those whose weights allow it: none, those that are expected to be faster, or all.
+enum class Int8Products { none, faster, all };
+
 class Device {
  public:
   /// The GPU of this number, with kernels from `image` (a cubin, a fat binary or PTX). Errors
@@ -65,6 +68,9 @@ class Device {
   void use_hopper_times(const HopperTimes& times) { hopper_times_ = times; }
   /// Whether the image has them.
   bool has_warpgroup_products() const { return functions_[static_cast<int>(Kernel::product_hopper_128)]; }
+  /// Without a call those that are faster, or what NODE_DIFFUSION_CUDA_INT8 says (0 or always).
+  Int8Products int8_products() const { return int8_; }
+  void use_int8_products(Int8Products which) { int8_ = which; }
   /// Of all processes.
   MemoryInfo memory_info() const;
   /// Whether its context cannot be used any more.
@@ -131,6 +137,7 @@ class Device {
   WarpgroupProducts warpgroups_ = WarpgroupProducts::none;
   HopperTimes hopper_times_;
   bool abandoned_ = false;
+  Int8Products int8_ = Int8Products::faster;
   std::mutex streams_mutex_;
   std::vector<StreamHandle> streams_;  // those that nobody uses
 };

@@ -43,6 +43,10 @@ enum class Kernel : int {
   merge_assign,
   merge_means,
   unmerge,
+  quantize_rows,
+  product_int8_small,
+  product_int8_narrow,
+  product_int8_large,
   // Those of Hopper (sm_90a) come last; other GPUs lack them.
   product_hopper_128,
   product_hopper_256,
@@ -99,6 +103,10 @@ constexpr KernelInfo kKernels[] = {
     {"merge_assign", kMergeAssignThreads, kMergeAssignSharedBytes},
     {"merge_means", kMoveThreads, 0},
     {"unmerge", kMoveThreads, 0},
+    {"quantize_rows", kMoveThreads, 0},
+    {"product_int8_small", kInt8Tiles[0].threads(), int8_shared_bytes(kInt8Tiles[0])},
+    {"product_int8_narrow", kInt8Tiles[1].threads(), int8_shared_bytes(kInt8Tiles[1])},
+    {"product_int8_large", kInt8Tiles[2].threads(), int8_shared_bytes(kInt8Tiles[2])},
     {"product_hopper_128", kHopperThreads, kHopperTiles[0].shared_bytes()},
     {"product_hopper_256", kHopperThreads, kHopperTiles[1].shared_bytes()},
     {"attention_hopper_40", kHopperThreads, kHopperAttentionShapes[0].shared_bytes()},
@@ -112,6 +120,10 @@ static_assert(sizeof kKernels / sizeof kKernels[0] == static_cast<int>(Kernel::c
 
 constexpr bool is_hopper(Kernel kernel) {
   return kernel >= Kernel::product_hopper_128;
+}
+
+constexpr bool is_int8(Kernel kernel) {
+  return kernel >= Kernel::product_int8_small && kernel <= Kernel::product_int8_large;
 }
 
 /// Queries that a block of an attention kernel has.

@@ -141,6 +141,66 @@ void convolution(TensorType type, int64_t in, int64_t out, bool channels_last, b
   });
 }
 
+/// q8_0 where the policy lets layers multiply int8: its codes lie apart from their scales. Decoded they are
+/// the same bits; multiplied as int8 they are as close as eight bits of x are.
+void apart(bool convolves, bool geglu, int matrices) {
+  const std::string name =
+      std::string("cuda/quantized, int8 allowed, ") + (convolves      ? "convolution"
+                                                       : geglu        ? "linear, geglu"
+                                                       : matrices > 1 ? "linear, three in one"
+                                                                      : "linear");
+  in_all_orders(name, [&] {
+    const int64_t in = 128, out = 360 / matrices;
+    std::vector<Weights> all;
+    for (int i = 0; i < matrices; ++i)
+      all.emplace_back(TensorType::q8_0,
+                       convolves ? std::vector<int64_t>{out, in, 3, 3} : std::vector<int64_t>{out, in},
+                       convolves, "weights " + std::to_string(i));
+    size_t stored = 0;
+    for (const Weights& one : all) stored += one.bytes.size();
+    const std::vector<float> bias = noise("bias", matrices * out);
+    const auto from = [&](StoredTensor Weights::*tensor, Int8Products which, size_t& bytes) {
+      Device& device = backend().device();
+      const Int8Products before = device.int8_products();
+      device.use_int8_products(which);
+      std::vector<float> y;
+      if (convolves) {
+        Conv2dWeights weights;
+        weights.kernel = all[0].*tensor, weights.bias = bias;
+        weights.in = in, weights.out = out, weights.compute = Compute::i8;
+        y = result(
+            in, 3, 5, [&](Loader& loader) { return backend().conv2d(loader, weights, {}); },
+            [](ForwardContext& ctx, const nd::Conv2d& layer, const Tensor& x) {
+              return layer.forward(ctx, x);
+            },
+            bytes);
+      } else {
+        LinearWeights weights;
+        for (const Weights& one : all) weights.matrices.push_back(one.*tensor);
+        weights.bias = bias;
+        weights.in = in, weights.out_each = out, weights.compute = Compute::i8;
+        LinearOptions options;
+        options.geglu = geglu;
+        y = result(
+            in, 1, 9, [&](Loader& loader) { return backend().linear(loader, weights, options); },
+            [](ForwardContext& ctx, const nd::Linear& layer, const Tensor& x) {
+              return layer.forward(ctx, x);
+            },
+            bytes);
+      }
+      device.use_int8_products(before);
+      return y;
+    };
+    size_t bytes = 0, unused = 0;
+    const std::vector<float> want = from(&Weights::floats, Int8Products::all, unused);
+    const std::vector<float> decoded = from(&Weights::quantized, Int8Products::none, bytes);
+    const std::string why = equal(decoded, want, bytes, stored);
+    if (!why.empty()) return why;
+    const double error = worst_error(from(&Weights::quantized, Int8Products::all, unused), want);
+    return error > 1e-3 && error < 1e-2 ? std::string() : text(error) + " of the largest value";
+  });
+}
+
 /// A matrix that an adapter changes is not what its blocks say.
 void adapter() {
   in_all_orders("cuda/quantized linear with an adapter", [] {
@@ -174,6 +234,10 @@ void adapter() {
 
 const Register suite([] {
   adapter();
+  apart(true, false, 1);
+  apart(false, false, 1);
+  apart(false, false, 3);
+  apart(false, true, 1);
   for (int i = static_cast<int>(TensorType::q8_0); i <= static_cast<int>(TensorType::q2_k); ++i) {
     const TensorType type = static_cast<TensorType>(i);
     linear(type, false, 1);

@@ -93,6 +93,37 @@ constexpr int product_shared_bytes(const ProductTile& tile) {
 }
 constexpr int kFinishThreads = 128;
 
+// --- products of int8 ---
+
+// Each 64 channels of a pixel are int8 codes with a scale, and each 32 weights of a row. An s32 sum of 32
+// products that starts from the bits of 1.5 · 2²³ is, read as a float, 1.5 · 2²³ plus that sum, exactly, as
+// long as the sum is below 2²²: so a subtraction makes a float of it, where a conversion would take eight
+// times as long.
+constexpr uint32_t kInt8Origin = 0x4b400000;
+constexpr int kInt8Block = 32, kInt8K = 64;  // of the weights' scales; of a step
+
+/// Halves → codes and scales. Scales of channels of which one is a NaN or an infinity are NaN.
+struct QuantizeArgs {
+  const half* x;       // [pixels][c], c being a multiple of kInt8K
+  signed char* codes;  // as x
+  float* scales;       // [pixels][c / kInt8K]
+  int64_t total;       // chunks of eight channels
+};
+
+struct Int8ProductArgs {
+  ProductArgs product;   // without its x and weights; splits are in steps of kInt8K
+  const signed char* x;  // see QuantizeArgs
+  const float* x_scales;
+  const signed char* weights;     // [rows][taps][c]; with GEGLU the rows of all values come first
+  const uint32_t* weight_scales;  // [rows][taps · c / kInt8K]: two halves
+};
+constexpr ProductTile kInt8Tiles[] = {{64, 64, 2, 2, 3}, {128, 64, 2, 2, 3}, {128, 128, 2, 4, 3}};
+constexpr int kInt8TileCount = sizeof kInt8Tiles / sizeof kInt8Tiles[0];
+constexpr int kInt8Taps = 32;  // at most, see product_int8()
+constexpr int int8_shared_bytes(const ProductTile& tile) {
+  return tile.stages * (tile.m + tile.n) * (kInt8K + 4);
+}
+
 // --- attention ---
 
 constexpr int kAttentionImages = 32;
@@ -309,7 +340,8 @@ struct UnmergeArgs {
 // --- quantized weights ---
 
 /// The quantized values of nd::TensorType, in the same order.
-/// The last two are no blocks but floats of one byte, with a factor for each stored tensor.
+/// Then floats of one byte, with a factor for each stored tensor; and q8_0 whose codes lie apart from their
+/// scales.
 enum class BlockType : int32_t {
   q8_0,
   q5_0,
@@ -322,7 +354,8 @@ enum class BlockType : int32_t {
   q3_k,
   q2_k,
   f8_e4m3,
-  f8_e5m2
+  f8_e5m2,
+  q8_apart
 };
 
 /// Stored rows of blocks → a product's weights [planes][rows][chunks][8], see ProductArgs::weights.
@@ -339,6 +372,7 @@ struct DecodeArgs {
   int32_t folded;         // nine taps become four, in four planes
   const float* scales;    // of f8: one for each `scale_rows` stored rows
   int32_t scale_rows;
+  const half* block_scales;  // of q8_apart
 };
 
 /// y[i] = table[ids[i]], or y[i] += table[ids[i]].

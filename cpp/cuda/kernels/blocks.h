@@ -77,6 +77,8 @@ DEVICE int integer_code(const unsigned char* block, int i) {
   switch (Type) {
     case BlockType::q8_0:
       return static_cast<signed char>(block[2 + i]);
+    case BlockType::q8_apart:
+      return static_cast<signed char>(block[i]);
     case BlockType::q4_0:
       return (block[2 + i % 16] >> four & 15) - 8;
     case BlockType::q4_1:

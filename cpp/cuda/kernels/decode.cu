@@ -17,6 +17,8 @@ DEVICE int stored_row(const DecodeArgs& p, int row) {
 template <BlockType Type>
 DEVICE SubBlock part_of(const DecodeArgs& p, int64_t row, const unsigned char* block, int i) {
   if (is_float8(Type)) return {p.scales[row / p.scale_rows], 0};
+  if (Type == BlockType::q8_apart)
+    return {__half2float(p.block_scales[(block - p.blocks) / p.block_elements]), 0};
   return sub_block<Type>(block, i);
 }
 
@@ -100,6 +102,8 @@ DEVICE void decode_blocks(const DecodeArgs& p) {
       return decode<BlockType::f8_e4m3>(p, index);
     case BlockType::f8_e5m2:
       return decode<BlockType::f8_e5m2>(p, index);
+    case BlockType::q8_apart:
+      return decode<BlockType::q8_apart>(p, index);
   }
 }
 

@@ -117,6 +117,24 @@ DEVICE void mma_s8(int32_t (&c)[M][N][4], const uint32_t (&a)[M][4], const uint3
     }
 }
 
+/// d[n] = c + a·b[n] of s8, with k = 32.
+template <int N>
+DEVICE void mma_s8(int32_t (&d)[N][4], const uint32_t (&a)[4], const uint32_t (&b)[N][2],
+                   const int32_t (&c)[4]) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+        "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%10,%11,%12,%13};"
+        : "=r"(d[n][0]), "=r"(d[n][1]), "=r"(d[n][2]), "=r"(d[n][3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[n][0]), "r"(b[n][1]), "r"(c[0]), "r"(c[1]),
+          "r"(c[2]), "r"(c[3]));
+#else
+    __trap();  // never chosen on Turing
+#endif
+  }
+}
+
 /// 16 bytes from global to shared memory, zeros where not `valid`.
 DEVICE void cp_async16(void* shared, const void* global, bool valid) {
 #if __CUDA_ARCH__ >= 800
@@ -125,6 +143,20 @@ DEVICE void cp_async16(void* shared, const void* global, bool valid) {
                : "memory");
 #else
   *static_cast<uint4*>(shared) = valid ? *static_cast<const uint4*>(global) : make_uint4(0, 0, 0, 0);
+#endif
+}
+/// Likewise 4 bytes, or nothing unless `wanted`: without a branch, which would keep what is before it from
+/// what is behind.
+DEVICE void cp_async4_if(bool wanted, void* shared, const void* global, bool valid) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "{ .reg .pred wanted;\n"
+      "setp.ne.b32 wanted, %3, 0;\n"
+      "@wanted cp.async.ca.shared.global [%0], [%1], 4, %2; }" ::"r"(shared_address(shared)),
+      "l"(global), "r"(valid ? 4 : 0), "r"(static_cast<int>(wanted))
+      : "memory");
+#else
+  if (wanted) *static_cast<uint32_t*>(shared) = valid ? *static_cast<const uint32_t*>(global) : 0;
 #endif
 }
 DEVICE void cp_async_commit() {
@@ -206,6 +238,17 @@ void mma_bf16(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b
 template <int M, int N>
 void mma_s8(int32_t (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2], EMU_HERE) {
   emulated_mma<emu::Element::s8>(c, a, b, here);
+}
+template <int N>
+void mma_s8(int32_t (&d)[N][4], const uint32_t (&a)[4], const uint32_t (&b)[N][2], const int32_t (&c)[4],
+            EMU_HERE) {
+  for (int n = 0; n < N; ++n)
+    for (int i = 0; i < 4; ++i) d[n][i] = c[i];
+  emu::Multiply mine{&d[0][0], a, &b[0][0], 1, N};
+  emu::together(~0u, "mma", emu::multiply<emu::Element::s8>, &mine, here);
+}
+inline void cp_async4_if(bool wanted, void* shared, const void* global, bool valid, EMU_HERE) {
+  if (wanted) emu::copy_async(shared, global, 4, valid ? 4 : 0, here);
 }
 inline void cp_async16(void* shared, const void* global, bool valid, EMU_HERE) {
   emu::copy_async(shared, global, 16, valid ? 16 : 0, here);

@@ -37,7 +37,8 @@ Conv2d::Conv2d(Device& device, Loader& loader, Conv2dWeights weights, const Conv
     : nd::Conv2d(weights.in, weights.out, options), scale_(weights.scale) {
   const int64_t in = weights.in, out = weights.out, taps = int64_t{options.kernel} * options.kernel;
   const StoredTensor& tensor = weights.kernel;
-  if (const StoredBlocks stored{{tensor}, taps, options.upsample}; Product::holds_blocks(stored)) {
+  if (const StoredBlocks stored{{tensor}, taps, options.upsample, weights.compute == Compute::i8};
+      Product::holds_blocks(stored)) {
     const int64_t product_taps = options.upsample ? kFoldedTaps : taps;
     product_ = Product(device, loader, in, product_taps, out, false, stored, weights.bias,
                        options.upsample ? kParities : 1);

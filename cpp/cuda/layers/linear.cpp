@@ -6,7 +6,8 @@ namespace nd::cuda {
 
 Linear::Linear(Device& device, Loader& loader, LinearWeights weights, bool geglu) : scale_(weights.scale) {
   const int64_t in = weights.in, out_each = weights.out_each;
-  if (const StoredBlocks stored{weights.matrices}; Product::holds_blocks(stored)) {
+  if (const StoredBlocks stored{weights.matrices, 1, false, weights.compute == Compute::i8};
+      Product::holds_blocks(stored)) {
     product_ = Product(device, loader, in, 1, weights.out(), geglu, stored, weights.bias);
     return;
   }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "cuda/layers/product_int8.h"
 #include "cuda/layers/product_plan.h"
 #include "weights/formats/blocks.h"
 #include "weights/formats/half.h"
@@ -102,8 +103,18 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
   decode_.channels_last = first.channels_last || stored.taps == 1;
   size_t bytes = 0, at = 0;
   for (const StoredTensor& tensor : stored.tensors) bytes += static_cast<size_t>(tensor.bytes);
-  weights_ = Buffer(device, bytes);
   loader.add_packed_bytes(bytes);
+  set_bias(device, bias);
+  if (holds_int8(stored, in)) {
+    weights_ = codes_and_scales(device, loader, stored);
+    decode_.type = BlockType::q8_apart;
+    decode_.block_bytes = decode_.block_elements;
+    int64_t codes = 0;
+    for (const StoredTensor& tensor : stored.tensors) codes += tensor.count();
+    decode_.block_scales = pointer<half>(weights_.address() + static_cast<size_t>(codes));
+    return;
+  }
+  weights_ = Buffer(device, bytes);
   const int64_t piece =
       static_cast<int64_t>(WeightFile::kBuffer) / decode_.block_bytes * decode_.block_elements;
   for (const StoredTensor& tensor : stored.tensors)
@@ -121,7 +132,6 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
     decode_.scales = pointer<float>(scales_.address());
     decode_.scale_rows = narrow(first.shape[0]);
   }
-  set_bias(device, bias);
 }
 
 bool Product::holds_blocks(const StoredBlocks& stored) {
@@ -154,18 +164,8 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   const int64_t grid_h = call.grid_h ? call.grid_h : x.h, grid_w = call.grid_w ? call.grid_w : x.w;
   // Kernels find elements of x and chunks of the weights by 32 bits; y may be the x of the next product.
   for (const int64_t count : {x.size(), y.size(), rows_ * chunks_}) narrow(count);
-  // What decodes them comes before the product in the stream, and whatever takes their place after it.
-  const Scratch<half_bits> decoded(ctx, decode_.total * kChunk);
-  if (decode_.total) {
-    DecodeArgs decode = decode_;
-    decode.blocks = pointer<unsigned char>(weights_.address());
-    decode.out = pointer<half>(decoded.address());
-    ctx.launch(Kernel::decode_blocks, {pieces_of(decode.total, kMoveThreads)}, decode);
-  }
   ProductArgs args{};
   args.x = data(x);
-  args.weights =
-      pointer<half>((decode_.total ? decoded.address() : weights_.address()) + call.weights_offset);
   args.bias = call.bias && bias_ ? pointer<float>(bias_.address()) : nullptr;
   if (epilogue.image_bias) {
     args.image_bias =
@@ -194,13 +194,29 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   args.activation = geglu_ ? ProductActivation::geglu : static_cast<ProductActivation>(epilogue.activation);
   args.relu_after_residual = epilogue.relu_after_residual;
 
-  const ProductPlan plan = plan_product(args, call.pointwise, ctx.device);
+  const bool int8 =
+      decode_.type == BlockType::q8_apart && prefers_int8(args, call.pointwise, decode_, ctx.device);
+  // What decodes them comes before the product in the stream, and whatever takes their place after it.
+  const bool decodes = decode_.total && !int8;
+  const Scratch<half_bits> decoded(ctx, decodes ? decode_.total * kChunk : 0);
+  if (decodes) {
+    DecodeArgs decode = decode_;
+    decode.blocks = pointer<unsigned char>(weights_.address());
+    decode.out = pointer<half>(decoded.address());
+    ctx.launch(Kernel::decode_blocks, {pieces_of(decode.total, kMoveThreads)}, decode);
+  }
+  args.weights = pointer<half>((decodes ? decoded.address() : weights_.address()) + call.weights_offset);
+
+  const ProductPlan plan =
+      int8 ? plan_int8(args, ctx.device) : plan_product(args, call.pointwise, ctx.device);
   args.splits = plan.splits;
   args.split_steps = plan.split_steps;
   const int64_t columns = round_up(args.o);
   const Scratch<float> partial(ctx, plan.splits > 1 ? plan.splits * args.m * columns : 0);
   args.partial = partial.data();
-  if (!is_hopper(plan.kernel))
+  if (int8)
+    launch_int8(ctx, args, plan, x, weights_.address(), decode_.block_scales);
+  else if (!is_hopper(plan.kernel))
     ctx.launch(plan.kernel, plan.grid, args);
   else if (!ctx.measuring())
     ctx.launch(plan.kernel, plan.grid, hopper_arguments(ctx.device.driver(), args, plan));

@@ -31,6 +31,7 @@ struct StoredBlocks {
   std::vector<StoredTensor> tensors;
   int64_t taps = 1;
   bool folded = false;  // a 3×3 convolution after upsampling, see Conv2d
+  bool int8 = false;    // the policy lets this layer multiply int8
 };
 
 class Product {
@@ -63,7 +64,9 @@ class Product {
   int64_t in_ = 0, out_ = 0, rows_ = 0, chunks_ = 0;  // rows_: of the weights as they are packed
   bool geglu_ = false;
   Buffer weights_, bias_, scales_;  // scales_: of float8 weights, one for each stored tensor
-  DecodeArgs decode_{};             // of weights_ that are blocks; decode_.total is 0 where they are halves
+  /// Of weights_ that are blocks; decode_.total is 0 where they are halves. Where int8 may be multiplied, all
+  /// of their scales lie behind all codes, decode_.block_scales from the first.
+  DecodeArgs decode_{};
 };
 
 }  // namespace nd::cuda

@@ -27,19 +27,6 @@ int64_t steps_of(const ProductArgs& args) {
   return pieces_of(args.chunks, kProductK / 8);
 }
 
-double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,
-                      int64_t splits, int multiprocessors) {
-  const int64_t each = pieces_of(blocks, multiprocessors), rounds = each / time.resident,
-                rest = each % time.resident;
-  const auto round = [&](int64_t resident) {
-    return static_cast<double>(steps) * std::max(time.latency, static_cast<double>(resident) * time.step) +
-           time.block;
-  };
-  double result = static_cast<double>(rounds) * round(time.resident) + (rest ? round(rest) : 0);
-  if (splits > 1) result += kSplitTime + kPartialTime * static_cast<double>(splits * args.m * args.o);
-  return result;
-}
-
 double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocessors) {
   const ProductTile& t = kByNumber[tile];
   const int64_t blocks = pieces_of(args.m, t.m) * pieces_of(args.o, t.n) * args.parities * splits;
@@ -54,6 +41,19 @@ double hopper_cost(const ProductArgs& args, const ProductPlan& plan, const TileT
 }
 
 }  // namespace
+
+double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,
+                      int64_t splits, int multiprocessors) {
+  const int64_t each = pieces_of(blocks, multiprocessors), rounds = each / time.resident,
+                rest = each % time.resident;
+  const auto round = [&](int64_t resident) {
+    return static_cast<double>(steps) * std::max(time.latency, static_cast<double>(resident) * time.step) +
+           time.block;
+  };
+  double result = static_cast<double>(rounds) * round(time.resident) + (rest ? round(rest) : 0);
+  if (splits > 1) result += kSplitTime + kPartialTime * static_cast<double>(splits * args.m * args.o);
+  return result;
+}
 
 ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits) {
   const bool aligned = args.c % 8 == 0 && (pointwise || args.c >= kProductK);

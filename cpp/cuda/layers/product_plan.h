@@ -18,6 +18,9 @@ struct ProductPlan {
   double microseconds = 0;  // as the model of the time has it
 };
 
+double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,
+                      int64_t splits, int multiprocessors);
+
 /// By a model of the time that was fitted to measurements; of Hopper's kernels by device.hopper_times().
 ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device);
 
@@ -30,6 +33,16 @@ ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, 
 /// Whether Hopper's kernels can compute it: a stride of 1, whole chunks of channels, all of the weights'
 /// rows.
 bool suits_hopper(const ProductArgs& args);
+
+/// That of one of kInt8Tiles, if suits_int8().
+ProductPlan plan_int8_tile(const ProductArgs& args, int tile, int32_t splits);
+/// The best of them, by the model. Its time is without that of making int8 of x.
+ProductPlan plan_int8(const ProductArgs& args, const Device& device);
+/// Whether rows of the weights and of x are whole steps, and kernels small.
+bool suits_int8(const ProductArgs& args);
+/// Whether int8 is to be preferred for weights that `decode` would make halves of: on GPUs that have its
+/// instructions, where it takes less time, or as Device::int8_products() says.
+bool prefers_int8(const ProductArgs& args, bool pointwise, const DecodeArgs& decode, const Device& device);
 
 /// What Hopper's kernel takes; args as the plan wants it.
 HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args, const ProductPlan& plan);
