@@ -12,5 +12,9 @@ set(ND_ARMV8_2 -mcpu=generic+v8_2a)
 if(ND_ZIG_SYSTEM STREQUAL "Darwin")
   set(ND_ARMV8_2 -mcpu=apple_m1)
 endif()
-# To zig, -Oz is -Os. Few things are inlined, and functions with the same code are one: a sixth smaller than -Os.
-set(ND_SMALL -Oz -Xclang=-Oz -mllvm=-inline-threshold=30 -Xclang=-fmerge-functions)
+# To zig, -Oz is -Os. Only what becomes smaller by it is inlined, and functions with the same code are one: a fifth smaller
+# than -Os. Where zig can, it optimizes these files as one, which is another tenth.
+set(ND_SMALL -Oz -Xclang=-Oz -mllvm=-inline-threshold=0 -Xclang=-fmerge-functions)
+if(NOT ND_ZIG_SYSTEM STREQUAL "Darwin")
+  list(APPEND ND_SMALL -flto)
+endif()

@@ -5,22 +5,16 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { DiffusionError } from './errors.js'
 import { bundleHint, findPackageRoot, resourceFolders, thisFile } from './package-root.js'
 
-type Libc = 'glibc' | 'musl'
-
 /**
  * The prebuilt addon for a platform, undefined where there is none. Each path is spelled out where it is returned, so that
  * bundlers (webpack, Vite) copy the file and programs that trace a server's files (Next.js, AWS Lambda) see it.
  */
-function prebuilt(platform: string, libc: Libc | undefined): URL | undefined {
-  switch (libc ? `${platform}.${libc}` : platform) {
-    case 'linux-x64.glibc':
-      return new URL('../prebuilds/linux-x64/node-diffusion.glibc.node', import.meta.url)
-    case 'linux-x64.musl':
-      return new URL('../prebuilds/linux-x64/node-diffusion.musl.node', import.meta.url)
-    case 'linux-arm64.glibc':
-      return new URL('../prebuilds/linux-arm64/node-diffusion.glibc.node', import.meta.url)
-    case 'linux-arm64.musl':
-      return new URL('../prebuilds/linux-arm64/node-diffusion.musl.node', import.meta.url)
+function prebuilt(platform: string): URL | undefined {
+  switch (platform) {
+    case 'linux-x64':
+      return new URL('../prebuilds/linux-x64/node-diffusion.node', import.meta.url)
+    case 'linux-arm64':
+      return new URL('../prebuilds/linux-arm64/node-diffusion.node', import.meta.url)
     case 'darwin-x64':
       return new URL('../prebuilds/darwin-x64/node-diffusion.node', import.meta.url)
     case 'darwin-arm64':
@@ -40,32 +34,22 @@ const compilerHint: Partial<Record<NodeJS.Platform, string>> = {
   win32: 'Visual Studio 2022 with “Desktop development with C++”, “C++ Clang tools” and CMake',
 }
 
-/** The C library of this process, and the other one: a wrong guess fails to load and does no harm. */
-function libcs(): (Libc | undefined)[] {
-  if (process.platform !== 'linux') return [undefined]
-  const musl = process.env.LIBC === 'musl' || existsSync('/etc/alpine-release')
-  return musl ? ['musl', 'glibc'] : ['glibc', 'musl']
-}
-
 /** Where addons may be, in the order of node-gyp-build: built here, prebuilt, and beside the program (bundles, packaged apps). */
 function candidates(): string[] {
   const platform = `${process.platform}-${process.arch}`
-  const below = (folder: string): string[] =>
-    libcs().map((libc) => join(folder, 'prebuilds', platform, `node-diffusion${libc ? `.${libc}` : ''}.node`))
+  const below = (folder: string): string => join(folder, 'prebuilds', platform, 'node-diffusion.node')
   const own = process.env.NODE_DIFFUSION_PREBUILD
   const root = own ?? findPackageRoot()
   const paths: string[] = []
   if (root && !process.env.PREBUILDS_ONLY)
     paths.push(...['Release', 'Debug'].map((type) => join(root, 'build', type, 'node_diffusion.node')))
-  for (const libc of own ? [] : libcs()) {
-    try {
-      const url = prebuilt(platform, libc)
-      if (url) paths.push(fileURLToPath(url))
-    } catch {
-      // A bundler has left no file URL.
-    }
+  try {
+    const url = own ? undefined : prebuilt(platform)
+    if (url) paths.push(fileURLToPath(url))
+  } catch {
+    // A bundler has left no file URL.
   }
-  paths.push(...(own ? [own, dirname(process.execPath)] : resourceFolders()).flatMap(below))
+  paths.push(...(own ? [own, dirname(process.execPath)] : resourceFolders()).map(below))
   return [...new Set(paths)]
 }
 

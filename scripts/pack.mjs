@@ -21,6 +21,7 @@ import ts from 'typescript'
 import { writeArchive } from './archive.mjs'
 import { root } from './build-addon.mjs'
 import { ownPlatform, platforms } from './platforms.mjs'
+import { recompress } from './zopfli.mjs'
 
 /** Bytes that the package with all prebuilds may have: as a tarball, and installed. */
 export const maxTarball = 23e6
@@ -144,11 +145,13 @@ export async function pack({ ownBuild = false } = {}) {
 
   const destination = join(root, 'build')
   const packed = npm(['pack', '--pack-destination', destination], folder)
+  const tarball = join(destination, packed.filename)
+  if (!ownBuild) packed.size = recompress(tarball)
   if (!ownBuild && (packed.size > maxTarball || packed.unpackedSize > maxInstalled))
     throw new Error(
       `The package has ${packed.size} bytes (at most ${maxTarball}), and ${packed.unpackedSize} installed (at most ${maxInstalled})`,
     )
-  return { ...packed, folder, tarball: join(destination, packed.filename) }
+  return { ...packed, folder, tarball }
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {

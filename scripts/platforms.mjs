@@ -6,30 +6,21 @@ import { root } from './build-addon.mjs'
 
 /**
  * By name: the target as zig calls it, with the oldest system that it is for; CMake's names for it; and the file in
- * prebuilds/, named as prebuildify names it. `cuda`: NVIDIA has a driver for it.
+ * prebuilds/, named as prebuildify names it. `cuda`: NVIDIA has a driver for it. On Linux, one file serves glibc and musl
+ * (scripts/without-loader.mjs).
  */
 export const platforms = {
   'linux-x64': {
     target: 'x86_64-linux-gnu.2.28',
     system: ['Linux', 'x86_64'],
-    file: 'linux-x64/node-diffusion.glibc.node',
+    file: 'linux-x64/node-diffusion.node',
     cuda: true,
   },
   'linux-arm64': {
     target: 'aarch64-linux-gnu.2.28',
     system: ['Linux', 'aarch64'],
-    file: 'linux-arm64/node-diffusion.glibc.node',
+    file: 'linux-arm64/node-diffusion.node',
     cuda: true,
-  },
-  'linux-x64-musl': {
-    target: 'x86_64-linux-musl',
-    system: ['Linux', 'x86_64'],
-    file: 'linux-x64/node-diffusion.musl.node',
-  },
-  'linux-arm64-musl': {
-    target: 'aarch64-linux-musl',
-    system: ['Linux', 'aarch64'],
-    file: 'linux-arm64/node-diffusion.musl.node',
   },
   'darwin-arm64': {
     target: 'aarch64-macos.11.0',
@@ -55,9 +46,7 @@ export const platforms = {
 }
 
 /** The platform of this process. */
-export const ownPlatform = `${process.platform}-${process.arch}${
-  existsSync('/etc/alpine-release') || process.env.LIBC === 'musl' ? '-musl' : ''
-}`
+export const ownPlatform = `${process.platform}-${process.arch}`
 
 /** The compiler, as pip names it. */
 export const ziglang = 'ziglang==0.17.1'

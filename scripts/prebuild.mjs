@@ -29,6 +29,7 @@ import { pathToFileURL } from 'node:url'
 import { jobs, root } from './build-addon.mjs'
 import { findZig, ownPlatform, platforms, zigTools } from './platforms.mjs'
 import { signMachO } from './sign-macho.mjs'
+import { withoutLoader } from './without-loader.mjs'
 
 const prebuilds = join(root, 'prebuilds')
 const symbols = join(root, 'build', 'symbols')
@@ -93,14 +94,17 @@ export function buildWithZig(
   return folder
 }
 
+/** What comes after the linker, by system. */
+const finishing = { Darwin: (bytes) => signMachO(bytes, 'node-diffusion'), Linux: withoutLoader }
+
 function prebuild(zig, name) {
   const began = performance.now()
   const file = join(prebuilds, platforms[name].file)
   mkdirSync(dirname(file), { recursive: true })
   // The same objects, linked twice: a strip would break a Mach-O's signature.
   const stripped = readFileSync(join(buildWithZig(zig, name), 'node_diffusion.node'))
-  const mac = platforms[name].system[0] === 'Darwin'
-  writeFileSync(file, mac ? signMachO(stripped, 'node-diffusion') : stripped, { mode: 0o755 })
+  const finish = finishing[platforms[name].system[0]] ?? ((bytes) => bytes)
+  writeFileSync(file, finish(stripped), { mode: 0o755 })
   const folder = buildWithZig(zig, name, { strip: false })
   const kept = join(symbols, name)
   rmSync(kept, { recursive: true, force: true })

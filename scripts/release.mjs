@@ -73,7 +73,7 @@ async function prepare() {
   run(process.execPath, [path('scripts/prebuild.mjs')])
   run(process.execPath, [path('scripts/prebuild.mjs'), '--verify'])
   const { tarball, size, unpackedSize } = await pack()
-  const checks = ['npm install', 'npx', 'require', 'size', 'types', 'publint', 'file of']
+  const checks = ['npm install', 'npx', 'require', 'size', 'types', 'publint', 'bill of', 'file of']
   run(process.execPath, [path('scripts/test-platforms.mjs'), ...checks])
 
   rmSync(out, { recursive: true, force: true })

@@ -5,8 +5,8 @@
 #include "core/error.h"
 #include "core/os.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
+#ifdef __linux__
+#include <dlfcn.h>
 #endif
 
 namespace nd {
@@ -36,8 +36,10 @@ Memory& host_memory() {
 }
 
 void release_free_heap() {
-#ifdef __GLIBC__
-  malloc_trim(0);
+#ifdef __linux__
+  // glibc alone has it, and the same addon runs with musl.
+  static const auto trim = reinterpret_cast<int (*)(size_t)>(dlsym(RTLD_DEFAULT, "malloc_trim"));
+  if (trim) trim(0);
 #endif
 }
 

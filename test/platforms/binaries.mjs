@@ -45,32 +45,46 @@ function elfNeeds(bytes) {
   return { libraries, versions, stripped: !sections.has('.symtab') && !sections.has('.debug_info') }
 }
 
-/** Symbols of ours that another library would have to bring: a linker lets them pass, because Node-API's are missing, too. */
-function ownUndefined(bytes) {
+/** Symbols that other libraries have to bring. */
+function undefinedSymbols(bytes) {
   const sections = elfSections(bytes)
   const strings = sections.get('.dynstr').offset
   const { offset, length } = sections.get('.dynsym')
-  const names = []
+  const symbols = []
   for (let at = offset; at < offset + length; at += 24)
-    if (bytes.readUInt16LE(at + 6) === 0) names.push(cString(bytes, strings + bytes.readUInt32LE(at)))
-  return names.filter((name) => /^_ZNK?(2nd|10nd_binding)/.test(name))
+    if (bytes.readUInt16LE(at + 6) === 0)
+      symbols.push({
+        name: cString(bytes, strings + bytes.readUInt32LE(at)),
+        weak: bytes[at + 4] >> 4 === 2,
+      })
+  return symbols
 }
 
-function checkElf(bytes, musl) {
+/** Symbols of ours that are missing: a linker lets them pass, because Node-API's are missing, too. */
+function ownUndefined(bytes) {
+  return undefinedSymbols(bytes)
+    .map(({ name }) => name)
+    .filter((name) => /^_ZNK?(2nd|10nd_binding)/.test(name))
+}
+
+/** Of what the addon calls: in glibc, and not, or with another meaning, in musl. */
+const glibcAlone = /^(__cxa_thread_atexit_impl|malloc_trim|strerror_r|\w+_chk|\w+64|gnu_get_libc_version)$/
+
+function checkElf(bytes) {
   const lacking = ownUndefined(bytes)
   expect(lacking.length === 0, `it lacks ${lacking.join(', ')}`)
   const { libraries, versions, stripped } = elfNeeds(bytes)
   expect(stripped, 'it has symbols')
-  const allowed = musl
-    ? /^libc\.so$/
-    : /^(libc|libm|libdl|libpthread|ld-linux-x86-64|ld-linux-aarch64|librt)\.so\.\d$/
+  // Names that musl takes for itself.
+  const allowed = /^(libc|libm|libdl|libpthread|librt)\.so\.\d$/
   for (const library of libraries) expect(allowed.test(library), `it needs ${library}`)
+  const missing = undefinedSymbols(bytes).filter(({ name, weak }) => !weak && glibcAlone.test(name))
+  expect(missing.length === 0, `musl has no ${missing.map(({ name }) => name).join(', ')}`)
   const tooNew = versions.filter((version) => {
     const [, minor] = /^GLIBC_2\.(\d+)/.exec(version) ?? []
     return Number(minor) > 28
   })
   expect(tooNew.length === 0, `it needs ${tooNew.join(', ')}`)
-  if (musl) expect(versions.length === 0, `it needs ${versions.join(', ')}`)
   return [...libraries, ...versions.filter((version) => version.startsWith('GLIBC_2'))].join(', ')
 }
 
@@ -224,7 +238,7 @@ export function binaryChecks({ folder, complete }) {
       const bytes = readFileSync(path)
       // Paths of the machine that it was built on would make it different elsewhere.
       expect(!bytes.includes(root), 'it contains the path of its sources')
-      if (name.startsWith('linux')) return checkElf(bytes, name.endsWith('musl'))
+      if (name.startsWith('linux')) return checkElf(bytes)
       return name.startsWith('darwin') ? checkMachO(bytes, name.slice('darwin-'.length)) : checkPe(bytes)
     },
   }))

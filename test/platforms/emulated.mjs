@@ -57,7 +57,7 @@ async function arm(context) {
 }
 
 async function armMusl(context) {
-  requirePrebuild('linux-arm64-musl')
+  requirePrebuild('linux-arm64')
   const folder = await muslRoot('arm64')
   return drawOnArm(context, folder, join(folder, nodeInMusl))
 }
@@ -162,7 +162,7 @@ async function muslRoot(architecture) {
 }
 
 async function musl({ tarball, reference }) {
-  requirePrebuild('linux-x64-musl')
+  requirePrebuild('linux-x64')
   if (process.arch !== 'x64') throw new NotRun('it needs an x86-64 machine')
   if (process.getuid() !== 0) throw new NotRun('it needs root for a chroot')
   const folder = await muslRoot('amd64')
@@ -178,9 +178,9 @@ async function musl({ tarball, reference }) {
 
 export function emulatedChecks(context) {
   return [
-    { name: 'linux-x64-musl, in a chroot', run: () => musl(context) },
+    { name: 'linux-x64 with musl, in a chroot', run: () => musl(context) },
     { name: 'linux-arm64, by QEMU', run: () => arm(context) },
-    { name: 'linux-arm64-musl, by QEMU', run: () => armMusl(context) },
+    { name: 'linux-arm64 with musl, by QEMU', run: () => armMusl(context) },
     { name: 'win32-x64, by Wine', run: () => windows(context) },
     ...['darwin-arm64', 'darwin-x64', 'win32-arm64'].map((name) => ({
       name: `a picture on ${name}`,

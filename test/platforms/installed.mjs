@@ -1,8 +1,10 @@
 /** The tarball as users install it: with npm, in a project of its own, without scripts. */
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { root } from '../../scripts/build-addon.mjs'
 import { maxInstalled, maxTarball } from '../../scripts/pack.mjs'
+import { billOfMaterials } from '../../scripts/sbom.mjs'
 import { checkSame, drawing, expect, fromRegistry, installedProject, run } from './support.mjs'
 
 const maxPackages = 20 // besides our own
@@ -136,6 +138,23 @@ export function installedChecks({ tarball, size, reference, complete }) {
       async run() {
         const modules = await fromRegistry('@arethetypeswrong/cli@0.18.5')
         await node([join(modules, '@arethetypeswrong', 'cli', 'dist', 'index.js'), tarball])
+      },
+    },
+    {
+      name: 'bill of materials, against the schema of CycloneDX',
+      async run() {
+        const packages = [
+          '@cyclonedx/cyclonedx-library@10',
+          'ajv@8',
+          'ajv-formats@3',
+          'ajv-formats-draft2019@1',
+        ]
+        const modules = await fromRegistry(...packages)
+        const { Validation } = createRequire(join(modules, 'x.js'))('@cyclonedx/cyclonedx-library')
+        const document = billOfMaterials(tarball)
+        const validator = new Validation.JsonStrictValidator(document.specVersion)
+        const faults = await validator.validate(JSON.stringify(document))
+        expect(faults === null, JSON.stringify(faults).slice(0, 1000))
       },
     },
     {
