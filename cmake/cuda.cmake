@@ -93,29 +93,31 @@ function(nd_emulated_kernels name)
   target_compile_options(${name} PRIVATE -include cuda_emulator.h ${nd_emulator_flags} -fno-strict-aliasing ${ARGN})
 endfunction()
 nd_emulated_kernels(cuda-kernels-emulated)
+target_sources(cuda-kernels-emulated PRIVATE ${emulator}/no_checker.cpp)
 nd_emulated_kernels(cuda-kernels-checked -fsanitize=thread -O1 -g)
 
 # The emulator as a driver library, for tests of the addon: NODE_DIFFUSION_CUDA_DRIVER names it.
 add_library(cuda-emulated-driver SHARED EXCLUDE_FROM_ALL $<TARGET_OBJECTS:cuda-kernels-emulated>
-  ${emulator}/no_checker.cpp ${emulator}/library.cpp)
+  ${emulator}/library.cpp)
 target_link_libraries(cuda-emulated-driver PRIVATE cuda-emulator)
 
 file(GLOB ND_CUDA_TESTS CONFIGURE_DEPENDS test/cuda/*.cpp)
-add_library(cuda-test-cases OBJECT ${ND_CUDA_TESTS} test/cpp/harness.cpp test/cpp/fixture_models.cpp)
+add_library(cuda-test-cases OBJECT ${ND_CUDA_TESTS})
 target_include_directories(cuda-test-cases PUBLIC test test/cpp)
-target_compile_definitions(cuda-test-cases PRIVATE ND_FIXTURES="${CMAKE_CURRENT_SOURCE_DIR}/test/fixtures"
+target_compile_definitions(cuda-test-cases PRIVATE ${ND_FIXTURES}
   ND_CUDA_IMAGE="${CMAKE_CURRENT_BINARY_DIR}/cuda-kernels.fatbin"
   ND_CUDA_TEST_IMAGE="${CMAKE_CURRENT_BINARY_DIR}/cuda-test-kernels.fatbin")
 target_link_libraries(cuda-test-cases PUBLIC cuda-emulator)
 
-add_executable(cuda-tests $<TARGET_OBJECTS:cuda-test-cases> $<TARGET_OBJECTS:cuda-kernels-emulated>
-  ${emulator}/no_checker.cpp)
-target_link_libraries(cuda-tests PRIVATE cuda-emulator)
+# engine-tests --device emulated, and --device cuda on a GPU. The rest of the program is compiled without the emulator's
+# flags, for any CPU.
+target_sources(engine-tests PRIVATE $<TARGET_OBJECTS:cuda-test-cases> $<TARGET_OBJECTS:cuda-kernels-emulated>)
+target_link_libraries(engine-tests PRIVATE $<LINK_ONLY:cuda-emulator>)
 add_executable(cuda-tests-checked $<TARGET_OBJECTS:cuda-test-cases> $<TARGET_OBJECTS:cuda-kernels-checked>
-  ${emulator}/checker.cpp ${emulator}/thread_sanitizer.cpp)
+  ${emulator}/checker.cpp ${emulator}/thread_sanitizer.cpp test/cpp/harness.cpp test/cpp/fixture_models.cpp)
+target_include_directories(cuda-tests-checked PRIVATE test/cpp)
+target_compile_definitions(cuda-tests-checked PRIVATE ${ND_FIXTURES})
 target_link_libraries(cuda-tests-checked PRIVATE cuda-emulator)
-if(ND_TESTS)
-  target_compile_definitions(cuda-bench PRIVATE ND_CUDA_EMULATOR)
-  target_sources(cuda-bench PRIVATE $<TARGET_OBJECTS:cuda-kernels-emulated> ${emulator}/no_checker.cpp)
-  target_link_libraries(cuda-bench PRIVATE cuda-emulator)
-endif()
+target_compile_definitions(cuda-bench PRIVATE ND_CUDA_EMULATOR)
+target_sources(cuda-bench PRIVATE $<TARGET_OBJECTS:cuda-kernels-emulated>)
+target_link_libraries(cuda-bench PRIVATE cuda-emulator)

@@ -16,8 +16,16 @@ export const jobs = process.env.JOBS ?? String(availableParallelism())
 /** Whether the emulator of a GPU is written for this platform. */
 const emulator = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch)
 
-/** Native test programs; the CUDA backend's run its kernels on the emulator. */
-export const testPrograms = emulator ? ['engine-tests', 'cuda-tests', 'cuda-tests-checked'] : ['engine-tests']
+/** The native tests as programs with arguments; those of the CUDA backend run its kernels on the emulator. */
+export const testPrograms = [
+  ['engine-tests'],
+  ...(emulator
+    ? [
+        ['engine-tests', '--device', 'emulated'],
+        ['cuda-tests-checked', '--device', 'emulated'],
+      ]
+    : []),
+]
 
 /** Libraries that the TypeScript tests load. */
 export const testLibraries =

@@ -22,34 +22,35 @@ function cmake(...args) {
   if (status !== 0) throw new BuildError(`cmake ${args.join(' ')} failed (status ${status})`)
 }
 
-/** Builds the test programs; returns their paths. */
+/** Builds the test programs; returns them with paths. */
 function build(preset, programs) {
   if (preset) {
     cmake('--preset', preset)
     cmake('--build', '--preset', preset, '--parallel', jobs, '--target', 'engine-tests')
-    return [join(root, 'build', preset, 'engine-tests')]
+    return [[join(root, 'build', preset, 'engine-tests')]]
   }
   // In the addon's own build folder: the engine is compiled once for both.
-  buildAddon(programs)
-  return programs.map((program) =>
+  buildAddon([...new Set(programs.map(([program]) => program))])
+  return programs.map(([program, ...args]) => [
     [objects, join(objects, 'Release')]
       .flatMap((folder) => [program, `${program}.exe`].map((name) => join(folder, name)))
       .find((place) => existsSync(place)),
-  )
+    ...args,
+  ])
 }
 
 /**
- * Builds and runs the native tests; args are theirs. The tests of the CUDA backend, whose names begin with `cuda/`, are
- * programs of their own: a filter chooses between them and the engine's.
+ * Builds and runs the native tests; args are theirs. The tests of the CUDA backend, whose names begin with `cuda/`, run
+ * apart: a filter chooses between them and the engine's.
  */
 export async function testNative(args = [], preset = undefined) {
   const filter = args.find((arg) => !arg.startsWith('-'))
   const programs = testPrograms.filter(
-    (program) => filter === undefined || filter.startsWith('cuda') === program.startsWith('cuda'),
+    ([, ...device]) => filter === undefined || filter.startsWith('cuda') === device.length > 0,
   )
   const sum = { passed: 0, failed: 0 }
-  for (const program of build(preset, programs)) {
-    const { status, text } = await run(program, args, sanitizerOptions)
+  for (const [program, ...device] of build(preset, programs)) {
+    const { status, text } = await run(program, [...device, ...args], sanitizerOptions)
     const counts = [...text.matchAll(/(\d+) passed, (\d+) failed/g)].pop()
     const [passed, failed] = counts ? [Number(counts[1]), Number(counts[2])] : [0, 0]
     sum.passed += passed

@@ -53,13 +53,13 @@ fi
 
 step configure 60 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DND_TESTS=ON -DND_CUDA=$cuda \
   -DND_CUDA_ARCHITECTURES="$architecture" -DND_CUDA_TEST_ARCHITECTURES="$architecture"
-targets=(cuda-tests cuda-bench)
+targets=(engine-tests cuda-bench)
 [[ $cuda == ON ]] && targets+=(cuda-kernels cuda-test-kernels)
 if ! step build 200 ninja -C "$build" "${targets[@]}"; then
   tail -n 30 "$OUT/configure.log" "$OUT/build.log"
   exit 1
 fi
-tests=("$build/cuda-tests" --device "$device")
+tests=("$build/engine-tests" --device "$device")
 # Does the emulator imitate each instruction rightly? Bit by bit.
 step instructions 40 "${tests[@]}" cuda/instruction
 step kernels 90 "${tests[@]}" cuda/

@@ -7,11 +7,15 @@
 namespace nd::test {
 
 namespace {
-std::vector<Suite>& suites() {
-  static std::vector<Suite> list;
+struct Registered {
+  Suite suite;
+  bool on_device;
+};
+std::vector<Registered>& suites() {
+  static std::vector<Registered> list;
   return list;
 }
-std::string filter, device_name = "emulated";
+std::string filter, device_name;
 bool small_set = false;
 int matched = 0, passed = 0, failed = 0;
 int64_t tries = 0;
@@ -25,8 +29,8 @@ float canary() {
 }
 }  // namespace
 
-Register::Register(Suite suite) {
-  suites().push_back(suite);
+Register::Register(Suite suite, bool on_device) {
+  suites().push_back({suite, on_device});
 }
 
 bool wanted(const std::string& name) {
@@ -72,8 +76,15 @@ int run(int argc, char** argv) {
     else
       filter = arg;
   }
-  for (Suite suite : suites()) suite();
-  if (matched == 0) fail(filter, "no test has this in its name");
+  if (!device_name.empty() && device_name != "emulated" && device_name != "cuda") {
+    std::printf("Expected emulated or cuda after --device but received %s\n", device_name.c_str());
+    return 1;
+  }
+  for (const Registered& one : suites())
+    if (one.on_device != device_name.empty()) one.suite();
+  if (matched == 0)
+    fail(filter, device_name.empty() ? "no test has this in its name; cuda/ needs --device emulated"
+                                     : "no test of a device has this in its name");
   if (tries > 0) std::printf("%lld tried\n", static_cast<long long>(tries));
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;

@@ -13,7 +13,8 @@ namespace nd::test {
 /// keeps it. A case's name holds everything that is needed to reproduce it: pass it as the filter.
 bool wanted(const std::string& name);
 bool small();
-/// What follows --device on the command line: which device a test program of several runs on.
+/// What follows --device on the command line: the tests of this device run in place of the engine's on the
+/// CPU.
 const std::string& device();
 
 void pass();
@@ -29,7 +30,8 @@ bool thorough();
 
 using Suite = void (*)();
 struct Register {
-  explicit Register(Suite suite);
+  /// on_device: the suite runs where --device is given.
+  explicit Register(Suite suite, bool on_device = false);
 };
 int run(int argc, char** argv);
 

@@ -13,6 +13,11 @@ namespace nd::cuda_test {
 
 using namespace nd::test;
 
+/// A suite that runs with --device emulated or --device cuda.
+struct Register : test::Register {
+  explicit Register(Suite suite) : test::Register(suite, true) {}
+};
+
 /// Whether --device cuda was given: a GPU instead of the emulator.
 bool on_hardware();
 
