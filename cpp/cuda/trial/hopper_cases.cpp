@@ -93,7 +93,7 @@ std::function<void(StreamHandle)> HopperCases::launch(ProductArgs args, const Pr
   // Encoding tensor maps would take longer than short kernels.
   const HopperProductArgs hopper =
       is_hopper(plan.kernel) ? hopper_arguments(device_.driver(), args, plan) : HopperProductArgs{};
-  return [this, args, hopper, plan, pieces](StreamHandle stream) {
+  return [hopper, args, plan, pieces, this](StreamHandle stream) {
     if (is_hopper(plan.kernel))
       device_.launch(stream, plan.kernel, plan.grid, hopper);
     else
@@ -138,7 +138,7 @@ HopperCase HopperCases::attention(const SelfAttentionShape& s) {
   };
   const HopperAttentionArgs hopper =
       hopper_attention_arguments(device_.driver(), numbers(0), pointer<half>(outputs_[1]), s);
-  result.hopper = [this, s, hopper, kernel = result.kernel](StreamHandle stream) {
+  result.hopper = [hopper, s, this, kernel = result.kernel](StreamHandle stream) {
     device_.launch(stream, kernel, hopper_attention_grid(s), hopper);
   };
   result.elements = s.images * s.length * inner;
