@@ -73,9 +73,10 @@ void reduced_gemm(const ReducedGemmArgs& args, int64_t m0, int64_t m1, int64_t p
           ReducedRows rows;
           for (int64_t r = 0; r < height; ++r) {
             const int64_t at = lhs.row_offset ? lhs.row_offset[row + r] : (row + r) * lhs.pixel_elements;
+            // A division takes as long as the products of a short row.
+            const int64_t pixel = lhs.row_offset ? at / lhs.pixel_elements : row + r;
             rows.a[r] = static_cast<const uint8_t*>(lhs.data) + at * Format::kElementBytes;
-            rows.scales[r] =
-                Format::kScaled ? lhs.scales + 2 * (at / lhs.pixel_elements * lhs.scales_per_pixel) : nullptr;
+            rows.scales[r] = Format::kScaled ? lhs.scales + 2 * (pixel * lhs.scales_per_pixel) : nullptr;
           }
           // With a single K block, all tiles use the same few lines of L1.
           float* sums = begin && last ? partial : partial + (row - block) * kNr;
