@@ -165,11 +165,11 @@ class Bench {
     const float* g = pointer<float>(gamma.address());
     half *from = pointer<half>(x.address()), *to = pointer<half>(y.address());
     const MomentsArgs m{from, pointer<float>(moments.address()), narrow(pixels), narrow(c), narrow(pieces)};
-    const GroupFactorsArgs f{m.moments,      g,  g,    pointer<float>(factors.address()), narrow(c),
-                             narrow(pieces), 32, 1e-5f};
-    const AffineArgs a{from, f.factors, to, pixels * c, size, narrow(c), 1};
+    const NormInputs inputs{{from, m.moments, narrow(c), narrow(pieces)}, {}};
+    const GroupFactorsArgs f{inputs, g, g, pointer<float>(factors.address()), narrow(c), 32, 1e-5f};
+    const AffineArgs a{inputs, f.factors, to, pixels * c, size, narrow(c), 1};
     const double group = device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
-      device.launch(stream, Kernel::channel_moments, {pieces_of(c, kMomentChannels), pieces, n}, m);
+      device.launch(stream, Kernel::channel_moments, {pieces, pieces_of(c, kMomentChannels), n}, m);
       device.launch(stream, Kernel::group_factors, {32, n}, f);
       device.launch(stream, Kernel::affine, {pieces_of(size, int64_t{8} * kMoveThreads)}, a);
     });
@@ -265,7 +265,7 @@ class Bench {
   /// int8: what it is launched with, besides a.
   double run(ProductArgs a, const ProductPlan& plan, Int8ProductArgs* int8 = nullptr) {
     const Device& device = backend_.device();
-    a.splits = plan.splits, a.split_steps = plan.split_steps;
+    a.splits = plan.splits, a.split_steps = plan.split_steps, a.span = plan.span;
     const int64_t columns = (a.o + 7) / 8 * 8;
     const Buffer partial(device, static_cast<size_t>(plan.splits > 1 ? plan.splits * a.m * columns * 4 : 16));
     a.partial = pointer<float>(partial.address());

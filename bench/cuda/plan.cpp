@@ -61,6 +61,11 @@ const Arguments& as(const Launch& launch) {
   return *static_cast<const Arguments*>(launch.arguments);
 }
 
+/// Of the moments of an image.
+double moment_bytes(const NormInputs& x) {
+  return 12.0 * (x.first.pieces * x.first.c + x.second.pieces * x.second.c);
+}
+
 /// Bytes that a kernel of norms or copies reads and writes.
 double bytes_of(const Launch& launch) {
   switch (launch.kernel) {
@@ -68,6 +73,12 @@ double bytes_of(const Launch& launch) {
       return 2.0 * launch.grid_z * as<MomentsArgs>(launch).pixels * as<MomentsArgs>(launch).c;
     case Kernel::affine:
       return 4.0 * static_cast<double>(as<AffineArgs>(launch).total);
+    case Kernel::group_factors:
+      return launch.grid_y * moment_bytes(as<GroupFactorsArgs>(launch).x);
+    case Kernel::group_norm: {
+      const GroupNormArgs& a = as<GroupNormArgs>(launch);
+      return launch.grid_z * (4.0 * a.pixels * a.c + launch.grid_y * moment_bytes(a.x));
+    }
     case Kernel::layer_norm:
       return 4.0 * as<LayerNormArgs>(launch).rows * as<LayerNormArgs>(launch).c;
     case Kernel::concat: {
@@ -93,7 +104,8 @@ double bytes_of(const Launch& launch) {
 /// Microseconds on the device.
 double time_of(const Launch& launch, const Device& device) {
   const Kernel kernel = launch.kernel;
-  if (kernel == Kernel::product_finish) return 0;  // part of the product's
+  // Part of the product's.
+  if (kernel == Kernel::product_finish || kernel == Kernel::product_finish_moments) return 0;
   if (is_int8(kernel)) return plan_int8(as<Int8ProductArgs>(launch).product, device).microseconds;
   if (kernel == Kernel::product_hopper_128 || kernel == Kernel::product_hopper_256)
     return product_time(as<HopperProductArgs>(launch).product, device);
@@ -112,7 +124,7 @@ struct Sum {
 
   void add(const Launch& launch, const Device& device) {
     const Kernel kernel = launch.kernel;
-    const bool product = kernel <= Kernel::product_finish || is_int8(kernel) ||
+    const bool product = kernel <= Kernel::product_finish_moments || is_int8(kernel) ||
                          kernel == Kernel::product_hopper_128 || kernel == Kernel::product_hopper_256;
     const bool attends = kernel >= Kernel::attention_hopper_40 ||
                          (kernel >= Kernel::attention_48 && kernel <= Kernel::attention_wide);

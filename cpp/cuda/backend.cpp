@@ -42,7 +42,7 @@ std::unique_ptr<Recording> CudaBackend::record(Arena& arena, const CancelToken* 
 
 std::unique_ptr<nd::Linear> CudaBackend::linear(Loader& loader, LinearWeights weights,
                                                 const LinearOptions& options) {
-  return std::make_unique<Linear>(device_, loader, std::move(weights), options.geglu);
+  return std::make_unique<Linear>(device_, loader, std::move(weights), options);
 }
 
 std::unique_ptr<nd::FeedForward> CudaBackend::feed_forward(Loader& loader, LinearWeights in,

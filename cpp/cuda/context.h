@@ -1,18 +1,30 @@
 // A forward pass on a GPU: the stream that its kernels go to, and its memory as pointers.
 #pragma once
+#include <algorithm>
+#include <vector>
+
 #include "core/arena.h"
 #include "cuda/device.h"
 #include "cuda/limits.h"
 #include "cuda/recorder.h"
+#include "cuda/written.h"
 #include "nn/backend.h"
 #include "nn/tensor.h"
 
 namespace nd::cuda {
 
+/// Memory of which something is known until a forward writes there.
+struct Watch {
+  Address begin;
+  size_t bytes = 0;
+  bool unchanged = false;
+};
+
 struct Context : ForwardContext {
   Device& device;
   StreamHandle stream;
   Recorder* recorder;  // null where the forward is not recorded
+  std::vector<Watch*> watches{};
 
   Context(const ForwardContext& base, Device& device, StreamHandle stream, Recorder* recorder = nullptr)
       : ForwardContext(base), device(device), stream(stream), recorder(recorder) {}
@@ -22,17 +34,26 @@ struct Context : ForwardContext {
   /// Puts a kernel behind those that were launched before; nothing while measuring. Throws Cancelled.
   /// Error invalid_argument: the grid is too large.
   template <class Arguments>
-  void launch(Kernel kernel, const Grid& grid, const Arguments& arguments) const {
+  void launch(Kernel kernel, const Grid& grid, const Arguments& arguments) {
     check_grid(grid);
+    wrote({reinterpret_cast<uintptr_t>(written(arguments))});
     if (measuring()) return;
     if (cancel) cancel->check();
     if (recorder) recorder->before_launch();
     device.launch(stream, kernel, grid, arguments);
   }
-  /// transfer(stream) copies from the host or to it; nothing while measuring. It is called again when a
-  /// recorded forward is repeated, so it holds addresses and no references.
+  /// Copies between places in the device's memory.
+  void copy(Address to, Address from, size_t bytes) {
+    wrote(to);
+    if (measuring()) return;
+    if (recorder) recorder->before_launch();
+    device.copy(to, from, bytes, stream);
+  }
+  /// transfer(stream) copies from the host to `to` and behind, or to the host; nothing while measuring. It is
+  /// called again when a recorded forward is repeated, so it holds addresses and no references.
   template <class Transfer>
-  void to_device(const Transfer& transfer) const {
+  void to_device(Address to, const Transfer& transfer) {
+    wrote(to);
     if (measuring()) return;
     if (recorder) recorder->before_upload(transfer);
     transfer(stream);
@@ -43,6 +64,16 @@ struct Context : ForwardContext {
     if (cancel) cancel->check();
     if (recorder) recorder->before_download(transfer);
     transfer(stream);
+  }
+
+  void add(Watch& watch) { watches.push_back(&watch); }
+  void remove(Watch& watch) noexcept { watches.erase(std::find(watches.begin(), watches.end(), &watch)); }
+
+ private:
+  /// Whatever writes begins within what it changes.
+  void wrote(Address address) const {
+    for (Watch* watch : watches)
+      if (address.value - watch->begin.value < watch->bytes) watch->unchanged = false;
   }
 };
 

@@ -15,8 +15,8 @@ Grid tiles_of(int64_t n, int64_t c, int64_t pixels) {
   return {pieces_of(pixels, kTransposeTile), pieces_of(c, kTransposeTile), n};
 }
 
-void upload(const Context& ctx, Address to, const void* from, size_t bytes) {
-  ctx.to_device([&device = ctx.device, to, from, bytes](StreamHandle stream) {
+void upload(Context& ctx, Address to, const void* from, size_t bytes) {
+  ctx.to_device(to, [&device = ctx.device, to, from, bytes](StreamHandle stream) {
     device.upload(to, from, bytes, stream);
   });
 }
@@ -51,13 +51,10 @@ Tensor CudaBackend::concat(ForwardContext& base, const Tensor& a, const Tensor& 
 
 void CudaBackend::copy_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to,
                             int64_t to_row, int64_t count) {
-  Context& ctx = Context::of(base);
-  if (ctx.measuring()) return;
   const size_t row = static_cast<size_t>(from.c) * element_bytes();
-  if (ctx.recorder) ctx.recorder->before_launch();
-  ctx.device.copy(to.address() + static_cast<size_t>(to_row) * row,
-                  from.address() + static_cast<size_t>(from_row) * row, static_cast<size_t>(count) * row,
-                  ctx.stream);
+  Context::of(base).copy(to.address() + static_cast<size_t>(to_row) * row,
+                         from.address() + static_cast<size_t>(from_row) * row,
+                         static_cast<size_t>(count) * row);
 }
 
 void CudaBackend::add_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to,
@@ -112,7 +109,7 @@ void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x
   Context& ctx = Context::of(base);
   const Address to = x.address() + static_cast<size_t>(first * x.c) * element_bytes();
   const size_t size = static_cast<size_t>(count * x.c);
-  ctx.to_device([&device = ctx.device, values, to, size](StreamHandle stream) {
+  ctx.to_device(to, [&device = ctx.device, values, to, size](StreamHandle stream) {
     std::vector<uint16_t> fp16(size);
     for (size_t i = 0; i < size; ++i) fp16[i] = float_to_half(values[i]);
     device.upload(to, fp16.data(), size * sizeof(uint16_t), stream);

@@ -30,6 +30,8 @@ struct LinearOptions {
   bool geglu = false;
   /// The matrix is stored [in][out]. It is held in float32 beside its packed form where weights are streamed.
   bool transposed = false;
+  /// A group normalization takes the output: a backend can have its statistics taken while it is written.
+  bool feeds_group_norm = false;
 };
 
 /// y = x·Wᵀ + b over the last dimension.
@@ -95,6 +97,8 @@ struct Conv2dOptions {
   /// The input, or the output and what is added to it, are wide: too large for half precision in some models.
   /// They are multiples of Backend::wide_unit(), which the convolution accounts for.
   bool wide_input = false, wide_output = false;
+  /// A group normalization takes the output: a backend can have its statistics taken while it is written.
+  bool feeds_group_norm = false;
 
   static Conv2dOptions pointwise() {
     Conv2dOptions options;
@@ -144,6 +148,7 @@ struct AttentionOptions {
   bool output_bias = true;
   bool causal = false;
   bool wide_output = false;  // see Conv2dOptions
+  bool feeds_group_norm = false;
   Role role = Role::hidden;
   const char *q = "to_q", *k = "to_k", *v = "to_v", *out = "to_out.0";
 

@@ -11,6 +11,8 @@ ResBlock::ResBlock(Loader& loader, const std::string& prefix, const ResBlockOpti
   Conv2dOptions convolution;
   convolution.role = role;
   convolution.wide_output = wide;  // what it convolves is normalized
+  // The second one's, too: the next block or transformer begins with a normalization.
+  convolution.feeds_group_norm = true;
   conv1_ = loader.conv2d(prefix + ".conv1", in, out, convolution);
   conv2_ = loader.conv2d(prefix + ".conv2", out, out, convolution);
   if (in != out) {

@@ -2,6 +2,7 @@
 // look behind their addresses: the numbers may lie in another device's memory.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "core/arena.h"
@@ -22,6 +23,12 @@ struct ForwardContext {
 
   /// While true, memory is only being planned: nothing may be read or written.
   bool measuring() const { return arena.measuring(); }
+};
+
+/// What a backend knows of a tensor's numbers and keeps beside them: see Tensor::keep().
+class TensorStatistics {
+ public:
+  virtual ~TensorStatistics() = default;
 };
 
 /// Activations in the forward's arena, [n][h][w][c] row-major (NHWC), of the backend's element type. A
@@ -46,6 +53,7 @@ class Tensor {
       n = other.n, h = other.h, w = other.w, c = other.c;
       arena_ = other.arena_;
       address_ = std::exchange(other.address_, Address{});
+      statistics_ = std::move(other.statistics_);
     }
     return *this;
   }
@@ -57,15 +65,22 @@ class Tensor {
   int64_t rows() const { return n * h * w; }
   int64_t size() const { return n * h * w * c; }
   void release() {
+    statistics_.reset();
     if (address_ && arena_) arena_->release(address_);
     address_ = {};
   }
+
+  /// Keeps the statistics for as long as the tensor has its memory. Constant, as tensors are for what writes
+  /// their numbers; views have none.
+  void keep(std::unique_ptr<TensorStatistics> statistics) const { statistics_ = std::move(statistics); }
+  TensorStatistics* statistics() const { return statistics_.get(); }
 
   int64_t n = 0, h = 0, w = 0, c = 0;
 
  private:
   Arena* arena_ = nullptr;
   Address address_;
+  mutable std::unique_ptr<TensorStatistics> statistics_;
 };
 
 }  // namespace nd

@@ -14,6 +14,7 @@ UnetEncoder::UnetEncoder(const UnetConfig& config, Loader& loader)
   time_ = TimestepEmbedding(loader, config);
   Conv2dOptions outermost;
   outermost.role = Role::input_output;
+  outermost.feeds_group_norm = true;
   conv_in_ = loader.conv2d("conv_in", config.in_channels, config.block_channels[0], outermost);
   load_levels(loader);
   load_middle(loader);
@@ -68,6 +69,7 @@ void UnetEncoder::load_levels(Loader& loader) {
     if (level + 1 < config_.levels()) {
       Conv2dOptions halve;
       halve.stride = 2;
+      halve.feeds_group_norm = true;
       result.downsample = loader.conv2d(prefix + ".downsamplers.0.conv", channels, channels, halve);
     }
     levels_.push_back(std::move(result));

@@ -24,6 +24,7 @@ KResBlock::KResBlock(Loader& loader, const std::string& prefix, const KResBlockO
   const auto [in, middle, out, in_groups, middle_groups, eps, role] = options;
   Conv2dOptions convolution;
   convolution.role = role;
+  convolution.feeds_group_norm = true;
   norm1_ = AdaptiveGroupNorm(loader, prefix + ".norm1", in, in_groups, eps, places);
   conv1_ = loader.conv2d(prefix + ".conv1", in, middle, convolution);
   norm2_ = AdaptiveGroupNorm(loader, prefix + ".norm2", middle, middle_groups, eps, places);
@@ -53,7 +54,7 @@ KAttention::KAttention(Loader& loader, const std::string& prefix, const KAttenti
   attention.width = options.channels;
   attention.heads = options.channels / options.head_width;
   attention.head_dim = options.head_width;
-  attention.projection_bias = true;
+  attention.projection_bias = attention.feeds_group_norm = true;
   if (options.attends_to_image) {
     norm1_ = AdaptiveGroupNorm(loader, prefix + ".norm1", options.channels, options.groups, kNormEps, places);
     self_ = loader.attention(prefix + ".attn1", attention);

@@ -32,7 +32,9 @@ KUnet::KUnet(const KUnetConfig& config, Loader& loader)
   time2_ = loader.linear("time_embedding.linear_2", width, width, time_options(true));
   Conv2dOptions outermost = Conv2dOptions::pointwise();
   outermost.role = Role::input_output;
-  conv_in_ = loader.conv2d("conv_in", config.in_channels, config.block_channels[0], outermost);
+  Conv2dOptions first = outermost;
+  first.feeds_group_norm = true;
+  conv_in_ = loader.conv2d("conv_in", config.in_channels, config.block_channels[0], first);
   load_encoder(loader);
   load_decoder(loader);
   conv_out_ = loader.conv2d("conv_out", config.block_channels[0], config.out_channels, outermost);

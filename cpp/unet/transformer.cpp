@@ -107,6 +107,7 @@ SpatialTransformer::SpatialTransformer(Loader& loader, const std::string& prefix
   in_ = loader.linear(prefix + ".proj_in", options.channels, options.channels, projection);
   for (int64_t i = 0; i < options.depth; ++i)
     blocks_.emplace_back(loader, prefix + ".transformer_blocks." + std::to_string(i), options);
+  projection.feeds_group_norm = true;
   out_ = loader.linear(prefix + ".proj_out", options.channels, options.channels, projection);
 }
 

@@ -55,7 +55,7 @@ void Unet::load_decoder(Loader& loader) {
     }
     if (level > 0) {
       Conv2dOptions twice;
-      twice.upsample = true;
+      twice.upsample = twice.feeds_group_norm = true;
       result.upsample = loader.conv2d(prefix + ".upsamplers.0.conv", channels, channels, twice);
     }
     decoder_.push_back(std::move(result));

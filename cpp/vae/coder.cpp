@@ -9,7 +9,7 @@ namespace {
 
 Conv2dOptions into_wide() {
   Conv2dOptions options;
-  options.wide_output = true;
+  options.wide_output = options.feeds_group_norm = true;
   return options;
 }
 
@@ -37,7 +37,7 @@ MiddleBlock::MiddleBlock(Loader& loader, const std::string& prefix, const VaeCon
   if (config.mid_attention) {
     AttentionOptions options;
     options.width = options.head_dim = channels;
-    options.projection_bias = options.wide_output = true;
+    options.projection_bias = options.wide_output = options.feeds_group_norm = true;
     norm_ = loader.group_norm(prefix + ".attentions.0.group_norm", channels, config.norm_groups, kVaeNormEps,
                               true);
     attention_ = loader.attention(prefix + ".attentions.0", options);

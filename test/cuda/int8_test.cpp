@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cuda/layers/product_plan.h"
+#include "cuda/layers/moments.h"
 #include "driver.h"
 #include "support.h"
 
@@ -191,15 +191,24 @@ class Case {
     a.activation = end_.activation;
     a.relu_after_residual = end_.relu;
     if (!suits_int8(a)) return "int8 does not suit this shape";
-    const ProductPlan plan = plan_int8_tile(a, tile, splits);
-    a.splits = plan.splits, a.split_steps = plan.split_steps;
+    ProductPlan plan = plan_int8_tile(a, tile, splits);
+    if (!geglu_) plan_moments(plan, a);
+    const Array moments(s_.n * std::max(1, plan.moment_pieces) * 3 * columns_ * 4);
+    a.splits = plan.splits, a.split_steps = plan.split_steps, a.span = plan.span;
+    a.moment_pieces = plan.moment_pieces;
+    if (plan.moment_pieces && plan.splits == 1) a.moments = moments.as<float>();
     const int64_t padded = (packed_ + 7) / 8 * 8;
     const Array partial(plan.splits * a.m * padded * 4);
     a.partial = partial.as<float>();
     launch(plan.kernel, plan.grid, args);
     if (plan.splits > 1)
       launch(Kernel::product_finish, {pieces_of(a.m * padded / (geglu_ ? 16 : 8), kFinishThreads)}, a);
-    return within(y.read_halves(s_.n * oh_ * ow_ * columns_), truth(), kMost);
+    const std::vector<float> got = y.read_halves(s_.n * oh_ * ow_ * columns_);
+    if (a.moments) {
+      const std::string why = check_moments(got, moments, {s_.n, oh_ * ow_, columns_, plan.moment_pieces});
+      if (!why.empty()) return why;
+    }
+    return within(got, truth(), kMost);
   }
 
  private:

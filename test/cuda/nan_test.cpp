@@ -69,7 +69,7 @@ void kernels() {
               a.y = y.as<half>();
               a.m = 1, a.o = a.y_columns = narrow(c), a.c = 8, a.chunks = a.weights_chunks = 1;
               a.grid_w = a.grid_pixels = a.h = a.w = a.stride = a.kernel_w = 1;
-              a.out_h = a.out_w = a.out_step = a.parities = a.splits = a.split_steps = 1;
+              a.out_h = a.out_w = a.out_step = a.parities = a.splits = a.split_steps = a.span = 1;
               a.alpha = 1, a.activation = activation, a.relu_after_residual = relu_after;
               launch(Kernel::product_small_pointwise, {1, 1, 1}, a);
               return rounding(values, y.read_halves(c), relu_after || activation == ProductActivation::relu);

@@ -18,33 +18,64 @@ std::vector<float> shifted(const std::string& seed, int64_t count, float mean) {
   return values;
 }
 
-void group_norm(int64_t n, int64_t pixels, int64_t c, int64_t groups, float mean, bool banded) {
+/// Channels [first, first + count) of c.
+std::vector<float> channels_of(const std::vector<float>& x, int64_t c, int64_t first, int64_t count) {
+  std::vector<float> part;
+  for (size_t row = 0; row < x.size(); row += static_cast<size_t>(c))
+    part.insert(part.end(), x.begin() + static_cast<int64_t>(row) + first,
+                x.begin() + static_cast<int64_t>(row) + first + count);
+  return part;
+}
+
+enum class Way { in_two, in_one, in_bands };
+
+/// Of two inputs, where `second` of the channels are those of another tensor.
+void group_norm(int64_t n, int64_t pixels, int64_t c, int64_t groups, float mean, Way way,
+                int64_t second = 0) {
   const std::string name = "cuda/group norm " + std::to_string(n) + "x" + std::to_string(pixels) + "x" +
                            std::to_string(c) + ", groups " + std::to_string(groups) + ", mean " + text(mean) +
-                           (banded ? ", in bands" : "");
+                           (second ? ", of which another tensor has " + std::to_string(second) : "") +
+                           (way == Way::in_bands ? ", in bands"
+                            : way == Way::in_one ? ", in one kernel"
+                                                 : "");
   in_all_orders(name, [=] {
     const std::vector<float> x = shifted("x", n * pixels * c, mean), gamma = random_halves("gamma", c),
                              beta = random_halves("beta", c);
-    const Array dx = Array::halves(x), dg = Array::floats(gamma), db = Array::floats(beta),
-                y(n * pixels * c * 2), factors(n * 2 * c * 4);
-    const int64_t pieces = pieces_of(pixels, kMomentRows);
-    const Array moments(n * pieces * 3 * c * 4), total(3 * c * 4);
-    const MomentsArgs args{dx.as<half>(), moments.as<float>(), narrow(pixels), narrow(c), narrow(pieces)};
-    launch(Kernel::channel_moments, {pieces, pieces_of(c, kMomentChannels), n}, args);
-    GroupFactorsArgs group{moments.as<float>(), dg.as<float>(), db.as<float>(), factors.as<float>(),
-                           narrow(c),           narrow(pieces), narrow(groups), kEps};
-    if (banded) {
+    const int64_t c0 = c - second, pieces = pieces_of(pixels, kMomentRows);
+    const Array a = Array::halves(channels_of(x, c, 0, c0)), b = Array::halves(channels_of(x, c, c0, second)),
+                dg = Array::floats(gamma), db = Array::floats(beta), y(n * pixels * c * 2),
+                factors(n * 2 * c * 4), moments(n * pieces * 3 * c0 * 4),
+                more_moments(std::max<int64_t>(1, n * pieces * 3 * second * 4)), total(3 * c * 4);
+    const auto input = [&](const Array& of, const Array& into, int64_t channels) {
+      const MomentsArgs args{of.as<half>(), into.as<float>(), narrow(pixels), narrow(channels),
+                             narrow(pieces)};
+      launch(Kernel::channel_moments, {pieces, pieces_of(channels, kMomentChannels), n}, args);
+      return NormInput{args.x, args.moments, args.c, args.pieces};
+    };
+    const NormInputs inputs{input(a, moments, c0), second ? input(b, more_moments, second) : NormInput{}};
+    GroupFactorsArgs group{
+        inputs, dg.as<float>(), db.as<float>(), factors.as<float>(), narrow(c), narrow(groups), kEps};
+    if (way == Way::in_bands) {
       launch(Kernel::merge_moments, {pieces_of(c, kMoveThreads)},
              MergeMomentsArgs{total.as<float>(), moments.as<float>(), narrow(c), narrow(pieces - 1), true});
       const float* last = moments.as<float>() + (pieces - 1) * 3 * c;
       launch(Kernel::merge_moments, {pieces_of(c, kMoveThreads)},
              MergeMomentsArgs{total.as<float>(), last, narrow(c), 1, false});
-      group.moments = total.as<float>(), group.pieces = 1;
+      group.x.first.moments = total.as<float>(), group.x.first.pieces = 1;
     }
-    launch(Kernel::group_factors, {groups, n}, group);
-    launch(Kernel::affine, {pieces_of(n * pixels * c, int64_t{8} * kMoveThreads)},
-           AffineArgs{dx.as<half>(), factors.as<float>(), y.as<half>(), pixels * c, n * pixels * c, narrow(c),
-                      true});
+    if (way == Way::in_one) {
+      const int64_t slice = c % 8 == 0 ? 8 : 3, rows = 50;
+      GroupNormArgs one{};
+      one.x = inputs, one.gamma = group.gamma, one.beta = group.beta, one.y = y.as<half>();
+      one.pixels = narrow(pixels), one.c = narrow(c), one.groups = narrow(groups);
+      one.slice = narrow(slice), one.rows = narrow(rows), one.eps = kEps, one.silu = true;
+      launch(Kernel::group_norm, {pieces_of(groups, slice), pieces_of(pixels, rows), n}, one);
+    } else {
+      launch(Kernel::group_factors, {groups, n}, group);
+      launch(
+          Kernel::affine, {pieces_of(n * pixels * c, int64_t{8} * kMoveThreads)},
+          AffineArgs{inputs, factors.as<float>(), y.as<half>(), pixels * c, n * pixels * c, narrow(c), true});
+    }
 
     std::vector<float> want(x.size());
     const int64_t width = c / groups;
@@ -82,8 +113,15 @@ void modulate(int64_t n, int64_t pixels, int64_t c, bool gelu) {
         const Array dx = Array::halves(x), df = Array::floats(factors), dm = Array::halves(modulations),
                     y(count * 2);
         launch(Kernel::modulate, {pieces_of(count, kMoveThreads)},
-               ModulateArgs{dx.as<half>(), df.as<float>(), dm.as<half>(), y.as<half>(), pixels * c, count,
-                            narrow(c), narrow(row), gelu});
+               ModulateArgs{{{dx.as<half>(), nullptr, narrow(c), 0}, {}},
+                            df.as<float>(),
+                            dm.as<half>(),
+                            y.as<half>(),
+                            pixels * c,
+                            count,
+                            narrow(c),
+                            narrow(row),
+                            gelu});
         std::vector<float> want(x.size());
         for (int64_t i = 0; i < count; ++i) {
           const int64_t image = i / (pixels * c), channel = i % c;
@@ -130,11 +168,17 @@ void layer_norm(int64_t rows, int64_t c, float mean) {
 }
 
 const Register suite([] {
-  group_norm(1, 1, 4, 2, 0, false);
-  group_norm(2, 300, 20, 5, 0, false);
-  group_norm(2, 77, 72, 9, 30, false);
-  group_norm(1, 600, 320, 32, 5, false);
-  group_norm(1, 700, 24, 3, -20, true);
+  for (const Way way : {Way::in_two, Way::in_one}) {
+    group_norm(1, 1, 4, 2, 0, way);
+    group_norm(2, 300, 20, 5, 0, way);
+    group_norm(2, 77, 72, 9, 30, way);
+    group_norm(1, 600, 320, 32, 5, way);
+    // Groups that have channels of both tensors, with whole chunks of eight in each and without.
+    group_norm(2, 77, 72, 3, 30, way, 32);
+    group_norm(1, 300, 40, 4, 0, way, 13);
+    group_norm(2, 5, 15, 3, 1, way, 5);
+  }
+  group_norm(1, 700, 24, 3, -20, Way::in_bands);
   modulate(2, 7, 5, false);
   modulate(1, 60, 32, true);
   for (const int64_t c : {1, 40, 77, 320}) layer_norm(13, c, 0);

@@ -1,7 +1,7 @@
 // Products in every tile, split and epilogue, against sums in double.
 #include <cmath>
 
-#include "cuda/layers/product_plan.h"
+#include "cuda/layers/moments.h"
 #include "support.h"
 
 namespace nd::cuda_test {
@@ -34,10 +34,12 @@ struct End {
   ProductActivation activation = ProductActivation::none;
   bool bias = false, image_bias = false, residual = false, relu = false;
   float alpha = 1;
+  bool moments = false;
 
   std::string name() const {
     return "activation " + std::to_string(static_cast<int>(activation)) + (bias ? ", bias" : "") +
-           (image_bias ? ", image bias" : "") + (residual ? ", residual" : "") + (relu ? ", relu" : "");
+           (image_bias ? ", image bias" : "") + (residual ? ", residual" : "") + (relu ? ", relu" : "") +
+           (moments ? ", moments" : "");
   }
 };
 
@@ -69,6 +71,9 @@ class Case {
     columns_ = geglu_ ? s_.o / 2 : s_.o;
     oh_ = s_.length(s_.h), ow_ = s_.length(s_.w);
     bias_ = random_halves("bias", (s_.o + 7) / 8 * 8);
+    // A mean far from zero, which sums of squares alone would lose.
+    if (end_.moments)
+      for (float& value : bias_) value += 30;
     image_bias_ = random_halves("image bias", s_.n * (s_.o + 3));
     residual_ = random_halves("residual", s_.n * oh_ * ow_ * columns_);
   }
@@ -99,19 +104,33 @@ class Case {
     a.activation = end_.activation;
     a.relu_after_residual = end_.relu;
     const bool pointwise = s_.kernel == 1 && s_.stride == 1 && !s_.upsample;
-    const ProductPlan plan = tile < kTiles ? plan_tile(a, pointwise, tile, splits)
-                                           : plan_hopper_tile(a, pointwise, tile - kTiles, splits);
+    ProductPlan plan = tile < kTiles ? plan_tile(a, pointwise, tile, splits)
+                                     : plan_hopper_tile(a, pointwise, tile - kTiles, splits);
+    if (end_.moments) plan_moments(plan, a);
     a.splits = plan.splits, a.split_steps = plan.split_steps;
+    a.span = plan.span, a.moment_pieces = plan.moment_pieces;
+    const Array moments(s_.n * plan.moment_pieces * 3 * columns_ * 4);
+    if (end_.moments && !plan.moment_pieces) return "no moments are taken";
     const int64_t padded = (s_.o + 7) / 8 * 8;
     const Array partial(plan.splits * a.m * padded * 4);
     a.partial = partial.as<float>();
+    if (end_.moments && plan.splits == 1) a.moments = moments.as<float>();
     if (tile < kTiles)
       launch(plan.kernel, plan.grid, a);
     else
       launch(plan.kernel, plan.grid, hopper(a, plan));
-    if (plan.splits > 1)
+    if (plan.splits > 1 && end_.moments) {
+      a.moments = moments.as<float>();
+      launch(Kernel::product_finish_moments, {plan.moment_pieces, pieces_of(a.o, kMomentChannels), s_.n}, a);
+    } else if (plan.splits > 1) {
       launch(Kernel::product_finish, {pieces_of(a.m * padded / (geglu_ ? 16 : 8), kFinishThreads)}, a);
-    return within(y.read_halves(size), truth(), kMost);
+    }
+    const std::vector<float> got = y.read_halves(size);
+    if (end_.moments) {
+      const std::string why = check_moments(got, moments, {s_.n, oh_ * ow_, columns_, plan.moment_pieces});
+      if (!why.empty()) return why;
+    }
+    return within(got, truth(), kMost);
   }
 
  private:
@@ -192,6 +211,23 @@ const Register suite([] {
       run(shape, all, tile, 1);
       if (!shape.upsample && shape.chunks() > 4) run(shape, all, tile, 3);
     }
+  // Moments of one image, of images that tiles do not cross, and of such that begin tiles of their own.
+  End moments{ProductActivation::silu, true, true, true, false, 0.5f};
+  moments.moments = true;
+  const Shape measured[] = {{1, 1, 1, 8, 1},
+                            {1, 1, 200, 72, 136},
+                            {1, 1, 70, 5, 37},
+                            {1, 7, 9, 16, 24, 3, 1, 1, 1},
+                            {2, 16, 16, 8, 136, 3, 1, 1, 1},
+                            {1, 8, 7, 32, 24, 3, 2, 1, 1},
+                            {1, 9, 8, 24, 40, 3, 1, 1, 1, true},
+                            {2, 33, 30, 8, 40}};
+  for (const Shape& shape : measured)
+    for (int tile = 0; tile < kTiles; ++tile) {
+      run(shape, moments, tile, 1);
+      if (!shape.upsample && shape.chunks() > 4) run(shape, moments, tile, 3);
+    }
+  run({3, 5, 7, 16, 70, 3, 1, 1, 1}, moments, 2, 2);
   // Odd sizes in the grid, in channels and in the boxes of 128 pixels; and those of real layers, in small.
   const Shape hopper_shapes[] = {
       {1, 1, 1, 8, 1},
@@ -204,13 +240,19 @@ const Register suite([] {
       {3, 6, 5, 72, 16, 3, 1, 0, 0},
       {2, 4, 3, 24, 40, 3, 1, 1, 1, true},
   };
-  if (backend().device().has_warpgroup_products())
+  if (backend().device().has_warpgroup_products()) {
+    run({2, 16, 16, 24, 136, 3, 1, 1, 1}, moments, kTiles, 1);
+    run({2, 1, 256, 24, 40}, moments, kTiles + 1, 1);
+    run({2, 8, 16, 24, 40, 3, 1, 1, 1, true}, moments, kTiles, 1);
+    run({2, 8, 8, 136, 40, 3, 1, 1, 1}, moments, kTiles, 3);
     for (const Shape& shape : hopper_shapes)
       for (int tile = kTiles; tile < kTiles + kHopperTileCount; ++tile) {
         run(shape, plain, tile, 1);
         run(shape, all, tile, 1);
         if (!shape.upsample && shape.kernel > 1) run(shape, all, tile, 3);
+        if (shape.n == 1) run(shape, moments, tile, 1);
       }
+  }
   const Shape row{2, 1, 9, 24, 48};
   for (const ProductActivation activation : {ProductActivation::gelu, ProductActivation::quick_gelu,
                                              ProductActivation::relu, ProductActivation::geglu})

@@ -1,5 +1,6 @@
 #include "support.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -89,6 +90,35 @@ void Array::download(void* to, size_t bytes) const {
   cuda::Device& device = backend().device();
   const cuda::Device::Current current(device);
   device.download(to, buffer_.address(), bytes, nullptr);
+}
+
+std::string check_moments(const std::vector<float>& y, const Array& moments, const MomentShape& shape) {
+  const auto [n, pixels, c, pieces] = shape;
+  const std::vector<float> got = moments.read<float>(n * pieces * 3 * c);
+  for (int64_t column = 0; column < n * c; ++column) {
+    const int64_t image = column / c, channel = column % c;
+    const auto at = [&, pixels = pixels, c = c](int64_t pixel) {
+      return static_cast<double>(y[static_cast<size_t>((image * pixels + pixel) * c + channel)]);
+    };
+    double sum = 0, squares = 0, count = 0, mean = 0, m2 = 0;
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) sum += at(pixel);
+    const double center = sum / static_cast<double>(pixels);
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) squares += std::pow(at(pixel) - center, 2);
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      const float* part = &got[static_cast<size_t>((image * pieces + piece) * 3 * c + channel)];
+      if (part[0] == 0) continue;
+      const double delta = part[c] - mean, total = count + part[0];
+      mean += delta * part[0] / total;
+      m2 += part[2 * c] + delta * delta * count * part[0] / total;
+      count = total;
+    }
+    const std::string where = " of channel " + std::to_string(channel) + " of image " + std::to_string(image);
+    if (count != static_cast<double>(pixels)) return "the count" + where + " is " + text(count);
+    if (!(std::fabs(mean - center) <= 1e-5 * std::max(1.0, std::fabs(center))))
+      return "the mean" + where + " is off by " + text(mean - center);
+    if (!(std::fabs(m2 - squares) <= 1e-3 * squares + 1e-6)) return "the variance" + where + " is wrong";
+  }
+  return "";
 }
 
 double worst_error(const std::vector<float>& got, const std::vector<float>& truth) {

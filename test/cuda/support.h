@@ -70,6 +70,13 @@ class Array {
   cuda::Buffer buffer_;
 };
 
+/// What a product has taken moments of.
+struct MomentShape {
+  int64_t n, pixels, c, pieces;
+};
+/// Compares moments [n][pieces][3][c] with those of y [n][pixels][c]: what is wrong, or nothing.
+std::string check_moments(const std::vector<float>& y, const Array& moments, const MomentShape& shape);
+
 /// Launches a kernel and waits for it.
 template <class Arguments>
 void launch(cuda::Kernel kernel, const cuda::Grid& grid, const Arguments& arguments) {

@@ -36,8 +36,13 @@ struct ProductArgs {
   const half* residual;    // as y, or null; may be y itself
   half* y;
   float* partial;  // split-K sums [splits][m][columns of y before GEGLU, padded to a multiple of 8]
+  /// Null, or where the moments of y are put, [n][moment_pieces][3][y_columns], see MomentsArgs. A piece is a
+  /// tile of y, so tiles may not cross images. Not with GEGLU.
+  float* moments;
 
   int32_t m, o;                 // rows and columns of the product
+  int32_t span;                 // rows of the product, at each multiple of which a tile begins
+  int32_t moment_pieces;        // of one image
   int32_t c, chunks;            // channels of x; chunks of 8 in each sum
   int32_t weights_chunks;       // from one row of the weights to the next
   int32_t grid_w, grid_pixels;  // of one image
@@ -175,7 +180,8 @@ constexpr int kWideSharedBytes =
 
 // --- normalization ---
 
-/// Moments are count, mean and Σ(x − mean)² of each channel: [3][c] float32.
+/// Moments are count, mean and Σ(x − mean)² of each channel: [3][c] float32. Those of an image are of pieces,
+/// whichever pixels these have.
 constexpr int kMomentRows = 256, kMomentChannels = 64, kMomentThreads = 256;
 struct MomentsArgs {
   const half* x;   // [n][pixels][c]
@@ -183,6 +189,7 @@ struct MomentsArgs {
   int32_t pixels, c, pieces;
 };
 constexpr int kMomentsSharedBytes = 32 * kMomentChannels * 2 * 4;
+constexpr int kFinishMomentsSharedBytes = kFinishThreads * 8 * 2 * 4;
 
 /// Merges moments [pieces][3][c] into total [3][c].
 struct MergeMomentsArgs {
@@ -191,28 +198,53 @@ struct MergeMomentsArgs {
   int32_t c, pieces, first;  // first: total holds nothing yet
 };
 
+/// Channels of what is normalized, and their moments.
+struct NormInput {
+  const half* x;         // [n][pixels][c]
+  const float* moments;  // [n][pieces][3][c]
+  int32_t c, pieces;
+};
+
+/// The channels of one tensor after those of another. Where there is one, the second has none.
+struct NormInputs {
+  NormInput first, second;
+};
+
 constexpr int kFactorThreads = 128;
 struct GroupFactorsArgs {
-  const float* moments;  // [n][pieces][3][c]
+  NormInputs x;  // their moments
   const float *gamma, *beta;
   float* factors;  // [n][2][c]: scales, then shifts
-  int32_t c, pieces, groups;
+  int32_t c, groups;
   float eps;
 };
 constexpr int kGroupFactorsSharedBytes = 3 * 4 * 4;
 
 /// y = x · scale + shift for each channel of each image, followed by SiLU if `silu` is set.
 struct AffineArgs {
-  const half* x;
+  NormInputs x;          // without moments
   const float* factors;  // [n][2][c]
   half* y;
   int64_t image, total;  // elements of one image and of the batch
   int32_t c, silu;
 };
 
+/// Both in one: each block combines the moments that it needs. It has `slice` groups, of at most
+/// kNormChannels channels, of `rows` pixels; where channels are multiples of 8, so are those of a slice.
+constexpr int kNormThreads = 256, kNormChannels = 512;
+struct GroupNormArgs {
+  NormInputs x;
+  const float *gamma, *beta;
+  half* y;
+  int32_t pixels, c, groups, slice, rows;
+  float eps;
+  int32_t silu;
+};
+constexpr int kGroupNormSharedBytes = 2 * kNormChannels * 4;
+
 /// x · scale + shift of `factors`, then · (1 + scale) + shift of the image's modulations, through GELU.
 struct ModulateArgs {
-  const half* x;
+  NormInputs x;             // without moments
   const float* factors;     // [n][2][c]
   const half* modulations;  // [n][…], c scales, then c shifts
   half* y;

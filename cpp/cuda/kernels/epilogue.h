@@ -1,6 +1,7 @@
 // The end of a product: bias, activation, residual, and where a row of the product goes in y.
 #pragma once
 #include "cuda/kernels/device.h"
+#include "cuda/kernels/moments.h"
 
 namespace nd::cuda {
 
@@ -76,7 +77,7 @@ DEVICE void add_bias(const ProductArgs& p, float (&v)[8], int column) {
   }
 }
 
-/// Adds the residual and writes 8 columns of y, or those that exist.
+/// Adds the residual and writes 8 columns of y, or those that exist. v becomes what is rounded there.
 DEVICE void write_columns(const ProductArgs& p, float (&v)[8], int64_t row, int column) {
   const int count = min(8, p.y_columns - column);
   half* to = p.y + row + column;
@@ -100,6 +101,7 @@ DEVICE void write_columns(const ProductArgs& p, float (&v)[8], int64_t row, int 
     float x = v[i];
     if (p.residual) x += __half2float(p.residual[row + column + i]);
     if (p.relu_after_residual) x = relu(x);
+    v[i] = x;
     to[i] = __float2half_rn(in_range(x));
   }
 }
@@ -140,45 +142,57 @@ DEVICE void read8(const float* from, float (&v)[8]) {
   }
 }
 
+DEVICE void write8(float* to, const float (&v)[8]) {
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+    *reinterpret_cast<float4*>(to + 4 * i) = float4{v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]};
+}
+/// x after it was written to a tensor and read again.
+DEVICE float as_stored(float x) {
+  return __half2float(__float2half_rn(in_range(x)));
+}
+
 /// Floats from one of 16 rows of NT · 8 columns to the next: fewer bank conflicts.
 template <int NT>
 constexpr int kFragmentPitch = NT * 8 + 4;
 
 /// A warp's 16 rows of NT · 8 columns from shared memory, the first of which is column o0. m_of(row) is the
-/// product's row, or −1 for none.
+/// product's row, or −1 for none. Where moments are taken, what is written to y takes the sums' place.
 template <int NT, class MOf>
-DEVICE void finish_rows(const ProductArgs& p, const float* staging, int pitch, const MOf& m_of, int o0,
-                        int lane, int parity, int split) {
+DEVICE void finish_rows(const ProductArgs& p, float* staging, int pitch, const MOf& m_of, int o0, int lane,
+                        int parity, int split) {
   const bool geglu = p.splits == 1 && p.activation == ProductActivation::geglu;
   const int width = geglu ? 2 : 1, pieces = NT / width;
   for (int index = lane; index < 16 * pieces; index += 32) {
     const int row = index / pieces, piece = index % pieces * width, column = o0 + piece * 8;
     const int m = column < p.o ? m_of(row) : -1;
     if (m < 0) continue;
-    const float* from = staging + row * pitch + piece * 8;
+    float* from = staging + row * pitch + piece * 8;
     float v[8];
     read8(from, v);
     if (p.splits > 1) {
       const int columns = (p.o + 7) / 8 * 8;
       float* to = p.partial + (static_cast<int64_t>(split) * p.m + m) * columns + column;
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        *reinterpret_cast<float4*>(to + 4 * i) = float4{v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]};
+      write8(to, v);
     } else if (geglu) {
       float gates[8];
       read8(from + 8, gates);
       finish_geglu(p, v, gates, m, column, parity);
     } else {
       finish(p, v, m, column, parity);
+      if (!p.moments) continue;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = as_stored(v[i]);
+      write8(from, v);
     }
   }
 }
 
 /// The same from fragments (of mma or wgmma): each warp turns its 16 rows into rows of 8 neighbouring
-/// columns, in its own part of `staging`.
+/// columns, in its own part of `staging`. Adds what it writes to `moments` if the product has any.
 template <int NT, class MOf>
 DEVICE void finish_fragments(const ProductArgs& p, const float (&sum)[NT][4], float* staging, const MOf& m_of,
-                             int o0, int lane, int parity, int split) {
+                             int o0, int lane, int parity, int split, WarpMoments<NT>& moments) {
   constexpr int Pitch = kFragmentPitch<NT>;
 #pragma unroll
   for (int n = 0; n < NT; ++n)
@@ -189,6 +203,9 @@ DEVICE void finish_fragments(const ProductArgs& p, const float (&sum)[NT][4], fl
     }
   __syncwarp();
   finish_rows<NT>(p, staging, Pitch, m_of, o0, lane, parity, split);
+  __syncwarp();
+  if (!p.moments) return;
+  moments.add(staging, Pitch, __ballot_sync(~0u, lane < 16 && m_of(lane) >= 0), lane);
   __syncwarp();
 }
 

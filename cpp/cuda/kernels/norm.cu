@@ -1,22 +1,10 @@
-// Group normalization (Wu & He 2018) in three steps, moments of channels, factors of groups, and their
-// application; and layer normalization (Ba et al. 2016), one warp a row.
+// Group normalization (Wu & He 2018) in three steps, moments of channels, which products take as well,
+// factors of groups, and their application; the last two also in one kernel. Layer normalization (Ba et al.
+// 2016), one warp a row.
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/epilogue.h"
 
 namespace nd::cuda {
-
-/// Count, mean and Σ(x − mean)² of a union of samples (Chan, Golub & LeVeque 1983).
-struct Moments {
-  float count, mean, m2;
-
-  DEVICE void add(float other_count, float other_mean, float other_m2) {
-    if (other_count == 0) return;
-    const float total = count + other_count, delta = other_mean - mean, share = other_count / total;
-    mean += delta * share;
-    m2 += other_m2 + delta * delta * count * share;
-    count = total;
-  }
-};
 
 /// A block takes kMomentRows pixels of kMomentChannels channels: a thread has 8 channels of every 32nd pixel.
 /// Sums are of differences from the piece's first pixel, which keeps them small where the mean is large.
@@ -58,11 +46,9 @@ DEVICE void channel_moments(const MomentsArgs& p) {
   if (threadIdx.x >= kMomentChannels || mine >= p.c) return;
   float sum = 0, squares = 0;
   for (int i = 0; i < 32; ++i) sum += s.sums[i][threadIdx.x].x, squares += s.sums[i][threadIdx.x].y;
-  const float rows = static_cast<float>(last - first), mean = sum / rows;
-  float* to = p.moments + (static_cast<int64_t>(image) * p.pieces + blockIdx.x) * 3 * p.c + mine;
-  to[0] = rows;
-  to[p.c] = __half2float(x[static_cast<int64_t>(first) * p.c + mine]) + mean;
-  to[2 * p.c] = fmaxf(squares - sum * mean, 0.0f);
+  const float origin = __half2float(x[static_cast<int64_t>(first) * p.c + mine]);
+  store_moments(p.moments, static_cast<int64_t>(image) * p.pieces + blockIdx.x, p.c, mine,
+                Moments::of_sums(static_cast<float>(last - first), origin, sum, squares));
 }
 
 DEVICE void merge_moments(const MergeMomentsArgs& p) {
@@ -88,6 +74,49 @@ DEVICE Moments across_warp(Moments moments) {
   return moments;
 }
 
+/// Adds the moments of those of channels [first, first + width) of an image that `in` has, of which channel
+/// `begin` is its first one. A thread takes every `threads`-th.
+DEVICE void add_channels(Moments& moments, const NormInput& in, int begin, int image, int first, int width,
+                         int thread, int threads) {
+  const int low = max(first - begin, 0), count = min(first + width - begin, in.c) - low;
+  if (count <= 0) return;
+  for (int i = thread; i < in.pieces * count; i += threads) {
+    const float* from =
+        in.moments + (static_cast<int64_t>(image) * in.pieces + i / count) * 3 * in.c + low + i % count;
+    moments.add(from[0], from[in.c], from[2 * in.c]);
+  }
+}
+DEVICE Moments group_moments(const NormInputs& x, int image, int first, int width, int thread, int threads) {
+  Moments moments{0, 0, 0};
+  add_channels(moments, x.first, 0, image, first, width, thread, threads);
+  add_channels(moments, x.second, x.first.c, image, first, width, thread, threads);
+  return moments;
+}
+
+/// Where a channel of a pixel of either input lies.
+DEVICE const half* element_of(const NormInputs& x, int64_t pixel, int channel) {
+  if (channel < x.first.c) return x.first.x + pixel * x.first.c + channel;
+  return x.second.x + pixel * x.second.c + channel - x.first.c;
+}
+
+DEVICE void normalize8(const half* from, half* to, const float* scales, const float* shifts, bool silu) {
+  float v[8], scale[8], shift[8];
+  load8(from, v);
+  read8(scales, scale);
+  read8(shifts, shift);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    v[i] = v[i] * scale[i] + shift[i];
+    if (silu) v[i] *= sigmoid(v[i]);
+  }
+  store8(to, v);
+}
+DEVICE void normalize(const half* from, half* to, float scale, float shift, bool silu) {
+  float v = __half2float(*from) * scale + shift;
+  if (silu) v *= sigmoid(v);
+  *to = __float2half_rn(in_range(v));
+}
+
 /// A block has one group of one image.
 DEVICE void group_factors(const GroupFactorsArgs& p) {
   struct Shared {
@@ -95,13 +124,7 @@ DEVICE void group_factors(const GroupFactorsArgs& p) {
   };
   Shared& s = shared_memory<Shared>();
   const int width = p.c / p.groups, first = blockIdx.x * width, image = blockIdx.y;
-  Moments moments{0, 0, 0};
-  for (int i = threadIdx.x; i < p.pieces * width; i += kFactorThreads) {
-    const float* from =
-        p.moments + (static_cast<int64_t>(image) * p.pieces + i / width) * 3 * p.c + first + i % width;
-    moments.add(from[0], from[p.c], from[2 * p.c]);
-  }
-  moments = across_warp(moments);
+  Moments moments = across_warp(group_moments(p.x, image, first, width, threadIdx.x, kFactorThreads));
   if (threadIdx.x % 32 == 0) s.warps[threadIdx.x / 32] = moments;
   __syncthreads();
   moments = {0, 0, 0};
@@ -119,25 +142,50 @@ DEVICE void group_factors(const GroupFactorsArgs& p) {
 DEVICE void affine(const AffineArgs& p) {
   const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kMoveThreads + threadIdx.x) * 8;
   if (begin >= p.total) return;
-  if (p.c % 8 == 0) {
-    const int channel = static_cast<int>(begin % p.c);
+  if (p.c % 8 == 0 && p.x.first.c % 8 == 0) {
+    const int64_t pixel = begin / p.c;
+    const int channel = static_cast<int>(begin - pixel * p.c);
     const float* factors = p.factors + begin / p.image * 2 * p.c + channel;
-    float v[8], scale[8], shift[8];
-    load8(p.x + begin, v);
-    read8(factors, scale);
-    read8(factors + p.c, shift);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      v[i] = v[i] * scale[i] + shift[i];
-      if (p.silu) v[i] *= sigmoid(v[i]);
-    }
-    return store8(p.y + begin, v);
+    return normalize8(element_of(p.x, pixel, channel), p.y + begin, factors, factors + p.c, p.silu);
   }
   for (int64_t i = begin; i < begin + 8 && i < p.total; ++i) {
-    const float* factors = p.factors + i / p.image * 2 * p.c + i % p.c;
-    float v = __half2float(p.x[i]) * factors[0] + factors[p.c];
-    if (p.silu) v *= sigmoid(v);
-    p.y[i] = __float2half_rn(in_range(v));
+    const int channel = static_cast<int>(i % p.c);
+    const float* factors = p.factors + i / p.image * 2 * p.c + channel;
+    normalize(element_of(p.x, i / p.c, channel), p.y + i, factors[0], factors[p.c], p.silu);
+  }
+}
+
+DEVICE void group_norm(const GroupNormArgs& p) {
+  struct Shared {
+    float scale[kNormChannels], shift[kNormChannels];
+  };
+  Shared& s = shared_memory<Shared>();
+  const int width = p.c / p.groups, first_group = blockIdx.x * p.slice, image = blockIdx.z;
+  const int groups = min(p.slice, p.groups - first_group), first = first_group * width;
+  const int lane = threadIdx.x % 32;
+  for (int group = threadIdx.x / 32; group < groups; group += kNormThreads / 32) {
+    const int from = group * width;
+    const Moments moments = across_warp(group_moments(p.x, image, first + from, width, lane, 32));
+    const float inverse = 1.0f / sqrtf(moments.m2 / moments.count + p.eps);
+    for (int i = from + lane; i < from + width; i += 32) {
+      const float g = p.gamma[first + i] * inverse;
+      s.scale[i] = g;
+      s.shift[i] = p.beta[first + i] - moments.mean * g;
+    }
+  }
+  __syncthreads();
+  const bool vector = p.c % 8 == 0 && p.x.first.c % 8 == 0;
+  const int unit = vector ? 8 : 1, chunks = groups * width / unit;
+  const int row0 = blockIdx.y * p.rows, count = min(p.rows, p.pixels - row0) * chunks;
+  for (int i = threadIdx.x; i < count; i += kNormThreads) {
+    const int row = i / chunks, channel = (i - row * chunks) * unit;
+    const int64_t pixel = static_cast<int64_t>(image) * p.pixels + row0 + row;
+    const half* from = element_of(p.x, pixel, first + channel);
+    half* to = p.y + pixel * p.c + first + channel;
+    if (vector)
+      normalize8(from, to, s.scale + channel, s.shift + channel, p.silu);
+    else
+      normalize(from, to, s.scale[channel], s.shift[channel], p.silu);
   }
 }
 
@@ -149,7 +197,7 @@ DEVICE void modulate(const ModulateArgs& p) {
   const int64_t image = i / p.image;
   const float* factors = p.factors + image * 2 * p.c + channel;
   const half* modulation = p.modulations + image * p.modulation_row + channel;
-  const float normed = __half2float(p.x[i]) * factors[0] + factors[p.c];
+  const float normed = __half2float(*element_of(p.x, i / p.c, channel)) * factors[0] + factors[p.c];
   const float v = normed * (1.0f + __half2float(modulation[0])) + __half2float(modulation[p.c]);
   p.y[i] = __float2half_rn(in_range(p.gelu ? gelu(v) : v));
 }
@@ -206,5 +254,6 @@ ND_KERNEL(channel_moments, MomentsArgs, nd::cuda::kMomentThreads, 2, nd::cuda::c
 ND_KERNEL(merge_moments, MergeMomentsArgs, nd::cuda::kMoveThreads, 2, nd::cuda::merge_moments)
 ND_KERNEL(group_factors, GroupFactorsArgs, nd::cuda::kFactorThreads, 4, nd::cuda::group_factors)
 ND_KERNEL(affine, AffineArgs, nd::cuda::kMoveThreads, 2, nd::cuda::affine)
+ND_KERNEL(group_norm, GroupNormArgs, nd::cuda::kNormThreads, 4, nd::cuda::group_norm)
 ND_KERNEL(modulate, ModulateArgs, nd::cuda::kMoveThreads, 2, nd::cuda::modulate)
 ND_KERNEL(layer_norm, LayerNormArgs, nd::cuda::kMoveThreads, 2, nd::cuda::layer_norm)

@@ -60,7 +60,9 @@ DEVICE void product(const ProductArgs& p) {
   };
   Shared& s = shared_memory<Shared>();
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-  const int m0 = blockIdx.x * BM, o0 = blockIdx.y * BN;
+  const int tiles = (p.span + BM - 1) / BM, first_m = static_cast<int>(blockIdx.x) / tiles * p.span;
+  const int m0 = first_m + static_cast<int>(blockIdx.x) % tiles * BM, m_end = min(p.m, first_m + p.span);
+  const int o0 = blockIdx.y * BN;
   const int parity = blockIdx.z / p.splits, split = blockIdx.z % p.splits;
   const int row = thread / 4, chunks_per_tap = (p.c + 7) / 8;
   const int steps_total = (p.chunks + 3) / 4, first_step = split * p.split_steps;
@@ -74,14 +76,14 @@ DEVICE void product(const ProductArgs& p) {
   for (int i = 0; i < PassesA; ++i) {
     const int m = m0 + row + RowsPerPass * i;
     if (Pointwise) {
-      rows.y[i] = m < p.m ? 0 : kOutside;
+      rows.y[i] = m < m_end ? 0 : kOutside;
       rows.offset[i] = m * p.c;
     } else {
       const int image = m / p.grid_pixels, pixel = m - image * p.grid_pixels, gy = pixel / p.grid_w;
       rows.y[i] = gy * p.stride - p.pad_y + parity / 2;
       rows.x[i] = (pixel - gy * p.grid_w) * p.stride - p.pad_x + parity % 2;
       rows.offset[i] = ((image * p.h + rows.y[i]) * p.w + rows.x[i]) * p.c;
-      if (m >= p.m) rows.y[i] = kOutside;
+      if (m >= m_end) rows.y[i] = kOutside;
     }
   }
   const half* weights = p.weights + static_cast<int64_t>(parity) * p.o * p.weights_chunks * 8;
@@ -162,39 +164,90 @@ DEVICE void product(const ProductArgs& p) {
   __syncthreads();  // the tiles' memory is free for the epilogue
 
   constexpr int Staging = 16 * kFragmentPitch<NT>;
-  static_assert(WarpsM * WarpsN * Staging * 4 <= sizeof(Shared), "the epilogue needs more shared memory");
+  static_assert((WarpsM * WarpsN * Staging + kBlockMomentFloats<NT, WarpsM, WarpsN>)*4 <= sizeof(Shared),
+                "the epilogue needs more shared memory");
   float* staging = reinterpret_cast<float*>(&s) + warp * Staging;
+  WarpMoments<NT> moments;
 #pragma unroll
   for (int m = 0; m < MT; ++m) {
     const int first = m0 + warp_m + m * 16;
-    const auto m_of = [&](int r) { return first + r < p.m ? first + r : -1; };
-    finish_fragments<NT>(p, sum[m], staging, m_of, o0 + warp_n, lane, parity, split);
+    const auto m_of = [&](int r) { return first + r < m_end ? first + r : -1; };
+    finish_fragments<NT>(p, sum[m], staging, m_of, o0 + warp_n, lane, parity, split, moments);
+  }
+  if (!p.moments) return;
+  store_block_moments<NT, WarpsM, WarpsN>(p, moments,
+                                          reinterpret_cast<float*>(&s) + WarpsM * WarpsN * Staging, thread,
+                                          o0, piece_of_tile(p, blockIdx.x, parity), [] { __syncthreads(); });
+}
+
+/// v += 8 columns of a row of each split.
+DEVICE void add_splits(const ProductArgs& p, float (&v)[8], int row, int column) {
+  const int columns = (p.o + 7) / 8 * 8;
+  for (int split = 0; split < p.splits; ++split) {
+    float part[8];
+    read8(p.partial + (static_cast<int64_t>(split) * p.m + row) * columns + column, part);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[i] += part[i];
   }
 }
 
 /// Sums the splits of a product; a thread has 8 columns of a row (16 where GEGLU takes them together).
 DEVICE void product_finish(const ProductArgs& p) {
   const int width = p.activation == ProductActivation::geglu ? 16 : 8;
-  const int columns = (p.o + 7) / 8 * 8, pieces = columns / width;
+  const int pieces = (p.o + 7) / 8 * 8 / width;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x;
   if (index >= static_cast<int64_t>(p.m) * pieces) return;
   const int row = static_cast<int>(index / pieces), column = static_cast<int>(index % pieces) * width;
   float v[8] = {}, gates[8] = {};
-  for (int split = 0; split < p.splits; ++split) {
-    const float* from = p.partial + (static_cast<int64_t>(split) * p.m + row) * columns + column;
-    float part[8];
-    read8(from, part);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] += part[i];
-    if (width == 8) continue;
-    read8(from + 8, part);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) gates[i] += part[i];
-  }
-  if (width == 16)
-    finish_geglu(p, v, gates, row, column, 0);
-  else
+  add_splits(p, v, row, column);
+  if (width == 8) return finish(p, v, row, column, 0);
+  add_splits(p, gates, row, column + 8);
+  finish_geglu(p, v, gates, row, column, 0);
+}
+
+/// The same, and the moments of what it writes. A block has a piece of one image and kMomentChannels
+/// channels; a thread has 8 channels of some of the pixels.
+DEVICE void product_finish_moments(const ProductArgs& p) {
+  constexpr int Lanes = kFinishThreads / (kMomentChannels / 8);
+  struct Shared {
+    float2 parts[Lanes][kMomentChannels];
+  };
+  Shared& s = shared_memory<Shared>();
+  const int chunk = threadIdx.x % 8 * 8, lane = threadIdx.x / 8,
+            column = blockIdx.y * kMomentChannels + chunk;
+  const int rows = (p.grid_pixels + p.moment_pieces - 1) / p.moment_pieces;
+  const int image = blockIdx.z * p.grid_pixels, first = image + blockIdx.x * rows,
+            last = min(first + rows, image + p.grid_pixels);
+  float origin[8] = {}, sum[8] = {}, squares[8] = {};
+  const int begin = first + lane;
+  for (int row = begin; row < last && column < p.o; row += Lanes) {
+    float v[8] = {};
+    add_splits(p, v, row, column);
     finish(p, v, row, column, 0);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float x = as_stored(v[i]);
+      if (row == begin) origin[i] = x;
+      const float d = x - origin[i];
+      sum[i] += d;
+      squares[i] += d * d;
+    }
+  }
+  const auto rows_of = [&](int of) {
+    return static_cast<float>((max(last - first - of, 0) + Lanes - 1) / Lanes);
+  };
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const Moments of = Moments::of_sums(fmaxf(rows_of(lane), 1.0f), origin[i], sum[i], squares[i]);
+    s.parts[lane][chunk + i] = make_float2(of.mean, of.m2);
+  }
+  __syncthreads();
+  const int mine = blockIdx.y * kMomentChannels + threadIdx.x;
+  if (threadIdx.x >= kMomentChannels || mine >= p.y_columns) return;
+  Moments all{0, 0, 0};
+  for (int i = 0; i < Lanes; ++i) all.add(rows_of(i), s.parts[i][threadIdx.x].x, s.parts[i][threadIdx.x].y);
+  store_moments(p.moments, static_cast<int64_t>(blockIdx.z) * p.moment_pieces + blockIdx.x, p.y_columns, mine,
+                all);
 }
 
 }  // namespace nd::cuda
@@ -208,3 +261,4 @@ ND_KERNEL(product_square, ProductArgs, 128, 2, nd::cuda::product<128, 128, 2, 2,
 ND_KERNEL(product_square_pointwise, ProductArgs, 128, 2, nd::cuda::product<128, 128, 2, 2, 3, true, true>)
 ND_KERNEL(product_unaligned, ProductArgs, 128, 4, nd::cuda::product<64, 64, 2, 2, 4, false, false>)
 ND_KERNEL(product_finish, ProductArgs, nd::cuda::kFinishThreads, 1, nd::cuda::product_finish)
+ND_KERNEL(product_finish_moments, ProductArgs, nd::cuda::kFinishThreads, 4, nd::cuda::product_finish_moments)

@@ -35,25 +35,29 @@ DEVICE void product_hopper(const HopperProductArgs& args) {
   }
   __syncthreads();
 
+  const auto all_warps = [] { __syncthreads(); };
   if (warp == Warps) {
-    if (lane != 0) return;
-    const TensorMap *x = reinterpret_cast<const TensorMap*>(&args.x),
-                    *weights = reinterpret_cast<const TensorMap*>(&args.weights);
-    const int from_x = x0 - p.pad_x + parity % 2, from_y = y0 - p.pad_y + parity / 2;
-    int tap = first_step / args.steps_per_tap, piece = first_step - tap * args.steps_per_tap;
-    int dy = tap / p.kernel_w, dx = tap - dy * p.kernel_w, stage = 0;
-    uint32_t phase = 1;  // the first round finds all stages empty
-    for (int step = 0; step < steps; ++step) {
-      if (step >= Stages) barrier_wait(&s.empty[stage], phase);
-      barrier_expect(&s.full[stage], StepBytes);
-      tensor_copy_4d(s.a[stage], x, &s.full[stage], piece * kHopperK, from_x + dx, from_y + dy, image0);
-      tensor_copy_3d(s.b[stage], weights, &s.full[stage], piece * kHopperK, tap, parity * p.o + o0);
-      if (++piece == args.steps_per_tap) {
-        piece = 0, ++tap;
-        if (++dx == p.kernel_w) dx = 0, ++dy;
+    if (lane == 0) {
+      const TensorMap *x = reinterpret_cast<const TensorMap*>(&args.x),
+                      *weights = reinterpret_cast<const TensorMap*>(&args.weights);
+      const int from_x = x0 - p.pad_x + parity % 2, from_y = y0 - p.pad_y + parity / 2;
+      int tap = first_step / args.steps_per_tap, piece = first_step - tap * args.steps_per_tap;
+      int dy = tap / p.kernel_w, dx = tap - dy * p.kernel_w, stage = 0;
+      uint32_t phase = 1;  // the first round finds all stages empty
+      for (int step = 0; step < steps; ++step) {
+        if (step >= Stages) barrier_wait(&s.empty[stage], phase);
+        barrier_expect(&s.full[stage], StepBytes);
+        tensor_copy_4d(s.a[stage], x, &s.full[stage], piece * kHopperK, from_x + dx, from_y + dy, image0);
+        tensor_copy_3d(s.b[stage], weights, &s.full[stage], piece * kHopperK, tap, parity * p.o + o0);
+        if (++piece == args.steps_per_tap) {
+          piece = 0, ++tap;
+          if (++dx == p.kernel_w) dx = 0, ++dy;
+        }
+        if (++stage == Stages) stage = 0, phase ^= 1;
       }
-      if (++stage == Stages) stage = 0, phase ^= 1;
     }
+    __syncwarp();
+    if (p.moments) all_warps();
     return;
   }
 
@@ -84,7 +88,8 @@ DEVICE void product_hopper(const HopperProductArgs& args) {
   barrier_wait(&s.done, 0);
 
   constexpr int Staging = 16 * kFragmentPitch<NT>;
-  static_assert(Warps * Staging * 4 <= Stages * StepBytes, "the epilogue needs more shared memory");
+  static_assert((Warps * Staging + kBlockMomentFloats<NT, Warps, 1>)*4 <= Stages * StepBytes,
+                "the epilogue needs more shared memory");
   float* staging = reinterpret_cast<float*>(&s) + warp * Staging;
   const auto m_of = [&](int r) {
     const int at = warp * 16 + r, image = image0 + at / box_pixels, pixel = at % box_pixels;
@@ -92,7 +97,11 @@ DEVICE void product_hopper(const HopperProductArgs& args) {
     const bool inside = image < args.images && y < args.grid_h && x < args.grid_w;
     return inside ? (image * args.grid_h + y) * args.grid_w + x : -1;
   };
-  finish_fragments<NT>(p, sum, staging, m_of, o0, lane, parity, split);
+  WarpMoments<NT> moments;
+  finish_fragments<NT>(p, sum, staging, m_of, o0, lane, parity, split, moments);
+  if (!p.moments) return;
+  store_block_moments<NT, Warps, 1>(p, moments, reinterpret_cast<float*>(&s) + Warps * Staging, threadIdx.x,
+                                    o0, piece_of_tile(p, blockIdx.x, parity), all_warps);
 }
 
 }  // namespace nd::cuda

@@ -40,7 +40,9 @@ DEVICE void product_int8(const Int8ProductArgs& args) {
   Shared& s = shared_memory<Shared>();
   const ProductArgs& p = args.product;
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-  const int m0 = blockIdx.x * BM, o0 = blockIdx.y * BN, split = blockIdx.z;
+  const int tiles = (p.span + BM - 1) / BM, first_m = static_cast<int>(blockIdx.x) / tiles * p.span;
+  const int m0 = first_m + static_cast<int>(blockIdx.x) % tiles * BM, m_end = min(p.m, first_m + p.span);
+  const int o0 = blockIdx.y * BN, split = blockIdx.z;
   const int row = thread / 4, chunk = thread % 4;
   const int steps_per_tap = p.c / kInt8K, taps = p.chunks / (p.c / 8), steps_total = steps_per_tap * taps;
   const int first_step = split * p.split_steps, end_step = min(first_step + p.split_steps, steps_total);
@@ -55,7 +57,7 @@ DEVICE void product_int8(const Int8ProductArgs& args) {
     const int y = gy * p.stride - p.pad_y, x = (pixel - gy * p.grid_w) * p.stride - p.pad_x;
     offset[i] = ((image * p.h + y) * p.w + x) * p.c + chunk * 16;
     inside[i] = 0;
-    for (int tap = 0; tap < taps && m < p.m; ++tap) {
+    for (int tap = 0; tap < taps && m < m_end; ++tap) {
       const int dy = tap / p.kernel_w, dx = tap - dy * p.kernel_w;
       const bool in_image = static_cast<unsigned>(y + dy) < static_cast<unsigned>(p.h) &&
                             static_cast<unsigned>(x + dx) < static_cast<unsigned>(p.w);
@@ -173,14 +175,20 @@ DEVICE void product_int8(const Int8ProductArgs& args) {
   __syncthreads();  // the tiles' memory is free for the epilogue
 
   constexpr int Staging = 16 * kFragmentPitch<NT>;
-  static_assert(WarpsM * WarpsN * Staging * 4 <= sizeof(Shared), "the epilogue needs more shared memory");
+  static_assert((WarpsM * WarpsN * Staging + kBlockMomentFloats<NT, WarpsM, WarpsN>)*4 <= sizeof(Shared),
+                "the epilogue needs more shared memory");
   float* staging = reinterpret_cast<float*>(&s) + warp * Staging;
+  WarpMoments<NT> moments;
 #pragma unroll
   for (int m = 0; m < MT; ++m) {
     const int first = m0 + warp_m + m * 16;
-    const auto m_of = [&](int r) { return first + r < p.m ? first + r : -1; };
-    finish_fragments<NT>(p, sum[m], staging, m_of, o0 + warp_n, lane, 0, split);
+    const auto m_of = [&](int r) { return first + r < m_end ? first + r : -1; };
+    finish_fragments<NT>(p, sum[m], staging, m_of, o0 + warp_n, lane, 0, split, moments);
   }
+  if (!p.moments) return;
+  store_block_moments<NT, WarpsM, WarpsN>(p, moments,
+                                          reinterpret_cast<float*>(&s) + WarpsM * WarpsN * Staging, thread,
+                                          o0, piece_of_tile(p, blockIdx.x, 0), [] { __syncthreads(); });
 }
 
 }  // namespace nd::cuda

@@ -26,12 +26,14 @@ Attention::Attention(Device& device, Loader& loader, AttentionWeights weights,
                      const AttentionOptions& options)
     : options_(options) {
   if (options.context_width) {
-    q_ = Linear(device, loader, std::move(weights.queries), false);
-    kv_ = Linear(device, loader, std::move(weights.keys_values), false);
+    q_ = Linear(device, loader, std::move(weights.queries), {});
+    kv_ = Linear(device, loader, std::move(weights.keys_values), {});
   } else {
-    qkv_ = Linear(device, loader, std::move(weights.queries), false);
+    qkv_ = Linear(device, loader, std::move(weights.queries), {});
   }
-  out_ = Linear(device, loader, std::move(weights.out), false);
+  LinearOptions out;
+  out.feeds_group_norm = options.feeds_group_norm;
+  out_ = Linear(device, loader, std::move(weights.out), out);
 }
 
 template <class Keys>
@@ -149,7 +151,7 @@ void Attention::pack(ForwardContext& base, const Tensor& context, const Address*
   const Tensor kv = kv_.forward(ctx, context);
   const size_t bytes = static_cast<size_t>(kv.pixels() * kv.c) * 2;
   for (int64_t i = 0; i < kv.n && !ctx.measuring(); ++i)
-    ctx.device.copy(images[i] + offset, kv.address() + static_cast<size_t>(i) * bytes, bytes, ctx.stream);
+    ctx.copy(images[i] + offset, kv.address() + static_cast<size_t>(i) * bytes, bytes);
 }
 
 }  // namespace nd::cuda

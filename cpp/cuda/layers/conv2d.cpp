@@ -87,6 +87,8 @@ void Conv2d::convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epil
     call.pad_y = call.pad_x = o.pad_before;
     call.kernel_w = o.kernel;
   }
+  // Not where the end of a row or column is cut off: what is written there is changed afterwards.
+  call.moments = o.feeds_group_norm && (!o.upsample || (y.h == 2 * x.h && y.w == 2 * x.w));
   product_.run(Context::of(ctx), call, epilogue);
 }
 

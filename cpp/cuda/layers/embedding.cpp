@@ -30,9 +30,8 @@ void Embedding::gather(ForwardContext& base, const int32_t* ids, const Tensor& y
   Context& ctx = Context::of(base);
   const Scratch<int32_t> numbers(ctx, y.rows());
   const size_t bytes = static_cast<size_t>(y.rows()) * sizeof(int32_t);
-  ctx.to_device([&device = ctx.device, to = numbers.address(), ids, bytes](StreamHandle stream) {
-    device.upload(to, ids, bytes, stream);
-  });
+  ctx.to_device(numbers.address(), [&device = ctx.device, to = numbers.address(), ids,
+                                    bytes](StreamHandle stream) { device.upload(to, ids, bytes, stream); });
   const GatherArgs args{
       pointer<half>(table_.address()), numbers.data(), data(y), narrow(y.rows()), narrow(width_), add};
   ctx.launch(Kernel::gather, {pieces_of(y.size(), kMoveThreads)}, args);

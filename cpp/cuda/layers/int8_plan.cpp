@@ -52,6 +52,7 @@ ProductPlan plan_int8_tile(const ProductArgs& args, int tile, int32_t splits) {
   plan.split_steps = static_cast<int32_t>(pieces_of(steps_of(args), splits));
   plan.splits = static_cast<int32_t>(pieces_of(steps_of(args), plan.split_steps));
   plan.grid = {pieces_of(args.m, t.m), pieces_of(args.o, t.n), plan.splits};
+  plan.tile_rows = t.m, plan.span = args.m;
   return plan;
 }
 

@@ -4,18 +4,19 @@
 
 namespace nd::cuda {
 
-Linear::Linear(Device& device, Loader& loader, LinearWeights weights, bool geglu) : scale_(weights.scale) {
+Linear::Linear(Device& device, Loader& loader, LinearWeights weights, const LinearOptions& options)
+    : scale_(weights.scale), feeds_group_norm_(options.feeds_group_norm) {
   const int64_t in = weights.in, out_each = weights.out_each;
   if (const StoredBlocks stored{weights.matrices, 1, false, weights.compute == Compute::i8};
       Product::holds_blocks(stored)) {
-    product_ = Product(device, loader, in, 1, weights.out(), geglu, stored, weights.bias);
+    product_ = Product(device, loader, in, 1, weights.out(), options.geglu, stored, weights.bias);
     return;
   }
   const auto fill = [&](int64_t row, float* out) {
     const StoredTensor& matrix = weights.matrices[static_cast<size_t>(row / out_each)];
     matrix.read(scalar_decoders, row % out_each * in, in, out);
   };
-  product_ = Product(device, loader, in, 1, weights.out(), geglu, fill, weights.bias);
+  product_ = Product(device, loader, in, 1, weights.out(), options.geglu, fill, weights.bias);
 }
 
 void Linear::forward_to(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue,
@@ -23,6 +24,7 @@ void Linear::forward_to(ForwardContext& ctx, const Tensor& x, const Epilogue& ep
   ProductCall call;
   call.x = &x, call.y = &y;
   call.alpha = scale_;
+  call.moments = feeds_group_norm_;
   product_.run(Context::of(ctx), call, epilogue);
 }
 
@@ -35,6 +37,13 @@ Tensor Linear::forward(ForwardContext& ctx, const Tensor& x, const Epilogue& epi
 Tensor Linear::forward_in_place(ForwardContext& ctx, Tensor x) const {
   // Blocks of the result would overwrite rows that others still read.
   return forward(ctx, x);
+}
+
+FeedForward::FeedForward(Device& device, Loader& loader, LinearWeights in, LinearWeights out)
+    : out_(device, loader, std::move(out), {}) {
+  LinearOptions gated;
+  gated.geglu = true;
+  in_ = Linear(device, loader, std::move(in), gated);
 }
 
 void FeedForward::add_to(ForwardContext& ctx, const Tensor& normed, const Tensor& x) const {

@@ -7,7 +7,7 @@ namespace nd::cuda {
 class Linear final : public nd::Linear {
  public:
   Linear() = default;
-  Linear(Device& device, Loader& loader, LinearWeights weights, bool geglu);
+  Linear(Device& device, Loader& loader, LinearWeights weights, const LinearOptions& options);
 
   Tensor forward(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue = {}) const override;
   Tensor forward_in_place(ForwardContext& ctx, Tensor x) const override;
@@ -17,12 +17,12 @@ class Linear final : public nd::Linear {
  private:
   Product product_;
   float scale_ = 1;  // of its sums
+  bool feeds_group_norm_ = false;
 };
 
 class FeedForward final : public nd::FeedForward {
  public:
-  FeedForward(Device& device, Loader& loader, LinearWeights in, LinearWeights out)
-      : in_(device, loader, std::move(in), true), out_(device, loader, std::move(out), false) {}
+  FeedForward(Device& device, Loader& loader, LinearWeights in, LinearWeights out);
   void add_to(ForwardContext& ctx, const Tensor& normed, const Tensor& x) const override;
 
  private:

@@ -1,18 +1,16 @@
 #include "cuda/layers/norm.h"
 
-#include <utility>
+#include <algorithm>
 
 namespace nd::cuda {
 namespace {
 
-int64_t moment_pieces(int64_t pixels) {
-  return pieces_of(pixels, kMomentRows);
+NormInputs alone(const NormInput& x) {
+  return {x, {}};
 }
-
-// NOLINTNEXTLINE(readability-non-const-parameter): the kernel writes there
-void take_moments(Context& ctx, half* x, int64_t n, int64_t pixels, int64_t c, float* moments) {
-  const MomentsArgs args{x, moments, narrow(pixels), narrow(c), narrow(moment_pieces(pixels))};
-  ctx.launch(Kernel::channel_moments, {moment_pieces(pixels), pieces_of(c, kMomentChannels), n}, args);
+/// x without moments.
+NormInputs alone(const Tensor& x) {
+  return alone({data(x), nullptr, narrow(x.c), 0});
 }
 
 }  // namespace
@@ -21,31 +19,31 @@ Tensor apply_affine(ForwardContext& base, const Tensor& x, const Tensor& factors
   Context& ctx = Context::of(base);
   Tensor y(ctx, x.n, x.h, x.w, x.c);
   const AffineArgs args{
-      data(x), pointer<float>(factors.address()), data(y), x.pixels() * x.c, x.size(), narrow(x.c), silu};
+      alone(x), pointer<float>(factors.address()), data(y), x.pixels() * x.c, x.size(), narrow(x.c), silu};
   ctx.launch(Kernel::affine, {pieces_of(x.size(), int64_t{8} * kMoveThreads)}, args);
   return y;
 }
 
 void ChannelMoments::add(ForwardContext& base, const Tensor& x, int64_t first, int64_t rows) {
   Context& ctx = Context::of(base);
-  const int64_t pixels = rows * x.w, pieces = moment_pieces(pixels), c = x.c;
+  const int64_t pixels = rows * x.w, pieces = pieces_of(pixels, kMomentRows), c = x.c;
   const bool begins = !total_;
   if (begins) total_ = std::make_unique<Scratch<float>>(ctx, 3 * c);
   const Scratch<float> moments(ctx, pieces * 3 * c);
-  half* from = pointer<half>(x.address() + static_cast<size_t>(first * x.w * c) * 2);
-  take_moments(ctx, from, 1, pixels, c, moments.data());
+  const half* from = pointer<half>(x.address() + static_cast<size_t>(first * x.w * c) * 2);
+  ctx.launch(Kernel::channel_moments, {pieces, pieces_of(c, kMomentChannels), 1},
+             MomentsArgs{from, moments.data(), narrow(pixels), narrow(c), narrow(pieces)});
   const MergeMomentsArgs args{total_->data(), moments.data(), narrow(c), narrow(pieces), begins};
   ctx.launch(Kernel::merge_moments, {pieces_of(c, kMoveThreads)}, args);
 }
 
-Tensor GroupNorm::factors(Context& ctx, const float* moments, int64_t n, int64_t pieces) const {
+Tensor GroupNorm::factors(Context& ctx, const NormInputs& x, int64_t n) const {
   Tensor out(ctx, n, 2, 2, channels_);  // two fp16 elements hold a float
-  const GroupFactorsArgs args{moments,
+  const GroupFactorsArgs args{x,
                               pointer<float>(gamma_.address()),
                               pointer<float>(beta_.address()),
                               pointer<float>(out.address()),
                               narrow(channels_),
-                              narrow(pieces),
                               narrow(groups_),
                               eps_};
   ctx.launch(Kernel::group_factors, {groups_, n}, args);
@@ -54,18 +52,50 @@ Tensor GroupNorm::factors(Context& ctx, const float* moments, int64_t n, int64_t
 
 Tensor GroupNorm::affine(ForwardContext& base, const Tensor& x) const {
   Context& ctx = Context::of(base);
-  const int64_t pieces = moment_pieces(x.pixels());
-  const Scratch<float> moments(ctx, x.n * pieces * 3 * x.c);
-  take_moments(ctx, data(x), x.n, x.pixels(), x.c, moments.data());
-  return factors(ctx, moments.data(), x.n, pieces);
+  const MeasuredInput input(ctx, x);
+  return factors(ctx, alone(input.get()), x.n);
 }
 
 Tensor GroupNorm::affine(ForwardContext& ctx, const nd::ChannelMoments& image) const {
-  return factors(Context::of(ctx), static_cast<const ChannelMoments&>(image).moments(), 1, 1);
+  const float* moments = static_cast<const ChannelMoments&>(image).moments();
+  return factors(Context::of(ctx), alone({nullptr, moments, narrow(channels_), 1}), 1);
 }
 
-Tensor GroupNorm::forward(ForwardContext& ctx, const Tensor& x, bool silu) const {
-  return apply_affine(ctx, x, affine(ctx, x), silu);
+// Each block reads the moments of its groups. Where these are many, that takes longer than another launch.
+GroupNorm::Cut GroupNorm::cut(const Context& ctx, const Tensor& x, int64_t pieces) const {
+  constexpr int64_t kLeastChannels = 64, kLeastRows = 32, kMostBytes = 4 << 20;
+  const int64_t width = channels_ / groups_;
+  Cut cut{};
+  cut.groups = 1;
+  while (cut.groups < groups_ &&
+         (cut.groups * width < kLeastChannels || (channels_ % 8 == 0 && cut.groups * width % 8 != 0)))
+    ++cut.groups;
+  cut.slices = pieces_of(groups_, cut.groups);
+  // A block for each multiprocessor.
+  cut.rows = std::max(kLeastRows, pieces_of(x.rows() * cut.slices, ctx.device.multiprocessors()));
+  cut.bands = pieces_of(x.pixels(), cut.rows);
+  const int64_t bytes = x.n * cut.bands * pieces * 3 * channels_ * static_cast<int64_t>(sizeof(float));
+  cut.pays = cut.groups * width <= kNormChannels && bytes <= kMostBytes;
+  return cut;
+}
+
+Tensor GroupNorm::forward(ForwardContext& base, const Tensor& x, bool silu) const {
+  Context& ctx = Context::of(base);
+  const MeasuredInput input(ctx, x);
+  const Cut cut = this->cut(ctx, x, input.max_pieces());
+  if (!cut.pays) return apply_affine(ctx, x, factors(ctx, alone(input.get()), x.n), silu);
+  Tensor y(ctx, x.n, x.h, x.w, x.c);
+  GroupNormArgs args{};
+  args.x = alone(input.get());
+  args.gamma = pointer<float>(gamma_.address()), args.beta = pointer<float>(beta_.address());
+  args.y = data(y);
+  args.pixels = narrow(x.pixels()), args.c = narrow(channels_);
+  args.groups = narrow(groups_), args.slice = narrow(cut.groups);
+  args.rows = narrow(cut.rows);
+  args.eps = eps_;
+  args.silu = silu;
+  ctx.launch(Kernel::group_norm, {cut.slices, cut.bands, x.n}, args);
+  return y;
 }
 
 Tensor GroupNorm::modulated(ForwardContext& base, const Tensor& x, const Tensor& modulations,
@@ -74,7 +104,7 @@ Tensor GroupNorm::modulated(ForwardContext& base, const Tensor& x, const Tensor&
   const Tensor factors = affine(base, x);
   Tensor y(ctx, x.n, x.h, x.w, x.c);
   ModulateArgs args{};
-  args.x = data(x), args.y = data(y);
+  args.x = alone(x), args.y = data(y);
   args.factors = pointer<float>(factors.address());
   args.modulations = pointer<half>(modulations.address() + static_cast<size_t>(first_channel) * 2);
   args.image = x.pixels() * x.c, args.total = x.size();

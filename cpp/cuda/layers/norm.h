@@ -2,7 +2,7 @@
 #pragma once
 #include <memory>
 
-#include "cuda/context.h"
+#include "cuda/layers/moments.h"
 #include "nn/layers.h"
 #include "nn/weights.h"
 
@@ -31,12 +31,19 @@ class GroupNorm final : public nd::GroupNorm {
 
   Tensor affine(ForwardContext& base, const Tensor& x) const override;
   Tensor affine(ForwardContext& ctx, const nd::ChannelMoments& image) const override;
-  Tensor forward(ForwardContext& ctx, const Tensor& x, bool silu) const override;
+  Tensor forward(ForwardContext& base, const Tensor& x, bool silu) const override;
   Tensor modulated(ForwardContext& base, const Tensor& x, const Tensor& modulations, int64_t first_channel,
                    Activation activation) const override;
 
  private:
-  Tensor factors(Context& ctx, const float* moments, int64_t n, int64_t pieces) const;
+  Tensor factors(Context& ctx, const NormInputs& x, int64_t n) const;
+  /// How one kernel normalizes x by moments of this many pieces of an image: groups and rows of a block, and
+  /// how many blocks those make of an image.
+  struct Cut {
+    int64_t groups, slices, rows, bands;
+    bool pays;  // otherwise two kernels take less time
+  };
+  Cut cut(const Context& ctx, const Tensor& x, int64_t pieces) const;
 
   Buffer gamma_, beta_;
   int64_t channels_, groups_;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "cuda/layers/moments.h"
 #include "cuda/layers/product_int8.h"
 #include "cuda/layers/product_plan.h"
 #include "weights/formats/blocks.h"
@@ -207,8 +208,12 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   }
   args.weights = pointer<half>((decodes ? decoded.address() : weights_.address()) + call.weights_offset);
 
-  const ProductPlan plan =
-      int8 ? plan_int8(args, ctx.device) : plan_product(args, call.pointwise, ctx.device);
+  ProductPlan plan = int8 ? plan_int8(args, ctx.device) : plan_product(args, call.pointwise, ctx.device);
+  if (call.moments) plan_moments(plan, args);
+  TensorMoments* moments = plan.moment_pieces ? &TensorMoments::beside(ctx, y, plan.moment_pieces) : nullptr;
+  args.span = plan.span;
+  args.moment_pieces = plan.moment_pieces;
+  if (moments && plan.splits == 1) args.moments = moments->data();
   args.splits = plan.splits;
   args.split_steps = plan.split_steps;
   const int64_t columns = round_up(args.o);
@@ -220,9 +225,15 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
     ctx.launch(plan.kernel, plan.grid, args);
   else if (!ctx.measuring())
     ctx.launch(plan.kernel, plan.grid, hopper_arguments(ctx.device.driver(), args, plan));
-  if (plan.splits == 1) return;
-  const int64_t pieces = args.m * columns / (geglu_ ? 2 * kChunk : kChunk);
-  ctx.launch(Kernel::product_finish, {pieces_of(pieces, kFinishThreads)}, args);
+  if (plan.splits > 1 && moments) {
+    args.moments = moments->data();
+    ctx.launch(Kernel::product_finish_moments,
+               {plan.moment_pieces, pieces_of(args.o, kMomentChannels), args.m / args.grid_pixels}, args);
+  } else if (plan.splits > 1) {
+    const int64_t pieces = args.m * columns / (geglu_ ? 2 * kChunk : kChunk);
+    ctx.launch(Kernel::product_finish, {pieces_of(pieces, kFinishThreads)}, args);
+  }
+  if (moments) moments->taken(plan.moment_pieces);
 }
 
 }  // namespace nd::cuda

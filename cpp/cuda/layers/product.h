@@ -23,6 +23,7 @@ struct ProductCall {
   bool bias = true;
   size_t weights_offset = 0;  // bytes
   int64_t chunks = 0;         // of the weights' rows; 0: all
+  bool moments = false;       // y's are kept beside it, see TensorMoments; all of y is written
 };
 
 /// Quantized or float8 weights of one type, as they are stored.

@@ -65,6 +65,7 @@ ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t
   // As many as have something to do.
   plan.splits = static_cast<int32_t>(pieces_of(steps_of(args), plan.split_steps));
   plan.grid = {pieces_of(args.m, t.m), pieces_of(args.o, t.n), int64_t{args.parities} * plan.splits};
+  plan.tile_rows = t.m, plan.span = args.m;
   return plan;
 }
 

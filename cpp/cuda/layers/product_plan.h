@@ -14,8 +14,10 @@ struct ProductPlan {
   Kernel kernel{};
   Grid grid;
   int32_t splits = 1, split_steps = 0;
-  HopperBoxes boxes{};      // of Hopper's kernels
-  double microseconds = 0;  // as the model of the time has it
+  int32_t tile_rows = 0, span = 0;  // see ProductArgs; not of Hopper's kernels
+  int32_t moment_pieces = 0;        // of each image; 0: none are taken
+  HopperBoxes boxes{};              // of Hopper's kernels
+  double microseconds = 0;          // as the model of the time has it
 };
 
 double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,

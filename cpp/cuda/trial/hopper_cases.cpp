@@ -84,7 +84,7 @@ ProductArgs HopperCases::arguments(const TrialProduct& s) const {
 
 std::function<void(StreamHandle)> HopperCases::launch(ProductArgs args, const ProductPlan& plan, half* y) {
   args.y = y;
-  args.splits = plan.splits, args.split_steps = plan.split_steps;
+  args.splits = plan.splits, args.split_steps = plan.split_steps, args.span = plan.span;
   const int64_t columns = pieces_of(args.o, 8) * 8;
   if (plan.splits > 1)
     args.partial =

@@ -86,7 +86,7 @@ bool run_warp(Block& b, size_t which) {
 }
 
 void report_deadlock(Block& b) {
-  Here here = b.barrier_here;
+  Here here = b.waits_here;
   const char* what = "deadlock: all threads wait at a barrier";
   if (b.done && b.arrived) what = "some threads have ended, others wait at a barrier";
   for (Warp& warp : b.warps)
@@ -227,6 +227,7 @@ void block_barrier(Here here) {
   Block& b = *block;
   Fiber& f = *b.current;
   if (b.done) return fault("a barrier that some threads of the block have ended before", here, true);
+  b.waits_here = here;
   if (!b.arrived)
     b.barrier_here = here;
   else if (b.barrier_here.line != here.line || strcmp(b.barrier_here.file, here.file))

@@ -110,7 +110,10 @@ void note_write(Cell& c, Access access) {
 
 void note_read(Cell& c) {
   const Fiber& f = *block->current;
-  if (c.read_serial != block->serial || c.read_epoch != block->epoch) {
+  // What this warp alone has read before it last met comes before whatever it does now.
+  const bool met =
+      !c.many_warps && c.read_thread / 32 == f.warp && c.read_warp_epoch < block->warps[f.warp].epoch;
+  if (c.read_serial != block->serial || c.read_epoch != block->epoch || met) {
     c.many_readers = c.many_warps = 0;
   } else {
     if (c.read_thread != f.number) c.many_readers = 1;

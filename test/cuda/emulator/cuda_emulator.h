@@ -251,6 +251,9 @@ inline uint32_t __float_as_uint(float x) {
 inline int __ffs(int x) {
   return __builtin_ffs(x);
 }
+inline int __popc(uint32_t x) {
+  return __builtin_popcount(x);
+}
 inline float __int_as_float(int bits) {
   float x;
   memcpy(&x, &bits, 4);

@@ -58,7 +58,7 @@ void barrier_wait(uint64_t* at, uint32_t parity, Here here) {
   Fiber& f = *block->current;
   b->waiting.push_back(&f);
   block->warps[f.warp].ready &= ~(1u << f.lane);
-  block->barrier_here = here;
+  block->waits_here = here;
   yield_fiber();
 }
 

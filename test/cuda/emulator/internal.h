@@ -49,7 +49,7 @@ struct Barrier {  // an mbarrier
 struct Block {
   dim3 index, size, grid;
   uint32_t serial = 0, count = 0, arrived = 0, done = 0, epoch = 0;
-  Here barrier_here{};
+  Here barrier_here{}, waits_here{};  // of the block's barrier; of any kind, the last one
   bool aborted = false;
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
