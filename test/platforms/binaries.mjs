@@ -45,41 +45,41 @@ function elfNeeds(bytes) {
   return { libraries, versions, stripped: !sections.has('.symtab') && !sections.has('.debug_info') }
 }
 
-/** Symbols that other libraries have to bring. */
-function undefinedSymbols(bytes) {
+/** Symbols that other libraries have to bring, and those that this one offers to them. */
+function dynamicSymbols(bytes) {
   const sections = elfSections(bytes)
   const strings = sections.get('.dynstr').offset
   const { offset, length } = sections.get('.dynsym')
-  const symbols = []
-  for (let at = offset; at < offset + length; at += 24)
-    if (bytes.readUInt16LE(at + 6) === 0)
-      symbols.push({
-        name: cString(bytes, strings + bytes.readUInt32LE(at)),
-        weak: bytes[at + 4] >> 4 === 2,
-      })
+  const symbols = { missing: [], exported: [] }
+  for (let at = offset + 24; at < offset + length; at += 24)
+    symbols[bytes.readUInt16LE(at + 6) === 0 ? 'missing' : 'exported'].push({
+      name: cString(bytes, strings + bytes.readUInt32LE(at)),
+      weak: bytes[at + 4] >> 4 === 2,
+    })
   return symbols
 }
 
-/** Symbols of ours that are missing: a linker lets them pass, because Node-API's are missing, too. */
-function ownUndefined(bytes) {
-  return undefinedSymbols(bytes)
-    .map(({ name }) => name)
-    .filter((name) => /^_ZNK?(2nd|10nd_binding)/.test(name))
-}
+const names = (symbols) => symbols.map(({ name }) => name).join(', ')
 
-/** Of what the addon calls: in glibc, and not, or with another meaning, in musl. */
-const glibcAlone = /^(__cxa_thread_atexit_impl|malloc_trim|strerror_r|\w+_chk|\w+64|gnu_get_libc_version)$/
+/** Of what the addon calls (Node-API apart): in glibc, and not, or with another meaning, in musl. */
+const glibcAlone =
+  /^(?!napi_)(__cxa_thread_atexit_impl|malloc_trim|strerror_r|\w+_chk|\w+64|gnu_get_libc_version)$/
 
 function checkElf(bytes) {
-  const lacking = ownUndefined(bytes)
-  expect(lacking.length === 0, `it lacks ${lacking.join(', ')}`)
+  const { missing, exported } = dynamicSymbols(bytes)
+  // A linker lets them pass, because Node-API's are missing, too.
+  const lacking = missing.filter(({ name }) => /^_ZNK?(2nd|10nd_binding)/.test(name))
+  expect(lacking.length === 0, `it lacks ${names(lacking)}`)
+  // In place of an exported `operator new`, another library's would be called.
+  const foreign = exported.filter(({ name }) => !/^(napi|node_api)_/.test(name))
+  expect(foreign.length === 0, `it exports ${names(foreign)}`)
   const { libraries, versions, stripped } = elfNeeds(bytes)
   expect(stripped, 'it has symbols')
   // Names that musl takes for itself.
   const allowed = /^(libc|libm|libdl|libpthread|librt)\.so\.\d$/
   for (const library of libraries) expect(allowed.test(library), `it needs ${library}`)
-  const missing = undefinedSymbols(bytes).filter(({ name, weak }) => !weak && glibcAlone.test(name))
-  expect(missing.length === 0, `musl has no ${missing.map(({ name }) => name).join(', ')}`)
+  const notInMusl = missing.filter(({ name, weak }) => !weak && glibcAlone.test(name))
+  expect(notInMusl.length === 0, `musl has no ${names(notInMusl)}`)
   const tooNew = versions.filter((version) => {
     const [, minor] = /^GLIBC_2\.(\d+)/.exec(version) ?? []
     return Number(minor) > 28
