@@ -56,6 +56,24 @@ const forbiddenText = [
     pattern: /#\s*include\s*<(napi|node_api|js_native_api)\.h>/,
     why: 'only binding/ knows Node-API',
   },
+  {
+    in: [
+      'core',
+      'weights',
+      'nn',
+      'cpu',
+      'cuda',
+      'text',
+      'unet',
+      'vae',
+      'control',
+      'vision',
+      'upscale',
+      'binding',
+    ],
+    pattern: /[\w>*&]\s+(interface|near|far|small|hyper|cdecl)\s*[=;,)]/,
+    why: 'windows.h defines this name as a macro',
+  },
 ]
 
 function layerOf(file) {

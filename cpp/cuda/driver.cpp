@@ -52,10 +52,10 @@ struct Finder {
   Result (*find_before_12)(const char* symbol, void** function, int version, uint64_t flags) = nullptr;
 
   template <class Function>
-  void operator()(const char* name, Function*& function, int interface = kInterface) const {
+  void operator()(const char* name, Function*& function, int at_least = kInterface) const {
     void* found = nullptr;
     const Result result =
-        find ? find(name, &found, interface, 0, nullptr) : find_before_12(name, &found, interface, 0);
+        find ? find(name, &found, at_least, 0, nullptr) : find_before_12(name, &found, at_least, 0);
     if (result != kSuccess || !found)
       unavailable("The NVIDIA driver has no " + std::string(name) + ". Install a newer driver.");
     function = reinterpret_cast<Function*>(found);

@@ -145,7 +145,7 @@ DEVICE void product_int8(const Int8ProductArgs& args) {
     }
 #pragma unroll
     for (int m = 0; m < MT; ++m) {
-      float step_sum[NT][4];
+      float step_sum[NT][4] = {};
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         int32_t part[NT][4];
