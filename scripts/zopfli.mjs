@@ -21,7 +21,8 @@ function python(args, options) {
     maxBuffer: 1 << 30,
     ...options,
   })
-  if (error || status !== 0) throw new Error(`python3 ${args[1]} failed: ${error?.message ?? status}`)
+  if (error || status !== 0)
+    throw new Error(`Zopfli: python3 failed: ${error?.message ?? `status ${status}`}`)
   return stdout
 }
 

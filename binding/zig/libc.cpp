@@ -1,5 +1,5 @@
-// What libc++ and libc++abi want of glibc and musl has not, or has with another meaning: one addon runs with
-// both.
+// Functions that libc++ and libc++abi expect of glibc, and that musl lacks or defines differently: one addon
+// runs with both.
 #include <pthread.h>
 
 #include <cstddef>
@@ -49,7 +49,7 @@ void run_destructors(void* list) {
 extern "C" int __cxa_thread_atexit(void (*destroy)(void*), void* object, void* library) {
   if (__cxa_thread_atexit_impl) return __cxa_thread_atexit_impl(destroy, object, library);
   pthread_once(&once, [] { has_key = pthread_key_create(&key, run_destructors) == 0; });
-  if (!has_key) return -1;  // what the object holds is lost with the thread
+  if (!has_key) return -1;  // the destructor is never called
   auto* one = static_cast<Destructor*>(malloc(sizeof(Destructor)));
   if (!one) return -1;
   *one = {destroy, object, static_cast<Destructor*>(pthread_getspecific(key))};

@@ -131,7 +131,7 @@ async function muslRoot(architecture) {
   const sources = '/etc/apt/sources.list.d/debian.sources'
   if (!existsSync(sources)) throw new NotRun(`${sources} does not exist`)
   const work = temporary('musl')
-  for (const folder of ['parts', 'lists/partial', 'cache/archives/partial', 'root/opt', 'root/etc'])
+  for (const folder of ['parts', 'lists/partial', 'cache/archives/partial', 'root/opt'])
     mkdirSync(join(work, folder), { recursive: true })
   const main = readFileSync(sources, 'utf8')
     .split('\n\n')
@@ -157,7 +157,6 @@ async function muslRoot(architecture) {
   const folder = join(work, 'root')
   execFileSync('dpkg', ['-x', join(work, deb), folder])
   if (!existsSync(join(folder, 'lib'))) symlinkSync('usr/lib', join(folder, 'lib'))
-  writeFileSync(join(folder, 'etc', 'alpine-release'), '3.22.0\n')
   return folder
 }
 

@@ -10,8 +10,8 @@ constexpr int kLanes = 16;
 constexpr int kTileVecs = ND_TILE_VECS;
 constexpr int kKBlock = 1024;  // × 64 columns × 4 bytes: 256 KB of weights in a 1 MB L2
 constexpr int kGroupPanels = 1;
-constexpr int kAtOnce =
-    1;  // vectors in a step of an activation function, whose coefficients lie in registers
+// Vectors in a step of an activation function, whose coefficients lie in registers.
+constexpr int kAtOnce = 1;
 
 // Some intrinsics are used in their zero-masking form with every lane enabled, as GCC 12 warns of an
 // uninitialized operand inside the plain form. The mask compiles to nothing.
