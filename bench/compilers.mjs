@@ -1,9 +1,10 @@
 /**
  * Speed of the kernels as they are published, compiled by zig (scripts/prebuild.mjs), against those that this machine's compiler
  * makes: `node bench/compilers.mjs [--rounds 5] [--seconds 0.2] [--tables avx512,avx2] [--only-build] [FILTER]`. In every round
- * both programs run one after the other, each of them first by turns. The median of the rounds' ratios counts, as where the
- * pages of a process lie makes some kernels 3 % faster or slower. It fails if one of zig's kernels is slower than 0.98 of the
- * other. Needs a quiet machine; with `--only-build`, which does not, it makes the programs and measures nothing.
+ * both programs run, and the one that runs first changes from round to round. The result is the median of the rounds' ratios,
+ * because some kernels are up to 3 % faster or slower depending on where the memory of a process lies. It fails if one of
+ * zig's kernels has less than 0.98 of the other's speed. Needs a quiet machine, except with `--only-build`, which makes the
+ * programs and measures nothing.
  */
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
