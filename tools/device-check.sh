@@ -18,8 +18,8 @@ build=${ND_BUILD:-$(mktemp -d)}
 site=$(mktemp -d)
 export PYTHONUNBUFFERED=1
 # Limits are those of a machine with a GPU and many cores.
-patience=1
-[[ $device == emulated ]] && patience=6
+limit_factor=1
+[[ $device == emulated ]] && limit_factor=6
 : >"$OUT/steps"
 
 # step NAME SECONDS COMMAND…: runs it under a limit, its output to a log of its own; says how it ended.
@@ -27,7 +27,7 @@ step() {
   local name=$1 limit=$2 begin=$SECONDS status=0
   shift 2
   [[ -n ${SKIP:-} && $name =~ $SKIP ]] && return 0
-  timeout -k 5 $((limit * patience)) "$@" >"$OUT/$name.log" 2>&1 || status=$?
+  timeout -k 5 $((limit * limit_factor)) "$@" >"$OUT/$name.log" 2>&1 || status=$?
   echo "$name $status $((SECONDS - begin))" >>"$OUT/steps"
   echo "== $name: status $status, $((SECONDS - begin)) s"
   grep -E "passed|FAIL|fault|ERROR|it/s|models |Hopper's" "$OUT/$name.log" | tail -n "${LINES_SHOWN:-12}"

@@ -31,7 +31,7 @@ void choose_hopper(Known& known, CudaBackend& backend, const std::vector<char>& 
   Device& device = backend.device();
   if (device.capability() != kHopper || !device.has_warpgroup_products()) return;
   if (const std::optional<WarpgroupProducts> forced = forced_warpgroup_products()) {
-    // The device has done so.
+    // Device's constructor has applied it.
     known.note = *forced == WarpgroupProducts::none ? "off: " : "on: ";
     known.note += "NODE_DIFFUSION_CUDA_WGMMA says so";
     return;

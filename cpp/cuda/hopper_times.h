@@ -1,5 +1,5 @@
 // How fast Hopper's kernels are, for the choice between them and those that run everywhere. The trial of
-// layers/hopper_trial.h measures it; until then, it is a guess.
+// trial/hopper_trial.h measures it; until then, it is a guess.
 #pragma once
 #include <cstdint>
 #include <limits>

@@ -332,6 +332,7 @@ size_t KUnet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) con
 
 void KUnet::trim() {
   workspace_.trim();
+  staged_ = {};
   contexts_.clear();
   timesteps_.clear();
 }

@@ -89,6 +89,12 @@ void fitting() {
     const double gain = m.everywhere.long_full / std::min(m.tiles[0].long_full, m.tiles[1].long_full);
     if (!near(product_gain(m, times), gain)) return "products' gain: " + text(product_gain(m, times));
 
+    HopperMeasurements small = m;  // where only a block by itself is faster
+    small.tiles[0] = {200, 80, 70}, small.tiles[1] = {400, 160, 110};
+    times = fit_times(small);
+    if (!times.has_tile(0) || times.has_tile(1)) return std::string("a tile for small products");
+    if (!near(product_gain(small, times), 1.5)) return "its gain: " + text(product_gain(small, times));
+
     m.tiles[1] = {200, 200, 200};
     m.attention[2][0] = {8, 10}, m.attention[3][1] = {8, 10};
     times = fit_times(m);
@@ -258,6 +264,20 @@ void verdicts() {
     // Closing the context would wait for the kernel.
     if (emu::driver_counts.contexts != before.contexts + 1) return "the context was closed";
     return call(*unet) == expected ? "" : "the model's results differ afterwards";
+  });
+  test::test("cuda/trial cancelled while a kernel does not end", []() -> std::string {
+    const emu::DriverCounts before = emu::driver_counts;
+    EmulatedHopper hopper;
+    hopper->never_ready = true;
+    CancelToken cancelled;
+    cancelled.cancel();
+    try {
+      // Long enough for the kernels before, which the emulator runs at once.
+      attempt(&cancelled, std::chrono::seconds(2));
+    } catch (const Cancelled&) {
+    }
+    // Closing the context would keep a process that ends from ending.
+    return emu::driver_counts.contexts == before.contexts + 1 ? "" : "the context was closed";
   });
   test::test("cuda/trial cancelled anywhere", [] {
     EmulatedHopper hopper;

@@ -22,6 +22,20 @@ TileTime fit_tile(const TileTime& guess, const TileMeasurement& measured, double
   return time;
 }
 
+namespace {
+
+/// Of the long sums, the short ones and those of a block alone.
+double best_gain(const TileMeasurement& everywhere, const TileMeasurement& hopper) {
+  double best = 0;
+  for (const TimePair& pair :
+       {TimePair{everywhere.long_full, hopper.long_full}, TimePair{everywhere.short_full, hopper.short_full},
+        TimePair{everywhere.long_alone, hopper.long_alone}})
+    if (pair.faster()) best = std::max(best, pair.everywhere / pair.hopper);
+  return best;
+}
+
+}  // namespace
+
 HopperTimes fit_times(const HopperMeasurements& measured) {
   HopperTimes times;
   const TileMeasurement& other = measured.everywhere;
@@ -29,10 +43,7 @@ HopperTimes fit_times(const HopperMeasurements& measured) {
       std::sqrt(other.long_full / measured.modelled_long * (other.short_full / measured.modelled_short));
   for (int i = 0; i < kHopperTileCount; ++i) {
     const TileMeasurement& tile = measured.tiles[i];
-    const bool faster = TimePair{other.long_full, tile.long_full}.faster() ||
-                        TimePair{other.short_full, tile.short_full}.faster() ||
-                        TimePair{other.long_alone, tile.long_alone}.faster();
-    if (faster && card > 0 && tile.long_full > 0)
+    if (best_gain(other, tile) > 0 && card > 0 && tile.long_full > 0)
       times.tiles[i] = fit_tile(times.tiles[i], tile, card);
     else
       times.exclude_tile(i);
@@ -48,7 +59,7 @@ HopperTimes fit_times(const HopperMeasurements& measured) {
 double product_gain(const HopperMeasurements& measured, const HopperTimes& times) {
   double gain = 0;
   for (int i = 0; i < kHopperTileCount; ++i)
-    if (times.has_tile(i)) gain = std::max(gain, measured.everywhere.long_full / measured.tiles[i].long_full);
+    if (times.has_tile(i)) gain = std::max(gain, best_gain(measured.everywhere, measured.tiles[i]));
   return gain;
 }
 

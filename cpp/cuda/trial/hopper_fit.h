@@ -35,7 +35,7 @@ TileTime fit_tile(const TileTime& guess, const TileMeasurement& measured, double
 /// A tile that is nowhere faster is excluded; attention is taken from the length on from which it is faster.
 HopperTimes fit_times(const HopperMeasurements& measured);
 
-/// How many times as fast the best tile is with the long sums; 0 where all are excluded.
+/// How many times as fast products are at most, of all tiles and measurements; 0 where all are excluded.
 double product_gain(const HopperMeasurements& measured, const HopperTimes& times);
 /// The same of attention: the geometric mean over those that are taken, at the longest length.
 double attention_gain(const HopperMeasurements& measured, const HopperTimes& times);

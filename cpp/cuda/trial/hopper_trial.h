@@ -1,4 +1,4 @@
-// Hopper's kernels prove themselves on the user's own GPU before models use them: results are compared with
+// The trial of Hopper's kernels on the user's own GPU, before models use them: results are compared with
 // those of the kernels that run everywhere, and both are timed.
 #pragma once
 #include <chrono>
@@ -23,8 +23,8 @@ struct HopperVerdict {
 
 /// On GPU `number`, whose kernels are in `image`, in a context of its own: what goes wrong there does not
 /// hurt models. It takes a few tenths of a second. Throws Cancelled; every other failure is a verdict.
-/// `limit` bounds the wait for kernels; if it is exceeded, the context is left open, as closing it would wait
-/// as well.
+/// `limit` bounds the wait for kernels, also after a cancellation; if it is exceeded, the context is left
+/// open, as closing it would wait as well.
 HopperVerdict try_hopper(const Driver& driver, int number, const std::vector<char>& image,
                          const CancelToken* cancel = nullptr,
                          std::chrono::milliseconds limit = std::chrono::seconds(3));
