@@ -128,6 +128,14 @@ double slow_time(const char* kernel, int64_t blocks, const void*) {
   return static_cast<double>(blocks) * (std::strstr(kernel, "hopper") ? 2.0 : 1.0) * kSlow;
 }
 
+/// Products that take no moments, in the launch before which this is called.
+double without_moments(const char* kernel, int64_t blocks, const void* arguments) {
+  if (std::strncmp(kernel, "product_hopper", 14) == 0)
+    const_cast<HopperProductArgs*>(static_cast<const HopperProductArgs*>(arguments))->product.moments =
+        nullptr;
+  return static_cast<double>(blocks);
+}
+
 /// A Hopper GPU for as long as this lives.
 class EmulatedHopper {
  public:
@@ -239,6 +247,8 @@ void verdicts() {
   fails("a product that writes nothing", "product_hopper_256 is off by", [](EmulatedHopper& h) {
     h->replaced = "product_hopper_256", h->replacement = "planted_hopper_nothing";
   });
+  fails("moments that are not taken", "product_hopper_128 is off by",
+        [](EmulatedHopper& h) { h->launch_time = without_moments; });
   fails("attention of too small heads", "attention_hopper_160 is off by", [](EmulatedHopper& h) {
     h->replaced = "attention_hopper_160", h->replacement = "attention_hopper_128";
   });

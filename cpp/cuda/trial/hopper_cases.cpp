@@ -5,11 +5,13 @@
 #include <limits>
 
 #include "cuda/layers/attention.h"
+#include "cuda/layers/moments.h"
 #include "weights/formats/half.h"
 
 namespace nd::cuda {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int64_t kNumbers = int64_t{16} << 20, kOutput = int64_t{8} << 20;  // halves
 constexpr int64_t kUploaded = int64_t{1} << 18;                              // they repeat
 constexpr int64_t kFloats = 1024;
@@ -31,6 +33,10 @@ class Random {
 
 size_t bytes_of(int64_t halves) {
   return static_cast<size_t>(halves) * 2;
+}
+
+size_t moments_bytes(const HopperCase& one) {
+  return static_cast<size_t>(one.pieces * 3 * one.columns) * sizeof(float);
 }
 
 }  // namespace
@@ -106,12 +112,20 @@ std::function<void(StreamHandle)> HopperCases::launch(ProductArgs args, const Pr
 HopperCase HopperCases::product(const TrialProduct& shape, int tile, int32_t splits) {
   const ProductArgs args = arguments(shape);
   const bool pointwise = shape.kernel == 1 && !shape.upsample;
-  const ProductPlan everywhere = plan_product(args, pointwise, device_),
-                    hopper = plan_hopper_tile(args, pointwise, tile, splits);
+  const ProductPlan everywhere = plan_product(args, pointwise, device_);
+  ProductPlan hopper = plan_hopper_tile(args, pointwise, tile, splits);
   HopperCase result;
   result.kernel = hopper.kernel;
   result.everywhere = launch(args, everywhere, pointer<half>(outputs_[0]));
-  result.hopper = launch(args, hopper, pointer<half>(outputs_[1]));
+  ProductArgs with_moments = args;
+  if (shape.moments) {
+    plan_moments(hopper, args);
+    result.pieces = hopper.moment_pieces, result.columns = args.y_columns;
+    result.moments = device_.allocate(moments_bytes(result));
+    with_moments.moments = pointer<float>(result.moments);
+    with_moments.moment_pieces = hopper.moment_pieces;
+  }
+  result.hopper = launch(with_moments, hopper, pointer<half>(outputs_[1]));
   result.elements = int64_t{args.m} * args.parities * args.y_columns;
   result.tolerance = kProductTolerance;
   result.modelled = everywhere.microseconds;
@@ -149,10 +163,10 @@ HopperCase HopperCases::attention(const SelfAttentionShape& s) {
 void HopperCases::clear(const HopperCase& one) const {
   for (const Address output : outputs_)
     device_.copy(output, numbers_, bytes_of(one.elements + kGuard), stream_);
+  if (one.pieces) device_.copy(one.moments, numbers_, moments_bytes(one), stream_);
 }
 
 double HopperCases::difference(const HopperCase& one) const {
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   std::vector<uint16_t> values[2];
   for (int i = 0; i < 2; ++i) {
     values[i].resize(static_cast<size_t>(one.elements + kGuard));
@@ -165,7 +179,39 @@ double HopperCases::difference(const HopperCase& one) const {
     largest = std::max(largest, std::fabs(a));
     worst = std::max(worst, std::fabs(a - b));
   }
-  return largest > 0 ? worst / largest : kInfinity;
+  if (!(largest > 0)) return kInfinity;
+  const double of_moments = one.pieces ? moments_difference(one, values[1], largest) : 0;
+  return std::max(worst / largest, of_moments);
+}
+
+double HopperCases::moments_difference(const HopperCase& one, const std::vector<uint16_t>& output,
+                                       double largest) const {
+  const int64_t columns = one.columns, pixels = one.elements / columns;
+  std::vector<float> parts(moments_bytes(one) / sizeof(float));
+  device_.download(parts.data(), one.moments, moments_bytes(one), stream_);
+  double worst = 0;
+  for (int64_t column = 0; column < columns; ++column) {
+    const auto value = [&](int64_t pixel) -> double {
+      return half_to_float(output[static_cast<size_t>(pixel * columns + column)]);
+    };
+    double mean = 0, squares = 0;
+    for (int64_t i = 0; i < pixels; ++i) mean += value(i) / static_cast<double>(pixels);
+    for (int64_t i = 0; i < pixels; ++i) squares += (value(i) - mean) * (value(i) - mean);
+    double count = 0, sum = 0, sum_of_squares = 0;  // about the mean above
+    for (int64_t piece = 0; piece < one.pieces; ++piece) {
+      const float* part = &parts[static_cast<size_t>(piece * 3 * columns + column)];
+      const double n = part[0], delta = part[columns] - mean;
+      count += n, sum += n * delta, sum_of_squares += part[2 * columns] + n * delta * delta;
+    }
+    const double off_by[] = {std::fabs(count / static_cast<double>(pixels) - 1),
+                             std::fabs(sum / static_cast<double>(pixels)) / largest,
+                             std::fabs(sum_of_squares - squares) / squares};
+    for (const double x : off_by) {
+      if (!std::isfinite(x)) return kInfinity;
+      worst = std::max(worst, x);
+    }
+  }
+  return worst;
 }
 
 }  // namespace nd::cuda

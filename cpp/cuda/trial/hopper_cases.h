@@ -15,6 +15,7 @@ struct TrialProduct {
   int64_t kernel = 1;
   bool upsample = false, geglu = false;
   bool epilogue = false;  // bias, image bias, SiLU, residual
+  bool moments = false;   // Hopper's kernel takes those of its output; of one image
 };
 
 /// The same work twice, each with an output of its own.
@@ -24,6 +25,8 @@ struct HopperCase {
   int64_t elements = 0;  // of an output
   double tolerance = 0;  // of the largest value
   double modelled = 0;   // microseconds of `everywhere`, as plan_product() has them
+  Address moments;       // of Hopper's output, if `pieces`: [pieces][3][columns]
+  int64_t pieces = 0, columns = 0;
 };
 
 /// Memory for such cases. The device's context must be current; closing it frees the memory.
@@ -35,16 +38,18 @@ class HopperCases {
   HopperCase product(const TrialProduct& shape, int tile, int32_t splits);
   HopperCase attention(const SelfAttentionShape& shape);
 
-  /// Fills both outputs with the same numbers, so that what a kernel fails to write differs.
+  /// Fills both outputs with the same numbers, so that what a kernel fails to write differs; and moments.
   void clear(const HopperCase& one) const;
   /// The largest difference of both outputs, over the largest value; infinite where one is not finite. What
-  /// lies just behind the outputs counts as well. Waits for the stream.
+  /// lies just behind the outputs counts as well, and how far moments are from those of the output. Waits for
+  /// the stream.
   double difference(const HopperCase& one) const;
 
  private:
   ProductArgs arguments(const TrialProduct& shape) const;
   std::function<void(StreamHandle)> launch(ProductArgs args, const ProductPlan& plan, half* y);
   const half* numbers(int64_t first) const;
+  double moments_difference(const HopperCase& one, const std::vector<uint16_t>& output, double largest) const;
 
   const Device& device_;
   StreamHandle stream_;

@@ -52,7 +52,8 @@ class Trial {
     cases_.emplace(device_, stream_);
   }
 
-  /// All kernels, with all that their arguments can be: padding, parts of boxes and of steps, splits.
+  /// All kernels, with all that their arguments can be: padding, parts of boxes and of steps, splits,
+  /// moments.
   void compare() {
     HopperCases& cases = *cases_;
     for (int tile = 0; tile < kHopperTileCount; ++tile) {
@@ -60,6 +61,7 @@ class Trial {
       compare(cases.product({2, 7, 9, 72, 136, 3, false, false, true}, tile, 3));
       compare(cases.product({1, 1, 200, 136, 272, 1, false, true, false}, tile, 1));
       compare(cases.product({2, 4, 3, 64, 40, 1, true, false, false}, tile, 1));
+      compare(cases.product({1, 9, 14, 72, 136, 3, false, false, true, true}, tile, 1));
     }
     for (const int64_t dim : {40, 64, 72, 128, 160}) compare(cases.attention({1, 130, 2, dim}));
   }
