@@ -188,25 +188,50 @@ DEVICE void finish_rows(const ProductArgs& p, float* staging, int pitch, const M
   }
 }
 
-/// The same from fragments (of mma or wgmma): each warp turns its 16 rows into rows of 8 neighbouring
-/// columns, in its own part of `staging`. Adds what it writes to `moments` if the product has any.
-template <int NT, class MOf>
-DEVICE void finish_fragments(const ProductArgs& p, const float (&sum)[NT][4], float* staging, const MOf& m_of,
-                             int o0, int lane, int parity, int split, WarpMoments<NT>& moments) {
-  constexpr int Pitch = kFragmentPitch<NT>;
+/// Turns a warp's 16 rows of fragments (of mma or wgmma) into rows of 8 neighbouring columns, in its own part
+/// of `staging`.
+template <int NT>
+DEVICE void stage_fragments(const float (&sum)[NT][4], float* staging, int lane) {
 #pragma unroll
   for (int n = 0; n < NT; ++n)
 #pragma unroll
     for (int part = 0; part < 2; ++part) {
-      float* to = staging + (part * 8 + lane / 4) * Pitch + n * 8 + lane % 4 * 2;
+      float* to = staging + (part * 8 + lane / 4) * kFragmentPitch<NT> + n * 8 + lane % 4 * 2;
       *reinterpret_cast<float2*>(to) = make_float2(sum[n][part * 2], sum[n][part * 2 + 1]);
     }
+}
+
+/// The end of a product for 16 of a warp's rows, which `put` puts there. Adds what is written to
+/// `moments` if the product has any.
+template <int NT, class Put, class MOf>
+DEVICE void finish_fragments(const ProductArgs& p, const Put& put, float* staging, const MOf& m_of, int o0,
+                             int lane, int parity, int split, WarpMoments<NT>& moments) {
+  constexpr int Pitch = kFragmentPitch<NT>;
+  put();
   __syncwarp();
   finish_rows<NT>(p, staging, Pitch, m_of, o0, lane, parity, split);
   __syncwarp();
   if (!p.moments) return;
   moments.add(staging, Pitch, __ballot_sync(~0u, lane < 16 && m_of(lane) >= 0), lane);
   __syncwarp();
+}
+
+/// The same for MT times 16 rows, from row `first` to `end` of the product. A loop around one copy of the
+/// code, which is most of a kernel: only what names registers is there for each of its turns.
+template <int MT, int NT>
+DEVICE void finish_tile(const ProductArgs& p, const float (&sum)[MT][NT][4], float* staging, int first,
+                        int end, int o0, int lane, int parity, int split, WarpMoments<NT>& moments) {
+#pragma unroll 1
+  for (int turn = 0; turn < MT; ++turn) {
+    const int row = first + turn * 16;
+    const auto m_of = [&](int r) { return row + r < end ? row + r : -1; };
+    const auto put = [&] {
+#pragma unroll
+      for (int m = 0; m < MT; ++m)
+        if (m == turn) stage_fragments<NT>(sum[m], staging, lane);
+    };
+    finish_fragments<NT>(p, put, staging, m_of, o0, lane, parity, split, moments);
+  }
 }
 
 }  // namespace nd::cuda

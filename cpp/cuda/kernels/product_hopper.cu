@@ -98,7 +98,8 @@ DEVICE void product_hopper(const HopperProductArgs& args) {
     return inside ? (image * args.grid_h + y) * args.grid_w + x : -1;
   };
   WarpMoments<NT> moments;
-  finish_fragments<NT>(p, sum, staging, m_of, o0, lane, parity, split, moments);
+  const auto put = [&] { stage_fragments<NT>(sum, staging, lane); };
+  finish_fragments<NT>(p, put, staging, m_of, o0, lane, parity, split, moments);
   if (!p.moments) return;
   store_block_moments<NT, Warps, 1>(p, moments, reinterpret_cast<float*>(&s) + Warps * Staging, threadIdx.x,
                                     o0, piece_of_tile(p, blockIdx.x, parity), all_warps);

@@ -179,12 +179,7 @@ DEVICE void product_int8(const Int8ProductArgs& args) {
                 "the epilogue needs more shared memory");
   float* staging = reinterpret_cast<float*>(&s) + warp * Staging;
   WarpMoments<NT> moments;
-#pragma unroll
-  for (int m = 0; m < MT; ++m) {
-    const int first = m0 + warp_m + m * 16;
-    const auto m_of = [&](int r) { return first + r < m_end ? first + r : -1; };
-    finish_fragments<NT>(p, sum[m], staging, m_of, o0 + warp_n, lane, 0, split, moments);
-  }
+  finish_tile<MT, NT>(p, sum, staging, m0 + warp_m, m_end, o0 + warp_n, lane, 0, split, moments);
   if (!p.moments) return;
   store_block_moments<NT, WarpsM, WarpsN>(p, moments,
                                           reinterpret_cast<float*>(&s) + WarpsM * WarpsN * Staging, thread,
