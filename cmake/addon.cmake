@@ -26,9 +26,11 @@ target_compile_definitions(node_diffusion PRIVATE NAPI_VERSION=8 NODE_ADDON_API_
   NODE_ADDON_API_DISABLE_DEPRECATED)
 target_compile_options(node_diffusion PRIVATE ${nd_small})
 target_link_libraries(node_diffusion PRIVATE node_diffusion_cuda engine)
-if(ND_ZIG_SYSTEM AND NOT APPLE) # zig links libc++ statically; macOS has its own
+if(ND_ZIG_SYSTEM) # zig links libc++ and libc++abi statically
   target_sources(node_diffusion PRIVATE binding/zig/no_demangler.cpp)
-  if(NOT WIN32)
+  if(APPLE)
+    target_sources(node_diffusion PRIVATE binding/zig/allocation.cpp)
+  elseif(NOT WIN32)
     target_sources(node_diffusion PRIVATE binding/zig/libc.cpp)
     set(exports "${CMAKE_CURRENT_SOURCE_DIR}/binding/zig/exports.map")
     target_link_options(node_diffusion PRIVATE "-Wl,--version-script=${exports}")

@@ -131,7 +131,21 @@ function checkSignature(bytes, at) {
   expect(found, 'the signature has no code directory')
 }
 
+/** Symbols of a Mach-O file for which another library's may be taken. */
+function weakInMachO(bytes, symbolTable) {
+  const [offset, count, strings] = [8, 12, 16].map((field) => bytes.readUInt32LE(symbolTable + field))
+  const EXTERNAL = 1
+  const SECTION = 0x0e
+  const WEAK = 0x80
+  const weak = []
+  for (let at = offset; at < offset + 16 * count; at += 16)
+    if (bytes[at + 4] === (SECTION | EXTERNAL) && bytes.readUInt16LE(at + 6) & WEAK)
+      weak.push(cString(bytes, strings + bytes.readUInt32LE(at)))
+  return weak
+}
+
 function checkMachO(bytes, arch) {
+  const SYMBOL_TABLE = 2
   const LOAD_DYLIB = 0xc
   const SEGMENT = 0x19
   const UUID = 0x1b
@@ -158,6 +172,10 @@ function checkMachO(bytes, arch) {
     .map(([, at]) => cString(bytes, at + bytes.readUInt32LE(at + 8)))
   for (const library of libraries)
     expect(/^\/usr\/lib\/lib(System\.B|c\+\+\.1)\.dylib$/.test(library), `it needs ${library}`)
+  const [, symbols] = commands.find(([command]) => command === SYMBOL_TABLE) ?? []
+  // Such as `operator new`.
+  const weak = weakInMachO(bytes, symbols)
+  expect(weak.length === 0, `another library's ${weak.join(', ')} may be taken`)
   const [, version] = commands.find(([command]) => command === BUILD_VERSION) ?? []
   expect(version !== undefined, 'it has no minimum version')
   const minimum = bytes.readUInt32LE(version + 12)
