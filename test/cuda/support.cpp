@@ -63,7 +63,8 @@ std::vector<float> random_halves(const std::string& seed, int64_t count, float s
   return values;
 }
 
-Array::Array(int64_t bytes) : buffer_(backend().device(), static_cast<size_t>(bytes)) {}
+// CUDA allocates no block of 0 bytes.
+Array::Array(int64_t bytes) : buffer_(backend().device(), static_cast<size_t>(std::max<int64_t>(bytes, 1))) {}
 
 Array Array::halves(const std::vector<float>& values) {
   std::vector<uint16_t> narrow(values.size());

@@ -79,6 +79,7 @@ Result function_set(FunctionHandle, int, int) {
 Result memory_allocate(DevicePointer* pointer, size_t bytes) {
   if (usable() != kSuccess) return usable();
   if (captures() > 0) return kCaptureUnsupported;
+  if (bytes == 0) return 1;  // CUDA_ERROR_INVALID_VALUE
   const std::lock_guard<std::mutex> lock(mutex);
   if (static_cast<size_t>(bytes_on(current_context()->device)) + bytes > driver_options.memory)
     return kOutOfMemory;
