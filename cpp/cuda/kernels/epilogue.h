@@ -216,11 +216,21 @@ DEVICE void finish_fragments(const ProductArgs& p, const Put& put, float* stagin
   __syncwarp();
 }
 
-/// The same for MT times 16 rows, from row `first` to `end` of the product. A loop around one copy of the
-/// code, which is most of a kernel: only what names registers is there for each of its turns.
-template <int MT, int NT>
-DEVICE void finish_tile(const ProductArgs& p, const float (&sum)[MT][NT][4], float* staging, int first,
-                        int end, int o0, int lane, int parity, int split, WarpMoments<NT>& moments) {
+/// Floats of shared memory that finish_block() needs.
+template <int NT, int WarpsM, int WarpsN>
+constexpr int kFinishFloats =
+    WarpsM* WarpsN * 16 * kFragmentPitch<NT> + kBlockMomentFloats<NT, WarpsM, WarpsN>;
+
+/// The end of a block's product, whose warps have MT · 16 rows each: of rows from m0 to `end`. A loop around
+/// one copy of the code, which is most of a kernel: only what names registers is there for each of its turns.
+template <int WarpsM, int WarpsN, int MT, int NT>
+DEVICE void finish_block(const ProductArgs& p, const float (&sum)[MT][NT][4], float* shared, int m0, int end,
+                         int o0, int parity, int split) {
+  constexpr int Staging = 16 * kFragmentPitch<NT>;
+  const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
+  const int first = m0 + warp / WarpsN * MT * 16, column = o0 + warp % WarpsN * NT * 8;
+  float* staging = shared + warp * Staging;
+  WarpMoments<NT> moments;
 #pragma unroll 1
   for (int turn = 0; turn < MT; ++turn) {
     const int row = first + turn * 16;
@@ -230,8 +240,11 @@ DEVICE void finish_tile(const ProductArgs& p, const float (&sum)[MT][NT][4], flo
       for (int m = 0; m < MT; ++m)
         if (m == turn) stage_fragments<NT>(sum[m], staging, lane);
     };
-    finish_fragments<NT>(p, put, staging, m_of, o0, lane, parity, split, moments);
+    finish_fragments<NT>(p, put, staging, m_of, column, lane, parity, split, moments);
   }
+  if (!p.moments) return;
+  store_block_moments<NT, WarpsM, WarpsN>(p, moments, shared + WarpsM * WarpsN * Staging, thread, o0,
+                                          piece_of_tile(p, blockIdx.x, parity), [] { __syncthreads(); });
 }
 
 }  // namespace nd::cuda

@@ -163,16 +163,9 @@ DEVICE void product(const ProductArgs& p) {
   cp_async_wait<0>();
   __syncthreads();  // the tiles' memory is free for the epilogue
 
-  constexpr int Staging = 16 * kFragmentPitch<NT>;
-  static_assert((WarpsM * WarpsN * Staging + kBlockMomentFloats<NT, WarpsM, WarpsN>)*4 <= sizeof(Shared),
+  static_assert(kFinishFloats<NT, WarpsM, WarpsN> * 4 <= sizeof(Shared),
                 "the epilogue needs more shared memory");
-  float* staging = reinterpret_cast<float*>(&s) + warp * Staging;
-  WarpMoments<NT> moments;
-  finish_tile<MT, NT>(p, sum, staging, m0 + warp_m, m_end, o0 + warp_n, lane, parity, split, moments);
-  if (!p.moments) return;
-  store_block_moments<NT, WarpsM, WarpsN>(p, moments,
-                                          reinterpret_cast<float*>(&s) + WarpsM * WarpsN * Staging, thread,
-                                          o0, piece_of_tile(p, blockIdx.x, parity), [] { __syncthreads(); });
+  finish_block<WarpsM, WarpsN>(p, sum, reinterpret_cast<float*>(&s), m0, m_end, o0, parity, split);
 }
 
 /// v += 8 columns of a row of each split.

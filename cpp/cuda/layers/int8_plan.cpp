@@ -17,7 +17,7 @@ constexpr int kMinStepsPerSplit = 2, kMaxSplits = 16;
 
 // Of the kernels that come before a product: bytes a microsecond of tensors, which stay in the L2 cache, and
 // of weights, which do not; the least time; and from one kernel to the next.
-constexpr double kTensorBytes = 1e6, kWeightBytes = 3.35e6, kLeast = 2.5, kGap = 1;
+constexpr double kTensorBytes = 1e6, kWeightBytes = 3.35e6, kMinTime = 2.5, kGap = 1;
 
 int64_t taps_of(const ProductArgs& args) {
   return args.chunks / (args.c / 8);
@@ -30,12 +30,12 @@ int64_t steps_of(const ProductArgs& args) {
 double quantizing_time(const ProductArgs& args) {
   const double elements =
       static_cast<double>(args.m) / args.grid_pixels * args.h * args.w * args.c;  // of all images
-  return std::max(kLeast, elements * (3 + 4.0 / kInt8K) / kTensorBytes) + kGap;
+  return std::max(kMinTime, elements * (3 + 4.0 / kInt8K) / kTensorBytes) + kGap;
 }
 
 double decoding_time(const DecodeArgs& decode) {
   const double elements = 8.0 * static_cast<double>(decode.total);
-  return std::max(kLeast, elements * (3 + 2.0 / kInt8Block) / kWeightBytes) + kGap;
+  return std::max(kMinTime, elements * (3 + 2.0 / kInt8Block) / kWeightBytes) + kGap;
 }
 
 }  // namespace

@@ -63,19 +63,19 @@ Tensor GroupNorm::affine(ForwardContext& ctx, const nd::ChannelMoments& image) c
 
 // Each block reads the moments of its groups. Where these are many, that takes longer than another launch.
 GroupNorm::Cut GroupNorm::cut(const Context& ctx, const Tensor& x, int64_t pieces) const {
-  constexpr int64_t kLeastChannels = 64, kLeastRows = 32, kMostBytes = 4 << 20;
+  constexpr int64_t kMinChannels = 64, kMinRows = 32, kMaxBytes = 4 << 20;
   const int64_t width = channels_ / groups_;
   Cut cut{};
   cut.groups = 1;
   while (cut.groups < groups_ &&
-         (cut.groups * width < kLeastChannels || (channels_ % 8 == 0 && cut.groups * width % 8 != 0)))
+         (cut.groups * width < kMinChannels || (channels_ % 8 == 0 && cut.groups * width % 8 != 0)))
     ++cut.groups;
   cut.slices = pieces_of(groups_, cut.groups);
   // A block for each multiprocessor.
-  cut.rows = std::max(kLeastRows, pieces_of(x.rows() * cut.slices, ctx.device.multiprocessors()));
+  cut.rows = std::max(kMinRows, pieces_of(x.rows() * cut.slices, ctx.device.multiprocessors()));
   cut.bands = pieces_of(x.pixels(), cut.rows);
   const int64_t bytes = x.n * cut.bands * pieces * 3 * channels_ * static_cast<int64_t>(sizeof(float));
-  cut.pays = cut.groups * width <= kNormChannels && bytes <= kMostBytes;
+  cut.in_one_kernel = cut.groups * width <= kNormChannels && bytes <= kMaxBytes;
   return cut;
 }
 
@@ -83,7 +83,7 @@ Tensor GroupNorm::forward(ForwardContext& base, const Tensor& x, bool silu) cons
   Context& ctx = Context::of(base);
   const MeasuredInput input(ctx, x);
   const Cut cut = this->cut(ctx, x, input.max_pieces());
-  if (!cut.pays) return apply_affine(ctx, x, factors(ctx, alone(input.get()), x.n), silu);
+  if (!cut.in_one_kernel) return apply_affine(ctx, x, factors(ctx, alone(input.get()), x.n), silu);
   Tensor y(ctx, x.n, x.h, x.w, x.c);
   GroupNormArgs args{};
   args.x = alone(input.get());

@@ -41,7 +41,7 @@ class GroupNorm final : public nd::GroupNorm {
   /// how many blocks those make of an image.
   struct Cut {
     int64_t groups, slices, rows, bands;
-    bool pays;  // otherwise two kernels take less time
+    bool in_one_kernel;  // otherwise two kernels take less time
   };
   Cut cut(const Context& ctx, const Tensor& x, int64_t pieces) const;
 
