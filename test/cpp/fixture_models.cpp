@@ -64,6 +64,20 @@ std::vector<float> noise(const std::string& seed, int64_t count) {
   return values;
 }
 
+KUnetConfig k_unet_config() {
+  KUnetConfig config;
+  config.block_channels = {32, 32};
+  config.layers_per_block = {2, 2};
+  config.attends = {0, 1};
+  config.head_width = 16;
+  config.context_width = 24;
+  config.time_width = 32;
+  config.condition_width = 152;
+  config.norm_eps = 1e-4f;
+  config.flip_sin_to_cos = false;
+  return config;
+}
+
 UnetConfig unet_config() {
   UnetConfig config;
   config.block_channels = {8, 8, 16, 16};

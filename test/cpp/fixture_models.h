@@ -12,6 +12,7 @@
 #include "nn/loader.h"
 #include "text/text_encoder.h"
 #include "unet/config.h"
+#include "unet/k_config.h"
 #include "vision/image_encoder.h"
 
 namespace nd::test {
@@ -37,6 +38,10 @@ UnetConfig unet_config();
 TextEncoderConfig text_encoder_config();
 /// Of the image encoder's fixture "open-clip".
 ImageEncoderConfig image_encoder_config();
+
+/// Of the latent upscaler's fixture "two-levels", whose file this is.
+KUnetConfig k_unet_config();
+constexpr const char* kKUnetFile = "../latent-upscaler/two-levels/diffusion_pytorch_model.safetensors";
 
 /// The component in `file` (below test/fixtures/models) on any backend.
 template <class Model, class Config>

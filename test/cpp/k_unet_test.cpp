@@ -17,25 +17,8 @@ namespace {
 
 constexpr double kTolerance = 1e-4;  // of the largest value
 
-constexpr const char* kFile = "../latent-upscaler/two-levels/diffusion_pytorch_model.safetensors";
-
-/// Of the fixture "two-levels".
-KUnetConfig two_levels() {
-  KUnetConfig config;
-  config.block_channels = {32, 32};
-  config.layers_per_block = {2, 2};
-  config.attends = {0, 1};
-  config.head_width = 16;
-  config.context_width = 24;
-  config.time_width = 32;
-  config.condition_width = 152;
-  config.norm_eps = 1e-4f;
-  config.flip_sin_to_cos = false;
-  return config;
-}
-
 std::unique_ptr<KUnet> load(Backend& backend, Precision precision = Precision::f32) {
-  return load_model<KUnet>(backend, kFile, two_levels(), nullptr, precision);
+  return load_model<KUnet>(backend, kKUnetFile, k_unet_config(), nullptr, precision);
 }
 
 /// One call: a row for each image, of which `texts` names the context and the condition.
@@ -137,9 +120,9 @@ void models() {
   });
   test("k-unet/ a dry run lists the tensors of the file", [] {
     WeightTable table;
-    add_component(table, std::string(ND_FIXTURES) + "/models/" + kFile);
+    add_component(table, std::string(ND_FIXTURES) + "/models/" + kKUnetFile);
     std::set<std::string> names;
-    for (const RequiredTensor& tensor : required_tensors<KUnet>(two_levels())) {
+    for (const RequiredTensor& tensor : required_tensors<KUnet>(k_unet_config())) {
       if (!names.insert(tensor.name).second) return tensor.name + " is listed twice";
       table.require(tensor.name, tensor.shape);
     }
@@ -218,7 +201,7 @@ void refusals() {
   });
   const auto config = [&](const char* name, void (*change)(KUnetConfig&)) {
     refused(name, [change] {
-      KUnetConfig config = two_levels();
+      KUnetConfig config = k_unet_config();
       change(config);
       required_tensors<KUnet>(config);
     });

@@ -42,10 +42,6 @@ std::vector<float> call(Unet& unet, const CancelToken* cancel = nullptr) {
   return out;
 }
 
-bool same(const std::vector<float>& a, const std::vector<float>& b) {
-  return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 /// Changes the emulated driver while it lives.
 class Changed {
  public:

@@ -218,18 +218,10 @@ void call_k_unet(KUnet& model, std::vector<float>& out) {
 }
 
 void k_unets() {
-  KUnetConfig config;
-  config.block_channels = {32, 32};
-  config.layers_per_block = {2, 2};
-  config.attends = {0, 1};
-  config.head_width = 16;
-  config.context_width = 24;
-  config.time_width = 32;
-  config.condition_width = 152;
-  config.norm_eps = 1e-4f;
-  config.flip_sin_to_cos = false;
-  compare(Subject<KUnet, KUnetConfig>{
-      "k-unet", {"latent-upscaler/two-levels/diffusion_pytorch_model.safetensors"}, config, call_k_unet});
+  compare(Subject<KUnet, KUnetConfig>{"k-unet",
+                                      {"latent-upscaler/two-levels/diffusion_pytorch_model.safetensors"},
+                                      k_unet_config(),
+                                      call_k_unet});
 }
 
 VaeConfig vae(std::vector<int64_t> channels, int64_t layers, int64_t groups) {

@@ -64,10 +64,6 @@ struct Numbers {
   }
 };
 
-bool same(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 std::vector<float> predict(Unet& unet, const UnetInput& input) {
   std::vector<float> out(static_cast<size_t>(input.n * 4 * kSide * kSide));
   unet.predict(input, out.data(), nullptr);

@@ -93,6 +93,22 @@ void Array::download(void* to, size_t bytes) const {
   device.download(to, buffer_.address(), bytes, nullptr);
 }
 
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+std::string check_cancelled(const std::function<std::vector<float>(const CancelToken*)>& predict) {
+  const std::vector<float> expected = predict(nullptr);
+  CancelToken cancelled;
+  cancelled.cancel();
+  try {
+    predict(&cancelled);
+    return "it was not cancelled";
+  } catch (const Cancelled&) {
+  }
+  return same(predict(nullptr), expected) ? "" : "the next one differs";
+}
+
 std::string check_moments(const std::vector<float>& y, const Array& moments, const MomentShape& shape) {
   const auto [n, pixels, c, pieces] = shape;
   const std::vector<float> got = moments.read<float>(n * pieces * 3 * c);

@@ -1,6 +1,7 @@
 // What the tests of the CUDA backend share: the device that they run on, and arrays in its memory.
 #pragma once
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,11 @@ struct Register : test::Register {
 
 /// Whether --device cuda was given: a GPU instead of the emulator.
 bool on_hardware();
+
+/// Whether all bits are the same.
+bool same(const std::vector<float>& a, const std::vector<float>& b);
+/// What is wrong with a call that is cancelled, or with the same one after it.
+std::string check_cancelled(const std::function<std::vector<float>(const CancelToken* cancel)>& predict);
 
 /// The backend on the device that was asked for, made once.
 cuda::CudaBackend& backend();
