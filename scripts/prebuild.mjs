@@ -11,7 +11,6 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
-  copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -29,6 +28,7 @@ import { pathToFileURL } from 'node:url'
 import { jobs, root } from './build-addon.mjs'
 import { findZig, ownPlatform, platforms, zigTools } from './platforms.mjs'
 import { signMachO } from './sign-macho.mjs'
+import { stripMachO } from './strip-macho.mjs'
 import { withoutLoader } from './without-loader.mjs'
 
 const prebuilds = join(root, 'prebuilds')
@@ -64,12 +64,9 @@ function compilerFlags(system) {
 }
 
 function linkerFlags(system, strip) {
-  // In a Mach-O file, -s alone leaves the names of local symbols, and the signature needs a load command more.
-  const own =
-    system === 'Darwin'
-      ? ['-Wl,-dead_strip', '-Wl,-headerpad,0x80', ...(strip ? ['-Wl,-x'] : [])]
-      : ['-Wl,--gc-sections']
-  return [...(strip ? ['-s'] : []), ...own].join(' ')
+  // A Mach-O file is stripped afterwards, and its signature needs a load command more.
+  if (system === 'Darwin') return '-Wl,-dead_strip -Wl,-headerpad,0x80'
+  return `${strip ? '-s ' : ''}-Wl,--gc-sections`
 }
 
 /** Builds one platform's target: the folder that it is in. */
@@ -94,25 +91,37 @@ export function buildWithZig(
   return folder
 }
 
-/** What comes after the linker, by system. */
-const finishing = { Darwin: (bytes) => signMachO(bytes, 'node-diffusion'), Linux: withoutLoader }
+/**
+ * Builds one platform's addon: as it is published, and the files with its symbols, by name.
+ */
+function build(zig, name) {
+  const output = 'node_diffusion.node'
+  const { system } = platforms[name]
+  if (system[0] === 'Darwin') {
+    const { stripped, whole } = stripMachO(readFileSync(join(buildWithZig(zig, name), output)))
+    return { addon: signMachO(stripped, 'node-diffusion'), symbols: { [output]: whole } }
+  }
+  // The same objects, linked twice.
+  const stripped = readFileSync(join(buildWithZig(zig, name), output))
+  const folder = buildWithZig(zig, name, { strip: false })
+  const kept = [output, 'node_diffusion.pdb'].filter((file) => existsSync(join(folder, file)))
+  return {
+    addon: system[0] === 'Linux' ? withoutLoader(stripped) : stripped,
+    symbols: Object.fromEntries(kept.map((file) => [file, readFileSync(join(folder, file))])),
+  }
+}
 
 function prebuild(zig, name) {
   const began = performance.now()
   const file = join(prebuilds, platforms[name].file)
   mkdirSync(dirname(file), { recursive: true })
-  // The same objects, linked twice: a strip would break a Mach-O's signature.
-  const stripped = readFileSync(join(buildWithZig(zig, name), 'node_diffusion.node'))
-  const finish = finishing[platforms[name].system[0]] ?? ((bytes) => bytes)
-  writeFileSync(file, finish(stripped), { mode: 0o755 })
-  const folder = buildWithZig(zig, name, { strip: false })
+  const { addon, symbols: named } = build(zig, name)
+  writeFileSync(file, addon, { mode: 0o755 })
   const kept = join(symbols, name)
   rmSync(kept, { recursive: true, force: true })
   mkdirSync(kept, { recursive: true })
-  for (const output of ['node_diffusion.node', 'node_diffusion.pdb'])
-    if (existsSync(join(folder, output))) copyFileSync(join(folder, output), join(kept, output))
-  const { length } = readFileSync(file)
-  console.log(`${file}: ${length} bytes, ${((performance.now() - began) / 1000).toFixed(0)} s`)
+  for (const [output, bytes] of Object.entries(named)) writeFileSync(join(kept, output), bytes)
+  console.log(`${file}: ${addon.length} bytes, ${((performance.now() - began) / 1000).toFixed(0)} s`)
 }
 
 /** A prebuild that falls back to the reference kernels would still compute, 300 times slower: load it and look. */

@@ -144,6 +144,47 @@ function weakInMachO(bytes, symbolTable) {
   return weak
 }
 
+/**
+ * Names of the symbols behind each section of stubs or of pointers in a Mach-O file, in the order of the sections; undefined
+ * for one without a name.
+ */
+function indirectInMachO(bytes, commands) {
+  const at = (wanted) => commands.find(([command]) => command === wanted)[1]
+  const number = (where) => bytes.readUInt32LE(where)
+  const [symbols, , strings] = [8, 12, 16].map((field) => number(at(2) + field))
+  const [table, length] = [56, 60].map((field) => number(at(0xb) + field))
+  const NAMELESS = 0x80000000
+  const nameOf = (symbol) =>
+    symbol >= NAMELESS ? undefined : cString(bytes, strings + number(symbols + 16 * symbol))
+  const sections = commands
+    .filter(([command]) => command === 0x19)
+    .flatMap(([, segment]) => Array.from({ length: number(segment + 64) }, (_, i) => segment + 72 + 80 * i))
+  const POINTERS = 6
+  const STUBS = 8
+  return sections
+    .map((section) => ({ section, kind: bytes[section + 64] }))
+    .filter(({ kind }) => kind >= POINTERS && kind <= STUBS)
+    .map(({ section, kind }) => {
+      const [first, stub] = [number(section + 68), number(section + 72)]
+      const count = Number(bytes.readBigUInt64LE(section + 40)) / (kind === STUBS ? stub : 8)
+      expect(first + count <= length, 'a section has more pointers than there are indirect symbols')
+      const names = Array.from({ length: count }, (_, i) => nameOf(number(table + 4 * (first + i))))
+      return { kind, names }
+    })
+}
+
+/** Debuggers and tools that sign anew look symbols up there. */
+function checkIndirectSymbols(bytes, commands) {
+  const LAZY_POINTERS = 7
+  const STUBS = 8
+  const sections = indirectInMachO(bytes, commands)
+  const [stubs, lazy] = [STUBS, LAZY_POINTERS].map(
+    (wanted) => sections.find(({ kind }) => kind === wanted)?.names ?? [],
+  )
+  expect(stubs.length > 0 && stubs.every(Boolean), 'a stub has no name')
+  expect(stubs.join() === lazy.join(), 'stubs and the pointers behind them have different symbols')
+}
+
 function checkMachO(bytes, arch) {
   const SYMBOL_TABLE = 2
   const LOAD_DYLIB = 0xc
@@ -176,6 +217,7 @@ function checkMachO(bytes, arch) {
   // Such as `operator new`.
   const weak = weakInMachO(bytes, symbols)
   expect(weak.length === 0, `another library's ${weak.join(', ')} may be taken`)
+  checkIndirectSymbols(bytes, commands)
   const [, version] = commands.find(([command]) => command === BUILD_VERSION) ?? []
   expect(version !== undefined, 'it has no minimum version')
   const minimum = bytes.readUInt32LE(version + 12)
