@@ -120,6 +120,7 @@ double time_of(const Launch& launch, const Device& device) {
 
 struct Sum {
   int launches = 0;
+  size_t working_bytes = 0;                      // of the device's memory
   double products = 0, attention = 0, rest = 0;  // microseconds
 
   void add(const Launch& launch, const Device& device) {
@@ -143,7 +144,8 @@ struct Sum {
              {"graph_ms", graph},
              {"graph_it_s", 1e3 / graph},
              {"launched_ms", alone},
-             {"launched_it_s", 1e3 / alone}}};
+             {"launched_it_s", 1e3 / alone},
+             {"working_mb", static_cast<double>(working_bytes) * 1e-6}}};
   }
 };
 
@@ -194,7 +196,9 @@ class Plan {
           }
           unet.predict(input, out.data(), nullptr);
         }
+        const size_t working = unet.working_bytes(2, side, side, kLength);
         unet.trim();
+        return working;
       });
   }
 
@@ -210,12 +214,15 @@ class Plan {
       each_kind("VAE decode, " + std::to_string(8 * side) + "x" + std::to_string(8 * side), [&] {
         const std::vector<float> latents(static_cast<size_t>(4 * side * side));
         std::vector<float> out(static_cast<size_t>(3 * 64 * side * side));
-        vae.decode(latents.data(), 1, side, side, std::numeric_limits<size_t>::max(), out.data(), nullptr);
+        const size_t any = std::numeric_limits<size_t>::max();
+        vae.decode(latents.data(), 1, side, side, any, out.data(), nullptr);
+        return vae.decode_bytes(side, side, any);
       });
   }
 
  private:
-  /// With the products of every GPU and with Hopper's. Of a model that records a graph, its kernels count.
+  /// call() returns its working memory. With the products of every GPU and with Hopper's. Of a model that
+  /// records a graph, its kernels count.
   template <class Call>
   void each_kind(const std::string& name, const Call& call) {
     for (const WarpgroupProducts which : {WarpgroupProducts::none, WarpgroupProducts::faster}) {
@@ -225,7 +232,7 @@ class Plan {
         all.add(launch, backend_.device());
         if (launch.captured) graph.add(launch, backend_.device());
       });
-      call();
+      all.working_bytes = graph.working_bytes = call();
       watch_launches({});
       report_.add("modelled", (graph.launches ? graph : all)
                                   .row(name + (which == WarpgroupProducts::none ? ", mma" : ", wgmma")));

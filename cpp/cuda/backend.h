@@ -42,6 +42,7 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<nd::ChannelMoments> channel_moments() override;
   std::unique_ptr<nd::TokenMerge> merge_tokens(ForwardContext& ctx, const Tensor& x, double ratio) override;
+  bool reads_joined() const override { return true; }
   Tensor concat(ForwardContext& base, const Tensor& a, const Tensor& b) override;
   void copy_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
                  int64_t count) override;

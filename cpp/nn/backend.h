@@ -148,6 +148,9 @@ class Backend {
   /// Token merging (Bolya & Hoffman 2023): matches the tokens of x [n][h][w][c] by their features. Null where
   /// no token of such an image is merged at this ratio.
   virtual std::unique_ptr<TokenMerge> merge_tokens(ForwardContext& ctx, const Tensor& x, double ratio) = 0;
+  /// Whether layers read the parts of a joined tensor where they lie. Where they do not, models concatenate
+  /// them once.
+  virtual bool reads_joined() const { return false; }
   /// Channels of a, then channels of b.
   virtual Tensor concat(ForwardContext& ctx, const Tensor& a, const Tensor& b) = 0;
   /// Rows (pixels, tokens) [from_row, from_row + count) of `from` to `to`, from to_row on; as many channels.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nn/compute.h"
+#include "nn/joined_tensor.h"
 #include "nn/precision.h"
 #include "nn/tensor.h"
 
@@ -75,6 +76,14 @@ class GroupNorm {
   /// them.
   virtual Tensor modulated(ForwardContext& ctx, const Tensor& x, const Tensor& modulations,
                            int64_t first_channel, Activation activation) const = 0;
+  /// The same two of a joined tensor, which these concatenate; see Backend::reads_joined().
+  virtual Tensor forward_joined(ForwardContext& ctx, const JoinedTensor& x, bool silu) const {
+    return forward(ctx, x.concatenated(ctx), silu);
+  }
+  virtual Tensor modulated_joined(ForwardContext& ctx, const JoinedTensor& x, const Tensor& modulations,
+                                  int64_t first_channel, Activation activation) const {
+    return modulated(ctx, x.concatenated(ctx), modulations, first_channel, activation);
+  }
 };
 
 /// Layer normalization (Ba et al. 2016) over the last dimension.
@@ -119,6 +128,10 @@ class Conv2d {
   /// x: [n][h][w][in] → [n][h'][w'][out]. With `norm`, the layer convolves SiLU(norm(x)).
   virtual Tensor forward(ForwardContext& ctx, const Tensor& x, const GroupNorm* norm = nullptr,
                          const Epilogue& epilogue = {}) const = 0;
+  /// The same of a joined tensor, which this concatenates; see Backend::reads_joined().
+  virtual Tensor forward_joined(ForwardContext& ctx, const JoinedTensor& x) const {
+    return forward(ctx, x.concatenated(ctx));
+  }
   /// SiLU(norm(x)) convolved, + residual, written over the residual.
   virtual Tensor forward_onto(ForwardContext& ctx, const Tensor& x, const GroupNorm* norm,
                               Tensor residual) const = 0;

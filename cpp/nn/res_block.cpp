@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "nn/backend.h"
+
 namespace nd {
 
 ResBlock::ResBlock(Loader& loader, const std::string& prefix, const ResBlockOptions& options) {
@@ -29,13 +31,14 @@ ResBlock::ResBlock(Loader& loader, const std::string& prefix, const ResBlockOpti
   }
 }
 
-Tensor ResBlock::first(ForwardContext& ctx, const Tensor& x, const TimeShift* time) const {
+Tensor ResBlock::first(ForwardContext& ctx, const Tensor& x, const GroupNorm* norm,
+                       const TimeShift* time) const {
   Epilogue epilogue;
   if (time) {
     epilogue.image_bias = time->values;
     epilogue.image_bias_channel = time->first_channel;
   }
-  return conv1_->forward(ctx, x, norm1_.get(), epilogue);
+  return conv1_->forward(ctx, x, norm, epilogue);
 }
 
 Tensor ResBlock::second(ForwardContext& ctx, const Tensor& hidden, const Tensor& residual) const {
@@ -45,20 +48,31 @@ Tensor ResBlock::second(ForwardContext& ctx, const Tensor& hidden, const Tensor&
 }
 
 Tensor ResBlock::forward(ForwardContext& ctx, const Tensor& x, const TimeShift* time) const {
-  const Tensor hidden = first(ctx, x, time);
+  const Tensor hidden = first(ctx, x, norm1_.get(), time);
   if (!shortcut_) return second(ctx, hidden, x);
   const Tensor shortcut = shortcut_->forward(ctx, x);
   return second(ctx, hidden, shortcut);
 }
 
 Tensor ResBlock::forward(ForwardContext& ctx, Tensor&& x, const TimeShift* time) const {
-  const Tensor hidden = first(ctx, x, time);
+  const Tensor hidden = first(ctx, x, norm1_.get(), time);
   // Neither the shortcut nor the result needs memory beside x's: at the autoencoder's largest level that
   // saves 134 MB.
   Tensor residual = std::move(x);
   if (shortcut_)
     residual = shortcut_->out() < shortcut_->in() ? shortcut_->forward_in_place(ctx, std::move(residual))
                                                   : shortcut_->forward(ctx, residual);
+  return conv2_->forward_onto(ctx, hidden, norm2_.get(), std::move(residual));
+}
+
+Tensor ResBlock::forward(ForwardContext& ctx, JoinedTensor&& x, const TimeShift* time) const {
+  // Without a shortcut the residual is x, which has to be one tensor.
+  if (!shortcut_ || !ctx.backend.reads_joined()) return forward(ctx, x.take_concatenated(ctx), time);
+  Tensor residual = shortcut_->forward_joined(ctx, x);
+  Tensor normed = norm1_->forward_joined(ctx, x, true);
+  x.release();
+  const Tensor hidden = first(ctx, normed, nullptr, time);
+  normed.release();
   return conv2_->forward_onto(ctx, hidden, norm2_.get(), std::move(residual));
 }
 

@@ -35,10 +35,11 @@ class ResBlock {
   /// time: [n][1][1][time_width] after its SiLU → [n][1][1][out], which TimeShift holds.
   Tensor project_time(ForwardContext& ctx, const Tensor& time) const { return time_->forward(ctx, time); }
 
-  /// x: [n][h][w][in] → [n][h][w][out]. time is null where time_width is 0. The second form releases x's
-  /// memory as soon as it is not needed.
+  /// x: [n][h][w][in] → [n][h][w][out]. time is null where time_width is 0. The second and third forms
+  /// release x's memory as soon as it is not needed.
   Tensor forward(ForwardContext& ctx, const Tensor& x, const TimeShift* time) const;
   Tensor forward(ForwardContext& ctx, Tensor&& x, const TimeShift* time) const;
+  Tensor forward(ForwardContext& ctx, JoinedTensor&& x, const TimeShift* time) const;
 
   /// The block's layers, for running it band by band.
   struct Parts {
@@ -48,7 +49,7 @@ class ResBlock {
   Parts parts() const { return {norm1_.get(), norm2_.get(), conv1_.get(), conv2_.get(), shortcut_.get()}; }
 
  private:
-  Tensor first(ForwardContext& ctx, const Tensor& x, const TimeShift* time) const;
+  Tensor first(ForwardContext& ctx, const Tensor& x, const GroupNorm* norm, const TimeShift* time) const;
   Tensor second(ForwardContext& ctx, const Tensor& hidden, const Tensor& residual) const;
 
   std::shared_ptr<const GroupNorm> norm1_, norm2_;

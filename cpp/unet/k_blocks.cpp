@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "nn/backend.h"
+
 namespace nd {
 namespace {
 
@@ -45,6 +47,17 @@ Tensor KResBlock::forward(ForwardContext& ctx, Tensor x, const Tensor& modulatio
   if (shortcut_)
     residual = shortcut_->out() < shortcut_->in() ? shortcut_->forward_in_place(ctx, std::move(residual))
                                                   : shortcut_->forward(ctx, residual);
+  return conv2_->forward_onto(ctx, hidden, nullptr, std::move(residual));
+}
+
+Tensor KResBlock::forward(ForwardContext& ctx, JoinedTensor x, const Tensor& modulations) const {
+  // As in ResBlock.
+  if (!shortcut_ || !ctx.backend.reads_joined()) return forward(ctx, x.take_concatenated(ctx), modulations);
+  Tensor residual = shortcut_->forward_joined(ctx, x);
+  Tensor hidden = norm1_.forward(ctx, x, modulations, Activation::gelu);
+  x.release();
+  hidden = conv1_->forward(ctx, hidden);
+  hidden = norm2_.forward(ctx, hidden, modulations, Activation::gelu);
   return conv2_->forward_onto(ctx, hidden, nullptr, std::move(residual));
 }
 

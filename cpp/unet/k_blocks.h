@@ -30,6 +30,10 @@ class AdaptiveGroupNorm {
                  Activation activation) const {
     return norm_->modulated(ctx, x, modulations, first_channel_, activation);
   }
+  Tensor forward(ForwardContext& ctx, const JoinedTensor& x, const Tensor& modulations,
+                 Activation activation) const {
+    return norm_->modulated_joined(ctx, x, modulations, first_channel_, activation);
+  }
 
  private:
   int64_t first_channel_ = 0;
@@ -51,6 +55,7 @@ class KResBlock {
             ModulationPlaces& places);
   /// x: [n][h][w][in] → [n][h][w][out]
   Tensor forward(ForwardContext& ctx, Tensor x, const Tensor& modulations) const;
+  Tensor forward(ForwardContext& ctx, JoinedTensor x, const Tensor& modulations) const;
   const AdaptiveGroupNorm& norm1() const { return norm1_; }
   const AdaptiveGroupNorm& norm2() const { return norm2_; }
 

@@ -239,14 +239,17 @@ Tensor KUnet::forward(ForwardContext& ctx, const UnetInput& input, const Keys& k
   for (int64_t i = 0; i < input.n && !ctx.measuring() && !modulation_values; ++i)
     backend_.put(ctx, timesteps_.find(keys.values.data() + i * key_floats()), modulations, i, 1);
   const std::vector<size_t> offsets = packed_offsets(context.length);
-  const auto run = [&](const Level& level, Tensor x) {
-    for (const Layer& layer : level) {
-      x = layer.block.forward(ctx, std::move(x), modulations);
-      if (!layer.attention) continue;
-      PackedContext own = context;
-      own.offset = offsets[layer.number];
-      x = layer.attention->forward(ctx, std::move(x), modulations, own);
-    }
+  const auto attend = [&](const Layer& layer, Tensor x) {
+    if (!layer.attention) return x;
+    PackedContext own = context;
+    own.offset = offsets[layer.number];
+    return layer.attention->forward(ctx, std::move(x), modulations, own);
+  };
+  // input: a tensor, or a joined one.
+  const auto run = [&](const Level& level, auto input) {
+    Tensor x = attend(level.front(), level.front().block.forward(ctx, std::move(input), modulations));
+    for (size_t i = 1; i < level.size(); ++i)
+      x = attend(level[i], level[i].block.forward(ctx, std::move(x), modulations));
     return x;
   };
   Tensor x;
@@ -263,12 +266,14 @@ Tensor KUnet::forward(ForwardContext& ctx, const UnetInput& input, const Keys& k
     x = backend_.resample(ctx, skips.back(), Resampling::half);
   }
   for (size_t i = 0; i < decoder_.size(); ++i) {
-    if (i > 0) {
-      x = backend_.resample(ctx, x, Resampling::twice);
-      x = backend_.concat(ctx, x, skips.back());
-      skips.pop_back();
+    if (i == 0) {
+      x = run(decoder_[i], std::move(x));
+      continue;
     }
-    x = run(decoder_[i], std::move(x));
+    x = backend_.resample(ctx, x, Resampling::twice);
+    JoinedTensor both(std::move(x), std::move(skips.back()));
+    skips.pop_back();
+    x = run(decoder_[i], std::move(both));
   }
   return conv_out_->forward(ctx, x);
 }

@@ -66,8 +66,7 @@ Tensor Unet::decode(ForwardContext& ctx, const Pass& given, const UnetPass& pass
           options.deep->keep(ctx, x);
       }
       if (!given.shallow || left <= options.depth) {
-        Tensor both = backend_.concat(ctx, x ? x : skips.back(), skips.back());
-        x.release();
+        JoinedTensor both(std::move(x), std::move(skips.back()));
         skips.pop_back();
         x = encoder_.forward_layer(ctx, pass, *layer, std::move(both));
       }

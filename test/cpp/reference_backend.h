@@ -56,6 +56,8 @@ class ReferenceBackend final : public Backend {
 
   std::unique_ptr<ChannelMoments> channel_moments() override;
   std::unique_ptr<TokenMerge> merge_tokens(ForwardContext& ctx, const Tensor& x, double ratio) override;
+  /// So that models have a joined tensor read by each layer; the layers then concatenate it.
+  bool reads_joined() const override { return true; }
   Tensor concat(ForwardContext& ctx, const Tensor& a, const Tensor& b) override;
   void copy_rows(ForwardContext& ctx, const Tensor& from, int64_t from_row, const Tensor& to, int64_t to_row,
                  int64_t count) override;

@@ -18,15 +18,6 @@ std::vector<float> shifted(const std::string& seed, int64_t count, float mean) {
   return values;
 }
 
-/// Channels [first, first + count) of c.
-std::vector<float> channels_of(const std::vector<float>& x, int64_t c, int64_t first, int64_t count) {
-  std::vector<float> part;
-  for (size_t row = 0; row < x.size(); row += static_cast<size_t>(c))
-    part.insert(part.end(), x.begin() + static_cast<int64_t>(row) + first,
-                x.begin() + static_cast<int64_t>(row) + first + count);
-  return part;
-}
-
 enum class Way { in_two, in_one, in_bands };
 
 /// Of two inputs, where `second` of the channels are those of another tensor.
@@ -102,18 +93,20 @@ void group_norm(int64_t n, int64_t pixels, int64_t c, int64_t groups, float mean
   });
 }
 
-void modulate(int64_t n, int64_t pixels, int64_t c, bool gelu) {
+void modulate(int64_t n, int64_t pixels, int64_t c, bool gelu, int64_t second = 0) {
   in_all_orders(
       "cuda/modulate " + std::to_string(n) + "x" + std::to_string(pixels) + "x" + std::to_string(c) +
-          (gelu ? ", GELU" : ""),
+          (second ? ", of which another tensor has " + std::to_string(second) : "") + (gelu ? ", GELU" : ""),
       [=] {
         const int64_t row = 2 * c + 5, count = n * pixels * c;
         const std::vector<float> x = random_halves("x", count), factors = random_halves("factors", n * 2 * c),
                                  modulations = random_halves("modulations", n * row);
-        const Array dx = Array::halves(x), df = Array::floats(factors), dm = Array::halves(modulations),
-                    y(count * 2);
+        const Array dx = Array::halves(channels_of(x, c, 0, c - second)),
+                    more = Array::halves(channels_of(x, c, c - second, second)), df = Array::floats(factors),
+                    dm = Array::halves(modulations), y(count * 2);
         launch(Kernel::modulate, {pieces_of(count, kMoveThreads)},
-               ModulateArgs{{{dx.as<half>(), nullptr, narrow(c), 0}, {}},
+               ModulateArgs{{{dx.as<half>(), nullptr, narrow(c - second), 0},
+                             {more.as<half>(), nullptr, narrow(second), 0}},
                             df.as<float>(),
                             dm.as<half>(),
                             y.as<half>(),
@@ -181,6 +174,7 @@ const Register suite([] {
   group_norm(1, 700, 24, 3, -20, Way::in_bands);
   modulate(2, 7, 5, false);
   modulate(1, 60, 32, true);
+  modulate(2, 7, 29, true, 9);
   for (const int64_t c : {1, 40, 77, 320}) layer_norm(13, c, 0);
   layer_norm(9, 64, 50);
 });

@@ -16,6 +16,7 @@ struct Shape {
   int64_t n, h, w, c, o;
   int64_t kernel = 1, stride = 1, before = 0, after = 0;
   bool upsample = false;
+  int64_t second = 0;  // of the channels, which are those of another tensor
 
   int64_t taps() const { return upsample ? 4 : kernel * kernel; }
   int64_t chunks() const { return taps() * ((c + 7) / 8); }
@@ -26,7 +27,8 @@ struct Shape {
     return std::to_string(n) + "x" + std::to_string(h) + "x" + std::to_string(w) + ", " + std::to_string(c) +
            " to " + std::to_string(o) + ", kernel " + std::to_string(kernel) + ", stride " +
            std::to_string(stride) + (before != after ? ", padded behind" : "") +
-           (upsample ? ", upsampling" : "");
+           (upsample ? ", upsampling" : "") +
+           (second ? ", of which another tensor has " + std::to_string(second) : "");
   }
 };
 
@@ -80,9 +82,12 @@ class Case {
 
   std::string run(int tile, int splits) const {
     const int64_t size = s_.n * oh_ * ow_ * columns_;
-    const Array x = Array::halves(x_), weights = Array::halves(weights_), bias = Array::floats(bias_),
+    const Array x = Array::halves(channels_of(x_, s_.c, 0, s_.c - s_.second)),
+                second = Array::halves(channels_of(x_, s_.c, s_.c - s_.second, s_.second)),
+                weights = Array::halves(weights_), bias = Array::floats(bias_),
                 image_bias = Array::halves(image_bias_), y = Array::halves(residual_);
     ProductArgs a{};
+    a.second = s_.second ? second.as<half>() : nullptr, a.second_c = narrow(s_.second);
     a.x = x.as<half>(), a.weights = weights.as<half>();
     a.bias = end_.bias ? bias.as<float>() : nullptr;
     a.image_bias = end_.image_bias ? image_bias.as<half>() : nullptr;
@@ -188,6 +193,37 @@ void run(const Shape& shape, const End& end, int tile, int splits) {
                 [&] { return Case(shape, end).run(tile, splits); });
 }
 
+/// `first` channels of one tensor and `second` of another.
+Shape joined(int64_t n, int64_t h, int64_t w, int64_t first, int64_t second, int64_t o) {
+  Shape shape{n, h, w, first + second, o};
+  shape.second = second;
+  return shape;
+}
+
+/// Products of two tensors. Splits end within either, and at the border.
+void two_tensors(const End& plain, const End& all, const End& moments) {
+  const Shape shapes[] = {joined(1, 1, 1, 32, 8, 1), joined(2, 3, 5, 32, 32, 37),
+                          joined(1, 1, 200, 96, 40, 136), joined(1, 9, 9, 64, 104, 24)};
+  for (const Shape& shape : shapes)
+    for (int tile = 0; tile < kTiles; ++tile) {
+      run(shape, plain, tile, 1);
+      run(shape, all, tile, 1);
+      for (const int splits : {2, 3}) run(shape, all, tile, splits);
+      if (shape.n == 1) run(shape, moments, tile, 1);
+    }
+  run(shapes[3], moments, 2, 3);
+  if (!backend().device().has_warpgroup_products()) return;
+  const Shape hopper[] = {joined(1, 1, 1, 64, 8, 1), joined(2, 3, 5, 64, 64, 37),
+                          joined(1, 1, 200, 192, 72, 136)};
+  for (const Shape& shape : hopper)
+    for (int tile = kTiles; tile < kTiles + kHopperTileCount; ++tile) {
+      run(shape, plain, tile, 1);
+      run(shape, all, tile, 1);
+      run(shape, all, tile, 2);
+      if (shape.n == 1) run(shape, moments, tile, 1);
+    }
+}
+
 const Register suite([] {
   const End plain, all{ProductActivation::silu, true, true, true, true, 0.5f};
   const Shape shapes[] = {
@@ -228,6 +264,7 @@ const Register suite([] {
       if (!shape.upsample && shape.chunks() > 4) run(shape, moments, tile, 3);
     }
   run({3, 5, 7, 16, 70, 3, 1, 1, 1}, moments, 2, 2);
+  two_tensors(plain, all, moments);
   // Odd sizes in the grid, in channels and in the boxes of 128 pixels; and those of real layers, in small.
   const Shape hopper_shapes[] = {
       {1, 1, 1, 8, 1},

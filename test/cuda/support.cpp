@@ -64,6 +64,13 @@ std::vector<float> random_halves(const std::string& seed, int64_t count, float s
 }
 
 // CUDA allocates no block of 0 bytes.
+std::vector<float> channels_of(const std::vector<float>& x, int64_t c, int64_t first, int64_t count) {
+  std::vector<float> part;
+  for (auto row = x.begin(); row != x.end(); row += c)
+    part.insert(part.end(), row + first, row + first + count);
+  return part;
+}
+
 Array::Array(int64_t bytes) : buffer_(backend().device(), static_cast<size_t>(std::max<int64_t>(bytes, 1))) {}
 
 Array Array::halves(const std::vector<float>& values) {

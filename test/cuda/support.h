@@ -51,6 +51,9 @@ inline float rounded(float x) {
 /// Random numbers that are halves, in [−scale, scale).
 std::vector<float> random_halves(const std::string& seed, int64_t count, float scale = 1);
 
+/// Channels [first, first + count) of pixels that have c.
+std::vector<float> channels_of(const std::vector<float>& x, int64_t c, int64_t first, int64_t count);
+
 /// An array in device memory, which ends where its memory does.
 class Array {
  public:

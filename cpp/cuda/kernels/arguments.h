@@ -29,7 +29,8 @@ enum class ProductActivation : int32_t { none, silu, gelu, quick_gelu, geglu, re
 /// y = x ∗ weights as an implicit GEMM. Rows of the product are pixels of a grid [n][grid_h][grid_w], columns
 /// are output channels, and each sum runs over taps and channels.
 struct ProductArgs {
-  const half* x;           // [n][h][w][c]
+  const half* x;           // [n][h][w][c], or without the last `second_c` channels
+  const half* second;      // the last `second_c` channels, a tensor of their own; null where there are none
   const half* weights;     // [o][chunks][8]: the channels of each tap, zero-padded to a multiple of 8
   const float* bias;       // [o] padded to a multiple of 8, or null
   const half* image_bias;  // one row for each image, `image_bias_stride` apart, or null
@@ -43,7 +44,8 @@ struct ProductArgs {
   int32_t m, o;                 // rows and columns of the product
   int32_t span;                 // rows of the product, at each multiple of which a tile begins
   int32_t moment_pieces;        // of one image
-  int32_t c, chunks;            // channels of x; chunks of 8 in each sum
+  int32_t c, chunks;            // channels of x and the second tensor; chunks of 8 in each sum
+  int32_t second_c;             // a multiple of 8; the first tensor's are whole steps. Pointwise only
   int32_t weights_chunks;       // from one row of the weights to the next
   int32_t grid_w, grid_pixels;  // of one image
   int32_t h, w, stride;
@@ -71,12 +73,14 @@ struct alignas(64) TensorMapBytes {
 /// a stride of 1, and is cut into boxes of kHopperRows pixels; a linear layer's is one row.
 struct HopperProductArgs {
   TensorMapBytes x;        // [n][h][w][c]; a box has kHopperK channels
+  TensorMapBytes second;   // the last channels, where a second tensor has them
   TensorMapBytes weights;  // [parities · o][taps][c padded to 8]
   ProductArgs product;     // splits are in steps of kHopperK, see below
   int32_t images, grid_h, grid_w;
   int32_t box_h, box_w;          // the rest of a box is images
   int32_t boxes_h, boxes_w;      // of an image
   int32_t steps, steps_per_tap;  // of the whole sum; its last step of a tap may have fewer channels
+  int32_t first_steps;           // of a tap, before those of the second tensor
 };
 constexpr int kHopperK = 64, kHopperRows = 128, kHopperThreads = 288;
 struct HopperTile {

@@ -65,56 +65,10 @@ DEVICE void product(const ProductArgs& p) {
   const int o0 = blockIdx.y * BN;
   const int parity = blockIdx.z / p.splits, split = blockIdx.z % p.splits;
   const int row = thread / 4, chunks_per_tap = (p.c + 7) / 8;
-  const int steps_total = (p.chunks + 3) / 4, first_step = split * p.split_steps;
-  const int steps = min(p.split_steps, steps_total - first_step);
-
-  int b_chunk = first_step * 4 + thread % 4;  // of the weights' row
-  PixelRows<PassesA> rows;
-  rows.chunk = b_chunk, rows.dy = rows.dx = 0;
-  if (!Pointwise) rows.template settle<true>(chunks_per_tap, p.kernel_w);
-#pragma unroll
-  for (int i = 0; i < PassesA; ++i) {
-    const int m = m0 + row + RowsPerPass * i;
-    if (Pointwise) {
-      rows.y[i] = m < m_end ? 0 : kOutside;
-      rows.offset[i] = m * p.c;
-    } else {
-      const int image = m / p.grid_pixels, pixel = m - image * p.grid_pixels, gy = pixel / p.grid_w;
-      rows.y[i] = gy * p.stride - p.pad_y + parity / 2;
-      rows.x[i] = (pixel - gy * p.grid_w) * p.stride - p.pad_x + parity % 2;
-      rows.offset[i] = ((image * p.h + rows.y[i]) * p.w + rows.x[i]) * p.c;
-      if (m >= m_end) rows.y[i] = kOutside;
-    }
-  }
+  const int steps_total = (p.chunks + 3) / 4, first_step = split * p.split_steps,
+            end_step = min(first_step + p.split_steps, steps_total);
+  const int warp_m = warp / WarpsN * MT * 16, warp_n = warp % WarpsN * NT * 8;
   const half* weights = p.weights + static_cast<int64_t>(parity) * p.o * p.weights_chunks * 8;
-
-  const auto load = [&](int stage) {
-    const int channel = rows.chunk * 8, tap = Pointwise ? 0 : (rows.dy * p.w + rows.dx) * p.c;
-#pragma unroll
-    for (int i = 0; i < PassesA; ++i) {
-      bool valid = b_chunk < p.chunks;
-      if (Pointwise)
-        valid = valid && rows.y[i] == 0;
-      else
-        valid = valid && static_cast<unsigned>(rows.y[i] + rows.dy) < static_cast<unsigned>(p.h) &&
-                static_cast<unsigned>(rows.x[i] + rows.dx) < static_cast<unsigned>(p.w);
-      half* to = &s.a[stage][tile_at(row + RowsPerPass * i, thread % 4)];
-      const half* from = p.x + (valid ? rows.offset[i] + tap + channel : 0);
-      if (Aligned)
-        cp_async16(to, from, valid);
-      else
-        load_channels(to, from, valid ? min(8, p.c - channel) : 0);
-    }
-#pragma unroll
-    for (int i = 0; i < PassesB; ++i) {
-      const int o = o0 + row + RowsPerPass * i;
-      const bool valid = o < p.o && b_chunk < p.chunks;
-      cp_async16(&s.b[stage][tile_at(row + RowsPerPass * i, thread % 4)],
-                 weights + static_cast<int64_t>(valid ? o * p.weights_chunks + b_chunk : 0) * 8, valid);
-    }
-    b_chunk += 4, rows.chunk += 4;
-    if (!Pointwise) rows.template settle<!Aligned>(chunks_per_tap, p.kernel_w);
-  };
 
   float sum[MT][NT][4];
 #pragma unroll
@@ -124,44 +78,101 @@ DEVICE void product(const ProductArgs& p) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) sum[m][n][i] = 0;
 
+  // The channels of x, then those of a second tensor. A step has channels of one, and the copies of one end
+  // before those of the other begin: an inner loop for both would need more instructions in each step.
+  const int tensors = Pointwise && p.second ? 2 : 1, first_c = p.c - p.second_c;
+#pragma unroll 1
+  for (int tensor = 0; tensor < tensors; ++tensor) {
+    const int border = first_c / kProductK, begin = tensor ? max(first_step, border) : first_step,
+              end = tensor + 1 < tensors ? min(end_step, border) : end_step;
+    if (begin >= end) continue;
+    const half* x = tensor ? p.second : p.x;
+    const int end_chunk = tensor + 1 < tensors ? first_c / 8 : p.chunks;
+    int b_chunk = begin * 4 + thread % 4;  // of the weights' row
+    PixelRows<PassesA> rows;
+    rows.chunk = b_chunk, rows.dy = rows.dx = 0;
+    if (!Pointwise) rows.template settle<true>(chunks_per_tap, p.kernel_w);
 #pragma unroll
-  for (int i = 0; i < Stages - 1; ++i) {
-    load(i);
-    cp_async_commit();
-  }
-  const int warp_m = warp / WarpsN * MT * 16, warp_n = warp % WarpsN * NT * 8;
-  int stage = 0, next = Stages - 1;
-  for (int step = 0; step < steps; ++step) {
-    cp_async_wait<Stages - 2>();
-    __syncthreads();  // all threads' copies are there, and the stage that is filled next has been read
-    const half *a = s.a[stage], *b = s.b[stage];
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      uint32_t fa[MT][4], loaded[NT / 2][4], fb[NT][2];
-      const void *rows_a[MT], *rows_b[NT / 2];
-#pragma unroll
-      for (int m = 0; m < MT; ++m) rows_a[m] = a + tile_at(warp_m + m * 16 + lane % 16, k * 2 + lane / 16);
-#pragma unroll
-      for (int n = 0; n < NT / 2; ++n)
-        rows_b[n] = b + tile_at(warp_n + n * 16 + lane % 8 + lane / 16 * 8, k * 2 + lane / 8 % 2);
-      ldmatrix_x4(fa, rows_a);
-      ldmatrix_x4(loaded, rows_b);
-#pragma unroll
-      for (int n = 0; n < NT; ++n)
-        fb[n][0] = loaded[n / 2][n % 2 * 2], fb[n][1] = loaded[n / 2][n % 2 * 2 + 1];
-      if (k == 0) {
-        // Behind the first fragments, so that their products hide the addresses' arithmetic; in every step,
-        // as a branch would keep the two apart. What the last steps load, nothing reads.
-        load(next);
-        cp_async_commit();
+    for (int i = 0; i < PassesA; ++i) {
+      const int m = m0 + row + RowsPerPass * i;
+      if (Pointwise) {
+        rows.y[i] = m < m_end ? 0 : kOutside;
+        rows.offset[i] = tensor ? m * p.second_c - first_c : m * first_c;
+      } else {
+        const int image = m / p.grid_pixels, pixel = m - image * p.grid_pixels, gy = pixel / p.grid_w;
+        rows.y[i] = gy * p.stride - p.pad_y + parity / 2;
+        rows.x[i] = (pixel - gy * p.grid_w) * p.stride - p.pad_x + parity % 2;
+        rows.offset[i] = ((image * p.h + rows.y[i]) * p.w + rows.x[i]) * p.c;
+        if (m >= m_end) rows.y[i] = kOutside;
       }
-      mma_f16(sum, fa, fb);
     }
-    if (++stage == Stages) stage = 0;
-    if (++next == Stages) next = 0;
+
+    const auto load = [&](int stage) {
+      const int channel = rows.chunk * 8, tap = Pointwise ? 0 : (rows.dy * p.w + rows.dx) * p.c;
+#pragma unroll
+      for (int i = 0; i < PassesA; ++i) {
+        bool valid = b_chunk < end_chunk;
+        if (Pointwise)
+          valid = valid && rows.y[i] == 0;
+        else
+          valid = valid && static_cast<unsigned>(rows.y[i] + rows.dy) < static_cast<unsigned>(p.h) &&
+                  static_cast<unsigned>(rows.x[i] + rows.dx) < static_cast<unsigned>(p.w);
+        half* to = &s.a[stage][tile_at(row + RowsPerPass * i, thread % 4)];
+        const half* from = x + (valid ? rows.offset[i] + tap + channel : 0);
+        if (Aligned)
+          cp_async16(to, from, valid);
+        else
+          load_channels(to, from, valid ? min(8, p.c - channel) : 0);
+      }
+#pragma unroll
+      for (int i = 0; i < PassesB; ++i) {
+        const int o = o0 + row + RowsPerPass * i;
+        const bool valid = o < p.o && b_chunk < end_chunk;
+        cp_async16(&s.b[stage][tile_at(row + RowsPerPass * i, thread % 4)],
+                   weights + static_cast<int64_t>(valid ? o * p.weights_chunks + b_chunk : 0) * 8, valid);
+      }
+      b_chunk += 4, rows.chunk += 4;
+      if (!Pointwise) rows.template settle<!Aligned>(chunks_per_tap, p.kernel_w);
+    };
+
+#pragma unroll
+    for (int i = 0; i < Stages - 1; ++i) {
+      load(i);
+      cp_async_commit();
+    }
+    int stage = 0, next = Stages - 1;
+    for (int step = begin; step < end; ++step) {
+      cp_async_wait<Stages - 2>();
+      __syncthreads();  // all threads' copies are there, and the stage that is filled next has been read
+      const half *a = s.a[stage], *b = s.b[stage];
+#pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        uint32_t fa[MT][4], loaded[NT / 2][4], fb[NT][2];
+        const void *rows_a[MT], *rows_b[NT / 2];
+#pragma unroll
+        for (int m = 0; m < MT; ++m) rows_a[m] = a + tile_at(warp_m + m * 16 + lane % 16, k * 2 + lane / 16);
+#pragma unroll
+        for (int n = 0; n < NT / 2; ++n)
+          rows_b[n] = b + tile_at(warp_n + n * 16 + lane % 8 + lane / 16 * 8, k * 2 + lane / 8 % 2);
+        ldmatrix_x4(fa, rows_a);
+        ldmatrix_x4(loaded, rows_b);
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+          fb[n][0] = loaded[n / 2][n % 2 * 2], fb[n][1] = loaded[n / 2][n % 2 * 2 + 1];
+        if (k == 0) {
+          // Behind the first fragments, so that their products hide the addresses' arithmetic; in every step,
+          // as a branch would keep the two apart. What the last steps load, nothing reads.
+          load(next);
+          cp_async_commit();
+        }
+        mma_f16(sum, fa, fb);
+      }
+      if (++stage == Stages) stage = 0;
+      if (++next == Stages) next = 0;
+    }
+    cp_async_wait<0>();
+    __syncthreads();  // the tiles' memory is free for the second tensor's or the epilogue
   }
-  cp_async_wait<0>();
-  __syncthreads();  // the tiles' memory is free for the epilogue
 
   static_assert(kFinishFloats<NT, WarpsM, WarpsN> * 4 <= sizeof(Shared),
                 "the epilogue needs more shared memory");

@@ -39,6 +39,7 @@ DEVICE void product_hopper(const HopperProductArgs& args) {
   if (warp == Warps) {
     if (lane == 0) {
       const TensorMap *x = reinterpret_cast<const TensorMap*>(&args.x),
+                      *second = reinterpret_cast<const TensorMap*>(&args.second),
                       *weights = reinterpret_cast<const TensorMap*>(&args.weights);
       const int from_x = x0 - p.pad_x + parity % 2, from_y = y0 - p.pad_y + parity / 2;
       int tap = first_step / args.steps_per_tap, piece = first_step - tap * args.steps_per_tap;
@@ -47,7 +48,9 @@ DEVICE void product_hopper(const HopperProductArgs& args) {
       for (int step = 0; step < steps; ++step) {
         if (step >= Stages) barrier_wait(&s.empty[stage], phase);
         barrier_expect(&s.full[stage], StepBytes);
-        tensor_copy_4d(s.a[stage], x, &s.full[stage], piece * kHopperK, from_x + dx, from_y + dy, image0);
+        const int beyond = piece - args.first_steps;
+        tensor_copy_4d(s.a[stage], beyond < 0 ? x : second, &s.full[stage],
+                       (beyond < 0 ? piece : beyond) * kHopperK, from_x + dx, from_y + dy, image0);
         tensor_copy_3d(s.b[stage], weights, &s.full[stage], piece * kHopperK, tap, parity * p.o + o0);
         if (++piece == args.steps_per_tap) {
           piece = 0, ++tap;

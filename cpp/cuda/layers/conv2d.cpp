@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cuda/layers/norm.h"
+#include "cuda/layers/product_plan.h"
 
 namespace nd::cuda {
 namespace {
@@ -71,11 +72,13 @@ Tensor Conv2d::output(ForwardContext& ctx, const Tensor& x) const {
   return Tensor(ctx, x.n, length(x.h), length(x.w), out());
 }
 
-void Conv2d::convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y) const {
+void Conv2d::convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y,
+                      const Tensor* second) const {
   const Conv2dOptions& o = options();
   ProductCall call;
   call.x = &x, call.y = &y;
-  call.pointwise = o.kernel == 1 && o.stride == 1;
+  call.second = second;
+  call.pointwise = pointwise();
   call.alpha = scale_;
   if (o.upsample) {
     call.pad_y = call.pad_x = 1;
@@ -100,9 +103,17 @@ Tensor Conv2d::forward(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm
   return y;
 }
 
+Tensor Conv2d::forward_joined(ForwardContext& ctx, const JoinedTensor& x) const {
+  if (!pointwise() || !suits_second(x.first().c, x.second().c)) return nd::Conv2d::forward_joined(ctx, x);
+  Tensor y = output(ctx, x.first());
+  convolve(ctx, x.first(), {}, y, &x.second());
+  return y;
+}
+
 Tensor Conv2d::forward_onto(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
                             Tensor residual) const {
-  return forward_onto_with(ctx, x, norm ? norm->affine(ctx, x) : Tensor(), std::move(residual), false);
+  if (!norm) return forward_onto_with(ctx, x, Tensor(), std::move(residual), false);
+  return forward_onto_with(ctx, norm->forward(ctx, x, true), Tensor(), std::move(residual), false);
 }
 
 Tensor Conv2d::forward_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors,

@@ -10,6 +10,7 @@ class Conv2d final : public nd::Conv2d {
 
   Tensor forward(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
                  const Epilogue& epilogue) const override;
+  Tensor forward_joined(ForwardContext& ctx, const JoinedTensor& x) const override;
   Tensor forward_onto(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
                       Tensor residual) const override;
   Tensor forward_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors,
@@ -21,7 +22,10 @@ class Conv2d final : public nd::Conv2d {
 
  private:
   Tensor output(ForwardContext& ctx, const Tensor& x) const;
-  void convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y) const;
+  bool pointwise() const { return options().kernel == 1 && options().stride == 1; }
+  /// second: see ProductCall.
+  void convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y,
+                const Tensor* second = nullptr) const;
   void subtract_beyond(ForwardContext& ctx, const Tensor& x, const Tensor& y, bool row, bool column) const;
 
   Product product_;

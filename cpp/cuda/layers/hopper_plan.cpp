@@ -37,7 +37,9 @@ HopperBoxes boxes_of(bool flat, int64_t images, int64_t height, int64_t width) {
 }  // namespace
 
 bool suits_hopper(const ProductArgs& args) {
-  return args.stride == 1 && args.c % 8 == 0 && args.chunks == args.weights_chunks;
+  // A step has channels of one tensor.
+  const bool whole_steps = !args.second || (args.c - args.second_c) % kHopperK == 0;
+  return args.stride == 1 && args.c % 8 == 0 && whole_steps && args.chunks == args.weights_chunks;
 }
 
 ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits) {
@@ -58,10 +60,15 @@ HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args
   const HopperBoxes& boxes = plan.boxes;
   const int64_t taps = taps_of(args), width = boxes.flat ? args.m : args.w, height = boxes.flat ? 1 : args.h;
   const int64_t columns = kHopperTiles[static_cast<int>(plan.kernel) - kFirst].columns;
-  const int64_t c = args.c, row = taps * c;
+  const int64_t c = args.c, first_c = c - args.second_c, row = taps * c;
   HopperProductArgs h{};
-  h.x = tensor_map<4>(driver, args.x, {c, width, height, boxes.images}, {c, width * c, height * width * c},
-                      {kHopperK, boxes.box_w, boxes.box_h, kHopperRows / boxes.box_w / boxes.box_h});
+  const auto pixels = [&](const half* x, int64_t channels) {
+    return tensor_map<4>(driver, x, {channels, width, height, boxes.images},
+                         {channels, width * channels, height * width * channels},
+                         {kHopperK, boxes.box_w, boxes.box_h, kHopperRows / boxes.box_w / boxes.box_h});
+  };
+  h.x = pixels(args.x, first_c);
+  if (args.second) h.second = pixels(args.second, args.second_c);
   h.weights = tensor_map<3>(driver, args.weights, {c, taps, int64_t{args.parities} * args.o}, {c, row},
                             {kHopperK, 1, columns});
   h.product = args;
@@ -70,6 +77,7 @@ HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args
   h.boxes_h = boxes.boxes_h, h.boxes_w = boxes.boxes_w;
   h.steps_per_tap = static_cast<int32_t>(pieces_of(args.c, kHopperK));
   h.steps = static_cast<int32_t>(taps) * h.steps_per_tap;
+  h.first_steps = static_cast<int32_t>(pieces_of(first_c, kHopperK));
   return h;
 }
 

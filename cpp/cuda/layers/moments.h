@@ -45,8 +45,8 @@ class MeasuredInput {
  public:
   MeasuredInput(Context& ctx, const Tensor& x);
   const NormInput& get() const { return input_; }
-  /// Pieces of an image at most, whether or not the moments were known.
-  int64_t max_pieces() const { return max_pieces_; }
+  /// Moments of an image at most (those of a channel's piece are one), whether or not they were known.
+  int64_t max_moments() const { return max_pieces_ * input_.c; }
 
  private:
   NormInput input_{};

@@ -9,7 +9,7 @@
 namespace nd::cuda {
 
 /// factors: [n][2][c] float32 in an fp16 tensor of twice that size, as GroupNorm::affine gives them.
-Tensor apply_affine(ForwardContext& base, const Tensor& x, const Tensor& factors, bool silu);
+Tensor apply_affine(ForwardContext& ctx, const Tensor& x, const Tensor& factors, bool silu);
 
 class ChannelMoments final : public nd::ChannelMoments {
  public:
@@ -34,16 +34,24 @@ class GroupNorm final : public nd::GroupNorm {
   Tensor forward(ForwardContext& base, const Tensor& x, bool silu) const override;
   Tensor modulated(ForwardContext& base, const Tensor& x, const Tensor& modulations, int64_t first_channel,
                    Activation activation) const override;
+  Tensor forward_joined(ForwardContext& base, const JoinedTensor& x, bool silu) const override;
+  Tensor modulated_joined(ForwardContext& base, const JoinedTensor& x, const Tensor& modulations,
+                          int64_t first_channel, Activation activation) const override;
 
  private:
+  // Of inputs that have images, rows and columns as `shape`.
   Tensor factors(Context& ctx, const NormInputs& x, int64_t n) const;
-  /// How one kernel normalizes x by moments of this many pieces of an image: groups and rows of a block, and
-  /// how many blocks those make of an image.
+  Tensor normalize(Context& ctx, const Tensor& shape, const NormInputs& x, int64_t max_moments,
+                   bool silu) const;
+  Tensor modulate(Context& ctx, const Tensor& shape, const NormInputs& x, const Tensor& modulations,
+                  int64_t first_channel, Activation activation) const;
+  /// How one kernel normalizes images with this many moments at most: groups and rows of a block, and how
+  /// many blocks those make of an image.
   struct Cut {
     int64_t groups, slices, rows, bands;
     bool in_one_kernel;  // otherwise two kernels take less time
   };
-  Cut cut(const Context& ctx, const Tensor& x, int64_t pieces) const;
+  Cut cut(const Context& ctx, const Tensor& shape, int64_t max_moments) const;
 
   Buffer gamma_, beta_;
   int64_t channels_, groups_;

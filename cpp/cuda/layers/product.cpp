@@ -164,9 +164,11 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   const Tensor &x = *call.x, &y = *call.y;
   const int64_t grid_h = call.grid_h ? call.grid_h : x.h, grid_w = call.grid_w ? call.grid_w : x.w;
   // Kernels find elements of x and chunks of the weights by 32 bits; y may be the x of the next product.
-  for (const int64_t count : {x.size(), y.size(), rows_ * chunks_}) narrow(count);
+  const int64_t second_c = call.second ? call.second->c : 0, c = x.c + second_c;
+  for (const int64_t count : {x.rows() * c, y.size(), rows_ * chunks_}) narrow(count);
   ProductArgs args{};
   args.x = data(x);
+  args.second = call.second ? data(*call.second) : nullptr;
   args.bias = call.bias && bias_ ? pointer<float>(bias_.address()) : nullptr;
   if (epilogue.image_bias) {
     args.image_bias =
@@ -177,7 +179,7 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   args.y = data(y);
   args.m = narrow(x.n * grid_h * grid_w);
   args.o = narrow(rows_);
-  args.c = narrow(x.c);
+  args.c = narrow(c), args.second_c = narrow(second_c);
   args.chunks = narrow(call.chunks ? call.chunks : chunks_);
   args.weights_chunks = narrow(chunks_);
   args.grid_w = narrow(grid_w);
@@ -195,8 +197,9 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   args.activation = geglu_ ? ProductActivation::geglu : static_cast<ProductActivation>(epilogue.activation);
   args.relu_after_residual = epilogue.relu_after_residual;
 
-  const bool int8 =
-      decode_.type == BlockType::q8_apart && prefers_int8(args, call.pointwise, decode_, ctx.device);
+  // Two tensors are those of a shortcut, which the policy does not let multiply int8.
+  const bool int8 = decode_.type == BlockType::q8_apart && !call.second &&
+                    prefers_int8(args, call.pointwise, decode_, ctx.device);
   // What decodes them comes before the product in the stream, and whatever takes their place after it.
   const bool decodes = decode_.total && !int8;
   const Scratch<half_bits> decoded(ctx, decodes ? decode_.total * kChunk : 0);

@@ -13,6 +13,8 @@ namespace nd::cuda {
 /// Shape and addresses of one product; what is not set is that of a linear layer.
 struct ProductCall {
   const Tensor* x = nullptr;
+  /// Null, or a tensor with more channels of the same pixels, see suits_second().
+  const Tensor* second = nullptr;
   const Tensor* y = nullptr;
   int64_t grid_h = 0, grid_w = 0;  // of one image; 0: as x
   int64_t stride = 1, pad_y = 0, pad_x = 0, kernel_w = 1;

@@ -32,8 +32,13 @@ ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t
 
 /// That of one of kHopperTiles, if suits_hopper().
 ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
-/// Whether Hopper's kernels can compute it: a stride of 1, whole chunks of channels, all of the weights'
-/// rows.
+/// Whether kernels of pointwise products can read these channels of one tensor and then those of a second.
+constexpr bool suits_second(int64_t first_c, int64_t second_c) {
+  return first_c % kProductK == 0 && second_c % 8 == 0;
+}
+
+/// Whether Hopper's kernels can compute it: a stride of 1, whole chunks of channels, whole steps where a
+/// second tensor begins, all of the weights' rows.
 bool suits_hopper(const ProductArgs& args);
 
 /// That of one of kInt8Tiles, if suits_int8().
