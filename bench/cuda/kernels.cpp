@@ -124,7 +124,7 @@ class Bench {
     a.slices = kernel == Kernel::attention_wide ? narrow(pieces_of(dim, kWideSlice)) : 1;
     a.scale = 1.44269504f / std::sqrt(static_cast<float>(dim));
     a.aligned = 1;
-    const Grid grid{pieces_of(queries, queries_of(kernel)), heads, n * a.slices};
+    const Grid grid{pieces_of(queries, attention_queries(kernel)), heads, n * a.slices};
     const double time = device_microseconds(
         backend_, options_.repetitions, [&](StreamHandle stream) { device.launch(stream, kernel, grid, a); });
     const double flop = 4.0 * static_cast<double>(n * queries * keys * inner);
@@ -336,12 +336,11 @@ void time_kernels(CudaBackend& backend, const Options& options, Report& report) 
   for (const TensorType type : {TensorType::q8_0, TensorType::q4_0})
     for (const Product& product : products)
       if (product.n == 2) bench.quantized(product, type);  // the UNet's
-  bench.attention(2, 8, 40, 4096, 4096, Kernel::attention_48);
-  bench.attention(2, 8, 40, 4096, 4096, Kernel::attention_48_long);
-  bench.attention(2, 8, 40, 16384, 16384, Kernel::attention_48_long);
+  bench.attention(2, 8, 40, 4096, 4096, Kernel::attention_40);
+  bench.attention(2, 8, 40, 16384, 16384, Kernel::attention_40);
   bench.attention(2, 8, 80, 1024, 1024, Kernel::attention_80);
   bench.attention(2, 8, 160, 256, 256, Kernel::attention_160);
-  bench.attention(2, 8, 40, 4096, 77, Kernel::attention_48);
+  bench.attention(2, 8, 40, 4096, 77, Kernel::attention_40);
   bench.attention(2, 8, 80, 1024, 77, Kernel::attention_80);
   bench.attention(2, 8, 160, 256, 77, Kernel::attention_160);
   bench.attention(1, 1, 512, 4096, 4096, Kernel::attention_wide);

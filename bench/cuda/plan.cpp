@@ -22,32 +22,43 @@ constexpr double kGap = 1.0;             // from a kernel's end to the next one'
 constexpr double kLaunch = 2.5;          // of the host's time for each launch without a graph
 constexpr double kTransfers = 40;        // latents up and down, and what waits for them
 
-/// TFLOP/s of an attention kernel. Those of 48, 64 and wide heads were measured; the others are guesses
-/// between them, and Hopper's are guesses: a third of the peak for whole boxes of 64.
-double attention_rate(Kernel kernel, double head_dim) {
+constexpr double kClock = 1830;  // clocks in a microsecond: those of 989 TFLOP/s
+constexpr double kAttentionShare =
+    0.45;  // of their bound that attention kernels reach, see attention_clocks()
+
+/// Clocks of a multiprocessor that a block's step takes at least, by instructions counted in the code for
+/// sm_90a: what is slowest of tensor cores, exponentials, issued instructions and shared memory
+/// (docs/benchmarks-gpu.md has them all). Kernels that an H200 has run reached 43 to 50 % of such bounds.
+double attention_clocks(Kernel kernel, const AttentionArgs& a) {
   switch (kernel) {
-    case Kernel::attention_48:
-    case Kernel::attention_48_long:
-      return 125;
-    case Kernel::attention_wide:
-      return 38;
+    case Kernel::attention_64:
+      return 819;
+    case Kernel::attention_80:
+      return 1024;
+    case Kernel::attention_128:
+      return 640;
     case Kernel::attention_160:
-      return 120;
-    case Kernel::attention_hopper_40:
-    case Kernel::attention_hopper_64:
-    case Kernel::attention_hopper_80:
-    case Kernel::attention_hopper_128:
-    case Kernel::attention_hopper_160:
-      return 330 * head_dim / (64 * static_cast<double>(pieces_of(static_cast<int64_t>(head_dim), 64)));
+      return 800;
+    case Kernel::attention_wide:  // with eight pieces of the head
+      return 6040.0 * (4 + a.head_dim / 64.0) / 12;
     default:
-      return 165;
+      return 529;
   }
 }
 
-double attention_time(Kernel kernel, const AttentionArgs& a, double blocks_z, double heads) {
-  const double images = blocks_z / std::max(1, a.slices);
-  const double flop = 4.0 * images * heads * a.q_length * a.k_length * a.head_dim;
-  return std::max(2 * kLeast, flop / (attention_rate(kernel, a.head_dim) * 1e6));
+double attention_time(const Launch& launch, const AttentionArgs& a, int multiprocessors) {
+  const Kernel kernel = launch.kernel;
+  if (is_hopper(kernel)) {
+    // A guess: a third of the peak for whole boxes of 64.
+    const double flop = 4.0 * launch.grid_z * launch.grid_y * a.q_length * a.k_length * a.head_dim,
+                 rate = 330.0 * a.head_dim / (64.0 * static_cast<double>(pieces_of(a.head_dim, 64)));
+    return std::max(2 * kLeast, flop / (rate * 1e6));
+  }
+  const int64_t blocks = int64_t{launch.grid_x} * launch.grid_y * launch.grid_z,
+                steps = pieces_of(a.k_length, attention_keys(kernel));
+  const double clocks =
+      static_cast<double>(pieces_of(blocks, multiprocessors) * steps) * attention_clocks(kernel, a);
+  return std::max(2 * kLeast, clocks / (kClock * kAttentionShare));
 }
 
 double product_time(const ProductArgs& a, const Device& device) {
@@ -111,9 +122,9 @@ double time_of(const Launch& launch, const Device& device) {
     return product_time(as<HopperProductArgs>(launch).product, device);
   if (kernel < Kernel::product_finish) return product_time(as<ProductArgs>(launch), device);
   if (kernel >= Kernel::attention_hopper_40)
-    return attention_time(kernel, as<HopperAttentionArgs>(launch).attention, launch.grid_z, launch.grid_y);
-  if (kernel >= Kernel::attention_48 && kernel <= Kernel::attention_wide)
-    return attention_time(kernel, as<AttentionArgs>(launch), launch.grid_z, launch.grid_y);
+    return attention_time(launch, as<HopperAttentionArgs>(launch).attention, device.multiprocessors());
+  if (kernel >= Kernel::attention_40 && kernel <= Kernel::attention_wide)
+    return attention_time(launch, as<AttentionArgs>(launch), device.multiprocessors());
   const double bytes = bytes_of(launch);
   return std::max(kLeast, bytes / (kernel == Kernel::decode_blocks ? kBandwidth : kSmallKernels));
 }
@@ -128,7 +139,7 @@ struct Sum {
     const bool product = kernel <= Kernel::product_finish_moments || is_int8(kernel) ||
                          kernel == Kernel::product_hopper_128 || kernel == Kernel::product_hopper_256;
     const bool attends = kernel >= Kernel::attention_hopper_40 ||
-                         (kernel >= Kernel::attention_48 && kernel <= Kernel::attention_wide);
+                         (kernel >= Kernel::attention_40 && kernel <= Kernel::attention_wide);
     (product ? products : attends ? attention : rest) += time_of(launch, device);
     ++launches;
   }

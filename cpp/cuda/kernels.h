@@ -15,12 +15,12 @@ enum class Kernel : int {
   product_unaligned,
   product_finish,
   product_finish_moments,
-  attention_48,
+  attention_40,
   attention_64,
   attention_80,
   attention_128,
   attention_160,
-  attention_48_long,
+  attention_40_unaligned,
   attention_wide,
   channel_moments,
   merge_moments,
@@ -77,13 +77,13 @@ constexpr KernelInfo kKernels[] = {
     {"product_unaligned", kSmallTile.threads(), product_shared_bytes(kSmallTile)},
     {"product_finish", kFinishThreads, 0},
     {"product_finish_moments", kFinishThreads, kFinishMomentsSharedBytes},
-    {"attention_48", kAttentionThreads, kAttentionShapes[0].shared_bytes()},
+    {"attention_40", kAttentionThreads, kAttentionShapes[0].shared_bytes()},
     {"attention_64", kAttentionThreads, kAttentionShapes[1].shared_bytes()},
     {"attention_80", kAttentionThreads, kAttentionShapes[2].shared_bytes()},
     {"attention_128", kAttentionThreads, kAttentionShapes[3].shared_bytes()},
     {"attention_160", kAttentionThreads, kAttentionShapes[4].shared_bytes()},
-    {"attention_48_long", kAttentionThreads, kLongAttentionShape.shared_bytes()},
-    {"attention_wide", kAttentionThreads, kWideSharedBytes},
+    {"attention_40_unaligned", kAttentionThreads, kAttentionShapes[0].shared_bytes()},
+    {"attention_wide", kWideThreads, kWideSharedBytes},
     {"channel_moments", kMomentThreads, kMomentsSharedBytes},
     {"merge_moments", kMoveThreads, 0},
     {"group_factors", kFactorThreads, kGroupFactorsSharedBytes},
@@ -130,9 +130,18 @@ constexpr bool is_int8(Kernel kernel) {
   return kernel >= Kernel::product_int8_small && kernel <= Kernel::product_int8_large;
 }
 
-/// Queries that a block of an attention kernel has.
-constexpr int queries_of(Kernel kernel) {
-  return kernel == Kernel::attention_48_long ? kLongAttentionShape.queries() : kAttentionQueries;
+/// Of the attention kernels that run everywhere, but for that of wide heads.
+constexpr AttentionShape attention_shape(Kernel kernel) {
+  return kAttentionShapes[kernel == Kernel::attention_40_unaligned
+                              ? 0
+                              : static_cast<int>(kernel) - static_cast<int>(Kernel::attention_40)];
+}
+/// Queries of a block, and keys of a step.
+constexpr int attention_queries(Kernel kernel) {
+  return kernel == Kernel::attention_wide ? kWideQueries : attention_shape(kernel).queries();
+}
+constexpr int attention_keys(Kernel kernel) {
+  return kernel == Kernel::attention_wide ? kWideKeys : attention_shape(kernel).keys;
 }
 
 }  // namespace nd::cuda

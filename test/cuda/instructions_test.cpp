@@ -62,11 +62,19 @@ void put_element(std::vector<uint32_t>& in, size_t word, size_t part, int elemen
 }
 
 void multiply() {
-  const char* kernels[] = {"test_mma_f16", "test_mma_bf16", "test_mma_s8"};
-  for (int element = 0; element < 3; ++element) {
-    in_all_orders(std::string("cuda/instruction ") + kernels[element], [&] {
+  struct Kind {
+    const char* kernel;
+    int element;
+    size_t k_summed;
+  };
+  for (const Kind& kind : {Kind{"test_mma_f16", 0, 16},
+                           {"test_mma_bf16", 1, 16},
+                           {"test_mma_s8", 2, 32},
+                           {"test_mma_f16_k8", 0, 8}}) {
+    in_all_orders(std::string("cuda/instruction ") + kind.kernel, [&] {
+      const int element = kind.element;
       const size_t k_size = element == 2 ? 32 : 16, each = element == 2 ? 4 : 2;
-      Random random(kernels[element]);
+      Random random(kind.kernel);
       int a[16][32], b[32][8], c[16][8];
       for (auto& row : a)
         for (int& x : row) x = static_cast<int>(random.below(17)) - 8;
@@ -90,11 +98,11 @@ void multiply() {
           const size_t row = group + i / 2 * 8, column = thread * 2 + i % 2;
           int sum = c[row][column];
           in[lane * 10 + 6 + i] = static_cast<uint32_t>(sum);
-          for (size_t k = 0; k < k_size; ++k) sum += a[row][k] * b[k][column];
+          for (size_t k = 0; k < kind.k_summed; ++k) sum += a[row][k] * b[k][column];
           want[lane * 4 + i] = static_cast<uint32_t>(sum);
         }
       }
-      return compare(run(kernels[element], in, 128, 0), want);
+      return compare(run(kind.kernel, in, 128, 0), want);
     });
   }
 }
@@ -113,15 +121,16 @@ void copies_and_shuffles() {
   });
   in_all_orders("cuda/instruction shuffle", [] {
     const std::vector<uint32_t> in = words("shuffles", 32);
-    std::vector<uint32_t> want(160);
+    std::vector<uint32_t> want(192);
     for (size_t lane = 0; lane < 32; ++lane) {
       want[lane] = in[lane ^ 5];
       want[32 + lane] = in[lane + 3 < 32 ? lane + 3 : lane];
       want[64 + lane] = in[lane * 7 % 32];
       want[96 + lane] = in[lane % 8 + 3 < 8 ? lane + 3 : lane];
       for (size_t i = 0; i < 32; ++i) want[128 + lane] |= (in[i] % 3 == 0 ? 1u : 0u) << i;
+      want[160 + lane] = 1;  // any
     }
-    return compare(run("test_shuffle", in, 160, 0), want);
+    return compare(run("test_shuffle", in, 192, 0), want);
   });
 }
 

@@ -136,7 +136,7 @@ constexpr int int8_shared_bytes(const ProductTile& tile) {
 // --- attention ---
 
 constexpr int kAttentionImages = 32;
-constexpr int kAttentionThreads = 128, kAttentionQueries = 64;
+constexpr int kAttentionThreads = 128;
 
 struct AttentionArgs {
   const half* q;                       // of the first image
@@ -166,21 +166,28 @@ struct HopperAttentionShape {
 constexpr HopperAttentionShape kHopperAttentionShapes[] = {
     {40, 64, 2}, {64, 64, 2}, {80, 64, 1}, {128, 64, 1}, {160, 64, 1}};
 
-/// Maximum head dimension, keys per step, and a warp's queries in multiples of 16.
+/// Maximum head dimension (a multiple of 8), keys per step, a warp's queries in multiples of 16, and the
+/// blocks that a multiprocessor runs side by side. With 32 queries a warp reads keys and values half as often
+/// from shared memory; larger heads have no registers for the sums of so many.
 struct AttentionShape {
-  int dim, keys, rows;
-  constexpr int pitch() const { return dim + 8; }  // no bank conflicts for ldmatrix
+  int dim, keys, rows, blocks;
+  /// An odd number of 16 bytes: no bank conflicts for ldmatrix.
+  constexpr int pitch() const { return dim % 16 ? dim : dim + 8; }
   constexpr int queries() const { return 64 * rows; }
-  constexpr int shared_bytes() const { return (queries() + 4 * keys) * pitch() * 2; }
+  /// Two stages of keys and values. Queries are in the second one before the first step.
+  constexpr int shared_bytes() const { return 4 * keys * pitch() * 2; }
 };
 constexpr AttentionShape kAttentionShapes[] = {
-    {48, 64, 1}, {64, 64, 1}, {80, 64, 1}, {128, 32, 1}, {160, 32, 1}};
-/// For long sequences: halves the reads of keys and values from shared memory. Larger heads run out of
-/// registers (measured on an H200: 64 and 80 become slower).
-constexpr AttentionShape kLongAttentionShape{48, 64, 2};
-constexpr int kWideChunk = 64, kWideKeys = 64, kWideSlice = 128;
+    {40, 64, 2, 3}, {64, 64, 2, 2}, {80, 64, 2, 2}, {128, 32, 1, 2}, {160, 32, 1, 2}};
+
+/// Heads of any size: a block has 64 queries and up to kWideSlice columns of the output, kWideChunk columns
+/// of the head and 16 rows of values at a time.
+constexpr int kWideChunk = 64, kWideKeys = 64, kWideSlice = 512, kWideQueries = 64, kWideThreads = 256,
+              kWideStages = 3;
+/// Chunks in a ring, weights, and what the warps of a row tell each other of it.
 constexpr int kWideSharedBytes =
-    (2 * (kAttentionQueries + kWideKeys) * (kWideChunk + 8) + kWideKeys * (kWideSlice + 8)) * 2;
+    (kWideStages * (kWideQueries + kWideKeys) + kWideQueries) * (kWideChunk + 8) * 2 + 4 * kWideQueries * 4;
+static_assert(kWideSharedBytes <= 64 * 1024, "Turing has no more");
 
 // --- normalization ---
 

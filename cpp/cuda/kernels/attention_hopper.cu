@@ -57,51 +57,54 @@ DEVICE void attention_hopper(const HopperAttentionArgs& args) {
     return;
   }
 
-  float sum[Tiles][4];
+  float sum[1][Tiles][4];
 #pragma unroll
   for (int n = 0; n < Tiles; ++n)
 #pragma unroll
-    for (int i = 0; i < 4; ++i) sum[n][i] = 0;
-  RowState state;
-  state.begin();
+    for (int i = 0; i < 4; ++i) sum[0][n][i] = 0;
+  RowState state[1];
+  state[0].begin();
   const int group_row = warp / 4 * (kHopperRows / 2);
   barrier_wait(&s.q_full, 0);
   for (int step = 0; step < steps; ++step) {
     const int stage = step % Stages;
     const uint32_t phase = step / Stages % 2;
-    float scores[Keys / 8][4];
+    float scores[1][Keys / 8][4];
 #pragma unroll
     for (int n = 0; n < Keys / 8; ++n)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) scores[n][i] = 0;
+      for (int i = 0; i < 4; ++i) scores[0][n][i] = 0;
     barrier_wait(&s.k_full[stage], phase);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < K; ++k)
-      wgmma(scores, matrix_descriptor(s.q[k / 4] + group_row * 64 + k % 4 * 16),
+      wgmma(scores[0], matrix_descriptor(s.q[k / 4] + group_row * 64 + k % 4 * 16),
             matrix_descriptor(s.k[stage][k / 4] + k % 4 * 16));
     wgmma_commit();
     wgmma_wait<0>();
     if (lane == 0) barrier_arrive(&s.k_empty[stage]);
 
     if ((step + 1) * Keys > p.k_length)
-      mask(scores, step * Keys + lane % 4 * 2, p.k_length - 1, p.k_length - 1, p.k_length);
-    weigh(scores, sum, state, p.scale);
+      mask(scores[0], step * Keys + lane % 4 * 2, p.k_length - 1, p.k_length - 1, p.k_length);
+    float maxima[1][2];
+    row_maxima(maxima, scores);
+    raise_shifts(state, sum, maxima, p.scale);
     uint32_t weights[Keys / 16][4];
 #pragma unroll
-    for (int k = 0; k < Keys / 16; ++k) pack_weights(weights[k], scores, k);
+    for (int k = 0; k < Keys / 16; ++k) weigh(weights[k], scores[0], k, state[0], p.scale);
 
     barrier_wait(&s.v_full[stage], phase);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < Keys / 16; ++k)
-      wgmma_across(sum, weights[k], across_descriptor(s.v[stage][0] + k * 16 * 64, Keys * 128));
+      wgmma_across(sum[0], weights[k], across_descriptor(s.v[stage][0] + k * 16 * 64, Keys * 128));
     wgmma_commit();
     wgmma_wait<0>();
     if (lane == 0) barrier_arrive(&s.v_empty[stage]);
   }
-  finish_sums(state);
-  write_rows(p, sum, state, p.out + image * p.out_image + head * p.head_dim, first + warp * 16, 0, lane);
+  finish_sums(state[0]);
+  write_rows(p, sum[0], state[0], p.out + image * p.out_image + head * p.head_dim, first + warp * 16, 0, lane,
+             true);
 }
 
 }  // namespace nd::cuda

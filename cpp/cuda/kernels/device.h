@@ -81,6 +81,17 @@ DEVICE void mma_f16(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32
 #endif
     }
 }
+/// The same with k = 8.
+template <int M, int N>
+DEVICE void mma_f16(float (&c)[M][N][4], const uint32_t (&a)[M][2], const uint32_t (&b)[N]) {
+#pragma unroll
+  for (int m = 0; m < M; ++m)
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+      asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+          : "+f"(c[m][n][0]), "+f"(c[m][n][1]), "+f"(c[m][n][2]), "+f"(c[m][n][3])
+          : "r"(a[m][0]), "r"(a[m][1]), "r"(b[n]));
+}
 template <int M, int N>
 DEVICE void mma_bf16(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
 #pragma unroll
@@ -230,6 +241,14 @@ void emulated_mma(C (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b
 template <int M, int N>
 void mma_f16(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2], EMU_HERE) {
   emulated_mma<emu::Element::f16>(c, a, b, here);
+}
+/// As k = 16 with zeros, which add nothing.
+template <int M, int N>
+void mma_f16(float (&c)[M][N][4], const uint32_t (&a)[M][2], const uint32_t (&b)[N], EMU_HERE) {
+  uint32_t wide_a[M][4] = {}, wide_b[N][2] = {};
+  for (int m = 0; m < M; ++m) wide_a[m][0] = a[m][0], wide_a[m][1] = a[m][1];
+  for (int n = 0; n < N; ++n) wide_b[n][0] = b[n];
+  emulated_mma<emu::Element::f16>(c, wide_a, wide_b, here);
 }
 template <int M, int N>
 void mma_bf16(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2], EMU_HERE) {

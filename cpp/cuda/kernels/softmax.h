@@ -6,11 +6,11 @@
 namespace nd::cuda {
 
 struct RowState {
-  float max[2], sum[2];  // sum: of this thread's columns until finish_sums()
+  float shift[2], sum[2];  // sum: of this thread's columns until finish_sums()
 
   DEVICE void begin() {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) max[i] = -INFINITY, sum[i] = 0;
+    for (int i = 0; i < 2; ++i) shift[i] = -INFINITY, sum[i] = 0;
   }
 };
 
@@ -26,42 +26,68 @@ DEVICE void mask(float (&scores)[Keys][4], int column, int last0, int last1, int
   }
 }
 
-/// Turns scores into weights 2^((score − maximum) · scale) and rescales what was summed before. A step has at
-/// least one column that is not left out, in the first step of each row.
-template <int Keys, int Tiles>
-DEVICE void weigh(float (&scores)[Keys][4], float (&sum)[Tiles][4], RowState& state, float scale) {
+/// Weights are 2^(score · scale − shift). A row's shift is its largest score · scale so far, or up to this
+/// much less: the result is the same, since weights and their sum share the factor, and half precision has
+/// room for it.
+constexpr float kShiftSlack = 8;
+
+/// Maxima of whole rows from those of each thread's columns.
+DEVICE float row_maximum(float maximum) {
+  maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, 1));
+  return fmaxf(maximum, __shfl_xor_sync(~0u, maximum, 2));
+}
+
+/// The largest of each row's scores: this tile's, of whole rows.
+template <int Rows, int Keys>
+DEVICE void row_maxima(float (&maxima)[Rows][2], const float (&scores)[Rows][Keys][4]) {
 #pragma unroll
-  for (int part = 0; part < 2; ++part) {
-    float maximum = state.max[part];
+  for (int m = 0; m < Rows; ++m)
 #pragma unroll
-    for (int n = 0; n < Keys; ++n)
-      maximum = fmaxf(maximum, fmaxf(scores[n][part * 2], scores[n][part * 2 + 1]));
-    maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, 1));
-    maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, 2));
-    const float shift = maximum * scale, rescale = fast_exp2(state.max[part] * scale - shift);
-    state.max[part] = maximum;
-    float total = 0;
+    for (int part = 0; part < 2; ++part) {
+      float maximum = fmaxf(scores[m][0][part * 2], scores[m][0][part * 2 + 1]);
 #pragma unroll
-    for (int n = 0; n < Keys; ++n)
+      for (int n = 1; n < Keys; ++n)
+        maximum = fmaxf(maximum, fmaxf(scores[m][n][part * 2], scores[m][n][part * 2 + 1]));
+      maxima[m][part] = row_maximum(maximum);
+    }
+}
+
+/// Raises the shifts where a score is too far above one, and rescales what was summed before, in all rows of
+/// the warp at once. After the first tiles that is rare.
+template <int Rows, int Tiles>
+DEVICE void raise_shifts(RowState (&state)[Rows], float (&sum)[Rows][Tiles][4],
+                         const float (&maxima)[Rows][2], float scale) {
+  bool exceeds = false;
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float& score = scores[n][part * 2 + i];
-        score = fast_exp2(score * scale - shift);
-        total += score;
-      }
-    state.sum[part] = state.sum[part] * rescale + total;
+  for (int m = 0; m < Rows; ++m)
 #pragma unroll
-    for (int n = 0; n < Tiles; ++n) sum[n][part * 2] *= rescale, sum[n][part * 2 + 1] *= rescale;
-  }
+    for (int part = 0; part < 2; ++part)
+      exceeds = exceeds || maxima[m][part] * scale - state[m].shift[part] > kShiftSlack;
+  if (!__any_sync(~0u, exceeds)) return;
+#pragma unroll
+  for (int m = 0; m < Rows; ++m)
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      const float shift = fmaxf(state[m].shift[part], maxima[m][part] * scale),
+                  rescale = fast_exp2(state[m].shift[part] - shift);
+      state[m].shift[part] = shift;
+      state[m].sum[part] *= rescale;
+#pragma unroll
+      for (int n = 0; n < Tiles; ++n) sum[m][n][part * 2] *= rescale, sum[m][n][part * 2 + 1] *= rescale;
+    }
 }
 
 /// Weights of keys [16k, 16k + 16) as the a operand of the product with the values.
 template <int Keys>
-DEVICE void pack_weights(uint32_t (&a)[4], const float (&weights)[Keys][4], int k) {
+DEVICE void weigh(uint32_t (&a)[4], const float (&scores)[Keys][4], int k, RowState& state, float scale) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float* from = weights[2 * k + i / 2] + i % 2 * 2;
-    const __half2 two = __floats2half2_rn(from[0], from[1]);
+    const int part = i % 2;
+    const float* from = scores[2 * k + i / 2] + part * 2;
+    const float first = fast_exp2(from[0] * scale - state.shift[part]),
+                second = fast_exp2(from[1] * scale - state.shift[part]);
+    state.sum[part] += first + second;
+    const __half2 two = __floats2half2_rn(first, second);
     a[i] = *reinterpret_cast<const uint32_t*>(&two);
   }
 }
@@ -75,10 +101,11 @@ DEVICE void finish_sums(RowState& state) {
   }
 }
 
-/// Writes a warp's 16 rows of `Tiles` · 8 columns, divided by the sums of their rows.
+/// Writes a warp's 16 rows of `Tiles` · 8 columns, divided by the sums of their rows. aligned: heads are
+/// multiples of eight.
 template <int Tiles>
 DEVICE void write_rows(const AttentionArgs& p, const float (&sum)[Tiles][4], const RowState& state, half* out,
-                       int first, int column, int lane) {
+                       int first, int column, int lane, bool aligned) {
 #pragma unroll
   for (int part = 0; part < 2; ++part) {
     const int row = first + part * 8 + lane / 4;
@@ -89,10 +116,11 @@ DEVICE void write_rows(const AttentionArgs& p, const float (&sum)[Tiles][4], con
       const int at = column + n * 8 + lane % 4 * 2;
       half* to = out + static_cast<int64_t>(row) * p.ldo + at;
       const __half2 two = __floats2half2_rn(sum[n][part * 2] * scale, sum[n][part * 2 + 1] * scale);
-      if (p.aligned && at + 1 < p.head_dim) {
+      if (at >= p.head_dim) continue;
+      if (aligned) {
         *reinterpret_cast<__half2*>(to) = two;
       } else {
-        if (at < p.head_dim) to[0] = two.x;
+        to[0] = two.x;
         if (at + 1 < p.head_dim) to[1] = two.y;
       }
     }

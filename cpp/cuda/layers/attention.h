@@ -7,7 +7,7 @@
 namespace nd::cuda {
 
 /// Of the kernels that run everywhere, the smallest one that takes heads of this size.
-Kernel attention_kernel(int64_t head_dim, int64_t queries);
+Kernel attention_kernel(int64_t head_dim);
 
 class Attention final : public nd::Attention {
  public:

@@ -134,7 +134,7 @@ HopperCase HopperCases::product(const TrialProduct& shape, int tile, int32_t spl
 
 HopperCase HopperCases::attention(const SelfAttentionShape& s) {
   const int64_t inner = s.heads * s.head_dim, row = 3 * inner;
-  const Kernel kernel = attention_kernel(s.head_dim, s.length);
+  const Kernel kernel = attention_kernel(s.head_dim);
   AttentionArgs a{};
   a.q = numbers(0), a.out = pointer<half>(outputs_[0]);
   for (int64_t i = 0; i < s.images; ++i) a.keys[i] = numbers(i * s.length * row + inner);
@@ -144,7 +144,7 @@ HopperCase HopperCases::attention(const SelfAttentionShape& s) {
   a.slices = 1;
   a.scale = attention_scale(s.head_dim);
   a.aligned = 1;
-  const Grid grid{pieces_of(s.length, queries_of(kernel)), s.heads, s.images};
+  const Grid grid{pieces_of(s.length, attention_queries(kernel)), s.heads, s.images};
   HopperCase result;
   result.kernel = hopper_attention_kernel(s.head_dim);
   result.everywhere = [this, kernel, grid, a](StreamHandle stream) {

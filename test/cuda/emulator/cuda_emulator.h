@@ -193,6 +193,9 @@ inline uint32_t __ballot_sync(uint32_t mask, bool predicate, EMU_HERE) {
       &vote, here);
   return vote.all;
 }
+inline int __any_sync(uint32_t mask, bool predicate, EMU_HERE) {
+  return __ballot_sync(mask, predicate, here) != 0;
+}
 
 // --- atomics ---
 

@@ -34,6 +34,10 @@ DEVICE void multiply(const InstructionArgs& p) {
     c[0][0][i] = static_cast<float>(sums[0][0][i]);
   }
   if (Element == 0) mma_f16(c, a, b);
+  if (Element == 3) {
+    const uint32_t half_a[1][2] = {{in[0], in[1]}}, half_b[1] = {in[4]};
+    mma_f16(c, half_a, half_b);
+  }
   if (Element == 1) mma_bf16(c, a, b);
   if (Element == 2) mma_s8(sums, a, b);
   for (int i = 0; i < 4; ++i)
@@ -70,6 +74,7 @@ DEVICE void shuffle(const InstructionArgs& p) {
   p.out[64 + lane] = __shfl_sync(~0u, x, (lane * 7) % 32);
   p.out[96 + lane] = __shfl_down_sync(~0u, x, 3, 8);
   p.out[128 + lane] = __ballot_sync(~0u, x % 3 == 0);
+  p.out[160 + lane] = (__any_sync(~0u, lane == 7) ? 1 : 0) + (__any_sync(~0u, lane == 32) ? 2 : 0);
 }
 
 }  // namespace nd::cuda
@@ -77,6 +82,7 @@ DEVICE void shuffle(const InstructionArgs& p) {
 ND_KERNEL(test_ldmatrix, InstructionArgs, 32, 1, nd::cuda::load_matrix<false>)
 ND_KERNEL(test_ldmatrix_trans, InstructionArgs, 32, 1, nd::cuda::load_matrix<true>)
 ND_KERNEL(test_mma_f16, InstructionArgs, 32, 1, nd::cuda::multiply<0>)
+ND_KERNEL(test_mma_f16_k8, InstructionArgs, 32, 1, nd::cuda::multiply<3>)
 ND_KERNEL(test_mma_bf16, InstructionArgs, 32, 1, nd::cuda::multiply<1>)
 ND_KERNEL(test_mma_s8, InstructionArgs, 32, 1, nd::cuda::multiply<2>)
 ND_KERNEL(test_cp_async, InstructionArgs, 32, 1, nd::cuda::copy_async)
