@@ -28,7 +28,7 @@ constexpr double kAttentionShare =
 
 /// Clocks of a multiprocessor that a block's step takes at least, by instructions counted in the code for
 /// sm_90a: what is slowest of tensor cores, exponentials, issued instructions and shared memory
-/// (docs/benchmarks-gpu.md has them all). Kernels that an H200 has run reached 43 to 50 % of such bounds.
+/// (docs/benchmarks-gpu.md). Kernels that an H200 has run reached 43 to 50 % of such bounds.
 double attention_clocks(Kernel kernel, const AttentionArgs& a) {
   switch (kernel) {
     case Kernel::attention_64:
@@ -41,23 +41,30 @@ double attention_clocks(Kernel kernel, const AttentionArgs& a) {
       return 800;
     case Kernel::attention_wide:  // with eight pieces of the head
       return 6040.0 * (4 + a.head_dim / 64.0) / 12;
+    case Kernel::attention_hopper_40:
+    case Kernel::attention_hopper_64:
+      return 512;
+    case Kernel::attention_hopper_80:
+      return 640;
+    case Kernel::attention_hopper_128:
+      return 1024;
+    case Kernel::attention_hopper_160:
+      return 1280;
     default:
       return 529;
   }
 }
 
+int attention_step(Kernel kernel) {
+  const int hopper = static_cast<int>(kernel) - static_cast<int>(Kernel::attention_hopper_40);
+  return hopper >= 0 ? kHopperAttentionShapes[hopper].keys : attention_keys(kernel);
+}
+
 double attention_time(const Launch& launch, const AttentionArgs& a, int multiprocessors) {
-  const Kernel kernel = launch.kernel;
-  if (is_hopper(kernel)) {
-    // A guess: a third of the peak for whole boxes of 64.
-    const double flop = 4.0 * launch.grid_z * launch.grid_y * a.q_length * a.k_length * a.head_dim,
-                 rate = 330.0 * a.head_dim / (64.0 * static_cast<double>(pieces_of(a.head_dim, 64)));
-    return std::max(2 * kLeast, flop / (rate * 1e6));
-  }
   const int64_t blocks = int64_t{launch.grid_x} * launch.grid_y * launch.grid_z,
-                steps = pieces_of(a.k_length, attention_keys(kernel));
+                steps = pieces_of(a.k_length, attention_step(launch.kernel));
   const double clocks =
-      static_cast<double>(pieces_of(blocks, multiprocessors) * steps) * attention_clocks(kernel, a);
+      static_cast<double>(pieces_of(blocks, multiprocessors) * steps) * attention_clocks(launch.kernel, a);
   return std::max(2 * kLeast, clocks / (kClock * kAttentionShare));
 }
 

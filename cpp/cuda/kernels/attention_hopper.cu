@@ -9,6 +9,11 @@
 
 namespace nd::cuda {
 
+/// The descriptor of what lies some bytes behind: its lower half has the address.
+DEVICE uint64_t behind(uint64_t descriptor, uint32_t bytes) {
+  return (descriptor & ~uint64_t{0xffffffff}) | (static_cast<uint32_t>(descriptor) + bytes / 16);
+}
+
 /// Heads of up to Dim elements.
 template <int Dim, int Keys>
 DEVICE void attention_hopper(const HopperAttentionArgs& args) {
@@ -20,7 +25,9 @@ DEVICE void attention_hopper(const HopperAttentionArgs& args) {
   };
   Shared& s = shared_memory<Shared>();
   const AttentionArgs& p = args.attention;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  // A shuffle tells the compiler that the whole warp has the same: descriptors then stay in uniform
+  // registers.
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / 32), 0), lane = threadIdx.x % 32;
   const int first = blockIdx.x * kHopperRows, head = blockIdx.y, image = blockIdx.z;
   const int steps = (p.k_length + Keys - 1) / Keys;
 
@@ -64,7 +71,8 @@ DEVICE void attention_hopper(const HopperAttentionArgs& args) {
     for (int i = 0; i < 4; ++i) sum[0][n][i] = 0;
   RowState state[1];
   state[0].begin();
-  const int group_row = warp / 4 * (kHopperRows / 2);
+  const uint64_t q_tile = matrix_descriptor(s.q[0] + warp / 4 * (kHopperRows / 2) * 64),
+                 k_tiles = matrix_descriptor(s.k[0][0]), v_tiles = across_descriptor(s.v[0][0], Keys * 128);
   barrier_wait(&s.q_full, 0);
   for (int step = 0; step < steps; ++step) {
     const int stage = step % Stages;
@@ -78,8 +86,8 @@ DEVICE void attention_hopper(const HopperAttentionArgs& args) {
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < K; ++k)
-      wgmma(scores[0], matrix_descriptor(s.q[k / 4] + group_row * 64 + k % 4 * 16),
-            matrix_descriptor(s.k[stage][k / 4] + k % 4 * 16));
+      wgmma(scores[0], behind(q_tile, k / 4 * sizeof s.q[0] + k % 4 * 32),
+            behind(k_tiles, stage * sizeof s.k[0] + k / 4 * sizeof s.k[0][0] + k % 4 * 32));
     wgmma_commit();
     wgmma_wait<0>();
     if (lane == 0) barrier_arrive(&s.k_empty[stage]);
@@ -97,7 +105,7 @@ DEVICE void attention_hopper(const HopperAttentionArgs& args) {
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < Keys / 16; ++k)
-      wgmma_across(sum[0], weights[k], across_descriptor(s.v[stage][0] + k * 16 * 64, Keys * 128));
+      wgmma_across(sum[0], weights[k], behind(v_tiles, stage * sizeof s.v[0] + k * 16 * 128));
     wgmma_commit();
     wgmma_wait<0>();
     if (lane == 0) barrier_arrive(&s.v_empty[stage]);
