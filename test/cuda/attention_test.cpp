@@ -94,7 +94,10 @@ std::string run(const Shape& s, Kernel kernel) {
   std::vector<float> q = random_halves("q", s.n * s.queries * inner, 2),
                      kv = random_halves("kv", s.n * s.keys * 2 * inner, 2);
   if (s.growth != 0) grow(s, q, kv);
-  return within(compute(s, kernel, q, kv), truth(s, q, kv), kMost);
+  bank_conflicts();
+  const std::vector<float> got = compute(s, kernel, q, kv);
+  if (const uint64_t count = bank_conflicts()) return std::to_string(count) + " bank conflicts of ldmatrix";
+  return within(got, truth(s, q, kv), kMost);
 }
 
 /// Queries that are not finite spoil their own results alone, a key or a value those of all queries of its

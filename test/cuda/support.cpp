@@ -56,6 +56,12 @@ std::string faults() {
   return count ? std::to_string(count) + " faults" : "";
 }
 
+uint64_t bank_conflicts() {
+  const uint64_t count = emu::statistics.ldmatrix_conflicts;
+  emu::statistics.ldmatrix_conflicts = 0;
+  return count;
+}
+
 std::vector<float> random_halves(const std::string& seed, int64_t count, float scale) {
   Random random(seed);
   std::vector<float> values(static_cast<size_t>(count));

@@ -39,6 +39,9 @@ std::vector<uint32_t> orders();
 void set_order(uint32_t seed);
 /// What the emulator found wrong since the last call, or nothing.
 std::string faults();
+/// Of ldmatrix, since the last call: cycles that it waited for a bank of shared memory. None are counted on
+/// hardware.
+uint64_t bank_conflicts();
 
 inline uint16_t to_half(float x) {
   return float_to_half(x);
