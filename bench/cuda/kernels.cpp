@@ -167,7 +167,7 @@ class Bench {
     const MomentsArgs m{from, pointer<float>(moments.address()), narrow(pixels), narrow(c), narrow(pieces)};
     const NormInputs inputs{{from, m.moments, narrow(c), narrow(pieces)}, {}};
     const GroupFactorsArgs f{inputs, g, g, pointer<float>(factors.address()), narrow(c), 32, 1e-5f};
-    const AffineArgs a{inputs, f.factors, to, pixels * c, size, narrow(c), 1};
+    const AffineArgs a{inputs, f.factors, to, pixels * c, size, narrow(c), 1, {}};
     const double group = device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
       device.launch(stream, Kernel::channel_moments, {pieces, pieces_of(c, kMomentChannels), n}, m);
       device.launch(stream, Kernel::group_factors, {32, n}, f);
@@ -177,7 +177,7 @@ class Bench {
         std::to_string(n) + "x" + std::to_string(h) + "x" + std::to_string(h) + "x" + std::to_string(c);
     report_.add("norms",
                 {"group norm, SiLU " + shape, bandwidth(group, 3.0 * 2 * static_cast<double>(size))});
-    const LayerNormArgs l{from, g, g, to, narrow(n * pixels), narrow(c), 1e-5f};
+    const LayerNormArgs l{from, g, g, to, narrow(n * pixels), narrow(c), 1e-5f, {}};
     const double layer = device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
       device.launch(stream, Kernel::layer_norm, {pieces_of(n * pixels, kMoveThreads / 32)}, l);
     });
@@ -193,13 +193,13 @@ class Bench {
                   elements = int64_t{args.o} * args.weights_chunks * 8;
     const Buffer codes(device, static_cast<size_t>(size)),
         scales(device, static_cast<size_t>(size / kInt8K * 4));
-    const QuantizeArgs q{args.x, pointer<signed char>(codes.address()), pointer<float>(scales.address()),
-                         size / 8};
+    const QuantizeArgs q{
+        args.x, {pointer<signed char>(codes.address()), pointer<float>(scales.address())}, size / 8};
     row.numbers.emplace_back(
         "quantize_us", device_microseconds(backend_, options_.repetitions, [&](StreamHandle stream) {
           device.launch(stream, Kernel::quantize_rows, {pieces_of(q.total, kMoveThreads)}, q);
         }));
-    Int8ProductArgs a{args, q.codes, q.scales, pointer<signed char>(weights.address()),
+    Int8ProductArgs a{args, q.y.codes, q.y.scales, pointer<signed char>(weights.address()),
                       pointer<uint32_t>(weights.address() + static_cast<size_t>(elements))};
     double best = 0;
     for (int tile = 0; tile < kInt8TileCount; ++tile)

@@ -84,21 +84,30 @@ double moment_bytes(const NormInputs& x) {
   return 12.0 * (x.first.pieces * x.first.c + x.second.pieces * x.second.c);
 }
 
+// Of an element that a normalization reads and writes, in halves or as int8.
+constexpr double kHalves = 4, kInt8 = 3 + 4.0 / kInt8K;
+
 /// Bytes that a kernel of norms or copies reads and writes.
 double bytes_of(const Launch& launch) {
   switch (launch.kernel) {
     case Kernel::channel_moments:
       return 2.0 * launch.grid_z * as<MomentsArgs>(launch).pixels * as<MomentsArgs>(launch).c;
     case Kernel::affine:
-      return 4.0 * static_cast<double>(as<AffineArgs>(launch).total);
+    case Kernel::affine_int8:
+      return (launch.kernel == Kernel::affine ? kHalves : kInt8) *
+             static_cast<double>(as<AffineArgs>(launch).total);
     case Kernel::group_factors:
       return launch.grid_y * moment_bytes(as<GroupFactorsArgs>(launch).x);
-    case Kernel::group_norm: {
+    case Kernel::group_norm:
+    case Kernel::group_norm_int8: {
       const GroupNormArgs& a = as<GroupNormArgs>(launch);
-      return launch.grid_z * (4.0 * a.pixels * a.c + launch.grid_y * moment_bytes(a.x));
+      const double each = launch.kernel == Kernel::group_norm ? kHalves : kInt8;
+      return launch.grid_z * (each * a.pixels * a.c + launch.grid_y * moment_bytes(a.x));
     }
     case Kernel::layer_norm:
-      return 4.0 * as<LayerNormArgs>(launch).rows * as<LayerNormArgs>(launch).c;
+    case Kernel::layer_norm_int8:
+      return (launch.kernel == Kernel::layer_norm ? kHalves : kInt8) * as<LayerNormArgs>(launch).rows *
+             as<LayerNormArgs>(launch).c;
     case Kernel::concat: {
       const ConcatArgs& a = as<ConcatArgs>(launch);
       return 4.0 * static_cast<double>(a.rows) * (a.a_channels + a.b_channels);
@@ -108,7 +117,7 @@ double bytes_of(const Launch& launch) {
     case Kernel::gather:
       return 4.0 * as<GatherArgs>(launch).count * as<GatherArgs>(launch).width;
     case Kernel::quantize_rows:
-      return (3 * 8 + 0.5) * static_cast<double>(as<QuantizeArgs>(launch).total);
+      return 8 * kInt8 * static_cast<double>(as<QuantizeArgs>(launch).total);
     case Kernel::decode_blocks: {
       const DecodeArgs& a = as<DecodeArgs>(launch);
       return 16.0 * static_cast<double>(a.total) +

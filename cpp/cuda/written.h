@@ -16,7 +16,7 @@ inline const void* written(const Int8ProductArgs& args) {
   return args.product.y;
 }
 inline const void* written(const QuantizeArgs& args) {
-  return args.codes;
+  return args.y.codes;
 }
 inline const void* written(const AttentionArgs& args) {
   return args.out;
@@ -33,17 +33,20 @@ inline const void* written(const MergeMomentsArgs& args) {
 inline const void* written(const GroupFactorsArgs& args) {
   return args.factors;
 }
+inline const void* written(const half* y, const Int8Rows& int8) {
+  return int8.codes ? static_cast<const void*>(int8.codes) : y;
+}
 inline const void* written(const AffineArgs& args) {
-  return args.y;
+  return written(args.y, args.int8);
 }
 inline const void* written(const GroupNormArgs& args) {
-  return args.y;
+  return written(args.y, args.int8);
 }
 inline const void* written(const ModulateArgs& args) {
   return args.y;
 }
 inline const void* written(const LayerNormArgs& args) {
-  return args.y;
+  return written(args.y, args.int8);
 }
 inline const void* written(const ConcatArgs& args) {
   return args.y;

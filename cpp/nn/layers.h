@@ -35,13 +35,18 @@ struct LinearOptions {
   bool feeds_group_norm = false;
 };
 
+class GroupNorm;
+class LayerNorm;
+
 /// y = x·Wᵀ + b over the last dimension.
 class Linear {
  public:
   virtual ~Linear() = default;
   /// x: [n][h][w][in] → [n][h][w][out]
   virtual Tensor forward(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue = {}) const = 0;
-  /// The same, written over x (out ≤ in): for activations of which two copies would be too much.
+  /// The same of norm(x), which a backend can fuse.
+  virtual Tensor forward_normed(ForwardContext& ctx, const GroupNorm& norm, const Tensor& x) const;
+  /// That of x, written over x (out ≤ in): for activations of which two copies would be too much.
   virtual Tensor forward_in_place(ForwardContext& ctx, Tensor x) const = 0;
 };
 
@@ -51,6 +56,8 @@ class FeedForward {
   virtual ~FeedForward() = default;
   /// x += out(geglu(in(normed))). The activations between the two layers are several times as wide as x.
   virtual void add_to(ForwardContext& ctx, const Tensor& normed, const Tensor& x) const = 0;
+  /// The same with norm(x) as `normed`, which a backend can fuse.
+  virtual void add_normed_to(ForwardContext& ctx, const LayerNorm& norm, const Tensor& x) const;
 };
 
 /// Moments of each channel of one image, of which a band at a time is seen.
@@ -132,6 +139,9 @@ class Conv2d {
   virtual Tensor forward_joined(ForwardContext& ctx, const JoinedTensor& x) const {
     return forward(ctx, x.concatenated(ctx));
   }
+  /// That of SiLU(norm(x)) of a joined tensor, which is released once it has been read.
+  virtual Tensor forward_joined_normed(ForwardContext& ctx, JoinedTensor x, const GroupNorm& norm,
+                                       const Epilogue& epilogue) const;
   /// SiLU(norm(x)) convolved, + residual, written over the residual.
   virtual Tensor forward_onto(ForwardContext& ctx, const Tensor& x, const GroupNorm* norm,
                               Tensor residual) const = 0;
@@ -197,6 +207,12 @@ class Attention {
   /// Cross-attention. x: [n][h][w][width] attends to the context and to those that are added; + residual.
   virtual Tensor forward(ForwardContext& ctx, const Tensor& x, const PackedContext& context,
                          const std::vector<AddedContext>& added, const Tensor* residual) const = 0;
+  /// Both of norm(x), which a backend can fuse.
+  virtual Tensor forward_normed(ForwardContext& ctx, const LayerNorm& norm, const Tensor& x,
+                                const Tensor* residual) const;
+  virtual Tensor forward_normed(ForwardContext& ctx, const LayerNorm& norm, const Tensor& x,
+                                const PackedContext& context, const std::vector<AddedContext>& added,
+                                const Tensor* residual) const;
   /// Self-attention of norm(x), + x, written over x: [1][h][w][width]. Only keys and values exist for all of
   /// x at once.
   virtual Tensor forward_onto(ForwardContext& ctx, const GroupNorm& norm, Tensor x) const = 0;

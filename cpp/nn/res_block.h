@@ -49,7 +49,7 @@ class ResBlock {
   Parts parts() const { return {norm1_.get(), norm2_.get(), conv1_.get(), conv2_.get(), shortcut_.get()}; }
 
  private:
-  Tensor first(ForwardContext& ctx, const Tensor& x, const GroupNorm* norm, const TimeShift* time) const;
+  Tensor first(ForwardContext& ctx, const Tensor& x, const TimeShift* time) const;
   Tensor second(ForwardContext& ctx, const Tensor& hidden, const Tensor& residual) const;
 
   std::shared_ptr<const GroupNorm> norm1_, norm2_;

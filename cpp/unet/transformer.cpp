@@ -49,16 +49,18 @@ TransformerBlock::TransformerBlock(Loader& loader, const std::string& prefix,
 
 Tensor TransformerBlock::self_attention(ForwardContext& ctx, Tensor x, double merging,
                                         const InputChanges& changes) const {
-  Tensor normed = norm1_->forward(ctx, x);
   const std::unique_ptr<TokenMerge> merge = merging > 0 ? ctx.backend.merge_tokens(ctx, x, merging) : nullptr;
-  if (changes.any(Projection::queries) || changes.any(Projection::keys) || changes.any(Projection::values)) {
+  const bool changed =
+      changes.any(Projection::queries) || changes.any(Projection::keys) || changes.any(Projection::values);
+  if (!merge && !changed) return first_->forward_normed(ctx, *norm1_, x, &x);
+  Tensor normed = norm1_->forward(ctx, x);
+  if (changed) {
     const Tensor inputs = changed_inputs(ctx, changes, normed, merge.get());
     normed.release();
     if (!merge) return first_->forward_apart(ctx, inputs, &x);
     merge->unmerge_onto(ctx, first_->forward_apart(ctx, inputs, nullptr), x);
     return x;
   }
-  if (!merge) return first_->forward(ctx, normed, &x);
   const Tensor fewer = merge->merge(ctx, normed);
   normed.release();
   merge->unmerge_onto(ctx, first_->forward(ctx, fewer, nullptr), x);
@@ -82,19 +84,19 @@ Tensor TransformerBlock::forward(ForwardContext& ctx, Tensor x, PackedContext co
                                  const std::vector<AddedContext>& added, double merging,
                                  const InputChanges& changes) const {
   if (only_cross_) {
-    const Tensor normed = norm1_->forward(ctx, x);
-    x = first_->forward(ctx, normed, context, {}, &x);
+    x = first_->forward_normed(ctx, *norm1_, x, context, {}, &x);
     context.offset += first_->packed_bytes(context.length);
   } else {
     x = self_attention(ctx, std::move(x), merging, changes);
   }
-  {
+  if (changes.any(Projection::cross_queries)) {
     Tensor normed = norm2_->forward(ctx, x);
-    if (changes.any(Projection::cross_queries))
-      normed = changes.apply(ctx, Projection::cross_queries, normed);
+    normed = changes.apply(ctx, Projection::cross_queries, normed);
     x = cross_->forward(ctx, normed, context, added, &x);
+  } else {
+    x = cross_->forward_normed(ctx, *norm2_, x, context, added, &x);
   }
-  feed_forward_->add_to(ctx, norm3_->forward(ctx, x), x);
+  feed_forward_->add_normed_to(ctx, *norm3_, x);
   return x;
 }
 
@@ -127,9 +129,7 @@ void SpatialTransformer::pack(ForwardContext& ctx, const Tensor& context, const 
 
 Tensor SpatialTransformer::forward(ForwardContext& ctx, Tensor x, PackedContext context,
                                    const AttendedImages& images, double merging, InputChanges changes) const {
-  Tensor normed = norm_->forward(ctx, x);
-  Tensor hidden = in_->forward(ctx, normed);
-  normed.release();
+  Tensor hidden = in_->forward_normed(ctx, *norm_, x);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const TransformerBlock& block = blocks_[i];
     const std::vector<AddedContext> added = images.contexts(i, hidden, hidden.c);

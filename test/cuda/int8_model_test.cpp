@@ -2,7 +2,9 @@
 // float32 from the same weights. It may be off by as much as the CPU's own int8.
 #include <cmath>
 #include <fstream>
+#include <map>
 
+#include "driver.h"
 #include "fixture_models.h"
 #include "emulator.h"
 #include "golden.h"
@@ -140,6 +142,38 @@ std::string difference(Precision precision, double most) {
   return std::memcmp(got.data(), again.data(), got.size() * sizeof(float)) == 0 ? "" : "again it differs";
 }
 
+std::map<std::string, int>& launches_by_name() {
+  static std::map<std::string, int> counts;
+  return counts;
+}
+double count_launch(const char* kernel, int64_t, const void*) {
+  ++launches_by_name()[kernel];
+  return 1;
+}
+
+/// Activations of each int8 product are quantized once, and by the normalization where there is one.
+std::string quantizing_launches() {
+  if (on_hardware()) return "";
+  const WithInt8 all(Int8Products::all);
+  const std::unique_ptr<Unet> model = made().file.load(backend(), Precision::automatic);
+  launches_by_name().clear();
+  emu::driver_options.launch_time = count_launch;
+  predict(*model);
+  emu::driver_options.launch_time = nullptr;
+  std::map<std::string, int>& counts = launches_by_name();
+  const int products =
+      counts["product_int8_small"] + counts["product_int8_narrow"] + counts["product_int8_large"];
+  const int layer_norms = counts["layer_norm_int8"],
+            group_norms = counts["group_norm_int8"] + counts["affine_int8"], apart = counts["quantize_rows"];
+  const std::string found = std::to_string(products) + " products, " + std::to_string(layer_norms) +
+                            " layer norms, " + std::to_string(group_norms) + " group norms, " +
+                            std::to_string(apart) + " apart";
+  if (layer_norms + group_norms + apart != products) return found;
+  // Of seven transformers, self-attention, queries and feed-forward networks; those of three have queries
+  // that are too small for blocks. The residual blocks' convolutions, and the transformers' projections.
+  return layer_norms == 18 && counts["layer_norm"] == 3 && group_norms >= 20 ? "" : found;
+}
+
 const Register suite([] {
   if (small()) return;
   const std::vector<uint32_t> seeds = emu::checking ? std::vector<uint32_t>{2} : orders();
@@ -154,6 +188,7 @@ const Register suite([] {
     const std::vector<float> got = predict(*made().file.load(backend(), Precision::automatic));
     return relative_error(got, made().truth) > kHalves ? std::string() : "no product was one of int8";
   });
+  in_orders({0}, "cuda/int8 unet, what quantizes", quantizing_launches);
   in_orders(seeds, "cuda/int8 unet, those that are faster", [] {
     const WithInt8 faster(Int8Products::faster);
     return difference(Precision::automatic, made().cpu);

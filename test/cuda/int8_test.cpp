@@ -48,7 +48,7 @@ void quantizing(int64_t pixels, int64_t c) {
     x[0] = 65504.0f, x[1] = -65504.0f;
     for (size_t i = 2; i < 60; ++i) x[i] = rounded((static_cast<float>(i) - 30.5f) * (65504.0f / 127.0f));
     const Array from = Array::halves(x), codes(pixels * c), scales(pixels * c / kInt8K * 4);
-    const QuantizeArgs args{from.as<half>(), codes.as<signed char>(), scales.as<float>(), pixels * c / 8};
+    const QuantizeArgs args{from.as<half>(), {codes.as<signed char>(), scales.as<float>()}, pixels * c / 8};
     launch(Kernel::quantize_rows, {pieces_of(args.total, kMoveThreads)}, args);
     const std::vector<signed char> got = codes.read<signed char>(pixels * c);
     const std::vector<float> got_scales = scales.read<float>(pixels * c / kInt8K);
@@ -68,7 +68,7 @@ void not_finite() {
     std::vector<float> x = random_halves("x", 4 * c);
     x[5] = std::numeric_limits<float>::quiet_NaN(), x[2 * c + 40] = -std::numeric_limits<float>::infinity();
     const Array from = Array::halves(x), codes(4 * c), scales(4 * c / kInt8K * 4);
-    const QuantizeArgs args{from.as<half>(), codes.as<signed char>(), scales.as<float>(), 4 * c / 8};
+    const QuantizeArgs args{from.as<half>(), {codes.as<signed char>(), scales.as<float>()}, 4 * c / 8};
     launch(Kernel::quantize_rows, {1}, args);
     const std::vector<float> got = scales.read<float>(4);
     for (size_t g = 0; g < got.size(); ++g)
@@ -274,7 +274,7 @@ void turing() {
       emu::driver_options.capability = capability;
       Device device(emu::driver(), 0, {});
       device.use_int8_products(Int8Products::all);
-      if (prefers_int8(a, true, {}, device) != (capability == 80)) why = std::to_string(capability);
+      if (prefers_int8(a, true, false, {}, device) != (capability == 80)) why = std::to_string(capability);
     }
     emu::driver_options.capability = before;
     return why;

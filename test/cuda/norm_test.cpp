@@ -59,13 +59,13 @@ void group_norm(int64_t n, int64_t pixels, int64_t c, int64_t groups, float mean
       GroupNormArgs one{};
       one.x = inputs, one.gamma = group.gamma, one.beta = group.beta, one.y = y.as<half>();
       one.pixels = narrow(pixels), one.c = narrow(c), one.groups = narrow(groups);
-      one.slice = narrow(slice), one.rows = narrow(rows), one.eps = kEps, one.silu = true;
+      one.slice = narrow(slice * (c / groups)), one.rows = narrow(rows), one.eps = kEps, one.silu = true;
       launch(Kernel::group_norm, {pieces_of(groups, slice), pieces_of(pixels, rows), n}, one);
     } else {
       launch(Kernel::group_factors, {groups, n}, group);
-      launch(
-          Kernel::affine, {pieces_of(n * pixels * c, int64_t{8} * kMoveThreads)},
-          AffineArgs{inputs, factors.as<float>(), y.as<half>(), pixels * c, n * pixels * c, narrow(c), true});
+      launch(Kernel::affine, {pieces_of(n * pixels * c, int64_t{8} * kMoveThreads)},
+             AffineArgs{
+                 inputs, factors.as<float>(), y.as<half>(), pixels * c, n * pixels * c, narrow(c), true, {}});
     }
 
     std::vector<float> want(x.size());
@@ -141,8 +141,14 @@ void layer_norm(int64_t rows, int64_t c, float mean) {
         const Array dx = Array::halves(x), dg = Array::floats(gamma), db = Array::floats(beta),
                     y(rows * c * 2);
         launch(Kernel::layer_norm, {pieces_of(rows, kMoveThreads / 32)},
-               LayerNormArgs{dx.as<half>(), dg.as<float>(), db.as<float>(), y.as<half>(), narrow(rows),
-                             narrow(c), kEps});
+               LayerNormArgs{dx.as<half>(),
+                             dg.as<float>(),
+                             db.as<float>(),
+                             y.as<half>(),
+                             narrow(rows),
+                             narrow(c),
+                             kEps,
+                             {}});
         std::vector<float> want(x.size());
         for (int64_t row = 0; row < rows; ++row) {
           double sum = 0, squares = 0;
@@ -158,6 +164,90 @@ void layer_norm(int64_t rows, int64_t c, float mean) {
         }
         return within(y.read_halves(rows * c), want, kMost);
       });
+}
+
+/// What normalizes to int8 writes what quantize_rows makes of the halves, bit for bit: the codes and scales
+/// of channels, of which some are all zeros, and of one a NaN.
+class Int8Case {
+ public:
+  Int8Case(int64_t pixels, int64_t c) : pixels_(pixels), c_(c), x_(shifted("x", pixels * c, 3)) {
+    x_[static_cast<size_t>(c) + 1] = std::numeric_limits<float>::quiet_NaN();
+    gamma_ = random_halves("gamma", c), beta_ = random_halves("beta", c);
+    for (size_t i = 0; i < kInt8K; ++i) gamma_[i] = beta_[i] = 0;
+    dx_ = Array::halves(x_), dg_ = Array::floats(gamma_), db_ = Array::floats(beta_);
+    halves_ = Array(pixels * c * 2);
+    codes_ = Array(pixels * c), want_codes_ = Array(pixels * c);
+    scales_ = Array(pixels * c / kInt8K * 4), want_scales_ = Array(pixels * c / kInt8K * 4);
+  }
+  const half* x() const { return dx_.as<half>(); }
+  const float* gamma() const { return dg_.as<float>(); }
+  const float* beta() const { return db_.as<float>(); }
+  half* halves() const { return halves_.as<half>(); }
+  Int8Rows int8() const { return {codes_.as<signed char>(), scales_.as<float>()}; }
+
+  std::string compare() const {
+    const int64_t size = pixels_ * c_;
+    launch(Kernel::quantize_rows, {pieces_of(size / 8, kMoveThreads)},
+           QuantizeArgs{halves(), {want_codes_.as<signed char>(), want_scales_.as<float>()}, size / 8});
+    if (codes_.read<signed char>(size) != want_codes_.read<signed char>(size)) return "codes differ";
+    // Not as floats, of which one is a NaN.
+    if (scales_.read<uint32_t>(size / kInt8K) != want_scales_.read<uint32_t>(size / kInt8K))
+      return "scales differ";
+    return "";
+  }
+
+ private:
+  int64_t pixels_, c_;
+  std::vector<float> x_, gamma_, beta_;
+  Array dx_, dg_, db_, halves_, codes_, want_codes_, scales_, want_scales_;
+};
+
+void group_norm_int8(int64_t n, int64_t pixels, int64_t c, int64_t groups, bool silu) {
+  in_all_orders("cuda/group norm to int8 " + std::to_string(n) + "x" + std::to_string(pixels) + "x" +
+                    std::to_string(c) + ", groups " + std::to_string(groups) + (silu ? ", SiLU" : ""),
+                [=]() -> std::string {
+                  const Int8Case one(n * pixels, c);
+                  const int64_t pieces = pieces_of(pixels, kMomentRows), rows = 50;
+                  const Array moments(n * pieces * 3 * c * 4), factors(n * 2 * c * 4);
+                  launch(
+                      Kernel::channel_moments, {pieces, pieces_of(c, kMomentChannels), n},
+                      MomentsArgs{one.x(), moments.as<float>(), narrow(pixels), narrow(c), narrow(pieces)});
+                  GroupNormArgs args{};
+                  args.x = {{one.x(), moments.as<float>(), narrow(c), narrow(pieces)}, {}};
+                  args.gamma = one.gamma(), args.beta = one.beta();
+                  args.pixels = narrow(pixels), args.c = narrow(c), args.groups = narrow(groups);
+                  args.rows = narrow(rows), args.eps = kEps, args.silu = silu;
+                  args.y = one.halves(), args.slice = narrow(c);
+                  launch(Kernel::group_norm, {1, pieces_of(pixels, rows), n}, args);
+                  // A slice has channels of groups that are not whole.
+                  args.y = nullptr, args.int8 = one.int8(), args.slice = kInt8K;
+                  launch(Kernel::group_norm_int8, {c / kInt8K, pieces_of(pixels, rows), n}, args);
+                  if (const std::string why = one.compare(); !why.empty()) return why;
+
+                  launch(Kernel::group_factors, {groups, n},
+                         GroupFactorsArgs{args.x, one.gamma(), one.beta(), factors.as<float>(), narrow(c),
+                                          narrow(groups), kEps});
+                  AffineArgs affine{args.x,         factors.as<float>(), one.halves(), pixels * c,
+                                    n * pixels * c, narrow(c),           silu,         {}};
+                  const Grid grid{pieces_of(affine.total, int64_t{8} * kMoveThreads)};
+                  launch(Kernel::affine, grid, affine);
+                  affine.y = nullptr, affine.int8 = one.int8();
+                  launch(Kernel::affine_int8, grid, affine);
+                  const std::string why = one.compare();
+                  return why.empty() ? "" : "in two: " + why;
+                });
+}
+
+void layer_norm_int8(int64_t rows, int64_t c) {
+  in_all_orders("cuda/layer norm to int8 " + std::to_string(rows) + "x" + std::to_string(c), [=] {
+    const Int8Case one(rows, c);
+    LayerNormArgs args{one.x(), one.gamma(), one.beta(), one.halves(), narrow(rows), narrow(c), kEps, {}};
+    const Grid grid{pieces_of(rows, kMoveThreads / 32)};
+    launch(Kernel::layer_norm, grid, args);
+    args.y = nullptr, args.int8 = one.int8();
+    launch(Kernel::layer_norm_int8, grid, args);
+    return one.compare();
+  });
 }
 
 const Register suite([] {
@@ -177,6 +267,11 @@ const Register suite([] {
   modulate(2, 7, 29, true, 9);
   for (const int64_t c : {1, 40, 77, 320}) layer_norm(13, c, 0);
   layer_norm(9, 64, 50);
+  group_norm_int8(1, 2, 64, 32, true);
+  group_norm_int8(2, 77, 320, 32, true);  // 10 channels of a group
+  group_norm_int8(2, 51, 192, 3, false);
+  group_norm_int8(1, 300, 192, 1, true);
+  for (const int64_t c : {64, 192, 320}) layer_norm_int8(13, c);
 });
 
 }  // namespace

@@ -111,17 +111,23 @@ constexpr int kFinishThreads = 128;
 constexpr uint32_t kInt8Origin = 0x4b400000;
 constexpr int kInt8Block = 32, kInt8K = 64;  // of the weights' scales; of a step
 
-/// Halves → codes and scales. Scales of channels of which one is a NaN or an infinity are NaN.
+/// Activations as int8: codes [pixels][c], c being a multiple of kInt8K, and scales [pixels][c / kInt8K].
+/// Scales of channels of which one is a NaN or an infinity are NaN.
+struct Int8Rows {
+  signed char* codes;
+  float* scales;
+};
+
+/// Halves → codes and scales.
 struct QuantizeArgs {
-  const half* x;       // [pixels][c], c being a multiple of kInt8K
-  signed char* codes;  // as x
-  float* scales;       // [pixels][c / kInt8K]
-  int64_t total;       // chunks of eight channels
+  const half* x;
+  Int8Rows y;
+  int64_t total;  // chunks of eight channels
 };
 
 struct Int8ProductArgs {
   ProductArgs product;   // without its x and weights; splits are in steps of kInt8K
-  const signed char* x;  // see QuantizeArgs
+  const signed char* x;  // see Int8Rows
   const float* x_scales;
   const signed char* weights;     // [rows][taps][c]; with GEGLU the rows of all values come first
   const uint32_t* weight_scales;  // [rows][taps · c / kInt8K]: two halves
@@ -231,6 +237,8 @@ struct GroupFactorsArgs {
 };
 constexpr int kGroupFactorsSharedBytes = 3 * 4 * 4;
 
+// The kernels below whose names end with int8 write the halves that the others would write to y as int8.
+
 /// y = x · scale + shift for each channel of each image, followed by SiLU if `silu` is set.
 struct AffineArgs {
   NormInputs x;          // without moments
@@ -238,10 +246,12 @@ struct AffineArgs {
   half* y;
   int64_t image, total;  // elements of one image and of the batch
   int32_t c, silu;
+  Int8Rows int8;
 };
 
-/// Both in one: each block combines the moments that it needs. It has `slice` groups, of at most
-/// kNormChannels channels, of `rows` pixels; where channels are multiples of 8, so are those of a slice.
+/// Both in one: each block combines the moments that it needs. It has `slice` channels, at most
+/// kNormChannels, of `rows` pixels; where channels are multiples of 8, or of kInt8K for int8, so are a
+/// slice's.
 constexpr int kNormThreads = 256, kNormChannels = 512;
 struct GroupNormArgs {
   NormInputs x;
@@ -250,6 +260,7 @@ struct GroupNormArgs {
   int32_t pixels, c, groups, slice, rows;
   float eps;
   int32_t silu;
+  Int8Rows int8;
 };
 constexpr int kGroupNormSharedBytes = 2 * kNormChannels * 4;
 
@@ -269,6 +280,7 @@ struct LayerNormArgs {
   half* y;
   int32_t rows, c;
   float eps;
+  Int8Rows int8;
 };
 
 // --- copies and lookups ---

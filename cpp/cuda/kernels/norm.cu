@@ -3,6 +3,7 @@
 // 2016), one warp a row.
 #include "cuda/kernels/device.h"
 #include "cuda/kernels/epilogue.h"
+#include "cuda/kernels/quantize.h"
 
 namespace nd::cuda {
 
@@ -99,8 +100,8 @@ DEVICE const half* element_of(const NormInputs& x, int64_t pixel, int channel) {
   return x.second.x + pixel * x.second.c + channel - x.first.c;
 }
 
-DEVICE void normalize8(const half* from, half* to, const float* scales, const float* shifts, bool silu) {
-  float v[8], scale[8], shift[8];
+DEVICE void normalize8(const half* from, float (&v)[8], const float* scales, const float* shifts, bool silu) {
+  float scale[8], shift[8];
   load8(from, v);
   read8(scales, scale);
   read8(shifts, shift);
@@ -109,7 +110,12 @@ DEVICE void normalize8(const half* from, half* to, const float* scales, const fl
     v[i] = v[i] * scale[i] + shift[i];
     if (silu) v[i] *= sigmoid(v[i]);
   }
-  store8(to, v);
+}
+/// The int8 of what store8() would write, so that it does not matter which kernel quantizes.
+DEVICE void store_halves_as_int8(const Int8Rows& to, int64_t chunk, float (&v)[8], bool exists) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] = as_stored(v[i]);
+  store_int8(to, chunk, v, exists);
 }
 DEVICE void normalize(const half* from, half* to, float scale, float shift, bool silu) {
   float v = __half2float(*from) * scale + shift;
@@ -139,14 +145,29 @@ DEVICE void group_factors(const GroupFactorsArgs& p) {
 }
 
 /// A thread has 8 elements, of one pixel where c is a multiple of 8.
+DEVICE int64_t affine_begin() {
+  return (static_cast<int64_t>(blockIdx.x) * kMoveThreads + threadIdx.x) * 8;
+}
+DEVICE void affine8(const AffineArgs& p, int64_t begin, float (&v)[8]) {
+  const int64_t pixel = begin / p.c;
+  const int channel = static_cast<int>(begin - pixel * p.c);
+  const float* factors = p.factors + begin / p.image * 2 * p.c + channel;
+  normalize8(element_of(p.x, pixel, channel), v, factors, factors + p.c, p.silu);
+}
+DEVICE void affine_int8(const AffineArgs& p) {
+  const int64_t begin = affine_begin();
+  const bool exists = begin < p.total;
+  float v[8] = {};
+  if (exists) affine8(p, begin, v);
+  store_halves_as_int8(p.int8, begin / 8, v, exists);
+}
 DEVICE void affine(const AffineArgs& p) {
-  const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kMoveThreads + threadIdx.x) * 8;
+  const int64_t begin = affine_begin();
   if (begin >= p.total) return;
   if (p.c % 8 == 0 && p.x.first.c % 8 == 0) {
-    const int64_t pixel = begin / p.c;
-    const int channel = static_cast<int>(begin - pixel * p.c);
-    const float* factors = p.factors + begin / p.image * 2 * p.c + channel;
-    return normalize8(element_of(p.x, pixel, channel), p.y + begin, factors, factors + p.c, p.silu);
+    float v[8];
+    affine8(p, begin, v);
+    return store8(p.y + begin, v);
   }
   for (int64_t i = begin; i < begin + 8 && i < p.total; ++i) {
     const int channel = static_cast<int>(i % p.c);
@@ -155,37 +176,49 @@ DEVICE void affine(const AffineArgs& p) {
   }
 }
 
+template <bool Int8>
 DEVICE void group_norm(const GroupNormArgs& p) {
   struct Shared {
     float scale[kNormChannels], shift[kNormChannels];
   };
   Shared& s = shared_memory<Shared>();
-  const int width = p.c / p.groups, first_group = blockIdx.x * p.slice, image = blockIdx.z;
-  const int groups = min(p.slice, p.groups - first_group), first = first_group * width;
-  const int lane = threadIdx.x % 32;
-  for (int group = threadIdx.x / 32; group < groups; group += kNormThreads / 32) {
+  const int width = p.c / p.groups, first = blockIdx.x * p.slice, end = min(first + p.slice, p.c);
+  const int image = blockIdx.z, lane = threadIdx.x % 32;
+  // Groups of which the slice has channels.
+  for (int group = first / width + threadIdx.x / 32; group * width < end; group += kNormThreads / 32) {
     const int from = group * width;
-    const Moments moments = across_warp(group_moments(p.x, image, first + from, width, lane, 32));
+    const Moments moments = across_warp(group_moments(p.x, image, from, width, lane, 32));
     const float inverse = 1.0f / sqrtf(moments.m2 / moments.count + p.eps);
-    for (int i = from + lane; i < from + width; i += 32) {
-      const float g = p.gamma[first + i] * inverse;
-      s.scale[i] = g;
-      s.shift[i] = p.beta[first + i] - moments.mean * g;
+    for (int i = max(from, first) + lane; i < min(from + width, end); i += 32) {
+      const float g = p.gamma[i] * inverse;
+      s.scale[i - first] = g;
+      s.shift[i - first] = p.beta[i] - moments.mean * g;
     }
   }
   __syncthreads();
-  const bool vector = p.c % 8 == 0 && p.x.first.c % 8 == 0;
-  const int unit = vector ? 8 : 1, chunks = groups * width / unit;
+  const bool vector = Int8 || (p.c % 8 == 0 && p.x.first.c % 8 == 0);
+  const int unit = vector ? 8 : 1, chunks = (end - first) / unit;
   const int row0 = blockIdx.y * p.rows, count = min(p.rows, p.pixels - row0) * chunks;
-  for (int i = threadIdx.x; i < count; i += kNormThreads) {
+  // All threads take as many turns, as those of a warp share scales.
+  for (int begin = 0; begin < count; begin += kNormThreads) {
+    const int i = begin + threadIdx.x;
+    const bool exists = i < count;
+    if (!Int8 && !exists) break;
     const int row = i / chunks, channel = (i - row * chunks) * unit;
-    const int64_t pixel = static_cast<int64_t>(image) * p.pixels + row0 + row;
-    const half* from = element_of(p.x, pixel, first + channel);
-    half* to = p.y + pixel * p.c + first + channel;
-    if (vector)
-      normalize8(from, to, s.scale + channel, s.shift + channel, p.silu);
+    const int64_t pixel = static_cast<int64_t>(image) * p.pixels + row0 + row,
+                  at = pixel * p.c + first + channel;
+    if (!vector) {
+      normalize(element_of(p.x, pixel, first + channel), p.y + at, s.scale[channel], s.shift[channel],
+                p.silu);
+      continue;
+    }
+    float v[8] = {};
+    if (exists)
+      normalize8(element_of(p.x, pixel, first + channel), v, s.scale + channel, s.shift + channel, p.silu);
+    if (Int8)
+      store_halves_as_int8(p.int8, at / 8, v, exists);
     else
-      normalize(from, to, s.scale[channel], s.shift[channel], p.silu);
+      store8(p.y + at, v);
   }
 }
 
@@ -208,12 +241,13 @@ DEVICE float across_warp(float x) {
   return x;
 }
 
+template <bool Int8>
 DEVICE void layer_norm(const LayerNormArgs& p) {
   const int row = blockIdx.x * (kMoveThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (row >= p.rows) return;
   const half* x = p.x + static_cast<int64_t>(row) * p.c;
-  half* y = p.y + static_cast<int64_t>(row) * p.c;
-  const bool vector = p.c % 8 == 0;
+  const int64_t first = static_cast<int64_t>(row) * p.c;
+  const bool vector = Int8 || p.c % 8 == 0;
   const int step = vector ? 8 : 1;
   const auto read = [&](int i, float(&v)[8]) {
     if (vector)
@@ -236,15 +270,22 @@ DEVICE void layer_norm(const LayerNormArgs& p) {
       if (j < step) squares += (v[j] - mean) * (v[j] - mean);
   }
   const float scale = rsqrtf(across_warp(squares) / p.c + p.eps);
-  for (int i = lane * step; i < p.c; i += 32 * step) {
-    read(i, v);
+  for (int begin = 0; begin < p.c; begin += 32 * step) {
+    const int i = begin + lane * step;
+    const bool exists = i < p.c;
+    if (!Int8 && !exists) break;
+    if (exists) {
+      read(i, v);
 #pragma unroll
-    for (int j = 0; j < 8; ++j)
-      if (j < step) v[j] = (v[j] - mean) * scale * p.gamma[i + j] + p.beta[i + j];
-    if (vector)
-      store8(y + i, v);
+      for (int j = 0; j < 8; ++j)
+        if (j < step) v[j] = (v[j] - mean) * scale * p.gamma[i + j] + p.beta[i + j];
+    }
+    if (Int8)
+      store_halves_as_int8(p.int8, (first + i) / 8, v, exists);
+    else if (vector)
+      store8(p.y + first + i, v);
     else
-      y[i] = __float2half_rn(in_range(v[0]));
+      p.y[first + i] = __float2half_rn(in_range(v[0]));
   }
 }
 
@@ -254,6 +295,9 @@ ND_KERNEL(channel_moments, MomentsArgs, nd::cuda::kMomentThreads, 2, nd::cuda::c
 ND_KERNEL(merge_moments, MergeMomentsArgs, nd::cuda::kMoveThreads, 2, nd::cuda::merge_moments)
 ND_KERNEL(group_factors, GroupFactorsArgs, nd::cuda::kFactorThreads, 4, nd::cuda::group_factors)
 ND_KERNEL(affine, AffineArgs, nd::cuda::kMoveThreads, 2, nd::cuda::affine)
-ND_KERNEL(group_norm, GroupNormArgs, nd::cuda::kNormThreads, 4, nd::cuda::group_norm)
+ND_KERNEL(group_norm, GroupNormArgs, nd::cuda::kNormThreads, 4, nd::cuda::group_norm<false>)
 ND_KERNEL(modulate, ModulateArgs, nd::cuda::kMoveThreads, 2, nd::cuda::modulate)
-ND_KERNEL(layer_norm, LayerNormArgs, nd::cuda::kMoveThreads, 2, nd::cuda::layer_norm)
+ND_KERNEL(layer_norm, LayerNormArgs, nd::cuda::kMoveThreads, 2, nd::cuda::layer_norm<false>)
+ND_KERNEL(affine_int8, AffineArgs, nd::cuda::kMoveThreads, 2, nd::cuda::affine_int8)
+ND_KERNEL(group_norm_int8, GroupNormArgs, nd::cuda::kNormThreads, 4, nd::cuda::group_norm<true>)
+ND_KERNEL(layer_norm_int8, LayerNormArgs, nd::cuda::kMoveThreads, 2, nd::cuda::layer_norm<true>)

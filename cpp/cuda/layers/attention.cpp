@@ -57,8 +57,7 @@ Tensor Attention::attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_l
   return mixed;
 }
 
-Tensor Attention::self(Context& ctx, const Tensor& x) const {
-  const Tensor qkv = qkv_.forward(ctx, x);
+Tensor Attention::self(Context& ctx, const Tensor& qkv) const {
   const int64_t inner = options_.inner();
   const SelfAttentionShape shape{qkv.n, qkv.pixels(), options_.heads, options_.head_dim};
   if (attends_by_warpgroups(ctx.device, shape, options_.causal)) {
@@ -91,45 +90,65 @@ Tensor Attention::forward_apart(ForwardContext& base, const Tensor& inputs, cons
         },
         n * image_size + inner);
   }
+  return project_out(ctx, mixed, residual);
+}
+
+Tensor Attention::cross(Context& ctx, const Tensor& q, const PackedContext& context,
+                        const std::vector<AddedContext>& added) const {
+  const int64_t row = 2 * options_.inner();
+  Tensor mixed = attend(
+      ctx, q, row, context.length, [&](int64_t image) { return context.images[image] + context.offset; },
+      options_.inner());
+  for (const AddedContext& one : added) {
+    const int64_t length = one.keys_values.pixels();
+    const Tensor more = attend(
+        ctx, q, row, length,
+        [&](int64_t image) {
+          return one.keys_values.address() + static_cast<size_t>(one.rows[image] * length * row) * 2;
+        },
+        options_.inner());
+    ctx.backend.add_masked(ctx, more, mixed, one.factor, one.mask ? &one.mask : nullptr);
+  }
+  return mixed;
+}
+
+Tensor Attention::project_out(Context& ctx, const Tensor& mixed, const Tensor* residual) const {
   Epilogue epilogue;
   epilogue.residual = residual;
   return out_.forward(ctx, mixed, epilogue);
 }
 
-Tensor Attention::forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const {
-  Epilogue epilogue;
-  epilogue.residual = residual;
-  return out_.forward(ctx, self(Context::of(ctx), x), epilogue);
+// The projections' tensors live no longer than their argument's expression.
+Tensor Attention::forward(ForwardContext& base, const Tensor& x, const Tensor* residual) const {
+  Context& ctx = Context::of(base);
+  const Tensor mixed = self(ctx, qkv_.forward(ctx, x));
+  return project_out(ctx, mixed, residual);
 }
 
 Tensor Attention::forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
                           const std::vector<AddedContext>& added, const Tensor* residual) const {
   Context& ctx = Context::of(base);
-  Tensor mixed;
-  {
-    const Tensor q = q_.forward(ctx, x);
-    const int64_t row = 2 * options_.inner();
-    mixed = attend(
-        ctx, q, row, context.length, [&](int64_t image) { return context.images[image] + context.offset; },
-        options_.inner());
-    for (const AddedContext& one : added) {
-      const int64_t length = one.keys_values.pixels();
-      const Tensor more = attend(
-          ctx, q, row, length,
-          [&](int64_t image) {
-            return one.keys_values.address() + static_cast<size_t>(one.rows[image] * length * row) * 2;
-          },
-          options_.inner());
-      ctx.backend.add_masked(ctx, more, mixed, one.factor, one.mask ? &one.mask : nullptr);
-    }
-  }
-  Epilogue epilogue;
-  epilogue.residual = residual;
-  return out_.forward(ctx, mixed, epilogue);
+  const Tensor mixed = cross(ctx, q_.forward(ctx, x), context, added);
+  return project_out(ctx, mixed, residual);
+}
+
+Tensor Attention::forward_normed(ForwardContext& base, const nd::LayerNorm& norm, const Tensor& x,
+                                 const Tensor* residual) const {
+  Context& ctx = Context::of(base);
+  const Tensor mixed = self(ctx, qkv_.forward_normed(ctx, norm, x));
+  return project_out(ctx, mixed, residual);
+}
+
+Tensor Attention::forward_normed(ForwardContext& base, const nd::LayerNorm& norm, const Tensor& x,
+                                 const PackedContext& context, const std::vector<AddedContext>& added,
+                                 const Tensor* residual) const {
+  Context& ctx = Context::of(base);
+  const Tensor mixed = cross(ctx, q_.forward_normed(ctx, norm, x), context, added);
+  return project_out(ctx, mixed, residual);
 }
 
 Tensor Attention::forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const {
-  const Tensor mixed = self(Context::of(ctx), norm.forward(ctx, x));
+  const Tensor mixed = self(Context::of(ctx), qkv_.forward_normed(ctx, norm, x));
   Epilogue epilogue;
   epilogue.residual = &x;
   out_.forward_to(ctx, mixed, epilogue, x);

@@ -13,10 +13,15 @@ class Attention final : public nd::Attention {
  public:
   Attention(Device& device, Loader& loader, AttentionWeights weights, const AttentionOptions& options);
 
-  Tensor forward(ForwardContext& ctx, const Tensor& x, const Tensor* residual) const override;
+  Tensor forward(ForwardContext& base, const Tensor& x, const Tensor* residual) const override;
   Tensor forward_apart(ForwardContext& base, const Tensor& inputs, const Tensor* residual) const override;
   Tensor forward(ForwardContext& base, const Tensor& x, const PackedContext& context,
                  const std::vector<AddedContext>& added, const Tensor* residual) const override;
+  Tensor forward_normed(ForwardContext& base, const nd::LayerNorm& norm, const Tensor& x,
+                        const Tensor* residual) const override;
+  Tensor forward_normed(ForwardContext& base, const nd::LayerNorm& norm, const Tensor& x,
+                        const PackedContext& context, const std::vector<AddedContext>& added,
+                        const Tensor* residual) const override;
   Tensor forward_onto(ForwardContext& ctx, const nd::GroupNorm& norm, Tensor x) const override;
 
   /// Keys and values of each token lie side by side, as the projection gives them.
@@ -29,7 +34,10 @@ class Attention final : public nd::Attention {
   template <class Keys>
   Tensor attend(Context& ctx, const Tensor& q, int64_t ldk, int64_t k_length, const Keys& keys,
                 int64_t v_offset) const;
-  Tensor self(Context& ctx, const Tensor& x) const;
+  Tensor self(Context& ctx, const Tensor& qkv) const;
+  Tensor cross(Context& ctx, const Tensor& q, const PackedContext& context,
+               const std::vector<AddedContext>& added) const;
+  Tensor project_out(Context& ctx, const Tensor& mixed, const Tensor* residual) const;
 
   AttentionOptions options_;
   Linear qkv_;     // self-attention: q, k, v side by side

@@ -63,21 +63,24 @@ Conv2d::Conv2d(Device& device, Loader& loader, Conv2dWeights weights, const Conv
   product_ = Product(device, loader, in, kFoldedTaps, out, false, fill, weights.bias, kParities);
 }
 
-Tensor Conv2d::output(ForwardContext& ctx, const Tensor& x) const {
+Tensor Conv2d::output_shape(const Tensor& x) const {
   const Conv2dOptions& o = options();
-  if (o.upsample) return Tensor(ctx, x.n, 2 * x.h, 2 * x.w, out());
+  if (o.upsample) return Tensor::borrowed({}, x.n, 2 * x.h, 2 * x.w, out());
   const auto length = [&](int64_t side) {
     return (side + o.pad_before + o.pad_after - o.kernel) / o.stride + 1;
   };
-  return Tensor(ctx, x.n, length(x.h), length(x.w), out());
+  return Tensor::borrowed({}, x.n, length(x.h), length(x.w), out());
 }
 
-void Conv2d::convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y,
-                      const Tensor* second) const {
+Tensor Conv2d::output(ForwardContext& ctx, const Tensor& x) const {
+  const Tensor shape = output_shape(x);
+  return Tensor(ctx, shape.n, shape.h, shape.w, shape.c);
+}
+
+ProductCall Conv2d::call(const Tensor& x, const Tensor& y) const {
   const Conv2dOptions& o = options();
   ProductCall call;
   call.x = &x, call.y = &y;
-  call.second = second;
   call.pointwise = pointwise();
   call.alpha = scale_;
   if (o.upsample) {
@@ -92,37 +95,65 @@ void Conv2d::convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epil
   }
   // Not where the end of a row or column is cut off: what is written there is changed afterwards.
   call.moments = o.feeds_group_norm && (!o.upsample || (y.h == 2 * x.h && y.w == 2 * x.w));
-  product_.run(Context::of(ctx), call, epilogue);
+  return call;
+}
+
+void Conv2d::convolve(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
+                      const Epilogue& epilogue, const Tensor& y) const {
+  if (norm)
+    run_normed(Context::of(ctx), product_, *norm, true, call(x, y), epilogue);
+  else
+    product_.run(Context::of(ctx), call(x, y), epilogue);
 }
 
 Tensor Conv2d::forward(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
                        const Epilogue& epilogue) const {
   Tensor y = output(ctx, x);
-  convolve(ctx, norm ? norm->forward(ctx, x, true) : Tensor::borrowed(x.address(), x.n, x.h, x.w, x.c),
-           epilogue, y);
+  convolve(ctx, x, norm, epilogue, y);
   return y;
 }
 
 Tensor Conv2d::forward_joined(ForwardContext& ctx, const JoinedTensor& x) const {
   if (!pointwise() || !suits_second(x.first().c, x.second().c)) return nd::Conv2d::forward_joined(ctx, x);
   Tensor y = output(ctx, x.first());
-  convolve(ctx, x.first(), {}, y, &x.second());
+  ProductCall call = this->call(x.first(), y);
+  call.second = &x.second();
+  product_.run(Context::of(ctx), call, {});
+  return y;
+}
+
+Tensor Conv2d::forward_joined_normed(ForwardContext& base, JoinedTensor x, const nd::GroupNorm& norm,
+                                     const Epilogue& epilogue) const {
+  Context& ctx = Context::of(base);
+  const Tensor &first = x.first(), shape = Tensor::borrowed({}, first.n, first.h, first.w, x.channels());
+  const Tensor output_only = output_shape(shape);
+  ProductCall call = this->call(shape, output_only);
+  if (first.c % 8 != 0 || !product_.takes_int8(ctx.device, call))
+    return nd::Conv2d::forward_joined_normed(ctx, std::move(x), norm, epilogue);
+  const Int8Tensor normed(ctx, shape.size());
+  static_cast<const GroupNorm&>(norm).forward_joined_int8(ctx, x, normed, true);
+  x.release();
+  Tensor y = output(ctx, shape);
+  call.y = &y, call.int8 = &normed;
+  product_.run(ctx, call, epilogue);
   return y;
 }
 
 Tensor Conv2d::forward_onto(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
                             Tensor residual) const {
-  if (!norm) return forward_onto_with(ctx, x, Tensor(), std::move(residual), false);
-  return forward_onto_with(ctx, norm->forward(ctx, x, true), Tensor(), std::move(residual), false);
+  Epilogue epilogue;
+  epilogue.residual = &residual;
+  convolve(ctx, x, norm, epilogue, residual);
+  return residual;
 }
 
 Tensor Conv2d::forward_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors,
                             const Epilogue& epilogue) const {
   Tensor y = output(ctx, x);
   if (factors)
-    convolve(ctx, apply_affine(ctx, x, factors, true), epilogue, y);
+    convolve(ctx, apply_affine(ctx, x, factors, true), nullptr, epilogue, y);
   else
-    convolve(ctx, x, epilogue, y);
+    convolve(ctx, x, nullptr, epilogue, y);
   return y;
 }
 
@@ -132,9 +163,9 @@ Tensor Conv2d::forward_onto_with(ForwardContext& ctx, const Tensor& x, const Ten
   epilogue.residual = &residual;
   epilogue.relu_after_residual = relu;
   if (factors)
-    convolve(ctx, apply_affine(ctx, x, factors, true), epilogue, residual);
+    convolve(ctx, apply_affine(ctx, x, factors, true), nullptr, epilogue, residual);
   else
-    convolve(ctx, x, epilogue, residual);
+    convolve(ctx, x, nullptr, epilogue, residual);
   return residual;
 }
 
@@ -149,7 +180,7 @@ Tensor Conv2d::forward_in_place(ForwardContext& ctx, Tensor x) const {
 // that row alone. Columns likewise; the corner is in both shares, so its own is added back.
 Tensor Conv2d::upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const {
   Tensor y(ctx, x.n, height, width, out());
-  convolve(ctx, x, {}, y);
+  convolve(ctx, x, nullptr, {}, y);
   const bool row = height < 2 * x.h, column = width < 2 * x.w;
   if (row) subtract_beyond(ctx, x, y, true, false);
   if (column) subtract_beyond(ctx, x, y, false, true);

@@ -11,6 +11,8 @@ class Conv2d final : public nd::Conv2d {
   Tensor forward(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
                  const Epilogue& epilogue) const override;
   Tensor forward_joined(ForwardContext& ctx, const JoinedTensor& x) const override;
+  Tensor forward_joined_normed(ForwardContext& base, JoinedTensor x, const nd::GroupNorm& norm,
+                               const Epilogue& epilogue) const override;
   Tensor forward_onto(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm,
                       Tensor residual) const override;
   Tensor forward_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors,
@@ -21,11 +23,14 @@ class Conv2d final : public nd::Conv2d {
   Tensor upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const override;
 
  private:
+  /// Without memory.
+  Tensor output_shape(const Tensor& x) const;
   Tensor output(ForwardContext& ctx, const Tensor& x) const;
   bool pointwise() const { return options().kernel == 1 && options().stride == 1; }
-  /// second: see ProductCall.
-  void convolve(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue, const Tensor& y,
-                const Tensor* second = nullptr) const;
+  ProductCall call(const Tensor& x, const Tensor& y) const;
+  /// With `norm`, what is convolved is SiLU(norm(x)).
+  void convolve(ForwardContext& ctx, const Tensor& x, const nd::GroupNorm* norm, const Epilogue& epilogue,
+                const Tensor& y) const;
   void subtract_beyond(ForwardContext& ctx, const Tensor& x, const Tensor& y, bool row, bool column) const;
 
   Product product_;

@@ -73,11 +73,12 @@ ProductPlan plan_int8(const ProductArgs& args, const Device& device) {
   return best;
 }
 
-bool prefers_int8(const ProductArgs& args, bool pointwise, const DecodeArgs& decode, const Device& device) {
+bool prefers_int8(const ProductArgs& args, bool pointwise, bool quantized, const DecodeArgs& decode,
+                  const Device& device) {
   if (!suits_int8(args) || device.capability() < kMinCapability) return false;
   if (device.int8_products() == Int8Products::none) return false;
   if (device.int8_products() == Int8Products::all) return true;
-  return plan_int8(args, device).microseconds + quantizing_time(args) <
+  return plan_int8(args, device).microseconds + (quantized ? 0 : quantizing_time(args)) <
          plan_product(args, pointwise, device).microseconds + decoding_time(decode);
 }
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "cuda/layers/norm.h"
+
 namespace nd::cuda {
 
 Linear::Linear(Device& device, Loader& loader, LinearWeights weights, const LinearOptions& options)
@@ -19,18 +21,38 @@ Linear::Linear(Device& device, Loader& loader, LinearWeights weights, const Line
   product_ = Product(device, loader, in, 1, weights.out(), options.geglu, fill, weights.bias);
 }
 
-void Linear::forward_to(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue,
-                        const Tensor& y) const {
+Tensor Linear::output(ForwardContext& ctx, const Tensor& x) const {
+  return Tensor(ctx, x.n, x.h, x.w, product_.out());
+}
+
+ProductCall Linear::call(const Tensor& x, const Tensor& y) const {
   ProductCall call;
   call.x = &x, call.y = &y;
   call.alpha = scale_;
   call.moments = feeds_group_norm_;
-  product_.run(Context::of(ctx), call, epilogue);
+  return call;
+}
+
+void Linear::forward_to(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue,
+                        const Tensor& y) const {
+  product_.run(Context::of(ctx), call(x, y), epilogue);
 }
 
 Tensor Linear::forward(ForwardContext& ctx, const Tensor& x, const Epilogue& epilogue) const {
-  Tensor y(ctx, x.n, x.h, x.w, product_.out());
+  Tensor y = output(ctx, x);
   forward_to(ctx, x, epilogue, y);
+  return y;
+}
+
+Tensor Linear::forward_normed(ForwardContext& ctx, const nd::GroupNorm& norm, const Tensor& x) const {
+  Tensor y = output(ctx, x);
+  run_normed(Context::of(ctx), product_, norm, false, call(x, y), {});
+  return y;
+}
+
+Tensor Linear::forward_normed(ForwardContext& ctx, const nd::LayerNorm& norm, const Tensor& x) const {
+  Tensor y = output(ctx, x);
+  run_normed(Context::of(ctx), product_, norm, call(x, y), {});
   return y;
 }
 
@@ -47,7 +69,14 @@ FeedForward::FeedForward(Device& device, Loader& loader, LinearWeights in, Linea
 }
 
 void FeedForward::add_to(ForwardContext& ctx, const Tensor& normed, const Tensor& x) const {
-  const Tensor hidden = in_.forward(ctx, normed);
+  add_hidden(ctx, in_.forward(ctx, normed), x);
+}
+
+void FeedForward::add_normed_to(ForwardContext& ctx, const nd::LayerNorm& norm, const Tensor& x) const {
+  add_hidden(ctx, in_.forward_normed(ctx, norm, x), x);
+}
+
+void FeedForward::add_hidden(ForwardContext& ctx, const Tensor& hidden, const Tensor& x) const {
   Epilogue epilogue;
   epilogue.residual = &x;
   out_.forward_to(ctx, hidden, epilogue, x);

@@ -20,18 +20,25 @@ class MeasuredInputs {
   MeasuredInput first_, second_;
 };
 
-Tensor apply(Context& ctx, const Tensor& shape, const NormInputs& x, const Tensor& factors, bool silu) {
+Tensor like(ForwardContext& ctx, const Tensor& x) {
+  return Tensor(ctx, x.n, x.h, x.w, x.c);
+}
+
+/// To y, or where that is null to int8. `shape` has images, rows and columns of x.
+void apply(Context& ctx, const Tensor& shape, const NormInputs& x, const Tensor& factors, bool silu, half* y,
+           const Int8Rows& int8) {
   const int32_t c = x.first.c + x.second.c;
-  Tensor y(ctx, shape.n, shape.h, shape.w, c);
-  const AffineArgs args{x, pointer<float>(factors.address()), data(y), shape.pixels() * c, y.size(), c, silu};
-  ctx.launch(Kernel::affine, {pieces_of(y.size(), int64_t{8} * kMoveThreads)}, args);
-  return y;
+  const int64_t image = shape.pixels() * c, total = shape.n * image;
+  const AffineArgs args{x, pointer<float>(factors.address()), y, image, total, c, silu, int8};
+  ctx.launch(y ? Kernel::affine : Kernel::affine_int8, {pieces_of(total, int64_t{8} * kMoveThreads)}, args);
 }
 
 }  // namespace
 
 Tensor apply_affine(ForwardContext& ctx, const Tensor& x, const Tensor& factors, bool silu) {
-  return apply(Context::of(ctx), x, alone({data(x), nullptr, narrow(x.c), 0}), factors, silu);
+  Tensor y = like(ctx, x);
+  apply(Context::of(ctx), x, alone({data(x), nullptr, narrow(x.c), 0}), factors, silu, data(y), {});
+  return y;
 }
 
 void ChannelMoments::add(ForwardContext& base, const Tensor& x, int64_t first, int64_t rows) {
@@ -71,52 +78,76 @@ Tensor GroupNorm::affine(ForwardContext& ctx, const nd::ChannelMoments& image) c
   return factors(Context::of(ctx), alone({nullptr, moments, narrow(channels_), 1}), 1);
 }
 
-// Each block reads the moments of its groups. Where these are many, that takes longer than another launch.
-GroupNorm::Cut GroupNorm::cut(const Context& ctx, const Tensor& shape, int64_t max_moments) const {
+// Each block reads the moments of the groups that it has channels of. Where these are many, that takes longer
+// than another launch.
+GroupNorm::Cut GroupNorm::cut(const Context& ctx, const Tensor& shape, int64_t max_moments, bool int8) const {
   constexpr int64_t kMinChannels = 64, kMinRows = 32, kMaxBytes = 4 << 20;
   const int64_t width = channels_ / groups_;
+  int64_t groups = 1;
+  while (groups < groups_ &&
+         (groups * width < kMinChannels || (channels_ % 8 == 0 && groups * width % 8 != 0)))
+    ++groups;
   Cut cut{};
-  cut.groups = 1;
-  while (cut.groups < groups_ &&
-         (cut.groups * width < kMinChannels || (channels_ % 8 == 0 && cut.groups * width % 8 != 0)))
-    ++cut.groups;
-  cut.slices = pieces_of(groups_, cut.groups);
+  // Those of a scale of int8 stay together, though groups may not.
+  cut.channels = int8 ? kInt8K : groups * width;
+  cut.slices = pieces_of(channels_, cut.channels);
   // A block for each multiprocessor.
   cut.rows = std::max(kMinRows, pieces_of(shape.rows() * cut.slices, ctx.device.multiprocessors()));
   cut.bands = pieces_of(shape.pixels(), cut.rows);
+  // A slice for int8 has channels of so many groups at most, whose moments more than one may read.
+  const int64_t touched = (kInt8K - 2) / width + 2;
+  const double repeated = int8 ? static_cast<double>(cut.slices * touched) / static_cast<double>(groups_) : 1;
   const int64_t bytes = shape.n * cut.bands * max_moments * 3 * static_cast<int64_t>(sizeof(float));
-  cut.in_one_kernel = cut.groups * width <= kNormChannels && bytes <= kMaxBytes;
+  cut.in_one_kernel = cut.channels <= kNormChannels &&
+                      static_cast<double>(bytes) * repeated <= static_cast<double>(kMaxBytes);
   return cut;
 }
 
-Tensor GroupNorm::normalize(Context& ctx, const Tensor& shape, const NormInputs& x, int64_t max_moments,
-                            bool silu) const {
-  const Cut cut = this->cut(ctx, shape, max_moments);
-  if (!cut.in_one_kernel) return apply(ctx, shape, x, factors(ctx, x, shape.n), silu);
-  Tensor y(ctx, shape.n, shape.h, shape.w, channels_);
+Tensor GroupNorm::output(ForwardContext& ctx, const Tensor& shape) const {
+  return Tensor(ctx, shape.n, shape.h, shape.w, channels_);
+}
+
+void GroupNorm::normalize(Context& ctx, const Tensor& shape, const NormInputs& x, int64_t max_moments,
+                          bool silu, half* y, const Int8Rows& int8) const {
+  const Cut cut = this->cut(ctx, shape, max_moments, !y);
+  if (!cut.in_one_kernel) return apply(ctx, shape, x, factors(ctx, x, shape.n), silu, y, int8);
   GroupNormArgs args{};
   args.x = x;
   args.gamma = pointer<float>(gamma_.address()), args.beta = pointer<float>(beta_.address());
-  args.y = data(y);
+  args.y = y, args.int8 = int8;
   args.pixels = narrow(shape.pixels()), args.c = narrow(channels_);
-  args.groups = narrow(groups_), args.slice = narrow(cut.groups);
+  args.groups = narrow(groups_), args.slice = narrow(cut.channels);
   args.rows = narrow(cut.rows);
   args.eps = eps_;
   args.silu = silu;
-  ctx.launch(Kernel::group_norm, {cut.slices, cut.bands, shape.n}, args);
-  return y;
+  ctx.launch(y ? Kernel::group_norm : Kernel::group_norm_int8, {cut.slices, cut.bands, shape.n}, args);
 }
 
 Tensor GroupNorm::forward(ForwardContext& base, const Tensor& x, bool silu) const {
   Context& ctx = Context::of(base);
   const MeasuredInput input(ctx, x);
-  return normalize(ctx, x, alone(input.get()), input.max_moments(), silu);
+  Tensor y = output(ctx, x);
+  normalize(ctx, x, alone(input.get()), input.max_moments(), silu, data(y), {});
+  return y;
+}
+
+void GroupNorm::forward_int8(Context& ctx, const Tensor& x, const Int8Tensor& y, bool silu) const {
+  const MeasuredInput input(ctx, x);
+  normalize(ctx, x, alone(input.get()), input.max_moments(), silu, nullptr, y.rows());
 }
 
 Tensor GroupNorm::forward_joined(ForwardContext& base, const JoinedTensor& x, bool silu) const {
   Context& ctx = Context::of(base);
   const MeasuredInputs inputs(ctx, x);
-  return normalize(ctx, x.first(), inputs.get(), inputs.max_moments(), silu);
+  Tensor y = output(ctx, x.first());
+  normalize(ctx, x.first(), inputs.get(), inputs.max_moments(), silu, data(y), {});
+  return y;
+}
+
+void GroupNorm::forward_joined_int8(Context& ctx, const JoinedTensor& x, const Int8Tensor& y,
+                                    bool silu) const {
+  const MeasuredInputs inputs(ctx, x);
+  normalize(ctx, x.first(), inputs.get(), inputs.max_moments(), silu, nullptr, y.rows());
 }
 
 Tensor GroupNorm::modulate(Context& ctx, const Tensor& shape, const NormInputs& x, const Tensor& modulations,
@@ -150,16 +181,56 @@ Tensor GroupNorm::modulated_joined(ForwardContext& base, const JoinedTensor& x, 
 
 Tensor LayerNorm::forward(ForwardContext& base, const Tensor& x) const {
   Context& ctx = Context::of(base);
-  Tensor y(ctx, x.n, x.h, x.w, x.c);
+  Tensor y = like(ctx, x);
+  normalize(ctx, x, data(y), {});
+  return y;
+}
+
+void LayerNorm::forward_int8(Context& ctx, const Tensor& x, const Int8Tensor& y) const {
+  normalize(ctx, x, nullptr, y.rows());
+}
+
+void LayerNorm::normalize(Context& ctx, const Tensor& x, half* y, const Int8Rows& int8) const {
   const LayerNormArgs args{data(x),
                            pointer<float>(gamma_.address()),
                            pointer<float>(beta_.address()),
-                           data(y),
+                           y,
                            narrow(x.rows()),
                            narrow(x.c),
-                           eps_};
-  ctx.launch(Kernel::layer_norm, {pieces_of(x.rows(), kMoveThreads / 32)}, args);
-  return y;
+                           eps_,
+                           int8};
+  ctx.launch(y ? Kernel::layer_norm : Kernel::layer_norm_int8, {pieces_of(x.rows(), kMoveThreads / 32)},
+             args);
+}
+
+namespace {
+
+/// Norm: one of the classes above; silu: its argument, or none.
+template <class Norm, class... Silu>
+void run_after(Context& ctx, const Product& product, const Norm& norm, ProductCall call,
+               const Epilogue& epilogue, Silu... silu) {
+  const Tensor& x = *call.x;
+  if (product.takes_int8(ctx.device, call)) {
+    const Int8Tensor normed(ctx, x.size());
+    norm.forward_int8(ctx, x, normed, silu...);
+    call.int8 = &normed;
+    return product.run(ctx, call, epilogue);
+  }
+  const Tensor normed = norm.forward(ctx, x, silu...);
+  call.x = &normed;
+  product.run(ctx, call, epilogue);
+}
+
+}  // namespace
+
+void run_normed(Context& ctx, const Product& product, const nd::GroupNorm& norm, bool silu, ProductCall call,
+                const Epilogue& epilogue) {
+  run_after(ctx, product, static_cast<const GroupNorm&>(norm), call, epilogue, silu);
+}
+
+void run_normed(Context& ctx, const Product& product, const nd::LayerNorm& norm, ProductCall call,
+                const Epilogue& epilogue) {
+  run_after(ctx, product, static_cast<const LayerNorm&>(norm), call, epilogue);
 }
 
 }  // namespace nd::cuda

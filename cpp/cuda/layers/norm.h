@@ -2,7 +2,9 @@
 #pragma once
 #include <memory>
 
+#include "cuda/layers/int8_tensor.h"
 #include "cuda/layers/moments.h"
+#include "cuda/layers/product.h"
 #include "nn/layers.h"
 #include "nn/weights.h"
 
@@ -37,21 +39,27 @@ class GroupNorm final : public nd::GroupNorm {
   Tensor forward_joined(ForwardContext& base, const JoinedTensor& x, bool silu) const override;
   Tensor modulated_joined(ForwardContext& base, const JoinedTensor& x, const Tensor& modulations,
                           int64_t first_channel, Activation activation) const override;
+  /// What forward() would return as int8, bit for bit as quantize() would make it of that.
+  void forward_int8(Context& ctx, const Tensor& x, const Int8Tensor& y, bool silu) const;
+  /// The channels of the first part must be a multiple of 8.
+  void forward_joined_int8(Context& ctx, const JoinedTensor& x, const Int8Tensor& y, bool silu) const;
 
  private:
   // Of inputs that have images, rows and columns as `shape`.
   Tensor factors(Context& ctx, const NormInputs& x, int64_t n) const;
-  Tensor normalize(Context& ctx, const Tensor& shape, const NormInputs& x, int64_t max_moments,
-                   bool silu) const;
+  Tensor output(ForwardContext& ctx, const Tensor& shape) const;
+  /// To y, or where that is null to int8.
+  void normalize(Context& ctx, const Tensor& shape, const NormInputs& x, int64_t max_moments, bool silu,
+                 half* y, const Int8Rows& int8) const;
   Tensor modulate(Context& ctx, const Tensor& shape, const NormInputs& x, const Tensor& modulations,
                   int64_t first_channel, Activation activation) const;
-  /// How one kernel normalizes images with this many moments at most: groups and rows of a block, and how
+  /// How one kernel normalizes images with this many moments at most: channels and rows of a block, and how
   /// many blocks those make of an image.
   struct Cut {
-    int64_t groups, slices, rows, bands;
+    int64_t channels, slices, rows, bands;
     bool in_one_kernel;  // otherwise two kernels take less time
   };
-  Cut cut(const Context& ctx, const Tensor& shape, int64_t max_moments) const;
+  Cut cut(const Context& ctx, const Tensor& shape, int64_t max_moments, bool int8) const;
 
   Buffer gamma_, beta_;
   int64_t channels_, groups_;
@@ -63,10 +71,21 @@ class LayerNorm final : public nd::LayerNorm {
   LayerNorm(const Device& device, const NormWeights& weights, float eps)
       : gamma_(Buffer::of(device, weights.gamma)), beta_(Buffer::of(device, weights.beta)), eps_(eps) {}
   Tensor forward(ForwardContext& base, const Tensor& x) const override;
+  /// See GroupNorm.
+  void forward_int8(Context& ctx, const Tensor& x, const Int8Tensor& y) const;
 
  private:
+  void normalize(Context& ctx, const Tensor& x, half* y, const Int8Rows& int8) const;
+
   Buffer gamma_, beta_;
   float eps_;
 };
+
+/// Products of norm(call.x), through SiLU where `silu` is set. The normalization writes int8 where the
+/// product multiplies that.
+void run_normed(Context& ctx, const Product& product, const nd::GroupNorm& norm, bool silu, ProductCall call,
+                const Epilogue& epilogue);
+void run_normed(Context& ctx, const Product& product, const nd::LayerNorm& norm, ProductCall call,
+                const Epilogue& epilogue);
 
 }  // namespace nd::cuda

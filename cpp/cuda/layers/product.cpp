@@ -1,6 +1,7 @@
 #include "cuda/layers/product.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "core/thread_pool.h"
@@ -160,7 +161,7 @@ void Product::set_bias(const Device& device, const std::vector<float>& bias) {
   bias_ = Buffer::of(device, packed_bias);
 }
 
-void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogue) const {
+ProductArgs Product::arguments(const ProductCall& call, const Epilogue& epilogue) const {
   const Tensor &x = *call.x, &y = *call.y;
   const int64_t grid_h = call.grid_h ? call.grid_h : x.h, grid_w = call.grid_w ? call.grid_w : x.w;
   // Kernels find elements of x and chunks of the weights by 32 bits; y may be the x of the next product.
@@ -196,10 +197,20 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   args.alpha = call.alpha;
   args.activation = geglu_ ? ProductActivation::geglu : static_cast<ProductActivation>(epilogue.activation);
   args.relu_after_residual = epilogue.relu_after_residual;
+  return args;
+}
 
+bool Product::takes_int8(const Device& device, const ProductCall& call) const {
+  return decode_.type == BlockType::q8_apart && !call.second &&
+         prefers_int8(arguments(call, {}), call.pointwise, true, decode_, device);
+}
+
+void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogue) const {
+  const Tensor &x = *call.x, &y = *call.y;
+  ProductArgs args = arguments(call, epilogue);
   // Two tensors are those of a shortcut, which the policy does not let multiply int8.
-  const bool int8 = decode_.type == BlockType::q8_apart && !call.second &&
-                    prefers_int8(args, call.pointwise, decode_, ctx.device);
+  const bool int8 = call.int8 || (decode_.type == BlockType::q8_apart && !call.second &&
+                                  prefers_int8(args, call.pointwise, false, decode_, ctx.device));
   // What decodes them comes before the product in the stream, and whatever takes their place after it.
   const bool decodes = decode_.total && !int8;
   const Scratch<half_bits> decoded(ctx, decodes ? decode_.total * kChunk : 0);
@@ -222,8 +233,11 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
   const int64_t columns = round_up(args.o);
   const Scratch<float> partial(ctx, plan.splits > 1 ? plan.splits * args.m * columns : 0);
   args.partial = partial.data();
+  std::optional<Int8Tensor> quantized;
+  if (int8 && !call.int8) quantize(ctx, x, quantized.emplace(ctx, x.size()));
   if (int8)
-    launch_int8(ctx, args, plan, x, weights_.address(), decode_.block_scales);
+    launch_int8(ctx, args, plan, call.int8 ? *call.int8 : *quantized, weights_.address(),
+                decode_.block_scales);
   else if (!is_hopper(plan.kernel))
     ctx.launch(plan.kernel, plan.grid, args);
   else if (!ctx.measuring())

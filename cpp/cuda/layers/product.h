@@ -10,11 +10,15 @@
 
 namespace nd::cuda {
 
+class Int8Tensor;
+
 /// Shape and addresses of one product; what is not set is that of a linear layer.
 struct ProductCall {
   const Tensor* x = nullptr;
   /// Null, or a tensor with more channels of the same pixels, see suits_second().
   const Tensor* second = nullptr;
+  /// Null, or x as int8, if Product::takes_int8(); the tensor then gives only its shape.
+  const Int8Tensor* int8 = nullptr;
   const Tensor* y = nullptr;
   int64_t grid_h = 0, grid_w = 0;  // of one image; 0: as x
   int64_t stride = 1, pad_y = 0, pad_x = 0, kernel_w = 1;
@@ -58,10 +62,13 @@ class Product {
   /// Bytes of one plane of the weights.
   size_t plane_bytes() const { return static_cast<size_t>(rows_ * chunks_ * 8) * 2; }
   void run(Context& ctx, const ProductCall& call, const Epilogue& epilogue) const;
+  /// Whether this call multiplies int8 if whatever writes x can write it as int8.
+  bool takes_int8(const Device& device, const ProductCall& call) const;
 
  private:
   /// The sizes alone; the other constructors add the weights.
   Product(int64_t in, int64_t taps, int64_t out, bool geglu);
+  ProductArgs arguments(const ProductCall& call, const Epilogue& epilogue) const;
   void set_bias(const Device& device, const std::vector<float>& bias);
 
   int64_t in_ = 0, out_ = 0, rows_ = 0, chunks_ = 0;  // rows_: of the weights as they are packed

@@ -47,13 +47,14 @@ Buffer codes_and_scales(Device& device, const Loader& loader, const StoredBlocks
   return buffer;
 }
 
-void launch_int8(Context& ctx, const ProductArgs& args, const ProductPlan& plan, const Tensor& x,
+void quantize(Context& ctx, const Tensor& x, const Int8Tensor& to) {
+  const QuantizeArgs args{data(x), to.rows(), x.size() / 8};
+  ctx.launch(Kernel::quantize_rows, {pieces_of(args.total, kMoveThreads)}, args);
+}
+
+void launch_int8(Context& ctx, const ProductArgs& args, const ProductPlan& plan, const Int8Tensor& x,
                  Address codes, const half* scales) {
-  const Scratch<signed char> x_codes(ctx, x.size());
-  const Scratch<float> x_scales(ctx, x.size() / kInt8K);
-  const QuantizeArgs quantize{data(x), x_codes.data(), x_scales.data(), x.size() / 8};
-  ctx.launch(Kernel::quantize_rows, {pieces_of(quantize.total, kMoveThreads)}, quantize);
-  const Int8ProductArgs product{args, x_codes.data(), x_scales.data(), pointer<signed char>(codes),
+  const Int8ProductArgs product{args, x.rows().codes, x.rows().scales, pointer<signed char>(codes),
                                 reinterpret_cast<const uint32_t*>(scales)};
   ctx.launch(plan.kernel, plan.grid, product);
 }

@@ -48,8 +48,10 @@ ProductPlan plan_int8(const ProductArgs& args, const Device& device);
 /// Whether rows of the weights and of x are whole steps, and kernels small.
 bool suits_int8(const ProductArgs& args);
 /// Whether int8 is to be preferred for weights that `decode` would make halves of: on GPUs that have its
-/// instructions, where it takes less time, or as Device::int8_products() says.
-bool prefers_int8(const ProductArgs& args, bool pointwise, const DecodeArgs& decode, const Device& device);
+/// instructions, where it takes less time, or as Device::int8_products() says. quantized: whatever writes x
+/// can write it as int8, so that this takes no time of its own.
+bool prefers_int8(const ProductArgs& args, bool pointwise, bool quantized, const DecodeArgs& decode,
+                  const Device& device);
 
 /// What Hopper's kernel takes; args as the plan wants it.
 HopperProductArgs hopper_arguments(const Driver& driver, const ProductArgs& args, const ProductPlan& plan);
