@@ -96,6 +96,7 @@ if [[ $architecture == 90a ]]; then
   step models-warpgroups-forced 40 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" unet --check "${bench[@]}" \
     --json "$OUT/models-warpgroups-forced.json"
 fi
+# From every tile's times, `node tools/bench/fit-tiles.mjs device-check.json` makes the constants of the planner's model.
 step speed 90 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" kernels "${bench[@]}" --json "$OUT/kernels.json"
 if [[ $device == cuda ]] && command -v compute-sanitizer >/dev/null; then
   for kind in 'cuda/product 2x5x7' 'cuda/attention 2 of 3' 'cuda/group norm 2x77'; do

@@ -55,6 +55,9 @@ class Bench {
         const ProductPlan plan = plan_tile(a, pointwise, tile, splits);
         if (plan.splits != splits || (splits > 1 && planes > 1)) continue;
         const double other = run(a, plan);
+        // Of kernels that plan_tile() puts in a tile's place, times are not the tile's.
+        if (plan.kernel != Kernel::product_unaligned && (pointwise || tile > 0))
+          add_run("halves", tile, p.name, a, plan, other);
         row.numbers.emplace_back("t" + std::to_string(tile) + "s" + std::to_string(splits), other);
         if (other < best) best = other, best_tile = tile, best_splits = splits;
       }
@@ -64,6 +67,7 @@ class Bench {
           const ProductPlan plan = plan_hopper_tile(a, pointwise, tile, splits);
           if (!suits_hopper(a) || plan.splits != splits || (splits > 1 && planes > 1)) continue;
           const double other = run(a, plan);
+          add_run("wgmma", tile, p.name, a, plan, other);
           row.numbers.emplace_back("h" + std::to_string(tile) + "s" + std::to_string(splits), other);
           if (other < best) best = other, best_tile = kTiles + tile, best_splits = splits;
         }
@@ -105,6 +109,20 @@ class Bench {
     row.numbers.emplace_back(
         "decode_gbs", (static_cast<double>(bytes) + 16.0 * static_cast<double>(d.total)) / decoding * 1e-3);
     report_.add("quantized products", row);
+  }
+
+  /// What the model of a tile's time has, see cost_of_blocks().
+  void tile_times() {
+    const auto add = [&](const std::string& family, int tile, const TileTime& time) {
+      report_.add("tile times", {family + " " + std::to_string(tile),
+                                 {{"resident", time.resident},
+                                  {"latency", time.latency},
+                                  {"step", time.step},
+                                  {"block", time.block}}});
+    };
+    for (int tile = 0; tile < kTiles; ++tile) add("halves", tile, tile_time(tile));
+    for (int tile = 0; tile < kInt8TileCount; ++tile) add("int8", tile, int8_tile_time(tile));
+    for (int tile = 0; tile < kHopperTileCount; ++tile) add("wgmma", tile, HopperTimes().tiles[tile]);
   }
 
   void attention(int64_t n, int64_t heads, int64_t dim, int64_t queries, int64_t keys, Kernel kernel) {
@@ -185,6 +203,20 @@ class Bench {
   }
 
  private:
+  /// All that tools/bench/fit-tiles.mjs needs to know of a run.
+  void add_run(const std::string& family, int tile, const std::string& shape, const ProductArgs& args,
+               const ProductPlan& plan, double time) {
+    const int64_t blocks = plan.grid.x * plan.grid.y * plan.grid.z,
+                  partial = plan.splits > 1 ? int64_t{plan.splits} * args.m * args.o : 0;
+    report_.add("tile runs", {family + " " + std::to_string(tile) + ": " + shape,
+                              {{"tile", tile},
+                               {"blocks", static_cast<double>(blocks)},
+                               {"steps", plan.split_steps},
+                               {"splits", plan.splits},
+                               {"partial", static_cast<double>(partial)},
+                               {"us", time}}});
+  }
+
   /// The same by int8: what makes it of x, every tile and split of the product, and the best of these. Of the
   /// weights any numbers will do.
   void add_int8(const ProductArgs& args, const Buffer& weights, Row& row) {
@@ -207,6 +239,7 @@ class Bench {
         const ProductPlan plan = plan_int8_tile(args, tile, splits);
         if (plan.splits != splits) continue;
         const double time = run(args, plan, &a);
+        add_run("int8", tile, row.name, args, plan, time);
         row.numbers.emplace_back("i" + std::to_string(tile) + "s" + std::to_string(splits), time);
         if (best == 0 || time < best) best = time;
       }
@@ -332,6 +365,7 @@ void time_kernels(CudaBackend& backend, const Options& options, Report& report) 
       {"vae conv", 1, 256, 256, 256, 3},
       {"vae conv", 1, 512, 128, 128, 3},
   };
+  bench.tile_times();
   for (const Product& product : products) bench.product(product);
   for (const TensorType type : {TensorType::q8_0, TensorType::q4_0})
     for (const Product& product : products)

@@ -40,6 +40,10 @@ double decoding_time(const DecodeArgs& decode) {
 
 }  // namespace
 
+const TileTime& int8_tile_time(int tile) {
+  return kTimes[tile];
+}
+
 bool suits_int8(const ProductArgs& args) {
   return args.c % kInt8K == 0 && args.parities == 1 && args.chunks == args.weights_chunks &&
          taps_of(args) <= kInt8Taps;

@@ -42,6 +42,10 @@ double hopper_cost(const ProductArgs& args, const ProductPlan& plan, const TileT
 
 }  // namespace
 
+const TileTime& tile_time(int tile) {
+  return kTimes[tile];
+}
+
 double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,
                       int64_t splits, int multiprocessors) {
   const int64_t each = pieces_of(blocks, multiprocessors), rounds = each / time.resident,

@@ -29,6 +29,9 @@ ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& 
 /// That of one of kTiles tiles. For tests and measurements.
 constexpr int kTiles = 4;
 ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
+/// What the model takes for each of them, and for each of kInt8Tiles.
+const TileTime& tile_time(int tile);
+const TileTime& int8_tile_time(int tile);
 
 /// That of one of kHopperTiles, if suits_hopper().
 ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
