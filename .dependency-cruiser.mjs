@@ -16,6 +16,7 @@ const base = [
   'output-file',
   'package-root',
   'quote',
+  'remote-tensor',
   'short-json',
   'spelling',
   'time-slice',

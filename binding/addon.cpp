@@ -14,6 +14,7 @@
 #include "cpu/cpu_info.h"
 #include "engine_limits.h"
 #include "models.h"
+#include "resident.h"
 #include "nn/profile.h"
 
 namespace nd_binding {
@@ -120,6 +121,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define(ImageEncoderWrap::define(env), addon->image_encoder);
   define(IpAdapterWrap::define(env), addon->ip_adapter);
   define(CudaDeviceWrap::define(env), addon->cuda_device);
+  define(ResidentTensorsWrap::define(env), addon->resident_tensors);
   define(env.Global().Get("Float32Array").As<Napi::Function>(), addon->float32_array);
   define(env.Global().Get("Int32Array").As<Napi::Function>(), addon->int32_array);
   define(env.Global().Get("Uint8Array").As<Napi::Function>(), addon->uint8_array);

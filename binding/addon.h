@@ -9,7 +9,7 @@
 namespace nd_binding {
 
 struct Addon {
-  Napi::FunctionReference cancel_token, deep_features, kept_tensors, cuda_device;
+  Napi::FunctionReference cancel_token, deep_features, kept_tensors, resident_tensors, cuda_device;
   Napi::FunctionReference text_encoder, unet, k_unet, control_net, control_lllite, t2i_adapter, vae, tiny_vae,
       image_encoder, ip_adapter;
   /// JavaScript's own constructors, which scripts cannot replace any more. They throw if memory is short,

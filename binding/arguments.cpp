@@ -120,6 +120,14 @@ std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t
   return copy<int32_t>(value, napi_int32_array, "Int32Array", name, length);
 }
 
+std::vector<double> to_doubles(Napi::Value value, const std::string& name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
+    throw TypeFailure{"Expected Float64Array for " + name};
+  const Napi::Float64Array array = value.As<Napi::Float64Array>();
+  const double* begin = array.Data();
+  return std::vector<double>(begin, begin + array.ElementLength());
+}
+
 std::vector<char> to_bytes(Napi::Value value, const std::string& name) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
     throw TypeFailure{"Expected Uint8Array for " + name};

@@ -29,6 +29,8 @@ std::vector<int64_t> to_integers(Napi::Value value, const std::string& name, int
 std::vector<float> to_floats(Napi::Value value, const std::string& name, int64_t length);
 std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t length);
 /// A copy of a Uint8Array of any length.
+/// Of any length.
+std::vector<double> to_doubles(Napi::Value value, const std::string& name);
 std::vector<char> to_bytes(Napi::Value value, const std::string& name);
 
 /// Number of pixels of a batch of images. RangeError above Limits::pixels.

@@ -11,7 +11,9 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "cuda_device.h"
+#include "engine_limits.h"
 #include "failure.h"
+#include "resident.h"
 #include "source.h"
 
 namespace nd_binding {
@@ -76,6 +78,14 @@ Napi::Value device_memory(NativeObject& self, const Napi::CallbackInfo& info) {
   return memory_object(info.Env(), nd::cuda::memory_info(*model->device()));
 }
 
+Napi::Value resident_tensors(NativeObject& self, const Napi::CallbackInfo& info) {
+  const auto model = shared_model(self);
+  const int64_t images = to_integer(info[0], "images", 1, Limits::batch);
+  const int64_t elements = to_integer(info[1], "elements", images, Limits::elements);
+  return ResidentTensorsWrap::create(info.Env(), model->device(),
+                                     model->backend().resident(images, elements));
+}
+
 /// Returns a promise: returning gigabytes to the system takes a while.
 Napi::Value trim(NativeObject& self, const Napi::CallbackInfo& info) {
   const auto model = shared_model(self);
@@ -97,10 +107,11 @@ Napi::Value dispose(NativeObject& self, const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-const NativeMember kModelMembers[5] = {
+const NativeMember kModelMembers[6] = {
     {NativeMember::Kind::getter, "weightBytes", weight_bytes},
     {NativeMember::Kind::getter, "threadBytes", thread_bytes},
     {NativeMember::Kind::method, "deviceMemory", device_memory},
+    {NativeMember::Kind::method, "residentTensors", resident_tensors},
     {NativeMember::Kind::method, "trim", trim},
     {NativeMember::Kind::method, "dispose", dispose},
 };

@@ -32,6 +32,7 @@ class SharedModel {
   size_t thread_bytes() const { return backend_.bytes_of(task_bytes_); }
   const nd::LayerTable& layers() const { return layers_; }
   const std::shared_ptr<nd::cuda::CudaBackend>& device() const { return device_; }
+  nd::Backend& backend() const { return backend_; }
 
   /// Runs `call` while no other call uses the model, on a worker thread. If it fails, the working memory is
   /// released.
@@ -54,7 +55,7 @@ class SharedModel {
 };
 
 /// The members of all models.
-extern const NativeMember kModelMembers[5];
+extern const NativeMember kModelMembers[6];
 /// NativeClass::bytes of all models.
 size_t model_bytes(const void* content);
 

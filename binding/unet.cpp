@@ -1,10 +1,13 @@
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "configs.h"
 #include "engine_limits.h"
 #include "kept.h"
 #include "models.h"
+#include "resident.h"
 #include "unet_call.h"
 
 namespace nd_binding {
@@ -116,7 +119,8 @@ Napi::Value UnetWrap::predict(NativeObject& self, const Napi::CallbackInfo& info
   const Pointer shared = model_of(self);
   const nd::UnetConfig& config = shared->model().config();
   const Fields fields(info[0], "call");
-  UnetCall read = read_unet_call(fields, config);
+  const bool is_resident = fields.has("resident");
+  UnetCall read = read_unet_call(fields, config, is_resident);
   const Fields conditioning = read_conditioning(fields);
   if (conditioning.has("residuals"))
     read.conditions.residuals = KeptTensorsWrap::from(conditioning.get("residuals"),
@@ -128,6 +132,21 @@ Napi::Value UnetWrap::predict(NativeObject& self, const Napi::CallbackInfo& info
   const CallOptions options = read_options(fields, shared->device());
   shared->model().check(options.options);
   shared->model().check(call->conditions.view(), call->sizes.n);
+  if (is_resident) {
+    const Fields resident(fields.get("resident"), fields.name("resident"));
+    const auto tensors =
+        ResidentTensorsWrap::from(resident.get("tensors"), resident.name("tensors"), shared->device());
+    const auto program =
+        std::make_shared<nd::ResidentProgram>(read_program(resident, "program", tensors->elements()));
+    return ModelWrap::call(info.Env(), shared, info[1],
+                           [call, options, tensors, program](nd::Unet& model, const nd::CancelToken& cancel) {
+                             const std::lock_guard<std::mutex> lock(tensors->mutex);
+                             tensors->stage(std::move(*program));
+                             nd::UnetInput input = call->input();
+                             input.resident = tensors.get();
+                             model.predict(input, nullptr, &cancel, options.options);
+                           });
+  }
   return compute<float>(info.Env(), shared, info[1], call->sizes.pixels * config.out_channels,
                         [call, options](nd::Unet& model, float* out, const nd::CancelToken& cancel) {
                           model.predict(call->input(), out, &cancel, options.options);

@@ -70,10 +70,10 @@ nd::UnetInput UnetCall::input() const {
   return result;
 }
 
-UnetCall read_unet_call(const Fields& fields, const nd::UnetConfig& config) {
+UnetCall read_unet_call(const Fields& fields, const nd::UnetConfig& config, bool resident) {
   UnetCall call;
   call.sizes = read_batch_sizes(fields);
-  call.latents = fields.floats("latents", call.sizes.pixels * config.in_channels);
+  if (!resident) call.latents = fields.floats("latents", call.sizes.pixels * config.in_channels);
   const Fields conditioning = read_conditioning(fields);
   call.conditions = read_embedded(conditioning, call.sizes.n, config);
   const int64_t length = read_context_length(conditioning, config);

@@ -45,6 +45,7 @@ struct UnetCall {
   nd::UnetInput input() const;
 };
 
-UnetCall read_unet_call(const Fields& fields, const nd::UnetConfig& config);
+/// `resident`: the latents are on the device.
+UnetCall read_unet_call(const Fields& fields, const nd::UnetConfig& config, bool resident = false);
 
 }  // namespace nd_binding

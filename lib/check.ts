@@ -5,6 +5,7 @@
  */
 import { types } from 'node:util'
 import { printable, received, shorten } from './quote.js'
+import { RemoteTensor } from './remote-tensor.js'
 import { closest } from './spelling.js'
 import type { Tensor } from './types.js'
 
@@ -193,25 +194,30 @@ export function checkShape(value: unknown, path: string): number[] {
 export function checkTensor(value: unknown, path: string, shape?: readonly number[]): Tensor {
   const expected = `tensor { data: Float32Array, shape: number[] }`
   if (!isReadable(value)) throw new TypeError(expectation(expected, path, value))
+  if (value instanceof RemoteTensor) {
+    checkSizes(value.shape, path, shape)
+    return value
+  }
   const { data, shape: given } = value as Tensor
   // Unlike instanceof, this also holds for arrays of other realms, and not for a proxy of one.
   if (!types.isFloat32Array(data)) throw new TypeError(expectation(expected, path, value))
   const sizes = checkShape(given, `${path}.shape`)
-  const found = `[${sizes.join(', ')}]`
   const count = sizes.reduce((product, size) => product * size, 1)
   if (count !== lengthOf(data)) {
     throw new RangeError(
-      `Expected ${count} elements for ${path}.data, as ${path}.shape ${found} says, but received ${lengthOf(data)}`,
+      `Expected ${count} elements for ${path}.data, as ${path}.shape [${sizes.join(', ')}] says, but received ${lengthOf(data)}`,
     )
   }
-  if (shape) {
-    const fits = shape.length === sizes.length && shape.every((size, i) => size === -1 || size === sizes[i])
-    if (!fits) {
-      const wanted = shape.map((size) => (size === -1 ? 'any' : size)).join(', ')
-      throw new RangeError(`Expected shape [${wanted}] for ${path} but received ${found}`)
-    }
-  }
+  checkSizes(sizes, path, shape)
   return { data, shape: sizes }
+}
+
+function checkSizes(sizes: readonly number[], path: string, shape: readonly number[] | undefined): void {
+  if (!shape) return
+  const fits = shape.length === sizes.length && shape.every((size, i) => size === -1 || size === sizes[i])
+  if (fits) return
+  const wanted = shape.map((size) => (size === -1 ? 'any' : size)).join(', ')
+  throw new RangeError(`Expected shape [${wanted}] for ${path} but received [${sizes.join(', ')}]`)
 }
 
 /** checkTensor(), then a copy, which the caller cannot change any more. */

@@ -409,6 +409,11 @@ interface NativeModel {
   /** Bytes that the threads need in a call besides its working memory; they depend on the number of threads. */
   readonly threadBytes: number
   /**
+   * Tensors of a run of so many images, of `elements` numbers each, that stay in the GPU's memory between predictions; null
+   * on the CPU. Takes no memory yet.
+   */
+  residentTensors(images: number, elements: number): NativeResidentTensors | null
+  /**
    * Releases working memory; the next call allocates it again. Does not wait for a running call, which then releases it.
    * undefined: it was released at once, because there was no thread for it.
    */
@@ -456,6 +461,33 @@ export interface DeepFeatures {
 export interface KeptTensors {
   /** Frees the tensors; the object can be used again. */
   dispose(): void
+}
+
+/** What is computed with resident tensors, which are numbered 0…255: uploads, then operations. */
+export interface ResidentProgram {
+  uploads: { tensor: number; values: Float32Array }[]
+  /** Of each operation: kind, check, out, the number of terms (1…8), then a factor and a tensor for each; see nd::ResidentOperation. */
+  operations: Float64Array
+}
+
+/** Latents, predictions and a scheduler's tensors, which stay in a GPU's memory for a run. */
+export interface NativeResidentTensors {
+  /**
+   * Computes, then copies tensors, one after the other. `badPrediction` and `badLatents`: how many programs had been run
+   * when those that are checked were first not finite; 0: they never were.
+   */
+  read(
+    call: { program: ResidentProgram; tensors: number[] },
+    cancel?: CancelToken,
+  ): Promise<{ data: Float32Array; badPrediction: number; badLatents: number }>
+  /** Frees the tensors as soon as no call uses them. */
+  dispose(): void
+}
+
+/** Tensors of the UNet's device, and what is computed before the prediction. */
+export interface ResidentCall {
+  tensors: NativeResidentTensors
+  program: ResidentProgram
 }
 
 /** Options that trade fidelity for speed. */
@@ -576,6 +608,14 @@ export interface UnetSizes {
 export interface NativeUnet extends NativeModel {
   /** Largest `depth` of deep features: all layers of the decoder but one. */
   readonly maxDepth: number
+  /**
+   * Predicts with resident tensors: tensor 0 is the latents of all images, which the n rows repeat. The prediction becomes
+   * tensor 1 and, with twice as many rows as images, tensor 2. UNets with kBlocks do not have it.
+   */
+  predict(
+    call: Omit<UnetCall, 'latents'> & { resident: ResidentCall },
+    cancel?: CancelToken,
+  ): Promise<undefined>
   /** Returns the prediction [n, outChannels, h, w]. */
   predict(call: UnetCall, cancel?: CancelToken): Promise<Float32Array>
   /**

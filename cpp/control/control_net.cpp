@@ -130,7 +130,7 @@ void ControlNet::embed(const ControlPictures& pictures, KeptTensors& to, const C
 
 /// The embedded pictures of each row.
 ControlNet::Hint ControlNet::hint_of(ForwardContext& ctx, const ControlInput& input) const {
-  const auto& [latents, n, h, w, conditioning] = input.unet;
+  const auto& [latents, n, h, w, conditioning, resident] = input.unet;
   const int64_t channels = config_.unet.block_channels[0];
   Hint hint{Tensor(ctx, n, h, w, channels), fusion_ ? Tensor(ctx, n, 1, 1, channels) : Tensor()};
   if (ctx.measuring()) return hint;
@@ -198,7 +198,7 @@ void ControlNet::forward(ForwardContext& ctx, const ControlInput& input, const T
 }
 
 void ControlNet::predict(const ControlInput& input, const CancelToken* cancel) {
-  const auto& [latents, n, h, w, conditioning] = input.unet;
+  const auto& [latents, n, h, w, conditioning, resident] = input.unet;
   require(n >= 1 && h >= 1 && w >= 1 && input.first >= 0 && input.first + n <= input.total,
           "Expected latents of at least one element in each dimension");
   require(static_cast<int64_t>(input.scales.size()) == residuals(),

@@ -52,6 +52,8 @@ enum class Kernel : int {
   product_int8_small,
   product_int8_narrow,
   product_int8_large,
+  step_operations,
+  step_rescale,
   // Those of Hopper (sm_90a) come last; other GPUs lack them.
   product_hopper_128,
   product_hopper_256,
@@ -117,6 +119,8 @@ constexpr KernelInfo kKernels[] = {
     {"product_int8_small", kInt8Tiles[0].threads(), int8_shared_bytes(kInt8Tiles[0])},
     {"product_int8_narrow", kInt8Tiles[1].threads(), int8_shared_bytes(kInt8Tiles[1])},
     {"product_int8_large", kInt8Tiles[2].threads(), int8_shared_bytes(kInt8Tiles[2])},
+    {"step_operations", kMoveThreads, 0},
+    {"step_rescale", kRescaleThreads, kRescaleSharedBytes},
     {"product_hopper_128", kHopperThreads, kHopperTiles[0].shared_bytes()},
     {"product_hopper_256", kHopperThreads, kHopperTiles[1].shared_bytes()},
     {"attention_hopper_40", kHopperThreads, kHopperAttentionShapes[0].shared_bytes()},

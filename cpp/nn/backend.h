@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "nn/layers.h"
+#include "nn/resident.h"
 #include "nn/weights.h"
 
 namespace nd {
@@ -180,6 +181,14 @@ class Backend {
   virtual Tensor from_planar(ForwardContext& ctx, const float* images, int64_t n, int64_t c, int64_t h,
                              int64_t w) = 0;
   virtual void to_planar(ForwardContext& ctx, const Tensor& x, float* images) = 0;
+  /// Tensors of a run of so many images that stay on the device, `elements` each; null where its memory is
+  /// the host's.
+  virtual std::shared_ptr<ResidentTensors> resident(int64_t images, int64_t elements);
+  /// Runs the program that was staged, then gives the images of kInput, n / images() times → [n][h][w][c].
+  virtual Tensor from_resident(ForwardContext& ctx, ResidentTensors& from, const ImageShape& shape,
+                               int64_t n);
+  /// x [n][h][w][c] as a prediction.
+  virtual void to_resident(ForwardContext& ctx, const Tensor& x, ResidentTensors& to);
   /// Rows of an image on the host → [1][rows][w][c].
   virtual Tensor read_planes(ForwardContext& ctx, const PlanarSource& source, Rows rows) = 0;
   /// Rows of x, whose first one is row `first` of the image, to an image on the host.

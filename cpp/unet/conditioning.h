@@ -8,6 +8,7 @@
 namespace nd {
 
 class KeptTensors;
+class ResidentTensors;
 struct ImagePrompt;
 struct ChangedInputs;
 
@@ -66,6 +67,8 @@ struct UnetInput {
   const float* latents = nullptr;
   int64_t n = 0, h = 0, w = 0;
   Conditioning conditioning;
+  /// In place of `latents`, and of the prediction on the host. A program has been staged.
+  ResidentTensors* resident = nullptr;
 };
 
 }  // namespace nd

@@ -200,7 +200,7 @@ Tensor UnetEncoder::attend(ForwardContext& ctx, const UnetPass& pass, const Unet
 
 UnetInput UnetEncoder::stage(const UnetInput& input, const TimestepKeys& keys, int64_t out_floats,
                              StagedNumbers& staged) const {
-  const int64_t size = input.n * input.h * input.w * config_.in_channels;
+  const int64_t size = input.resident ? 0 : input.n * input.h * input.w * config_.in_channels;
   staged.make_room(size, input.n * shift_channels_, out_floats);
   std::copy_n(input.latents, size, staged.latents.data());
   for (int64_t i = 0; i < input.n; ++i)
@@ -211,6 +211,8 @@ UnetInput UnetEncoder::stage(const UnetInput& input, const TimestepKeys& keys, i
 }
 
 Tensor UnetEncoder::latents(ForwardContext& ctx, const UnetInput& input) const {
+  if (input.resident)
+    return backend_.from_resident(ctx, *input.resident, {input.h, input.w, config_.in_channels}, input.n);
   return backend_.from_planar(ctx, input.latents, input.n, config_.in_channels, input.h, input.w);
 }
 

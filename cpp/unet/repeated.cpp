@@ -1,5 +1,6 @@
 #include "unet/repeated.h"
 
+#include "nn/resident.h"
 #include "unet/image_prompts.h"
 #include "unet/input_changes.h"
 #include "unet/kept_tensors.h"
@@ -28,6 +29,7 @@ ForwardKey key_of(const UnetInput& input, const PackedContext& context, const St
   ForwardKey key;
   for (const int64_t size : {input.n, input.h, input.w, context.length}) append(key, size);
   append(key, staged.place);
+  append(key, input.resident ? input.resident->id() : 0);
   for (int64_t i = 0; i < input.n; ++i) append(key, context.images ? context.images[i].value : 0);
   append(key, conditioning.residuals != nullptr);
   if (conditioning.residuals) conditioning.residuals->describe(key);

@@ -38,8 +38,8 @@ class Unet {
   /// Identifies these weights in this process: no others ever have the same number.
   uint64_t weights_id() const { return weights_id_; }
 
-  /// → out [n][out_channels][h][w]. Any h, w ≥ 1. Throws Cancelled. Error invalid_argument: a size below 1,
-  /// or a condition that this model lacks or needs.
+  /// → out [n][out_channels][h][w], unless input.resident keeps it. Any h, w ≥ 1. Throws Cancelled. Error
+  /// invalid_argument: a size below 1, or a condition that this model lacks or needs.
   void predict(const UnetInput& input, float* out, const CancelToken* cancel,
                const UnetOptions& options = {});
 
@@ -75,6 +75,8 @@ class Unet {
 
   void load_decoder(Loader& loader);
   Tensor forward(ForwardContext& ctx, const Pass& given) const;
+  /// Puts a prediction where its input says.
+  void give(ForwardContext& ctx, const Tensor& prediction, const UnetInput& input, float* out) const;
   void predict_repeated(const Pass& given, float* out, const CancelToken* cancel);
   void add_residuals(ForwardContext& ctx, const KeptTensors& residuals, const std::vector<Tensor>& skips,
                      const Tensor& middle) const;

@@ -142,15 +142,22 @@ void Unet::predict(const UnetInput& input, float* out, const CancelToken* cancel
   if (backend_.records())
     predict_repeated(pass, out, cancel);
   else
-    workspace_.run(cancel, [&](ForwardContext& ctx) { backend_.to_planar(ctx, forward(ctx, pass), out); });
+    workspace_.run(cancel, [&](ForwardContext& ctx) { give(ctx, forward(ctx, pass), input, out); });
   if (options.deep) options.deep->finish(origin);
+}
+
+void Unet::give(ForwardContext& ctx, const Tensor& prediction, const UnetInput& input, float* out) const {
+  if (input.resident)
+    backend_.to_resident(ctx, prediction, *input.resident);
+  else
+    backend_.to_planar(ctx, prediction, out);
 }
 
 /// A denoising run calls this once a step with other numbers: they are staged at addresses that stay.
 void Unet::predict_repeated(const Pass& given, float* out, const CancelToken* cancel) {
   const UnetInput& input = given.input;
   const UnetOptions& options = given.options;
-  const int64_t out_floats = input.n * input.h * input.w * config().out_channels;
+  const int64_t out_floats = input.resident ? 0 : input.n * input.h * input.w * config().out_channels;
   const UnetInput staged = encoder_.stage(input, given.keys, out_floats, staged_);
   Pass pass{staged, options, given.keys, given.shallow, given.context, staged_.shifts.data()};
   const auto current_key = [&] {
@@ -162,7 +169,7 @@ void Unet::predict_repeated(const Pass& given, float* out, const CancelToken* ca
     return key;
   };
   workspace_.run_repeated(current_key, cancel, [&](ForwardContext& ctx) {
-    backend_.to_planar(ctx, forward(ctx, pass), staged_.out.data());
+    give(ctx, forward(ctx, pass), staged, staged_.out.data());
   });
   std::copy_n(staged_.out.data(), out_floats, out);
 }

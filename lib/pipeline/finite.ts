@@ -1,3 +1,4 @@
+import { RemoteTensor } from '../remote-tensor.js'
 import type { TimeSlice } from '../time-slice.js'
 import type { Tensor } from '../types.js'
 
@@ -30,9 +31,10 @@ export class FiniteNumbers {
 
   constructor(private readonly slice: TimeSlice) {}
 
-  /** Looks at what a part gave, unless an earlier part is to blame already. */
-  async check(part: Part, { data }: Tensor): Promise<void> {
-    if (this.#culprit) return
+  /** Looks at what a part gave, unless an earlier part is to blame already. A device looks at its tensors by itself. */
+  async check(part: Part, tensor: Tensor): Promise<void> {
+    if (this.#culprit || tensor instanceof RemoteTensor) return
+    const { data } = tensor
     for (let begin = 0; begin < data.length; begin += ELEMENTS_AT_ONCE) {
       if (!allFinite(data.subarray(begin, begin + ELEMENTS_AT_ONCE))) this.blame(part)
       await this.slice.pause()

@@ -16,7 +16,8 @@ import { Denoiser } from './denoiser.js'
 import { FiniteNumbers } from './finite.js'
 import { ImagePrompts } from './image-prompts.js'
 import { loadInitImage } from './init-image.js'
-import { keepOutsideMask, prepareLatents } from './initial-latents.js'
+import type { DeviceTensors } from './device-tensors.js'
+import { keepOutsideMask, prepareLatents, type InitialLatents } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
 import { preconditioning } from './precondition.js'
@@ -118,8 +119,9 @@ export async function* generate(
   })
   stopwatch.lap('start')
 
-  let { latents } = start
   const { begin } = start
+  const device = keepTensors(parts, request, start, controls)
+  let latents = device?.put(start.latents) ?? start.latents
   const calls = { scheduler, signal }
   const first = {
     ...calls,
@@ -166,24 +168,34 @@ export async function* generate(
       // A UNet that takes the mask keeps what is outside it by itself.
       if (start.kept && (i >= switchAt || request.extraInput !== 'masked-image'))
         latents = keepOutsideMask(start.kept, latents, scheduler, i)
+      device?.endStep(scheduler, latents)
+      const estimate = scheduler.denoised ?? latents
+      const [shown, denoised] =
+        device && observed ? await device.fetch([latents, estimate], signal) : [latents, estimate]
       const facts = {
         step: i + 1 - begin,
         steps: timesteps.length - begin,
         timestep,
         sigma: sigmas?.[i],
-        latents,
+        latents: shown,
       }
-      const denoised = scheduler.denoised ?? latents
       const preview =
         parts.tinyVae && observed
           ? (await decodeTiny(parts.tinyVae, rows(denoised, 0), request, slice, signal)).image
           : undefined
-      yield stepEvent(facts, denoised, vae.scalingFactor, preview)
+      const event = stepEvent(facts, denoised, vae.scalingFactor, preview)
+      const isSeen = device && observed ? watchLatents(event) : undefined
+      yield event
+      // Whoever looks at the latents may have changed them.
+      if (isSeen?.()) latents = device!.put(shown)
       throwIfAborted(signal)
     }
     await controls?.trim()
+    if (device) [latents] = await device.fetch([latents], signal)
+    if (device?.culprit) numbers.blame(device.culprit)
   } finally {
     denoiser.dispose()
+    device?.dispose()
     controls?.dispose()
     imagePrompts?.dispose()
   }
@@ -286,6 +298,35 @@ async function decodeTiny(
   signal: AbortSignal,
 ) {
   return imageFromTensor(await vae.decode(latents, { signal, tiling: vaeTiling }), slice)
+}
+
+/**
+ * Keeps the run's tensors in the GPU's memory, unless something in the loop computes with them here: a caller's scheduler,
+ * further input channels, a mask, ControlNets and adapters that see the latents, or the preconditioning of the ×2 upscaler.
+ */
+function keepTensors(
+  { unet, refiner }: Parts,
+  { scheduler }: GenerateRequest,
+  { latents, extraChannels, kept }: InitialLatents,
+  controls: Controls | undefined,
+): DeviceTensors | undefined {
+  const { inChannels, outChannels, kBlocks } = unet.config
+  if (typeof scheduler === 'object' || extraChannels.length > 0 || kept || controls || kBlocks)
+    return undefined
+  if (inChannels !== outChannels || (refiner && refiner.unet.device !== unet.device)) return undefined
+  return unet.keepTensors(latents.shape)
+}
+
+/** Whether anyone has read the latents of an event. */
+function watchLatents(event: StepEvent): () => boolean {
+  const { latents } = event
+  let isRead = false
+  const get = () => {
+    isRead = true
+    return latents
+  }
+  Object.defineProperty(event, 'latents', { get, enumerable: true })
+  return () => isRead
 }
 
 /** The scheduler of a run: the one that was asked for, or the model's. */

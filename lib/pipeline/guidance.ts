@@ -1,4 +1,5 @@
 import { checkNumber, checkTensor } from '../check.js'
+import { RemoteTensor } from '../remote-tensor.js'
 import type { Tensor } from '../types.js'
 import { rows, zeros } from './tensors.js'
 
@@ -22,6 +23,7 @@ export function guide(prediction: Tensor, scale: number, rescale = 0): Tensor {
   }
   checkNumber(scale, 'scale', -Number.MAX_VALUE, Number.MAX_VALUE)
   checkNumber(rescale, 'rescale', 0, 1)
+  if (prediction instanceof RemoteTensor) return prediction.guide(scale, rescale)
   const n = prediction.shape[0] / 2
   const unconditional = rows(prediction, 0, n)
   const conditional = rows(prediction, n, 2 * n)

@@ -117,8 +117,9 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
     request.outputType === 'latents'
       ? 0
       : (request.decoder === 'tiny' ? tiny : vae.decodeBytes(h, w, vaeTiling) + 4 * pixels) + count * pixels
-  // The scheduler and the loop hold several copies of the latents.
-  const latents = 8 * batch * unet.config.inChannels * h * w * 4
+  // The scheduler and the loop hold several copies of the latents, on a GPU in its memory: see device-tensors.ts.
+  const copies = 8 * batch + (unet.device === 'cpu' ? 0 : 24 * count)
+  const latents = copies * unet.config.inChannels * h * w * 4
   const context = 2 * batch * contextLength * unet.config.contextWidth * 4
   const all = [...loadedComponents(parts)]
   const threads = Math.max(...all.map((part) => part.threadBytes))

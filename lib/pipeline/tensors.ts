@@ -1,4 +1,5 @@
 /** Arithmetic on latents and contexts, which are small enough for JavaScript. */
+import { RemoteTensor } from '../remote-tensor.js'
 import type { Tensor } from '../types.js'
 
 /** A tensor of zeros. */
@@ -37,7 +38,7 @@ export function stack(tensors: readonly Tensor[]): Tensor {
 
 /** The batch twice, which is the UNet's input with guidance. */
 export function twice(tensor: Tensor): Tensor {
-  return stack([tensor, tensor])
+  return tensor instanceof RemoteTensor ? tensor.repeat(2) : stack([tensor, tensor])
 }
 
 /** Rows `begin`…`end` of the first dimension, sharing memory with the tensor. */

@@ -28,6 +28,7 @@ import { checkLatentSize } from './autoencoder.js'
 import { Component, type CallOptions } from './component.js'
 import { embeddedKeys, type Conditioning, type EmbeddedConditioning } from './conditioning.js'
 import { DeepCache } from './deep-cache.js'
+import { DeviceTensor, DeviceTensors } from './device-tensors.js'
 import { stack } from './tensors.js'
 
 /** Rows of a batch for which memory can be asked: more than two for each image of a run. */
@@ -126,7 +127,9 @@ export class Unet extends Component<NativeUnet> {
     ])
     const signal = checkSignal(checkObject(options, 'options', ['signal']).signal)
     const { inChannels, outChannels, contextWidth } = this.config
-    const latents = copyTensor(given.latents, 'latents', [-1, inChannels, -1, -1])
+    const { latents: asked } = given
+    const remote = owned && asked instanceof DeviceTensor ? asked : undefined
+    const latents = remote ?? copyTensor(asked, 'latents', [-1, inChannels, -1, -1])
     const [n, , h, w] = latents.shape
     const context = (owned ? checkTensor : copyTensor)(given.context, 'context', [n, -1, contextWidth])
     const { timestep } = given
@@ -152,9 +155,12 @@ export class Unet extends Component<NativeUnet> {
         ...(owned && input.inputs && { inputs: input.inputs }),
       }
       const options = { tokenMerging, ...deepCache?.next(latents.shape, owned ? input.cacheKey : undefined) }
+      if (remote)
+        return model.predict({ resident: remote.home.call(remote), n, h, w, conditioning, options }, cancel)
       return model.predict({ latents: latents.data, n, h, w, conditioning, options }, cancel)
     })
-    return { data, shape: [n, outChannels, h, w] }
+    if (remote) return remote.home.prediction(n)
+    return { data: data!, shape: [n, outChannels, h, w] }
   }
 
   /**
@@ -229,6 +235,17 @@ export class Unet extends Component<NativeUnet> {
       }
     }
     return checked
+  }
+
+  /**
+   * Where a run with latents of this shape can keep its tensors from step to step; undefined on the CPU.
+   *
+   * @internal
+   */
+  keepTensors(shape: readonly number[]): DeviceTensors | undefined {
+    const elements = shape.reduce((product, size) => product * size, 1)
+    const kept = this.model.residentTensors(shape[0], elements)
+    return kept ? new DeviceTensors(kept, shape) : undefined
   }
 
   /**

@@ -1,7 +1,7 @@
 import { checkTensor, expectation, isReadable } from '../check.js'
 import { received } from '../quote.js'
 import type { Random, Scheduler, Tensor } from '../types.js'
-import { combine } from './tensors.js'
+import { combine, sizeOf } from './tensors.js'
 
 /** Timesteps may differ by this much from those of the list, because float32 rounds them. */
 const TIMESTEP_TOLERANCE = 1e-3
@@ -63,7 +63,7 @@ export abstract class SchedulerBase implements Scheduler {
     this.locate(timestep)
     prediction = checkTensor(prediction, 'prediction')
     latents = checkTensor(latents, 'latents')
-    if (prediction.data.length !== latents.data.length) {
+    if (sizeOf(prediction) !== sizeOf(latents)) {
       throw new RangeError(
         `Expected prediction of the latents' shape [${latents.shape.join(', ')}] ` +
           `but received [${prediction.shape.join(', ')}]`,

@@ -26,9 +26,10 @@ export class HeunScheduler extends SigmaScheduler {
     const here = this.sigmas[this.index]
     let slope = this.slopeAt(prediction, latents, here)
     if (this.settings.clipSample && this.denoised) {
+      this.denoised = clamp(this.denoised, 1)
       slope = [
         [1 / here, latents],
-        [-1 / here, clamp(this.denoised, 1)],
+        [-1 / here, this.denoised],
       ]
     }
     if (this.index % 2 === 0 || !this.start) {

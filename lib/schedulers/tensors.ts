@@ -1,3 +1,4 @@
+import { RemoteTensor } from '../remote-tensor.js'
 import type { Tensor } from '../types.js'
 
 /** A coefficient and the tensor that it multiplies. */
@@ -5,6 +6,7 @@ export type Term = readonly [number, Tensor]
 
 /** Σ coefficient·tensor as a new tensor, summed in double precision and stored as float32. */
 export function combine(...terms: Term[]): Tensor {
+  for (const [, tensor] of terms) if (tensor instanceof RemoteTensor) return tensor.combine(terms)
   const { shape } = terms[0][1]
   const out = new Float32Array(terms[0][1].data.length)
   const [[a, { data: x }], second, third, ...more] = terms
@@ -26,12 +28,19 @@ export function combine(...terms: Term[]): Tensor {
   return { data: out, shape: [...shape] }
 }
 
-export function copy({ data, shape }: Tensor): Tensor {
-  return { data: data.slice(), shape: [...shape] }
+export function copy(tensor: Tensor): Tensor {
+  if (tensor instanceof RemoteTensor) return tensor
+  return { data: tensor.data.slice(), shape: [...tensor.shape] }
 }
 
-/** Clamps every element to −limit…limit in place. The tensor must not be in use elsewhere. */
+/** The number of elements. */
+export function sizeOf({ shape }: Tensor): number {
+  return shape.reduce((product, size) => product * size, 1)
+}
+
+/** Clamps every element to −limit…limit, in place if it can. The tensor must not be in use elsewhere. */
 export function clamp(tensor: Tensor, limit: number): Tensor {
+  if (tensor instanceof RemoteTensor) return tensor.clamp(limit)
   const { data } = tensor
   for (let i = 0; i < data.length; i++) data[i] = Math.min(Math.max(data[i], -limit), limit)
   return tensor

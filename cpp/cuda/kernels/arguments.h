@@ -343,6 +343,43 @@ struct StoreArgs {
   int32_t rows, count, fp16;
 };
 
+// --- the arithmetic of a denoising step ---
+
+/// Operations on float32 tensors of `count` elements, one after the other, see ResidentOperation. Where a
+/// prediction is not finite, `mark` is put into checks[0] if it is greater; where latents are not, into
+/// checks[1].
+constexpr int kStepTerms = 8, kStepOperations = 8;
+enum class StepKind : int32_t { combine, guide, clamp };
+enum class StepCheck : int32_t { nothing, prediction, latents };
+struct StepTerm {
+  const float* x;
+  double factor;
+};
+struct StepOperation {
+  float* y;
+  StepKind kind;
+  StepCheck check;
+  int32_t terms;
+  StepTerm term[kStepTerms];
+};
+struct StepArgs {
+  int64_t count;
+  uint32_t* checks;
+  uint32_t mark;
+  int32_t operations;
+  StepOperation operation[kStepOperations];
+};
+
+/// Moves the standard deviation of each image of `guided`, of `count` elements, towards that of
+/// `conditional`.
+constexpr int kRescaleThreads = 512, kRescaleSharedBytes = kRescaleThreads * 8;
+struct RescaleArgs {
+  const float *conditional, *guided;
+  float* y;
+  int64_t count;
+  double rescale;
+};
+
 // --- token merging ---
 
 /// inverse[i] = 1/‖x[i]‖; 0 where that is not finite.

@@ -216,6 +216,11 @@ T atomicAdd(T* p, T value, EMU_HERE) {
   return emu::atomic_update(
       p, [value](T old) { return old + value; }, here);
 }
+template <class T>
+T atomicMax(T* p, T value, EMU_HERE) {
+  return emu::atomic_update(
+      p, [value](T old) { return old < value ? value : old; }, here);
+}
 
 // --- numbers ---
 
@@ -276,6 +281,18 @@ inline float __fmul_rn(float a, float b) {
 }
 inline float __fadd_rn(float a, float b) {
   return a + b;
+}
+// These, too, are never contracted.
+inline double __dmul_rn(double a, double b) {
+  double product = a * b;
+  asm("" : "+x"(product));
+  return product;
+}
+inline double __dadd_rn(double a, double b) {
+  return a + b;
+}
+inline double __dsub_rn(double a, double b) {
+  return a - b;
 }
 inline float rsqrtf(float x) {
   return 1.0f / std::sqrt(x);

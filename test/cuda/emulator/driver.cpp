@@ -103,17 +103,27 @@ Result memory_info(size_t* free, size_t* total) {
   *free = *total - static_cast<size_t>(bytes_on(current_context()->device));
   return kSuccess;
 }
+void note_copy(const char* direction, size_t bytes) {
+  if (!driver_options.copies) return;
+  const std::lock_guard<std::mutex> lock(mutex);
+  FILE* const file = fopen(driver_options.copies, "a");
+  if (!file) return;
+  fprintf(file, "%s %zu\n", direction, bytes);
+  fclose(file);
+}
 Result copy_to_device(DevicePointer to, const void* from, size_t bytes, StreamHandle stream) {
   // CUDA would capture the address of the host's memory, which nobody here means to keep.
   if (capturing(stream)) return kCaptureUnsupported;
   const Result result = usable(stream, to);
   if (result == kSuccess) upload(reinterpret_cast<void*>(to), from, bytes);
+  note_copy("to-device", bytes);
   return result;
 }
 Result copy_to_host(void* to, DevicePointer from, size_t bytes, StreamHandle stream) {
   if (capturing(stream)) return kCaptureUnsupported;
   const Result result = usable(stream, from);
   if (result == kSuccess) download(to, reinterpret_cast<void*>(from), bytes);
+  note_copy("to-host", bytes);
   return result;
 }
 Result copy_on_device(DevicePointer to, DevicePointer from, size_t bytes, StreamHandle handle) {

@@ -20,6 +20,7 @@ struct DriverOptions {
   int fail_launch = -1;            // the launch, counted from here, that loses its context
   size_t context_bytes = 0;        // that a separate context must find free
   bool never_ready = false;        // events never come
+  const char* copies = nullptr;    // a file that gets a line for each copy between host and device
   const char* replaced = nullptr;  // a kernel, in whose place modules have `replacement`
   const char* replacement = nullptr;
   /// Microseconds of a kernel of so many blocks with these arguments, in place of the time that passes. Then

@@ -27,6 +27,7 @@ const bool configured = [] {
   from_environment("ND_EMULATED_CAPABILITY", options.capability);
   from_environment("ND_EMULATED_VERSION", options.version);
   from_environment("ND_EMULATED_MEMORY_MB", megabytes);
+  if (const char* path = getenv("ND_EMULATED_COPIES")) options.copies = strdup(path);
   if (megabytes) options.memory = static_cast<size_t>(megabytes) << 20;
   from_environment("ND_EMULATED_FAIL_LAUNCH", options.fail_launch);
   from_environment("ND_EMULATED_HOPPER_PERCENT", hopper_percent);

@@ -1,0 +1,41 @@
+// Tensors of a denoising run in a GPU's memory, and the kernels that compute with them between forwards.
+#pragma once
+#include <vector>
+
+#include "cuda/device.h"
+#include "nn/resident.h"
+
+namespace nd::cuda {
+
+class Resident final : public ResidentTensors {
+ public:
+  Resident(Device& device, int64_t images, int64_t elements)
+      : ResidentTensors(images, elements), device_(device) {}
+
+  static Resident& of(ResidentTensors& tensors) { return static_cast<Resident&>(tensors); }
+
+  void stage(ResidentProgram program) override;
+  ResidentChecks read(ResidentProgram program, const std::vector<int64_t>& tensors, float* out,
+                      const CancelToken* cancel) override;
+
+  /// Of a tensor that was staged before. The reserved ones lie one after the other, and stay where they are.
+  Address address(int64_t tensor) const;
+  /// Puts what was staged into the stream, once.
+  void run_staged(StreamHandle stream);
+
+ private:
+  size_t bytes() const { return static_cast<size_t>(elements()) * sizeof(float); }
+  void make_room(int64_t tensor);
+  /// The longest run of operations from `first` on that one kernel computes; where the next one begins.
+  size_t launch_operations(const std::vector<ResidentOperation>& operations, size_t first,
+                           StreamHandle stream) const;
+  void launch_rescale(const ResidentOperation& operation, StreamHandle stream) const;
+
+  Device& device_;
+  Buffer reserved_, checks_;     // checks_: two marks, see StepArgs
+  std::vector<Buffer> buffers_;  // by number, behind the reserved ones
+  ResidentProgram staged_;
+  uint32_t programs_ = 0;  // that were run
+};
+
+}  // namespace nd::cuda

@@ -1,0 +1,192 @@
+/**
+ * The tensors of a denoising run on a GPU: latents, predictions and what the scheduler remembers stay in its memory from step
+ * to step. Arithmetic is written down here, and the next prediction computes it first, in a kernel or two.
+ */
+import { cancellable } from '../native-call.js'
+import type { NativeResidentTensors, ResidentCall, ResidentProgram } from '../native.js'
+import { RemoteTensor } from '../remote-tensor.js'
+import type { Tensor } from '../types.js'
+
+/** Numbers of the tensors that a prediction reads and writes; with guidance it also writes the next one. */
+const INPUT = 0
+const PREDICTION = 1
+const RESERVED = 3
+
+/** In the order of nd::ResidentOperation. */
+const kinds = ['combine', 'guide', 'clamp', 'rescale'] as const
+const checks = ['nothing', 'prediction', 'latents'] as const
+
+interface Operation {
+  kind: (typeof kinds)[number]
+  check: (typeof checks)[number]
+  out: number
+  terms: (readonly [factor: number, tensor: number])[]
+}
+
+/** A tensor on a device: its number there. */
+export class DeviceTensor extends RemoteTensor {
+  constructor(
+    readonly home: DeviceTensors,
+    readonly number: number,
+    shape: number[],
+  ) {
+    super(shape)
+  }
+
+  combine(terms: readonly (readonly [number, Tensor])[]): DeviceTensor {
+    return this.home.add(
+      'combine',
+      terms.map(([factor, tensor]) => [factor, this.home.put(tensor).number]),
+    )
+  }
+
+  clamp(limit: number): DeviceTensor {
+    return this.home.add('clamp', [[limit, this.number]])
+  }
+
+  guide(scale: number, rescale: number): DeviceTensor {
+    const [unconditional, conditional] = [this.number, this.number + 1]
+    const guided = this.home.add(
+      'guide',
+      [
+        [scale, unconditional],
+        [1, conditional],
+      ],
+      'prediction',
+    )
+    if (rescale === 0) return guided
+    return this.home.add('rescale', [
+      [rescale, conditional],
+      [1, guided.number],
+    ])
+  }
+
+  repeat(times: number): DeviceTensor {
+    const [n, ...rest] = this.shape
+    return new DeviceTensor(this.home, this.number, [times * n, ...rest])
+  }
+}
+
+/** All tensors of one run. */
+export class DeviceTensors {
+  #uploads: ResidentProgram['uploads'] = []
+  #operations: Operation[] = []
+  /** Numbers in use; those that were given up, but may be in what is written down; and those that are free. */
+  readonly #used = new Set<number>()
+  #released: number[] = []
+  readonly #free: number[] = []
+  #culprit?: 'UNet' | 'scheduler'
+
+  /** @param shape of the latents, and so of every tensor */
+  constructor(
+    readonly native: NativeResidentTensors,
+    readonly shape: readonly number[],
+  ) {}
+
+  /** The part of the run that first gave numbers that are not finite, as far as fetch() has seen. */
+  get culprit(): 'UNet' | 'scheduler' | undefined {
+    return this.#culprit
+  }
+
+  /** The tensor on the device. One that is here is uploaded. */
+  put(tensor: Tensor): DeviceTensor {
+    if (tensor instanceof DeviceTensor) return tensor
+    const made = this.#make()
+    this.#uploads.push({ tensor: made.number, values: tensor.data })
+    return made
+  }
+
+  /** Writes an operation down. */
+  add(
+    kind: Operation['kind'],
+    terms: Operation['terms'],
+    check: Operation['check'] = 'nothing',
+  ): DeviceTensor {
+    const made = this.#make()
+    this.#operations.push({ kind, check, out: made.number, terms })
+    return made
+  }
+
+  /** What a prediction of `latents` is to compute first. */
+  call({ number }: DeviceTensor): ResidentCall {
+    this.#operations.push({ kind: 'combine', check: 'nothing', out: INPUT, terms: [[1, number]] })
+    return { tensors: this.native, program: this.#take() }
+  }
+
+  /** The prediction that has been made, of `rows` images. */
+  prediction(rows: number): DeviceTensor {
+    if (rows === this.shape[0]) return this.add('combine', [[1, PREDICTION]], 'prediction')
+    return new DeviceTensor(this, PREDICTION, [rows, ...this.shape.slice(1)])
+  }
+
+  /** Ends a step: gives up all tensors but those that the scheduler remembers and the latents, which it has just computed. */
+  endStep(scheduler: object, latents: Tensor): void {
+    const kept = new Set([latents, ...remoteTensors(scheduler)].map(numberOf))
+    for (const number of this.#used) {
+      if (kept.has(number)) continue
+      this.#used.delete(number)
+      this.#released.push(number)
+    }
+    const last = this.#operations.find(({ out }) => out === numberOf(latents))
+    if (last) last.check = 'latents'
+  }
+
+  /** Copies of tensors here, after everything that was written down. Those that are here are not copied. */
+  async fetch(tensors: readonly Tensor[], signal: AbortSignal): Promise<Tensor[]> {
+    const numbers = [...new Set(tensors.map(numberOf).filter((number) => number !== undefined))]
+    const call = { program: this.#take(), tensors: numbers }
+    const { data, badPrediction, badLatents } = await cancellable(signal, (cancel) =>
+      this.native.read(call, cancel),
+    )
+    if (badPrediction > 0 && (badLatents === 0 || badPrediction <= badLatents)) this.#culprit ??= 'UNet'
+    else if (badLatents > 0) this.#culprit ??= 'scheduler'
+    const size = data.length / Math.max(numbers.length, 1)
+    const copies = new Map(
+      numbers.map((number, i) => [
+        number,
+        { data: data.slice(i * size, (i + 1) * size), shape: [...this.shape] },
+      ]),
+    )
+    return tensors.map((tensor) => copies.get(numberOf(tensor) ?? -1) ?? tensor)
+  }
+
+  /** Frees the memory, once no call uses it. */
+  dispose(): void {
+    this.native.dispose()
+  }
+
+  #make(): DeviceTensor {
+    const number = this.#free.pop() ?? RESERVED + this.#used.size + this.#released.length
+    this.#used.add(number)
+    return new DeviceTensor(this, number, [...this.shape])
+  }
+
+  #take(): ResidentProgram {
+    const operations = this.#operations.flatMap(({ kind, check, out, terms }) => [
+      kinds.indexOf(kind),
+      checks.indexOf(check),
+      out,
+      terms.length,
+      ...terms.flat(),
+    ])
+    const program = { uploads: this.#uploads, operations: Float64Array.from(operations) }
+    this.#uploads = []
+    this.#operations = []
+    this.#free.push(...this.#released)
+    this.#released = []
+    return program
+  }
+}
+
+function numberOf(tensor: Tensor): number | undefined {
+  return tensor instanceof DeviceTensor ? tensor.number : undefined
+}
+
+/** The tensors on a device among the fields of an object, and of the objects in them: what a scheduler remembers. */
+function* remoteTensors(value: unknown, seen = new Set<unknown>()): Iterable<DeviceTensor> {
+  if (value instanceof DeviceTensor) yield value
+  if (typeof value !== 'object' || value === null || value instanceof RemoteTensor) return
+  if (ArrayBuffer.isView(value) || seen.has(value)) return
+  seen.add(value)
+  for (const field of Object.values(value)) yield* remoteTensors(field, seen)
+}

@@ -1,0 +1,222 @@
+/** Latents that stay on the GPU from step to step: the same numbers as with steps on the host, and hardly any copies. */
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import {
+  bundledModelPath,
+  createScheduler,
+  DiffusionPipeline,
+  schedulerNames,
+  type GenerateOptions,
+  type SchedulerOptions,
+  type StepEvent,
+  type Tensor,
+} from '../../lib/index.js'
+import { packageRoot } from '../../lib/package-root.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
+
+const skip = !emulatorBuilt && !emulatorExpected
+const folder = t.testdir()
+const copies = join(folder, 'copies')
+if (!skip) Object.assign(process.env, emulatedEnvironment(), { ND_EMULATED_COPIES: copies })
+
+/** A small model, whose steps take a tenth of the bundled one's time. */
+const model = join(folder, 'model')
+cpSync(join(packageRoot(), 'test', 'fixtures', 'conditioned', 'base'), model, { recursive: true })
+cpSync(join(bundledModelPath(), 'tokenizer'), join(model, 'tokenizer'), { recursive: true })
+const load = () => DiffusionPipeline.load(model, { device: 'cuda' })
+
+const small = { prompt: 'a blue cat', width: 32, height: 32, seed: 5, outputType: 'latents' as const }
+
+type Options = Omit<GenerateOptions, 'scheduler'> & { steps: number }
+
+async function latentsOf(pipe: DiffusionPipeline, options: GenerateOptions): Promise<Tensor> {
+  return (await pipe.generate({ ...small, ...options })).latents!
+}
+
+/** The latents of a run whose scheduler is an object, whose arithmetic is done on the host. */
+function onHost(
+  pipe: DiffusionPipeline,
+  name: string,
+  { schedulerOptions, ...options }: Options,
+): Promise<Tensor> {
+  const scheduler = createScheduler(name, options.steps, pipe.model.schedule, schedulerOptions)
+  return latentsOf(pipe, { ...options, scheduler })
+}
+
+/** Copies between host and device while `run` runs: how many, in each direction, of how many bytes. */
+async function copiesOf(run: () => Promise<unknown>): Promise<{ toDevice: number[]; toHost: number[] }> {
+  writeFileSync(copies, '')
+  await run()
+  const lines = readFileSync(copies, 'utf8').trim().split('\n')
+  const bytes = (direction: string) =>
+    lines.filter((line) => line.startsWith(direction)).map((line) => Number(line.split(' ')[1]))
+  return { toDevice: bytes('to-device'), toHost: bytes('to-host') }
+}
+
+t.test('every scheduler', { skip }, async (t) => {
+  await using pipe = await load()
+  const free = pipe.unet.freeDeviceMemory()
+  const settings: SchedulerOptions[] = [{}, { predictionType: 'v_prediction' }, { predictionType: 'sample' }]
+  const methods = schedulerNames.filter((name) => !/-(karras|exponential|beta)$/.test(name))
+  for (const [i, name] of methods.entries()) {
+    const schedulerOptions = settings[i % settings.length]
+    const options = { steps: 4, schedulerOptions, guidanceScale: i % 4 === 3 ? 1 : 4 }
+    const got = await latentsOf(pipe, { ...options, scheduler: name })
+    t.same(got, await onHost(pipe, name, options), `${name} ${JSON.stringify(options)}`)
+  }
+  for (const [name, schedulerOptions] of [
+    ['unipc', { order: 3 }],
+    ['dpm++-2s', { order: 3, solverType: 'heun' }],
+    ['dpm++-2m-sde', { order: 3 }],
+    ['deis', { order: 3 }],
+    ['plms', { skipPrkSteps: false }],
+    ['lms', { order: 4, predictionType: 'v_prediction' }],
+  ] as const) {
+    const options = { steps: 8, schedulerOptions }
+    const got = await latentsOf(pipe, { ...options, scheduler: name })
+    t.same(got, await onHost(pipe, name, options), `${name} ${JSON.stringify(schedulerOptions)}`)
+  }
+  t.equal(pipe.unet.freeDeviceMemory(), free, 'all memory is free again')
+})
+
+t.test('options of a run', { skip }, async (t) => {
+  await using pipe = await load()
+  const rest: Options[] = [
+    { steps: 3, batchSize: 3 },
+    { steps: 4, guidanceInterval: [0.3, 0.8] },
+    { steps: 4, deepCache: { interval: 2 }, tokenMerging: 0.5 },
+    { steps: 4, image: await picture(pipe), strength: 0.6 },
+    { steps: 4, rng: 'philox' },
+  ]
+  for (const options of rest)
+    for (const name of ['euler-a', 'dpm++-2m-karras'] as const)
+      t.same(
+        await latentsOf(pipe, { ...options, scheduler: name }),
+        await onHost(pipe, name, options),
+        `${name} ${Object.keys(options).join(', ')}`,
+      )
+  const rescaled = { steps: 3, batchSize: 2, guidanceRescale: 0.7, guidanceScale: 9 }
+  const got = await latentsOf(pipe, { ...rescaled, scheduler: 'ddim' })
+  const expected = await onHost(pipe, 'ddim', rescaled)
+  const worst = Math.max(...got.data.map((x, i) => Math.abs(x - expected.data[i])))
+  t.ok(worst < 1e-3, `guidanceRescale: ${worst}`)
+  const drawn = { ...small, steps: 3, outputType: 'image' as const }
+  const [image] = (await pipe.generate({ ...drawn, scheduler: 'euler' })).images
+  const scheduler = createScheduler('euler', 3, pipe.model.schedule)
+  t.same(image.data, (await pipe.generate({ ...drawn, scheduler })).images[0].data, 'the picture')
+})
+
+async function picture(pipe: DiffusionPipeline) {
+  return (await pipe.generate({ ...small, steps: 1, outputType: 'image' })).images[0]
+}
+
+t.test('copies', { skip }, async (t) => {
+  await using pipe = await load()
+  const run = (options: GenerateOptions) => copiesOf(() => pipe.generate({ ...small, ...options }))
+  const base = { ...small, scheduler: 'dpm++-2m' as const }
+  const size = (await latentsOf(pipe, { ...base, steps: 2 })).data.byteLength
+  const ofSize = (list: number[]) => list.filter((bytes) => bytes === size).length
+  const [few, many] = [await run({ ...base, steps: 2 }), await run({ ...base, steps: 12 })]
+  t.equal(ofSize(few.toDevice), 1, 'the initial latents')
+  t.equal(ofSize(few.toHost), 1, 'the final latents')
+  t.equal(ofSize(many.toDevice), 1)
+  t.equal(many.toHost.length, few.toHost.length, 'nothing more comes back from more steps')
+  // The shifts of a timestep, for each of two rows, are what a step uploads.
+  t.equal(many.toDevice.length - few.toDevice.length, 2 * 10)
+
+  const progress = await run({ ...base, steps: 12, onStep: () => {} })
+  t.equal(ofSize(progress.toDevice), 1, 'an observer who only looks changes nothing')
+  const stochastic = await run({ ...base, steps: 12, scheduler: 'euler-a' })
+  t.equal(ofSize(stochastic.toDevice), 1 + 11, 'noise is uploaded')
+  t.equal(ofSize(stochastic.toHost), 1)
+  const scheduler = createScheduler('dpm++-2m', 12, pipe.model.schedule)
+  const host = await run({ ...base, steps: 12, scheduler })
+  t.ok(host.toHost.length >= 12, 'a caller’s scheduler computes on the host')
+})
+
+t.test('callbacks', { skip }, async (t) => {
+  await using pipe = await load()
+  const run = async (scheduler: GenerateOptions['scheduler'], onStep: (event: StepEvent) => void) =>
+    latentsOf(pipe, { steps: 5, scheduler, onStep })
+  for (const name of ['dpm++-2m', 'heun', 'plms', 'lcm'] as const) {
+    const object = () => createScheduler(name, 5, pipe.model.schedule)
+    const kept: StepEvent[][] = [[], []]
+    const plain = [
+      await run(name, (event) => void kept[0].push(event)),
+      await run(object(), (event) => void kept[1].push(event)),
+    ]
+    t.same(plain[0], plain[1])
+    t.same(
+      kept[0].map(({ latents, preview }) => [latents, preview.data]),
+      kept[1].map(({ latents, preview }) => [latents, preview.data]),
+      `${name}: events that are read after the run`,
+    )
+    t.type(kept[0][0].latents.data, Float32Array)
+    t.same(await run(name, ({ preview }) => void preview.data), plain[0], 'previews change nothing')
+    const change = ({ latents, step }: StepEvent) => void (step === 2 && latents.data.fill(0.25))
+    const changed = await run(name, change)
+    t.same(changed, await run(object(), change), `${name}: latents that are changed`)
+    t.notSame(changed, plain[0])
+  }
+  const events: Tensor[] = []
+  const steps = pipe.steps({ ...small, steps: 3, scheduler: 'euler' })
+  for await (const { latents } of steps) events.push(latents)
+  const expected: Tensor[] = []
+  for await (const { latents } of pipe.steps({
+    ...small,
+    steps: 3,
+    scheduler: createScheduler('euler', 3, pipe.model.schedule),
+  }))
+    expected.push(latents)
+  t.same(events, expected, 'a generator of steps')
+})
+
+t.test('numbers that are not finite', { skip }, async (t) => {
+  await using pipe = await load()
+  const warning = async (options: GenerateOptions) =>
+    (await pipe.generate({ ...small, steps: 4, scheduler: 'euler', ...options })).warnings
+      .filter((text) => text.includes('not finite'))
+      .map((text) => text.split(' numbers')[0])
+  t.same(await warning({}), [])
+  const spoil = ({ step, latents }: StepEvent) => void (step === 2 && (latents.data[7] = NaN))
+  t.same(await warning({ onStep: spoil }), ['The UNet gave'])
+  const scheduler = createScheduler('euler', 4, pipe.model.schedule)
+  t.same(await warning({ onStep: spoil, scheduler }), ['The UNet gave'])
+})
+
+t.test('a run that ends early', { skip }, async (t) => {
+  const pipe = await load()
+  await pipe.generate({ ...small, steps: 1 })
+  const free = pipe.unet.freeDeviceMemory()
+  const long = { ...small, steps: 500, scheduler: 'lms' as const }
+  // The memory of a run is freed on another thread.
+  const settled = async () => {
+    for (let i = 0; i < 1000 && pipe.unet.freeDeviceMemory() !== free; i++)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    return pipe.unet.freeDeviceMemory()
+  }
+  const controller = new AbortController()
+  const onStep = ({ step }: StepEvent) => void (step === 3 && controller.abort(new Error('enough')))
+  await t.rejects(pipe.generate({ ...long, onStep, signal: controller.signal }), { message: 'enough' })
+  t.equal(await settled(), free, 'cancelled in a callback')
+  const later = new AbortController()
+  setTimeout(() => later.abort(new Error('late')), 50)
+  await t.rejects(pipe.generate({ ...long, signal: later.signal }), { message: 'late' })
+  t.equal(await settled(), free, 'cancelled in a step')
+  await t.rejects(
+    pipe.generate({
+      ...long,
+      onStep: () => {
+        throw new Error('broken')
+      },
+    }),
+    { message: 'broken' },
+  )
+  t.equal(await settled(), free, 'a callback that throws')
+  for await (const { step } of pipe.steps(long)) if (step === 2) break
+  t.equal(await settled(), free, 'a loop that is left')
+  const running = pipe.generate({ ...long, onStep: () => void pipe.dispose() })
+  await t.rejects(running, { code: 'DISPOSED' })
+  await pipe.dispose()
+})
