@@ -24,7 +24,7 @@ struct State {
 };
 
 std::shared_ptr<State> state_of(const NativeObject& object) {
-  if (!object.content()) throw nd::Error(nd::ErrorCode::disposed, "These tensors have been disposed");
+  if (!object.content()) throw nd::Error(nd::ErrorCode::disposed, "This ResidentTensors has been disposed");
   return std::static_pointer_cast<State>(object.content());
 }
 

@@ -20,7 +20,8 @@ constexpr double kSmallKernels = 1.0e6;  // the same, of norms and copies, whose
 constexpr double kLeast = 2.5;           // microseconds of the smallest kernel
 constexpr double kGap = 1.0;             // from a kernel's end to the next one's begin
 constexpr double kLaunch = 2.5;          // of the host's time for each launch without a graph
-constexpr double kTransfers = 40;        // latents up and down, and what waits for them
+constexpr double kTransfers = 40;        // latents up, a picture down, and what waits for them
+constexpr double kStep = 25;  // guidance and the scheduler's step, and the host's next call: a guess
 
 constexpr double kClock = 1830;  // clocks in a microsecond: those of 989 TFLOP/s
 constexpr double kAttentionShare =
@@ -159,10 +160,10 @@ struct Sum {
     (product ? products : attends ? attention : rest) += time_of(launch, device);
     ++launches;
   }
-  Row row(const std::string& name) const {
+  /// `more`: microseconds beside the kernels.
+  Row row(const std::string& name, double more) const {
     const double device = products + attention + rest + kGap * launches;
-    const double graph = (device + kTransfers) * 1e-3,
-                 alone = (std::max(device, kLaunch * launches) + kTransfers) * 1e-3;
+    const double graph = (device + more) * 1e-3, alone = (std::max(device, kLaunch * launches) + more) * 1e-3;
     return {name,
             {{"launches", launches},
              {"products_ms", products * 1e-3},
@@ -261,8 +262,8 @@ class Plan {
       });
       all.working_bytes = graph.working_bytes = call();
       watch_launches({});
-      report_.add("modelled", (graph.launches ? graph : all)
-                                  .row(name + (which == WarpgroupProducts::none ? ", mma" : ", wgmma")));
+      const std::string full = name + (which == WarpgroupProducts::none ? ", mma" : ", wgmma");
+      report_.add("modelled", graph.launches ? graph.row(full, kStep) : all.row(full, kTransfers));
     }
   }
 
