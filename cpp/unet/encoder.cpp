@@ -174,8 +174,9 @@ size_t UnetEncoder::caching_bytes(int64_t n, int64_t length) const {
 Tensor UnetEncoder::shifts(ForwardContext& ctx, int64_t n, const TimestepKeys& keys,
                            const float* values) const {
   Tensor shifts(ctx, n, 1, 1, shift_channels_);
-  for (int64_t i = 0; i < n && !ctx.measuring(); ++i)
-    backend_.put(ctx, values ? values + i * shift_channels_ : timesteps_.find(keys.row(i)), shifts, i, 1);
+  if (ctx.measuring()) return shifts;
+  if (values) backend_.put(ctx, values, shifts, 0, n);
+  for (int64_t i = 0; i < n && !values; ++i) backend_.put(ctx, timesteps_.find(keys.row(i)), shifts, i, 1);
   return shifts;
 }
 
