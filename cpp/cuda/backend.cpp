@@ -17,12 +17,12 @@ void CudaBackend::run(Arena& arena, const CancelToken* cancel, Profile* profile,
                       const std::function<void(ForwardContext&)>& forward) {
   const ForwardContext base{*this, arena, cancel, profile};
   if (arena.measuring()) {
-    Context ctx(base, device_, nullptr);
+    Context ctx(base, device_);
     return forward(ctx);
   }
   const Device::Current current(device_);
   const Device::Stream stream(device_);
-  Context ctx(base, device_, stream.handle());
+  Context ctx(base, device_, stream);
   forward(ctx);
   stream.synchronize();
 }
@@ -33,7 +33,7 @@ std::unique_ptr<Recording> CudaBackend::record(Arena& arena, const CancelToken* 
   const Device::Current current(device_);
   const Device::Stream stream(device_);
   Recorder recorder(device_, stream.handle());
-  Context ctx(base, device_, stream.handle(), &recorder);
+  Context ctx(base, device_, stream, &recorder);
   forward(ctx);
   std::unique_ptr<Recording> recording = recorder.finish();
   stream.synchronize();

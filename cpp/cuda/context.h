@@ -23,11 +23,20 @@ struct Watch {
 struct Context : ForwardContext {
   Device& device;
   StreamHandle stream;
+  Staging* staging;    // of the stream; null while measuring
   Recorder* recorder;  // null where the forward is not recorded
   std::vector<Watch*> watches{};
 
-  Context(const ForwardContext& base, Device& device, StreamHandle stream, Recorder* recorder = nullptr)
-      : ForwardContext(base), device(device), stream(stream), recorder(recorder) {}
+  /// One that measures.
+  Context(const ForwardContext& base, Device& device)
+      : ForwardContext(base), device(device), stream(nullptr), staging(nullptr), recorder(nullptr) {}
+  Context(const ForwardContext& base, Device& device, const Device::Stream& stream,
+          Recorder* recorder = nullptr)
+      : ForwardContext(base),
+        device(device),
+        stream(stream.handle()),
+        staging(&stream.staging()),
+        recorder(recorder) {}
   /// The context that CudaBackend::run made.
   static Context& of(ForwardContext& ctx) { return static_cast<Context&>(ctx); }
 
@@ -49,21 +58,21 @@ struct Context : ForwardContext {
     if (recorder) recorder->before_launch();
     device.copy(to, from, bytes, stream);
   }
-  /// transfer(stream) copies from the host to `to` and behind, or to the host; nothing while measuring. It is
-  /// called again when a recorded forward is repeated, so it holds addresses and no references.
+  /// transfer(Staging&) copies from the host to `to` and behind, or to the host; nothing while measuring. It
+  /// is called again when a recorded forward is repeated, so it holds addresses and no references.
   template <class Transfer>
   void to_device(Address to, const Transfer& transfer) {
     wrote(to);
     if (measuring()) return;
     if (recorder) recorder->before_upload(transfer);
-    transfer(stream);
+    transfer(*staging);
   }
   template <class Transfer>
   void to_host(const Transfer& transfer) const {
     if (measuring()) return;
     if (cancel) cancel->check();
     if (recorder) recorder->before_download(transfer);
-    transfer(stream);
+    transfer(*staging);
   }
 
   void add(Watch& watch) { watches.push_back(&watch); }

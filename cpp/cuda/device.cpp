@@ -1,5 +1,6 @@
 #include "cuda/device.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -8,6 +9,7 @@ namespace {
 
 /// Shared memory that needs no opting in.
 constexpr int kPlainShared = 48 << 10;
+constexpr int kKeptStagings = 2;    // that nobody uses: 16 MB of pinned memory
 constexpr int kMinCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
 
 std::string environment(const char* name) {
@@ -111,7 +113,10 @@ Device::~Device() {
   // Nothing can be done about errors here; after a lost device every call fails. A separate context takes all
   // that is in it with it, also where kernels are still running.
   if (kind_ == ContextKind::shared && driver_.context_push(context_) == kSuccess) {
-    for (StreamHandle stream : streams_) driver_.stream_destroy(stream);
+    for (Lane& lane : lanes_) {
+      lane.staging.reset();
+      driver_.stream_destroy(lane.stream);
+    }
     driver_.module_unload(module_);
     ContextHandle popped;
     driver_.context_pop(&popped);
@@ -145,23 +150,36 @@ Device::Current::~Current() {
 
 Device::Stream::Stream(Device& device) : device_(device) {
   {
-    const std::lock_guard<std::mutex> lock(device.streams_mutex_);
-    if (!device.streams_.empty()) {
-      handle_ = device.streams_.back();
-      device.streams_.pop_back();
+    const std::lock_guard<std::mutex> lock(device.lanes_mutex_);
+    if (!device.lanes_.empty()) {
+      lane_ = std::move(device.lanes_.back());
+      device.lanes_.pop_back();
       return;
     }
   }
-  check(device.driver_, device.driver_.stream_create(&handle_, kNonBlocking), "Could not create a stream");
+  check(device.driver_, device.driver_.stream_create(&lane_.stream, kNonBlocking),
+        "Could not create a stream");
 }
 Device::Stream::~Stream() {
   // After an error or a cancellation kernels may still be running; their memory is not free before they end.
-  device_.driver_.stream_synchronize(handle_);
-  const std::lock_guard<std::mutex> lock(device_.streams_mutex_);
-  device_.streams_.push_back(handle_);
+  device_.driver_.stream_synchronize(lane_.stream);
+  if (lane_.staging) lane_.staging->reuse();
+  const std::lock_guard<std::mutex> lock(device_.lanes_mutex_);
+  const auto stages = [](const Lane& lane) { return lane.staging != nullptr; };
+  if (std::count_if(device_.lanes_.begin(), device_.lanes_.end(), stages) >= kKeptStagings)
+    lane_.staging.reset();
+  // The last one is taken first: one with memory.
+  if (lane_.staging)
+    device_.lanes_.push_back(std::move(lane_));
+  else
+    device_.lanes_.insert(device_.lanes_.begin(), std::move(lane_));
+}
+Staging& Device::Stream::staging() const {
+  if (!lane_.staging) lane_.staging = std::make_unique<Staging>(device_.driver_, lane_.stream);
+  return *lane_.staging;
 }
 void Device::Stream::synchronize() const {
-  check(device_.driver_, device_.driver_.stream_synchronize(handle_), "The GPU failed");
+  check(device_.driver_, device_.driver_.stream_synchronize(lane_.stream), "The GPU failed");
 }
 
 void Device::launch_with(StreamHandle stream, Kernel kernel, const Grid& grid, const void* arguments) const {
@@ -180,9 +198,11 @@ Address Device::allocate(size_t bytes) const {
   if (result == kOutOfMemory) {
     size_t free = 0, total = 0;
     driver_.memory_info(&free, &total);
-    throw Error(ErrorCode::out_of_memory, "Could not allocate " + std::to_string(bytes >> 20) + " MB on " +
-                                              name() + ", of whose " + std::to_string(total >> 20) + " MB " +
-                                              std::to_string(free >> 20) + " are free");
+    throw Error(ErrorCode::out_of_memory,
+                "Could not allocate " + std::to_string(bytes >> 20) + " MB on " + name() + ", of whose " +
+                    std::to_string(total >> 20) + " MB " + std::to_string(free >> 20) +
+                    " are free. Use smaller pictures or batches, a quantized model, or "
+                    "device 'cpu'.");
   }
   check(driver_, result, "Could not allocate memory on the GPU");
   return {static_cast<uintptr_t>(pointer)};

@@ -10,6 +10,7 @@
 #include "cuda/driver.h"
 #include "cuda/hopper_times.h"
 #include "cuda/kernels.h"
+#include "cuda/staging.h"
 
 namespace nd::cuda {
 
@@ -75,9 +76,9 @@ class Device {
   MemoryInfo memory_info() const;
   /// Whether its context cannot be used any more.
   bool lost() const;
-  /// Nothing more is asked of it: a separate context with a kernel that never ends stays open, as closing it
-  /// would wait for the kernel.
-  void abandon() { abandoned_ = true; }
+  /// Whether the destructor asks nothing of it: a separate context with a kernel that does not end stays
+  /// open, as closing it would wait for the kernel.
+  void abandon(bool abandoned = true) { abandoned_ = abandoned; }
 
   /// Makes the device's context the calling thread's while it lives.
   class Current {
@@ -91,19 +92,25 @@ class Device {
     const Driver& driver_;
   };
 
-  /// A stream of its own for as long as this lives; streams are kept for the next one.
+  struct Lane {
+    StreamHandle stream = nullptr;
+    std::unique_ptr<Staging> staging;  // null before the first copy
+  };
+
+  /// A stream of its own for as long as this lives, with memory to copy by; both are kept for the next one.
   class Stream {
    public:
     explicit Stream(Device& device);
     ~Stream();
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
-    StreamHandle handle() const { return handle_; }
+    StreamHandle handle() const { return lane_.stream; }
+    Staging& staging() const;
     void synchronize() const;
 
    private:
     Device& device_;
-    StreamHandle handle_ = nullptr;
+    mutable Lane lane_;
   };
 
   // These need the context to be current.
@@ -138,8 +145,8 @@ class Device {
   HopperTimes hopper_times_;
   bool abandoned_ = false;
   Int8Products int8_ = Int8Products::faster;
-  std::mutex streams_mutex_;
-  std::vector<StreamHandle> streams_;  // those that nobody uses
+  std::mutex lanes_mutex_;
+  std::vector<Lane> lanes_;  // those that nobody uses
 };
 
 /// The GPU's memory for arenas.
@@ -177,6 +184,30 @@ class Buffer {
 
   const Device* device_ = nullptr;
   Address address_;
+};
+
+/// Fills buffers with weights: what is reserved next is read while the last part is copied.
+class WeightUpload {
+ public:
+  explicit WeightUpload(Device& device) : current_(device), stream_(device) {}
+
+  /// Memory for `count` elements, to fill and send() before the next call but one.
+  template <class T>
+  T* reserve(int64_t count) {
+    return reinterpret_cast<T*>(stream_.staging().reserve(static_cast<size_t>(count) * sizeof(T)));
+  }
+  /// To byte `at` of a buffer, which must outlive this object.
+  template <class T>
+  void send(const Buffer& to, size_t at, const T* from, int64_t count) {
+    stream_.staging().send(to.address() + at, reinterpret_cast<const uint8_t*>(from),
+                           static_cast<size_t>(count) * sizeof(T));
+  }
+  /// Waits for the last parts. Error device_lost.
+  void finish() { stream_.synchronize(); }
+
+ private:
+  Device::Current current_;
+  Device::Stream stream_;
 };
 
 }  // namespace nd::cuda

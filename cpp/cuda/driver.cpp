@@ -98,6 +98,8 @@ Driver load_driver(void* (*symbol)(void* library, const char* name), void* libra
   find("cuMemAlloc", driver.memory_allocate);
   find("cuMemFree", driver.memory_release);
   find("cuMemGetInfo", driver.memory_info);
+  find("cuMemHostAlloc", driver.host_allocate);
+  find("cuMemFreeHost", driver.host_release);
   find("cuMemcpyHtoDAsync", driver.copy_to_device);
   find("cuMemcpyDtoHAsync", driver.copy_to_host);
   find("cuMemcpyDtoDAsync", driver.copy_on_device);

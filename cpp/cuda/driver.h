@@ -40,6 +40,7 @@ enum DeviceAttribute : int {
 };
 enum FunctionAttribute : int { kMaxDynamicShared = 8 };
 enum StreamFlag : unsigned { kNonBlocking = 1 };
+enum EventFlag : unsigned { kNoTiming = 2 };
 enum CaptureMode : int { kCaptureThread = 1 };  // calls of other threads do not matter
 
 struct Driver {
@@ -66,6 +67,9 @@ struct Driver {
   Result (*memory_allocate)(DevicePointer* pointer, size_t bytes);
   Result (*memory_release)(DevicePointer pointer);
   Result (*memory_info)(size_t* free, size_t* total);
+  /// Pinned memory of the host, which copies run from and to beside the host's work.
+  Result (*host_allocate)(void** pointer, size_t bytes, unsigned flags);
+  Result (*host_release)(void* pointer);
   Result (*copy_to_device)(DevicePointer to, const void* from, size_t bytes, StreamHandle stream);
   Result (*copy_to_host)(void* to, DevicePointer from, size_t bytes, StreamHandle stream);
   Result (*copy_on_device)(DevicePointer to, DevicePointer from, size_t bytes, StreamHandle stream);

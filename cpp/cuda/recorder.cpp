@@ -33,12 +33,12 @@ class GraphRecording final : public Recording {
       if (cancel) cancel->check();
     };
     check_cancel();
-    for (const Recorder::Transfer& upload : uploads_) upload(stream.handle());
+    for (const Recorder::Transfer& upload : uploads_) upload(stream.staging());
     check_cancel();
     const Driver& driver = device_.driver();
     check(driver, driver.graph_launch(executable_, stream.handle()), "Could not start a graph");
     check_cancel();
-    for (const Recorder::Transfer& download : downloads_) download(stream.handle());
+    for (const Recorder::Transfer& download : downloads_) download(stream.staging());
     stream.synchronize();
   }
 

@@ -12,7 +12,7 @@ namespace nd::cuda {
 /// Captures a forward while it is run. The kernels run as a graph the first time as well.
 class Recorder {
  public:
-  using Transfer = std::function<void(StreamHandle)>;
+  using Transfer = std::function<void(Staging&)>;
 
   Recorder(Device& device, StreamHandle stream) : device_(device), stream_(stream) {}
   ~Recorder();

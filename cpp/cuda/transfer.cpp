@@ -1,5 +1,5 @@
 // Moving activations: between tensors, between host and tensors, and to and from stored images.
-#include <vector>
+#include <cstring>
 
 #include "cuda/backend.h"
 #include "weights/formats/half.h"
@@ -16,15 +16,29 @@ Grid tiles_of(int64_t n, int64_t c, int64_t pixels) {
 }
 
 void upload(Context& ctx, Address to, const void* from, size_t bytes) {
-  ctx.to_device(to, [&device = ctx.device, to, from, bytes](StreamHandle stream) {
-    device.upload(to, from, bytes, stream);
-  });
+  ctx.to_device(to, [to, from, bytes](Staging& staging) { staging.upload(to, from, bytes); });
 }
 
 void download(const Context& ctx, void* to, Address from, size_t bytes) {
-  ctx.to_host([&device = ctx.device, to, from, bytes](StreamHandle stream) {
-    device.download(to, from, bytes, stream);
-  });
+  ctx.to_host([to, from, bytes](Staging& staging) { staging.download(to, from, bytes); });
+}
+
+const uint8_t* bytes_at(const float* x) {
+  return reinterpret_cast<const uint8_t*>(x);
+}
+uint8_t* bytes_at(float* x) {
+  return reinterpret_cast<uint8_t*>(x);
+}
+
+/// Calls use(plane, byte of the plane, bytes, bytes before) for each piece of bytes [at, at + count) of
+/// planes that follow one another.
+template <class Use>
+void each_plane(size_t plane, size_t at, size_t count, const Use& use) {
+  for (size_t done = 0; done < count;) {
+    const size_t from = (at + done) % plane, some = std::min(plane - from, count - done);
+    use((at + done) / plane, from, some, done);
+    done += some;
+  }
 }
 
 void store(Context& ctx, Kernel kernel, half* x, int64_t elements, const StoredRows& stored, Rows rows) {
@@ -109,10 +123,12 @@ void CudaBackend::put(ForwardContext& base, const float* values, const Tensor& x
   Context& ctx = Context::of(base);
   const Address to = x.address() + static_cast<size_t>(first * x.c) * element_bytes();
   const size_t size = static_cast<size_t>(count * x.c);
-  ctx.to_device(to, [&device = ctx.device, values, to, size](StreamHandle stream) {
-    std::vector<uint16_t> fp16(size);
-    for (size_t i = 0; i < size; ++i) fp16[i] = float_to_half(values[i]);
-    device.upload(to, fp16.data(), size * sizeof(uint16_t), stream);
+  ctx.to_device(to, [values, to, size](Staging& staging) {
+    staging.upload(to, size * sizeof(uint16_t), [values](uint8_t* part, size_t at, size_t count) {
+      const float* from = values + at / sizeof(uint16_t);
+      uint16_t* fp16 = reinterpret_cast<uint16_t*>(part);
+      for (size_t i = 0; i < count / sizeof(uint16_t); ++i) fp16[i] = float_to_half(from[i]);
+    });
   });
 }
 
@@ -120,10 +136,12 @@ void CudaBackend::get(ForwardContext& base, const Tensor& x, float* values) {
   Context& ctx = Context::of(base);
   const Address from = x.address();
   const size_t size = static_cast<size_t>(x.size());
-  ctx.to_host([&device = ctx.device, values, from, size](StreamHandle stream) {
-    std::vector<uint16_t> fp16(size);
-    device.download(fp16.data(), from, size * sizeof(uint16_t), stream);
-    for (size_t i = 0; i < size; ++i) values[i] = half_to_float(fp16[i]);
+  ctx.to_host([values, from, size](Staging& staging) {
+    staging.download(from, size * sizeof(uint16_t), [values](const uint8_t* part, size_t at, size_t count) {
+      float* to = values + at / sizeof(uint16_t);
+      const uint16_t* fp16 = reinterpret_cast<const uint16_t*>(part);
+      for (size_t i = 0; i < count / sizeof(uint16_t); ++i) to[i] = half_to_float(fp16[i]);
+    });
   });
 }
 
@@ -152,9 +170,15 @@ Tensor CudaBackend::read_planes(ForwardContext& base, const PlanarSource& source
   Tensor out(ctx, 1, rows.count(), w, c);
   const Scratch<float> planes(ctx, out.size());
   const size_t plane = static_cast<size_t>(rows.count() * w) * sizeof(float);
-  for (int64_t j = 0; j < c; ++j)
-    upload(ctx, planes.address() + static_cast<size_t>(j) * plane, source.data + (j * h + rows.begin) * w,
-           plane);
+  // By one copy, of rows of each plane.
+  ctx.to_device(planes.address(), [to = planes.address(), bytes = plane * static_cast<size_t>(c), plane,
+                                   first = source.data + rows.begin * w, stride = h * w](Staging& staging) {
+    staging.upload(to, bytes, [=](uint8_t* part, size_t at, size_t count) {
+      each_plane(plane, at, count, [&](size_t j, size_t from, size_t some, size_t done) {
+        std::memcpy(part + done, bytes_at(first + static_cast<int64_t>(j) * stride) + from, some);
+      });
+    });
+  });
   const PlanarArgs args{planes.data(), data(out),   narrow(c), narrow(rows.count() * w),
                         source.scale,  source.shift};
   ctx.launch(Kernel::planar_to_rows, tiles_of(1, c, rows.count() * w), args);
@@ -171,9 +195,14 @@ void CudaBackend::write_planes(ForwardContext& base, const Tensor& x, int64_t fi
                         narrow(pixels), target.scale,         target.shift};
   ctx.launch(Kernel::rows_to_planar, tiles_of(1, x.c, pixels), args);
   const size_t plane = static_cast<size_t>(pixels) * sizeof(float);
-  for (int64_t j = 0; j < x.c; ++j)
-    download(ctx, target.data + (j * target.height + rows.begin) * x.w,
-             planes.address() + static_cast<size_t>(j) * plane, plane);
+  ctx.to_host([from = planes.address(), bytes = plane * static_cast<size_t>(x.c), plane,
+               first = target.data + rows.begin * x.w, stride = target.height * x.w](Staging& staging) {
+    staging.download(from, bytes, [=](const uint8_t* part, size_t at, size_t count) {
+      each_plane(plane, at, count, [&](size_t j, size_t to, size_t some, size_t done) {
+        std::memcpy(bytes_at(first + static_cast<int64_t>(j) * stride) + to, part + done, some);
+      });
+    });
+  });
 }
 
 void CudaBackend::store_rows(ForwardContext& base, const Tensor& x, int64_t first, Rows rows,

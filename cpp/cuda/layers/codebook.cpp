@@ -17,8 +17,8 @@ void Codebook::quantize(ForwardContext& base, const Tensor& latents, int32_t* co
                          found.data(),   narrow(count),
                          narrow(size()), narrow(width())};
   ctx.launch(Kernel::nearest, {pieces_of(count * 32, kMoveThreads)}, args);
-  ctx.to_host([&device = ctx.device, codes, from = found.address(), count](StreamHandle stream) {
-    device.download(codes, from, static_cast<size_t>(count) * sizeof(int32_t), stream);
+  ctx.to_host([codes, from = found.address(), count](Staging& staging) {
+    staging.download(codes, from, static_cast<size_t>(count) * sizeof(int32_t));
   });
 }
 

@@ -14,24 +14,25 @@ Embedding::Embedding(Device& device, Loader& loader, const StoredTensor& table) 
   table_ = Buffer(device, bytes);
   loader.add_packed_bytes(bytes);
   std::vector<float> values(static_cast<size_t>(kPieceRows * width_));
-  std::vector<uint16_t> fp16(values.size());
+  WeightUpload upload(device);
   for (int64_t first = 0; first < rows; first += kPieceRows) {
     if (loader.cancel()) loader.cancel()->check();
     const int64_t count = std::min(kPieceRows, rows - first) * width_;
     for (int64_t row = 0; row < count / width_; ++row)
       table.read(scalar_decoders, (first + row) * width_, width_, values.data() + row * width_);
-    for (int64_t i = 0; i < count; ++i)
-      fp16[static_cast<size_t>(i)] = float_to_half(values[static_cast<size_t>(i)]);
-    table_.fill(fp16.data(), static_cast<size_t>(count) * 2, static_cast<size_t>(first * width_) * 2);
+    uint16_t* fp16 = upload.reserve<uint16_t>(count);
+    for (int64_t i = 0; i < count; ++i) fp16[i] = float_to_half(values[static_cast<size_t>(i)]);
+    upload.send(table_, static_cast<size_t>(first * width_) * 2, fp16, count);
   }
+  upload.finish();
 }
 
 void Embedding::gather(ForwardContext& base, const int32_t* ids, const Tensor& y, bool add) const {
   Context& ctx = Context::of(base);
   const Scratch<int32_t> numbers(ctx, y.rows());
   const size_t bytes = static_cast<size_t>(y.rows()) * sizeof(int32_t);
-  ctx.to_device(numbers.address(), [&device = ctx.device, to = numbers.address(), ids,
-                                    bytes](StreamHandle stream) { device.upload(to, ids, bytes, stream); });
+  ctx.to_device(numbers.address(),
+                [to = numbers.address(), ids, bytes](Staging& staging) { staging.upload(to, ids, bytes); });
   const GatherArgs args{
       pointer<half>(table_.address()), numbers.data(), data(y), narrow(y.rows()), narrow(width_), add};
   ctx.launch(Kernel::gather, {pieces_of(y.size(), kMoveThreads)}, args);

@@ -1,6 +1,7 @@
 #include "cuda/layers/product.h"
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -15,7 +16,7 @@ namespace nd::cuda {
 namespace {
 
 constexpr int64_t kChunk = 8;
-constexpr size_t kPieceBytes = 8 << 20;  // of weights that are packed on the host before they are copied
+constexpr size_t kPieceBytes = Staging::kPart;  // of weights that are copied while others are read
 
 static_assert(static_cast<int>(Activation::geglu) == static_cast<int>(ProductActivation::geglu) &&
                   static_cast<int>(Activation::relu) == static_cast<int>(ProductActivation::relu),
@@ -71,11 +72,12 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
   weights_ = Buffer(device, static_cast<size_t>(total * row_elements) * 2);
   loader.add_packed_bytes(static_cast<size_t>(total * row_elements) * 2);
   const int64_t piece = std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes) / (row_elements * 2));
-  std::vector<uint16_t> packed(static_cast<size_t>(std::min(piece, total) * row_elements));
+  WeightUpload upload(device);
   for (int64_t first = 0; first < total; first += piece) {
     const int64_t count = std::min(piece, total - first);
+    uint16_t* packed = upload.reserve<uint16_t>(count * row_elements);
     ThreadPool::shared().parallel_for(count, loader.cancel(), [&](int64_t i, int) {
-      uint16_t* to = packed.data() + i * row_elements;
+      uint16_t* to = packed + i * row_elements;
       const int64_t plane = (first + i) / rows_, row = source_row((first + i) % rows_, out, geglu);
       std::fill_n(to, row_elements, uint16_t{0});
       if (row < 0) return;
@@ -85,9 +87,9 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
         for (int64_t j = 0; j < in; ++j)
           to[tap * tap_elements + j] = float_to_half(values[static_cast<size_t>(tap * in + j)]);
     });
-    weights_.fill(packed.data(), static_cast<size_t>(count * row_elements) * 2,
-                  static_cast<size_t>(first * row_elements) * 2);
+    upload.send(weights_, static_cast<size_t>(first * row_elements) * 2, packed, count * row_elements);
   }
+  upload.finish();
   set_bias(device, bias);
 }
 
@@ -117,16 +119,26 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
     return;
   }
   weights_ = Buffer(device, bytes);
-  const int64_t piece =
-      static_cast<int64_t>(WeightFile::kBuffer) / decode_.block_bytes * decode_.block_elements;
+  const auto whole_blocks = [&](size_t most) {
+    return static_cast<int64_t>(most) / decode_.block_bytes * decode_.block_elements;
+  };
+  const int64_t piece = whole_blocks(kPieceBytes), read = whole_blocks(WeightFile::kBuffer);
+  WeightUpload upload(device);
   for (const StoredTensor& tensor : stored.tensors)
     for (int64_t begin = 0; begin < tensor.count(); begin += piece) {
-      if (loader.cancel()) loader.cancel()->check();
-      const int64_t count = std::min(piece, tensor.count() - begin);
-      const size_t size = static_cast<size_t>(stored_bytes(tensor.type, count));
-      weights_.fill(tensor.blocks(begin, count), size, at);
-      at += size;
+      const int64_t end = std::min(begin + piece, tensor.count());
+      const int64_t size = stored_bytes(tensor.type, end - begin);
+      uint8_t* const part = upload.reserve<uint8_t>(size);
+      for (int64_t i = begin; i < end; i += read) {
+        if (loader.cancel()) loader.cancel()->check();
+        const int64_t count = std::min(read, end - i);
+        std::memcpy(part + stored_bytes(tensor.type, i - begin), tensor.blocks(i, count),
+                    static_cast<size_t>(stored_bytes(tensor.type, count)));
+      }
+      upload.send(weights_, at, part, size);
+      at += static_cast<size_t>(size);
     }
+  upload.finish();
   if (is_float8(first.type)) {
     std::vector<float> scales;
     for (const StoredTensor& tensor : stored.tensors) scales.push_back(tensor.scale);

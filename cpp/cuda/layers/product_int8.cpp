@@ -26,24 +26,30 @@ Buffer codes_and_scales(Device& device, const Loader& loader, const StoredBlocks
   int64_t elements = 0;
   for (const StoredTensor& tensor : stored.tensors) elements += tensor.count();
   Buffer buffer(device, static_cast<size_t>(elements / kBlock * kBlockBytes));
-  const int64_t piece = static_cast<int64_t>(WeightFile::kBuffer) / kBlockBytes * kBlock;
-  std::vector<uint8_t> codes(static_cast<size_t>(std::min(piece, elements)));
-  std::vector<uint16_t> scales(codes.size() / kBlock);
+  constexpr int64_t kPiece = int64_t{2} << 20;  // codes and scales of a part
+  const int64_t read = static_cast<int64_t>(WeightFile::kBuffer) / kBlockBytes * kBlock;
+  WeightUpload upload(device);
   int64_t at = 0;
   for (const StoredTensor& tensor : stored.tensors)
-    for (int64_t begin = 0; begin < tensor.count(); begin += piece) {
-      if (loader.cancel()) loader.cancel()->check();
-      const int64_t count = std::min(piece, tensor.count() - begin), blocks = count / kBlock;
-      const uint8_t* from = tensor.blocks(begin, count);
-      for (int64_t i = 0; i < blocks; ++i, from += kBlockBytes) {
-        std::memcpy(&scales[static_cast<size_t>(i)], from, kScaleBytes);
-        std::memcpy(&codes[static_cast<size_t>(i * kBlock)], from + kScaleBytes, kBlock);
+    for (int64_t begin = 0; begin < tensor.count(); begin += kPiece) {
+      const int64_t count = std::min(kPiece, tensor.count() - begin);
+      uint8_t* const codes = upload.reserve<uint8_t>(count + count / kBlock * kScaleBytes);
+      uint8_t* const scales = codes + count;
+      for (int64_t first = 0; first < count; first += read) {
+        if (loader.cancel()) loader.cancel()->check();
+        const int64_t blocks = std::min(read, count - first) / kBlock;
+        const uint8_t* from = tensor.blocks(begin + first, blocks * kBlock);
+        for (int64_t i = first / kBlock; i < first / kBlock + blocks; ++i, from += kBlockBytes) {
+          std::memcpy(scales + i * kScaleBytes, from, kScaleBytes);
+          std::memcpy(codes + i * kBlock, from + kScaleBytes, kBlock);
+        }
       }
-      buffer.fill(codes.data(), static_cast<size_t>(count), static_cast<size_t>(at));
-      buffer.fill(scales.data(), static_cast<size_t>(blocks * kScaleBytes),
-                  static_cast<size_t>(elements + at / kBlock * kScaleBytes));
+      upload.send(buffer, static_cast<size_t>(at), codes, count);
+      upload.send(buffer, static_cast<size_t>(elements + at / kBlock * kScaleBytes), scales,
+                  count / kBlock * kScaleBytes);
       at += count;
     }
+  upload.finish();
   return buffer;
 }
 

@@ -32,6 +32,10 @@ std::atomic<uint32_t> serials{1};
 void report(const char* what, Here here) {
   if (__atomic_fetch_add(&statistics.faults, 1, __ATOMIC_RELAXED) >= kPrinted || quiet) return;
   const std::lock_guard<std::mutex> lock(report_mutex);
+  if (!block || !block->current) {  // what the host does
+    printf("    fault: %s\n", what);
+    return;
+  }
   const dim3 b = block->index, t = block->current->index;
   printf("    fault: %s at %s:%d, block (%u,%u,%u), thread (%u,%u,%u)\n", what, here.file ? here.file : "?",
          here.line, b.x, b.y, b.z, t.x, t.y, t.z);

@@ -176,7 +176,7 @@ void unwatch(const void* base) {
   areas.erase(i);
 }
 
-void mark_written(const void* base, size_t bytes) {
+void mark_written(const void* base, size_t bytes, bool written) {
   const std::lock_guard<std::mutex> lock(areas_mutex);
   last = nullptr;
   const uint8_t* p = static_cast<const uint8_t*>(base);
@@ -185,7 +185,7 @@ void mark_written(const void* base, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i) {
     Cell& cell = area->cells[p - area->base + static_cast<ptrdiff_t>(i)];
     cell = Cell{};
-    cell.written = 1;
+    cell.written = written;
   }
 }
 

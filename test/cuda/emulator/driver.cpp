@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cuda_emulator.h"
+#include "driver_memory.h"
 #include "driver_streams.h"
 
 namespace emu {
@@ -76,108 +77,60 @@ Result module_function(FunctionHandle* function, ModuleHandle, const char* name)
 Result function_set(FunctionHandle, int, int) {
   return usable();
 }
-Result memory_allocate(DevicePointer* pointer, size_t bytes) {
-  if (usable() != kSuccess) return usable();
-  if (captures() > 0) return kCaptureUnsupported;
-  if (bytes == 0) return 1;  // CUDA_ERROR_INVALID_VALUE
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (static_cast<size_t>(bytes_on(current_context()->device)) + bytes > driver_options.memory)
-    return kOutOfMemory;
-  void* block = allocate(bytes);
-  if (!block) return kOutOfMemory;
-  *pointer = reinterpret_cast<DevicePointer>(block);
-  keep(*pointer, bytes);
-  return kSuccess;
-}
-Result memory_release(DevicePointer pointer) {
-  if (captures() > 0) return kCaptureUnsupported;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = blocks.find(pointer);
-  if (found == blocks.end()) return 1;
-  forget(found);
-  return usable();
-}
-Result memory_info(size_t* free, size_t* total) {
-  if (usable() != kSuccess) return usable();
-  *total = driver_options.memory;
-  *free = *total - static_cast<size_t>(bytes_on(current_context()->device));
-  return kSuccess;
-}
-void note_copy(const char* direction, size_t bytes) {
-  if (!driver_options.copies) return;
-  const std::lock_guard<std::mutex> lock(mutex);
-  FILE* const file = fopen(driver_options.copies, "a");
-  if (!file) return;
-  fprintf(file, "%s %zu\n", direction, bytes);
-  fclose(file);
-}
-Result copy_to_device(DevicePointer to, const void* from, size_t bytes, StreamHandle stream) {
-  // CUDA would capture the address of the host's memory, which nobody here means to keep.
-  if (capturing(stream)) return kCaptureUnsupported;
-  const Result result = usable(stream, to);
-  if (result == kSuccess) upload(reinterpret_cast<void*>(to), from, bytes);
-  note_copy("to-device", bytes);
-  return result;
-}
-Result copy_to_host(void* to, DevicePointer from, size_t bytes, StreamHandle stream) {
-  if (capturing(stream)) return kCaptureUnsupported;
-  const Result result = usable(stream, from);
-  if (result == kSuccess) download(to, reinterpret_cast<void*>(from), bytes);
-  note_copy("to-host", bytes);
-  return result;
-}
-Result copy_on_device(DevicePointer to, DevicePointer from, size_t bytes, StreamHandle handle) {
-  if (Stream* stream = capturing(handle)) {
-    stream->captured.emplace_back([=] { return copy_on_device(to, from, bytes, nullptr); });
-    return usable();
+/// A launch, with a copy of its arguments.
+struct Launch {
+  const Kernel* kernel;
+  dim3 grid, block;
+  unsigned shared_bytes;
+  std::vector<uint8_t> arguments;
+};
+Result run(Launch& launched, Stream* timed) {
+  const dim3 grid = launched.grid;
+  std::unique_lock<std::mutex> lock(mutex);
+  if (driver_options.fail_launch >= 0 && driver_options.fail_launch-- == 0) {
+    lose_context();
+    return kLaunchFailed;
   }
-  const Result result = usable(handle, to);
-  if (result == kSuccess) copy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
-  return result;
-}
-Result run(FunctionHandle function, dim3 grid, dim3 block, unsigned shared_bytes, void** parameters) {
-  const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
+  if (driver_options.launch_time) {
+    const int64_t count = int64_t{grid.x} * grid.y * grid.z;
+    const double microseconds =
+        driver_options.launch_time(launched.kernel->name, count, launched.arguments.data());
+    if (timed) timed->microseconds += microseconds;
+    if (!current_context()->primary && count > driver_options.computed_blocks) return kSuccess;
+  }
+  if (!checking) lock.unlock();
   Options options;
   options.seed = driver_options.seed;
   // A thread costs more than a few small blocks.
   options.threads = grid.x * grid.y * grid.z < 8 ? 1 : driver_options.threads;
-  options.shared = shared_bytes;
-  return launch(grid, block, options, [=] { kernel->call(parameters); }) ? kSuccess : kLaunchFailed;
+  options.shared = launched.shared_bytes;
+  void* parameters[] = {launched.arguments.data()};
+  if (launch(grid, launched.block, options, [&] { launched.kernel->call(parameters); })) return kSuccess;
+  lose_context();
+  return kLaunchFailed;
 }
 Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                      unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                      StreamHandle handle, void** parameters, void**) {
   if (usable(handle) != kSuccess) return usable(handle);
-  if (Stream* stream = capturing(handle)) {
-    const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
-    const uint8_t* bytes = static_cast<const uint8_t*>(parameters[0]);
-    stream->captured.emplace_back(
-        [=, copy = std::vector<uint8_t>(bytes, bytes + kernel->parameter_bytes)]() mutable {
-          void* again[] = {copy.data()};
-          return launch_kernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes,
-                               nullptr, again, nullptr);
-        });
-    return kSuccess;
-  }
   if (!grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535)
     return 1;  // CUDA_ERROR_INVALID_VALUE
-  std::unique_lock<std::mutex> lock(mutex);
-  ++driver_counts.launches;
-  if (driver_options.fail_launch >= 0 && driver_options.fail_launch-- == 0) {
-    lose_context();
-    return kSuccess;  // as on a device, later calls tell
-  }
-  if (driver_options.launch_time) {
-    const int64_t count = int64_t{grid_x} * grid_y * grid_z;
-    const double microseconds =
-        driver_options.launch_time(reinterpret_cast<const Kernel*>(function)->name, count, parameters[0]);
-    if (handle) reinterpret_cast<Stream*>(handle)->microseconds += microseconds;
-    if (!current_context()->primary && count > driver_options.computed_blocks) return kSuccess;
-  }
-  if (!checking) lock.unlock();
-  const Result result =
-      run(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, parameters);
-  if (result != kSuccess) lose_context();
+  const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
+  const uint8_t* bytes = static_cast<const uint8_t*>(parameters[0]);
+  const Launch launched{kernel,
+                        {grid_x, grid_y, grid_z},
+                        {block_x, block_y, block_z},
+                        shared_bytes,
+                        {bytes, bytes + kernel->parameter_bytes}};
+  Stream* stream = capturing(handle);
+  Operation operation;
+  operation.launches = true;
+  operation.run = [launched, timed = stream ? nullptr : reinterpret_cast<Stream*>(handle)] {
+    Launch copy = launched;  // a graph has the same one again
+    return run(copy, timed);
+  };
+  if (!stream) return enqueue(handle, std::move(operation));
+  stream->captured.push_back(std::move(operation));
   return kSuccess;
 }
 Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* sizes,
@@ -224,6 +177,8 @@ Result get_proc_address(const char* name, void** function, int version, uint64_t
       {"cuMemAlloc", address(memory_allocate)},
       {"cuMemFree", address(memory_release)},
       {"cuMemGetInfo", address(memory_info)},
+      {"cuMemHostAlloc", address(host_allocate)},
+      {"cuMemFreeHost", address(host_release)},
       {"cuMemcpyHtoDAsync", address(copy_to_device)},
       {"cuMemcpyDtoHAsync", address(copy_to_host)},
       {"cuMemcpyDtoDAsync", address(copy_on_device)},

@@ -6,8 +6,9 @@
 
 namespace emu {
 
-/// What the emulated device is like, and how its kernels run. Constants alone: the library sets them while
-/// its other objects may not be made yet.
+/// What the emulated device is like, and how its kernels and streams run: with seed 0 a stream does nothing
+/// before somebody waits for it, with 1 everything at once, and else something in between. Constants alone:
+/// the library sets them while its other objects may not be made yet.
 struct DriverOptions {
   uint32_t seed = 0;  // see Options
   int threads = 2;
@@ -16,12 +17,14 @@ struct DriverOptions {
   int capability = 80;
   int multiprocessors = 8;
   size_t memory = size_t{8} << 30;
-  bool lost_together = false;      // a context that is lost takes all others with it
-  int fail_launch = -1;            // the launch, counted from here, that loses its context
-  size_t context_bytes = 0;        // that a separate context must find free
-  bool never_ready = false;        // events never come
-  const char* copies = nullptr;    // a file that gets a line for each copy between host and device
-  const char* replaced = nullptr;  // a kernel, in whose place modules have `replacement`
+  int64_t pinned = -1;         // bytes of pinned memory of the host that there are; any number if negative
+  bool lost_together = false;  // a context that is lost takes all others with it
+  int fail_launch = -1;        // the launch, counted from here, that loses its context
+  size_t context_bytes = 0;    // that a separate context must find free
+  bool never_ready = false;    // events never come
+  void (*separate_context)() = nullptr;  // called before one is made
+  const char* copies = nullptr;          // a file that gets a line for each copy between host and device
+  const char* replaced = nullptr;        // a kernel, in whose place modules have `replacement`
   const char* replacement = nullptr;
   /// Microseconds of a kernel of so many blocks with these arguments, in place of the time that passes. Then
   /// launches of more blocks than `computed_blocks` compute nothing in separate contexts, where speed is
@@ -34,6 +37,7 @@ extern DriverOptions driver_options;
 struct DriverCounts {
   int64_t launches, graph_launches;
   int64_t bytes, streams, events, contexts, graphs;  // what lives
+  int64_t pinned;                                    // bytes of the host's memory
   int64_t contexts_created;                          // separate ones, also those that were destroyed
 };
 extern DriverCounts driver_counts;

@@ -1,9 +1,12 @@
 #include "driver_contexts.h"
 
+#include <stdlib.h>
+
 #include <algorithm>
 #include <iterator>
 #include <set>
 
+#include "driver_memory.h"
 #include "emulator.h"
 
 namespace emu {
@@ -22,9 +25,29 @@ int64_t bytes[kMaxDevices] = {};
 std::set<Context*>& contexts = *new std::set<Context*>;
 std::set<Stream*>& streams = *new std::set<Stream*>;
 std::set<Event*>& events = *new std::set<Event*>;
+std::map<const Context*, Stream>& null_streams = *new std::map<const Context*, Stream>;
 
-/// The contexts that this thread has pushed.
-thread_local std::vector<Context*> pushed;
+/// The contexts that this thread has pushed. Without a destructor: devices are closed when the process ends
+/// as well.
+class Pushed {
+ public:
+  bool empty() const { return count_ == 0; }
+  Context* back() const { return contexts_[count_ - 1]; }
+  void push_back(Context* context) {
+    if (count_ == kMost) abort();
+    contexts_[count_++] = context;
+  }
+  void pop_back() { --count_; }
+  void remove(const Context* context) {
+    count_ = static_cast<int>(std::remove(contexts_, contexts_ + count_, context) - contexts_);
+  }
+
+ private:
+  static constexpr int kMost = 32;
+  Context* contexts_[kMost];
+  int count_;
+};
+thread_local Pushed pushed;
 thread_local int captures_of_thread = 0;
 
 template <class Thing>
@@ -72,6 +95,19 @@ bool forget(Event* event) {
   return lived;
 }
 
+std::vector<Stream*> all_streams() {
+  std::vector<Stream*> result(streams.begin(), streams.end());
+  for (auto& [context, stream] : null_streams) result.push_back(&stream);
+  return result;
+}
+Stream& stream_of(StreamHandle handle) {
+  if (handle) return *reinterpret_cast<Stream*>(handle);
+  const std::lock_guard<std::mutex> lock(mutex);
+  Stream& stream = null_streams[current_context()];
+  stream.context = current_context();
+  return stream;
+}
+
 Context* current_context() {
   return pushed.back();
 }
@@ -85,6 +121,9 @@ void lose_context() {
   for (Context* context : contexts) context->lost = true;
 }
 void recover() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (Stream* stream : all_streams())
+    if (stream->context->lost) stream->pending.clear();
   for (Context& primary : primaries) primary.lost = false;
 }
 
@@ -111,6 +150,7 @@ Result usable(StreamHandle handle, DevicePointer pointer) {
 Result context_retain(ContextHandle* context, DeviceNumber device) {
   const std::lock_guard<std::mutex> lock(mutex);
   ++driver_counts.contexts;
+  if (primaries[device].lost) null_streams[&primaries[device]].pending.clear();
   primaries[device] = {device, true, false};
   *context = reinterpret_cast<ContextHandle>(&primaries[device]);
   return kSuccess;
@@ -121,6 +161,7 @@ Result context_release(DeviceNumber) {
   return kSuccess;
 }
 Result context_create(ContextHandle* handle, unsigned, DeviceNumber device) {
+  if (driver_options.separate_context) driver_options.separate_context();
   const std::lock_guard<std::mutex> lock(mutex);
   if (static_cast<size_t>(bytes[device]) + driver_options.context_bytes > driver_options.memory)
     return kOutOfMemory;
@@ -142,9 +183,11 @@ Result context_destroy(ContextHandle handle) {
     if (block->second.context == context) forget(block);
     block = next;
   }
+  release_pinned(context);
   destroy_those_of(context, streams);
+  null_streams.erase(context);
   destroy_those_of(context, events);
-  pushed.erase(std::remove(pushed.begin(), pushed.end(), context), pushed.end());
+  pushed.remove(context);
   delete context;
   return kSuccess;
 }

@@ -1,8 +1,10 @@
 // The contexts of the emulated driver, and what belongs to them.
 #pragma once
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -24,20 +26,37 @@ struct Allocation {
   size_t bytes;
   Context* context;
 };
+struct Stream;
+/// What an event has come to. A stream may get there when the event is no more.
+struct Moment {
+  Stream* stream = nullptr;  // in which it was recorded last
+  int recorded = 0, reached = 0;
+  std::chrono::steady_clock::time_point time;
+  double microseconds = 0;
+};
 struct Event {
   Context* context;
-  std::chrono::steady_clock::time_point time;
-  double microseconds;
+  std::shared_ptr<Moment> moment;
+};
+/// What a stream is to do. Of copies: where they write, and the pinned memory that they read or write.
+struct Operation {
+  std::function<Result()> run;
+  DevicePointer device = 0;
+  const uint8_t* host = nullptr;
+  size_t bytes = 0;
+  bool launches = false;  // a kernel
 };
 /// A stream, what it has captured, and its clock where launches take what the options say.
 struct Stream {
   Context* context = nullptr;
   bool capturing = false;
   double microseconds = 0;
-  std::vector<std::function<Result()>> captured;
+  std::vector<Operation> captured;
+  std::deque<Operation> pending;
+  std::mutex running;  // of the thread that does what is pending
 };
 
-extern std::mutex& mutex;  // of what is counted, and of launches where one thread watches
+extern std::mutex& mutex;  // of what is counted and pending, and of launches where one thread watches
 extern std::map<DevicePointer, Allocation>& blocks;
 /// Of all contexts.
 int64_t bytes_on(int device);
@@ -49,6 +68,10 @@ void keep(Stream* stream);
 void keep(Event* event);
 /// Whether it lived.
 bool forget(Stream* stream);
+/// All of them, those that nobody made (of handle 0) included. `mutex` must be locked.
+std::vector<Stream*> all_streams();
+/// The stream of a handle; 0 is that of the context which is current.
+Stream& stream_of(StreamHandle handle);
 bool forget(Event* event);
 
 /// Of the calling thread.

@@ -13,6 +13,11 @@ constexpr Result kCaptureUnsupported = 900;
 /// The stream, if it captures what it is given.
 Stream* capturing(StreamHandle handle);
 
+/// Puts an operation behind those of a stream, which is not capturing.
+Result enqueue(StreamHandle stream, Operation operation);
+/// Does all that a stream has to do.
+void work_off(Stream& stream);
+
 Result stream_create(StreamHandle* stream, unsigned flags);
 Result stream_destroy(StreamHandle stream);
 Result stream_synchronize(StreamHandle stream);

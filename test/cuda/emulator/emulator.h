@@ -48,6 +48,8 @@ bool launch(dim3 grid, dim3 block, const Options& options, const std::function<v
 void* allocate(size_t bytes);
 void release(void* pointer);
 void upload(void* device, const void* host, size_t bytes);
+/// Fills it with NaN, as memory that nothing has written.
+void poison(void* device, size_t bytes);
 void download(void* host, const void* device, size_t bytes);
 void copy(void* to, const void* from, size_t bytes);
 

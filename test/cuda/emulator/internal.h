@@ -84,7 +84,8 @@ void finish(Copy& copy);
 // checker.cpp, or no_checker.cpp where nothing is watched
 void watch(const void* base, size_t bytes, bool shared);
 void unwatch(const void* base);
-void mark_written(const void* base, size_t bytes);
+/// By the host or the driver; or that nothing has written it.
+void mark_written(const void* base, size_t bytes, bool written = true);
 void launch_begins();
 uint32_t next_serial();
 

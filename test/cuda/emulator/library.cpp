@@ -1,5 +1,6 @@
 // The emulator as a library in place of libcuda: the two functions by which load_driver() finds all others.
 // Environment variables say what its devices are like.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,9 @@ const bool configured = [] {
   from_environment("ND_EMULATED_MEMORY_MB", megabytes);
   if (const char* path = getenv("ND_EMULATED_COPIES")) options.copies = strdup(path);
   if (megabytes) options.memory = static_cast<size_t>(megabytes) << 20;
+  int pinned = -1;
+  from_environment("ND_EMULATED_PINNED_MB", pinned);
+  if (pinned >= 0) options.pinned = int64_t{pinned} << 20;
   from_environment("ND_EMULATED_FAIL_LAUNCH", options.fail_launch);
   from_environment("ND_EMULATED_HOPPER_PERCENT", hopper_percent);
   if (hopper_percent) {
@@ -37,6 +41,22 @@ const bool configured = [] {
   }
   return true;
 }();
+
+/// What lives when the process ends, to the file that ND_EMULATED_REPORT names.
+const struct Report {
+  ~Report() {
+    const char* path = getenv("ND_EMULATED_REPORT");
+    FILE* file = path && *path ? fopen(path, "w") : nullptr;
+    if (!file) return;
+    const emu::DriverCounts& counts = emu::driver_counts;
+    fprintf(file,
+            "{\"bytes\": %lld, \"pinned\": %lld, \"streams\": %lld, \"events\": %lld, \"contexts\": %lld}\n",
+            static_cast<long long>(counts.bytes), static_cast<long long>(counts.pinned),
+            static_cast<long long>(counts.streams), static_cast<long long>(counts.events),
+            static_cast<long long>(counts.contexts));
+    fclose(file);
+  }
+} report;
 
 }  // namespace
 

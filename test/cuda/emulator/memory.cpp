@@ -54,6 +54,11 @@ void upload(void* device, const void* host, size_t bytes) {
   if (checking) mark_written(device, bytes);
 }
 
+void poison(void* device, size_t bytes) {
+  memset(device, 0xff, bytes);
+  if (checking) mark_written(device, bytes, false);
+}
+
 void download(void* host, const void* device, size_t bytes) {
   memcpy(host, device, bytes);
 }

@@ -4,7 +4,7 @@
 namespace emu {
 void watch(const void*, size_t, bool) {}
 void unwatch(const void*) {}
-void mark_written(const void*, size_t) {}
+void mark_written(const void*, size_t, bool) {}
 void launch_begins() {}
 void check(const void*, size_t, Access, Here) {}
 }  // namespace emu
