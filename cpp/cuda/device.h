@@ -78,7 +78,7 @@ class Device {
   bool lost() const;
   /// Whether the destructor asks nothing of it: a separate context with a kernel that does not end stays
   /// open, as closing it would wait for the kernel.
-  void abandon(bool abandoned = true) { abandoned_ = abandoned; }
+  void abandon(bool abandoned) { abandoned_ = abandoned; }
 
   /// Makes the device's context the calling thread's while it lives.
   class Current {

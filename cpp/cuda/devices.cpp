@@ -1,5 +1,7 @@
 #include "cuda/devices.h"
 
+#include <chrono>
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -11,38 +13,108 @@ namespace nd::cuda {
 namespace {
 
 constexpr int kHopper = 90;  // wgmma is an instruction of 9.0 alone
+constexpr int kMaxTrials = 3;
+constexpr std::chrono::milliseconds kCancelPoll{20};
 
-/// What the process knows about a GPU.
+/// What the process knows about a GPU. `mutex` guards what others may read meanwhile; the rest belongs to the
+/// thread that opens it.
 struct Known {
+  bool opening = false;
   std::weak_ptr<CudaBackend> open;
-  std::optional<HopperVerdict> hopper;
   std::string note;  // see DeviceDescription::hopper
+
+  std::optional<HopperVerdict> hopper;
+  int trials = 0;
+
+  /// Whether the trial failed by something that may pass.
+  bool tries_again() const { return hopper && hopper->may_pass && trials < kMaxTrials; }
+  /// Whether that may have passed by now: another trial in a context beside one in use would take more
+  /// memory.
+  bool tries_now() const { return tries_again() && (!hopper->unfinished || hopper->unfinished->has_ended()); }
 };
 
 std::mutex mutex;
+std::condition_variable opened;
 
 std::map<int, Known>& known_devices() {
   static std::map<int, Known> devices;
   return devices;
 }
 
-void choose_hopper(Known& known, CudaBackend& backend, const std::vector<char>& image,
+/// The only one that opens this GPU while this lives. Others may open other GPUs.
+class Opening {
+ public:
+  /// Throws Cancelled.
+  Opening(int number, const CancelToken* cancel) {
+    std::unique_lock<std::mutex> lock(mutex);
+    Known& known = known_devices()[number];
+    while (known.opening) {
+      opened.wait_for(lock, kCancelPoll);
+      if (cancel) cancel->check();
+    }
+    known.opening = true;
+    known_ = &known;
+  }
+  ~Opening() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    known_->opening = false;
+    opened.notify_all();
+  }
+  Opening(const Opening&) = delete;
+  Opening& operator=(const Opening&) = delete;
+
+  Known& known() const { return *known_; }
+  std::shared_ptr<CudaBackend> backend() const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return known_->open.lock();
+  }
+  void set_backend(const std::shared_ptr<CudaBackend>& backend) const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    known_->open = backend;
+  }
+  void set_note(std::string note) const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    known_->note = std::move(note);
+  }
+
+ private:
+  Known* known_ = nullptr;
+};
+
+/// What people are told about the last trial.
+std::string note_of(const Known& known) {
+  const std::string& note = known.hopper->note;
+  if (!known.hopper->may_pass) return note;
+  const std::string times = std::to_string(known.trials) + " of " + std::to_string(kMaxTrials);
+  return note + (known.tries_again() ? " (trial " + times + "; the next load tries again)"
+                                     : " (trial " + times + ")");
+}
+
+void try_again(const Opening& opening, const Device& device, const std::vector<char>& image,
+               const CancelToken* cancel) {
+  Known& known = opening.known();
+  known.hopper = try_hopper(device.driver(), device.description().number, image, cancel);
+  ++known.trials;
+  opening.set_note(note_of(known));
+}
+
+void choose_hopper(const Opening& opening, CudaBackend& backend, const std::vector<char>& image,
                    const CancelToken* cancel) {
   Device& device = backend.device();
   if (device.capability() != kHopper || !device.has_warpgroup_products()) return;
   if (const std::optional<WarpgroupProducts> forced = forced_warpgroup_products()) {
     // Device's constructor has applied it.
-    known.note = *forced == WarpgroupProducts::none ? "off: " : "on: ";
-    known.note += "NODE_DIFFUSION_CUDA_WGMMA says so";
+    opening.set_note(std::string(*forced == WarpgroupProducts::none ? "off: " : "on: ") +
+                     "NODE_DIFFUSION_CUDA_WGMMA says so");
     return;
   }
-  if (!known.hopper) known.hopper = try_hopper(device.driver(), device.description().number, image, cancel);
-  known.note = known.hopper->note;
+  Known& known = opening.known();
+  if (!known.hopper || known.tries_now()) try_again(opening, device, image, cancel);
   // CUDA promises nothing to other contexts of a process in which a kernel has failed.
   if (!known.hopper->on && device.lost())
     throw Error(ErrorCode::device_lost,
                 "The trial of Hopper's kernels failed, and this process cannot use the GPU any more (" +
-                    known.note + "). Start it again with NODE_DIFFUSION_CUDA_WGMMA=0.");
+                    known.hopper->note + "). Start it again with NODE_DIFFUSION_CUDA_WGMMA=0.");
   apply(*known.hopper, device);
 }
 
@@ -64,14 +136,19 @@ std::vector<DeviceDescription> list_devices(const Driver& driver) {
 
 std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const std::vector<char>& image,
                                          const CancelToken* cancel) {
-  const std::lock_guard<std::mutex> lock(mutex);
-  Known& known = known_devices()[number];
+  const Opening opening(number, cancel);
   // A lost device never recovers: whoever loads a model again gets a new context.
-  if (std::shared_ptr<CudaBackend> backend = known.open.lock(); backend && !backend->device().lost())
-    return backend;
+  std::shared_ptr<CudaBackend> before = opening.backend();
+  if (before && before->device().lost()) before = nullptr;
+  if (before && (forced_warpgroup_products() || !opening.known().tries_now())) return before;
+  if (before) {
+    try_again(opening, before->device(), image, cancel);
+    if (!opening.known().hopper->on && !before->device().lost()) return before;
+    // Models that are open keep their kernels, as their plans have them.
+  }
   auto backend = std::make_shared<CudaBackend>(driver, number, image);
-  choose_hopper(known, *backend, image, cancel);
-  known.open = backend;
+  choose_hopper(opening, *backend, image, cancel);
+  opening.set_backend(backend);
   return backend;
 }
 

@@ -13,8 +13,10 @@ std::vector<DeviceDescription> list_devices(const Driver& driver);
 
 /// The backend of a GPU. The first call creates it with the kernels in `image` (see Device). It is shared by
 /// all callers and lives as long as one of them holds it. Where the image has Hopper's kernels, the first
-/// call in the process tries them (see try_hopper()), unless the environment forces a choice. Thread-safe.
-/// Error device_unavailable. Throws Cancelled.
+/// call in the process tries them (see try_hopper()), unless the environment forces a choice. A trial that
+/// failed by what may pass is repeated by the next calls, up to three trials in all; models that are open
+/// then keep their backend. Thread-safe; different GPUs are opened side by side. Error device_unavailable.
+/// Throws Cancelled.
 std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const std::vector<char>& image,
                                          const CancelToken* cancel = nullptr);
 

@@ -26,7 +26,8 @@ export interface DeviceInfo {
   computeCapability?: string
   /**
    * Of a Hopper GPU (H100, H200) that the process has loaded a model on: whether the kernels for Hopper alone are used, and
-   * why. They are tried when the first model is loaded. It begins with 'on: ' or 'off: '.
+   * why. They are tried when the first model is loaded. It begins with 'on: ' or 'off: '. Where the trial failed by what may
+   * pass, such as too little memory, it says so, and the next two loads try again.
    */
   hopperKernels?: string
 }

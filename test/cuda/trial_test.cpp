@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <future>
 #include <thread>
 
 #include "cuda/devices.h"
@@ -199,7 +200,7 @@ bool takes_hopper(const Device& device) {
 
 /// A trial that fails for `reason`, while a model is open on the same GPU.
 template <class Plant>
-void fails(const std::string& what, const std::string& reason, const Plant& plant) {
+void fails(const std::string& what, const std::string& reason, const Plant& plant, bool may_pass = false) {
   test::test("cuda/trial " + what, [&]() -> std::string {
     const std::unique_ptr<Unet> unet = load(backend());
     const std::vector<float> expected = call(*unet);
@@ -212,6 +213,7 @@ void fails(const std::string& what, const std::string& reason, const Plant& plan
     }
     if (verdict.on || verdict.note.find(reason) == std::string::npos) return "it is " + verdict.note;
     if (verdict.note.rfind("off: ", 0) != 0) return "it is " + verdict.note;
+    if (verdict.may_pass != may_pass) return may_pass ? "it is final" : "it may pass";
     if (const std::string left = left_behind(before); !left.empty()) return left;
     CudaBackend own(emu::driver(), 0, {});
     apply(verdict, own.device());
@@ -258,22 +260,32 @@ void verdicts() {
   for (const int launch : {0, 1, 17, 300})
     fails("launch " + std::to_string(launch) + " fails", "CUDA_ERROR_LAUNCH_FAILED",
           [=](EmulatedHopper& h) { h->fail_launch = launch; });
-  fails("times that are slow", "slower than the kernels for all GPUs",
-        [](EmulatedHopper& h) { h->launch_time = slow_time; });
-  fails("no memory for a second context", "CUDA_ERROR_OUT_OF_MEMORY",
-        [](EmulatedHopper& h) { h->context_bytes = h->memory + 1; });
+  fails(
+      "times that are slow", "slower than the kernels for all GPUs",
+      [](EmulatedHopper& h) { h->launch_time = slow_time; }, true);
+  fails(
+      "no memory for a second context", "CUDA_ERROR_OUT_OF_MEMORY",
+      [](EmulatedHopper& h) { h->context_bytes = h->memory + 1; }, true);
+  fails(
+      "no memory for its numbers", "Could not allocate",
+      [](EmulatedHopper& h) { h->memory = static_cast<size_t>(emu::driver_counts.bytes) + (4 << 20); }, true);
   test::test("cuda/trial a kernel that does not end", []() -> std::string {
     const std::unique_ptr<Unet> unet = load(backend());
     const std::vector<float> expected = call(*unet);
     const emu::DriverCounts before = emu::driver_counts;
     EmulatedHopper hopper;
     hopper->never_ready = true;
-    const HopperVerdict verdict = attempt(nullptr, std::chrono::milliseconds(20));
+    HopperVerdict verdict = attempt(nullptr, std::chrono::milliseconds(20));
     if (verdict.on || verdict.note != "off: product_hopper_128 did not end within 0.02 s")
       return "it is " + verdict.note;
     // Closing the context would wait for the kernel.
     if (emu::driver_counts.contexts != before.contexts + 1) return "the context was closed";
-    return call(*unet) == expected ? "" : "the model's results differ afterwards";
+    if (call(*unet) != expected) return "the model's results differ afterwards";
+    if (!verdict.unfinished || verdict.unfinished->has_ended()) return "it has ended";
+    hopper->never_ready = false;
+    if (!verdict.unfinished->has_ended()) return "it has not ended";
+    verdict.unfinished = nullptr;
+    return left_behind(before);
   });
   test::test("cuda/trial cancelled while a kernel does not end", []() -> std::string {
     const emu::DriverCounts before = emu::driver_counts;
@@ -332,6 +344,74 @@ void devices() {
     if (const std::string left = left_behind(before); !left.empty()) return left;
     if (!takes_hopper(open_device(driver, 2, {})->device())) return "opened again, they are not used";
     return trials() == 2 ? "" : "opened again, it was tried again";
+  });
+  test::test("cuda/trial of one GPU while another one is opened", []() -> std::string {
+    EmulatedHopper hopper;
+    hopper->devices = 6;
+    // The trial of GPU 4 stands still until GPU 5 is open.
+    static std::promise<void> begins, ends;
+    hopper->separate_context = [] {
+      begins.set_value();
+      ends.get_future().wait();
+    };
+    std::shared_ptr<CudaBackend> first, second;
+    std::thread trial([&] { first = open_device(emu::driver(), 4, {}); });
+    begins.get_future().wait();
+    hopper->separate_context = nullptr;
+    hopper->capability = 80;
+    auto other = std::async(std::launch::async, [&] { second = open_device(emu::driver(), 5, {}); });
+    const bool waits = other.wait_for(std::chrono::minutes(1)) != std::future_status::ready;
+    std::string why = waits ? "it waits for the trial" : "";
+    // Whoever wants the same one waits, and can be cancelled meanwhile.
+    CancelToken cancelled;
+    cancelled.cancel();
+    if (!waits) try {
+        open_device(emu::driver(), 4, {}, &cancelled);
+        why = "it was not cancelled";
+      } catch (const Cancelled&) {
+      }
+    if (!waits && list_devices(emu::driver()).size() != 6) why = "a list";
+    ends.set_value();
+    trial.join();
+    other.wait();
+    return why;
+  });
+  test::test("cuda/trial again after what may pass", []() -> std::string {
+    EmulatedHopper hopper;
+    hopper->devices = 8;
+    const Driver& driver = emu::driver();
+    const emu::DriverCounts before = emu::driver_counts;
+    const auto trials = [&] { return emu::driver_counts.contexts_created - before.contexts_created; };
+    const auto note = [&](size_t number) { return list_devices(driver)[number].hopper; };
+    const auto ends = [](const std::string& text, const std::string& end) {
+      return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+    };
+
+    // Another process has the memory, and then has not.
+    hopper->launch_time = slow_time;
+    const std::shared_ptr<CudaBackend> first = open_device(driver, 6, {});
+    if (trials() != 1 || !ends(note(6), " (trial 1 of 3; the next load tries again)")) return note(6);
+    const std::unique_ptr<Unet> unet = load(*first);
+    const std::vector<float> expected = call(*unet);
+    if (open_device(driver, 6, {}) != first) return "a second backend without need";
+    if (trials() != 2 || !ends(note(6), " (trial 2 of 3; the next load tries again)")) return note(6);
+    hopper->launch_time = hopper_time;
+    const std::shared_ptr<CudaBackend> second = open_device(driver, 6, {});
+    if (trials() != 3 || note(6).rfind("on: ", 0) != 0) return note(6);
+    if (!takes_hopper(second->device()) || takes_hopper(first->device())) return "the wrong one uses them";
+    if (call(*unet) != expected) return "a model that is open computes something else";
+    if (open_device(driver, 6, {}) != second || trials() != 3) return "tried once more";
+
+    // Three times at most.
+    hopper->launch_time = slow_time;
+    for (int i = 0; i < 5; ++i) open_device(driver, 7, {});
+    if (trials() != 6 || !ends(note(7), "slower than the kernels for all GPUs (trial 3 of 3)"))
+      return note(7);
+    // Wrong results are final.
+    hopper->launch_time = hopper_time;
+    hopper->replaced = "product_hopper_256", hopper->replacement = "planted_hopper_nothing";
+    for (int i = 0; i < 2; ++i) open_device(driver, 0, {});
+    return trials() == 7 ? "" : note(0);
   });
   test::test("cuda/trial takes the process's other contexts with it", []() -> std::string {
     EmulatedHopper hopper;
