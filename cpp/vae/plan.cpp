@@ -86,9 +86,27 @@ double cost(const Chain& chain, const std::vector<ImageShape>& shapes, const Pla
   return sum;
 }
 
-/// Elements of the largest image that a plan has as a whole.
-int64_t largest_whole(const std::vector<ImageShape>& shapes, const Plan& plan) {
+/// Elements of the largest tensor that a plan has: of a whole image, or of a band in the middle of one.
+int64_t largest_tensor(const Chain& chain, const std::vector<ImageShape>& shapes, const Plan& plan) {
   int64_t largest = 0;
+  const auto pass = [&](size_t first, size_t last) {
+    const int64_t height = shapes[last].h, middle = height / plan.rows / 2 * plan.rows;
+    int64_t rows =
+        chain.input_rows(shapes, first, last, {middle, std::min(height, middle + plan.rows)}).count();
+    for (size_t i = first; i < last; ++i) {
+      largest = std::max(largest, rows * shapes[i].row());
+      if (chain.links()[i].upsamples()) rows *= 2;
+      if (chain.links()[i].downsamples()) rows /= 2;
+      largest = std::max(largest, rows * shapes[i + 1].row());
+    }
+  };
+  size_t first = plan.first;
+  for (const size_t last : plan.cuts) {
+    for (size_t i = first + 1; i < last; ++i)
+      if (chain.links()[i].norm) pass(first, i);
+    pass(first, last);
+    first = last;
+  }
   for (size_t i = 0; i < shapes.size(); ++i) {
     const bool after = i >= plan.last && plan.last + 1 < shapes.size();
     if (!plan.banded() || i <= plan.first || after) largest = std::max(largest, shapes[i].size());
@@ -135,7 +153,7 @@ Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes, 
                    [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
   const auto too_large = std::stable_partition(
       candidates.begin(), candidates.end(),
-      [&](const Candidate& one) { return largest_whole(shapes, one.plan) <= max_elements; });
+      [&](const Candidate& one) { return largest_tensor(chain, shapes, one.plan) <= max_elements; });
   if (too_large != candidates.begin()) candidates.erase(too_large, candidates.end());
   if (max_bytes == std::numeric_limits<size_t>::max()) return candidates.front().plan;
   // What candidates would compute is not work.

@@ -7,7 +7,7 @@
 namespace nd {
 
 /// The fastest plan for which bytes(plan) ≤ max_bytes; where there is none, the one that needs the least
-/// memory. Plans with a whole image of more than `max_elements` (see Backend::max_elements()) are left out,
+/// memory. Plans with a tensor of more than `max_elements` (see Backend::max_elements()) are left out,
 /// unless all have one. `input` is the shape of the image before the chain.
 ///
 /// Each level can run in one of these ways, in the order of less memory and more time: on the whole image;

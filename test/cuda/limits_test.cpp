@@ -121,6 +121,22 @@ void models() {
     if (decoded < least || encoded < least) return std::string("nothing was measured");
     return refused([&] { vae->decode_bytes(side * 8, side * 8, kAnyMemory); });
   });
+  // A band of 64 rows of so wide an image has more elements than kernels can count, whatever memory is
+  // allowed.
+  test::test("cuda/limits of bands of an autoencoder", [] {
+    VaeConfig config;
+    config.block_channels = {8, 8, 16, 16};
+    config.norm_groups = 4;
+    const std::unique_ptr<Vae> vae =
+        load_model<Vae>(backend(), "vae-kl/vae/diffusion_pytorch_model.safetensors", config);
+    const int64_t f = config.factor(), h = 16, w = 600000;
+    for (const size_t most : {kAnyMemory, size_t{1} << 40, size_t{1} << 30, size_t{1}}) {
+      if (vae->decode_bytes(h, w, most) == 0) return std::string("nothing was measured");
+      if (vae->encode_bytes(h * f, w * f, most) == 0) return std::string("nothing was measured");
+    }
+    // Not even in the lowest bands.
+    return refused([&] { vae->decode_bytes(h, w * 16, size_t{1} << 40); });
+  });
   test::test("cuda/limits of a tiny autoencoder, which runs in bands beyond them", [] {
     TinyVaeConfig config;
     config.width = 8;
