@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { DiffusionError } from './errors.js'
+import type { DeviceName } from './types.js'
 
 /** Bytes that this process may use: the container's limit if there is one, or else the machine's memory. */
 export function memoryLimit(): number {
@@ -69,12 +70,16 @@ export function requireMemory(bytes: number, what: string, limit = memoryLimit()
 }
 
 /** The same for the memory of a GPU, of which `free` bytes are left. */
-export function requireDeviceMemory(bytes: number, what: string, free: number): void {
+export function requireDeviceMemory(
+  bytes: number,
+  what: string,
+  { device, free }: { device: DeviceName; free: number },
+): void {
   if (bytes <= free) return
   throw new DiffusionError(
     'OUT_OF_MEMORY',
-    `${what} would need ${formatBytes(bytes)} of GPU memory beside the model, of which ${formatBytes(free)} are free. ` +
-      'Possible solutions: a smaller width, height or batchSize, vaeTiling, a quantized model, or another device',
+    `${what} would need ${formatBytes(bytes)} of GPU memory beside the model, of which ${formatBytes(free)} are free on ` +
+      `${device}. Possible solutions: a smaller width, height or batchSize, vaeTiling, a quantized model, or device: 'cpu' of load()`,
   )
 }
 

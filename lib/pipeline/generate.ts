@@ -54,9 +54,9 @@ export async function* generate(
     requireMemory: (asked) => {
       const { working, total } = workingMemory(parts, asked, length)
       const free = unet.freeDeviceMemory()
-      const what = `${asked.count} × ${asked.width}×${asked.height}`
+      const what = `${asked.count} × ${asked.width}×${asked.height} (batchSize × width×height)`
       if (free === undefined) requireMemory(total, what)
-      else requireDeviceMemory(working, what, free)
+      else requireDeviceMemory(working, what, { device: unet.device, free })
     },
   })
   const { request: sized, initImage, depth } = loaded
