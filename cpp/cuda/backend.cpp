@@ -55,13 +55,13 @@ std::unique_ptr<nd::Conv2d> CudaBackend::conv2d(Loader& loader, Conv2dWeights we
   return std::make_unique<Conv2d>(device_, loader, std::move(weights), options);
 }
 
-std::unique_ptr<nd::GroupNorm> CudaBackend::group_norm(Loader&, NormWeights weights, int64_t groups,
+std::unique_ptr<nd::GroupNorm> CudaBackend::group_norm(Loader& loader, NormWeights weights, int64_t groups,
                                                        float eps) {
-  return std::make_unique<GroupNorm>(device_, weights, groups, eps);
+  return std::make_unique<GroupNorm>(device_, loader, weights, groups, eps);
 }
 
-std::unique_ptr<nd::LayerNorm> CudaBackend::layer_norm(Loader&, NormWeights weights, float eps) {
-  return std::make_unique<LayerNorm>(device_, weights, eps);
+std::unique_ptr<nd::LayerNorm> CudaBackend::layer_norm(Loader& loader, NormWeights weights, float eps) {
+  return std::make_unique<LayerNorm>(device_, loader, weights, eps);
 }
 
 std::unique_ptr<nd::Attention> CudaBackend::attention(Loader& loader, AttentionWeights weights,
@@ -73,8 +73,8 @@ std::unique_ptr<nd::Embedding> CudaBackend::embedding(Loader& loader, const Stor
   return std::make_unique<Embedding>(device_, loader, table);
 }
 
-std::unique_ptr<nd::Codebook> CudaBackend::codebook(Loader&, const StoredTensor& codes) {
-  return std::make_unique<Codebook>(device_, codes);
+std::unique_ptr<nd::Codebook> CudaBackend::codebook(Loader& loader, const StoredTensor& codes) {
+  return std::make_unique<Codebook>(device_, loader, codes);
 }
 
 std::unique_ptr<nd::ChannelMoments> CudaBackend::channel_moments() {

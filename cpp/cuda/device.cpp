@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "nn/loader.h"
+
 namespace nd::cuda {
 namespace {
 
@@ -246,10 +248,14 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   address_ = std::exchange(other.address_, Address{});
   return *this;
 }
-Buffer Buffer::of(const Device& device, const std::vector<float>& values) {
+Buffer::Buffer(const Device& device, Loader& loader, size_t bytes) {
+  loader.add_packed_bytes(bytes);
+  if (!loader.plans()) *this = Buffer(device, bytes);
+}
+Buffer Buffer::of(const Device& device, Loader& loader, const std::vector<float>& values) {
   if (values.empty()) return {};
-  Buffer buffer(device, values.size() * sizeof(float));
-  buffer.fill(values.data(), values.size() * sizeof(float));
+  Buffer buffer(device, loader, values.size() * sizeof(float));
+  if (buffer) buffer.fill(values.data(), values.size() * sizeof(float));
   return buffer;
 }
 void Buffer::fill(const void* from, size_t bytes, size_t at) const {

@@ -12,6 +12,10 @@
 #include "cuda/kernels.h"
 #include "cuda/staging.h"
 
+namespace nd {
+class Loader;
+}
+
 namespace nd::cuda {
 
 struct Grid {
@@ -165,6 +169,9 @@ class Buffer {
  public:
   Buffer() = default;
   Buffer(const Device& device, size_t bytes);
+  /// Of a layer that is loaded: its bytes are counted, and where the loader only plans, they are all there
+  /// is.
+  Buffer(const Device& device, Loader& loader, size_t bytes);
   ~Buffer() { reset(); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -172,7 +179,7 @@ class Buffer {
   Buffer& operator=(Buffer&& other) noexcept;
 
   /// Empty where `values` is.
-  static Buffer of(const Device& device, const std::vector<float>& values);
+  static Buffer of(const Device& device, Loader& loader, const std::vector<float>& values);
 
   explicit operator bool() const { return static_cast<bool>(address_); }
   Address address() const { return address_; }

@@ -54,11 +54,12 @@ void Resident::stage(ResidentProgram program) {
   staged_ = std::move(program);
 }
 
-void Resident::run_staged(StreamHandle stream) {
+void Resident::run_staged(Staging& staging) {
+  const StreamHandle stream = staging.stream();
   const ResidentProgram program = std::exchange(staged_, {});
   ++programs_;
   for (const ResidentProgram::Upload& upload : program.uploads)
-    device_.upload(address(upload.tensor), upload.values.data(), bytes(), stream);
+    staging.upload(address(upload.tensor), upload.values.data(), bytes());
   const std::vector<ResidentOperation>& operations = program.operations;
   for (size_t next = 0; next < operations.size();) {
     if (operations[next].kind == ResidentOperation::Kind::rescale)
@@ -107,13 +108,14 @@ ResidentChecks Resident::read(ResidentProgram program, const std::vector<int64_t
   if (cancel) cancel->check();
   const Device::Current current(device_);
   const Device::Stream stream(device_);
-  run_staged(stream.handle());
+  Staging& staging = stream.staging();
+  run_staged(staging);
   for (const int64_t tensor : tensors) {
-    device_.download(out, address(tensor), bytes(), stream.handle());
+    staging.download(out, address(tensor), bytes());
     out += elements();
   }
   uint32_t marks[2] = {0, 0};
-  device_.download(marks, checks_.address(), sizeof marks, stream.handle());
+  staging.download(marks, checks_.address(), sizeof marks);
   return {program_of(marks[0]), program_of(marks[1])};
 }
 
@@ -130,7 +132,7 @@ Tensor CudaBackend::from_resident(ForwardContext& base, ResidentTensors& from, c
     throw Error(ErrorCode::invalid_argument, "Expected resident tensors of the latents' shape");
   // Recorded with the uploads, so a repeated forward runs what was staged for it.
   ctx.to_device(out.address(),
-                [&resident = Resident::of(from)](StreamHandle stream) { resident.run_staged(stream); });
+                [&resident = Resident::of(from)](Staging& staging) { resident.run_staged(staging); });
   if (ctx.measuring()) return out;
   float* const planes = pointer<float>(Resident::of(from).address(ResidentTensors::kInput));
   for (int64_t first = 0; first < n; first += images) {

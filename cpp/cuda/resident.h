@@ -21,7 +21,7 @@ class Resident final : public ResidentTensors {
   /// Of a tensor that was staged before. The reserved ones lie one after the other, and stay where they are.
   Address address(int64_t tensor) const;
   /// Puts what was staged into the stream, once.
-  void run_staged(StreamHandle stream);
+  void run_staged(Staging& staging);
 
  private:
   size_t bytes() const { return static_cast<size_t>(elements()) * sizeof(float); }

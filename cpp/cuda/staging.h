@@ -23,7 +23,7 @@ class Staging {
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  bool is_pinned() const { return memory_ != nullptr; }
+  StreamHandle stream() const { return stream_; }
 
   /// Memory to fill and send() before the next call. It waits for copies from the memory it gives. More than
   /// a part is ordinary memory, whose copy waits.

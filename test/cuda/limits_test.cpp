@@ -49,8 +49,10 @@ void numbers() {
 void operations() {
   test::test("cuda/limits of operations", [] {
     const NormWeights norm{std::vector<float>(64, 1.0f), std::vector<float>(64, 0.0f)};
-    const cuda::GroupNorm group(backend().device(), norm, 32, 1e-5f);
-    const cuda::LayerNorm layer(backend().device(), norm, 1e-5f);
+    const WeightTable table;
+    Loader loader(table, backend());
+    const cuda::GroupNorm group(backend().device(), loader, norm, 32, 1e-5f);
+    const cuda::LayerNorm layer(backend().device(), loader, norm, 1e-5f);
     const int64_t side = int64_t{1} << 16;  // its square has more than 32 bits
     struct Case {
       const char* name;

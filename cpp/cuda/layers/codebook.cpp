@@ -2,11 +2,11 @@
 
 namespace nd::cuda {
 
-Codebook::Codebook(const Device& device, const StoredTensor& codes)
+Codebook::Codebook(const Device& device, Loader& loader, const StoredTensor& codes)
     : nd::Codebook(codes.shape[0], codes.shape[1]), values_(static_cast<size_t>(size() * width())) {
   for (int64_t i = 0; i < size(); ++i)
     codes.read(scalar_decoders, i * width(), width(), values_.data() + i * width());
-  table_ = Buffer::of(device, values_);
+  table_ = Buffer::of(device, loader, values_);
 }
 
 void Codebook::quantize(ForwardContext& base, const Tensor& latents, int32_t* codes) const {

@@ -11,7 +11,7 @@ namespace nd::cuda {
 class Codebook final : public nd::Codebook {
  public:
   /// codes: [size][width]
-  Codebook(const Device& device, const StoredTensor& codes);
+  Codebook(const Device& device, Loader& loader, const StoredTensor& codes);
 
   void quantize(ForwardContext& base, const Tensor& latents, int32_t* codes) const override;
   void lookup(const int32_t* codes, int64_t n, int64_t pixels, float* latents) const override;

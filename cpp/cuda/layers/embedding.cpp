@@ -11,8 +11,8 @@ Embedding::Embedding(Device& device, Loader& loader, const StoredTensor& table) 
   constexpr int64_t kPieceRows = 1024;  // cancellation must not wait for CLIP's 49408 rows
   const int64_t rows = table.shape[0];
   const size_t bytes = static_cast<size_t>(rows * width_) * 2;
-  table_ = Buffer(device, bytes);
-  loader.add_packed_bytes(bytes);
+  table_ = Buffer(device, loader, bytes);
+  if (loader.plans()) return;
   std::vector<float> values(static_cast<size_t>(kPieceRows * width_));
   WeightUpload upload(device);
   for (int64_t first = 0; first < rows; first += kPieceRows) {

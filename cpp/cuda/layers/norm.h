@@ -24,9 +24,9 @@ class ChannelMoments final : public nd::ChannelMoments {
 
 class GroupNorm final : public nd::GroupNorm {
  public:
-  GroupNorm(const Device& device, const NormWeights& weights, int64_t groups, float eps)
-      : gamma_(Buffer::of(device, weights.gamma)),
-        beta_(Buffer::of(device, weights.beta)),
+  GroupNorm(const Device& device, Loader& loader, const NormWeights& weights, int64_t groups, float eps)
+      : gamma_(Buffer::of(device, loader, weights.gamma)),
+        beta_(Buffer::of(device, loader, weights.beta)),
         channels_(static_cast<int64_t>(weights.gamma.size())),
         groups_(groups),
         eps_(eps) {}
@@ -68,8 +68,10 @@ class GroupNorm final : public nd::GroupNorm {
 
 class LayerNorm final : public nd::LayerNorm {
  public:
-  LayerNorm(const Device& device, const NormWeights& weights, float eps)
-      : gamma_(Buffer::of(device, weights.gamma)), beta_(Buffer::of(device, weights.beta)), eps_(eps) {}
+  LayerNorm(const Device& device, Loader& loader, const NormWeights& weights, float eps)
+      : gamma_(Buffer::of(device, loader, weights.gamma)),
+        beta_(Buffer::of(device, loader, weights.beta)),
+        eps_(eps) {}
   Tensor forward(ForwardContext& base, const Tensor& x) const override;
   /// See GroupNorm.
   void forward_int8(Context& ctx, const Tensor& x, const Int8Tensor& y) const;

@@ -69,8 +69,9 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
                  const FillRow& fill, const std::vector<float>& bias, int64_t planes)
     : Product(in, taps, out, geglu) {
   const int64_t row_elements = chunks_ * kChunk, tap_elements = round_up(in), total = planes * rows_;
-  weights_ = Buffer(device, static_cast<size_t>(total * row_elements) * 2);
-  loader.add_packed_bytes(static_cast<size_t>(total * row_elements) * 2);
+  weights_ = Buffer(device, loader, static_cast<size_t>(total * row_elements) * 2);
+  set_bias(device, loader, bias);
+  if (loader.plans()) return;
   const int64_t piece = std::max<int64_t>(1, static_cast<int64_t>(kPieceBytes) / (row_elements * 2));
   WeightUpload upload(device);
   for (int64_t first = 0; first < total; first += piece) {
@@ -90,7 +91,6 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
     upload.send(weights_, static_cast<size_t>(first * row_elements) * 2, packed, count * row_elements);
   }
   upload.finish();
-  set_bias(device, bias);
 }
 
 Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64_t out, bool geglu,
@@ -107,8 +107,7 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
   decode_.channels_last = first.channels_last || stored.taps == 1;
   size_t bytes = 0, at = 0;
   for (const StoredTensor& tensor : stored.tensors) bytes += static_cast<size_t>(tensor.bytes);
-  loader.add_packed_bytes(bytes);
-  set_bias(device, bias);
+  set_bias(device, loader, bias);
   if (holds_int8(stored, in)) {
     weights_ = codes_and_scales(device, loader, stored);
     decode_.type = BlockType::q8_apart;
@@ -118,7 +117,15 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
     decode_.block_scales = pointer<half>(weights_.address() + static_cast<size_t>(codes));
     return;
   }
-  weights_ = Buffer(device, bytes);
+  weights_ = Buffer(device, loader, bytes);
+  if (is_float8(first.type)) {
+    std::vector<float> scales;
+    for (const StoredTensor& tensor : stored.tensors) scales.push_back(tensor.scale);
+    scales_ = Buffer::of(device, loader, scales);
+    decode_.scales = pointer<float>(scales_.address());
+    decode_.scale_rows = narrow(first.shape[0]);
+  }
+  if (loader.plans()) return;
   const auto whole_blocks = [&](size_t most) {
     return static_cast<int64_t>(most) / decode_.block_bytes * decode_.block_elements;
   };
@@ -139,13 +146,6 @@ Product::Product(Device& device, Loader& loader, int64_t in, int64_t taps, int64
       at += static_cast<size_t>(size);
     }
   upload.finish();
-  if (is_float8(first.type)) {
-    std::vector<float> scales;
-    for (const StoredTensor& tensor : stored.tensors) scales.push_back(tensor.scale);
-    scales_ = Buffer::of(device, scales);
-    decode_.scales = pointer<float>(scales_.address());
-    decode_.scale_rows = narrow(first.shape[0]);
-  }
 }
 
 bool Product::holds_blocks(const StoredBlocks& stored) {
@@ -163,14 +163,14 @@ bool Product::holds_blocks(const StoredBlocks& stored) {
   return elements >= kMinElements;
 }
 
-void Product::set_bias(const Device& device, const std::vector<float>& bias) {
+void Product::set_bias(const Device& device, Loader& loader, const std::vector<float>& bias) {
   if (bias.empty()) return;
   std::vector<float> packed_bias(static_cast<size_t>(round_up(rows_)), 0.0f);
   for (int64_t i = 0; i < rows_; ++i) {
     const int64_t row = source_row(i, out_, geglu_);
     if (row >= 0) packed_bias[static_cast<size_t>(i)] = bias[static_cast<size_t>(row)];
   }
-  bias_ = Buffer::of(device, packed_bias);
+  bias_ = Buffer::of(device, loader, packed_bias);
 }
 
 ProductArgs Product::arguments(const ProductCall& call, const Epilogue& epilogue) const {

@@ -69,7 +69,7 @@ class Product {
   /// The sizes alone; the other constructors add the weights.
   Product(int64_t in, int64_t taps, int64_t out, bool geglu);
   ProductArgs arguments(const ProductCall& call, const Epilogue& epilogue) const;
-  void set_bias(const Device& device, const std::vector<float>& bias);
+  void set_bias(const Device& device, Loader& loader, const std::vector<float>& bias);
 
   int64_t in_ = 0, out_ = 0, rows_ = 0, chunks_ = 0;  // rows_: of the weights as they are packed
   bool geglu_ = false;

@@ -22,10 +22,11 @@ bool holds_int8(const StoredBlocks& stored, int64_t in) {
          (first.channels_last || stored.taps == 1) && stored.taps <= kInt8Taps && elements <= kMaxCount;
 }
 
-Buffer codes_and_scales(Device& device, const Loader& loader, const StoredBlocks& stored) {
+Buffer codes_and_scales(Device& device, Loader& loader, const StoredBlocks& stored) {
   int64_t elements = 0;
   for (const StoredTensor& tensor : stored.tensors) elements += tensor.count();
-  Buffer buffer(device, static_cast<size_t>(elements / kBlock * kBlockBytes));
+  Buffer buffer(device, loader, static_cast<size_t>(elements / kBlock * kBlockBytes));
+  if (loader.plans()) return buffer;
   constexpr int64_t kPiece = int64_t{2} << 20;  // codes and scales of a part
   const int64_t read = static_cast<int64_t>(WeightFile::kBuffer) / kBlockBytes * kBlock;
   WeightUpload upload(device);

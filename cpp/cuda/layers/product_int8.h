@@ -11,7 +11,7 @@ namespace nd::cuda {
 bool holds_int8(const StoredBlocks& stored, int64_t in);
 
 /// The codes of all tensors, which follow one another, then their scales.
-Buffer codes_and_scales(Device& device, const Loader& loader, const StoredBlocks& stored);
+Buffer codes_and_scales(Device& device, Loader& loader, const StoredBlocks& stored);
 
 void quantize(Context& ctx, const Tensor& x, const Int8Tensor& to);
 
