@@ -55,7 +55,7 @@ void Resident::stage(ResidentProgram program) {
 }
 
 void Resident::run_staged(Staging& staging) {
-  const StreamHandle stream = staging.stream();
+  StreamHandle stream = staging.stream();
   const ResidentProgram program = std::exchange(staged_, {});
   ++programs_;
   for (const ResidentProgram::Upload& upload : program.uploads)

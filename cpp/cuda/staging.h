@@ -12,7 +12,7 @@ namespace nd::cuda {
 
 /// Two parts of memory that take turns: while one is copied, the other one is filled or read. It belongs to
 /// one stream, whose context must be current. If the driver has no pinned memory left, it is ordinary memory:
-/// copies then wait for each other, and errors are none.
+/// copies then wait for each other, which is no error.
 class Staging {
  public:
   static constexpr size_t kPart = size_t{4} << 20;  // some 0.1 ms of copying
