@@ -1,6 +1,6 @@
 /** The part of the library that the command line uses. Tests replace it. */
 import type { DiffusionPipeline, EstimateOptions } from '../pipeline/diffusion-pipeline.js'
-import type { Estimate } from '../pipeline/estimate.js'
+import type { DeviceEstimate, Estimate } from '../pipeline/estimate.js'
 import type { Devices } from '../device/index.js'
 import type { CachedModel, PullOptions, WellKnownModel } from '../hub/index.js'
 import type { CpuInfo } from '../native.js'
@@ -16,7 +16,7 @@ export type CliPipeline = Pick<DiffusionPipeline, 'generate' | 'memoryNeeded' | 
 
 export interface Engine {
   load(path: string | undefined, options: LoadOptions): Promise<CliPipeline>
-  estimate(path: string, load: LoadOptions, run: EstimateOptions): Promise<Estimate>
+  estimate(path: string, load: LoadOptions, run: EstimateOptions): Promise<Estimate | DeviceEstimate>
   openModel(path: string): Promise<ModelDescription>
   quantize(input: string, output: string, options: QuantizeOptions): Promise<QuantizeReport>
   merge(input: string, output: string, options: MergeOptions): Promise<MergeReport>

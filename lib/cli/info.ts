@@ -3,7 +3,7 @@ import type { ModelSource } from '../native.js'
 import { formatBytes } from '../memory.js'
 import type { ModelDescription } from '../models/model-description.js'
 import type { componentSummary } from '../models/summary.js'
-import type { Estimate } from '../pipeline/estimate.js'
+import type { DeviceEstimate, Estimate } from '../pipeline/estimate.js'
 import { printable } from '../quote.js'
 import { formatSeconds } from './progress.js'
 import type { Engine } from './engine.js'
@@ -135,16 +135,20 @@ function formatCount(count: number): string {
   return String(count)
 }
 
-/** On the CPU, nothing is loaded. A GPU is asked with the model on it, and its time is not known. */
+/** Nothing is loaded, except where the device depends on what fits. */
 async function estimateRun(
   path: string,
   run: { width: number; height: number; batchSize: number; guidanceScale?: number },
   { device, lowMemory, steps }: InfoFlags,
   { signal }: Terminal,
   engine: Engine,
-): Promise<Partial<Estimate> & Pick<Estimate, 'memory'>> {
-  if (device === undefined || device === 'cpu')
-    return engine.estimate(path, { lowMemory, signal }, { ...run, ...(steps !== undefined && { steps }) })
+): Promise<Estimate | DeviceEstimate> {
+  if (device !== 'auto')
+    return engine.estimate(
+      path,
+      { device, lowMemory, signal },
+      { ...run, ...(steps !== undefined && { steps }) },
+    )
   const pipe = await engine.load(path, { device, lowMemory, signal })
   try {
     return { memory: pipe.memoryNeeded(run) }
@@ -154,7 +158,7 @@ async function estimateRun(
 }
 
 function estimateLines(
-  { memory, seconds }: Partial<Estimate> & Pick<Estimate, 'memory'>,
+  { memory, seconds }: Estimate | DeviceEstimate,
   size: string,
   batch: number,
 ): string[][] {

@@ -40,7 +40,7 @@ import { openControl, type NamedControl } from './control-files.js'
 import type { ControlModel } from './controls.js'
 import { workingMemory, type MemoryNeeded } from './memory-plan.js'
 import type { GenerateResult } from './result.js'
-import { secondsNeeded, type Estimate } from './estimate.js'
+import { secondsNeeded, type DeviceEstimate, type Estimate } from './estimate.js'
 import { setPrediction } from './find-prediction.js'
 import { generate } from './generate.js'
 import { takePromptLoras } from './prompt-loras.js'
@@ -216,27 +216,40 @@ export class DiffusionPipeline {
    * measurement of at most a second or so, which the process keeps. A prompt of one chunk is assumed, that every step is
    * computed in full, and no other load on the machine.
    *
+   * With `device: 'cuda'` or `'cuda:1'`, memory is that of this GPU, which must be there, and there are no seconds. 'auto'
+   * estimates the CPU.
+   *
    * @param path as of load()
-   * @param load as of load(), on the CPU
+   * @param load as of load()
    * @param run options of generate() that memory and time depend on
    * @throws as load() and generate()
    */
+  static estimate(
+    path?: string,
+    load?: LoadOptions & { device?: 'auto' | 'cpu' | undefined },
+    run?: EstimateOptions,
+  ): Promise<Estimate>
+  static estimate(
+    path: string | undefined,
+    load: LoadOptions,
+    run?: EstimateOptions,
+  ): Promise<Estimate | DeviceEstimate>
   static async estimate(
     path: string = bundledModelPath(),
     load: LoadOptions = {},
     run: EstimateOptions = {},
-  ): Promise<Estimate> {
+  ): Promise<Estimate | DeviceEstimate> {
     if (typeof path !== 'string') throw new TypeError(`Expected string for path but received ${typeof path}`)
     const checked = checkLoadOptions(load)
     checkObject(run, 'options', estimateKeys)
-    if (checked.device?.startsWith('cuda'))
-      throw new RangeError(`Expected 'cpu' for device of estimate() but received '${checked.device}'`)
     throwIfAborted(checked.signal)
-    const planned = DiffusionPipeline.#load(path, { ...checked, device: 'cpu' }, true)
+    const device = checked.device === 'auto' ? 'cpu' : (checked.device ?? 'cpu')
+    const planned = DiffusionPipeline.#load(path, { ...checked, device }, true)
     const pipe = await loadUnlessAborted(checked.signal, planned)
     try {
       const { request, length } = pipe.#sizedRequest(run)
       const memory = pipe.#memoryOf(request, length)
+      if (pipe.device !== 'cpu') return { memory }
       const seconds = await secondsNeeded(pipe.#parts, pipe.#description, request, length, checked.signal)
       return { memory, seconds }
     } finally {

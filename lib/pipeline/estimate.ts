@@ -37,6 +37,13 @@ export interface Estimate {
   seconds: SecondsNeeded
 }
 
+/** What a run takes on a GPU. Its time is not known: no measurements on enough GPUs are there to base it on. */
+export interface DeviceEstimate {
+  /** Of the GPU. */
+  memory: MemoryNeeded
+  seconds?: undefined
+}
+
 /** @param parts the planned components of the model */
 export async function secondsNeeded(
   parts: Parts,

@@ -98,13 +98,17 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const { width, height, count } = request
   const [h, w] = [height / vae.factor, width / vae.factor]
   const batch = rowsPerImage(request) * count
-  const pixels = 3 * width * height
+  // On a GPU its own memory counts: pixels, contexts and the host's copies of latents are in the host's.
+  const onHost = unet.device === 'cpu' ? 1 : 0
+  const pixels = onHost * 3 * width * height
   const vaeTiling = tilingOf(parts, request, contextLength)
   const tiny = tinyVae ? tinyVae.decodeBytes(h, w, vaeTiling) + 4 * pixels : 0
   // Previews are decoded while the UNet keeps its working memory.
   const control = controlBytes(parts.controlNets, request, batch, contextLength)
   const images = imagePromptMemory(parts.ipAdapters, request, { h, w })
-  const denoise = denoiseBytes(parts, request, contextLength) + tiny + control + images.kept
+  // Of latents on a GPU see device-tensors.ts; they are freed before the image is decoded.
+  const resident = unet.device === 'cpu' ? 0 : 24 * count * unet.config.inChannels * h * w * 4
+  const denoise = denoiseBytes(parts, request, contextLength) + tiny + control + images.kept + resident
   // Inpainting encodes an image also where none is given: see initial-latents.ts.
   const encodes =
     (request.image !== undefined && !noisesImage(request.extraInput)) || request.extraInput === 'masked-image'
@@ -117,10 +121,9 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
     request.outputType === 'latents'
       ? 0
       : (request.decoder === 'tiny' ? tiny : vae.decodeBytes(h, w, vaeTiling) + 4 * pixels) + count * pixels
-  // The scheduler and the loop hold several copies of the latents, on a GPU in its memory: see device-tensors.ts.
-  const copies = 8 * batch + (unet.device === 'cpu' ? 0 : 24 * count)
-  const latents = copies * unet.config.inChannels * h * w * 4
-  const context = 2 * batch * contextLength * unet.config.contextWidth * 4
+  // The scheduler and the loop hold several copies of the latents.
+  const latents = onHost * 8 * batch * unet.config.inChannels * h * w * 4
+  const context = onHost * 2 * batch * contextLength * unet.config.contextWidth * 4
   const all = [...loadedComponents(parts)]
   const threads = Math.max(...all.map((part) => part.threadBytes))
   const working =

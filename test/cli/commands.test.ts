@@ -90,9 +90,13 @@ t.test('info', async (t) => {
     { width: 512, height: 256, batchSize: 2, steps: 4, guidanceScale: 1 },
   ])
   const onGpu = await call(['info', 'sd.gguf', '--size', '512', '--device', 'cuda'])
-  t.match(onGpu.calls.load[0][1], { device: 'cuda' })
-  t.equal(onGpu.calls.disposed, 1)
+  t.match(onGpu.calls.estimate[0][1], { device: 'cuda' })
+  t.equal(onGpu.calls.load.length, 0)
+  t.match(onGpu.stdout, /memory for 512×512/)
   t.notMatch(onGpu.stdout, /time for/)
+  const anywhere = await call(['info', 'sd.gguf', '--size', '512', '--device', 'auto'])
+  t.match(anywhere.calls.load[0][1], { device: 'auto' })
+  t.equal(anywhere.calls.disposed, 1)
   const json = await call(['info', 'sd.gguf', '--size', '512', '--json'])
   t.match(JSON.parse(json.stdout), {
     path: 'sd.gguf',

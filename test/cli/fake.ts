@@ -129,8 +129,10 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
     },
     async estimate(path, load, run) {
       calls.estimate.push([path, load, run])
+      const memory = { weights: 1024 ** 3, working: 512 * 1024 ** 2, total: 1.5 * 1024 ** 3 }
+      if (load.device?.startsWith('cuda')) return { memory }
       return {
-        memory: { weights: 1024 ** 3, working: 512 * 1024 ** 2, total: 1.5 * 1024 ** 3 },
+        memory,
         seconds: { text: 0.25, step: 1.26, denoise: 25, decode: 4, total: 245 },
       }
     },

@@ -1,4 +1,6 @@
 /** Memory of a GPU: what is said of a run that does not fit, and what estimate() says of one before it is loaded. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess } from './emulated.js'
 
@@ -27,4 +29,45 @@ t.test('a run that is too large for the GPU that auto took', { skip }, async (t)
     decoded: /^OUT_OF_MEMORY: Could not allocate \d+ MB on Emulated GPU.* device 'cpu'\.$/,
     small: 'none',
   })
+})
+
+interface Peak {
+  memory: { weights: number; working: number; total: number }
+  seconds?: object
+  needed: { weights: number; working: number; total: number }
+}
+
+t.test('estimate()', { skip }, async (t) => {
+  for (const options of [
+    { width: 64, height: 64 },
+    { width: 192, height: 128, batchSize: 2, guidanceScale: 1 },
+  ]) {
+    const report = join(t.testdir(), 'report.json')
+    const peak = () => (JSON.parse(readFileSync(report, 'utf8')) as { peak: number }).peak
+    const { memory, seconds, needed } = (await inProcess(
+      { ...environment, ND_EMULATED_REPORT: report },
+      `const options = ${JSON.stringify(options)}
+       const { memory, seconds } = await nd.DiffusionPipeline.estimate(undefined, { device: 'cuda' }, options)
+       const pipe = await nd.DiffusionPipeline.load(undefined, { device: 'cuda' })
+       const needed = pipe.memoryNeeded(options)
+       await pipe.generate({ prompt: 'a', steps: 2, ...options })
+       await pipe.dispose()
+       return { memory, seconds, needed }`,
+    )) as Peak
+    t.equal(seconds, undefined)
+    t.same(memory, needed, 'as the loaded pipeline says')
+    t.ok(memory.total >= peak() && memory.total < 1.05 * peak(), `${memory.total} for ${peak()}`)
+    await inProcess(
+      { ...environment, ND_EMULATED_REPORT: report },
+      `await nd.DiffusionPipeline.estimate(undefined, { device: 'cuda' }, ${JSON.stringify(options)})`,
+    )
+    t.equal(peak(), 0, 'nothing is allocated for an estimate')
+  }
+  t.match(
+    await inProcess(
+      environment,
+      `return codeOf(nd.DiffusionPipeline.estimate(undefined, { device: 'cuda:3' }))`,
+    ),
+    /^DEVICE_UNAVAILABLE/,
+  )
 })

@@ -57,10 +57,7 @@ t.test('what is left', { skip }, async (t) => {
     const report = join(t.testdir(), 'report.json')
     await inProcess({ ...environment, ND_EMULATED_REPORT: report }, code)
     t.ok(existsSync(report), name)
-    t.same(
-      JSON.parse(readFileSync(report, 'utf8')),
-      { bytes: 0, pinned: 0, streams: 0, events: 0, contexts: 0 },
-      name,
-    )
+    const left = JSON.parse(readFileSync(report, 'utf8')) as Record<string, number>
+    t.match(left, { bytes: 0, pinned: 0, streams: 0, events: 0, contexts: 0 }, name)
   }
 })

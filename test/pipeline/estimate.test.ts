@@ -57,7 +57,7 @@ t.test('memory is that of the loaded model', async (t) => {
     await using pipe = await DiffusionPipeline.load(path, { device: 'cpu', ...load })
     const what = JSON.stringify([load, run])
     t.same(memory, pipe.memoryNeeded(run), what)
-    for (const [part, value] of Object.entries(seconds))
+    for (const [part, value] of Object.entries(seconds!))
       t.ok(value > 0 && Number.isFinite(value), `${part} ${what}`)
   }
 })
@@ -97,8 +97,7 @@ t.test('time adds up', async (t) => {
 
 t.test('options', async (t) => {
   await t.rejects(DiffusionPipeline.estimate(undefined, { device: 'cuda' }), {
-    name: 'RangeError',
-    message: /Expected 'cpu' for device of estimate\(\)/,
+    code: 'DEVICE_UNAVAILABLE',
   })
   await t.rejects(DiffusionPipeline.estimate(undefined, {}, { prompt: 'x' } as never), { name: 'TypeError' })
   await t.rejects(DiffusionPipeline.estimate(7 as never), { name: 'TypeError' })

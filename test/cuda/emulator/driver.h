@@ -37,6 +37,7 @@ extern DriverOptions driver_options;
 struct DriverCounts {
   int64_t launches, graph_launches;
   int64_t bytes, streams, events, contexts, graphs;  // what lives
+  int64_t peak;                                      // of bytes
   int64_t pinned;                                    // bytes of the host's memory
   int64_t contexts_created;                          // separate ones, also those that were destroyed
 };

@@ -68,6 +68,7 @@ void keep(DevicePointer pointer, size_t count) {
   blocks[pointer] = {count, pushed.back()};
   bytes[pushed.back()->device] += static_cast<int64_t>(count);
   driver_counts.bytes += static_cast<int64_t>(count);
+  driver_counts.peak = std::max(driver_counts.peak, driver_counts.bytes);
 }
 void forget(std::map<DevicePointer, Allocation>::iterator block) {
   const int64_t count = static_cast<int64_t>(block->second.bytes);

@@ -50,10 +50,11 @@ const struct Report {
     if (!file) return;
     const emu::DriverCounts& counts = emu::driver_counts;
     fprintf(file,
-            "{\"bytes\": %lld, \"pinned\": %lld, \"streams\": %lld, \"events\": %lld, \"contexts\": %lld}\n",
-            static_cast<long long>(counts.bytes), static_cast<long long>(counts.pinned),
-            static_cast<long long>(counts.streams), static_cast<long long>(counts.events),
-            static_cast<long long>(counts.contexts));
+            "{\"bytes\": %lld, \"peak\": %lld, \"pinned\": %lld, \"streams\": %lld, \"events\": %lld, "
+            "\"contexts\": %lld}\n",
+            static_cast<long long>(counts.bytes), static_cast<long long>(counts.peak),
+            static_cast<long long>(counts.pinned), static_cast<long long>(counts.streams),
+            static_cast<long long>(counts.events), static_cast<long long>(counts.contexts));
     fclose(file);
   }
 } report;
