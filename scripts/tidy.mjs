@@ -40,13 +40,18 @@ function writeCache(keys) {
   renameSync(temporary, cacheFile)
 }
 
+const folders = ['cpp', 'binding', 'test/cpp', 'test/cuda', 'bench/kernels', 'bench/cuda']
+/** The emulator of a GPU has CUDA's reserved names, and _Float16, which older versions of Clang do not have. */
+const emulator = 'test/cuda/emulator/'
+
 /** What of the database is checked: not the kernels of one instruction set, which are intrinsics in textual includes, and not
  * kernels for GPUs, which are written for another compiler. */
 function units(filters) {
-  const closures = includeClosures(root, sourceFiles(root, ['cpp', 'binding', 'test/cpp', 'bench/kernels']))
+  const closures = includeClosures(root, sourceFiles(root, folders))
   return JSON.parse(readFileSync(join(database, 'compile_commands.json'), 'utf8'))
     .map(({ file, command }) => ({ name: relative(root, file).replaceAll('\\', '/'), command }))
     .map((unit) => ({ ...unit, includes: closures.get(unit.name) }))
+    .filter(({ name }) => !name.startsWith(emulator))
     .filter(({ includes }) => includes && !includes.some((file) => /[.]inc[.]h$|[.]cu$/.test(file)))
     .filter(({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter)))
 }

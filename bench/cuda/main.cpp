@@ -21,6 +21,10 @@ namespace {
 
 using namespace nd;
 
+int whole(const std::string& text) {
+  return static_cast<int>(std::strtol(text.c_str(), nullptr, 10));
+}
+
 const cuda::Driver& driver_of(bool emulated, bool trial) {
 #ifdef ND_CUDA_EMULATOR
   if (emulated && trial) {
@@ -53,8 +57,8 @@ void run(int argc, char** argv) {
     if (arg == "--weights") options.weights = tensor_type(value);
     if (arg == "--json") options.json = value;
     if (arg == "--image") options.image = value;
-    if (arg == "--repetitions") options.repetitions = std::atoi(value.c_str());
-    if (arg == "--shrink") options.shrink = std::atoi(value.c_str());
+    if (arg == "--repetitions") options.repetitions = whole(value);
+    if (arg == "--shrink") options.shrink = whole(value);
     if (arg == "--device") options.emulated = value == "emulated";
   }
   cuda_bench::Report report;

@@ -46,7 +46,7 @@ void Report::write(const std::string& path) const {
 
 Peak peak_of(const std::string& device) {
   struct Card {
-    const char* name;
+    const char* name = nullptr;
     Peak peak;
   };
   constexpr Card cards[] = {{"H200", {989, 4800}},     {"H100 PCIe", {756, 2000}}, {"H100", {989, 3350}},

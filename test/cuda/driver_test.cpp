@@ -46,6 +46,8 @@ std::vector<float> call(Unet& unet, const CancelToken* cancel = nullptr) {
 class Changed {
  public:
   Changed() : before_(emu::driver_options) {}
+  Changed(const Changed&) = delete;
+  Changed& operator=(const Changed&) = delete;
   ~Changed() { emu::driver_options = before_; }
   emu::DriverOptions* operator->() { return &emu::driver_options; }
 
@@ -138,7 +140,7 @@ void several() {
       const std::unique_ptr<Unet> unet = load(second);
       if (!same(call(*unet), expected)) return std::string("the second one's result differs");
       options->fail_launch = 40;
-      const std::string why = fails(ErrorCode::device_lost, "load them again", [&] { call(*unet); });
+      std::string why = fails(ErrorCode::device_lost, "load them again", [&] { call(*unet); });
       if (!why.empty()) return why;
       if (!second.device().lost()) return std::string("the second one is not lost");
       if (first.device().lost() || !same(call(*kept), expected)) return std::string("the first one is, too");

@@ -166,7 +166,7 @@ void compare_merging(const Subject<Unet, UnetConfig>& plain) {
 
 void unets() {
   struct Case {
-    const char* name;
+    const char* name = nullptr;
     UnetConfig config;
     bool merges = false;
   };

@@ -165,9 +165,9 @@ std::string quantizing_launches() {
       counts["product_int8_small"] + counts["product_int8_narrow"] + counts["product_int8_large"];
   const int layer_norms = counts["layer_norm_int8"],
             group_norms = counts["group_norm_int8"] + counts["affine_int8"], apart = counts["quantize_rows"];
-  const std::string found = std::to_string(products) + " products, " + std::to_string(layer_norms) +
-                            " layer norms, " + std::to_string(group_norms) + " group norms, " +
-                            std::to_string(apart) + " apart";
+  std::string found = std::to_string(products) + " products, " + std::to_string(layer_norms) +
+                      " layer norms, " + std::to_string(group_norms) + " group norms, " +
+                      std::to_string(apart) + " apart";
   if (layer_norms + group_norms + apart != products) return found;
   // Of seven transformers, self-attention, queries and feed-forward networks; those of three have queries
   // that are too small for blocks. The residual blocks' convolutions, and the transformers' projections.
@@ -182,7 +182,7 @@ const Register suite([] {
   });
   in_orders(seeds, "cuda/int8 unet, all products", [] {
     const WithInt8 all(Int8Products::all);
-    const std::string why = difference(Precision::automatic, made().cpu);
+    std::string why = difference(Precision::automatic, made().cpu);
     if (!why.empty()) return why;
     // The comparison is one of int8: in halves it would be closer.
     const std::vector<float> got = predict(*made().file.load(backend(), Precision::automatic));

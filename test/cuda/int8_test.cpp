@@ -205,7 +205,7 @@ class Case {
       launch(Kernel::product_finish, {pieces_of(a.m * padded / (geglu_ ? 16 : 8), kFinishThreads)}, a);
     const std::vector<float> got = y.read_halves(s_.n * oh_ * ow_ * columns_);
     if (a.moments) {
-      const std::string why = check_moments(got, moments, {s_.n, oh_ * ow_, columns_, plan.moment_pieces});
+      std::string why = check_moments(got, moments, {s_.n, oh_ * ow_, columns_, plan.moment_pieces});
       if (!why.empty()) return why;
     }
     return within(got, truth(), kMost);

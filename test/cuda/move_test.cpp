@@ -97,14 +97,15 @@ void average_pool() {
       const std::vector<float> got = dy.read_halves(count);
       for (int64_t i = 0; i < count; ++i) {
         const int64_t column = i / c % out_w, row = i / c / out_w % out_h, image = i / c / out_w / out_h;
-        float sum = 0, squares = 0, largest = 0;
+        float sum = 0, largest = 0;
+        int pixels = 0;
         for (int64_t y = 2 * row; y < std::min(2 * row + 2, h); ++y)
-          for (int64_t at = 2 * column; at < std::min(2 * column + 2, w); ++at, ++squares) {
+          for (int64_t at = 2 * column; at < std::min(2 * column + 2, w); ++at, ++pixels) {
             const float value = x[static_cast<size_t>(((image * h + y) * w + at) * c + i % c)];
             sum += value, largest = std::max(largest, std::abs(value));
           }
         // Half precision has eleven bits.
-        if (!(std::abs(got[static_cast<size_t>(i)] - sum / squares) <= largest / 2048))
+        if (!(std::abs(got[static_cast<size_t>(i)] - sum / static_cast<float>(pixels)) <= largest / 2048))
           return "element " + std::to_string(i);
       }
       return std::string();

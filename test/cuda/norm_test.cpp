@@ -222,7 +222,7 @@ void group_norm_int8(int64_t n, int64_t pixels, int64_t c, int64_t groups, bool 
                   // A slice has channels of groups that are not whole.
                   args.y = nullptr, args.int8 = one.int8(), args.slice = kInt8K;
                   launch(Kernel::group_norm_int8, {c / kInt8K, pieces_of(pixels, rows), n}, args);
-                  if (const std::string why = one.compare(); !why.empty()) return why;
+                  if (std::string why = one.compare(); !why.empty()) return why;
 
                   launch(Kernel::group_factors, {groups, n},
                          GroupFactorsArgs{args.x, one.gamma(), one.beta(), factors.as<float>(), narrow(c),

@@ -132,7 +132,7 @@ class Case {
     }
     const std::vector<float> got = y.read_halves(size);
     if (end_.moments) {
-      const std::string why = check_moments(got, moments, {s_.n, oh_ * ow_, columns_, plan.moment_pieces});
+      std::string why = check_moments(got, moments, {s_.n, oh_ * ow_, columns_, plan.moment_pieces});
       if (!why.empty()) return why;
     }
     return within(got, truth(), kMost);

@@ -194,7 +194,7 @@ void apart(bool convolves, bool geglu, int matrices) {
     size_t bytes = 0, unused = 0;
     const std::vector<float> want = from(&Weights::floats, Int8Products::all, unused);
     const std::vector<float> decoded = from(&Weights::quantized, Int8Products::none, bytes);
-    const std::string why = equal(decoded, want, bytes, stored);
+    std::string why = equal(decoded, want, bytes, stored);
     if (!why.empty()) return why;
     const double error = worst_error(from(&Weights::quantized, Int8Products::all, unused), want);
     return error > 1e-3 && error < 1e-2 ? std::string() : text(error) + " of the largest value";

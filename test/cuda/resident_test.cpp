@@ -1,7 +1,7 @@
 // Tensors that stay on the device between forwards: their arithmetic against plain loops, and forwards with
 // them against forwards with latents on the host.
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "driver.h"
@@ -48,9 +48,9 @@ std::vector<float> awkward(const std::string& seed, int64_t count) {
 }
 
 bool same_numbers(const std::vector<float>& a, const std::vector<float>& b) {
-  for (size_t i = 0; i < a.size(); ++i)
-    if (!(std::isnan(a[i]) && std::isnan(b[i])) && std::memcmp(&a[i], &b[i], 4) != 0) return false;
-  return a.size() == b.size();
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+    return std::isnan(x) ? std::isnan(y) : x == y && std::signbit(x) == std::signbit(y);
+  });
 }
 
 /// Sums of one to eight terms, guidance and limits, one after the other, each of results of earlier ones.

@@ -69,7 +69,6 @@ std::vector<float> random_halves(const std::string& seed, int64_t count, float s
   return values;
 }
 
-// CUDA allocates no block of 0 bytes.
 std::vector<float> channels_of(const std::vector<float>& x, int64_t c, int64_t first, int64_t count) {
   std::vector<float> part;
   for (auto row = x.begin(); row != x.end(); row += c)
@@ -77,6 +76,7 @@ std::vector<float> channels_of(const std::vector<float>& x, int64_t c, int64_t f
   return part;
 }
 
+// CUDA allocates no block of 0 bytes.
 Array::Array(int64_t bytes) : buffer_(backend().device(), static_cast<size_t>(std::max<int64_t>(bytes, 1))) {}
 
 Array Array::halves(const std::vector<float>& values) {

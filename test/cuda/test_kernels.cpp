@@ -11,7 +11,7 @@ bool launch_test(const TestLaunch& what, const void* arguments) {
   Device& device = backend().device();
   const Driver& driver = device.driver();
   const Device::Current current(device);
-  static const ModuleHandle module = [&] {
+  static ModuleHandle module = [&] {
     const std::vector<char> image = test_image();
     ModuleHandle loaded;
     check(driver, driver.module_load(&loaded, image.data()), "Could not load the tests' kernels");

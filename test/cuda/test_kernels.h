@@ -7,10 +7,10 @@
 namespace nd::cuda_test {
 
 struct TestLaunch {
-  const char* kernel;
+  const char* kernel = nullptr;
   cuda::Grid grid;
-  int threads;
-  int shared_bytes;
+  int threads = 0;
+  int shared_bytes = 0;
 };
 
 /// Runs one and waits. False where the device failed, which the emulator's then recovers from.

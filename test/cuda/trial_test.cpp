@@ -56,7 +56,7 @@ void fitting() {
   test::test("cuda/trial fit: a tile's times are found again", [] {
     for (const double card : {1.0, 2.5}) {
       const TileTime truth{2, 0.45, 0.25, 5};
-      const std::string why = compare_times(fit_tile({2, 9, 9, 9}, times_of(truth, card), card), truth);
+      std::string why = compare_times(fit_tile({2, 9, 9, 9}, times_of(truth, card), card), truth);
       if (!why.empty()) return why;
     }
     return std::string();
@@ -66,7 +66,7 @@ void fitting() {
     const TileMeasurement whole = times_of(guess, 1);
     for (const TileMeasurement& odd : {TileMeasurement{2 * whole.long_full, 3 * whole.long_full, 1},
                                        TileMeasurement{2 * whole.long_full, 0.01 * whole.long_full, 1}}) {
-      const std::string why = compare_times(fit_tile(guess, odd, 1), {2, 1, 0.8, 12});
+      std::string why = compare_times(fit_tile(guess, odd, 1), {2, 1, 0.8, 12});
       if (!why.empty()) return why;
     }
     return std::string();
@@ -214,7 +214,7 @@ void fails(const std::string& what, const std::string& reason, const Plant& plan
     if (verdict.on || verdict.note.find(reason) == std::string::npos) return "it is " + verdict.note;
     if (verdict.note.rfind("off: ", 0) != 0) return "it is " + verdict.note;
     if (verdict.may_pass != may_pass) return may_pass ? "it is final" : "it may pass";
-    if (const std::string left = left_behind(before); !left.empty()) return left;
+    if (std::string left = left_behind(before); !left.empty()) return left;
     CudaBackend own(emu::driver(), 0, {});
     apply(verdict, own.device());
     if (own.device().warpgroup_products() != WarpgroupProducts::none) return "they are used";
@@ -229,7 +229,7 @@ void verdicts() {
     const HopperVerdict verdict = attempt();
     if (!verdict.on) return "it is " + verdict.note;
     if (verdict.note.rfind("on: products ", 0) != 0) return "unexpected: " + verdict.note;
-    if (const std::string left = left_behind(before); !left.empty()) return left;
+    if (std::string left = left_behind(before); !left.empty()) return left;
     if (emu::driver_counts.contexts_created != before.contexts_created + 1)
       return "not in a context of its own";
     const TileTime& tile = verdict.times.tiles[0];
@@ -329,7 +329,7 @@ void devices() {
       return "it was not cancelled";
     } catch (const Cancelled&) {
     }
-    if (const std::string left = left_behind(before); !left.empty()) return "cancelled: " + left;
+    if (std::string left = left_behind(before); !left.empty()) return "cancelled: " + left;
     // Two threads want the same one, as models of two workers may.
     std::shared_ptr<CudaBackend> backends[2];
     std::thread other([&] { backends[1] = open_device(driver, 2, {}); });
@@ -341,7 +341,7 @@ void devices() {
     const std::string note = list_devices(driver)[2].hopper;
     if (note.rfind("on: ", 0) != 0) return "the list says: " + note;
     backends[0] = backends[1] = nullptr;
-    if (const std::string left = left_behind(before); !left.empty()) return left;
+    if (std::string left = left_behind(before); !left.empty()) return left;
     if (!takes_hopper(open_device(driver, 2, {})->device())) return "opened again, they are not used";
     return trials() == 2 ? "" : "opened again, it was tried again";
   });
