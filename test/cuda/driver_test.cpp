@@ -1,5 +1,6 @@
 // What can go wrong between us and a driver: each a clear error with its code, and nothing left behind. The
 // emulator plays the drivers.
+#include "changed_driver.h"
 #include "driver.h"
 
 #include <thread>
@@ -42,32 +43,19 @@ std::vector<float> call(Unet& unet, const CancelToken* cancel = nullptr) {
   return out;
 }
 
-/// Changes the emulated driver while it lives.
-class Changed {
- public:
-  Changed() : before_(emu::driver_options) {}
-  Changed(const Changed&) = delete;
-  Changed& operator=(const Changed&) = delete;
-  ~Changed() { emu::driver_options = before_; }
-  emu::DriverOptions* operator->() { return &emu::driver_options; }
-
- private:
-  emu::DriverOptions before_;
-};
-
 void unavailable() {
   test::test("cuda/driver there is none", [] {
     return fails(ErrorCode::device_unavailable, "does not tell its version",
                  [] { load_driver([](void*, const char*) -> void* { return nullptr; }, nullptr); });
   });
   test::test("cuda/driver too old", [] {
-    Changed options;
+    ChangedDriver options;
     options->version = 11080;
     return fails(ErrorCode::device_unavailable, "supports CUDA 11.8",
                  [] { load_driver(emu::symbol, nullptr); });
   });
   test::test("cuda/driver no GPU", [] {
-    Changed options;
+    ChangedDriver options;
     options->devices = 0;
     return fails(ErrorCode::device_unavailable, "No NVIDIA GPU", [] { CudaBackend(emu::driver(), 0, {}); });
   });
@@ -76,7 +64,7 @@ void unavailable() {
                  [] { CudaBackend(emu::driver(), 3, {}); });
   });
   test::test("cuda/driver a GPU that is too old", [] {
-    Changed options;
+    ChangedDriver options;
     options->capability = 61;
     return fails(ErrorCode::device_unavailable, "has 6.1", [] { CudaBackend(emu::driver(), 0, {}); });
   });
@@ -98,7 +86,7 @@ void life() {
   });
   test::test("cuda/driver out of memory while loading and while running", [] {
     CudaBackend backend(emu::driver(), 0, {});
-    Changed options;
+    ChangedDriver options;
     options->memory = static_cast<size_t>(emu::driver_counts.bytes) + (64 << 10);
     std::string why = fails(ErrorCode::out_of_memory, "Emulated GPU", [&] { load(backend); });
     if (!why.empty()) return "loading: " + why;
@@ -117,7 +105,7 @@ void life() {
     {
       CudaBackend backend(emu::driver(), 0, {});
       const std::unique_ptr<Unet> unet = load(backend);
-      Changed options;
+      ChangedDriver options;
       options->fail_launch = 40;
       why = fails(ErrorCode::device_lost, "load them again", [&] { call(*unet); });
     }
@@ -131,7 +119,7 @@ void life() {
 
 void several() {
   test::test("cuda/driver two GPUs: memory of their own, and one is lost", [] {
-    Changed options;
+    ChangedDriver options;
     options->devices = 2;
     CudaBackend first(emu::driver(), 0, {}), second(emu::driver(), 1, {});
     const std::unique_ptr<Unet> kept = load(first);

@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "changed_driver.h"
 #include "driver.h"
 #include "emulator.h"
 #include "fixture_models.h"
@@ -17,17 +18,6 @@ namespace {
 using namespace nd::cuda;
 
 constexpr size_t kPart = Staging::kPart;
-
-/// Changes the emulated driver while it lives.
-class Changed {
- public:
-  Changed() : before_(emu::driver_options) {}
-  ~Changed() { emu::driver_options = before_; }
-  emu::DriverOptions* operator->() { return &emu::driver_options; }
-
- private:
-  emu::DriverOptions before_;
-};
 
 // --- on hardware as well ---
 
@@ -180,16 +170,14 @@ void planted() {
           driver.stream_synchronize(stream);
           return value != 1.5f;
         });
-  found("memory is freed before a copy is done",
-        [](const Driver& driver, StreamHandle stream, uint8_t* memory) {
-          const Array x(4096);
-          void* own = nullptr;
-          driver.host_allocate(&own, 4096, 0);
-          driver.copy_to_device(reinterpret_cast<DevicePointer>(x.as<uint8_t>()), own, 4096, stream);
-          driver.host_release(own);
-          (void)memory;
-          return false;
-        });
+  found("memory is freed before a copy is done", [](const Driver& driver, StreamHandle stream, uint8_t*) {
+    const Array x(4096);
+    void* own = nullptr;
+    driver.host_allocate(&own, 4096, 0);
+    driver.copy_to_device(reinterpret_cast<DevicePointer>(x.as<uint8_t>()), own, 4096, stream);
+    driver.host_release(own);
+    return false;
+  });
   found("another stream reads before a copy is done",
         [](const Driver& driver, StreamHandle stream, uint8_t* memory) {
           const Array x = Array::floats(std::vector<float>(1024, 1.5f));
@@ -247,7 +235,7 @@ void models() {
     const std::vector<float> expected = call(*load(with));
     if (emu::driver_counts.pinned != before.pinned + static_cast<int64_t>(Staging::kBytes))
       return std::to_string(emu::driver_counts.pinned - before.pinned) + " bytes are pinned";
-    Changed options;
+    ChangedDriver options;
     options->pinned = emu::driver_counts.pinned;
     CudaBackend without(emu::driver(), 0, {});
     if (!same(call(*load(without)), expected)) return "results differ";
@@ -271,7 +259,7 @@ void models() {
     }
     if (emu::driver_counts.pinned != before.pinned) return "dispose leaves pinned memory";
     if (emu::driver_counts.events != before.events) return "dispose leaves events";
-    Changed options;
+    ChangedDriver options;
     options->devices = 2;
     {
       CudaBackend lost(emu::driver(), 1, {});
@@ -292,7 +280,7 @@ void models() {
     return cancel_everywhere(
         12, [](const CancelToken* token) { load(backend(), token); },
         [&]() -> std::string {
-          if (const std::string why = faults(); !why.empty()) return why;
+          if (std::string why = faults(); !why.empty()) return why;
           if (emu::driver_counts.bytes != before.bytes) return "weights are left";
           return same(call(*load(backend())), expected) ? "" : "the next one differs";
         });
