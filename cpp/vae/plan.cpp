@@ -67,6 +67,19 @@ double work(const Chain& chain, const std::vector<ImageShape>& shapes, size_t fi
   return sum;
 }
 
+/// Calls pass(first, last) for each time that links [first, last) run in bands: for the moments of every
+/// normalization, and for what is kept.
+template <class Pass>
+void each_pass(const Chain& chain, const Plan& plan, const Pass& pass) {
+  size_t first = plan.first;
+  for (const size_t last : plan.cuts) {
+    for (size_t i = first + 1; i < last; ++i)
+      if (chain.links()[i].norm) pass(first, i);
+    pass(first, last);
+    first = last;
+  }
+}
+
 double cost(const Chain& chain, const std::vector<ImageShape>& shapes, const Plan& plan) {
   double sum = work(chain, shapes, 0, plan.first, {});
   sum += work(chain, shapes, plan.last, chain.links().size(), {});
@@ -76,13 +89,7 @@ double cost(const Chain& chain, const std::vector<ImageShape>& shapes, const Pla
     sum += work(chain, shapes, first, last, rows) * static_cast<double>(height) /
            static_cast<double>(rows.count());
   };
-  size_t first = plan.first;
-  for (const size_t last : plan.cuts) {
-    for (size_t i = first + 1; i < last; ++i)
-      if (chain.links()[i].norm) pass(first, i);
-    pass(first, last);
-    first = last;
-  }
+  each_pass(chain, plan, pass);
   return sum;
 }
 
@@ -100,13 +107,7 @@ int64_t largest_tensor(const Chain& chain, const std::vector<ImageShape>& shapes
       largest = std::max(largest, rows * shapes[i + 1].row());
     }
   };
-  size_t first = plan.first;
-  for (const size_t last : plan.cuts) {
-    for (size_t i = first + 1; i < last; ++i)
-      if (chain.links()[i].norm) pass(first, i);
-    pass(first, last);
-    first = last;
-  }
+  each_pass(chain, plan, pass);
   for (size_t i = 0; i < shapes.size(); ++i) {
     const bool after = i >= plan.last && plan.last + 1 < shapes.size();
     if (!plan.banded() || i <= plan.first || after) largest = std::max(largest, shapes[i].size());
