@@ -41,9 +41,10 @@ export class DeviceTensor extends RemoteTensor {
   }
 
   clamp(limit: number): DeviceTensor {
-    return this.home.add('clamp', [[limit, this.number]])
+    return this.home.add('clamp', [[limit, this.home.put(this).number]])
   }
 
+  /** This must be a prediction of both halves. */
   guide(scale: number, rescale: number): DeviceTensor {
     const [unconditional, conditional] = [this.number, this.number + 1]
     const guided = this.home.add(
@@ -71,8 +72,8 @@ export class DeviceTensor extends RemoteTensor {
 export class DeviceTensors {
   #uploads: ResidentProgram['uploads'] = []
   #operations: Operation[] = []
-  /** Numbers in use; those that were given up, but may be in what is written down; and those that are free. */
-  readonly #used = new Set<number>()
+  /** Tensors in use by number; numbers that were given up, but may be in what is written down; and those that are free. */
+  readonly #used = new Map<number, DeviceTensor>()
   #released: number[] = []
   readonly #free: number[] = []
   #culprit?: 'UNet' | 'scheduler'
@@ -88,9 +89,19 @@ export class DeviceTensors {
     return this.#culprit
   }
 
-  /** The tensor on the device. One that is here is uploaded. */
+  /**
+   * The tensor on the device. One that is here is uploaded.
+   *
+   * @throws {TypeError} a tensor that was given up: its memory may hold another by now
+   */
   put(tensor: Tensor): DeviceTensor {
-    if (tensor instanceof DeviceTensor) return tensor
+    if (tensor instanceof DeviceTensor) {
+      const { home, number } = tensor
+      if (home === this && (number < RESERVED || this.#used.get(number) === tensor)) return tensor
+      throw new TypeError(
+        'Expected a tensor that the scheduler remembers in a field but received one of an earlier step',
+      )
+    }
     const made = this.#make()
     this.#uploads.push({ tensor: made.number, values: tensor.data })
     return made
@@ -122,7 +133,7 @@ export class DeviceTensors {
   /** Ends a step: gives up all tensors but those that the scheduler remembers and the latents, which it has just computed. */
   endStep(scheduler: object, latents: Tensor): void {
     const kept = new Set([latents, ...remoteTensors(scheduler)].map(numberOf))
-    for (const number of this.#used) {
+    for (const number of this.#used.keys()) {
       if (kept.has(number)) continue
       this.#used.delete(number)
       this.#released.push(number)
@@ -157,8 +168,9 @@ export class DeviceTensors {
 
   #make(): DeviceTensor {
     const number = this.#free.pop() ?? RESERVED + this.#used.size + this.#released.length
-    this.#used.add(number)
-    return new DeviceTensor(this, number, [...this.shape])
+    const made = new DeviceTensor(this, number, [...this.shape])
+    this.#used.set(number, made)
+    return made
   }
 
   #take(): ResidentProgram {
@@ -182,11 +194,23 @@ function numberOf(tensor: Tensor): number | undefined {
   return tensor instanceof DeviceTensor ? tensor.number : undefined
 }
 
+/** Whether the numbers of a tensor have changed since this call. */
+export function watchNumbers(tensor: Tensor): () => boolean {
+  const { data } = tensor
+  const before = data.slice()
+  return () => tensor.data !== data || !bytesOf(data).equals(bytesOf(before))
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength)
+}
+
 /** The tensors on a device among the fields of an object, and of the objects in them: what a scheduler remembers. */
 function* remoteTensors(value: unknown, seen = new Set<unknown>()): Iterable<DeviceTensor> {
   if (value instanceof DeviceTensor) yield value
   if (typeof value !== 'object' || value === null || value instanceof RemoteTensor) return
   if (ArrayBuffer.isView(value) || seen.has(value)) return
   seen.add(value)
-  for (const field of Object.values(value)) yield* remoteTensors(field, seen)
+  const isCollection = value instanceof Map || value instanceof Set
+  for (const field of isCollection ? value.values() : Object.values(value)) yield* remoteTensors(field, seen)
 }

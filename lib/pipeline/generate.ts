@@ -16,7 +16,7 @@ import { Denoiser } from './denoiser.js'
 import { FiniteNumbers } from './finite.js'
 import { ImagePrompts } from './image-prompts.js'
 import { loadInitImage } from './init-image.js'
-import type { DeviceTensors } from './device-tensors.js'
+import { watchNumbers, type DeviceTensors } from './device-tensors.js'
 import { keepOutsideMask, prepareLatents, type InitialLatents } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
@@ -183,11 +183,9 @@ export async function* generate(
         parts.tinyVae && observed
           ? (await decodeTiny(parts.tinyVae, rows(denoised, 0), request, slice, signal)).image
           : undefined
-      const event = stepEvent(facts, denoised, vae.scalingFactor, preview)
-      const isSeen = device && observed ? watchLatents(event) : undefined
-      yield event
-      // Whoever looks at the latents may have changed them.
-      if (isSeen?.()) latents = device!.put(shown)
+      const isChanged = device && observed ? watchNumbers(shown) : undefined
+      yield stepEvent(facts, denoised, vae.scalingFactor, preview)
+      if (isChanged?.()) latents = device!.put(shown)
       throwIfAborted(signal)
     }
     await controls?.trim()
@@ -315,18 +313,6 @@ function keepTensors(
     return undefined
   if (inChannels !== outChannels || (refiner && refiner.unet.device !== unet.device)) return undefined
   return unet.keepTensors(latents.shape)
-}
-
-/** Whether anyone has read the latents of an event. */
-function watchLatents(event: StepEvent): () => boolean {
-  const { latents } = event
-  let isRead = false
-  const get = () => {
-    isRead = true
-    return latents
-  }
-  Object.defineProperty(event, 'latents', { get, enumerable: true })
-  return () => isRead
 }
 
 /** The scheduler of a run: the one that was asked for, or the model's. */

@@ -12,6 +12,7 @@ import {
   type StepEvent,
   type Tensor,
 } from '../../lib/index.js'
+import { DeviceTensors } from '../../lib/pipeline/device-tensors.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
 
@@ -68,7 +69,7 @@ t.test('every scheduler', { skip }, async (t) => {
   const methods = schedulerNames.filter((name) => !/-(karras|exponential|beta)$/.test(name))
   for (const [i, name] of methods.entries()) {
     const schedulerOptions = settings[i % settings.length]
-    const options = { steps: 4, schedulerOptions, guidanceScale: i % 4 === 3 ? 1 : 4 }
+    const options = { steps: 6, schedulerOptions, guidanceScale: i % 4 === 3 ? 1 : 4 }
     const got = await latentsOf(pipe, { ...options, scheduler: name })
     t.same(got, await onHost(pipe, name, options), `${name} ${JSON.stringify(options)}`)
   }
@@ -85,6 +86,28 @@ t.test('every scheduler', { skip }, async (t) => {
     t.same(got, await onHost(pipe, name, options), `${name} ${JSON.stringify(schedulerOptions)}`)
   }
   t.equal(await settlesAt(pipe, free), free, 'all memory is free again')
+})
+
+t.test('tensors that a scheduler remembers', async (t) => {
+  const native = { read: () => Promise.reject(new Error('not called')), dispose: () => {} }
+  const begin = () => {
+    const tensors = new DeviceTensors(native, [1, 4, 2, 2])
+    const values = { data: new Float32Array(16), shape: [1, 4, 2, 2] }
+    const made = [0, 1, 2, 3].map(() => tensors.put(values))
+    return { tensors, made, latents: tensors.put(values) }
+  }
+  const { tensors, made, latents } = begin()
+  const [a, b, c, forgotten] = made
+  tensors.endStep({ list: [{ a }], map: new Map([[1, b]]), set: new Set([c]), itself: made.length }, latents)
+  for (const tensor of [a, b, c, latents]) t.equal(tensors.put(tensor), tensor)
+  const error = { name: 'TypeError', message: /one of an earlier step/ }
+  t.throws(() => latents.combine([[1, forgotten]]), error, 'never other numbers in its place')
+  t.throws(() => forgotten.clamp(1), error)
+  t.throws(() => latents.combine([[1, begin().latents]]), error, 'of another run')
+  tensors.call(latents)
+  const reused = tensors.put({ data: new Float32Array(16), shape: [1, 4, 2, 2] })
+  t.equal(reused.number, forgotten.number)
+  t.throws(() => latents.combine([[1, forgotten]]), error, 'its memory is in use again')
 })
 
 t.test('options of a run', { skip }, async (t) => {
@@ -133,7 +156,9 @@ t.test('copies', { skip }, async (t) => {
   t.equal(many.toDevice.length - few.toDevice.length, 10)
 
   const progress = await run({ ...base, steps: 12, onStep: () => {} })
-  t.equal(ofSize(progress.toDevice), 1, 'an observer who only looks changes nothing')
+  t.equal(ofSize(progress.toDevice), 1, 'an observer of progress changes nothing')
+  const reads = await run({ ...base, steps: 12, onStep: ({ latents }) => void latents.data[0] })
+  t.equal(ofSize(reads.toDevice), 1, 'latents that are only read are not uploaded again')
   const stochastic = await run({ ...base, steps: 12, scheduler: 'euler-a' })
   t.equal(ofSize(stochastic.toDevice), 1 + 11, 'noise is uploaded')
   t.equal(ofSize(stochastic.toHost), 1)
@@ -160,6 +185,9 @@ t.test('callbacks', { skip }, async (t) => {
       `${name}: events that are read after the run`,
     )
     t.type(kept[0][0].latents.data, Float32Array)
+    const own = (event: StepEvent) => Object.getOwnPropertyDescriptor(event, 'latents')
+    t.match(own(kept[0][0]), { ...own(kept[1][0]), value: Object }, 'events are like those of the host')
+    t.ok(own(kept[0][0])?.writable)
     t.same(await run(name, ({ preview }) => void preview.data), plain[0], 'previews change nothing')
     const change = ({ latents, step }: StepEvent) => void (step === 2 && latents.data.fill(0.25))
     const changed = await run(name, change)
