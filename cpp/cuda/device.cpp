@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 #include <utility>
 
 #include "nn/loader.h"
@@ -171,10 +172,13 @@ Device::Stream::~Stream() {
   if (std::count_if(device_.lanes_.begin(), device_.lanes_.end(), stages) >= kKeptStagings)
     lane_.staging.reset();
   // The last one is taken first: one with memory.
-  if (lane_.staging)
-    device_.lanes_.push_back(std::move(lane_));
-  else
-    device_.lanes_.insert(device_.lanes_.begin(), std::move(lane_));
+  const auto place = lane_.staging ? device_.lanes_.end() : device_.lanes_.begin();
+  try {
+    device_.lanes_.insert(place, std::move(lane_));
+  } catch (const std::bad_alloc&) {
+    lane_.staging.reset();
+    device_.driver_.stream_destroy(lane_.stream);
+  }
 }
 Staging& Device::Stream::staging() const {
   if (!lane_.staging) lane_.staging = std::make_unique<Staging>(device_.driver_, lane_.stream);

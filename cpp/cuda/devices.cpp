@@ -93,6 +93,8 @@ std::string note_of(const Known& known) {
 void try_again(const Opening& opening, const Device& device, const std::vector<char>& image,
                const CancelToken* cancel) {
   Known& known = opening.known();
+  // The context of a trial whose kernel has ended meanwhile is closed before another one is opened.
+  if (known.hopper) known.hopper->unfinished.reset();
   known.hopper = try_hopper(device.driver(), device.description().number, image, cancel);
   ++known.trials;
   opening.set_note(note_of(known));

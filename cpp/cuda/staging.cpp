@@ -11,23 +11,24 @@ constexpr const char* kCannotCopy = "Could not copy between the host and the GPU
 }  // namespace
 
 Staging::Staging(const Driver& driver, StreamHandle stream) : driver_(driver), stream_(stream) {
-  for (EventHandle& event : events_) {
-    const Result made = driver.event_create(&event, kNoTiming);
-    if (made == kSuccess) continue;
-    if (events_[0] && &event != events_) driver.event_destroy(events_[0]);
-    check(driver, made, kCannotCopy);
-  }
   void* memory = nullptr;
   // How much memory can be pinned is the system's decision; it is not what limits us.
   if (driver.host_allocate(&memory, kBytes, 0) == kSuccess)
     memory_ = static_cast<uint8_t*>(memory);
   else
     pageable_ = std::make_unique<uint8_t[]>(kBytes);
+  for (EventHandle& event : events_) {
+    const Result made = driver.event_create(&event, kNoTiming);
+    if (made == kSuccess) continue;
+    release();
+    check(driver, made, kCannotCopy);
+  }
 }
 
-Staging::~Staging() {
+void Staging::release() noexcept {
   // A lost context keeps none of these.
-  for (EventHandle event : events_) driver_.event_destroy(event);
+  for (EventHandle event : events_)
+    if (event) driver_.event_destroy(event);
   if (memory_) driver_.host_release(memory_);
 }
 

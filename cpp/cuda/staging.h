@@ -19,7 +19,7 @@ class Staging {
   static constexpr size_t kBytes = 2 * kPart;
 
   Staging(const Driver& driver, StreamHandle stream);
-  ~Staging();
+  ~Staging() { release(); }
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
@@ -68,6 +68,7 @@ class Staging {
   void reuse() { used_ = 0, recorded_[0] = recorded_[1] = false; }
 
  private:
+  void release() noexcept;
   /// Begins a copy into memory that is not read before wait() of the part that is current now.
   const uint8_t* receive(Address from, size_t bytes);
   void record();

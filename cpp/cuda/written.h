@@ -5,7 +5,8 @@
 
 namespace nd::cuda {
 
-// A kernel writes within one tensor. Of kernels that share arguments, one may only read there.
+// A kernel writes within one tensor; int8 rows have scales beside their codes, of which nothing else is
+// known. Of kernels that share arguments, one may only read there.
 inline const void* written(const ProductArgs& args) {
   return args.y;
 }

@@ -112,4 +112,17 @@ ImageEncoderConfig image_encoder_config() {
   return config;
 }
 
+std::unique_ptr<Unet> load_fixture_unet(Backend& backend, const CancelToken* cancel) {
+  return load_model<Unet>(backend, "sd1/unet/diffusion_pytorch_model.safetensors", unet_config(), cancel,
+                          Precision::f32);
+}
+
+std::vector<float> predict_one(Unet& unet, const CancelToken* cancel) {
+  const std::vector<float> latents = noise("latents", 4 * 8 * 8), context = noise("context", 9 * 20);
+  const float timestep = 500;
+  std::vector<float> out(latents.size());
+  unet.predict({latents.data(), 1, 8, 8, {&timestep, context.data(), 9}}, out.data(), cancel);
+  return out;
+}
+
 }  // namespace nd::test

@@ -13,6 +13,7 @@
 #include "text/text_encoder.h"
 #include "unet/config.h"
 #include "unet/k_config.h"
+#include "unet/unet.h"
 #include "vision/image_encoder.h"
 
 namespace nd::test {
@@ -62,6 +63,10 @@ std::unique_ptr<Model> load_model(const char* file, const Config& config, const 
                                   const cpu::Kernels* kernels = nullptr) {
   return load_model<Model>(backend_of(kernels), file, config, cancel, precision);
 }
+
+/// The UNet of the fixture "sd1" in float32, and what it predicts for one image of 8×8.
+std::unique_ptr<Unet> load_fixture_unet(Backend& backend, const CancelToken* cancel = nullptr);
+std::vector<float> predict_one(Unet& unet, const CancelToken* cancel = nullptr);
 
 /// Working memory without bounds.
 constexpr size_t kAnyMemory = std::numeric_limits<size_t>::max();

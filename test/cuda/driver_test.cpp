@@ -28,21 +28,6 @@ std::string fails(ErrorCode code, const std::string& part, const Call& call) {
   }
 }
 
-std::unique_ptr<Unet> load(Backend& backend, const CancelToken* cancel = nullptr) {
-  WeightTable table;
-  add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
-  Loader loader(table, backend, {Precision::f32}, cancel);
-  return std::make_unique<Unet>(unet_config(), loader);
-}
-
-std::vector<float> call(Unet& unet, const CancelToken* cancel = nullptr) {
-  const std::vector<float> latents = noise("latents", 4 * 8 * 8), context = noise("context", 9 * 20);
-  const float timestep = 500;
-  std::vector<float> out(latents.size());
-  unet.predict({latents.data(), 1, 8, 8, {&timestep, context.data(), 9}}, out.data(), cancel);
-  return out;
-}
-
 void unavailable() {
   test::test("cuda/driver there is none", [] {
     return fails(ErrorCode::device_unavailable, "does not tell its version",
@@ -75,8 +60,8 @@ void life() {
     const emu::DriverCounts before = emu::driver_counts;
     {
       CudaBackend backend(emu::driver(), 0, {});
-      const std::unique_ptr<Unet> unet = load(backend);
-      call(*unet);
+      const std::unique_ptr<Unet> unet = load_fixture_unet(backend);
+      predict_one(*unet);
       unet->trim();
     }
     const emu::DriverCounts after = emu::driver_counts;
@@ -88,31 +73,31 @@ void life() {
     CudaBackend backend(emu::driver(), 0, {});
     ChangedDriver options;
     options->memory = static_cast<size_t>(emu::driver_counts.bytes) + (64 << 10);
-    std::string why = fails(ErrorCode::out_of_memory, "Emulated GPU", [&] { load(backend); });
+    std::string why = fails(ErrorCode::out_of_memory, "Emulated GPU", [&] { load_fixture_unet(backend); });
     if (!why.empty()) return "loading: " + why;
     options->memory = size_t{8} << 30;
-    const std::unique_ptr<Unet> unet = load(backend);
-    const std::vector<float> expected = call(*unet);
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend);
+    const std::vector<float> expected = predict_one(*unet);
     unet->trim();
     options->memory = static_cast<size_t>(emu::driver_counts.bytes) + (4 << 10);
-    why = fails(ErrorCode::out_of_memory, "MB", [&] { call(*unet); });
+    why = fails(ErrorCode::out_of_memory, "MB", [&] { predict_one(*unet); });
     if (!why.empty()) return "running: " + why;
     options->memory = size_t{8} << 30;
-    return std::string(same(call(*unet), expected) ? "" : "afterwards it differs");
+    return std::string(same(predict_one(*unet), expected) ? "" : "afterwards it differs");
   });
   test::test("cuda/driver a device that is lost", [] {
     std::string why;
     {
       CudaBackend backend(emu::driver(), 0, {});
-      const std::unique_ptr<Unet> unet = load(backend);
+      const std::unique_ptr<Unet> unet = load_fixture_unet(backend);
       ChangedDriver options;
       options->fail_launch = 40;
-      why = fails(ErrorCode::device_lost, "load them again", [&] { call(*unet); });
+      why = fails(ErrorCode::device_lost, "load them again", [&] { predict_one(*unet); });
     }
     emu::recover();
     if (!why.empty()) return why;
     CudaBackend backend(emu::driver(), 0, {});
-    call(*load(backend));
+    predict_one(*load_fixture_unet(backend));
     return why;
   });
 }
@@ -122,43 +107,47 @@ void several() {
     ChangedDriver options;
     options->devices = 2;
     CudaBackend first(emu::driver(), 0, {}), second(emu::driver(), 1, {});
-    const std::unique_ptr<Unet> kept = load(first);
-    const std::vector<float> expected = call(*kept);
+    const std::unique_ptr<Unet> kept = load_fixture_unet(first);
+    const std::vector<float> expected = predict_one(*kept);
     {
-      const std::unique_ptr<Unet> unet = load(second);
-      if (!same(call(*unet), expected)) return std::string("the second one's result differs");
+      const std::unique_ptr<Unet> unet = load_fixture_unet(second);
+      if (!same(predict_one(*unet), expected)) return std::string("the second one's result differs");
       options->fail_launch = 40;
-      std::string why = fails(ErrorCode::device_lost, "load them again", [&] { call(*unet); });
+      std::string why = fails(ErrorCode::device_lost, "load them again", [&] { predict_one(*unet); });
       if (!why.empty()) return why;
       if (!second.device().lost()) return std::string("the second one is not lost");
-      if (first.device().lost() || !same(call(*kept), expected)) return std::string("the first one is, too");
+      if (first.device().lost() || !same(predict_one(*kept), expected))
+        return std::string("the first one is, too");
     }
     emu::recover();
     const size_t before = first.device().memory_info().free;
-    const std::unique_ptr<Unet> unet = load(second);
+    const std::unique_ptr<Unet> unet = load_fixture_unet(second);
     if (first.device().memory_info().free != before) return std::string("it takes the other one's memory");
     options->memory = static_cast<size_t>(options->memory - second.device().memory_info().free) + (4 << 10);
-    return fails(ErrorCode::out_of_memory, "MB", [&] { load(second); });
+    return fails(ErrorCode::out_of_memory, "MB", [&] { load_fixture_unet(second); });
   });
 }
 
 void cancellation() {
   test::test("cuda/driver a call is cancelled anywhere between launches", [] {
-    const std::unique_ptr<Unet> unet = load(backend());
-    const std::vector<float> expected = call(*unet);
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend());
+    const std::vector<float> expected = predict_one(*unet);
     return cancel_everywhere(
         20,
         [&](const CancelToken* token) {
           unet->trim();
-          call(*unet, token);
+          predict_one(*unet, token);
         },
-        [&] { return std::string(same(call(*unet), expected) ? "" : "differs after a call cancelled"); });
+        [&] {
+          return std::string(same(predict_one(*unet), expected) ? "" : "differs after a call cancelled");
+        });
   });
   test::test("cuda/driver several threads at once", [] {
-    const std::vector<float> alone = call(*load(backend()));
+    const std::vector<float> alone = predict_one(*load_fixture_unet(backend()));
     std::vector<std::vector<float>> outs(3);
     std::vector<std::thread> threads;
-    for (std::vector<float>& out : outs) threads.emplace_back([&] { out = call(*load(backend())); });
+    for (std::vector<float>& out : outs)
+      threads.emplace_back([&] { out = predict_one(*load_fixture_unet(backend())); });
     for (std::thread& thread : threads) thread.join();
     for (const std::vector<float>& out : outs)
       if (!same(out, alone)) return "it differs from what it is alone";

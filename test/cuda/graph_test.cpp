@@ -14,13 +14,6 @@ struct Step {
   float timestep;
 };
 
-std::unique_ptr<Unet> load() {
-  WeightTable table;
-  add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
-  Loader loader(table, backend(), {Precision::f32});
-  return std::make_unique<Unet>(unet_config(), loader);
-}
-
 std::vector<float> predict(Unet& unet, const Step& step, const CancelToken* cancel = nullptr,
                            const UnetOptions& options = {}) {
   const std::vector<float> latents = noise(step.latents, step.n * 4 * step.h * step.w),
@@ -46,7 +39,7 @@ struct DeepCall {
 
 /// What differs from the same calls of a UNet that forgets its graphs before each.
 std::string against_fresh(const std::vector<DeepCall>& calls) {
-  const std::unique_ptr<Unet> unet = load(), alone = load();
+  const std::unique_ptr<Unet> unet = load_fixture_unet(backend()), alone = load_fixture_unet(backend());
   DeepFeatures kept[2], kept_alone[2];
   for (size_t i = 0; i < calls.size(); ++i) {
     const auto& [run, step, reuse] = calls[i];
@@ -85,7 +78,7 @@ void deep_features() {
                           {0, kOne, true}});
   });
   test::test("cuda/graph deep features after a call that was cancelled", [] {
-    const std::unique_ptr<Unet> unet = load(), alone = load();
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend()), alone = load_fixture_unet(backend());
     DeepFeatures kept, kept_alone;
     for (const bool reuse : {false, true, false}) predict(*unet, kOne, nullptr, {0, &kept, 3, reuse});
     CancelToken cancelled;
@@ -103,7 +96,7 @@ void deep_features() {
   });
   if (on_hardware()) return;
   test::test("cuda/graph each step with deep features is one launch", [] {
-    const std::unique_ptr<Unet> unet = load();
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend());
     DeepFeatures kept;
     // A larger arena drops what was recorded before.
     for (const bool reuse : {false, true, false}) predict(*unet, kOne, nullptr, {0, &kept, 3, reuse});
@@ -119,7 +112,7 @@ const Register suite([] {
   if (small()) return;
   deep_features();
   test::test("cuda/graph steps are those of a forward by itself", [] {
-    const std::unique_ptr<Unet> unet = load(), alone = load();
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend()), alone = load_fixture_unet(backend());
     for (size_t i = 0; i < sizeof kSteps / sizeof kSteps[0]; ++i) {
       alone->trim();
       if (!same(predict(*unet, kSteps[i]), predict(*alone, kSteps[i])))
@@ -129,7 +122,7 @@ const Register suite([] {
   });
   if (on_hardware()) return;
   test::test("cuda/graph a step like the one before is one launch", [] {
-    const std::unique_ptr<Unet> unet = load();
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend());
     predict(*unet, kSteps[0]);
     predict(*unet, kSteps[1]);
     const emu::DriverCounts before = emu::driver_counts;
@@ -143,7 +136,7 @@ const Register suite([] {
   test::test("cuda/graph not many are kept, and none is left behind", [] {
     const int64_t before = emu::driver_counts.graphs;
     {
-      const std::unique_ptr<Unet> unet = load();
+      const std::unique_ptr<Unet> unet = load_fixture_unet(backend());
       for (const Step& step : kSteps) predict(*unet, step);
       if (emu::driver_counts.graphs - before > 4)
         return std::to_string(emu::driver_counts.graphs) + " graphs";
@@ -151,7 +144,7 @@ const Register suite([] {
     return std::string(emu::driver_counts.graphs == before ? "" : "a graph is left");
   });
   test::test("cuda/graph a cancelled step", [] {
-    const std::unique_ptr<Unet> unet = load();
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend());
     return check_cancelled([&](const CancelToken* cancel) { return predict(*unet, kSteps[1], cancel); });
   });
 });

@@ -179,6 +179,7 @@ class Int8Case {
     codes_ = Array(pixels * c), want_codes_ = Array(pixels * c);
     scales_ = Array(pixels * c / kInt8K * 4), want_scales_ = Array(pixels * c / kInt8K * 4);
   }
+  const std::vector<float>& values() const { return x_; }
   const half* x() const { return dx_.as<half>(); }
   const float* gamma() const { return dg_.as<float>(); }
   const float* beta() const { return db_.as<float>(); }
@@ -202,40 +203,48 @@ class Int8Case {
   Array dx_, dg_, db_, halves_, codes_, want_codes_, scales_, want_scales_;
 };
 
-void group_norm_int8(int64_t n, int64_t pixels, int64_t c, int64_t groups, bool silu) {
-  in_all_orders("cuda/group norm to int8 " + std::to_string(n) + "x" + std::to_string(pixels) + "x" +
-                    std::to_string(c) + ", groups " + std::to_string(groups) + (silu ? ", SiLU" : ""),
-                [=]() -> std::string {
-                  const Int8Case one(n * pixels, c);
-                  const int64_t pieces = pieces_of(pixels, kMomentRows), rows = 50;
-                  const Array moments(n * pieces * 3 * c * 4), factors(n * 2 * c * 4);
-                  launch(
-                      Kernel::channel_moments, {pieces, pieces_of(c, kMomentChannels), n},
-                      MomentsArgs{one.x(), moments.as<float>(), narrow(pixels), narrow(c), narrow(pieces)});
-                  GroupNormArgs args{};
-                  args.x = {{one.x(), moments.as<float>(), narrow(c), narrow(pieces)}, {}};
-                  args.gamma = one.gamma(), args.beta = one.beta();
-                  args.pixels = narrow(pixels), args.c = narrow(c), args.groups = narrow(groups);
-                  args.rows = narrow(rows), args.eps = kEps, args.silu = silu;
-                  args.y = one.halves(), args.slice = narrow(c);
-                  launch(Kernel::group_norm, {1, pieces_of(pixels, rows), n}, args);
-                  // A slice has channels of groups that are not whole.
-                  args.y = nullptr, args.int8 = one.int8(), args.slice = kInt8K;
-                  launch(Kernel::group_norm_int8, {c / kInt8K, pieces_of(pixels, rows), n}, args);
-                  if (std::string why = one.compare(); !why.empty()) return why;
+/// Of two inputs, where `second` of the channels are those of another tensor.
+void group_norm_int8(int64_t n, int64_t pixels, int64_t c, int64_t groups, bool silu, int64_t second = 0) {
+  in_all_orders(
+      "cuda/group norm to int8 " + std::to_string(n) + "x" + std::to_string(pixels) + "x" +
+          std::to_string(c) + ", groups " + std::to_string(groups) + (silu ? ", SiLU" : "") +
+          (second ? ", of which another tensor has " + std::to_string(second) : ""),
+      [=]() -> std::string {
+        const Int8Case one(n * pixels, c);
+        const int64_t pieces = pieces_of(pixels, kMomentRows), rows = 50, c0 = c - second;
+        const Array a = Array::halves(channels_of(one.values(), c, 0, c0)),
+                    b = Array::halves(channels_of(one.values(), c, c0, second)),
+                    moments(n * pieces * 3 * c0 * 4),
+                    more_moments(std::max<int64_t>(1, n * pieces * 3 * second * 4)), factors(n * 2 * c * 4);
+        const auto input = [&](const Array& x, const Array& to, int64_t channels) {
+          launch(Kernel::channel_moments, {pieces, pieces_of(channels, kMomentChannels), n},
+                 MomentsArgs{x.as<half>(), to.as<float>(), narrow(pixels), narrow(channels), narrow(pieces)});
+          return NormInput{x.as<half>(), to.as<float>(), narrow(channels), narrow(pieces)};
+        };
+        GroupNormArgs args{};
+        args.x = {input(a, moments, c0), second ? input(b, more_moments, second) : NormInput{}};
+        args.gamma = one.gamma(), args.beta = one.beta();
+        args.pixels = narrow(pixels), args.c = narrow(c), args.groups = narrow(groups);
+        args.rows = narrow(rows), args.eps = kEps, args.silu = silu;
+        args.y = one.halves(), args.slice = narrow(c);
+        launch(Kernel::group_norm, {1, pieces_of(pixels, rows), n}, args);
+        // A slice has channels of groups that are not whole.
+        args.y = nullptr, args.int8 = one.int8(), args.slice = kInt8K;
+        launch(Kernel::group_norm_int8, {c / kInt8K, pieces_of(pixels, rows), n}, args);
+        if (std::string why = one.compare(); !why.empty()) return why;
 
-                  launch(Kernel::group_factors, {groups, n},
-                         GroupFactorsArgs{args.x, one.gamma(), one.beta(), factors.as<float>(), narrow(c),
-                                          narrow(groups), kEps});
-                  AffineArgs affine{args.x,         factors.as<float>(), one.halves(), pixels * c,
-                                    n * pixels * c, narrow(c),           silu,         {}};
-                  const Grid grid{pieces_of(affine.total, int64_t{8} * kMoveThreads)};
-                  launch(Kernel::affine, grid, affine);
-                  affine.y = nullptr, affine.int8 = one.int8();
-                  launch(Kernel::affine_int8, grid, affine);
-                  const std::string why = one.compare();
-                  return why.empty() ? "" : "in two: " + why;
-                });
+        launch(Kernel::group_factors, {groups, n},
+               GroupFactorsArgs{args.x, one.gamma(), one.beta(), factors.as<float>(), narrow(c),
+                                narrow(groups), kEps});
+        AffineArgs affine{args.x,         factors.as<float>(), one.halves(), pixels * c,
+                          n * pixels * c, narrow(c),           silu,         {}};
+        const Grid grid{pieces_of(affine.total, int64_t{8} * kMoveThreads)};
+        launch(Kernel::affine, grid, affine);
+        affine.y = nullptr, affine.int8 = one.int8();
+        launch(Kernel::affine_int8, grid, affine);
+        const std::string why = one.compare();
+        return why.empty() ? "" : "in two: " + why;
+      });
 }
 
 void layer_norm_int8(int64_t rows, int64_t c) {
@@ -271,6 +280,9 @@ const Register suite([] {
   group_norm_int8(2, 77, 320, 32, true);  // 10 channels of a group
   group_norm_int8(2, 51, 192, 3, false);
   group_norm_int8(1, 300, 192, 1, true);
+  // The second tensor begins within the channels of a scale, and within a group.
+  group_norm_int8(2, 51, 192, 3, true, 72);
+  group_norm_int8(1, 77, 320, 32, false, 184);
   for (const int64_t c : {64, 192, 320}) layer_norm_int8(13, c);
 });
 

@@ -157,17 +157,10 @@ void finite_numbers() {
   });
 }
 
-std::unique_ptr<Unet> load() {
-  WeightTable table;
-  add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
-  Loader loader(table, backend(), {Precision::f32});
-  return std::make_unique<Unet>(unet_config(), loader);
-}
-
 /// Steps with and without guidance; graphs of earlier steps, of other latents and of another run are there.
 void forwards() {
   in_orders({0}, "cuda/forwards with resident latents", [] {
-    const std::unique_ptr<Unet> unet = load(), on_host = load();
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend()), on_host = load_fixture_unet(backend());
     constexpr int64_t elements = 4 * 4 * 6;
     std::shared_ptr<ResidentTensors> resident;
     for (int step = 0; step < 9; ++step) {

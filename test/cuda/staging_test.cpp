@@ -213,32 +213,17 @@ void planted() {
 
 // --- models ---
 
-std::unique_ptr<Unet> load(Backend& backend, const CancelToken* cancel = nullptr) {
-  WeightTable table;
-  add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
-  Loader loader(table, backend, {Precision::f32}, cancel);
-  return std::make_unique<Unet>(unet_config(), loader);
-}
-
-std::vector<float> call(Unet& unet) {
-  const std::vector<float> latents = noise("latents", 4 * 8 * 8), context = noise("context", 9 * 20);
-  const float timestep = 500;
-  std::vector<float> out(latents.size());
-  unet.predict({latents.data(), 1, 8, 8, {&timestep, context.data(), 9}}, out.data(), nullptr);
-  return out;
-}
-
 void models() {
   test::test("cuda/staging without pinned memory", []() -> std::string {
     const emu::DriverCounts before = emu::driver_counts;
     CudaBackend with(emu::driver(), 0, {});
-    const std::vector<float> expected = call(*load(with));
+    const std::vector<float> expected = predict_one(*load_fixture_unet(with));
     if (emu::driver_counts.pinned != before.pinned + static_cast<int64_t>(Staging::kBytes))
       return std::to_string(emu::driver_counts.pinned - before.pinned) + " bytes are pinned";
     ChangedDriver options;
     options->pinned = emu::driver_counts.pinned;
     CudaBackend without(emu::driver(), 0, {});
-    if (!same(call(*load(without)), expected)) return "results differ";
+    if (!same(predict_one(*load_fixture_unet(without)), expected)) return "results differ";
     return emu::driver_counts.pinned == before.pinned + static_cast<int64_t>(Staging::kBytes)
                ? ""
                : "memory was pinned";
@@ -247,15 +232,15 @@ void models() {
     const emu::DriverCounts before = emu::driver_counts;
     {
       CudaBackend own(emu::driver(), 0, {});
-      const std::unique_ptr<Unet> unet = load(own);
-      const std::vector<float> expected = call(*unet);
+      const std::unique_ptr<Unet> unet = load_fixture_unet(own);
+      const std::vector<float> expected = predict_one(*unet);
       // More streams at once than keep their memory.
       std::vector<std::thread> threads;
-      for (int i = 0; i < 4; ++i) threads.emplace_back([&] { call(*load(own)); });
+      for (int i = 0; i < 4; ++i) threads.emplace_back([&] { predict_one(*load_fixture_unet(own)); });
       for (std::thread& thread : threads) thread.join();
       const int64_t kept = emu::driver_counts.pinned - before.pinned;
       if (kept > 2 * static_cast<int64_t>(Staging::kBytes)) return std::to_string(kept) + " bytes are kept";
-      if (!same(call(*unet), expected)) return "results differ";
+      if (!same(predict_one(*unet), expected)) return "results differ";
     }
     if (emu::driver_counts.pinned != before.pinned) return "dispose leaves pinned memory";
     if (emu::driver_counts.events != before.events) return "dispose leaves events";
@@ -263,10 +248,10 @@ void models() {
     options->devices = 2;
     {
       CudaBackend lost(emu::driver(), 1, {});
-      const std::unique_ptr<Unet> unet = load(lost);
+      const std::unique_ptr<Unet> unet = load_fixture_unet(lost);
       options->fail_launch = 10;
       try {
-        call(*unet);
+        predict_one(*unet);
         return "it was not lost";
       } catch (const Error&) {
       }
@@ -275,14 +260,14 @@ void models() {
     return emu::driver_counts.pinned == before.pinned ? "" : "a lost device leaves pinned memory";
   });
   test::test("cuda/staging a load that is cancelled anywhere", []() -> std::string {
-    const std::vector<float> expected = call(*load(backend()));
+    const std::vector<float> expected = predict_one(*load_fixture_unet(backend()));
     const emu::DriverCounts before = emu::driver_counts;
     return cancel_everywhere(
-        12, [](const CancelToken* token) { load(backend(), token); },
+        12, [](const CancelToken* token) { load_fixture_unet(backend(), token); },
         [&]() -> std::string {
           if (std::string why = faults(); !why.empty()) return why;
           if (emu::driver_counts.bytes != before.bytes) return "weights are left";
-          return same(call(*load(backend())), expected) ? "" : "the next one differs";
+          return same(predict_one(*load_fixture_unet(backend())), expected) ? "" : "the next one differs";
         });
   });
 }

@@ -174,21 +174,6 @@ std::string left_behind(const emu::DriverCounts& before) {
   return after.contexts == before.contexts ? "" : "a context is left";
 }
 
-std::unique_ptr<Unet> load(Backend& backend) {
-  WeightTable table;
-  add_safetensors(table, std::string(ND_FIXTURES) + "/models/sd1/unet/diffusion_pytorch_model.safetensors");
-  Loader loader(table, backend, {Precision::f32});
-  return std::make_unique<Unet>(unet_config(), loader);
-}
-
-std::vector<float> call(Unet& unet) {
-  const std::vector<float> latents = noise("latents", 4 * 8 * 8), context = noise("context", 9 * 20);
-  const float timestep = 500;
-  std::vector<float> out(latents.size());
-  unet.predict({latents.data(), 1, 8, 8, {&timestep, context.data(), 9}}, out.data(), nullptr);
-  return out;
-}
-
 /// A convolution of a UNet; nothing is computed.
 bool takes_hopper(const Device& device) {
   ProductArgs a{};
@@ -202,8 +187,8 @@ bool takes_hopper(const Device& device) {
 template <class Plant>
 void fails(const std::string& what, const std::string& reason, const Plant& plant, bool may_pass = false) {
   test::test("cuda/trial " + what, [&]() -> std::string {
-    const std::unique_ptr<Unet> unet = load(backend());
-    const std::vector<float> expected = call(*unet);
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend());
+    const std::vector<float> expected = predict_one(*unet);
     const emu::DriverCounts before = emu::driver_counts;
     HopperVerdict verdict;
     {
@@ -218,7 +203,7 @@ void fails(const std::string& what, const std::string& reason, const Plant& plan
     CudaBackend own(emu::driver(), 0, {});
     apply(verdict, own.device());
     if (own.device().warpgroup_products() != WarpgroupProducts::none) return "they are used";
-    return call(*unet) == expected ? "" : "the model's results differ afterwards";
+    return predict_one(*unet) == expected ? "" : "the model's results differ afterwards";
   });
 }
 
@@ -243,8 +228,8 @@ void verdicts() {
     if (!attends_by_warpgroups(own.device(), {2, 256, 8, 40}, false) ||
         attends_by_warpgroups(own.device(), {2, 256, 8, 160}, false))
       return "attention is not chosen by the times";
-    const std::vector<float> expected = call(*load(backend()));
-    return within(call(*load(own)), expected, 4e-3);
+    const std::vector<float> expected = predict_one(*load_fixture_unet(backend()));
+    return within(predict_one(*load_fixture_unet(own)), expected, 4e-3);
   });
   fails("a product that writes nothing", "product_hopper_256 is off by", [](EmulatedHopper& h) {
     h->replaced = "product_hopper_256", h->replacement = "planted_hopper_nothing";
@@ -270,8 +255,8 @@ void verdicts() {
       "no memory for its numbers", "Could not allocate",
       [](EmulatedHopper& h) { h->memory = static_cast<size_t>(emu::driver_counts.bytes) + (4 << 20); }, true);
   test::test("cuda/trial a kernel that does not end", []() -> std::string {
-    const std::unique_ptr<Unet> unet = load(backend());
-    const std::vector<float> expected = call(*unet);
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend());
+    const std::vector<float> expected = predict_one(*unet);
     const emu::DriverCounts before = emu::driver_counts;
     EmulatedHopper hopper;
     hopper->never_ready = true;
@@ -280,7 +265,7 @@ void verdicts() {
       return "it is " + verdict.note;
     // Closing the context would wait for the kernel.
     if (emu::driver_counts.contexts != before.contexts + 1) return "the context was closed";
-    if (call(*unet) != expected) return "the model's results differ afterwards";
+    if (predict_one(*unet) != expected) return "the model's results differ afterwards";
     if (!verdict.unfinished || verdict.unfinished->has_ended()) return "it has ended";
     hopper->never_ready = false;
     if (!verdict.unfinished->has_ended()) return "it has not ended";
@@ -391,15 +376,15 @@ void devices() {
     hopper->launch_time = slow_time;
     const std::shared_ptr<CudaBackend> first = open_device(driver, 6, {});
     if (trials() != 1 || !ends(note(6), " (trial 1 of 3; the next load tries again)")) return note(6);
-    const std::unique_ptr<Unet> unet = load(*first);
-    const std::vector<float> expected = call(*unet);
+    const std::unique_ptr<Unet> unet = load_fixture_unet(*first);
+    const std::vector<float> expected = predict_one(*unet);
     if (open_device(driver, 6, {}) != first) return "a second backend without need";
     if (trials() != 2 || !ends(note(6), " (trial 2 of 3; the next load tries again)")) return note(6);
     hopper->launch_time = hopper_time;
     const std::shared_ptr<CudaBackend> second = open_device(driver, 6, {});
     if (trials() != 3 || note(6).rfind("on: ", 0) != 0) return note(6);
     if (!takes_hopper(second->device()) || takes_hopper(first->device())) return "the wrong one uses them";
-    if (call(*unet) != expected) return "a model that is open computes something else";
+    if (predict_one(*unet) != expected) return "a model that is open computes something else";
     if (open_device(driver, 6, {}) != second || trials() != 3) return "tried once more";
 
     // Three times at most.
@@ -412,6 +397,26 @@ void devices() {
     hopper->replaced = "product_hopper_256", hopper->replacement = "planted_hopper_nothing";
     for (int i = 0; i < 2; ++i) open_device(driver, 0, {});
     return trials() == 7 ? "" : note(0);
+  });
+  test::test("cuda/trial again after a kernel that ended late", []() -> std::string {
+    EmulatedHopper hopper;
+    hopper->devices = 9;
+    const Driver& driver = emu::driver();
+    const emu::DriverCounts before = emu::driver_counts;
+    const auto trials = [&] { return emu::driver_counts.contexts_created - before.contexts_created; };
+    hopper->never_ready = true;
+    std::shared_ptr<CudaBackend> first = open_device(driver, 8, {});
+    const int64_t held = emu::driver_counts.contexts;
+    if (takes_hopper(first->device()) || trials() != 1) return "it has ended";
+    if (open_device(driver, 8, {}) != first || trials() != 1) return "tried again while the kernel runs";
+    hopper->never_ready = false;
+    static int64_t beside;
+    hopper->separate_context = [] { beside = emu::driver_counts.contexts; };
+    std::shared_ptr<CudaBackend> second = open_device(driver, 8, {});
+    if (trials() != 2 || !takes_hopper(second->device())) return list_devices(driver)[8].hopper;
+    if (beside != held - 1) return "two trials at once";
+    first = second = nullptr;
+    return left_behind(before);
   });
   test::test("cuda/trial takes the process's other contexts with it", []() -> std::string {
     EmulatedHopper hopper;

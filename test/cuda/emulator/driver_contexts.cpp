@@ -19,7 +19,7 @@ std::map<DevicePointer, Allocation>& blocks = *new std::map<DevicePointer, Alloc
 
 namespace {
 
-constexpr int kMaxDevices = 8;
+constexpr int kMaxDevices = 16;
 Context primaries[kMaxDevices] = {};
 int64_t bytes[kMaxDevices] = {};
 std::set<Context*>& contexts = *new std::set<Context*>;
