@@ -37,7 +37,8 @@ t.test('sizes that do not fit into memory', async (t) => {
     const options = { ...quick, ...sizes, image }
     await t.rejects(pipe.generate(options), {
       code: 'OUT_OF_MEMORY',
-      message: /^1 × 100000×100000 would need [\d.]+ TiB of memory, but this process may use/,
+      message:
+        /^1 × 100000×100000 \(batchSize × width×height\) would need [\d.]+ TiB of memory, but this process may use/,
     })
     await allocatesNothing(t, 20, () => pipe.generate(options))
   }
