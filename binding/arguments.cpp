@@ -1,6 +1,7 @@
 #include "arguments.h"
 
 #include <cmath>
+#include <optional>
 
 #include "core/error.h"
 #include "failure.h"
@@ -46,9 +47,10 @@ std::string received(Napi::Value value) {
   throw nd::Error(nd::ErrorCode::invalid_argument, message);
 }
 
+/// A typed array of `length`, or of any where none is given.
 template <class Element>
 std::vector<Element> copy(Napi::Value value, napi_typedarray_type type, const char* type_text,
-                          const std::string& name, int64_t length) {
+                          const std::string& name, std::optional<int64_t> length = {}) {
   if (!value.IsTypedArray()) wrong_type(type_text, name, value);
   // The length comes from here and not from the TypedArray object, because the array may be detached.
   napi_typedarray_type actual_type;
@@ -57,8 +59,8 @@ std::vector<Element> copy(Napi::Value value, napi_typedarray_type type, const ch
   const napi_status status =
       napi_get_typedarray_info(value.Env(), value, &actual_type, &actual, &data, nullptr, nullptr);
   if (status != napi_ok || actual_type != type) wrong_type(type_text, name, value);
-  if (length < 0 || static_cast<uint64_t>(length) != actual) {
-    out_of_range("Expected " + std::to_string(length) + " elements in " + name + " but received " +
+  if (length && (*length < 0 || static_cast<uint64_t>(*length) != actual)) {
+    out_of_range("Expected " + std::to_string(*length) + " elements in " + name + " but received " +
                  std::to_string(actual));
   }
   const Element* begin = static_cast<const Element*>(data);
@@ -121,19 +123,11 @@ std::vector<int32_t> to_ints(Napi::Value value, const std::string& name, int64_t
 }
 
 std::vector<double> to_doubles(Napi::Value value, const std::string& name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
-    throw TypeFailure{"Expected Float64Array for " + name};
-  const Napi::Float64Array array = value.As<Napi::Float64Array>();
-  const double* begin = array.Data();
-  return std::vector<double>(begin, begin + array.ElementLength());
+  return copy<double>(value, napi_float64_array, "Float64Array", name);
 }
 
 std::vector<char> to_bytes(Napi::Value value, const std::string& name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-    throw TypeFailure{"Expected Uint8Array for " + name};
-  const Napi::Uint8Array array = value.As<Napi::Uint8Array>();
-  const uint8_t* begin = array.Data();
-  return std::vector<char>(begin, begin + array.ElementLength());
+  return copy<char>(value, napi_uint8_array, "Uint8Array", name);
 }
 
 int64_t batch_pixels(int64_t n, int64_t h, int64_t w) {

@@ -101,6 +101,14 @@ void operations() {
   });
 }
 
+/// Of the fixture "vae-kl".
+VaeConfig small_vae() {
+  VaeConfig config;
+  config.block_channels = {8, 8, 16, 16};
+  config.norm_groups = 4;
+  return config;
+}
+
 void models() {
   test::test("cuda/limits of a UNet", [] {
     const std::unique_ptr<Unet> unet =
@@ -110,9 +118,7 @@ void models() {
   });
   // Whole, an image of 8 channels at the highest resolution has more elements than kernels can count.
   test::test("cuda/limits of an autoencoder, which runs in bands beyond them", [] {
-    VaeConfig config;
-    config.block_channels = {8, 8, 16, 16};
-    config.norm_groups = 4;
+    const VaeConfig config = small_vae();
     const std::unique_ptr<Vae> vae =
         load_model<Vae>(backend(), "vae-kl/vae/diffusion_pytorch_model.safetensors", config);
     const int64_t side = 2200, f = config.factor(), pixels = side * side * f * f;
@@ -126,9 +132,7 @@ void models() {
   // A band of 64 rows of so wide an image has more elements than kernels can count, whatever memory is
   // allowed.
   test::test("cuda/limits of bands of an autoencoder", [] {
-    VaeConfig config;
-    config.block_channels = {8, 8, 16, 16};
-    config.norm_groups = 4;
+    const VaeConfig config = small_vae();
     const std::unique_ptr<Vae> vae =
         load_model<Vae>(backend(), "vae-kl/vae/diffusion_pytorch_model.safetensors", config);
     const int64_t f = config.factor(), h = 16, w = 600000;

@@ -6,9 +6,9 @@
 
 namespace emu {
 
-/// What the emulated device is like, and how its kernels and streams run: with seed 0 a stream does nothing
-/// before somebody waits for it, with 1 everything at once, and else something in between. Constants alone:
-/// the library sets them while its other objects may not be made yet.
+/// What the emulated device is like, and how its kernels and streams run: with seed 0 a stream puts
+/// its work off until the host waits for it, with 1 it works at once, and any other seed decides each time.
+/// Constants alone: the library sets them while its other objects may not be made yet.
 struct DriverOptions {
   uint32_t seed = 0;  // see Options
   int threads = 2;
