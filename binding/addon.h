@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "calls.h"
+#include "free_elsewhere.h"
 #include "napi_all.h"
 
 namespace nd_binding {
@@ -16,6 +17,9 @@ struct Addon {
   /// where N-API's functions abort the process.
   Napi::FunctionReference float32_array, int32_array, uint8_array;
   std::shared_ptr<Calls> calls;
+
+  /// Comes after the finalizers of all objects, as it was there before them.
+  ~Addon() { wait_until_freed(); }
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 };

@@ -1,22 +1,15 @@
 // Frees large objects without keeping the JavaScript thread waiting.
 #pragma once
 #include <memory>
-#include <utility>
-
-#include "core/executor.h"
 
 namespace nd_binding {
 
 /// Gives up a share of `object` on another thread, because returning gigabytes to the system takes a while.
 /// If there is no thread or no memory for that, the share is given up here.
-template <class Object>
-void free_elsewhere(std::shared_ptr<Object> object) noexcept {
-  if (!object) return;
-  try {
-    nd::Executor::shared().submit([object = std::move(object)]() mutable { object.reset(); });
-  } catch (...) {
-    // The share went with the function that could not be submitted.
-  }
-}
+void free_elsewhere(std::shared_ptr<void> object) noexcept;
+
+/// Waits for all shares that are being given up. Where an environment ends, the process may: a GPU's driver
+/// is gone by the time that other threads go on.
+void wait_until_freed() noexcept;
 
 }  // namespace nd_binding
