@@ -57,18 +57,24 @@ class Numbers {
   size_t next_ = 0;
 };
 
+/// How many terms an operation has; 0: any number.
+int64_t terms_of(Operation::Kind kind) {
+  if (kind == Operation::Kind::combine) return 0;
+  if (kind == Operation::Kind::blend) return 3;
+  return kind == Operation::Kind::clamp ? 1 : 2;
+}
+
 /// Kind, check, out, the number of terms; then a factor and a tensor for each.
 Operation read_operation(Numbers& numbers) {
   constexpr int64_t last = Tensors::kMaxTensors - 1;
   Operation result;
-  result.kind = static_cast<Operation::Kind>(numbers.integer(0, static_cast<int>(Operation::Kind::rescale)));
+  result.kind = static_cast<Operation::Kind>(numbers.integer(0, static_cast<int>(Operation::Kind::blend)));
   result.check =
       static_cast<Operation::Check>(numbers.integer(0, static_cast<int>(Operation::Check::latents)));
   result.out = numbers.integer(0, last);
-  const bool sum = result.kind == Operation::Kind::combine;
-  const int64_t wanted = result.kind == Operation::Kind::clamp ? 1 : 2;
+  const int64_t wanted = terms_of(result.kind);
   const int64_t terms =
-      sum ? numbers.integer(1, int64_t{Tensors::kMaxTerms}) : numbers.integer(wanted, wanted);
+      wanted == 0 ? numbers.integer(1, int64_t{Tensors::kMaxTerms}) : numbers.integer(wanted, wanted);
   for (int64_t t = 0; t < terms; ++t) {
     const double factor = numbers.number();
     result.terms.push_back({factor, numbers.integer(0, last)});

@@ -11,6 +11,8 @@ export abstract class RemoteTensor implements Tensor {
   abstract combine(terms: readonly (readonly [number, Tensor])[]): RemoteTensor
   /** Every element within −limit…limit. */
   abstract clamp(limit: number): RemoteTensor
+  /** blend() of this inside the mask and of another tensor outside of it. */
+  abstract blend(outside: Tensor, mask: Tensor): RemoteTensor
   /** guide() of a prediction. */
   abstract guide(scale: number, rescale: number): RemoteTensor
   /** The batch `times` times, as the input of a prediction. */

@@ -20,8 +20,10 @@ Grid planar_tiles(int64_t n, int64_t c, int64_t pixels) {
 }
 
 StepKind kind_of(ResidentOperation::Kind kind) {
-  if (kind == ResidentOperation::Kind::guide) return StepKind::guide;
-  return kind == ResidentOperation::Kind::clamp ? StepKind::clamp : StepKind::combine;
+  using Kind = ResidentOperation::Kind;
+  if (kind == Kind::guide) return StepKind::guide;
+  if (kind == Kind::blend) return StepKind::blend;
+  return kind == Kind::clamp ? StepKind::clamp : StepKind::combine;
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ struct ResidentOperation {
     guide,    // a + factor · (b − a); the factor is that of a
     clamp,    // a within ±factor
     rescale,  // b, its standard deviation in each image moved towards that of a by `factor` of a, 0…1
+    blend,    // (1 − c) · a + c · b
   };
   /// What `out` is, if it is looked at for numbers that are not finite.
   enum class Check { nothing, prediction, latents };

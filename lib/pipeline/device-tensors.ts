@@ -6,14 +6,19 @@ import { cancellable } from '../native-call.js'
 import type { NativeResidentTensors, ResidentCall, ResidentProgram } from '../native.js'
 import { RemoteTensor } from '../remote-tensor.js'
 import type { Tensor } from '../types.js'
+import { broadcast } from './tensors.js'
 
 /** Numbers of the tensors that a prediction reads and writes; with guidance it also writes the next one. */
 const INPUT = 0
 const PREDICTION = 1
 const RESERVED = 3
 
+/** More than a run has at once; a mask needs itself, the image, its noise, the noised image and the blended latents more. */
+export const MOST_TENSORS = 24
+export const MOST_OF_MASK = 5
+
 /** In the order of nd::ResidentOperation. */
-const kinds = ['combine', 'guide', 'clamp', 'rescale'] as const
+const kinds = ['combine', 'guide', 'clamp', 'rescale', 'blend'] as const
 const checks = ['nothing', 'prediction', 'latents'] as const
 
 interface Operation {
@@ -42,6 +47,14 @@ export class DeviceTensor extends RemoteTensor {
 
   clamp(limit: number): DeviceTensor {
     return this.home.add('clamp', [[limit, this.home.put(this).number]])
+  }
+
+  blend(outside: Tensor, mask: Tensor): DeviceTensor {
+    const tensors = [outside, this, mask]
+    return this.home.add(
+      'blend',
+      tensors.map((tensor) => [1, this.home.put(tensor).number]),
+    )
   }
 
   /** This must be a prediction of both halves. */
@@ -90,7 +103,7 @@ export class DeviceTensors {
   }
 
   /**
-   * The tensor on the device. One that is here is uploaded.
+   * The tensor on the device. One that is here is uploaded, with a batch or channel of one for each of the latents'.
    *
    * @throws {TypeError} a tensor that was given up: its memory may hold another by now
    */
@@ -103,7 +116,7 @@ export class DeviceTensors {
       )
     }
     const made = this.#make()
-    this.#uploads.push({ tensor: made.number, values: tensor.data })
+    this.#uploads.push({ tensor: made.number, values: broadcast(tensor, this.shape).data })
     return made
   }
 
@@ -130,16 +143,20 @@ export class DeviceTensors {
     return new DeviceTensor(this, PREDICTION, [rows, ...this.shape.slice(1)])
   }
 
-  /** Ends a step: gives up all tensors but those that the scheduler remembers and the latents, which it has just computed. */
-  endStep(scheduler: object, latents: Tensor): void {
-    const kept = new Set([latents, ...remoteTensors(scheduler)].map(numberOf))
+  /** Has latents, which the scheduler has just computed, looked at for numbers that are not finite. */
+  checkLatents(latents: Tensor): void {
+    const made = this.#operations.find(({ out }) => out === numberOf(latents))
+    if (made) made.check = 'latents'
+  }
+
+  /** Ends a step: gives up all tensors but the latents, and those that the scheduler and other objects remember. */
+  endStep(latents: Tensor, ...rememberedBy: (object | undefined)[]): void {
+    const kept = new Set([latents, ...remoteTensors(rememberedBy)].map(numberOf))
     for (const number of this.#used.keys()) {
       if (kept.has(number)) continue
       this.#used.delete(number)
       this.#released.push(number)
     }
-    const last = this.#operations.find(({ out }) => out === numberOf(latents))
-    if (last) last.check = 'latents'
   }
 
   /** Copies of tensors here, after everything that was written down. Those that are here are not copied. */

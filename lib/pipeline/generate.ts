@@ -17,7 +17,7 @@ import { FiniteNumbers } from './finite.js'
 import { ImagePrompts } from './image-prompts.js'
 import { loadInitImage } from './init-image.js'
 import { watchNumbers, type DeviceTensors } from './device-tensors.js'
-import { keepOutsideMask, prepareLatents, type InitialLatents } from './initial-latents.js'
+import { keepOutsideMask, prepareLatents, type InitialLatents, type KeptImage } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
 import { preconditioning } from './precondition.js'
@@ -122,6 +122,7 @@ export async function* generate(
   const { begin } = start
   const device = keepTensors(parts, request, start, controls)
   let latents = device?.put(start.latents) ?? start.latents
+  const kept = start.kept && device ? putImage(start.kept, device) : start.kept
   const calls = { scheduler, signal }
   const first = {
     ...calls,
@@ -164,11 +165,12 @@ export async function* generate(
         'the result of scheduler.step',
         shape,
       )
+      device?.checkLatents(latents)
       await numbers.check('scheduler', latents)
       // A UNet that takes the mask keeps what is outside it by itself.
-      if (start.kept && (i >= switchAt || request.extraInput !== 'masked-image'))
-        latents = keepOutsideMask(start.kept, latents, scheduler, i)
-      device?.endStep(scheduler, latents)
+      if (kept && (i >= switchAt || request.extraInput !== 'masked-image'))
+        latents = keepOutsideMask(kept, latents, scheduler, i)
+      device?.endStep(latents, scheduler, kept)
       const estimate = scheduler.denoised ?? latents
       const [shown, denoised] =
         device && observed ? await device.fetch([latents, estimate], signal) : [latents, estimate]
@@ -300,19 +302,22 @@ async function decodeTiny(
 
 /**
  * Keeps the run's tensors in the GPU's memory, unless something in the loop computes with them here: a caller's scheduler,
- * further input channels, a mask, ControlNets and adapters that see the latents, or the preconditioning of the ×2 upscaler.
+ * further input channels, ControlNets and adapters that see the latents, or the preconditioning of the ×2 upscaler.
  */
 function keepTensors(
   { unet, refiner }: Parts,
   { scheduler }: GenerateRequest,
-  { latents, extraChannels, kept }: InitialLatents,
+  { latents, extraChannels }: InitialLatents,
   controls: Controls | undefined,
 ): DeviceTensors | undefined {
   const { inChannels, outChannels, kBlocks } = unet.config
-  if (typeof scheduler === 'object' || extraChannels.length > 0 || kept || controls || kBlocks)
-    return undefined
+  if (typeof scheduler === 'object' || extraChannels.length > 0 || controls || kBlocks) return undefined
   if (inChannels !== outChannels || (refiner && refiner.unet.device !== unet.device)) return undefined
   return unet.keepTensors(latents.shape)
+}
+
+function putImage({ image, noise, mask }: KeptImage, device: DeviceTensors): KeptImage {
+  return { image: device.put(image), noise: device.put(noise), mask: device.put(mask) }
 }
 
 /** The scheduler of a run: the one that was asked for, or the model's. */

@@ -13,6 +13,13 @@ import { doubled } from './precondition.js'
 import { AutoencoderTiny } from './tiny-autoencoder.js'
 import { blend, broadcastRows, scale, zeros } from './tensors.js'
 
+/** An image's latents, the noise that is added to them, and the mask outside which they are restored. */
+export interface KeptImage {
+  image: Tensor
+  noise: Tensor
+  mask: Tensor
+}
+
 /** The latents that the denoising loop starts from, and what belongs to them. */
 export interface InitialLatents {
   latents: Tensor
@@ -22,7 +29,7 @@ export interface InitialLatents {
    * For inpainting with a UNet that has no mask channels, or with such a refiner: the image outside the mask is restored
    * from these.
    */
-  kept?: { image: Tensor; noise: Tensor; mask: Tensor }
+  kept?: KeptImage
   /** Additional input channels of the UNet, which the scheduler does not scale. */
   extraChannels: Tensor[]
 }
@@ -229,7 +236,7 @@ function hasNeighbour(
 
 /** The latents after the step at `index`, with the image at the same noise level outside the mask. */
 export function keepOutsideMask(
-  { image, noise, mask }: NonNullable<InitialLatents['kept']>,
+  { image, noise, mask }: KeptImage,
   latents: Tensor,
   scheduler: Scheduler,
   index: number,

@@ -1,6 +1,7 @@
 import type { ModelSource, Residency, TensorType } from '../native.js'
 import { noisesImage, type GenerateRequest, type TilingOption } from '../options/index.js'
 import { controlBytes } from './controls.js'
+import { MOST_OF_MASK, MOST_TENSORS } from './device-tensors.js'
 import { imagePromptLengths, imagePromptMemory } from './image-prompts.js'
 import { loadedComponents, type LoadedParts, type Parts } from './parts.js'
 import { rowsPerImage } from './prompt.js'
@@ -81,6 +82,7 @@ type Size = Pick<
   | 'extraInput'
   | 'vaeTiling'
   | 'image'
+  | 'mask'
   | 'outputType'
   | 'decoder'
   | 'deepCache'
@@ -107,7 +109,8 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const control = controlBytes(parts.controlNets, request, batch, contextLength)
   const images = imagePromptMemory(parts.ipAdapters, request, { h, w })
   // Of latents on a GPU see device-tensors.ts; they are freed before the image is decoded.
-  const resident = unet.device === 'cpu' ? 0 : 24 * count * unet.config.inChannels * h * w * 4
+  const tensors = MOST_TENSORS + (request.mask === undefined ? 0 : MOST_OF_MASK)
+  const resident = unet.device === 'cpu' ? 0 : tensors * count * unet.config.inChannels * h * w * 4
   const denoise = denoiseBytes(parts, request, contextLength) + tiny + control + images.kept + resident
   // Inpainting encodes an image also where none is given: see initial-latents.ts.
   const encodes =

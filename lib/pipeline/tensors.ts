@@ -59,6 +59,15 @@ export function broadcastRows(tensor: Tensor, n: number): Tensor {
   return tensor.shape[0] === 1 ? repeatRows(tensor, n) : tensor
 }
 
+/** The batch for latents of this shape, with a batch or channel of one for each of theirs. */
+export function broadcast(tensor: Tensor, shape: readonly number[]): Tensor {
+  const [n, c] = shape
+  const { data, shape: given } = broadcastRows(tensor, n)
+  if (given[1] === c) return { data, shape: given }
+  const [, , h, w] = given
+  return repeatRows({ data, shape: [n, 1, h, w] }, c)
+}
+
 /** Concatenates tensors [n, length, width] along their width. */
 export function concatWidths(tensors: readonly Tensor[]): Tensor {
   if (tensors.length === 1) return tensors[0]
@@ -93,6 +102,7 @@ export function concatChannels(tensors: readonly Tensor[]): Tensor {
 
 /** (1 − mask)·outside + mask·inside, where `mask` has one channel, and one row or one for each image. */
 export function blend(outside: Tensor, inside: Tensor, mask: Tensor): Tensor {
+  if (inside instanceof RemoteTensor) return inside.blend(outside, mask)
   const [n, c] = inside.shape
   const plane = inside.data.length / (n * c)
   const out = zeros(inside.shape)

@@ -78,7 +78,7 @@ export abstract class SchedulerBase implements Scheduler {
     latents = checkTensor(latents, 'latents')
     noise = checkTensor(noise, 'noise')
     checkTimestep(timestep)
-    if (noise.data.length !== latents.data.length) {
+    if (sizeOf(noise) !== sizeOf(latents)) {
       throw new RangeError(
         `Expected noise of the latents' shape [${latents.shape.join(', ')}] but received [${noise.shape.join(', ')}]`,
       )

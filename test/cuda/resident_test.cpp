@@ -32,6 +32,7 @@ float computed(const Operation& op, const Tensors& tensors, size_t i) {
     return static_cast<float>(std::min(std::max(x(0), -factor), factor));
   }
   if (op.kind == Operation::Kind::guide) return static_cast<float>(x(0) + factor * (x(1) - x(0)));
+  if (op.kind == Operation::Kind::blend) return static_cast<float>((1 - x(2)) * x(0) + x(2) * x(1));
   double sum = op.terms.size() > 3 ? 0.0 : factor * x(0);
   for (size_t t = op.terms.size() > 3 ? 0 : 1; t < op.terms.size(); ++t) sum += op.terms[t].factor * x(t);
   return static_cast<float>(sum);
@@ -53,7 +54,8 @@ bool same_numbers(const std::vector<float>& a, const std::vector<float>& b) {
   });
 }
 
-/// Sums of one to eight terms, guidance and limits, one after the other, each of results of earlier ones.
+/// Sums of one to eight terms, guidance, limits and masks, one after the other, each of results of earlier
+/// ones.
 void arithmetic() {
   for (const int64_t count : {int64_t{1}, int64_t{255}, int64_t{1030}})
     in_all_orders("cuda/steps of " + std::to_string(count), [count] {
@@ -76,6 +78,8 @@ void arithmetic() {
       list.push_back(operation(Operation::Kind::guide, 15, {{7.3, 3}, {1, 4}}));
       list.push_back(operation(Operation::Kind::guide, 16, {{1.1, 5}, {1, 15}}));
       list.push_back(operation(Operation::Kind::clamp, 17, {{1, 16}}));
+      list.push_back(operation(Operation::Kind::blend, 18, {{1, 4}, {1, 5}, {1, 17}}));
+      list.push_back(operation(Operation::Kind::blend, 19, {{1, 18}, {1, 3}, {1, 6}}));
       list.push_back(operation(Operation::Kind::combine, 5, {{0.1, 5}, {1e30, 17}}));
       std::vector<int64_t> wanted;
       std::vector<float> expected;

@@ -1,11 +1,8 @@
 /** Latents that stay on the GPU from step to step: the same numbers as with steps on the host, and hardly any copies. */
-import { cpSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import t from 'tap'
 import {
-  bundledModelPath,
   createScheduler,
-  DiffusionPipeline,
+  type DiffusionPipeline,
   schedulerNames,
   type GenerateOptions,
   type SchedulerOptions,
@@ -13,54 +10,16 @@ import {
   type Tensor,
 } from '../../lib/index.js'
 import { DeviceTensors } from '../../lib/pipeline/device-tensors.js'
-import { packageRoot } from '../../lib/package-root.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
-
-const skip = !emulatorBuilt && !emulatorExpected
-const folder = t.testdir()
-const copies = join(folder, 'copies')
-if (!skip) Object.assign(process.env, emulatedEnvironment(), { ND_EMULATED_COPIES: copies })
-
-/** A small model, whose steps take a tenth of the bundled one's time. */
-const model = join(folder, 'model')
-cpSync(join(packageRoot(), 'test', 'fixtures', 'conditioned', 'base'), model, { recursive: true })
-cpSync(join(bundledModelPath(), 'tokenizer'), join(model, 'tokenizer'), { recursive: true })
-const load = () => DiffusionPipeline.load(model, { device: 'cuda' })
-
-const small = { prompt: 'a blue cat', width: 32, height: 32, seed: 5, outputType: 'latents' as const }
-
-type Options = Omit<GenerateOptions, 'scheduler'> & { steps: number }
-
-async function latentsOf(pipe: DiffusionPipeline, options: GenerateOptions): Promise<Tensor> {
-  return (await pipe.generate({ ...small, ...options })).latents!
-}
-
-/** The latents of a run whose scheduler is an object, whose arithmetic is done on the host. */
-function onHost(
-  pipe: DiffusionPipeline,
-  name: string,
-  { schedulerOptions, ...options }: Options,
-): Promise<Tensor> {
-  const scheduler = createScheduler(name, options.steps, pipe.model.schedule, schedulerOptions)
-  return latentsOf(pipe, { ...options, scheduler })
-}
-
-/** Copies between host and device while `run` runs: how many, in each direction, of how many bytes. */
-async function copiesOf(run: () => Promise<unknown>): Promise<{ toDevice: number[]; toHost: number[] }> {
-  writeFileSync(copies, '')
-  await run()
-  const lines = readFileSync(copies, 'utf8').trim().split('\n')
-  const bytes = (direction: string) =>
-    lines.filter((line) => line.startsWith(direction)).map((line) => Number(line.split(' ')[1]))
-  return { toDevice: bytes('to-device'), toHost: bytes('to-host') }
-}
-
-/** The memory that is free, once it is `expected`: that of a run is freed on another thread. */
-async function settlesAt(pipe: DiffusionPipeline, expected: number | undefined) {
-  for (let i = 0; i < 1000 && pipe.unet.freeDeviceMemory() !== expected; i++)
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  return pipe.unet.freeDeviceMemory()
-}
+import {
+  copiesOf,
+  latentsOf,
+  load,
+  onHost,
+  settlesAt,
+  skip,
+  small,
+  type RunOptions,
+} from './resident-support.js'
 
 t.test('every scheduler', { skip }, async (t) => {
   await using pipe = await load()
@@ -98,7 +57,7 @@ t.test('tensors that a scheduler remembers', async (t) => {
   }
   const { tensors, made, latents } = begin()
   const [a, b, c, forgotten] = made
-  tensors.endStep({ list: [{ a }], map: new Map([[1, b]]), set: new Set([c]), itself: made.length }, latents)
+  tensors.endStep(latents, { list: [{ a }], map: new Map([[1, b]]) }, undefined, { set: new Set([c]), n: 1 })
   for (const tensor of [a, b, c, latents]) t.equal(tensors.put(tensor), tensor)
   const error = { name: 'TypeError', message: /one of an earlier step/ }
   t.throws(() => latents.combine([[1, forgotten]]), error, 'never other numbers in its place')
@@ -112,7 +71,7 @@ t.test('tensors that a scheduler remembers', async (t) => {
 
 t.test('options of a run', { skip }, async (t) => {
   await using pipe = await load()
-  const rest: Options[] = [
+  const rest: RunOptions[] = [
     { steps: 3, batchSize: 3 },
     { steps: 4, guidanceInterval: [0.3, 0.8] },
     { steps: 4, deepCache: { interval: 2 }, tokenMerging: 0.5 },

@@ -349,7 +349,7 @@ struct StoreArgs {
 /// prediction is not finite, `mark` is put into checks[0] if it is greater; where latents are not, into
 /// checks[1].
 constexpr int kStepTerms = 8, kStepOperations = 8;
-enum class StepKind : int32_t { combine, guide, clamp };
+enum class StepKind : int32_t { combine, guide, clamp, blend };
 enum class StepCheck : int32_t { nothing, prediction, latents };
 struct StepTerm {
   const float* x;

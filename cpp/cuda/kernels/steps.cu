@@ -31,6 +31,9 @@ DEVICE void step_operations(const StepArgs& p) {
     } else if (op.kind == StepKind::guide) {
       const double u = op.term[0].x[i], c = op.term[1].x[i];
       y = static_cast<float>(__dadd_rn(u, __dmul_rn(op.term[0].factor, __dsub_rn(c, u))));
+    } else if (op.kind == StepKind::blend) {
+      const double outside = op.term[0].x[i], inside = op.term[1].x[i], mask = op.term[2].x[i];
+      y = static_cast<float>(__dadd_rn(__dmul_rn(__dsub_rn(1.0, mask), outside), __dmul_rn(mask, inside)));
     } else {
       y = static_cast<float>(combined(op, i));
     }
