@@ -60,7 +60,7 @@ class Numbers {
 /// How many terms an operation has; 0: any number.
 int64_t terms_of(Operation::Kind kind) {
   if (kind == Operation::Kind::combine) return 0;
-  if (kind == Operation::Kind::blend) return 3;
+  if (kind == Operation::Kind::blend || kind == Operation::Kind::edit) return 3;
   return kind == Operation::Kind::clamp ? 1 : 2;
 }
 
@@ -68,7 +68,7 @@ int64_t terms_of(Operation::Kind kind) {
 Operation read_operation(Numbers& numbers) {
   constexpr int64_t last = Tensors::kMaxTensors - 1;
   Operation result;
-  result.kind = static_cast<Operation::Kind>(numbers.integer(0, static_cast<int>(Operation::Kind::blend)));
+  result.kind = static_cast<Operation::Kind>(numbers.integer(0, static_cast<int>(Operation::Kind::edit)));
   result.check =
       static_cast<Operation::Check>(numbers.integer(0, static_cast<int>(Operation::Check::latents)));
   result.out = numbers.integer(0, last);
@@ -85,7 +85,7 @@ Operation read_operation(Numbers& numbers) {
 Napi::Value read(NativeObject& self, const Napi::CallbackInfo& info) {
   const std::shared_ptr<Tensors> tensors = tensors_of(state_of(self));
   const Fields call(info[0], "call");
-  auto program = std::make_shared<nd::ResidentProgram>(read_program(call, "program", tensors->elements()));
+  auto program = std::make_shared<nd::ResidentProgram>(read_program(call, "program", *tensors));
   const auto wanted = call.integers("tensors", 0, Tensors::kMaxTensors - 1, Tensors::kMaxTensors);
   auto checks = std::make_shared<nd::ResidentChecks>();
   const Output<float> output(info.Env(), static_cast<int64_t>(wanted.size()) * tensors->elements());
@@ -118,7 +118,7 @@ constexpr NativeClass kClass = {"ResidentTensors", nullptr, true, nullptr, {kMem
 
 }  // namespace
 
-nd::ResidentProgram read_program(const Fields& call, const char* key, int64_t elements) {
+nd::ResidentProgram read_program(const Fields& call, const char* key, const Tensors& tensors) {
   const Fields fields(call.get(key), call.name(key));
   nd::ResidentProgram program;
   const Napi::Array uploads = to_array(fields.get("uploads"), fields.name("uploads"));
@@ -127,8 +127,9 @@ nd::ResidentProgram read_program(const Fields& call, const char* key, int64_t el
   for (uint32_t i = 0; i < uploads.Length(); ++i) {
     const Fields upload(uploads[i], fields.name("uploads") + "[" + std::to_string(i) + "]");
     program.uploads.push_back(
-        {upload.integer("tensor", 0, Tensors::kMaxTensors - 1), upload.floats("values", elements)});
+        {upload.integer("tensor", 0, Tensors::kMaxTensors - 1), upload.floats("values", tensors.elements())});
   }
+  if (fields.has("further")) program.further = fields.floats("further", tensors.further());
   Numbers numbers(to_doubles(fields.get("operations"), fields.name("operations")), fields.name("operations"));
   while (numbers.more()) program.operations.push_back(read_operation(numbers));
   return program;

@@ -23,7 +23,7 @@ class ResidentTensorsWrap {
                                                    const std::shared_ptr<nd::cuda::CudaBackend>& device);
 };
 
-/// A ResidentProgram of lib/native.ts, of tensors of `elements`.
-nd::ResidentProgram read_program(const Fields& call, const char* key, int64_t elements);
+/// A ResidentProgram of lib/native.ts, for these tensors.
+nd::ResidentProgram read_program(const Fields& call, const char* key, const nd::ResidentTensors& tensors);
 
 }  // namespace nd_binding

@@ -82,8 +82,9 @@ Napi::Value resident_tensors(NativeObject& self, const Napi::CallbackInfo& info)
   const auto model = shared_model(self);
   const int64_t images = to_integer(info[0], "images", 1, Limits::batch);
   const int64_t elements = to_integer(info[1], "elements", images, Limits::elements);
+  const int64_t further = to_integer(info[2], "further", 0, Limits::elements);
   return ResidentTensorsWrap::create(info.Env(), model->device(),
-                                     model->backend().resident(images, elements));
+                                     model->backend().resident(images, elements, further));
 }
 
 /// Returns a promise: returning gigabytes to the system takes a while.

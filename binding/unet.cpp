@@ -136,8 +136,7 @@ Napi::Value UnetWrap::predict(NativeObject& self, const Napi::CallbackInfo& info
     const Fields resident(fields.get("resident"), fields.name("resident"));
     const auto tensors =
         ResidentTensorsWrap::from(resident.get("tensors"), resident.name("tensors"), shared->device());
-    const auto program =
-        std::make_shared<nd::ResidentProgram>(read_program(resident, "program", tensors->elements()));
+    const auto program = std::make_shared<nd::ResidentProgram>(read_program(resident, "program", *tensors));
     return ModelWrap::call(info.Env(), shared, info[1],
                            [call, options, tensors, program](nd::Unet& model, const nd::CancelToken& cancel) {
                              const std::lock_guard<std::mutex> lock(tensors->mutex);

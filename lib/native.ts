@@ -409,10 +409,10 @@ interface NativeModel {
   /** Bytes that the threads need in a call besides its working memory; they depend on the number of threads. */
   readonly threadBytes: number
   /**
-   * Tensors of a run of so many images, of `elements` numbers each, that stay in the GPU's memory between predictions; null
-   * on the CPU. Takes no memory yet.
+   * Tensors of a run of so many images, of `elements` numbers each, that stay in the GPU's memory between predictions, and
+   * `further` numbers of further input channels; null on the CPU. Takes no memory yet.
    */
-  residentTensors(images: number, elements: number): NativeResidentTensors | null
+  residentTensors(images: number, elements: number, further: number): NativeResidentTensors | null
   /**
    * Releases working memory; the next call allocates it again. Does not wait for a running call, which then releases it.
    * undefined: it was released at once, because there was no thread for it.
@@ -468,6 +468,8 @@ export interface ResidentProgram {
   uploads: { tensor: number; values: Float32Array }[]
   /** Of each operation: kind, check, out, the number of terms (1…8), then a factor and a tensor for each; see nd::ResidentOperation. */
   operations: Float64Array
+  /** Further input channels [rows, channels, h, w] of the largest batch of the run; once. */
+  further?: Float32Array
 }
 
 /** Latents, predictions and a scheduler's tensors, which stay in a GPU's memory for a run. */
@@ -609,8 +611,9 @@ export interface NativeUnet extends NativeModel {
   /** Largest `depth` of deep features: all layers of the decoder but one. */
   readonly maxDepth: number
   /**
-   * Predicts with resident tensors: tensor 0 is the latents of all images, which the n rows repeat. The prediction becomes
-   * tensor 1 and, with twice as many rows as images, tensor 2. UNets with kBlocks do not have it.
+   * Predicts with resident tensors: tensor 0 is the latents of all images, which the n rows repeat, and which the first n
+   * rows of further input channels follow. The prediction becomes tensor 1 and, with two or three times as many rows as
+   * images, those behind it. UNets with kBlocks do not have it.
    */
   predict(
     call: Omit<UnetCall, 'latents'> & { resident: ResidentCall },

@@ -15,6 +15,8 @@ export abstract class RemoteTensor implements Tensor {
   abstract blend(outside: Tensor, mask: Tensor): RemoteTensor
   /** guide() of a prediction. */
   abstract guide(scale: number, rescale: number): RemoteTensor
+  /** guideEdit() of a prediction. */
+  abstract guideEdit(scale: number, imageScale: number, rescale: number): RemoteTensor
   /** The batch `times` times, as the input of a prediction. */
   abstract repeat(times: number): RemoteTensor
 

@@ -58,7 +58,7 @@ class CudaBackend final : public Backend {
   Tensor from_planar(ForwardContext& base, const float* images, int64_t n, int64_t c, int64_t h,
                      int64_t w) override;
   void to_planar(ForwardContext& base, const Tensor& x, float* images) override;
-  std::shared_ptr<ResidentTensors> resident(int64_t images, int64_t elements) override;
+  std::shared_ptr<ResidentTensors> resident(int64_t images, int64_t elements, int64_t further) override;
   Tensor from_resident(ForwardContext& base, ResidentTensors& from, const ImageShape& shape,
                        int64_t n) override;
   void to_resident(ForwardContext& base, const Tensor& x, ResidentTensors& to) override;

@@ -23,6 +23,7 @@ StepKind kind_of(ResidentOperation::Kind kind) {
   using Kind = ResidentOperation::Kind;
   if (kind == Kind::guide) return StepKind::guide;
   if (kind == Kind::blend) return StepKind::blend;
+  if (kind == Kind::edit) return StepKind::edit;
   return kind == Kind::clamp ? StepKind::clamp : StepKind::combine;
 }
 
@@ -31,6 +32,10 @@ StepKind kind_of(ResidentOperation::Kind kind) {
 Address Resident::address(int64_t tensor) const {
   if (tensor < kReserved) return reserved_.address() + static_cast<size_t>(tensor) * bytes();
   return buffers_[static_cast<size_t>(tensor - kReserved)].address();
+}
+
+float* Resident::further_channels() const {
+  return given_ ? pointer<float>(given_.address()) : nullptr;
 }
 
 void Resident::make_room(int64_t tensor) {
@@ -48,6 +53,7 @@ void Resident::make_room(int64_t tensor) {
 
 void Resident::stage(ResidentProgram program) {
   make_room(kInput);
+  if (!program.further.empty() && !given_) given_ = Buffer(device_, further_bytes());
   for (const ResidentProgram::Upload& upload : program.uploads) make_room(upload.tensor);
   for (const ResidentOperation& operation : program.operations) {
     make_room(operation.out);
@@ -62,6 +68,7 @@ void Resident::run_staged(Staging& staging) {
   ++programs_;
   for (const ResidentProgram::Upload& upload : program.uploads)
     staging.upload(address(upload.tensor), upload.values.data(), bytes());
+  if (!program.further.empty()) staging.upload(given_.address(), program.further.data(), further_bytes());
   const std::vector<ResidentOperation>& operations = program.operations;
   for (size_t next = 0; next < operations.size();) {
     if (operations[next].kind == ResidentOperation::Kind::rescale)
@@ -121,37 +128,50 @@ ResidentChecks Resident::read(ResidentProgram program, const std::vector<int64_t
   return {program_of(marks[0]), program_of(marks[1])};
 }
 
-std::shared_ptr<ResidentTensors> CudaBackend::resident(int64_t images, int64_t elements) {
-  return std::make_shared<Resident>(device_, images, elements);
+std::shared_ptr<ResidentTensors> CudaBackend::resident(int64_t images, int64_t elements, int64_t further) {
+  return std::make_shared<Resident>(device_, images, elements, further);
 }
 
 Tensor CudaBackend::from_resident(ForwardContext& base, ResidentTensors& from, const ImageShape& shape,
                                   int64_t n) {
   Context& ctx = Context::of(base);
   Tensor out(ctx, n, shape.h, shape.w, shape.c);
-  const int64_t images = from.images();
-  if (images * shape.size() != from.elements() || n % images != 0)
+  const int64_t images = from.images(), pixels = shape.h * shape.w, own = from.elements() / (images * pixels);
+  const int64_t further = shape.c - own;
+  Resident& resident = Resident::of(from);
+  if (own * images * pixels != from.elements() || n % images != 0 || further < 0 ||
+      n * further * pixels > from.further() || (further > 0 && !resident.further_channels()))
     throw Error(ErrorCode::invalid_argument, "Expected resident tensors of the latents' shape");
   // Recorded with the uploads, so a repeated forward runs what was staged for it.
-  ctx.to_device(out.address(),
-                [&resident = Resident::of(from)](Staging& staging) { resident.run_staged(staging); });
+  ctx.to_device(out.address(), [&resident](Staging& staging) { resident.run_staged(staging); });
   if (ctx.measuring()) return out;
-  float* const planes = pointer<float>(Resident::of(from).address(ResidentTensors::kInput));
+  const auto element = [&](int64_t index) {
+    return pointer<half>(out.address() + static_cast<size_t>(index) * element_bytes());
+  };
+  PlanarArgs args{};
+  args.pixels = narrow(pixels), args.pitch = narrow(shape.c), args.scale = 1;
+  args.planes = pointer<float>(resident.address(ResidentTensors::kInput));
+  args.c = narrow(own);
   for (int64_t first = 0; first < n; first += images) {
-    const Address to = out.address() + static_cast<size_t>(first * shape.size()) * element_bytes();
-    const PlanarArgs args{planes, pointer<half>(to), narrow(shape.c), narrow(shape.h * shape.w), 1.0f, 0.0f};
-    ctx.launch(Kernel::planar_to_rows, planar_tiles(images, shape.c, shape.h * shape.w), args);
+    args.rows = element(first * shape.size());
+    ctx.launch(Kernel::planar_to_rows, planar_tiles(images, own, pixels), args);
   }
+  if (further == 0) return out;
+  args.planes = resident.further_channels();
+  args.c = narrow(further);
+  args.rows = element(own);
+  ctx.launch(Kernel::planar_to_rows, planar_tiles(n, further, pixels), args);
   return out;
 }
 
 void CudaBackend::to_resident(ForwardContext& base, const Tensor& x, ResidentTensors& to) {
   Context& ctx = Context::of(base);
-  if (x.size() != to.elements() && x.size() != 2 * to.elements())
+  const int64_t times = x.size() / to.elements();
+  if (times < 1 || times > 3 || x.size() != times * to.elements())
     throw Error(ErrorCode::invalid_argument, "Expected resident tensors of the prediction's shape");
   if (ctx.measuring()) return;
   float* const planes = pointer<float>(Resident::of(to).address(ResidentTensors::kPrediction));
-  const PlanarArgs args{planes, data(x), narrow(x.c), narrow(x.pixels()), 1.0f, 0.0f};
+  const PlanarArgs args{planes, data(x), narrow(x.c), narrow(x.pixels()), narrow(x.c), 1.0f, 0.0f};
   ctx.launch(Kernel::rows_to_planar, planar_tiles(x.n, x.c, x.pixels()), args);
 }
 

@@ -9,8 +9,8 @@ namespace nd::cuda {
 
 class Resident final : public ResidentTensors {
  public:
-  Resident(Device& device, int64_t images, int64_t elements)
-      : ResidentTensors(images, elements), device_(device) {}
+  Resident(Device& device, int64_t images, int64_t elements, int64_t further)
+      : ResidentTensors(images, elements, further), device_(device) {}
 
   static Resident& of(ResidentTensors& tensors) { return static_cast<Resident&>(tensors); }
 
@@ -20,10 +20,13 @@ class Resident final : public ResidentTensors {
 
   /// Of a tensor that was staged before. The reserved ones lie one after the other, and stay where they are.
   Address address(int64_t tensor) const;
+  /// The further input channels; null before they were staged.
+  float* further_channels() const;
   /// Puts what was staged into the stream, once.
   void run_staged(Staging& staging);
 
  private:
+  size_t further_bytes() const { return static_cast<size_t>(further()) * sizeof(float); }
   size_t bytes() const { return static_cast<size_t>(elements()) * sizeof(float); }
   void make_room(int64_t tensor);
   /// The longest run of operations from `first` on that one kernel computes; where the next one begins.
@@ -33,6 +36,7 @@ class Resident final : public ResidentTensors {
 
   Device& device_;
   Buffer reserved_, checks_;     // checks_: two marks, see StepArgs
+  Buffer given_;                 // the further input channels
   std::vector<Buffer> buffers_;  // by number, behind the reserved ones
   ResidentProgram staged_;
   uint32_t programs_ = 0;  // that were run

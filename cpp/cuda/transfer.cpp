@@ -151,7 +151,7 @@ Tensor CudaBackend::from_planar(ForwardContext& base, const float* images, int64
   Tensor out(ctx, n, h, w, c);
   const Scratch<float> planes(ctx, out.size());
   upload(ctx, planes.address(), images, static_cast<size_t>(out.size()) * sizeof(float));
-  const PlanarArgs args{planes.data(), data(out), narrow(c), narrow(h * w), 1.0f, 0.0f};
+  const PlanarArgs args{planes.data(), data(out), narrow(c), narrow(h * w), narrow(c), 1.0f, 0.0f};
   ctx.launch(Kernel::planar_to_rows, tiles_of(n, c, h * w), args);
   return out;
 }
@@ -159,7 +159,7 @@ Tensor CudaBackend::from_planar(ForwardContext& base, const float* images, int64
 void CudaBackend::to_planar(ForwardContext& base, const Tensor& x, float* images) {
   Context& ctx = Context::of(base);
   const Scratch<float> planes(ctx, x.size());
-  const PlanarArgs args{planes.data(), data(x), narrow(x.c), narrow(x.pixels()), 1.0f, 0.0f};
+  const PlanarArgs args{planes.data(), data(x), narrow(x.c), narrow(x.pixels()), narrow(x.c), 1.0f, 0.0f};
   ctx.launch(Kernel::rows_to_planar, tiles_of(x.n, x.c, x.pixels()), args);
   download(ctx, images, planes.address(), static_cast<size_t>(x.size()) * sizeof(float));
 }
@@ -179,8 +179,8 @@ Tensor CudaBackend::read_planes(ForwardContext& base, const PlanarSource& source
       });
     });
   });
-  const PlanarArgs args{planes.data(), data(out),   narrow(c), narrow(rows.count() * w),
-                        source.scale,  source.shift};
+  const PlanarArgs args{planes.data(), data(out),    narrow(c),   narrow(rows.count() * w),
+                        narrow(c),     source.scale, source.shift};
   ctx.launch(Kernel::planar_to_rows, tiles_of(1, c, rows.count() * w), args);
   return out;
 }
@@ -191,8 +191,8 @@ void CudaBackend::write_planes(ForwardContext& base, const Tensor& x, int64_t fi
   const int64_t pixels = rows.count() * x.w;
   const Scratch<float> planes(ctx, pixels * x.c);
   const Address begin = x.address() + static_cast<size_t>((rows.begin - first) * x.w * x.c) * element_bytes();
-  const PlanarArgs args{planes.data(),  pointer<half>(begin), narrow(x.c),
-                        narrow(pixels), target.scale,         target.shift};
+  const PlanarArgs args{planes.data(), pointer<half>(begin), narrow(x.c), narrow(pixels),
+                        narrow(x.c),   target.scale,         target.shift};
   ctx.launch(Kernel::rows_to_planar, tiles_of(1, x.c, pixels), args);
   const size_t plane = static_cast<size_t>(pixels) * sizeof(float);
   ctx.to_host([from = planes.address(), bytes = plane * static_cast<size_t>(x.c), plane,

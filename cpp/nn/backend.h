@@ -183,7 +183,7 @@ class Backend {
   virtual void to_planar(ForwardContext& ctx, const Tensor& x, float* images) = 0;
   /// Tensors of a run of so many images that stay on the device, `elements` each; null where its memory is
   /// the host's.
-  virtual std::shared_ptr<ResidentTensors> resident(int64_t images, int64_t elements);
+  virtual std::shared_ptr<ResidentTensors> resident(int64_t images, int64_t elements, int64_t further);
   /// Runs the program that was staged, then gives the images of kInput, n / images() times → [n][h][w][c].
   virtual Tensor from_resident(ForwardContext& ctx, ResidentTensors& from, const ImageShape& shape,
                                int64_t n);

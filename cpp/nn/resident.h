@@ -19,6 +19,7 @@ struct ResidentOperation {
     clamp,    // a within ±factor
     rescale,  // b, its standard deviation in each image moved towards that of a by `factor` of a, 0…1
     blend,    // (1 − c) · a + c · b
+    edit,     // c + factor · (a − b) + factor · (b − c); the factors are those of a and b
   };
   /// What `out` is, if it is looked at for numbers that are not finite.
   enum class Check { nothing, prediction, latents };
@@ -40,6 +41,8 @@ struct ResidentProgram {
   };
   std::vector<Upload> uploads;
   std::vector<ResidentOperation> operations;
+  /// Further input channels, once in a run, or nothing.
+  std::vector<float> further;
 };
 
 /// How many programs had been run, this one included, when numbers that are not finite were first found; 0:
@@ -48,16 +51,18 @@ struct ResidentChecks {
   int64_t prediction = 0, latents = 0;
 };
 
-/// All tensors have the shape of the run's latents, [images][c][h][w], in float32.
+/// All tensors have the shape of the run's latents, [images][c][h][w], in float32. A model may have further
+/// input channels, which stay the same in all of a run: [rows][channels][h][w] for the largest batch, of
+/// which a smaller one has the first rows.
 class ResidentTensors {
  public:
   /// Tensors by number. A forward reads the first, once for each time that its batch repeats the images, and
-  /// writes its prediction to the second and, if it has twice the rows, to the third.
-  static constexpr int64_t kInput = 0, kPrediction = 1, kReserved = 3;
+  /// writes its prediction to the second and, if it has two or three times the rows, to those behind it.
+  static constexpr int64_t kInput = 0, kPrediction = 1, kReserved = 4;
   static constexpr int64_t kMaxTensors = 256;
   static constexpr size_t kMaxTerms = 8;
 
-  ResidentTensors(int64_t images, int64_t elements);
+  ResidentTensors(int64_t images, int64_t elements, int64_t further);
   virtual ~ResidentTensors() = default;
   ResidentTensors(const ResidentTensors&) = delete;
   ResidentTensors& operator=(const ResidentTensors&) = delete;
@@ -67,6 +72,8 @@ class ResidentTensors {
   int64_t images() const { return images_; }
   /// Of one tensor.
   int64_t elements() const { return elements_; }
+  /// Of all further input channels.
+  int64_t further() const { return further_; }
 
   /// Makes room for a program that the next forward runs before it reads. Error out_of_memory.
   virtual void stage(ResidentProgram program) = 0;
@@ -80,7 +87,7 @@ class ResidentTensors {
 
  private:
   const uint64_t id_;
-  const int64_t images_, elements_;
+  const int64_t images_, elements_, further_;
 };
 
 }  // namespace nd

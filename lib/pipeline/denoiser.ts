@@ -1,5 +1,6 @@
 import { inInterval, type GenerateRequest } from '../options/index.js'
 import { native } from '../native.js'
+import { RemoteTensor } from '../remote-tensor.js'
 import type { Scheduler, Tensor } from '../types.js'
 import { conditioningRows, stackConditioning, type Conditioning } from './conditioning.js'
 import type { Controls } from './controls.js'
@@ -8,14 +9,14 @@ import type { Preconditioning } from './precondition.js'
 import type { ImagePrompts } from './image-prompts.js'
 import { guide, guideEdit } from './guidance.js'
 import { isGuided, rowsPerImage } from './prompt.js'
-import { concatChannels, stack, twice, zeros } from './tensors.js'
+import { broadcastRows, concatChannels, repeatBatch, rows, stack, zeros } from './tensors.js'
 import type { Unet } from './unet.js'
 
 /** What the predictions of a run depend on beside the latents. */
 export interface DenoiserInput {
   conditioning: Conditioning
-  /** Input channels that the scheduler does not scale. */
-  extra: readonly Tensor[]
+  /** See furtherChannels(). */
+  further?: Tensor
   /** Undefined: nothing guides it. */
   controls?: Controls
   images?: ImagePrompts
@@ -26,6 +27,18 @@ export interface DenoiserInput {
   begin: number
   end: number
   signal: AbortSignal
+}
+
+/**
+ * Input channels that the scheduler does not scale, of all rows of a prediction with guidance in their order. One without it
+ * has the first rows; one with neither text nor image has zeros.
+ */
+export function furtherChannels(extra: readonly Tensor[], request: GenerateRequest): Tensor | undefined {
+  if (extra.length === 0) return undefined
+  const [first, ...more] = extra
+  const given = concatChannels([broadcastRows(first, request.count), ...more])
+  const times = rowsPerImage(request)
+  return times === 3 ? stack([given, given, zeros(given.shape)]) : repeatBatch(given, times)
 }
 
 /**
@@ -57,7 +70,7 @@ export class Denoiser {
   /** The prediction for UNet call `index` of the schedule. */
   async predict(latents: Tensor, index: number): Promise<Tensor> {
     const { request, input } = this
-    const { scheduler, conditioning, controls, begin, end, signal, extra, precondition } = input
+    const { scheduler, conditioning, controls, begin, end, signal, precondition } = input
     const timestepOf = (at: number) => precondition?.timestep(at) ?? scheduler.timesteps[at]
     if ((index - begin) % this.#prepared === 0) {
       const count = Math.min(this.#prepared, end - index)
@@ -66,57 +79,39 @@ export class Denoiser {
       await this.unet.prepare(next, { signal, conditioning: embedded })
       await controls?.prepare(next, embedded)
     }
-    const timestep = timestepOf(index)
-    const joined = concatChannels([latents, ...extra])
-    const call = async (batch: Tensor, conditions: Conditioning, first: number) => {
+    const call = async (times: number, conditions: Conditioning, first: number) => {
+      const repeated = repeatBatch(latents, times)
       const step = [index - begin, end - begin] as const
-      const output = await this.#call(batch, timestep, conditions, { latents, first, step })
-      if (!precondition) return output
-      const times = batch.shape[0] / latents.shape[0]
-      return precondition.denoised(stack(Array.from({ length: times }, () => latents)), output, index)
+      const output = await this.#call(repeated, timestepOf(index), conditions, { first, step })
+      return precondition ? precondition.denoised(repeated, output, index) : output
     }
     if (!isGuided(request) || !inInterval(request.guidanceInterval, index, scheduler))
-      return call(joined, this.#conditional, 0)
+      return call(1, this.#conditional, 0)
     const { count, guidanceScale, guidanceRescale, imageGuidanceScale } = request
-    if (rowsPerImage(request) === 2) {
-      const prediction = await call(twice(joined), conditioning, count)
-      return guide(prediction, guidanceScale, guidanceRescale)
-    }
+    if (rowsPerImage(request) === 2)
+      return guide(await call(2, conditioning, count), guidanceScale, guidanceRescale)
     const unconditional = conditioningRows(conditioning, 0, count)
-    const without = concatChannels([latents, ...extra.map(({ shape }) => zeros(shape))])
-    const batch = stack([joined, joined, without])
     const conditions = stackConditioning([this.#conditional, unconditional, unconditional])
-    const prediction = await call(batch, conditions, 0)
-    return guideEdit(prediction, guidanceScale, imageGuidanceScale, guidanceRescale)
+    return guideEdit(await call(3, conditions, 0), guidanceScale, imageGuidanceScale, guidanceRescale)
   }
 
-  /**
-   * Predicts for all rows of `batch`, which repeats the run's latents, with further channels; `first` is the first row of
-   * the conditional prediction.
-   */
+  /** Predicts for all rows of `latents`, which repeat the run's; `first` is the first row of the conditional prediction. */
   async #call(
-    batch: Tensor,
+    latents: Tensor,
     timestep: number,
     conditions: Conditioning,
-    {
-      latents,
-      first,
-      step,
-    }: { latents: Tensor; first: number; step: readonly [index: number, steps: number] },
+    { first, step }: { first: number; step: readonly [index: number, steps: number] },
   ): Promise<Tensor> {
     const { count, tokenMerging } = this.request
-    const { controls, images: prompts, signal } = this.input
-    const times = batch.shape[0] / latents.shape[0]
-    const added = await controls?.added(
-      stack(Array.from({ length: times }, () => latents)),
-      timestep,
-      conditions,
-      { first, count },
-      step,
-    )
-    const images = prompts?.forCall(batch.shape[0], { first, count }, step)
+    const { controls, images: prompts, further, signal } = this.input
+    const [n] = latents.shape
+    const added = await controls?.added(latents, timestep, conditions, { first, count }, step)
+    const images = prompts?.forCall(n, { first, count }, step)
     const cacheKey = [controls?.active(...step), prompts?.active(...step)].join(';')
     const deepCache = this.#deepCache
+    // A device has the further channels already.
+    const isWhole = !further || latents instanceof RemoteTensor
+    const batch = isWhole ? latents : concatChannels([latents, rows(further, 0, n)])
     return this.unet.predictFrom(
       { latents: batch, timestep, ...conditions, tokenMerging, deepCache, ...added, images, cacheKey },
       { signal },

@@ -8,17 +8,17 @@ import { RemoteTensor } from '../remote-tensor.js'
 import type { Tensor } from '../types.js'
 import { broadcast } from './tensors.js'
 
-/** Numbers of the tensors that a prediction reads and writes; with guidance it also writes the next one. */
+/** Numbers of the tensors that a prediction reads and writes; with guidance it also writes the next one or two. */
 const INPUT = 0
 const PREDICTION = 1
-const RESERVED = 3
+const RESERVED = 4
 
 /** More than a run has at once; a mask needs itself, the image, its noise, the noised image and the blended latents more. */
 export const MOST_TENSORS = 24
 export const MOST_OF_MASK = 5
 
 /** In the order of nd::ResidentOperation. */
-const kinds = ['combine', 'guide', 'clamp', 'rescale', 'blend'] as const
+const kinds = ['combine', 'guide', 'clamp', 'rescale', 'blend', 'edit'] as const
 const checks = ['nothing', 'prediction', 'latents'] as const
 
 interface Operation {
@@ -68,11 +68,21 @@ export class DeviceTensor extends RemoteTensor {
       ],
       'prediction',
     )
-    if (rescale === 0) return guided
-    return this.home.add('rescale', [
-      [rescale, conditional],
-      [1, guided.number],
-    ])
+    return this.home.rescaled(guided, conditional, rescale)
+  }
+
+  /** This must be a prediction with both, the image alone and neither. */
+  guideEdit(scale: number, imageScale: number, rescale: number): DeviceTensor {
+    const guided = this.home.add(
+      'edit',
+      [
+        [scale, this.number],
+        [imageScale, this.number + 1],
+        [1, this.number + 2],
+      ],
+      'prediction',
+    )
+    return this.home.rescaled(guided, this.number, rescale)
   }
 
   repeat(times: number): DeviceTensor {
@@ -84,6 +94,7 @@ export class DeviceTensor extends RemoteTensor {
 /** All tensors of one run. */
 export class DeviceTensors {
   #uploads: ResidentProgram['uploads'] = []
+  #further?: Float32Array
   #operations: Operation[] = []
   /** Tensors in use by number; numbers that were given up, but may be in what is written down; and those that are free. */
   readonly #used = new Map<number, DeviceTensor>()
@@ -91,11 +102,17 @@ export class DeviceTensors {
   readonly #free: number[] = []
   #culprit?: 'UNet' | 'scheduler'
 
-  /** @param shape of the latents, and so of every tensor */
+  /**
+   * @param shape of the latents, and so of every tensor
+   * @param further input channels of all rows of a prediction with guidance
+   */
   constructor(
     readonly native: NativeResidentTensors,
     readonly shape: readonly number[],
-  ) {}
+    further?: Tensor,
+  ) {
+    this.#further = further?.data
+  }
 
   /** The part of the run that first gave numbers that are not finite, as far as fetch() has seen. */
   get culprit(): 'UNet' | 'scheduler' | undefined {
@@ -129,6 +146,15 @@ export class DeviceTensors {
     const made = this.#make()
     this.#operations.push({ kind, check, out: made.number, terms })
     return made
+  }
+
+  /** A guided prediction as guide() rescales it. */
+  rescaled(guided: DeviceTensor, conditional: number, rescale: number): DeviceTensor {
+    if (rescale === 0) return guided
+    return this.add('rescale', [
+      [rescale, conditional],
+      [1, guided.number],
+    ])
   }
 
   /** What a prediction of `latents` is to compute first. */
@@ -198,8 +224,13 @@ export class DeviceTensors {
       terms.length,
       ...terms.flat(),
     ])
-    const program = { uploads: this.#uploads, operations: Float64Array.from(operations) }
+    const program: ResidentProgram = {
+      uploads: this.#uploads,
+      operations: Float64Array.from(operations),
+      ...(this.#further && { further: this.#further }),
+    }
     this.#uploads = []
+    this.#further = undefined
     this.#operations = []
     this.#free.push(...this.#released)
     this.#released = []

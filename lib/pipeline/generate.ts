@@ -12,12 +12,12 @@ import type { Scheduler, Tensor } from '../types.js'
 import type { AutoencoderKL } from './autoencoder.js'
 import { controlPicture } from '../control/picture.js'
 import { Controls } from './controls.js'
-import { Denoiser } from './denoiser.js'
+import { Denoiser, furtherChannels } from './denoiser.js'
 import { FiniteNumbers } from './finite.js'
 import { ImagePrompts } from './image-prompts.js'
 import { loadInitImage } from './init-image.js'
 import { watchNumbers, type DeviceTensors } from './device-tensors.js'
-import { keepOutsideMask, prepareLatents, type InitialLatents, type KeptImage } from './initial-latents.js'
+import { keepOutsideMask, prepareLatents, type KeptImage } from './initial-latents.js'
 import { tilingOf, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
 import { preconditioning } from './precondition.js'
@@ -120,14 +120,15 @@ export async function* generate(
   stopwatch.lap('start')
 
   const { begin } = start
-  const device = keepTensors(parts, request, start, controls)
+  const further = furtherChannels(start.extraChannels, request)
+  const device = keepTensors(parts, request, { latents: start.latents, further, controls })
   let latents = device?.put(start.latents) ?? start.latents
   const kept = start.kept && device ? putImage(start.kept, device) : start.kept
   const calls = { scheduler, signal }
   const first = {
     ...calls,
     conditioning,
-    extra: start.extraChannels,
+    further,
     controls,
     images: imagePrompts,
     ...(unet.config.kBlocks && { precondition: preconditioning(parts.schedule, scheduler) }),
@@ -144,7 +145,6 @@ export async function* generate(
         denoiser = new Denoiser(refiner!.unet, refined.request, {
           ...calls,
           conditioning: refined.conditioning,
-          extra: [],
           begin: i,
           end: timesteps.length,
         })
@@ -302,18 +302,17 @@ async function decodeTiny(
 
 /**
  * Keeps the run's tensors in the GPU's memory, unless something in the loop computes with them here: a caller's scheduler,
- * further input channels, ControlNets and adapters that see the latents, or the preconditioning of the ×2 upscaler.
+ * ControlNets and adapters that see the latents, or the preconditioning of the ×2 upscaler.
  */
 function keepTensors(
   { unet, refiner }: Parts,
   { scheduler }: GenerateRequest,
-  { latents, extraChannels }: InitialLatents,
-  controls: Controls | undefined,
+  { latents, further, controls }: { latents: Tensor; further?: Tensor; controls?: Controls },
 ): DeviceTensors | undefined {
-  const { inChannels, outChannels, kBlocks } = unet.config
-  if (typeof scheduler === 'object' || extraChannels.length > 0 || controls || kBlocks) return undefined
-  if (inChannels !== outChannels || (refiner && refiner.unet.device !== unet.device)) return undefined
-  return unet.keepTensors(latents.shape)
+  const { outChannels, kBlocks } = unet.config
+  if (typeof scheduler === 'object' || controls || kBlocks) return undefined
+  if (latents.shape[1] !== outChannels || (refiner && refiner.unet.device !== unet.device)) return undefined
+  return unet.keepTensors(latents.shape, further)
 }
 
 function putImage({ image, noise, mask }: KeptImage, device: DeviceTensors): KeptImage {

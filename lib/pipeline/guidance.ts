@@ -52,6 +52,7 @@ function rescaleTowards(conditional: Tensor, guided: Tensor, rescale: number): v
  * each image as one batch: with both, with the image alone, and with neither. `rescale` as of guide().
  */
 export function guideEdit(prediction: Tensor, scale: number, imageScale: number, rescale = 0): Tensor {
+  if (prediction instanceof RemoteTensor) return prediction.guideEdit(scale, imageScale, rescale)
   const n = prediction.shape[0] / 3
   const [both, image, neither] = [0, 1, 2].map((i) => rows(prediction, i * n, (i + 1) * n))
   const guided = zeros(both.shape)

@@ -108,9 +108,7 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   // Previews are decoded while the UNet keeps its working memory.
   const control = controlBytes(parts.controlNets, request, batch, contextLength)
   const images = imagePromptMemory(parts.ipAdapters, request, { h, w })
-  // Of latents on a GPU see device-tensors.ts; they are freed before the image is decoded.
-  const tensors = MOST_TENSORS + (request.mask === undefined ? 0 : MOST_OF_MASK)
-  const resident = unet.device === 'cpu' ? 0 : tensors * count * unet.config.inChannels * h * w * 4
+  const resident = residentBytes(parts, request)
   const denoise = denoiseBytes(parts, request, contextLength) + tiny + control + images.kept + resident
   // Inpainting encodes an image also where none is given: see initial-latents.ts.
   const encodes =
@@ -133,6 +131,15 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
     Math.max(denoise, encode, embed, images.start + images.kept, decode) + latents + context + threads
   const weights = all.reduce((sum, part) => sum + part.weightBytes, 0)
   return { weights, working, total: weights + working }
+}
+
+/** Bytes of the latents on a GPU, see device-tensors.ts; they are freed before the image is decoded. */
+function residentBytes({ unet, vae }: SizedParts, request: Size): number {
+  const { inChannels, outChannels, kBlocks } = unet.config
+  if (unet.device === 'cpu' || kBlocks) return 0
+  const tensors = MOST_TENSORS + (request.mask === undefined ? 0 : MOST_OF_MASK)
+  const channels = tensors * outChannels + rowsPerImage(request) * (inChannels - outChannels)
+  return (4 * channels * request.count * request.width * request.height) / vae.factor ** 2
 }
 
 function denoiseBytes(

@@ -36,9 +36,10 @@ export function stack(tensors: readonly Tensor[]): Tensor {
   return out
 }
 
-/** The batch twice, which is the UNet's input with guidance. */
-export function twice(tensor: Tensor): Tensor {
-  return tensor instanceof RemoteTensor ? tensor.repeat(2) : stack([tensor, tensor])
+/** The batch `times` times, as the UNet's input has it with guidance. */
+export function repeatBatch(tensor: Tensor, times: number): Tensor {
+  if (tensor instanceof RemoteTensor) return tensor.repeat(times)
+  return stack(Array.from({ length: times }, () => tensor))
 }
 
 /** Rows `begin`…`end` of the first dimension, sharing memory with the tensor. */

@@ -240,12 +240,13 @@ export class Unet extends Component<NativeUnet> {
   /**
    * Where a run with latents of this shape can keep its tensors from step to step; undefined on the CPU.
    *
+   * @param further input channels of all rows of a prediction with guidance
    * @internal
    */
-  keepTensors(shape: readonly number[]): DeviceTensors | undefined {
+  keepTensors(shape: readonly number[], further?: Tensor): DeviceTensors | undefined {
     const elements = shape.reduce((product, size) => product * size, 1)
-    const kept = this.model.residentTensors(shape[0], elements)
-    return kept ? new DeviceTensors(kept, shape) : undefined
+    const kept = this.model.residentTensors(shape[0], elements, further?.data.length ?? 0)
+    return kept ? new DeviceTensors(kept, shape, further) : undefined
   }
 
   /**

@@ -155,26 +155,34 @@ void resample() {
 }
 
 void planar() {
-  for (const auto& [c, pixels] : {std::pair<int64_t, int64_t>{1, 1}, {4, 77}, {33, 100}, {70, 31}}) {
-    const std::string name = "cuda/planar " + std::to_string(c) + "x" + std::to_string(pixels);
-    in_all_orders(name, [&, c = c, pixels = pixels] {
-      const int64_t n = 2, count = n * c * pixels;
-      const std::vector<float> planes = random_halves("planes", count);
-      const Array from = Array::floats(planes), rows(count * 2), back(count * 4);
+  struct Case {
+    int64_t c, pixels, pitch;
+  };
+  for (const auto& [c, pixels, pitch] :
+       {Case{1, 1, 1}, {4, 77, 4}, {33, 100, 33}, {70, 31, 70}, {4, 77, 9}, {33, 100, 70}}) {
+    const std::string name =
+        "cuda/planar " + std::to_string(c) + "x" + std::to_string(pixels) + " of " + std::to_string(pitch);
+    in_all_orders(name, [&, c = c, pixels = pixels, pitch = pitch] {
+      const int64_t n = 2, count = n * c * pixels, all = n * pitch * pixels;
+      const std::vector<float> planes = random_halves("planes", count), before = random_halves("rows", all);
+      const Array from = Array::floats(planes), rows = Array::halves(before), back(count * 4);
       const Grid grid{pieces_of(pixels, kTransposeTile), pieces_of(c, kTransposeTile), n};
       launch(Kernel::planar_to_rows, grid,
-             PlanarArgs{from.as<float>(), rows.as<half>(), narrow(c), narrow(pixels), 2.0f, 0.5f});
+             PlanarArgs{from.as<float>(), rows.as<half>(), narrow(c), narrow(pixels), narrow(pitch), 2.0f,
+                        0.5f});
       launch(Kernel::rows_to_planar, grid,
-             PlanarArgs{back.as<float>(), rows.as<half>(), narrow(c), narrow(pixels), 1.0f, 0.0f});
-      const std::vector<float> got = rows.read_halves(count), returned = back.read<float>(count);
+             PlanarArgs{back.as<float>(), rows.as<half>(), narrow(c), narrow(pixels), narrow(pitch), 1.0f,
+                        0.0f});
+      std::vector<float> got = rows.read_halves(all), returned = back.read<float>(count);
       for (int64_t i = 0; i < count; ++i) {
         const int64_t image = i / (c * pixels), channel = i / pixels % c, pixel = i % pixels;
         const float want = rounded(planes[static_cast<size_t>(i)] * 2.0f + 0.5f);
-        if (!same_bits(got[static_cast<size_t>((image * pixels + pixel) * c + channel)], want) ||
-            !same_bits(returned[static_cast<size_t>(i)], want))
+        float& one = got[static_cast<size_t>((image * pixels + pixel) * pitch + channel)];
+        if (!same_bits(one, want) || !same_bits(returned[static_cast<size_t>(i)], want))
           return "element " + std::to_string(i);
+        one = before[static_cast<size_t>((image * pixels + pixel) * pitch + channel)];
       }
-      return std::string();
+      return got == before ? std::string() : "other channels have changed";
     });
   }
 }

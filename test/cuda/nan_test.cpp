@@ -49,7 +49,7 @@ void kernels() {
     in_all_orders("cuda/not finite from planes" + channels, [&] {
       const Array planes = Array::floats(values), rows(c * 2);
       launch(Kernel::planar_to_rows, {1, 1, 1},
-             PlanarArgs{planes.as<float>(), rows.as<half>(), narrow(c), 1, 1.0f, 0.0f});
+             PlanarArgs{planes.as<float>(), rows.as<half>(), narrow(c), 1, narrow(c), 1.0f, 0.0f});
       return rounding(values, rows.read_halves(c));
     });
     // Through the bias of a product of zeros.

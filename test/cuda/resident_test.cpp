@@ -32,6 +32,8 @@ float computed(const Operation& op, const Tensors& tensors, size_t i) {
     return static_cast<float>(std::min(std::max(x(0), -factor), factor));
   }
   if (op.kind == Operation::Kind::guide) return static_cast<float>(x(0) + factor * (x(1) - x(0)));
+  if (op.kind == Operation::Kind::edit)
+    return static_cast<float>(x(2) + factor * (x(0) - x(1)) + op.terms[1].factor * (x(1) - x(2)));
   if (op.kind == Operation::Kind::blend) return static_cast<float>((1 - x(2)) * x(0) + x(2) * x(1));
   double sum = op.terms.size() > 3 ? 0.0 : factor * x(0);
   for (size_t t = op.terms.size() > 3 ? 0 : 1; t < op.terms.size(); ++t) sum += op.terms[t].factor * x(t);
@@ -59,7 +61,7 @@ bool same_numbers(const std::vector<float>& a, const std::vector<float>& b) {
 void arithmetic() {
   for (const int64_t count : {int64_t{1}, int64_t{255}, int64_t{1030}})
     in_all_orders("cuda/steps of " + std::to_string(count), [count] {
-      const std::shared_ptr<ResidentTensors> resident = backend().resident(1, count);
+      const std::shared_ptr<ResidentTensors> resident = backend().resident(1, count, 0);
       Tensors tensors(24);
       ResidentProgram program;
       for (int64_t tensor = 3; tensor < 7; ++tensor) {
@@ -80,6 +82,8 @@ void arithmetic() {
       list.push_back(operation(Operation::Kind::clamp, 17, {{1, 16}}));
       list.push_back(operation(Operation::Kind::blend, 18, {{1, 4}, {1, 5}, {1, 17}}));
       list.push_back(operation(Operation::Kind::blend, 19, {{1, 18}, {1, 3}, {1, 6}}));
+      list.push_back(operation(Operation::Kind::edit, 20, {{7.3, 4}, {1.6, 3}, {1, 5}}));
+      list.push_back(operation(Operation::Kind::edit, 21, {{0.1, 6}, {-2.7, 5}, {1, 20}}));
       list.push_back(operation(Operation::Kind::combine, 5, {{0.1, 5}, {1e30, 17}}));
       std::vector<int64_t> wanted;
       std::vector<float> expected;
@@ -117,7 +121,7 @@ void rescale() {
         "cuda/rescale " + std::to_string(images) + "x" + std::to_string(count) +
             (constant ? " constant" : ""),
         [images = images, count = count, constant = constant] {
-          const std::shared_ptr<ResidentTensors> resident = backend().resident(images, images * count);
+          const std::shared_ptr<ResidentTensors> resident = backend().resident(images, images * count, 0);
           const std::vector<float> conditional = noise("c", images * count);
           std::vector<float> guided = noise("g", images * count);
           if (constant) guided.assign(guided.size(), 0.5f);
@@ -141,7 +145,7 @@ void rescale() {
 /// The first program with numbers that are not finite is told.
 void finite_numbers() {
   in_orders({0}, "cuda/steps that are not finite", [] {
-    const std::shared_ptr<ResidentTensors> resident = backend().resident(1, 300);
+    const std::shared_ptr<ResidentTensors> resident = backend().resident(1, 300, 0);
     std::vector<float> values = noise("x", 300), out(300);
     const auto run = [&](float factor, Operation::Check check) {
       return resident->read({{{3, values}}, {operation(Operation::Kind::combine, 4, {{factor, 3}}, check)}},
@@ -168,7 +172,7 @@ void forwards() {
     constexpr int64_t elements = 4 * 4 * 6;
     std::shared_ptr<ResidentTensors> resident;
     for (int step = 0; step < 9; ++step) {
-      if (step % 6 == 0) resident = backend().resident(1, elements);  // another run
+      if (step % 6 == 0) resident = backend().resident(1, elements, 0);  // another run
       const int64_t n = step % 3 == 1 ? 1 : 2;
       const std::vector<float> latents = noise(std::to_string(step), elements),
                                context = noise("context", n * 9 * 20),
@@ -177,8 +181,8 @@ void forwards() {
       if (n == 2) batch.insert(batch.end(), latents.begin(), latents.end());
       const Conditioning conditioning{timesteps.data(), context.data(), 9};
       on_host->predict({batch.data(), n, 4, 6, conditioning}, expected.data(), nullptr);
-      const Operation input = operation(Operation::Kind::combine, ResidentTensors::kInput, {{1, 3}});
-      resident->stage({{{3, latents}}, {input}});
+      const Operation input = operation(Operation::Kind::combine, ResidentTensors::kInput, {{1, 4}});
+      resident->stage({{{4, latents}}, {input}});
       unet->predict({nullptr, n, 4, 6, conditioning, resident.get()}, nullptr, nullptr);
       if (n == 1)
         resident->read({}, {1}, got.data(), nullptr);
@@ -197,7 +201,7 @@ void memory() {
     backend();
     const int64_t before = emu::driver_counts.bytes;
     {
-      const std::shared_ptr<ResidentTensors> resident = backend().resident(1, 1000);
+      const std::shared_ptr<ResidentTensors> resident = backend().resident(1, 1000, 0);
       if (emu::driver_counts.bytes != before) return "memory before it is needed";
       resident->stage({{{5, std::vector<float>(1000)}}, {}});
       if (emu::driver_counts.bytes == before) return "no memory";

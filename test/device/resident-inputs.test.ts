@@ -1,7 +1,10 @@
 /** Runs on a GPU whose UNet sees more than latents and text, or whose latents are blended: the latents stay there all the same. */
+import { join } from 'node:path'
 import t from 'tap'
 import {
   createScheduler,
+  DiffusionPipeline,
+  type Tensor,
   Image,
   type GenerateOptions,
   type SchedulerName,
@@ -14,6 +17,8 @@ import {
   type DeviceTensor,
 } from '../../lib/pipeline/device-tensors.js'
 import {
+  conditioned,
+  modelOf,
   copiesOf,
   latentsOf,
   load,
@@ -117,4 +122,93 @@ t.test('copies of a run with a mask', { skip }, async (t) => {
   }
   const watched = await run({ steps: 12, onStep: ({ latents }: StepEvent) => void latents.data[0] })
   t.equal(ofSize(watched.toDevice), 4)
+})
+
+t.test('UNets with further input channels', { skip }, async (t) => {
+  const runs: [string, [SchedulerName, RunOptions][]][] = [
+    [
+      'inpainting',
+      [
+        ['euler-a', { steps: 4, image: photo, mask }],
+        [
+          'dpm++-2m',
+          { steps: 4, image: photo, mask, batchSize: 2, strength: 0.6, deepCache: { interval: 2 } },
+        ],
+        ['ddim', { steps: 3, guidanceInterval: [0.3, 0.8] }],
+      ],
+    ],
+    [
+      'edit',
+      [
+        ['euler-a', { steps: 4, image: photo, imageGuidanceScale: 1.7 }],
+        ['unipc', { steps: 4, image: photo, imageGuidanceScale: 0.3, batchSize: 2 }],
+        ['heun', { steps: 4, image: photo, guidanceInterval: [0.3, 0.8], batchSize: 3 }],
+        ['euler', { steps: 3, image: photo, guidanceScale: 1, imageGuidanceScale: 1 }],
+      ],
+    ],
+    [
+      'depth',
+      [
+        ['plms', { steps: 4, depth: photo, batchSize: 2 }],
+        ['lcm', { steps: 3, depth: photo, image: photo, strength: 0.7 }],
+        ['dpm++-sde', { steps: 3, depth: photo, image: photo, mask }],
+      ],
+    ],
+  ]
+  for (const [unet, all] of runs) {
+    await using pipe = await load({ unet: join(conditioned, unet) })
+    await latentsOf(pipe, { ...all[0][1], steps: 1 })
+    const free = pipe.unet.freeDeviceMemory()
+    for (const [name, options] of all)
+      t.same(
+        await latentsOf(pipe, { ...options, scheduler: name }),
+        await onHost(pipe, name, options),
+        `${unet}: ${name} ${Object.keys(options).join(', ')}`,
+      )
+    t.equal(await settlesAt(pipe, free), free, 'all memory is free again')
+  }
+})
+
+t.test('guidance by an image, rescaled', { skip }, async (t) => {
+  await using pipe = await load({ unet: join(conditioned, 'edit') })
+  const options = { steps: 3, image: photo, batchSize: 2, guidanceScale: 9, guidanceRescale: 0.7 }
+  const got = await latentsOf(pipe, { ...options, scheduler: 'ddim' })
+  const expected = await onHost(pipe, 'ddim', options)
+  const apart = (other: Tensor) => Math.max(...got.data.map((x, i) => Math.abs(x - other.data[i])))
+  t.ok(apart(expected) < 1e-3, `the order of sums differs: ${apart(expected)}`)
+  t.ok(apart(await latentsOf(pipe, { ...options, guidanceRescale: 0, scheduler: 'ddim' })) > 0.01)
+})
+
+t.test('an upscaler', { skip }, async (t) => {
+  await using pipe = await DiffusionPipeline.load(modelOf('upscaler'), { device: 'cuda' })
+  const options = {
+    steps: 3,
+    image: photo,
+    noiseLevel: 20,
+    batchSize: 2,
+    width: undefined,
+    height: undefined,
+  }
+  for (const name of ['ddim', 'euler'] as const)
+    t.same(await latentsOf(pipe, { ...options, scheduler: name }), await onHost(pipe, name, options), name)
+})
+
+t.test('copies of runs with further input channels', { skip }, async (t) => {
+  for (const [unet, given, channels] of [
+    ['inpainting', { image: photo, mask }, 2 * 5],
+    ['depth', { depth: photo }, 2],
+    ['edit', { image: photo }, 3 * 4],
+  ] as const) {
+    await using pipe = await load({ unet: join(conditioned, unet) })
+    const base = { ...given, scheduler: 'dpm++-2m' as const }
+    const { data, shape } = await latentsOf(pipe, { ...base, steps: 2 })
+    const size = data.byteLength
+    const ofSize = (list: number[], bytes: number) => list.filter((one) => one === bytes).length
+    const run = (options: GenerateOptions) => copiesOf(() => pipe.generate({ ...small, ...base, ...options }))
+    const [few, many] = [await run({ steps: 2 }), await run({ steps: 12 })]
+    t.equal(ofSize(many.toDevice, size), 1, `${unet}: the initial latents`)
+    t.equal(ofSize(many.toDevice, (size / shape[1]) * channels), 1, 'the further channels of all rows')
+    t.equal(ofSize(many.toHost, size), ofSize(few.toHost, size))
+    t.equal(many.toDevice.length - few.toDevice.length, 10, 'what a step uploads is of its timestep')
+  }
 })

@@ -18,12 +18,20 @@ const folder = t.testdir()
 const copies = join(folder, 'copies')
 if (!skip) Object.assign(process.env, emulatedEnvironment(), { ND_EMULATED_COPIES: copies })
 
+export const conditioned = join(packageRoot(), 'test', 'fixtures', 'conditioned')
+
 /** A small model, whose steps take a tenth of the bundled one's time. */
-const model = join(folder, 'model')
-cpSync(join(packageRoot(), 'test', 'fixtures', 'conditioned', 'base'), model, { recursive: true })
-cpSync(join(bundledModelPath(), 'tokenizer'), join(model, 'tokenizer'), { recursive: true })
+const model = modelOf('base')
 export const load = (options: LoadOptions = {}) =>
   DiffusionPipeline.load(model, { device: 'cuda', ...options })
+
+/** A model of the fixtures that are conditioned on images, with the bundled model's tokenizer. */
+export function modelOf(name: string): string {
+  const made = join(folder, name)
+  cpSync(join(conditioned, name), made, { recursive: true })
+  cpSync(join(bundledModelPath(), 'tokenizer'), join(made, 'tokenizer'), { recursive: true })
+  return made
+}
 
 export const small = { prompt: 'a blue cat', width: 32, height: 32, seed: 5, outputType: 'latents' as const }
 

@@ -325,13 +325,13 @@ struct ResampleArgs {
   int32_t twice;
 };
 
-/// [n][c][pixels] float32 → [n][pixels][c] of x · scale + shift, or back.
+/// [n][c][pixels] float32 → [n][pixels][pitch] of x · scale + shift, of which c are written, or back.
 constexpr int kTransposeTile = 32, kTransposeThreads = 256;
 constexpr int kTransposeSharedBytes = kTransposeTile * (kTransposeTile + 1) * 4;
 struct PlanarArgs {
   float* planes;
   half* rows;
-  int32_t c, pixels;
+  int32_t c, pixels, pitch;
   float scale, shift;
 };
 
@@ -349,7 +349,7 @@ struct StoreArgs {
 /// prediction is not finite, `mark` is put into checks[0] if it is greater; where latents are not, into
 /// checks[1].
 constexpr int kStepTerms = 8, kStepOperations = 8;
-enum class StepKind : int32_t { combine, guide, clamp, blend };
+enum class StepKind : int32_t { combine, guide, clamp, blend, edit };
 enum class StepCheck : int32_t { nothing, prediction, latents };
 struct StepTerm {
   const float* x;

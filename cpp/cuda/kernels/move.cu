@@ -104,18 +104,18 @@ DEVICE void turn(const PlanarArgs& p) {
   const int column = threadIdx.x % kTransposeTile, first = threadIdx.x / kTransposeTile;
   const int pixel0 = blockIdx.x * kTransposeTile, c0 = blockIdx.y * kTransposeTile;
   float* planes = p.planes + static_cast<int64_t>(blockIdx.z) * p.c * p.pixels;
-  half* rows = p.rows + static_cast<int64_t>(blockIdx.z) * p.c * p.pixels;
+  half* rows = p.rows + static_cast<int64_t>(blockIdx.z) * p.pitch * p.pixels;
   constexpr int Step = kTransposeThreads / kTransposeTile;
   for (int i = first; i < kTransposeTile; i += Step) {
     if (ToRows && c0 + i < p.c && pixel0 + column < p.pixels)
       s.tile[i][column] = planes[static_cast<int64_t>(c0 + i) * p.pixels + pixel0 + column];
     if (!ToRows && pixel0 + i < p.pixels && c0 + column < p.c)
-      s.tile[i][column] = __half2float(rows[static_cast<int64_t>(pixel0 + i) * p.c + c0 + column]);
+      s.tile[i][column] = __half2float(rows[static_cast<int64_t>(pixel0 + i) * p.pitch + c0 + column]);
   }
   __syncthreads();
   for (int i = first; i < kTransposeTile; i += Step) {
     if (ToRows && pixel0 + i < p.pixels && c0 + column < p.c)
-      rows[static_cast<int64_t>(pixel0 + i) * p.c + c0 + column] =
+      rows[static_cast<int64_t>(pixel0 + i) * p.pitch + c0 + column] =
           __float2half_rn(in_range(s.tile[column][i] * p.scale + p.shift));
     if (!ToRows && c0 + i < p.c && pixel0 + column < p.pixels)
       planes[static_cast<int64_t>(c0 + i) * p.pixels + pixel0 + column] =

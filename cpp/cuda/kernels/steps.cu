@@ -34,6 +34,11 @@ DEVICE void step_operations(const StepArgs& p) {
     } else if (op.kind == StepKind::blend) {
       const double outside = op.term[0].x[i], inside = op.term[1].x[i], mask = op.term[2].x[i];
       y = static_cast<float>(__dadd_rn(__dmul_rn(__dsub_rn(1.0, mask), outside), __dmul_rn(mask, inside)));
+    } else if (op.kind == StepKind::edit) {
+      const double both = op.term[0].x[i], image = op.term[1].x[i], neither = op.term[2].x[i];
+      const double text = __dmul_rn(op.term[0].factor, __dsub_rn(both, image));
+      const double picture = __dmul_rn(op.term[1].factor, __dsub_rn(image, neither));
+      y = static_cast<float>(__dadd_rn(__dadd_rn(neither, text), picture));
     } else {
       y = static_cast<float>(combined(op, i));
     }
