@@ -21,6 +21,7 @@ Napi::Object description_object(Napi::Env env, const nd::cuda::DeviceDescription
   result.Set("name", device.name);
   result.Set("capability", device.capability);
   result.Set("memory", static_cast<double>(device.memory_bytes));
+  if (!device.tiles.empty()) result.Set("tiles", device.tiles);
   if (!device.hopper.empty()) result.Set("hopper", device.hopper);
   return result;
 }

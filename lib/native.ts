@@ -132,6 +132,8 @@ export interface CudaDeviceInfo {
   capability: number
   /** Bytes of memory. */
   memory: number
+  /** Where the times of products come from; undefined until the process has opened the GPU. */
+  tiles?: string
   /** Whether Hopper's own kernels are used, and why; undefined until the process has opened the GPU. */
   hopper?: string
 }

@@ -92,7 +92,7 @@ Result launch(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigne
 }
 
 Driver make_driver() {
-  static_assert(sizeof(Driver) == 43 * sizeof(Driver::init), "a new function of the driver is set here, too");
+  static_assert(sizeof(Driver) == 44 * sizeof(Driver::init), "a new function of the driver is set here, too");
   Driver driver{};
   driver.init = succeed;
   driver.driver_version = give<13000>;
@@ -112,6 +112,7 @@ Driver make_driver() {
   driver.module_unload = succeed;
   driver.module_function = find_kernel;
   driver.function_set = succeed;
+  driver.resident_blocks = give<1>;
   driver.memory_allocate = allocate;
   driver.memory_release = succeed;
   driver.memory_info = memory_info;

@@ -120,8 +120,8 @@ class Bench {
                                   {"step", time.step},
                                   {"block", time.block}}});
     };
-    for (int tile = 0; tile < kTiles; ++tile) add("halves", tile, tile_time(tile));
-    for (int tile = 0; tile < kInt8TileCount; ++tile) add("int8", tile, int8_tile_time(tile));
+    for (int tile = 0; tile < kTiles; ++tile) add("halves", tile, kBuiltInTimes.halves[tile]);
+    for (int tile = 0; tile < kInt8TileCount; ++tile) add("int8", tile, kBuiltInTimes.int8[tile]);
     for (int tile = 0; tile < kHopperTileCount; ++tile) add("wgmma", tile, HopperTimes().tiles[tile]);
   }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cuda/trial/kernel_timer.h"
+
 namespace nd::cuda_bench {
 
 using namespace nd::cuda;
@@ -60,28 +62,10 @@ Peak peak_of(const std::string& device) {
 double device_microseconds(CudaBackend& backend, int repetitions,
                            const std::function<void(StreamHandle)>& launch) {
   Device& device = backend.device();
-  const Driver& driver = device.driver();
   const Device::Current current(device);
-  const Device::Stream stream(device);
-  EventHandle begin, end;
-  check(driver, driver.event_create(&begin, 0), "Could not create an event");
-  check(driver, driver.event_create(&end, 0), "Could not create an event");
-  launch(stream.handle());  // the first one loads what is loaded lazily
-  std::vector<double> times;
-  // Several at once, as launching one takes longer than some kernels.
+  const KernelTimer timer(device);
   constexpr int kAtOnce = 5;
-  for (int i = 0; i < std::max(1, repetitions / kAtOnce); ++i) {
-    check(driver, driver.event_record(begin, stream.handle()), "Could not record an event");
-    for (int j = 0; j < kAtOnce; ++j) launch(stream.handle());
-    check(driver, driver.event_record(end, stream.handle()), "Could not record an event");
-    check(driver, driver.event_synchronize(end), "The GPU failed");
-    float milliseconds = 0;
-    check(driver, driver.event_elapsed(&milliseconds, begin, end), "Could not read the time");
-    times.push_back(static_cast<double>(milliseconds) * 1e3 / kAtOnce);
-  }
-  driver.event_destroy(begin);
-  driver.event_destroy(end);
-  std::sort(times.begin(), times.end());
+  const std::vector<double> times = timer.measure(launch, std::max(1, repetitions / kAtOnce), kAtOnce);
   return times[times.size() / 2];
 }
 

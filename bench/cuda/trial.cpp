@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "cuda/trial/hopper_trial.h"
+#include "cuda/trial/tile_trial.h"
 
 namespace nd::cuda_bench {
 namespace {
@@ -16,15 +17,38 @@ Row row_of(const std::string& name, const TileMeasurement& measured) {
            {"long_alone_us", measured.long_alone}}};
 }
 
+void try_tiles(Device& device, Report& report) {
+  const TileVerdict verdict = cuda::try_tiles(device);
+  std::printf("Times of products: %s (%.0f ms)\n", verdict.note.c_str(), verdict.milliseconds);
+  report.set("products", verdict.note);
+  report.add("trial", {"tiles", {{"ms", verdict.milliseconds}}});
+  const auto add = [&](const std::string& name, const TileMeasurement& measured, const TileTime& time) {
+    Row row = row_of(name, measured);
+    for (const auto& [key, value] : {std::pair{"resident", static_cast<double>(time.resident)},
+                                     {"latency", time.latency},
+                                     {"step", time.step},
+                                     {"block", time.block}})
+      row.numbers.emplace_back(key, value);
+    report.add("trial", row);
+  };
+  for (int tile = 0; tile < kTiles; ++tile)
+    add("halves " + std::to_string(tile), verdict.halves[tile], verdict.times.halves[tile]);
+  for (int tile = 0; tile < kInt8TileCount; ++tile)
+    add("int8 " + std::to_string(tile), verdict.int8[tile], verdict.times.int8[tile]);
+  device.use_tile_times(verdict.times);
+}
+
 }  // namespace
 
 void try_kernels(CudaBackend& backend, const std::vector<char>& image, Report& report) {
   Device& device = backend.device();
+  try_tiles(device, report);
   if (!device.has_warpgroup_products()) {
     report.set("hopper", "not in the kernels of this GPU");
     return;
   }
-  const HopperVerdict verdict = try_hopper(device.driver(), device.description().number, image);
+  const HopperVerdict verdict =
+      try_hopper(device.driver(), device.description().number, image, device.tile_times());
   std::printf("Hopper's kernels %s (%.0f ms)\n", verdict.note.c_str(), verdict.milliseconds);
   report.set("hopper", verdict.note);
   report.add("trial", {"all", {{"ms", verdict.milliseconds}}});

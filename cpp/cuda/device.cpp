@@ -56,6 +56,10 @@ std::optional<WarpgroupProducts> forced_warpgroup_products() {
   return std::nullopt;
 }
 
+bool may_try_tiles() {
+  return environment("NODE_DIFFUSION_CUDA_TILES") != "0";
+}
+
 Device::Device(const Driver& driver, int number, const std::vector<char>& image, ContextKind kind)
     : driver_(driver), kind_(kind) {
   check(driver, driver.init(0), "Could not start the NVIDIA driver");
@@ -105,6 +109,16 @@ void Device::load_kernels(const std::vector<char>& image) {
     if (info.shared_bytes > kPlainShared)
       check(driver_, driver_.function_set(functions_[i], kMaxDynamicShared, info.shared_bytes), info.name);
   }
+}
+
+int Device::resident_blocks(Kernel kernel) const {
+  const KernelInfo& info = kKernels[static_cast<int>(kernel)];
+  int blocks = 0;
+  check(driver_,
+        driver_.resident_blocks(&blocks, functions_[static_cast<int>(kernel)], info.threads,
+                                static_cast<size_t>(info.shared_bytes)),
+        info.name);
+  return blocks;
 }
 
 void Device::use_warpgroup_products(WarpgroupProducts which) {

@@ -11,6 +11,7 @@
 #include "cuda/hopper_times.h"
 #include "cuda/kernels.h"
 #include "cuda/staging.h"
+#include "cuda/tile_times.h"
 
 namespace nd {
 class Loader;
@@ -27,6 +28,7 @@ struct DeviceDescription {
   std::string name;
   int capability = 0;  // 90 for compute capability 9.0
   size_t memory_bytes = 0;
+  std::string tiles;   // where the times of products come from; empty where that is not known
   std::string hopper;  // whether Hopper's kernels are used, and why; empty where that is not known
 };
 
@@ -42,6 +44,9 @@ enum class WarpgroupProducts { none, faster, all };
 
 /// What NODE_DIFFUSION_CUDA_WGMMA asks for: 0, 1 (those that are expected to be faster) or always.
 std::optional<WarpgroupProducts> forced_warpgroup_products();
+
+/// Whether NODE_DIFFUSION_CUDA_TILES allows to measure the kernels of products: it does not if it is 0.
+bool may_try_tiles();
 
 /// The context that all of a process share, or one that nothing else is in.
 enum class ContextKind { shared, separate };
@@ -69,6 +74,11 @@ class Device {
   /// what forced_warpgroup_products() says.
   WarpgroupProducts warpgroup_products() const { return warpgroups_; }
   void use_warpgroup_products(WarpgroupProducts which);
+  /// kBuiltInTimes without a call.
+  const TileTimes& tile_times() const { return tile_times_; }
+  void use_tile_times(const TileTimes& times) { tile_times_ = times; }
+  /// Blocks of a kernel that a multiprocessor runs side by side.
+  int resident_blocks(Kernel kernel) const;
   const HopperTimes& hopper_times() const { return hopper_times_; }
   void use_hopper_times(const HopperTimes& times) { hopper_times_ = times; }
   /// Whether the image has them.
@@ -146,6 +156,7 @@ class Device {
   FunctionHandle functions_[static_cast<int>(Kernel::count)] = {};
   int multiprocessors_ = 1;
   WarpgroupProducts warpgroups_ = WarpgroupProducts::none;
+  TileTimes tile_times_;
   HopperTimes hopper_times_;
   bool abandoned_ = false;
   Int8Products int8_ = Int8Products::faster;

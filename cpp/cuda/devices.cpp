@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cuda/trial/hopper_trial.h"
+#include "cuda/trial/tile_trial.h"
 
 namespace nd::cuda {
 namespace {
@@ -21,8 +22,9 @@ constexpr std::chrono::milliseconds kCancelPoll{20};
 struct Known {
   bool opening = false;
   std::weak_ptr<CudaBackend> open;
-  std::string note;  // see DeviceDescription::hopper
+  std::string tiles_note, note;  // see DeviceDescription::tiles and ::hopper
 
+  std::optional<TileTimes> tiles;
   std::optional<HopperVerdict> hopper;
   int trials = 0;
 
@@ -76,10 +78,25 @@ class Opening {
     const std::lock_guard<std::mutex> lock(mutex);
     known_->note = std::move(note);
   }
+  void set_tiles_note(std::string note) const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    known_->tiles_note = std::move(note);
+  }
 
  private:
   Known* known_ = nullptr;
 };
+
+/// Measured once, so that all models of the process get the same kernels.
+void choose_tiles(const Opening& opening, Device& device, const CancelToken* cancel) {
+  Known& known = opening.known();
+  if (!known.tiles) {
+    const TileVerdict verdict = try_tiles(device, cancel);
+    known.tiles = verdict.times;
+    opening.set_tiles_note(verdict.note);
+  }
+  device.use_tile_times(*known.tiles);
+}
 
 /// What people are told about the last trial.
 std::string note_of(const Known& known) {
@@ -95,7 +112,7 @@ void try_again(const Opening& opening, const Device& device, const std::vector<c
   Known& known = opening.known();
   // The context of a trial whose kernel has ended meanwhile is closed before another one is opened.
   if (known.hopper) known.hopper->unfinished.reset();
-  known.hopper = try_hopper(device.driver(), device.description().number, image, cancel);
+  known.hopper = try_hopper(device.driver(), device.description().number, image, device.tile_times(), cancel);
   ++known.trials;
   opening.set_note(note_of(known));
 }
@@ -131,7 +148,9 @@ std::vector<DeviceDescription> list_devices(const Driver& driver) {
   for (int number = 0; number < count; ++number) {
     list.push_back(describe_device(driver, number));
     const auto known = known_devices().find(number);
-    if (known != known_devices().end()) list.back().hopper = known->second.note;
+    if (known == known_devices().end()) continue;
+    list.back().tiles = known->second.tiles_note;
+    list.back().hopper = known->second.note;
   }
   return list;
 }
@@ -149,6 +168,7 @@ std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const
     // Models that are open keep their kernels, as their plans have them.
   }
   auto backend = std::make_shared<CudaBackend>(driver, number, image);
+  choose_tiles(opening, backend->device(), cancel);
   choose_hopper(opening, *backend, image, cancel);
   opening.set_backend(backend);
   return backend;

@@ -95,6 +95,7 @@ Driver load_driver(void* (*symbol)(void* library, const char* name), void* libra
   find("cuModuleUnload", driver.module_unload);
   find("cuModuleGetFunction", driver.module_function);
   find("cuFuncSetAttribute", driver.function_set);
+  find("cuOccupancyMaxActiveBlocksPerMultiprocessor", driver.resident_blocks);
   find("cuMemAlloc", driver.memory_allocate);
   find("cuMemFree", driver.memory_release);
   find("cuMemGetInfo", driver.memory_info);

@@ -64,6 +64,8 @@ struct Driver {
   Result (*module_unload)(ModuleHandle module);
   Result (*module_function)(FunctionHandle* function, ModuleHandle module, const char* name);
   Result (*function_set)(FunctionHandle function, int attribute, int value);
+  /// cuOccupancyMaxActiveBlocksPerMultiprocessor.
+  Result (*resident_blocks)(int* blocks, FunctionHandle function, int threads, size_t shared_bytes);
   Result (*memory_allocate)(DevicePointer* pointer, size_t bytes);
   Result (*memory_release)(DevicePointer pointer);
   Result (*memory_info)(size_t* free, size_t* total);

@@ -5,16 +5,9 @@
 #include <limits>
 
 #include "cuda/kernels/arguments.h"
+#include "cuda/tile_times.h"
 
 namespace nd::cuda {
-
-/// The time of a product's blocks, in microseconds on an H200; only ratios matter.
-struct TileTime {
-  int resident;    // blocks that a multiprocessor runs side by side
-  double latency;  // of a step where a block is alone
-  double step;     // that each block adds where there are many
-  double block;    // filling the pipeline, writing the tile
-};
 
 constexpr int kHopperTileCount = sizeof kHopperTiles / sizeof kHopperTiles[0];
 constexpr int kHopperAttentionCount = sizeof kHopperAttentionShapes / sizeof kHopperAttentionShapes[0];

@@ -14,11 +14,12 @@ export async function deviceInfo(
     await print(terminal, jsonLine({ devices, cudaUnavailable, cpu }))
     return
   }
-  const lines = devices.map(({ device, name, memory, computeCapability, hopperKernels }) => {
+  const lines = devices.map(({ device, name, memory, computeCapability, productTimes, hopperKernels }) => {
     const details =
       device === 'cpu'
         ? [`${cpu.threads} threads`, `kernels ${cpu.kernel}`]
         : [formatBytes(memory ?? 0), `compute capability ${computeCapability}`]
+    if (productTimes !== undefined) details.push(`times of products ${productTimes}`)
     if (hopperKernels !== undefined) details.push(`Hopper's kernels ${hopperKernels}`)
     return [device, [name, ...details].join(', ')]
   })

@@ -25,6 +25,12 @@ export interface DeviceInfo {
   /** CUDA's compute capability, such as '9.0'. */
   computeCapability?: string
   /**
+   * Of a GPU that the process has loaded a model on: what linear layers and convolutions choose their kernels by. Where it is
+   * 'measured on this GPU', the kernels were timed when the first model was loaded; otherwise it begins with 'built in: ' and
+   * says why.
+   */
+  productTimes?: string
+  /**
    * Of a Hopper GPU (H100, H200) that the process has loaded a model on: whether the kernels for Hopper alone are used, and
    * why. They are tried when the first model is loaded. It begins with 'on: ' or 'off: '. Where the trial failed by what may
    * pass, such as too little memory, it says so, and the next two loads try again.
@@ -44,10 +50,16 @@ export async function listDevices(): Promise<Devices> {
   const cpu: DeviceInfo = { device: 'cpu', name: cpus()[0]?.model.trim() || process.arch }
   try {
     const gpus = await cudaDevices()
-    const devices = gpus.map(({ number, name, capability, memory, hopper }): DeviceInfo => {
+    const devices = gpus.map(({ number, name, capability, memory, tiles, hopper }): DeviceInfo => {
       const computeCapability = `${Math.floor(capability / 10)}.${capability % 10}`
-      const known = hopper !== undefined && { hopperKernels: hopper }
-      return { device: `cuda:${number}`, name, memory, computeCapability, ...known }
+      return {
+        device: `cuda:${number}`,
+        name,
+        memory,
+        computeCapability,
+        ...(tiles !== undefined && { productTimes: tiles }),
+        ...(hopper !== undefined && { hopperKernels: hopper }),
+      }
     })
     return { devices: [cpu, ...devices] }
   } catch (error) {

@@ -185,7 +185,10 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
         { device: 'cpu', name: 'A CPU' },
         {
           ...{ device: 'cuda:0', name: 'A GPU', memory: 8 * 1024 ** 3, computeCapability: '8.9' },
-          ...(opened === 'cuda:0' && { hopperKernels: 'off: they are slower' }),
+          ...(opened === 'cuda:0' && {
+            productTimes: 'measured on this GPU',
+            hopperKernels: 'off: they are slower',
+          }),
         },
       ],
       cpu: { features: [], kernels: ['ref'], kernel: 'ref', threads: 4, physicalCores: 4 },

@@ -146,8 +146,10 @@ class EmulatedHopper {
     emu::driver_options.multiprocessors = 64;
     emu::driver_options.launch_time = launch_time;
     emu::quiet = true;
+    set_environment("NODE_DIFFUSION_CUDA_TILES", "0");
   }
   ~EmulatedHopper() {
+    set_environment("NODE_DIFFUSION_CUDA_TILES", "");
     emu::driver_options = before_;
     emu::quiet = quiet_;
     emu::statistics.faults = 0;
@@ -163,7 +165,7 @@ class EmulatedHopper {
 
 HopperVerdict attempt(const CancelToken* cancel = nullptr,
                       std::chrono::milliseconds limit = std::chrono::minutes(5)) {
-  return try_hopper(emu::driver(), 0, {}, cancel, limit);
+  return try_hopper(emu::driver(), 0, {}, kBuiltInTimes, cancel, limit);
 }
 
 std::string left_behind(const emu::DriverCounts& before) {
@@ -480,7 +482,7 @@ const Register suite([] {
     if (on_hardware())
       test::test("cuda/trial on this GPU", []() -> std::string {
         const Device& device = backend().device();
-        const HopperVerdict verdict = try_hopper(device.driver(), 0, image());
+        const HopperVerdict verdict = try_hopper(device.driver(), 0, image(), kBuiltInTimes);
         return verdict.on || verdict.note.find("slower") != std::string::npos ? "" : verdict.note;
       });
   }

@@ -42,8 +42,11 @@ export async function inProcess(environment: Record<string, string>, body: strin
     const codeOf = (promise) => promise.then(() => 'none', ({ code, message }) => code + ': ' + message)
     const result = await (async () => { ${body} })()
     process.stdout.write('\\nresult ' + JSON.stringify(result ?? null))`
+  // A process that hangs is named by the test that started it, before tap gives the whole file up.
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], {
     env: { ...process.env, ...environment },
+    timeout: 200_000,
+    killSignal: 'SIGKILL',
   })
   return JSON.parse(stdout.slice(stdout.lastIndexOf('\nresult ') + '\nresult '.length))
 }

@@ -8,7 +8,11 @@ import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess } from 
 
 const skip = !emulatorBuilt && !emulatorExpected
 const environment = skip ? {} : emulatedEnvironment()
-const hopper = { ND_EMULATED_CAPABILITY: '90', ND_EMULATED_HOPPER_PERCENT: '200' }
+const hopper = {
+  ND_EMULATED_CAPABILITY: '90',
+  ND_EMULATED_HOPPER_PERCENT: '200',
+  NODE_DIFFUSION_CUDA_TILES: '0', // the emulator's times are not about them
+}
 const options = { ...quick, steps: 1, outputType: 'latents' }
 
 interface Found {

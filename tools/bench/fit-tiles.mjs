@@ -1,7 +1,7 @@
 /**
  * `node tools/bench/fit-tiles.mjs device-check.json`: fits the constants of the model of products' times to what
- * `cuda-bench kernels` has measured of every tile, and prints them next to those that it was built with: kTimes of
- * cpp/cuda/layers/product_plan.cpp ("halves") and int8_plan.cpp ("int8"), tiles of cpp/cuda/hopper_times.h ("wgmma").
+ * `cuda-bench kernels` has measured of every tile, and prints them next to those that it was built with: TileTimes of
+ * cpp/cuda/tile_times.h ("halves", "int8") and the tiles of cpp/cuda/hopper_times.h ("wgmma").
  */
 import { readFileSync } from 'node:fs'
 

@@ -1,5 +1,6 @@
 // Which products are computed with int8, and by which kernel.
 #include <algorithm>
+#include <limits>
 
 #include "cuda/context.h"
 #include "cuda/layers/product_plan.h"
@@ -8,10 +9,6 @@ namespace nd::cuda {
 namespace {
 
 constexpr int kFirst = static_cast<int>(Kernel::product_int8_small);  // of the kernels, in the tiles' order
-/// Of steps of kInt8K, which are twice as long as those of halves. They are bound by issuing instructions,
-/// half of which scale the sums: ptxas gives a warp 294, 507 and 482 of them a step. These are three quarters
-/// of the rate at which a multiprocessor could issue them, until they are measured.
-constexpr TileTime kTimes[kInt8TileCount] = {{3, 0.40, 0.225, 5}, {2, 0.55, 0.385, 8}, {1, 0.73, 0.73, 10}};
 constexpr int kMinCapability = 80;  // cp.async, and m16n8k32 in one instruction
 constexpr int kMinStepsPerSplit = 2, kMaxSplits = 16;
 
@@ -38,11 +35,33 @@ double decoding_time(const DecodeArgs& decode) {
   return std::max(kMinTime, elements * (3 + 2.0 / kInt8Block) / kWeightBytes) + kGap;
 }
 
-}  // namespace
+struct Int8Choice {
+  int tile = 0;
+  int32_t splits = 1;
+};
 
-const TileTime& int8_tile_time(int tile) {
-  return kTimes[tile];
+double cost(const ProductArgs& args, const Int8Choice& choice, const TileTimes& times, int multiprocessors) {
+  const ProductPlan plan = plan_int8_tile(args, choice.tile, choice.splits);
+  const double weights = static_cast<double>(args.o) * static_cast<double>(steps_of(args) * (kInt8K + 4));
+  return std::max(cost_of_blocks(args, times.int8[choice.tile], plan.grid.x * plan.grid.y * plan.grid.z,
+                                 plan.split_steps, plan.splits, multiprocessors),
+                  weights / kWeightBytes);
 }
+
+Int8Choice best_tile(const ProductArgs& args, const TileTimes& times, int multiprocessors) {
+  const auto max_splits = static_cast<int32_t>(
+      std::max<int64_t>(1, std::min<int64_t>(kMaxSplits, steps_of(args) / kMinStepsPerSplit)));
+  Int8Choice best;
+  double least = std::numeric_limits<double>::infinity();
+  for (int tile = 0; tile < kInt8TileCount; ++tile)
+    for (int32_t splits = 1; splits <= max_splits; ++splits) {
+      const double time = cost(args, {tile, splits}, times, multiprocessors);
+      if (time < least) best = {tile, splits}, least = time;
+    }
+  return best;
+}
+
+}  // namespace
 
 bool suits_int8(const ProductArgs& args) {
   return args.c % kInt8K == 0 && args.parities == 1 && args.chunks == args.weights_chunks &&
@@ -60,21 +79,16 @@ ProductPlan plan_int8_tile(const ProductArgs& args, int tile, int32_t splits) {
   return plan;
 }
 
-ProductPlan plan_int8(const ProductArgs& args, const Device& device) {
-  const int64_t max_splits =
-      std::max<int64_t>(1, std::min<int64_t>(kMaxSplits, steps_of(args) / kMinStepsPerSplit));
-  const double weights = static_cast<double>(args.o) * static_cast<double>(steps_of(args) * (kInt8K + 4));
-  ProductPlan best{};
-  for (int tile = 0; tile < kInt8TileCount; ++tile)
-    for (int64_t splits = 1; splits <= max_splits; ++splits) {
-      ProductPlan plan = plan_int8_tile(args, tile, static_cast<int32_t>(splits));
-      const int64_t blocks = plan.grid.x * plan.grid.y * plan.grid.z;
-      plan.microseconds = std::max(
-          cost_of_blocks(args, kTimes[tile], blocks, plan.split_steps, plan.splits, device.multiprocessors()),
-          weights / kWeightBytes);
-      if (!best.microseconds || plan.microseconds < best.microseconds) best = plan;
-    }
-  return best;
+ProductPlan plan_int8(const ProductArgs& args, const Device& device, const TileTimes& measured) {
+  const int multiprocessors = device.multiprocessors();
+  Int8Choice best = best_tile(args, kBuiltInTimes, multiprocessors);
+  double least = cost(args, best, measured, multiprocessors);
+  const Int8Choice other = best_tile(args, measured, multiprocessors);
+  const double time = cost(args, other, measured, multiprocessors);
+  if (time < (1 - kMinGain) * least) best = other, least = time;
+  ProductPlan plan = plan_int8_tile(args, best.tile, best.splits);
+  plan.microseconds = least;
+  return plan;
 }
 
 bool prefers_int8(const ProductArgs& args, bool pointwise, bool quantized, const DecodeArgs& decode,
@@ -82,8 +96,8 @@ bool prefers_int8(const ProductArgs& args, bool pointwise, bool quantized, const
   if (!suits_int8(args) || device.capability() < kMinCapability) return false;
   if (device.int8_products() == Int8Products::none) return false;
   if (device.int8_products() == Int8Products::all) return true;
-  return plan_int8(args, device).microseconds + (quantized ? 0 : quantizing_time(args)) <
-         plan_product(args, pointwise, device).microseconds + decoding_time(decode);
+  return plan_int8(args, device, kBuiltInTimes).microseconds + (quantized ? 0 : quantizing_time(args)) <
+         plan_product(args, pointwise, device, kBuiltInTimes).microseconds + decoding_time(decode);
 }
 
 }  // namespace nd::cuda

@@ -17,8 +17,6 @@ constexpr Kernel kConvolutions[kTiles] = {Kernel::product_square, Kernel::produc
 constexpr Kernel kPointwise[kTiles] = {Kernel::product_large_pointwise, Kernel::product_narrow_pointwise,
                                        Kernel::product_small_pointwise, Kernel::product_square_pointwise};
 
-constexpr TileTime kTimes[kTiles] = {
-    {2, 0.50, 0.435, 8}, {3, 0.40, 0.215, 8}, {4, 0.30, 0.12, 5}, {2, 0.50, 0.385, 10}};
 constexpr double kSplitTime = 3;            // another kernel, which adds the splits
 constexpr double kPartialTime = 8.0 / 6e6;  // one partial sum written and read
 constexpr int kMinStepsPerSplit = 4, kMaxSplits = 16;
@@ -27,11 +25,33 @@ int64_t steps_of(const ProductArgs& args) {
   return pieces_of(args.chunks, kProductK / 8);
 }
 
-double cost(const ProductArgs& args, int tile, int64_t splits, int multiprocessors) {
-  const ProductTile& t = kByNumber[tile];
-  const int64_t blocks = pieces_of(args.m, t.m) * pieces_of(args.o, t.n) * args.parities * splits;
-  return cost_of_blocks(args, kTimes[tile], blocks, pieces_of(steps_of(args), splits), splits,
-                        multiprocessors);
+int64_t max_splits(const ProductArgs& args) {
+  return args.parities > 1
+             ? 1
+             : std::max<int64_t>(1, std::min<int64_t>(kMaxSplits, steps_of(args) / kMinStepsPerSplit));
+}
+
+struct TileChoice {
+  int tile = kSmall;
+  int64_t splits = 1;
+};
+
+double cost(const ProductArgs& args, const TileChoice& choice, const TileTimes& times, int multiprocessors) {
+  const ProductTile& t = kByNumber[choice.tile];
+  const int64_t blocks = pieces_of(args.m, t.m) * pieces_of(args.o, t.n) * args.parities * choice.splits;
+  return cost_of_blocks(args, times.halves[choice.tile], blocks, pieces_of(steps_of(args), choice.splits),
+                        choice.splits, multiprocessors);
+}
+
+TileChoice best_tile(const ProductArgs& args, bool pointwise, const TileTimes& times, int multiprocessors) {
+  TileChoice best;
+  double least = cost(args, best, times, multiprocessors);
+  for (int tile = pointwise ? 0 : 1; tile < kTiles; ++tile)
+    for (int64_t splits = 1; splits <= max_splits(args); ++splits) {
+      const double time = cost(args, {tile, splits}, times, multiprocessors);
+      if (time < least) best = {tile, splits}, least = time;
+    }
+  return best;
 }
 
 double hopper_cost(const ProductArgs& args, const ProductPlan& plan, const TileTime& time,
@@ -42,8 +62,8 @@ double hopper_cost(const ProductArgs& args, const ProductPlan& plan, const TileT
 
 }  // namespace
 
-const TileTime& tile_time(int tile) {
-  return kTimes[tile];
+const ProductTile& product_tile(int tile) {
+  return kByNumber[tile];
 }
 
 double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,
@@ -73,26 +93,22 @@ ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t
   return plan;
 }
 
-ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device) {
+ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device,
+                         const TileTimes& measured) {
   const int multiprocessors = device.multiprocessors();
-  const int64_t max_splits =
-      args.parities > 1 ? 1 : std::min<int64_t>(kMaxSplits, steps_of(args) / kMinStepsPerSplit);
-  int best = kSmall;
-  int64_t best_splits = 1;
-  double best_cost = cost(args, kSmall, 1, multiprocessors);
-  for (int tile = pointwise ? 0 : 1; tile < kTiles; ++tile)
-    for (int64_t splits = 1; splits <= std::max<int64_t>(1, max_splits); ++splits) {
-      const double time = cost(args, tile, splits, multiprocessors);
-      if (time < best_cost) best = tile, best_splits = splits, best_cost = time;
-    }
-  ProductPlan plan = plan_tile(args, pointwise, best, static_cast<int32_t>(best_splits));
-  plan.microseconds = best_cost;
+  TileChoice best = best_tile(args, pointwise, kBuiltInTimes, multiprocessors);
+  double least = cost(args, best, measured, multiprocessors);
+  const TileChoice other = best_tile(args, pointwise, measured, multiprocessors);
+  const double time = cost(args, other, measured, multiprocessors);
+  if (time < (1 - kMinGain) * least) best = other, least = time;
+  ProductPlan plan = plan_tile(args, pointwise, best.tile, static_cast<int32_t>(best.splits));
+  plan.microseconds = least;
   if (device.warpgroup_products() == WarpgroupProducts::none || !suits_hopper(args)) return plan;
   if (device.warpgroup_products() == WarpgroupProducts::all)
     plan.microseconds = std::numeric_limits<double>::infinity();
   for (int tile = 0; tile < kHopperTileCount; ++tile) {
     if (!device.hopper_times().has_tile(tile)) continue;
-    for (int64_t splits = 1; splits <= std::max<int64_t>(1, max_splits); ++splits) {
+    for (int64_t splits = 1; splits <= max_splits(args); ++splits) {
       ProductPlan other = plan_hopper_tile(args, pointwise, tile, static_cast<int32_t>(splits));
       other.microseconds = hopper_cost(args, other, device.hopper_times().tiles[tile], multiprocessors);
       if (other.microseconds < plan.microseconds) plan = other;

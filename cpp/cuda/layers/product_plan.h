@@ -20,18 +20,26 @@ struct ProductPlan {
   double microseconds = 0;          // as the model of the time has it
 };
 
+/// Measurements vary, and another choice rounds otherwise: they count where they promise to save this part of
+/// the time.
+constexpr double kMinGain = 0.05;
+
 double cost_of_blocks(const ProductArgs& args, const TileTime& time, int64_t blocks, int64_t steps,
                       int64_t splits, int multiprocessors);
 
-/// By a model of the time that was fitted to measurements; of Hopper's kernels by device.hopper_times().
-ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device);
+/// The one that takes the least time by a model of it. Of the kernels for all GPUs that is what was measured
+/// on an H200, or what was measured on this one where the choice by that takes kMinGain less; of Hopper's
+/// kernels device.hopper_times().
+ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device,
+                         const TileTimes& measured);
+inline ProductPlan plan_product(const ProductArgs& args, bool pointwise, const Device& device) {
+  return plan_product(args, pointwise, device, device.tile_times());
+}
 
-/// That of one of kTiles tiles. For tests and measurements.
-constexpr int kTiles = 4;
+/// Those of kTiles tiles.
+const ProductTile& product_tile(int tile);
+/// That of one of them. For tests and measurements.
 ProductPlan plan_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
-/// What the model takes for each of them, and for each of kInt8Tiles.
-const TileTime& tile_time(int tile);
-const TileTime& int8_tile_time(int tile);
 
 /// That of one of kHopperTiles, if suits_hopper().
 ProductPlan plan_hopper_tile(const ProductArgs& args, bool pointwise, int tile, int32_t splits);
@@ -46,13 +54,17 @@ bool suits_hopper(const ProductArgs& args);
 
 /// That of one of kInt8Tiles, if suits_int8().
 ProductPlan plan_int8_tile(const ProductArgs& args, int tile, int32_t splits);
-/// The best of them, by the model. Its time is without that of making int8 of x.
-ProductPlan plan_int8(const ProductArgs& args, const Device& device);
+/// The best of them, as plan_product() chooses. Its time is without that of making int8 of x.
+ProductPlan plan_int8(const ProductArgs& args, const Device& device, const TileTimes& measured);
+inline ProductPlan plan_int8(const ProductArgs& args, const Device& device) {
+  return plan_int8(args, device, device.tile_times());
+}
 /// Whether rows of the weights and of x are whole steps, and kernels small.
 bool suits_int8(const ProductArgs& args);
 /// Whether int8 is to be preferred for weights that `decode` would make halves of: on GPUs that have its
 /// instructions, where it takes less time, or as Device::int8_products() says. quantized: whatever writes x
-/// can write it as int8, so that this takes no time of its own.
+/// can write it as int8, so that this takes no time of its own. A trial of the tiles changes nothing about
+/// it: int8 or not makes a larger difference than rounding.
 bool prefers_int8(const ProductArgs& args, bool pointwise, bool quantized, const DecodeArgs& decode,
                   const Device& device);
 

@@ -5,23 +5,6 @@
 
 namespace nd::cuda {
 
-TileTime fit_tile(const TileTime& guess, const TileMeasurement& measured, double card) {
-  TileTime time = guess;
-  const double full = measured.long_full / card;
-  const double step = (measured.long_full - measured.short_full) / card / (kLongSteps - kShortSteps);
-  const double block = full - kLongSteps * step;
-  if (step > 0 && block >= 0) {
-    time.step = step / guess.resident;
-    time.block = block;
-    time.latency = std::clamp((measured.long_alone / card - block) / kLongSteps, time.step, step);
-    return time;
-  }
-  const double scale =
-      full / (kLongSteps * std::max(guess.latency, guess.resident * guess.step) + guess.block);
-  time.latency *= scale, time.step *= scale, time.block *= scale;
-  return time;
-}
-
 namespace {
 
 /// Of the long sums, the short ones and those of a block alone.

@@ -1,6 +1,7 @@
 // From times that were measured on a GPU to the choice between Hopper's kernels and the others.
 #pragma once
 #include "cuda/hopper_times.h"
+#include "cuda/trial/tile_fit.h"
 
 namespace nd::cuda {
 
@@ -10,13 +11,6 @@ struct TimePair {
   bool faster() const { return hopper > 0 && hopper < everywhere; }
 };
 
-/// Microseconds of one tile's kernel. Both full grids fill all multiprocessors once, with as many blocks as
-/// run side by side; the last has one block for each.
-struct TileMeasurement {
-  double long_full = 0, short_full = 0, long_alone = 0;
-};
-/// Steps of kHopperK of the sums above.
-constexpr int kLongSteps = 63, kShortSteps = 18;
 /// Tokens for which attention is measured.
 constexpr int64_t kTriedTokens[] = {256, 1024};
 constexpr int kTriedLengths = sizeof kTriedTokens / sizeof kTriedTokens[0];
@@ -27,10 +21,6 @@ struct HopperMeasurements {
   TileMeasurement tiles[kHopperTileCount];
   TimePair attention[kHopperAttentionCount][kTriedLengths];
 };
-
-/// The time of a tile that gives what was measured, in the units of the model. `card`: microseconds of this
-/// GPU for one of the model. Where the measurements contradict each other, `guess` is scaled to the long one.
-TileTime fit_tile(const TileTime& guess, const TileMeasurement& measured, double card);
 
 /// A tile that is nowhere faster is excluded; attention is taken from the length on from which it is faster.
 HopperTimes fit_times(const HopperMeasurements& measured);

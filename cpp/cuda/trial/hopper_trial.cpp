@@ -38,14 +38,15 @@ std::string first_sentence(const std::string& message) {
 
 class Trial final : public UnfinishedTrial {
  public:
-  Trial(const Driver& driver, int number, const std::vector<char>& image, const CancelToken* cancel,
-        std::chrono::milliseconds limit)
+  Trial(const Driver& driver, int number, const std::vector<char>& image, const TileTimes& tiles,
+        const CancelToken* cancel, std::chrono::milliseconds limit)
       : device_(driver, number, image, ContextKind::separate),
         current_(std::in_place, device_),
         driver_(driver),
         cancel_(cancel),
         limit_(limit),
         deadline_(Clock::now() + limit) {
+    device_.use_tile_times(tiles);
     // With NODE_DIFFUSION_CUDA_WGMMA, Hopper's kernels would be compared with themselves.
     device_.use_warpgroup_products(WarpgroupProducts::none);
     // Closing the context destroys these.
@@ -202,12 +203,12 @@ void attempt(Trial& trial, HopperVerdict& verdict) {
 }  // namespace
 
 HopperVerdict try_hopper(const Driver& driver, int number, const std::vector<char>& image,
-                         const CancelToken* cancel, std::chrono::milliseconds limit) {
+                         const TileTimes& tiles, const CancelToken* cancel, std::chrono::milliseconds limit) {
   const Clock::time_point begin = Clock::now();
   HopperVerdict verdict;
   std::shared_ptr<Trial> trial;
   try {
-    trial = std::make_shared<Trial>(driver, number, image, cancel, limit);
+    trial = std::make_shared<Trial>(driver, number, image, tiles, cancel, limit);
     attempt(*trial, verdict);
   } catch (const Failed& failed) {
     verdict.note = "off: " + failed.why;

@@ -35,10 +35,10 @@ struct HopperVerdict {
 
 /// On GPU `number`, whose kernels are in `image`, in a context of its own: what goes wrong there does not
 /// hurt models. It takes a few tenths of a second. Throws Cancelled; every other failure is a verdict.
-/// `limit` bounds the wait for kernels, also after a cancellation; if it is exceeded, the trial is
-/// unfinished.
+/// `tiles` are the times of the products that Hopper's are compared with. `limit` bounds the wait for
+/// kernels, also after a cancellation; if it is exceeded, the trial is unfinished.
 HopperVerdict try_hopper(const Driver& driver, int number, const std::vector<char>& image,
-                         const CancelToken* cancel = nullptr,
+                         const TileTimes& tiles, const CancelToken* cancel = nullptr,
                          std::chrono::milliseconds limit = std::chrono::seconds(3));
 
 /// Has the device use what the verdict says.

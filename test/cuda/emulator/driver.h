@@ -27,10 +27,11 @@ struct DriverOptions {
   const char* replaced = nullptr;        // a kernel, in whose place modules have `replacement`
   const char* replacement = nullptr;
   /// Microseconds of a kernel of so many blocks with these arguments, in place of the time that passes. Then
-  /// launches of more blocks than `computed_blocks` compute nothing in separate contexts, where speed is
-  /// tried.
+  /// launches of more blocks than `computed_blocks` compute nothing in streams with events that tell the
+  /// time, as speed is tried there.
   double (*launch_time)(const char* kernel, int64_t blocks, const void* arguments) = nullptr;
   int64_t computed_blocks = 31;
+  int (*resident_blocks)(const char* kernel) = nullptr;  // in place of what shared memory has room for
 };
 extern DriverOptions driver_options;
 

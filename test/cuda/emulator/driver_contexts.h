@@ -37,6 +37,7 @@ struct Moment {
 struct Event {
   Context* context;
   std::shared_ptr<Moment> moment;
+  bool tells_time = true;
 };
 /// What a stream is to do. Of copies: where they write, and the pinned memory that they read or write.
 struct Operation {
@@ -49,7 +50,7 @@ struct Operation {
 /// A stream, what it has captured, and its clock where launches take what the options say.
 struct Stream {
   Context* context = nullptr;
-  bool capturing = false;
+  bool capturing = false, tells_time = false;
   double microseconds = 0;
   std::vector<Operation> captured;
   std::deque<Operation> pending;

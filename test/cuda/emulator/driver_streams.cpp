@@ -121,10 +121,10 @@ Result graph_launch(GraphExecutableHandle executable, StreamHandle stream) {
   for (const Operation& node : *reinterpret_cast<Graph*>(executable)) enqueue(stream, node);
   return usable();
 }
-Result event_create(EventHandle* event, unsigned) {
+Result event_create(EventHandle* event, unsigned flags) {
   if (usable() != kSuccess) return usable();
   const std::lock_guard<std::mutex> lock(mutex);
-  Event* made = new Event{current_context(), std::make_shared<Moment>()};
+  Event* made = new Event{current_context(), std::make_shared<Moment>(), !(flags & kNoTiming)};
   keep(made);
   *event = reinterpret_cast<EventHandle>(made);
   return kSuccess;
@@ -140,6 +140,7 @@ Result event_record(EventHandle event, StreamHandle handle) {
   if (usable(handle) != kSuccess) return usable(handle);
   Stream& stream = stream_of(handle);
   const std::shared_ptr<Moment> moment = reinterpret_cast<Event*>(event)->moment;
+  if (reinterpret_cast<Event*>(event)->tells_time) stream.tells_time = true;
   moment->stream = &stream;
   ++moment->recorded;
   return enqueue(handle, {[moment, &stream] {
