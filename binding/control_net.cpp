@@ -1,7 +1,11 @@
+#include <mutex>
+#include <utility>
+
 #include "configs.h"
 #include "engine_limits.h"
 #include "kept.h"
 #include "models.h"
+#include "resident.h"
 #include "unet_call.h"
 
 namespace nd_binding {
@@ -79,7 +83,8 @@ Napi::Value ControlNetWrap::predict(NativeObject& self, const Napi::CallbackInfo
   const nd::ControlNet& model = shared->model();
   const Fields fields(info[0], "call");
   auto read = std::make_shared<ControlCall>();
-  read->unet = read_unet_call(fields, model.config().unet);
+  const bool is_resident = fields.has("resident");
+  read->unet = read_unet_call(fields, model.config().unet, is_resident);
   model.check(read->unet.conditions.view(), read->unet.sizes.n);
   read->scales = fields.floats("scales", model.residuals());
   read->residuals = KeptTensorsWrap::from(fields.get("to"), fields.name("to"), shared->device());
@@ -88,6 +93,17 @@ Napi::Value ControlNetWrap::predict(NativeObject& self, const Napi::CallbackInfo
   read->first = fields.integer("first", 0, read->total - read->unet.sizes.n);
   read->replaces = fields.boolean("replaces");
   const std::shared_ptr<const ControlCall> control = read;
+  if (is_resident) {
+    const ResidentInput resident = read_resident(fields, shared->device());
+    return call(info.Env(), shared, info[1],
+                [control, resident](nd::ControlNet& net, const nd::CancelToken& cancel) {
+                  const std::lock_guard<std::mutex> lock(resident.tensors->mutex);
+                  resident.tensors->stage(std::move(*resident.program));
+                  nd::ControlInput input = control->input();
+                  input.unet.resident = resident.tensors.get();
+                  net.predict(input, &cancel);
+                });
+  }
   return call(info.Env(), shared, info[1], [control](nd::ControlNet& net, const nd::CancelToken& cancel) {
     net.predict(control->input(), &cancel);
   });

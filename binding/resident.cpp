@@ -135,6 +135,14 @@ nd::ResidentProgram read_program(const Fields& call, const char* key, const Tens
   return program;
 }
 
+ResidentInput read_resident(const Fields& call, const std::shared_ptr<nd::cuda::CudaBackend>& device) {
+  const Fields fields(call.get("resident"), call.name("resident"));
+  ResidentInput input;
+  input.tensors = ResidentTensorsWrap::from(fields.get("tensors"), fields.name("tensors"), device);
+  input.program = std::make_shared<nd::ResidentProgram>(read_program(fields, "program", *input.tensors));
+  return input;
+}
+
 Napi::Function ResidentTensorsWrap::define(Napi::Env env) {
   return NativeObject::define(env, kClass);
 }

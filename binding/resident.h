@@ -23,6 +23,15 @@ class ResidentTensorsWrap {
                                                    const std::shared_ptr<nd::cuda::CudaBackend>& device);
 };
 
+/// Tensors, and what a model computes with them before it reads them.
+struct ResidentInput {
+  std::shared_ptr<nd::ResidentTensors> tensors;
+  std::shared_ptr<nd::ResidentProgram> program;
+};
+
+/// `resident` of a call: a ResidentCall of lib/native.ts.
+ResidentInput read_resident(const Fields& call, const std::shared_ptr<nd::cuda::CudaBackend>& device);
+
 /// A ResidentProgram of lib/native.ts, for these tensors.
 nd::ResidentProgram read_program(const Fields& call, const char* key, const nd::ResidentTensors& tensors);
 

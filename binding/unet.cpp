@@ -133,16 +133,13 @@ Napi::Value UnetWrap::predict(NativeObject& self, const Napi::CallbackInfo& info
   shared->model().check(options.options);
   shared->model().check(call->conditions.view(), call->sizes.n);
   if (is_resident) {
-    const Fields resident(fields.get("resident"), fields.name("resident"));
-    const auto tensors =
-        ResidentTensorsWrap::from(resident.get("tensors"), resident.name("tensors"), shared->device());
-    const auto program = std::make_shared<nd::ResidentProgram>(read_program(resident, "program", *tensors));
+    const ResidentInput resident = read_resident(fields, shared->device());
     return ModelWrap::call(info.Env(), shared, info[1],
-                           [call, options, tensors, program](nd::Unet& model, const nd::CancelToken& cancel) {
-                             const std::lock_guard<std::mutex> lock(tensors->mutex);
-                             tensors->stage(std::move(*program));
+                           [call, options, resident](nd::Unet& model, const nd::CancelToken& cancel) {
+                             const std::lock_guard<std::mutex> lock(resident.tensors->mutex);
+                             resident.tensors->stage(std::move(*resident.program));
                              nd::UnetInput input = call->input();
-                             input.resident = tensors.get();
+                             input.resident = resident.tensors.get();
                              model.predict(input, nullptr, &cancel, options.options);
                            });
   }

@@ -639,7 +639,11 @@ export interface NativeUnet extends NativeModel {
 }
 
 /** What a ControlNet is asked for. */
-export interface ControlCall extends Omit<UnetCall, 'options'> {
+export interface ControlCall extends Omit<UnetCall, 'options' | 'latents'> {
+  /** [n, inChannels, h, w] */
+  latents?: Float32Array
+  /** In place of `latents`: as NativeUnet.predict() reads them. */
+  resident?: ResidentCall
   /**
    * As embed() left them: row i has picture i modulo their number. Only a union ControlNet takes more than one, and a
    * scale counts only then.

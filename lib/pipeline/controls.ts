@@ -16,6 +16,7 @@ import type { Conditioning, EmbeddedConditioning } from './conditioning.js'
 import { conditioningRows } from './conditioning.js'
 import { ControlLllite } from './control-lllite.js'
 import { ControlNet } from './control-net.js'
+import { DeviceTensor } from './device-tensors.js'
 import type { T2iAdapter } from './t2i-adapter.js'
 import { rows } from './tensors.js'
 
@@ -120,7 +121,10 @@ export class Controls {
       const seen = guess ? conditioningRows(conditioning, first, first + n) : conditioning
       const { context, ...embedded } = seen
       const call: ControlCall = {
-        latents: rows(latents, first, first + n).data,
+        // On a device, any rows repeat the latents.
+        ...(latents instanceof DeviceTensor
+          ? { resident: latents.home.call(latents) }
+          : { latents: rows(latents, first, first + n).data }),
         n,
         h,
         w,

@@ -121,7 +121,7 @@ export async function* generate(
 
   const { begin } = start
   const further = furtherChannels(start.extraChannels, request)
-  const device = keepTensors(parts, request, { latents: start.latents, further, controls })
+  const device = keepTensors(parts, request, start.latents, further)
   let latents = device?.put(start.latents) ?? start.latents
   const kept = start.kept && device ? putImage(start.kept, device) : start.kept
   const calls = { scheduler, signal }
@@ -301,16 +301,17 @@ async function decodeTiny(
 }
 
 /**
- * Keeps the run's tensors in the GPU's memory, unless something in the loop computes with them here: a caller's scheduler,
- * ControlNets and adapters that see the latents, or the preconditioning of the ×2 upscaler.
+ * Keeps the run's tensors in the GPU's memory, unless something in the loop computes with them elsewhere: a caller's
+ * scheduler, the preconditioning of the ×2 upscaler, or a refiner on another device.
  */
 function keepTensors(
   { unet, refiner }: Parts,
   { scheduler }: GenerateRequest,
-  { latents, further, controls }: { latents: Tensor; further?: Tensor; controls?: Controls },
+  latents: Tensor,
+  further: Tensor | undefined,
 ): DeviceTensors | undefined {
   const { outChannels, kBlocks } = unet.config
-  if (typeof scheduler === 'object' || controls || kBlocks) return undefined
+  if (typeof scheduler === 'object' || kBlocks) return undefined
   if (latents.shape[1] !== outChannels || (refiner && refiner.unet.device !== unet.device)) return undefined
   return unet.keepTensors(latents.shape, further)
 }

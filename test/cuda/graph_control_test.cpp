@@ -7,6 +7,7 @@
 #include "control/control_net.h"
 #include "driver.h"
 #include "fixture_models.h"
+#include "nn/resident.h"
 #include "random_model.h"
 #include "support.h"
 #include "unet/unet.h"
@@ -64,6 +65,15 @@ struct Numbers {
   }
 };
 
+/// One image's latents for all rows.
+Numbers repeated(int64_t n, const std::string& seed) {
+  Numbers numbers(n, seed);
+  const std::vector<float> image = Numbers(1, seed).latents;
+  numbers.latents.clear();
+  for (int64_t i = 0; i < n; ++i) numbers.latents.insert(numbers.latents.end(), image.begin(), image.end());
+  return numbers;
+}
+
 std::vector<float> predict(Unet& unet, const UnetInput& input) {
   std::vector<float> out(static_cast<size_t>(input.n * 4 * kSide * kSide));
   unet.predict(input, out.data(), nullptr);
@@ -106,6 +116,41 @@ struct Controlled {
     given.conditioning.residuals = &residuals;
     return predict(*unet, given);
   }
+  /// A step of two rows that repeat one image's latents, which are on the host or resident.
+  std::vector<float> step_of_one(KeptTensors& residuals, const std::string& seed, float scale,
+                                 ResidentTensors* resident) const {
+    const Numbers both = repeated(2, seed), last(1, seed);
+    // Each call has a program of its own, as in a run.
+    const auto given = [&](const Numbers& numbers) {
+      UnetInput input = numbers.input();
+      if (!resident) return input;
+      ResidentOperation copy;
+      copy.out = ResidentTensors::kInput;
+      copy.terms = {{1, 4}};
+      resident->stage({{{4, last.latents}}, {copy}, {}});
+      input.resident = resident;
+      return input;
+    };
+    ControlInput input;
+    input.unet = given(both);
+    input.pictures = {{&picture}};
+    input.scales.assign(static_cast<size_t>(first->residuals()), scale);
+    input.residuals = &residuals;
+    input.total = 2;
+    first->predict(input, nullptr);
+    input.unet = given(last);
+    input.pictures = {{&other}};
+    input.first = 1;
+    input.replaces = false;
+    second->predict(input, nullptr);
+    UnetInput of_unet = given(both);
+    of_unet.conditioning.residuals = &residuals;
+    if (!resident) return predict(*unet, of_unet);
+    unet->predict(of_unet, nullptr, nullptr);
+    std::vector<float> out(both.latents.size());
+    resident->read({}, {ResidentTensors::kPrediction, ResidentTensors::kPrediction + 1}, out.data(), nullptr);
+    return out;
+  }
 };
 
 struct Step {
@@ -130,6 +175,24 @@ void control_nets() {
                                expected = alone.step(residuals_alone[run], n, latents, scale);
       if (!same(got, expected)) return std::string("it differs for ") + latents + ", scale " + text(scale);
       if (same(got, before)) return std::string("nothing changes with ") + latents + ", scale " + text(scale);
+      before = got;
+    }
+    return std::string();
+  });
+  test::test("cuda/graph ControlNets see resident latents", [] {
+    const Controlled nets, on_host;
+    KeptTensors residuals, expected_residuals;
+    std::shared_ptr<ResidentTensors> resident;
+    std::vector<float> before;
+    for (int step = 0; step < 8; ++step) {
+      // Another run. These models have no further input channels, whatever another one of the run has.
+      if (step % 5 == 0) resident = backend().resident(1, 4 * kSide * kSide, 7);
+      const std::string seed = step % 2 == 0 ? "a" : "b";
+      const float scale = step < 3 ? 1.0f : 0.5f;
+      const std::vector<float> got = nets.step_of_one(residuals, seed, scale, resident.get()),
+                               expected = on_host.step_of_one(expected_residuals, seed, scale, nullptr);
+      if (!same(got, expected)) return "step " + std::to_string(step) + " differs";
+      if (same(got, before)) return "nothing changes in step " + std::to_string(step);
       before = got;
     }
     return std::string();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/error.h"
 #include "driver.h"
 #include "fixture_models.h"
 #include "nn/resident.h"
@@ -194,6 +195,31 @@ void forwards() {
   });
 }
 
+/// Latents of another size, another batch, and further input channels that were not given are refused.
+void refused() {
+  in_orders({0}, "cuda/resident tensors of other shapes", [] {
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend());
+    const auto refuses = [&](int64_t images, int64_t elements, int64_t n) {
+      const std::shared_ptr<ResidentTensors> resident = backend().resident(images, elements, 0);
+      const std::vector<float> context = noise("context", n * 9 * 20),
+                               timesteps(static_cast<size_t>(n), 900.0f);
+      resident->stage({});
+      try {
+        unet->predict({nullptr, n, 4, 6, {timesteps.data(), context.data(), 9}, resident.get()}, nullptr,
+                      nullptr);
+      } catch (const Error& error) {
+        return error.code() == ErrorCode::invalid_argument;
+      }
+      return false;
+    };
+    if (!refuses(1, 4 * 4 * 6 + 1, 1)) return "a size that is no latents'";
+    if (!refuses(1, 5 * 4 * 6, 1)) return "more channels than the model has";
+    if (!refuses(1, 3 * 4 * 6, 1)) return "a further input channel that is not there";
+    if (!refuses(2, 2 * 4 * 4 * 6, 3)) return "a batch that does not repeat the images";
+    return refuses(1, 4 * 4 * 6, 4) ? "" : "more predictions than there is room for";
+  });
+}
+
 /// Nothing is allocated before the first program; all of it is freed, and what does not fit leaves nothing.
 void memory() {
   if (on_hardware()) return;
@@ -223,6 +249,7 @@ const Register suite([] {
   rescale();
   finite_numbers();
   forwards();
+  refused();
   memory();
 });
 
