@@ -18,8 +18,11 @@ struct Addon {
   Napi::FunctionReference float32_array, int32_array, uint8_array;
   std::shared_ptr<Calls> calls;
 
+  Addon() = default;
   /// Comes after the finalizers of all objects, as it was there before them.
   ~Addon() { wait_until_freed(); }
+  Addon(const Addon&) = delete;
+  Addon& operator=(const Addon&) = delete;
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 };
