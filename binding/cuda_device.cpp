@@ -63,15 +63,14 @@ Napi::Value memory(NativeObject& self, const Napi::CallbackInfo& info) {
 
 // The models on it keep the device.
 Napi::Value dispose(NativeObject& self, const Napi::CallbackInfo& info) {
-  self.replace(info.Env(), nullptr);
-  return info.Env().Undefined();
+  return self.dispose(info.Env());
 }
 
 constexpr NativeMember kMembers[] = {
     {NativeMember::Kind::method, "memory", memory},
     {NativeMember::Kind::method, "dispose", dispose},
 };
-constexpr NativeClass kClass = {"CudaDevice", nullptr, false, nullptr, {kMembers}};
+constexpr NativeClass kClass = {"CudaDevice", nullptr, true, nullptr, {kMembers}};
 
 }  // namespace
 

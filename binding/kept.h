@@ -41,8 +41,7 @@ class KeptWrap {
   static std::shared_ptr<void> create() { return std::make_shared<State>(); }
   // A running call keeps the old state alive, so this thread does not wait for it.
   static Napi::Value dispose(NativeObject& self, const Napi::CallbackInfo& info) {
-    self.replace(info.Env(), create());
-    return info.Env().Undefined();
+    return self.dispose(info.Env(), create());
   }
 
   static constexpr NativeMember kMembers[] = {{NativeMember::Kind::method, "dispose", dispose}};

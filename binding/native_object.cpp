@@ -5,6 +5,7 @@
 
 #include "failure.h"
 #include "free_elsewhere.h"
+#include "job.h"
 
 namespace nd_binding {
 namespace {
@@ -70,14 +71,28 @@ NativeObject* NativeObject::Unwrap(Napi::Object object) {
 }
 
 void NativeObject::Finalize(Napi::BasicEnv env) {
-  replace(env, nullptr);
+  std::shared_ptr<void> content = exchange(env, nullptr);
+  if (type_->large) free_elsewhere(std::move(content));
 }
 
-void NativeObject::replace(Napi::BasicEnv env, std::shared_ptr<void> content) {
+Napi::Value NativeObject::dispose(Napi::Env env, std::shared_ptr<void> next) {
+  const auto content = std::make_shared<std::shared_ptr<void>>(exchange(env, std::move(next)));
+  if (!*content || !type_->large) return env.Undefined();
+  try {
+    return run_async(
+        env, std::make_shared<nd::CancelToken>(), [content](const nd::CancelToken&) { content->reset(); },
+        [](Napi::Env env) { return env.Undefined(); });
+  } catch (...) {
+    // There is no thread or no memory for that, so it is freed here.
+    return env.Undefined();
+  }
+}
+
+std::shared_ptr<void> NativeObject::exchange(Napi::BasicEnv env, std::shared_ptr<void> next) {
   account(env, -1);
-  std::shared_ptr<void> old = std::exchange(content_, std::move(content));
+  std::shared_ptr<void> content = std::exchange(content_, std::move(next));
   account(env, +1);
-  if (type_->large) free_elsewhere(std::move(old));
+  return content;
 }
 
 void NativeObject::account(Napi::BasicEnv env, int64_t sign) {

@@ -59,11 +59,14 @@ class NativeObject : public Napi::ObjectWrap<NativeObject> {
   const NativeClass& type() const { return *type_; }
   /// Null after dispose().
   const std::shared_ptr<void>& content() const { return content_; }
-  /// Gives up the share of the content. A running call keeps its own.
-  void replace(Napi::BasicEnv env, std::shared_ptr<void> content);
+  /// Gives up the share of the content; a running call keeps its own. Large contents are freed on another
+  /// thread: a promise that they are. Undefined: they are freed already.
+  Napi::Value dispose(Napi::Env env, std::shared_ptr<void> next = nullptr);
 
  private:
   Napi::Value invoke(const Napi::CallbackInfo& info);
+  /// Returns what it had a share of.
+  std::shared_ptr<void> exchange(Napi::BasicEnv env, std::shared_ptr<void> next);
   /// Tells the garbage collector the size of what is behind this small object.
   void account(Napi::BasicEnv env, int64_t sign);
 

@@ -106,8 +106,7 @@ Napi::Value read(NativeObject& self, const Napi::CallbackInfo& info) {
 
 // A running call keeps the tensors, so this thread does not wait for it.
 Napi::Value dispose(NativeObject& self, const Napi::CallbackInfo& info) {
-  self.replace(info.Env(), nullptr);
-  return info.Env().Undefined();
+  return self.dispose(info.Env());
 }
 
 constexpr NativeMember kMembers[] = {

@@ -102,8 +102,7 @@ Napi::Value trim(NativeObject& self, const Napi::CallbackInfo& info) {
 }
 
 Napi::Value dispose(NativeObject& self, const Napi::CallbackInfo& info) {
-  self.replace(info.Env(), nullptr);
-  return info.Env().Undefined();
+  return self.dispose(info.Env());
 }
 
 }  // namespace

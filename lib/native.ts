@@ -118,6 +118,9 @@ export interface ModelSource {
   zeros?: boolean
 }
 
+/** Settles when the memory is free, which another thread does; undefined: it is free already. */
+export type Freed = Promise<void> | undefined
+
 /** Memory of a GPU in bytes, of all processes. */
 export interface DeviceMemory {
   free: number
@@ -143,7 +146,7 @@ export interface CudaDevice {
   /** Throws an error of code DEVICE_LOST. */
   memory(): DeviceMemory
   /** The device closes when the last model on it has been disposed, too. */
-  dispose(): void
+  dispose(): Freed
 }
 
 /** CLIP text model. Tensor names: `embeddings.token_embedding.weight`, `encoder.layers.0.self_attn.q_proj.weight`, … */
@@ -421,7 +424,7 @@ interface NativeModel {
    */
   trim(): Promise<void> | undefined
   /** Frees the model as soon as no call is running; later calls throw an error of code DISPOSED. */
-  dispose(): void
+  dispose(): Freed
 }
 
 /** Tokens [n, length] and what of their encoding is wanted. */
@@ -453,7 +456,7 @@ export interface NativeTextEncoder extends NativeModel {
 /** Features from deep in the UNet that a run keeps for its later steps (DeepCache). */
 export interface DeepFeatures {
   /** Frees the features; the object can be used again. */
-  dispose(): void
+  dispose(): Freed
 }
 
 /**
@@ -462,7 +465,7 @@ export interface DeepFeatures {
  */
 export interface KeptTensors {
   /** Frees the tensors; the object can be used again. */
-  dispose(): void
+  dispose(): Freed
 }
 
 /** What is computed with resident tensors, which are numbered 0…255: uploads, then operations. */
@@ -485,7 +488,7 @@ export interface NativeResidentTensors {
     cancel?: CancelToken,
   ): Promise<{ data: Float32Array; badPrediction: number; badLatents: number }>
   /** Frees the tensors as soon as no call uses them. */
-  dispose(): void
+  dispose(): Freed
 }
 
 /** Tensors of the UNet's device, and what is computed before the prediction. */

@@ -4,6 +4,7 @@ import { FairLock } from '../fair-lock.js'
 import { cancellable } from '../native-call.js'
 import {
   native,
+  type Freed,
   type ModelSource,
   type ProfileRow,
   type TensorEntry,
@@ -180,7 +181,7 @@ function channelsOf({ blockChannels, normGroups }: Pick<UnetConfig, 'blockChanne
 }
 
 interface Measurable {
-  model: { dispose(): void }
+  model: { dispose(): Freed }
   run: () => Promise<unknown>
 }
 
@@ -216,7 +217,7 @@ async function ratesOf<Kind extends 'unet' | 'vae'>(
       measured.set(key, rates)
       return rates
     } finally {
-      measurable.model.dispose()
+      await measurable.model.dispose()
     }
   } finally {
     release()

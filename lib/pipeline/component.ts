@@ -3,7 +3,7 @@ import { DiffusionError } from '../errors.js'
 import { FairLock } from '../fair-lock.js'
 import { requireMemory } from '../memory.js'
 import { cancellable } from '../native-call.js'
-import type { CancelToken, DeviceMemory, ModelSource } from '../native.js'
+import type { CancelToken, DeviceMemory, Freed, ModelSource } from '../native.js'
 import type { LoadOptions } from '../options/index.js'
 import type { DeviceName } from '../types.js'
 
@@ -19,7 +19,7 @@ interface NativeModel {
   deviceMemory(): DeviceMemory | null
   readonly threadBytes: number
   trim(): Promise<void> | undefined
-  dispose(): void
+  dispose(): Freed
 }
 
 /** Sets how a component will multiply, where an option says so. */
@@ -132,13 +132,13 @@ export abstract class Component<Model extends NativeModel> {
     }
   }
 
-  /** Frees the component. Running and waiting calls reject with a DiffusionError of code DISPOSED. */
+  /** Frees the component; resolves when its memory is free. Running and waiting calls reject with a DiffusionError of code DISPOSED. */
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
       const reason = new DiffusionError('DISPOSED', `This ${this.name} has been disposed`)
       this.#closing.abort(reason)
       await this.#lock.close(reason)
-      this.#model.dispose()
+      await this.#model.dispose()
     })()
     return this.#disposing
   }

@@ -70,7 +70,7 @@ export class Controls {
           : model.embed(pictures[i], picture, { signal }))
       return run
     } catch (error) {
-      run.dispose()
+      await run.dispose()
       throw error
     }
   }
@@ -169,9 +169,9 @@ export class Controls {
     for (const { model } of this.#controls) await model.trim()
   }
 
-  dispose(): void {
-    this.#residuals.dispose()
-    for (const { picture } of this.#controls) picture.dispose()
+  async dispose(): Promise<void> {
+    const kept = [this.#residuals, ...this.#controls.map(({ picture }) => picture)]
+    await Promise.all(kept.map(async (tensors) => tensors.dispose()))
   }
 }
 

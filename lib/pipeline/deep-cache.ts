@@ -42,8 +42,8 @@ export class DeepCache {
   }
 
   /** Frees the features. */
-  dispose(): void {
-    this.#features.dispose()
+  async dispose(): Promise<void> {
     this.#kept = ''
+    await this.#features.dispose()
   }
 }

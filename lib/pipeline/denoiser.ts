@@ -119,7 +119,7 @@ export class Denoiser {
   }
 
   /** Frees the deep features. Can be called repeatedly. */
-  dispose(): void {
-    this.#deepCache?.dispose()
+  async dispose(): Promise<void> {
+    await this.#deepCache?.dispose()
   }
 }

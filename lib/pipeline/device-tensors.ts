@@ -205,8 +205,8 @@ export class DeviceTensors {
   }
 
   /** Frees the memory, once no call uses it. */
-  dispose(): void {
-    this.native.dispose()
+  async dispose(): Promise<void> {
+    await this.native.dispose()
   }
 
   #make(): DeviceTensor {

@@ -492,18 +492,21 @@ export class DiffusionPipeline {
     } catch (error) {
       throw signal.aborted ? abortReason(signal) : error
     } finally {
-      // Whatever fails here, the next run must get its turn.
-      try {
-        joined.release()
-        if (!finished) {
-          void steps?.return(undefined as never)
-          this.#trim()
-        }
-        await run?.dispose()
-      } finally {
-        release?.()
-      }
+      joined.release()
+      // The next run gets its turn when the memory is free. Who aborts does not wait for that.
+      const freed = this.#free(finished ? undefined : steps, run).finally(release)
+      if (signal.aborted) freed.catch(() => {})
+      else await freed
     }
+  }
+
+  /** Frees what a run holds. `steps`: it did not end by itself. */
+  async #free(steps: AsyncGenerator<unknown> | undefined, run: RunParts | undefined): Promise<void> {
+    if (steps) {
+      await steps.return(undefined)
+      await this.#trim()
+    }
+    await run?.dispose()
   }
 
   /** Waits for the turn of a run, unless that would never come. */
@@ -519,8 +522,8 @@ export class DiffusionPipeline {
     }
   }
 
-  #trim(): void {
-    for (const part of loadedComponents(this.#parts)) void part.trim()
+  async #trim(): Promise<void> {
+    await Promise.all([...loadedComponents(this.#parts)].map((part) => part.trim()))
   }
 
   /**

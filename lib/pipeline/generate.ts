@@ -113,10 +113,12 @@ export async function* generate(
   ]
   await vae.trim()
   const controls = await startControls(parts, request, signal, slice)
-  const imagePrompts = await startImagePrompts(parts, request, signal, slice).catch((error: unknown) => {
-    controls?.dispose()
-    throw error
-  })
+  const imagePrompts = await startImagePrompts(parts, request, signal, slice).catch(
+    async (error: unknown) => {
+      await controls?.dispose()
+      throw error
+    },
+  )
   stopwatch.lap('start')
 
   const { begin } = start
@@ -139,7 +141,7 @@ export async function* generate(
   try {
     for (let i = begin; i < timesteps.length; i++) {
       if (refined && i === Math.max(switchAt, begin)) {
-        denoiser.dispose()
+        await denoiser.dispose()
         await unet.trim()
         await controls?.trim()
         denoiser = new Denoiser(refiner!.unet, refined.request, {
@@ -194,10 +196,9 @@ export async function* generate(
     if (device) [latents] = await device.fetch([latents], signal)
     if (device?.culprit) numbers.blame(device.culprit)
   } finally {
-    denoiser.dispose()
-    device?.dispose()
-    controls?.dispose()
-    imagePrompts?.dispose()
+    // The autoencoder can have the memory then, and so can the next run.
+    const parts = [denoiser, device, controls, imagePrompts]
+    await Promise.all(parts.map(async (part) => part?.dispose()))
   }
   await denoiser.unet.trim()
   stopwatch.lap('denoise')

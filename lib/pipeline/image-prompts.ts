@@ -63,7 +63,7 @@ export class ImagePrompts {
       for (const { imageEncoder } of adapters) await imageEncoder?.trim()
       return run
     } catch (error) {
-      run.dispose()
+      await run.dispose()
       throw error
     }
   }
@@ -92,8 +92,8 @@ export class ImagePrompts {
     return this.#prompts.filter((prompt) => prompt.scale !== 0 && guidesAt(prompt, index, count))
   }
 
-  dispose(): void {
-    for (const { kept } of this.#prompts) kept.dispose()
+  async dispose(): Promise<void> {
+    await Promise.all(this.#prompts.map(async ({ kept }) => kept.dispose()))
   }
 }
 

@@ -31,6 +31,31 @@ t.test('a run that is too large for the GPU that auto took', { skip }, async (t)
   })
 })
 
+t.test('memory is free when a promise says so', { skip }, async (t) => {
+  const result = await inProcess(
+    environment,
+    `const load = () => nd.DiffusionPipeline.load(undefined, { device: 'cuda' })
+     const watch = await load()
+     const free = () => watch.unet.freeDeviceMemory()
+     const options = { prompt: 'a', outputType: 'latents', width: 64, height: 64 }
+     const seen = []
+     for (let i = 0; i < 5; i++) {
+       const before = free()
+       const pipe = await load()
+       await pipe.generate({ ...options, steps: 1 })
+       const idle = free()
+       await pipe.generate({ ...options, steps: 1 })
+       seen.push(idle - free())
+       const signal = AbortSignal.timeout(20)
+       seen.push(await pipe.generate({ ...options, steps: 500, signal }).catch(({ name }) => name))
+       await pipe.dispose()
+       seen.push(before - free())
+     }
+     return seen`,
+  )
+  t.same(result, Array.from({ length: 5 }, () => [0, 'TimeoutError', 0]).flat())
+})
+
 interface Peak {
   memory: { weights: number; working: number; total: number }
   seconds?: object

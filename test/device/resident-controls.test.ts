@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { DiffusionPipeline, type GenerateOptions, type SchedulerName } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 import { base, fixtures, nets } from '../adapters/control-models.js'
-import { copiesOf, latentsOf, onHost, settlesAt, skip, small, type RunOptions } from './resident-support.js'
+import { copiesOf, latentsOf, onHost, skip, small, type RunOptions } from './resident-support.js'
 
 const [edges, depth, photo, mask] = ['edges', 'depth', 'photo', 'mask'].map((name) =>
   join(fixtures, `${name}.png`),
@@ -24,7 +24,7 @@ async function compare(t: Test, pipe: DiffusionPipeline, runs: readonly [Schedul
       `${name} ${JSON.stringify(options, (key, value) => (key === 'image' ? undefined : (value as unknown)))}`,
     )
   }
-  t.equal(await settlesAt(pipe, free), free, 'all memory is free again')
+  t.equal(pipe.unet.freeDeviceMemory(), free, 'all memory is free again')
 }
 
 t.test('ControlNets', { skip }, async (t) => {

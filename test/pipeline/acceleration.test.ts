@@ -222,7 +222,7 @@ t.test('features that one UNet has kept are not those of a later one', async (t)
     t.equal(largestDifference(data, whole), 0, `UNet ${i}`)
     await unet.dispose()
   }
-  deepCache.dispose()
+  await deepCache.dispose()
 })
 
 t.test('unet.predict() with acceleration options', async (t) => {
@@ -246,7 +246,7 @@ t.test('unet.predict() with acceleration options', async (t) => {
       t.equal(largestDifference(data, whole.data), 0, `the same input, depth ${depth}, call ${i}`)
     }
     await unet.predict({ ...input, deepCache })
-    deepCache.dispose()
+    await deepCache.dispose()
     const anew = await unet.predict({ ...later, deepCache })
     t.equal(
       largestDifference(anew.data, (await unet.predict(later)).data),
