@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { buildAddon, BuildError, root, testLibraries } from './build-addon.mjs'
@@ -72,7 +73,13 @@ export async function testTs(files = [], { build = true } = {}) {
   const tap = program('tap', require('tap/package.json').bin.tap)
   const scripts = tests.map((file) => join('build', 'ts', file.replace(/ts$/, 'js')))
   const began = Date.now()
-  const { status, text } = await run(process.execPath, [tap, 'run', '--reporter=terse', ...scripts])
+  const { status, text } = await run(process.execPath, [
+    tap,
+    'run',
+    '--reporter=terse',
+    `--jobs=${availableParallelism()}`,
+    ...scripts,
+  ])
   const empty = results(began).flatMap((file) => emptyTests(readFileSync(file, 'utf8')))
   for (const name of empty) console.error(`Nothing was checked in the test: ${name}`)
   // tap's closing lines hold `# { total: 12, pass: 11, fail: 1, skip: 0 }`.

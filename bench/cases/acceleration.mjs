@@ -88,7 +88,7 @@ export async function forwards({ model, precision, repeat, size }) {
       if (round > 0) times[key].push(time) // the first round warms up
     }
   }
-  deep.dispose()
+  await deep.dispose()
   const run = (setting) =>
     forwardsOf(setting).reduce((sum, kind) => sum + kind.count * Math.min(...times[keyOf(kind)]), 0)
   const acceleration = Object.entries(settings).map(([name, setting]) => ({

@@ -107,7 +107,7 @@ export async function loadOnDevice<T>(
       if (!placement.cuda || !isDeviceError(error)) throw error
       return await load({ device: 'cpu', reason: error.message })
     } finally {
-      placement.cuda?.dispose()
+      await placement.cuda?.dispose()
     }
   }
   if (precision !== 'auto') {
@@ -128,7 +128,7 @@ export async function loadOnDevice<T>(
     return await load({ device: `cuda:${number}`, cuda })
   } finally {
     // The models keep it open.
-    cuda.dispose()
+    await cuda.dispose()
   }
 }
 
@@ -149,7 +149,7 @@ async function automatic({
       const needed = bytesOnDevice(sources) + HEADROOM
       const { free } = cuda.memory()
       if (needed <= free) return { device: `cuda:${gpu.number}`, cuda }
-      cuda.dispose()
+      await cuda.dispose()
       reason = `The model needs about ${formatBytes(needed)} of GPU memory, and ${gpu.name} has ${formatBytes(free)} left`
     }
     return cpu(reason)

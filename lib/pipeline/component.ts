@@ -101,6 +101,8 @@ export abstract class Component<Model extends NativeModel> {
       }
     } finally {
       joined.release()
+      // Who waits for dispose() before the call finds the rejection then, not one that nobody handled in the meantime.
+      if (this.#disposing) await this.#disposing
     }
   }
 

@@ -492,11 +492,13 @@ export class DiffusionPipeline {
     } catch (error) {
       throw signal.aborted ? abortReason(signal) : error
     } finally {
-      joined.release()
-      // The next run gets its turn when the memory is free. Who aborts does not wait for that.
+      // The next run gets its turn when the memory is free, whatever fails here. Who aborts does not wait for that.
       const freed = this.#free(finished ? undefined : steps, run).finally(release)
-      if (signal.aborted) freed.catch(() => {})
-      else await freed
+      freed.catch(() => {})
+      joined.release()
+      if (!signal.aborted) await freed
+      // Who waits for dispose() before the run finds the rejection then, not one that nobody handled in the meantime.
+      await this.#disposing
     }
   }
 

@@ -51,7 +51,7 @@ t.test('a file that is truncated while it is loaded', async (t) => {
   const alone = await opened(t)
   const whole = await alone.load()
   const { weightBytes } = whole
-  whole.dispose()
+  await whole.dispose()
   let refused = 0
   for (let i = 0; i < 12; i++) {
     const { file, load } = await opened(t)
@@ -68,7 +68,7 @@ t.test('a file that is truncated while it is loaded', async (t) => {
       t.match(outcome.error, { code: /^(IO|MODEL_FORMAT)$/, message: /byte/ })
     } else {
       t.equal(outcome.model.weightBytes, weightBytes, 'it was loaded before it was truncated')
-      outcome.model.dispose()
+      await outcome.model.dispose()
     }
   }
   t.ok(refused > 0, `${refused} of 12 were refused`)

@@ -104,7 +104,7 @@ t.test('calls that return at once', async (t) => {
   token.cancel()
   await running
   await unet.trim()
-  unet.dispose()
+  await unet.dispose()
 })
 
 t.test('freeing hundreds of megabytes', async (t) => {
@@ -119,7 +119,7 @@ t.test('freeing hundreds of megabytes', async (t) => {
       const began = performance.now()
       void unet[what]()
       const took = performance.now() - began
-      unet.dispose()
+      await unet.dispose()
       return took
     })
     t.ok(time <= 20, `${what}(): ${time.toFixed(1)} ms`)

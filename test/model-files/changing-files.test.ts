@@ -98,7 +98,7 @@ t.test('between the header and the weights', async (t) => {
       const { unet } = await openModel(path)
       const { config, source } = unet!
       const intact = await native().loadUnet(config, source)
-      intact.dispose()
+      await intact.dispose()
       change(source.files.at(-1)!)
       await t.rejects(
         native().loadUnet(config, source),
@@ -108,7 +108,7 @@ t.test('between the header and the weights', async (t) => {
       const again = await openModel(path)
       const loaded = await native().loadUnet(config, again.unet!.source)
       t.pass(`${format}, ${how}: opened again, it loads`)
-      loaded.dispose()
+      await loaded.dispose()
     }
   }
 })

@@ -75,8 +75,8 @@ t.test('models', async (t) => {
     const [from, to] = [await load(path, component), await load(forms.path('sd1.safetensors'), component)]
     for (const of of cases.filter((c) => c.model === 'forms' && c.component === component))
       t.same(await compute(from, of), await compute(to, of), `${of.name}: the same as from safetensors`)
-    from.dispose()
-    to.dispose()
+    await from.dispose()
+    await to.dispose()
     t.equal((await openModel(path)).format, 'pickle')
   }
 })

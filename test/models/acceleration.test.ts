@@ -89,6 +89,6 @@ t.test('options that the addon refuses', async (t) => {
   for (const [options, error] of bad) await t.rejects(predict(options), error)
   const { dispose } = deep
   t.throws(() => dispose.call({} as never), { name: 'TypeError' })
-  deep.dispose()
+  await deep.dispose()
   t.equal((await predict({ deep, depth: 1, reuse: true })).length, 16, 'usable after dispose')
 })

@@ -70,13 +70,13 @@ t.test('a field whose getter disposes the model', async (t) => {
   const whole: NativeUnet = await load(path, 'unet')
   const bytes = whole.workingBytes(sample())
   const expected = await whole.predict(sample())
-  whole.dispose()
+  await whole.dispose()
   for (const key of ['n', 'conditioning', 'options'] as const) {
     const call = sample()
     const disposing = (unet: NativeUnet): UnetCall =>
       Object.defineProperty({ ...call }, key, {
         get() {
-          unet.dispose()
+          void unet.dispose()
           return call[key]
         },
       })

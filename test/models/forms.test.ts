@@ -30,7 +30,7 @@ for (const component of ['unet', 'vae', 'text_encoder'] as const) {
         t.equal(same.error, 0, `${file}: ${of.name} is the same as from the folder`)
         if (!first.has(of.name)) first.set(of.name, found)
       }
-      model.dispose()
+      await model.dispose()
     }
     t.ok(first.size > 0)
   })
@@ -42,7 +42,7 @@ t.test('OpenCLIP names: fused projections, and the last layer is skipped by defa
     if (of.component === 'text_encoder') t.equal(model.skip, of.skip)
     const { error, scale } = difference(await compute(model, of, null, model.skip), tensor(of, 'output').data)
     t.ok(error <= TOLERANCE * scale, `${of.name}: ${error} ≤ ${TOLERANCE * scale}`)
-    model.dispose()
+    await model.dispose()
   }
 })
 

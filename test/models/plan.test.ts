@@ -54,8 +54,8 @@ t.test('the work and memory of a planned model are those of the real one', async
       t.same(operations(counted), operations(predicted), `UNet, ${what}`)
       t.equal(bytesOf(counted, 'streamed weights'), bytesOf(predicted, 'streamed weights'), what)
       await t.rejects(planned.predict(call), { message: /planned model has no weights/ })
-      planned.dispose()
-      real.dispose()
+      await planned.dispose()
+      await real.dispose()
 
       const plannedVae = await native().loadVae(vae!.config, as(vae!.source, true))
       const realVae = await native().loadVae(vae!.config, as(vae!.source, false))
@@ -65,8 +65,8 @@ t.test('the work and memory of a planned model are those of the real one', async
       const countedVae = native().countWork(() => void plannedVae.decodeBytes(1, h, w, null))
       t.same(operations(countedVae), operations(decoded), `autoencoder, ${what}`)
       await t.rejects(plannedVae.decode(latents, 1, h, w, null), { message: /planned model/ })
-      plannedVae.dispose()
-      realVae.dispose()
+      await plannedVae.dispose()
+      await realVae.dispose()
 
       const [{ config, source }] = textEncoders
       const plannedText = await native().loadTextEncoder(config, as(source, true))
@@ -77,8 +77,8 @@ t.test('the work and memory of a planned model are those of the real one', async
       const encoded = await done(() => realText.encode(text))
       const countedText = native().countWork(() => void plannedText.workingBytes({ n: 2, length }))
       t.same(operations(countedText), operations(encoded), `text encoder, ${what}`)
-      plannedText.dispose()
-      realText.dispose()
+      await plannedText.dispose()
+      await realText.dispose()
     }
   }
 })
@@ -98,7 +98,7 @@ t.test('large linear layers are counted whole, though only a piece of them is me
     return rows.find(({ kind }) => kind === 'linear, GEGLU')!.operations
   }
   t.equal(feedForward(512), 64 * feedForward(64))
-  planned.dispose()
+  await planned.dispose()
 })
 
 t.test('countWork() of something else', async (t) => {

@@ -18,7 +18,7 @@ t.test('a profiled forward pass gives the same result, and its time by kind of l
   const twice = native().profile(false)
   await compute(unet, sample)
   t.strictSame(native().profile(false), [], 'off again')
-  unet.dispose()
+  await unet.dispose()
 
   t.strictSame(profiled, plain)
   const kinds = once.map((row) => row.kind)

@@ -30,7 +30,7 @@ async function main(): Promise<void> {
         print({ name: of.name, threads, exact, ...result } satisfies Report)
       }
     }
-    model.dispose()
+    await model.dispose()
   }
 }
 

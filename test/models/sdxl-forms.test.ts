@@ -198,7 +198,7 @@ async function compute({ unet, vae, textEncoders }: ModelDescription) {
     const encoder = await native().loadTextEncoder(config, source)
     const call = { tokens: inputs.tokens, n: 1, length: 8, skip, finalNorm }
     outputs.push(await encoder.encode(i === 0 ? call : { ...call, pooledPositions: Int32Array.of(5) }))
-    encoder.dispose()
+    await encoder.dispose()
   }
   const net = await native().loadUnet(unet!.config, unet!.source)
   const context = Float32Array.from({ length: 3 * 2048 }, (_, i) => Math.cos(i))
@@ -212,10 +212,10 @@ async function compute({ unet, vae, textEncoders }: ModelDescription) {
     timeIdCount: 6,
   }
   outputs.push(await net.predict({ latents: inputs.latents, n: 1, h: 8, w: 8, conditioning }))
-  net.dispose()
+  await net.dispose()
   const autoencoder = await native().loadVae(vae!.config, vae!.source)
   outputs.push(await autoencoder.decode(inputs.latents, 1, 8, 8, null))
-  autoencoder.dispose()
+  await autoencoder.dispose()
   return outputs
 }
 

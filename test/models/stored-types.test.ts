@@ -39,7 +39,7 @@ async function unetWeights(): Promise<Weights[]> {
 async function predict(path: string, precision: 'f32' | 'auto' = 'f32') {
   const unet = await load(path, 'unet', precision)
   const found = await compute(unet, prediction)
-  unet.dispose()
+  await unet.dispose()
   return found
 }
 

@@ -59,9 +59,9 @@ t.test(
               `${file}: ${of.name}: ${residency}, ${threads} threads`,
             )
           }
-          model.dispose()
+          await model.dispose()
         }
-        resident.dispose()
+        await resident.dispose()
       }
     }
   },
@@ -80,7 +80,7 @@ t.test(
       await quantizeModel(forms.path('folder'), file, { type, rules: `*=${type}` })
       const exact = await load(file, 'unet', 'all', { precision: 'f32' })
       const truth = (await compute(exact, of)) as Float32Array
-      exact.dispose()
+      await exact.dispose()
       const results: Float32Array[] = []
       for (const residency of ['all', 'none'] as const) {
         const model = await load(file, 'unet', residency)
@@ -97,7 +97,7 @@ t.test(
           )
         }
         results.push(found)
-        model.dispose()
+        await model.dispose()
       }
       const apart = relativeError(results[1], results[0])
       t.ok(apart <= bound, `${type}: streamed and resident are ${apart} apart`)
@@ -126,7 +126,7 @@ t.test('a file that has changed after loading gives an error with its path, ever
         name,
       )
     }
-    model.dispose()
+    await model.dispose()
   }
   // A deleted file can be read as long as it is open.
   const file = path('deleted.safetensors')
@@ -135,7 +135,7 @@ t.test('a file that has changed after loading gives an error with its path, ever
   const before = await compute(model, of)
   unlinkSync(file)
   t.equal(largestDifference(await compute(model, of), before), 0, 'deleted')
-  model.dispose()
+  await model.dispose()
 })
 
 t.test('lowMemory of pipelines', async (t) => {

@@ -23,7 +23,7 @@ for (const precision of ['f32', 'bf16', 'int8'] as const) {
         const all: Buffer[] = []
         for (const of of cases.filter((c) => c.model === name)) all.push(bits(await compute(model, of)))
         outputs.push(all)
-        model.dispose()
+        await model.dispose()
       }
       t.ok(outputs[0].length > 0 && outputs[0].every((output) => output.length > 0), `${name}: outputs`)
       for (const [i, threads] of [2, 4].entries())

@@ -114,6 +114,16 @@ t.test('dispose', async (t) => {
     await pipe.generate(quick)
   }
   t.ok(scoped.disposed, 'await using')
+
+  const other = await DiffusionPipeline.load()
+  const large = { data: new Float32Array(4 * 128 * 128), shape: [1, 4, 128, 128] }
+  // None may be an unhandled rejection before dispose() has resolved, which would end a process.
+  const decodings = [other.vae.decode(large), other.vae.decode(large)]
+  await other.vae.dispose()
+  for (const call of decodings) await t.rejects(call, { code: 'DISPOSED' })
+  const runs = [other.generate(endless), other.generate(quick), other.steps(endless).next()]
+  await other.dispose()
+  for (const call of runs as Promise<unknown>[]) await t.rejects(call, { code: 'DISPOSED' })
 })
 
 t.test('components check their arguments', async (t) => {

@@ -31,7 +31,7 @@ async function predictionError(path: string): Promise<number> {
     (await compute(unet, of)) as Float32Array,
     tensor(of, 'output').data as Float32Array,
   )
-  unet.dispose()
+  await unet.dispose()
   return error
 }
 

@@ -152,7 +152,7 @@ async function check(path, tensors, tolerance, precision) {
           `of ${scale.toFixed(3).padStart(7)}   ratio ${ratio.padStart(7)}   ${seconds.padStart(6)} s   ${ok ? 'pass' : 'FAIL'}`,
       )
     }
-    component.dispose()
+    await component.dispose()
   }
   return passed
 }
