@@ -23,6 +23,7 @@ Napi::Object description_object(Napi::Env env, const nd::cuda::DeviceDescription
   result.Set("memory", static_cast<double>(device.memory_bytes));
   if (!device.tiles.empty()) result.Set("tiles", device.tiles);
   if (!device.hopper.empty()) result.Set("hopper", device.hopper);
+  if (!device.overlap.empty()) result.Set("overlap", device.overlap);
   return result;
 }
 

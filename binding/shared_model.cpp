@@ -89,10 +89,14 @@ Napi::Value resident_tensors(NativeObject& self, const Napi::CallbackInfo& info)
 
 /// Returns a promise: returning gigabytes to the system takes a while.
 Napi::Value trim(NativeObject& self, const Napi::CallbackInfo& info) {
-  const auto model = shared_model(self);
+  auto model = shared_model(self);
   try {
     return run_async(
-        info.Env(), std::make_shared<nd::CancelToken>(), [model](const nd::CancelToken&) { model->trim(); },
+        info.Env(), std::make_shared<nd::CancelToken>(),
+        [model](const nd::CancelToken&) mutable {
+          model->trim();
+          model.reset();  // it may be the last share, which is not for the JavaScript thread to free
+        },
         [](Napi::Env env) { return env.Undefined(); });
   } catch (...) {
     // There is no thread or no memory for that, so the memory is freed here.

@@ -118,7 +118,7 @@ export interface ModelSource {
   zeros?: boolean
 }
 
-/** Settles when the memory is free, which another thread does; undefined: it is free already. */
+/** Settles when the memory that no call uses is free, which another thread does; undefined: it is free already. */
 export type Freed = Promise<void> | undefined
 
 /** Memory of a GPU in bytes, of all processes. */
@@ -139,6 +139,8 @@ export interface CudaDeviceInfo {
   tiles?: string
   /** Whether Hopper's own kernels are used, and why; undefined until the process has opened the GPU. */
   hopper?: string
+  /** Whether kernels begin while the one before ends, and why; undefined until the process has opened the GPU. */
+  overlap?: string
 }
 
 /** A GPU that is open, for loading models on it. All objects of one GPU share its context. */

@@ -30,7 +30,7 @@ step() {
   timeout -k 5 $((limit * limit_factor)) "$@" >"$OUT/$name.log" 2>&1 || status=$?
   echo "$name $status $((SECONDS - begin))" >>"$OUT/steps"
   echo "== $name: status $status, $((SECONDS - begin)) s"
-  grep -E "passed|FAIL|fault|ERROR|it/s|models |Hopper's" "$OUT/$name.log" | tail -n "${LINES_SHOWN:-12}"
+  grep -E "passed|FAIL|fault|ERROR|it/s|models |Hopper's|Overlap" "$OUT/$name.log" | tail -n "${LINES_SHOWN:-12}"
   return $status
 }
 

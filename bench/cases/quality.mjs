@@ -91,7 +91,7 @@ export async function prediction({ models, size }) {
         contextLength: 77,
       },
     })
-    part.dispose()
+    await part.dispose()
     return output
   }
   const reference = await predict(models[0].path, 'f32')

@@ -22,7 +22,7 @@ export async function load({ model, precision, size }) {
     for (const name of Object.keys(loaders))
       for (const part of partsOf(again, name)) parts.push(await loaders[name](part, precision))
     weightBytes = parts.reduce((sum, part) => sum + part.weightBytes, 0)
-    for (const part of parts) part.dispose()
+    for (const part of parts) await part.dispose()
   }
   const toFirstStep = async () => {
     const began = performance.now()

@@ -91,8 +91,14 @@ Result launch(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigne
   return kSuccess;
 }
 
+Result launch_configured(const LaunchConfig* config, FunctionHandle function, void** parameters,
+                         void** extra) {
+  const auto& [x, y, z] = config->grid;
+  return launch(function, x, y, z, 0, 0, 0, 0, nullptr, parameters, extra);
+}
+
 Driver make_driver() {
-  static_assert(sizeof(Driver) == 44 * sizeof(Driver::init), "a new function of the driver is set here, too");
+  static_assert(sizeof(Driver) == 46 * sizeof(Driver::init), "a new function of the driver is set here, too");
   Driver driver{};
   driver.init = succeed;
   driver.driver_version = give<13000>;
@@ -111,6 +117,7 @@ Driver make_driver() {
   driver.module_load = make;
   driver.module_unload = succeed;
   driver.module_function = find_kernel;
+  driver.function_get = give<90>;
   driver.function_set = succeed;
   driver.resident_blocks = give<1>;
   driver.memory_allocate = allocate;
@@ -122,6 +129,7 @@ Driver make_driver() {
   driver.copy_to_host = succeed;
   driver.copy_on_device = succeed;
   driver.launch = launch;
+  driver.launch_configured = launch_configured;
   driver.tensor_map = succeed;
   driver.stream_create = make;
   driver.stream_destroy = succeed;

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "cuda/trial/hopper_trial.h"
+#include "cuda/trial/overlap_trial.h"
 #include "cuda/trial/tile_trial.h"
 
 namespace nd::cuda_bench {
@@ -38,11 +39,24 @@ void try_tiles(Device& device, Report& report) {
   device.use_tile_times(verdict.times);
 }
 
+void try_overlap(Device& device, Report& report) {
+  if (!device.can_overlap_launches()) return report.set("overlap", "not on this GPU");
+  const OverlapVerdict verdict = cuda::try_overlap(device);
+  std::printf("Overlap of kernels %s (%.0f ms)\n", verdict.note.c_str(), verdict.milliseconds);
+  report.set("overlap", verdict.note);
+  report.add(
+      "trial",
+      {"overlap",
+       {{"ms", verdict.milliseconds}, {"plain_us", verdict.plain}, {"overlapping_us", verdict.overlapping}}});
+  device.use_overlapping_launches(verdict.on);
+}
+
 }  // namespace
 
 void try_kernels(CudaBackend& backend, const std::vector<char>& image, Report& report) {
   Device& device = backend.device();
   try_tiles(device, report);
+  try_overlap(device, report);
   if (!device.has_warpgroup_products()) {
     report.set("hopper", "not in the kernels of this GPU");
     return;

@@ -15,6 +15,8 @@ constexpr int kPlainShared = 48 << 10;
 constexpr int kKeptStagings = 2;    // that nobody uses: 16 MB of pinned memory
 constexpr int kMinCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
 
+constexpr int kFirstToOverlap = 90;  // compute capability
+
 std::string environment(const char* name) {
   // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment meanwhile
   const char* value = std::getenv(name);
@@ -58,6 +60,13 @@ std::optional<WarpgroupProducts> forced_warpgroup_products() {
 
 bool may_try_tiles() {
   return environment("NODE_DIFFUSION_CUDA_TILES") != "0";
+}
+
+std::optional<bool> forced_overlapping_launches() {
+  const std::string value = environment("NODE_DIFFUSION_CUDA_OVERLAP");
+  if (value == "0") return false;
+  if (value == "1") return true;
+  return std::nullopt;
 }
 
 Device::Device(const Driver& driver, int number, const std::vector<char>& image, ContextKind kind)
@@ -109,6 +118,10 @@ void Device::load_kernels(const std::vector<char>& image) {
     if (info.shared_bytes > kPlainShared)
       check(driver_, driver_.function_set(functions_[i], kMaxDynamicShared, info.shared_bytes), info.name);
   }
+  int compiled_for = 0;
+  check(driver_, driver_.function_get(&compiled_for, kPtxVersion, functions_[0]),
+        "Could not read what the kernels were compiled for");
+  can_overlap_ = std::min(compiled_for, capability()) >= kFirstToOverlap;
 }
 
 int Device::resident_blocks(Kernel kernel) const {
@@ -206,10 +219,20 @@ void Device::launch_with(StreamHandle stream, Kernel kernel, const Grid& grid, c
   const KernelInfo& info = kKernels[static_cast<int>(kernel)];
   void* parameters[] = {const_cast<void*>(arguments)};
   const auto size = [](int64_t n) { return static_cast<unsigned>(n); };
-  check(driver_,
-        driver_.launch(functions_[static_cast<int>(kernel)], size(grid.x), size(grid.y), size(grid.z),
-                       size(info.threads), 1, 1, size(info.shared_bytes), stream, parameters, nullptr),
-        info.name);
+  FunctionHandle function = functions_[static_cast<int>(kernel)];
+  if (!overlapping_)
+    return check(driver_,
+                 driver_.launch(function, size(grid.x), size(grid.y), size(grid.z), size(info.threads), 1, 1,
+                                size(info.shared_bytes), stream, parameters, nullptr),
+                 info.name);
+  LaunchAttribute overlaps{kOverlapsPrevious, 1, {}};
+  const LaunchConfig config{{size(grid.x), size(grid.y), size(grid.z)},
+                            {size(info.threads), 1, 1},
+                            size(info.shared_bytes),
+                            stream,
+                            &overlaps,
+                            1};
+  check(driver_, driver_.launch_configured(&config, function, parameters, nullptr), info.name);
 }
 
 Address Device::allocate(size_t bytes) const {

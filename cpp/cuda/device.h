@@ -28,8 +28,9 @@ struct DeviceDescription {
   std::string name;
   int capability = 0;  // 90 for compute capability 9.0
   size_t memory_bytes = 0;
-  std::string tiles;   // where the times of products come from; empty where that is not known
-  std::string hopper;  // whether Hopper's kernels are used, and why; empty where that is not known
+  std::string tiles;    // where the times of products come from; empty where that is not known
+  std::string hopper;   // whether Hopper's kernels are used, and why; empty where that is not known
+  std::string overlap;  // the same of overlapping launches
 };
 
 /// The GPU of this number; opens nothing. Error device_unavailable.
@@ -47,6 +48,9 @@ std::optional<WarpgroupProducts> forced_warpgroup_products();
 
 /// Whether NODE_DIFFUSION_CUDA_TILES allows to measure the kernels of products: it does not if it is 0.
 bool may_try_tiles();
+
+/// What NODE_DIFFUSION_CUDA_OVERLAP asks for: 0 or 1.
+std::optional<bool> forced_overlapping_launches();
 
 /// The context that all of a process share, or one that nothing else is in.
 enum class ContextKind { shared, separate };
@@ -86,6 +90,12 @@ class Device {
   /// Without a call those that are faster, or what NODE_DIFFUSION_CUDA_INT8 says (0 or always).
   Int8Products int8_products() const { return int8_; }
   void use_int8_products(Int8Products which) { int8_ = which; }
+  /// Whether a kernel's blocks are placed while the kernel before ends (CUDA's programmatic dependent
+  /// launch). Kernels do not overlap copies before or after them. Without a call, no kernels overlap.
+  bool overlapping_launches() const { return overlapping_; }
+  void use_overlapping_launches(bool overlapping) { overlapping_ = overlapping && can_overlap_; }
+  /// Whether the kernels can: those that are compiled for compute capability 9.0 and later.
+  bool can_overlap_launches() const { return can_overlap_; }
   /// Of all processes.
   MemoryInfo memory_info() const;
   /// Whether its context cannot be used any more.
@@ -159,6 +169,7 @@ class Device {
   TileTimes tile_times_;
   HopperTimes hopper_times_;
   bool abandoned_ = false;
+  bool can_overlap_ = false, overlapping_ = false;
   Int8Products int8_ = Int8Products::faster;
   std::mutex lanes_mutex_;
   std::vector<Lane> lanes_;  // those that nobody uses

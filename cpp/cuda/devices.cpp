@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cuda/trial/hopper_trial.h"
+#include "cuda/trial/overlap_trial.h"
 #include "cuda/trial/tile_trial.h"
 
 namespace nd::cuda {
@@ -22,9 +23,10 @@ constexpr std::chrono::milliseconds kCancelPoll{20};
 struct Known {
   bool opening = false;
   std::weak_ptr<CudaBackend> open;
-  std::string tiles_note, note;  // see DeviceDescription::tiles and ::hopper
+  std::string tiles_note, hopper_note, overlap_note;  // see DeviceDescription::tiles, ::hopper and ::overlap
 
   std::optional<TileTimes> tiles;
+  std::optional<bool> overlap;
   std::optional<HopperVerdict> hopper;
   int trials = 0;
 
@@ -74,13 +76,10 @@ class Opening {
     const std::lock_guard<std::mutex> lock(mutex);
     known_->open = backend;
   }
-  void set_note(std::string note) const {
+  /// `which`: the note of Known to set; others read it meanwhile.
+  void set_note(std::string Known::*which, std::string note) const {
     const std::lock_guard<std::mutex> lock(mutex);
-    known_->note = std::move(note);
-  }
-  void set_tiles_note(std::string note) const {
-    const std::lock_guard<std::mutex> lock(mutex);
-    known_->tiles_note = std::move(note);
+    known_->*which = std::move(note);
   }
 
  private:
@@ -93,9 +92,36 @@ void choose_tiles(const Opening& opening, Device& device, const CancelToken* can
   if (!known.tiles) {
     const TileVerdict verdict = try_tiles(device, cancel);
     known.tiles = verdict.times;
-    opening.set_tiles_note(verdict.note);
+    opening.set_note(&Known::tiles_note, verdict.note);
   }
   device.use_tile_times(*known.tiles);
+}
+
+/// Tried once, like the tiles.
+void choose_overlap(const Opening& opening, Device& device, const CancelToken* cancel) {
+  if (!device.can_overlap_launches()) return;
+  if (const std::optional<bool> forced = forced_overlapping_launches()) {
+    opening.set_note(&Known::overlap_note,
+                     std::string(*forced ? "on: " : "off: ") + "NODE_DIFFUSION_CUDA_OVERLAP says so");
+    return device.use_overlapping_launches(*forced);
+  }
+  Known& known = opening.known();
+  if (!known.overlap) {
+    OverlapVerdict verdict;
+    try {
+      verdict = try_overlap(device, cancel);
+    } catch (const Error& error) {
+      known.overlap = false;
+      throw Error(
+          ErrorCode::device_lost,
+          std::string("The trial of kernels that overlap failed, and so did all that is on the GPU (") +
+              error.what() + "). Load the models again, or start with NODE_DIFFUSION_CUDA_OVERLAP=0.");
+    }
+    opening.set_note(&Known::overlap_note, verdict.note);
+    if (verdict.may_pass) return;  // the next load tries again
+    known.overlap = verdict.on;
+  }
+  device.use_overlapping_launches(*known.overlap);
 }
 
 /// What people are told about the last trial.
@@ -114,7 +140,7 @@ void try_again(const Opening& opening, const Device& device, const std::vector<c
   if (known.hopper) known.hopper->unfinished.reset();
   known.hopper = try_hopper(device.driver(), device.description().number, image, device.tile_times(), cancel);
   ++known.trials;
-  opening.set_note(note_of(known));
+  opening.set_note(&Known::hopper_note, note_of(known));
 }
 
 void choose_hopper(const Opening& opening, CudaBackend& backend, const std::vector<char>& image,
@@ -123,8 +149,8 @@ void choose_hopper(const Opening& opening, CudaBackend& backend, const std::vect
   if (device.capability() != kHopper || !device.has_warpgroup_products()) return;
   if (const std::optional<WarpgroupProducts> forced = forced_warpgroup_products()) {
     // Device's constructor has applied it.
-    opening.set_note(std::string(*forced == WarpgroupProducts::none ? "off: " : "on: ") +
-                     "NODE_DIFFUSION_CUDA_WGMMA says so");
+    opening.set_note(&Known::hopper_note, std::string(*forced == WarpgroupProducts::none ? "off: " : "on: ") +
+                                              "NODE_DIFFUSION_CUDA_WGMMA says so");
     return;
   }
   Known& known = opening.known();
@@ -150,7 +176,8 @@ std::vector<DeviceDescription> list_devices(const Driver& driver) {
     const auto known = known_devices().find(number);
     if (known == known_devices().end()) continue;
     list.back().tiles = known->second.tiles_note;
-    list.back().hopper = known->second.note;
+    list.back().hopper = known->second.hopper_note;
+    list.back().overlap = known->second.overlap_note;
   }
   return list;
 }
@@ -170,6 +197,7 @@ std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const
   auto backend = std::make_shared<CudaBackend>(driver, number, image);
   choose_tiles(opening, backend->device(), cancel);
   choose_hopper(opening, *backend, image, cancel);
+  choose_overlap(opening, backend->device(), cancel);
   opening.set_backend(backend);
   return backend;
 }

@@ -94,6 +94,7 @@ Driver load_driver(void* (*symbol)(void* library, const char* name), void* libra
   find("cuModuleLoadData", driver.module_load);
   find("cuModuleUnload", driver.module_unload);
   find("cuModuleGetFunction", driver.module_function);
+  find("cuFuncGetAttribute", driver.function_get);
   find("cuFuncSetAttribute", driver.function_set);
   find("cuOccupancyMaxActiveBlocksPerMultiprocessor", driver.resident_blocks);
   find("cuMemAlloc", driver.memory_allocate);
@@ -105,6 +106,7 @@ Driver load_driver(void* (*symbol)(void* library, const char* name), void* libra
   find("cuMemcpyDtoHAsync", driver.copy_to_host);
   find("cuMemcpyDtoDAsync", driver.copy_on_device);
   find("cuLaunchKernel", driver.launch);
+  find("cuLaunchKernelEx", driver.launch_configured);
   find("cuTensorMapEncodeTiled", driver.tensor_map);
   find("cuStreamCreate", driver.stream_create);
   find("cuStreamDestroy", driver.stream_destroy);

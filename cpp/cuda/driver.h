@@ -38,10 +38,29 @@ enum DeviceAttribute : int {
   kComputeMinor = 76,
   kSharedMemoryPerBlock = 97,  // after opting in
 };
-enum FunctionAttribute : int { kMaxDynamicShared = 8 };
+enum FunctionAttribute : int { kPtxVersion = 5, kMaxDynamicShared = 8 };
+/// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.
+enum LaunchAttributeKind : int { kOverlapsPrevious = 6 };
 enum StreamFlag : unsigned { kNonBlocking = 1 };
 enum EventFlag : unsigned { kNoTiming = 2 };
 enum CaptureMode : int { kCaptureThread = 1 };  // calls of other threads do not matter
+
+/// CUlaunchAttribute, whose value is a union of 64 bytes.
+struct alignas(8) LaunchAttribute {
+  int id;
+  alignas(8) int value;
+  int more[15];
+};
+/// CUlaunchConfig.
+struct LaunchConfig {
+  unsigned grid[3], block[3], shared_bytes;
+  StreamHandle stream;
+  LaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+static_assert(sizeof(LaunchAttribute) == 72 && offsetof(LaunchAttribute, value) == 8 &&
+                  sizeof(LaunchConfig) == 56 && offsetof(LaunchConfig, stream) == 32,
+              "as in cuda.h");
 
 struct Driver {
   Result (*init)(unsigned flags);
@@ -63,6 +82,7 @@ struct Driver {
   Result (*module_load)(ModuleHandle* module, const void* image);
   Result (*module_unload)(ModuleHandle module);
   Result (*module_function)(FunctionHandle* function, ModuleHandle module, const char* name);
+  Result (*function_get)(int* value, int attribute, FunctionHandle function);
   Result (*function_set)(FunctionHandle function, int attribute, int value);
   /// cuOccupancyMaxActiveBlocksPerMultiprocessor.
   Result (*resident_blocks)(int* blocks, FunctionHandle function, int threads, size_t shared_bytes);
@@ -78,6 +98,9 @@ struct Driver {
   Result (*launch)(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                    unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                    StreamHandle stream, void** parameters, void** extra);
+  /// cuLaunchKernelEx.
+  Result (*launch_configured)(const LaunchConfig* config, FunctionHandle function, void** parameters,
+                              void** extra);
   /// cuTensorMapEncodeTiled; `map` has 128 bytes.
   Result (*tensor_map)(void* map, int type, uint32_t rank, void* address, const uint64_t* sizes,
                        const uint64_t* strides, const uint32_t* box, const uint32_t* steps, int interleave,

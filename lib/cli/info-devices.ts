@@ -14,13 +14,14 @@ export async function deviceInfo(
     await print(terminal, jsonLine({ devices, cudaUnavailable, cpu }))
     return
   }
-  const lines = devices.map(({ device, name, memory, computeCapability, productTimes, hopperKernels }) => {
+  const lines = devices.map(({ device, name, memory, computeCapability, ...found }) => {
     const details =
       device === 'cpu'
         ? [`${cpu.threads} threads`, `kernels ${cpu.kernel}`]
         : [formatBytes(memory ?? 0), `compute capability ${computeCapability}`]
-    if (productTimes !== undefined) details.push(`times of products ${productTimes}`)
-    if (hopperKernels !== undefined) details.push(`Hopper's kernels ${hopperKernels}`)
+    if (found.productTimes !== undefined) details.push(`times of products ${found.productTimes}`)
+    if (found.hopperKernels !== undefined) details.push(`Hopper's kernels ${found.hopperKernels}`)
+    if (found.kernelOverlap !== undefined) details.push(`overlap of kernels ${found.kernelOverlap}`)
     return [device, [name, ...details].join(', ')]
   })
   if (cudaUnavailable !== undefined) lines.push(['cuda', `not available: ${cudaUnavailable}`])

@@ -36,6 +36,11 @@ export interface DeviceInfo {
    * pass, such as too little memory, it says so, and the next two loads try again.
    */
   hopperKernels?: string
+  /**
+   * Of a GPU of compute capability 9.0 or later that the process has loaded a model on: whether kernels begin while the one
+   * before them ends, and why. That is tried when the first model is loaded. It begins with 'on: ' or 'off: '.
+   */
+  kernelOverlap?: string
 }
 
 /** All devices of this machine, and why there is no GPU among them. */
@@ -50,7 +55,7 @@ export async function listDevices(): Promise<Devices> {
   const cpu: DeviceInfo = { device: 'cpu', name: cpus()[0]?.model.trim() || process.arch }
   try {
     const gpus = await cudaDevices()
-    const devices = gpus.map(({ number, name, capability, memory, tiles, hopper }): DeviceInfo => {
+    const devices = gpus.map(({ number, name, capability, memory, tiles, hopper, overlap }): DeviceInfo => {
       const computeCapability = `${Math.floor(capability / 10)}.${capability % 10}`
       return {
         device: `cuda:${number}`,
@@ -59,6 +64,7 @@ export async function listDevices(): Promise<Devices> {
         computeCapability,
         ...(tiles !== undefined && { productTimes: tiles }),
         ...(hopper !== undefined && { hopperKernels: hopper }),
+        ...(overlap !== undefined && { kernelOverlap: overlap }),
       }
     })
     return { devices: [cpu, ...devices] }

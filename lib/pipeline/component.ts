@@ -62,6 +62,8 @@ export abstract class Component<Model extends NativeModel> {
   readonly #model: Model
   readonly #lock = new FairLock()
   readonly #closing = new AbortController()
+  /** Settles when no trim() is under way. */
+  #trimmed?: Promise<void>
   #disposing?: Promise<void>
 
   protected constructor(
@@ -99,10 +101,12 @@ export abstract class Component<Model extends NativeModel> {
       } finally {
         release()
       }
+    } catch (error) {
+      // Who waits for dispose() before the call finds the rejection then, not one that nobody handled in the meantime.
+      if (this.disposed && !signal?.aborted) await this.#disposing
+      throw error
     } finally {
       joined.release()
-      // Who waits for dispose() before the call finds the rejection then, not one that nobody handled in the meantime.
-      if (this.#disposing) await this.#disposing
     }
   }
 
@@ -127,6 +131,12 @@ export abstract class Component<Model extends NativeModel> {
 
   /** Releases working memory; the next call allocates it again. */
   async trim(): Promise<void> {
+    const trimming = this.#trim()
+    this.#trimmed = Promise.all([this.#trimmed, trimming]).then(() => {})
+    await trimming
+  }
+
+  async #trim(): Promise<void> {
     try {
       await this.#model.trim()
     } catch {
@@ -140,6 +150,7 @@ export abstract class Component<Model extends NativeModel> {
       const reason = new DiffusionError('DISPOSED', `This ${this.name} has been disposed`)
       this.#closing.abort(reason)
       await this.#lock.close(reason)
+      await this.#trimmed
       await this.#model.dispose()
     })()
     return this.#disposing

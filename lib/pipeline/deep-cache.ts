@@ -41,7 +41,7 @@ export class DeepCache {
     return { deep: this.#features, depth: this.depth, reuse }
   }
 
-  /** Frees the features. */
+  /** Frees the features; resolves when those that no call uses are free. */
   async dispose(): Promise<void> {
     this.#kept = ''
     await this.#features.dispose()

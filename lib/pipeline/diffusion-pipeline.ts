@@ -498,17 +498,21 @@ export class DiffusionPipeline {
       joined.release()
       if (!signal.aborted) await freed
       // Who waits for dispose() before the run finds the rejection then, not one that nobody handled in the meantime.
-      await this.#disposing
+      if (!finished && this.disposed && !given.signal?.aborted) await this.#disposing
     }
   }
 
   /** Frees what a run holds. `steps`: it did not end by itself. */
   async #free(steps: AsyncGenerator<unknown> | undefined, run: RunParts | undefined): Promise<void> {
-    if (steps) {
-      await steps.return(undefined)
-      await this.#trim()
+    try {
+      await steps?.return(undefined)
+    } finally {
+      try {
+        if (steps) await this.#trim()
+      } finally {
+        await run?.dispose()
+      }
     }
-    await run?.dispose()
   }
 
   /** Waits for the turn of a run, unless that would never come. */

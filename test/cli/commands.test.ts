@@ -114,7 +114,7 @@ t.test('info', async (t) => {
   })
   t.match(
     (await call(['info', '--device', 'cuda:0'])).stdout,
-    /^cuda:0 {2}A GPU, 8\.0 GiB, compute capability 8\.9, times of products measured on this GPU, Hopper's kernels off: they are slower$/m,
+    /^cuda:0 {2}A GPU, 8\.0 GiB, compute capability 8\.9, times of products measured on this GPU, Hopper's kernels off: they are slower, overlap of kernels off: no faster$/m,
   )
   t.match(await call(['info', '--size', '64']), { code: 2, stderr: /--size needs a model/ })
   for (const [flags, message] of [

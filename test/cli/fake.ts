@@ -188,6 +188,7 @@ export function fakeEngine(options: FakeOptions = {}): { engine: Engine; calls: 
           ...(opened === 'cuda:0' && {
             productTimes: 'measured on this GPU',
             hopperKernels: 'off: they are slower',
+            kernelOverlap: 'off: no faster',
           }),
         },
       ],

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "changed_driver.h"
 #include "driver.h"
 #include "emulator.h"
 #include "test_kernels.h"
@@ -105,6 +106,28 @@ bool run_wgmma(const char* kernel) {
          worst_error(c.read<float>(64 * 64), product(a, b, 64, kK)) < 1e-5;
 }
 
+/// In place of step_operations, launched so that it may begin before the kernel before has ended.
+bool run_overlap(const char* kernel) {
+  constexpr int64_t kCount = 100;  // not all threads have something to do
+  ChangedDriver driver;
+  driver->capability = 90;
+  driver->replaced = "step_operations", driver->replacement = kernel;
+  CudaBackend own(emu::driver(), 0, {});
+  Device& device = own.device();
+  device.use_overlapping_launches(true);
+  const Array x = Array::floats(random_halves("x", kCount)), y(kCount * 4);
+  StepArgs args{};
+  args.count = kCount, args.operations = 1;
+  StepOperation& operation = args.operation[0];
+  operation.y = y.as<float>(), operation.kind = StepKind::combine, operation.terms = 1;
+  operation.term[0] = {x.as<float>(), 1};
+  const Device::Current current(device);
+  const Device::Stream stream(device);
+  device.launch(stream.handle(), Kernel::step_operations, {1}, args);
+  stream.synchronize();
+  return true;
+}
+
 const Register suite([] {
   if (on_hardware()) return;
   backend();
@@ -122,6 +145,11 @@ const Register suite([] {
   expect("pipeline: reads past the end", true, pipeline("planted_pipeline_3"));
   expect("pipeline: two fragment registers swapped", true, pipeline("planted_pipeline_4"));
   expect("pipeline: a column past the right edge", true, pipeline("planted_pipeline_5"));
+  const auto overlap = [](const char* kernel) { return [=] { return run_overlap(kernel); }; };
+  expect("nothing: overlap", false, overlap("step_operations"));
+  expect("overlap: no wait for the kernel before", true, overlap("planted_overlap_never"));
+  expect("overlap: threads that end before the wait", true, overlap("planted_overlap_some"));
+  if (emu::checking) expect("overlap: a read before the wait", true, overlap("planted_overlap_late"));
   const auto wgmma = [](const char* kernel) { return [=] { return run_wgmma(kernel); }; };
   if (emu::checking) return;  // which does not follow mbarriers
   expect("nothing: wgmma", false, wgmma("test_wgmma"));

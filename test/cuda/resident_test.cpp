@@ -183,7 +183,7 @@ void forwards() {
       const Conditioning conditioning{timesteps.data(), context.data(), 9};
       on_host->predict({batch.data(), n, 4, 6, conditioning}, expected.data(), nullptr);
       const Operation input = operation(Operation::Kind::combine, ResidentTensors::kInput, {{1, 4}});
-      resident->stage({{{4, latents}}, {input}});
+      resident->stage({{{4, latents}}, {input}, {}});
       unet->predict({nullptr, n, 4, 6, conditioning, resident.get()}, nullptr, nullptr);
       if (n == 1)
         resident->read({}, {1}, got.data(), nullptr);
@@ -229,7 +229,7 @@ void memory() {
     {
       const std::shared_ptr<ResidentTensors> resident = backend().resident(1, 1000, 0);
       if (emu::driver_counts.bytes != before) return "memory before it is needed";
-      resident->stage({{{5, std::vector<float>(1000)}}, {}});
+      resident->stage({{{5, std::vector<float>(1000)}}, {}, {}});
       if (emu::driver_counts.bytes == before) return "no memory";
       CancelToken cancel;
       cancel.cancel();

@@ -16,6 +16,7 @@ const hopper = {
 const options = { ...quick, steps: 1, outputType: 'latents' }
 
 interface Found {
+  overlap?: string
   before: string
   after: string
   latents: number[]
@@ -27,7 +28,8 @@ const draw = `
   const pipe = await nd.DiffusionPipeline.load(undefined, { device: 'cuda' })
   const { latents } = await pipe.generate(${JSON.stringify(options)})
   await pipe.dispose()
-  return { before, after: await note(), latents: [...latents.data] }`
+  const overlap = (await nd.listDevices()).devices[1].kernelOverlap
+  return { overlap, before, after: await note(), latents: [...latents.data] }`
 
 const found = (more: Record<string, string>) => inProcess({ ...environment, ...more }, draw) as Promise<Found>
 
@@ -57,6 +59,17 @@ t.test('what it finds, and what is drawn then', { skip }, async (t) => {
   }
   const forced = await found({ ...hopper, ND_EMULATED_FAIL_LAUNCH: '', NODE_DIFFUSION_CUDA_WGMMA: '1' })
   t.equal(forced.after, 'on: NODE_DIFFUSION_CUDA_WGMMA says so')
+})
+
+t.test('overlapping launches', { skip }, async (t) => {
+  const off = { ...hopper, NODE_DIFFUSION_CUDA_WGMMA: '0' }
+  const plain = await found(off)
+  t.equal(plain.overlap, 'off: no faster', 'the emulator has no use for them')
+  const overlapping = await found({ ...off, NODE_DIFFUSION_CUDA_OVERLAP: '1' })
+  t.equal(overlapping.overlap, 'on: NODE_DIFFUSION_CUDA_OVERLAP says so')
+  t.same(overlapping.latents, plain.latents)
+  const before = await found({ ...off, ND_EMULATED_CAPABILITY: '89', NODE_DIFFUSION_CUDA_OVERLAP: '1' })
+  t.equal(before.overlap, undefined, 'not on GPUs before Hopper')
 })
 
 t.test('a worker that ends, and a load that is aborted', { skip }, async (t) => {

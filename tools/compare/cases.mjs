@@ -157,7 +157,7 @@ async function unetCases(name, unet, model) {
     await test(`${name} ${input} deepCache`, async () => {
       const deepCache = new DeepCache({ interval: 2, depth: 1 })
       const list = [await predict({ deepCache }), await predict({ deepCache })]
-      deepCache.dispose()
+      await deepCache.dispose()
       return list
     })
     await test(`${name} ${input} prepared`, async () => {

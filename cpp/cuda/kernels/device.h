@@ -22,10 +22,22 @@
 #define ND_KERNEL(name, Arguments, threads, blocks, ...)                   \
   extern "C" __global__ void __launch_bounds__(threads, ND_BLOCKS(blocks)) \
       name(const __grid_constant__ nd::cuda::Arguments p) {                \
+    nd::cuda::follow_previous();                                           \
     __VA_ARGS__(p);                                                        \
   }
 
 namespace nd::cuda {
+
+/// Waits until the kernel before has ended and its writes can be seen, and lets the blocks of the next one be
+/// placed meanwhile, where kernels are launched so (Device::overlapping_launches(); PTX ISA, griddepcontrol).
+/// Every thread of every kernel begins with it, so that a kernel that waits for the one before has waited for
+/// all before that.
+DEVICE void follow_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 template <class T>
 DEVICE T& shared_memory() {
@@ -197,6 +209,7 @@ DEVICE void cp_async_wait() {
 #define ND_KERNEL(name, Arguments, threads, blocks, ...)                                               \
   static const emu::Kernel emulated_##name(#name, sizeof(nd::cuda::Arguments), [](void** parameters) { \
     const nd::cuda::Arguments p = emu::parameter<nd::cuda::Arguments>(parameters);                     \
+    emu::follow_previous();                                                                            \
     __VA_ARGS__(p);                                                                                    \
   });
 

@@ -49,6 +49,8 @@ void body() {
   f.done = true;
   ++b.done;
   b.warps[f.warp].ready &= ~(1u << f.lane);
+  if (b.overlaps && !f.has_followed)
+    fault("a thread ends that has not waited for the kernel before", Here{}, false);
   for (const Copy& copy : f.copies) {
     if (copy.done) continue;
     fault("a thread ends with cp.async under way", copy.here, false);
@@ -160,7 +162,7 @@ void make_block(Block& b, dim3 size, size_t shared) {
 void run_block(Block& b) {
   for (Fiber& f : b.fibers) {
     f.stack_pointer = new_stack(f.top, body);
-    f.done = false;
+    f.done = f.has_followed = false;
     f.copies.clear();
     f.group = 0;
   }
@@ -225,6 +227,10 @@ void together(uint32_t mask, const char* what, void (*op)(void**), void* argumen
   warp.arrived = 0;
   ++warp.epoch;
   warp.ready |= mask;
+}
+
+void follow_previous() {
+  block->current->has_followed = true;
 }
 
 void block_barrier(Here here) {

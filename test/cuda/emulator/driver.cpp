@@ -27,11 +27,10 @@ Result driver_version(int* version) {
   return kSuccess;
 }
 Result error_name(Result error, const char** name) {
-  static const std::map<Result, const char*> names = {{kOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY"},
-                                                      {kNoDevice, "CUDA_ERROR_NO_DEVICE"},
-                                                      {201, "CUDA_ERROR_INVALID_CONTEXT"},
-                                                      {kNotFound, "CUDA_ERROR_NOT_FOUND"},
-                                                      {kLaunchFailed, "CUDA_ERROR_LAUNCH_FAILED"}};
+  static const std::map<Result, const char*> names = {
+      {kOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY"},  {kNoDevice, "CUDA_ERROR_NO_DEVICE"},
+      {201, "CUDA_ERROR_INVALID_CONTEXT"},         {kNotFound, "CUDA_ERROR_NOT_FOUND"},
+      {kLaunchFailed, "CUDA_ERROR_LAUNCH_FAILED"}, {801, "CUDA_ERROR_NOT_SUPPORTED"}};
   const auto found = names.find(error);
   if (found == names.end()) return 1;
   *name = found->second;
@@ -74,6 +73,10 @@ Result module_function(FunctionHandle* function, ModuleHandle, const char* name)
   *function = reinterpret_cast<FunctionHandle>(const_cast<Kernel*>(find_kernel(name)));
   return *function ? usable() : kNotFound;
 }
+Result function_get(int* value, int, FunctionHandle) {
+  *value = driver_options.capability;
+  return usable();
+}
 Result function_set(FunctionHandle, int, int) {
   return usable();
 }
@@ -91,9 +94,10 @@ struct Launch {
   const Kernel* kernel;
   dim3 grid, block;
   unsigned shared_bytes;
+  bool overlaps;
   std::vector<uint8_t> arguments;
 };
-Result run(Launch& launched, Stream* timed) {
+Result run(Launch& launched, Stream& stream) {
   const dim3 grid = launched.grid;
   std::unique_lock<std::mutex> lock(mutex);
   if (driver_options.fail_launch >= 0 && driver_options.fail_launch-- == 0) {
@@ -103,44 +107,65 @@ Result run(Launch& launched, Stream* timed) {
   if (driver_options.launch_time) {
     const int64_t count = int64_t{grid.x} * grid.y * grid.z;
     const double microseconds =
+        (launched.overlaps ? driver_options.overlapped_share : 1) *
         driver_options.launch_time(launched.kernel->name, count, launched.arguments.data());
-    if (timed) timed->microseconds += microseconds;
-    if (timed && timed->tells_time && count > driver_options.computed_blocks) return kSuccess;
+    stream.microseconds += microseconds;
+    if (stream.tells_time && count > driver_options.computed_blocks) return kSuccess;
   }
+  if (launched.overlaps && driver_options.loses_overlapped) return kSuccess;
   if (!checking) lock.unlock();
   Options options;
   options.seed = driver_options.seed;
   // A thread costs more than a few small blocks.
   options.threads = grid.x * grid.y * grid.z < 8 ? 1 : driver_options.threads;
   options.shared = launched.shared_bytes;
+  options.overlaps = launched.overlaps;
   void* parameters[] = {launched.arguments.data()};
   if (launch(grid, launched.block, options, [&] { launched.kernel->call(parameters); })) return kSuccess;
   lose_context();
   return kLaunchFailed;
 }
-Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                     unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
-                     StreamHandle handle, void** parameters, void**) {
+Result launch_configured(const LaunchConfig* config, FunctionHandle function, void** parameters, void**) {
+  constexpr Result kInvalidValue = 1, kNotSupported = 801;
+  const StreamHandle handle = config->stream;
   if (usable(handle) != kSuccess) return usable(handle);
-  if (!grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535)
-    return 1;  // CUDA_ERROR_INVALID_VALUE
+  const auto [grid_x, grid_y, grid_z] = config->grid;
+  if (!grid_x || !grid_y || !grid_z || grid_y > 65535 || grid_z > 65535) return kInvalidValue;
+  bool overlaps = false;
+  for (unsigned i = 0; i < config->attribute_count; ++i) {
+    if (config->attributes[i].id != kOverlapsPrevious) return kInvalidValue;
+    overlaps = config->attributes[i].value != 0;
+  }
+  if (overlaps && (driver_options.capability < 90 || driver_options.refuses_overlapped)) return kNotSupported;
+  if (overlaps) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    ++driver_counts.overlapping;
+  }
   const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
   const uint8_t* bytes = static_cast<const uint8_t*>(parameters[0]);
   const Launch launched{kernel,
                         {grid_x, grid_y, grid_z},
-                        {block_x, block_y, block_z},
-                        shared_bytes,
+                        {config->block[0], config->block[1], config->block[2]},
+                        config->shared_bytes,
+                        overlaps,
                         {bytes, bytes + kernel->parameter_bytes}};
   Stream* stream = capturing(handle);
   Operation operation;
   operation.launches = true;
-  operation.run = [launched, timed = stream ? nullptr : reinterpret_cast<Stream*>(handle)] {
+  operation.run = [launched] {
     Launch copy = launched;  // a graph has the same one again
-    return run(copy, timed);
+    return run(copy, *running_stream);
   };
   if (!stream) return enqueue(handle, std::move(operation));
   stream->captured.push_back(std::move(operation));
   return kSuccess;
+}
+Result launch_kernel(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                     unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                     StreamHandle handle, void** parameters, void** extra) {
+  const LaunchConfig config{
+      {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, handle, nullptr, 0};
+  return launch_configured(&config, function, parameters, extra);
 }
 Result tensor_map(void* map, int, uint32_t rank, void* address, const uint64_t* sizes,
                   const uint64_t* strides, const uint32_t* box, const uint32_t*, int, int swizzle, int, int) {
@@ -182,6 +207,7 @@ Result get_proc_address(const char* name, void** function, int version, uint64_t
       {"cuModuleLoadData", address(module_load)},
       {"cuModuleUnload", address(module_unload)},
       {"cuModuleGetFunction", address(module_function)},
+      {"cuFuncGetAttribute", address(function_get)},
       {"cuFuncSetAttribute", address(function_set)},
       {"cuOccupancyMaxActiveBlocksPerMultiprocessor", address(resident_blocks)},
       {"cuMemAlloc", address(memory_allocate)},
@@ -193,6 +219,7 @@ Result get_proc_address(const char* name, void** function, int version, uint64_t
       {"cuMemcpyDtoHAsync", address(copy_to_host)},
       {"cuMemcpyDtoDAsync", address(copy_on_device)},
       {"cuLaunchKernel", address(launch_kernel)},
+      {"cuLaunchKernelEx", address(launch_configured)},
       {"cuTensorMapEncodeTiled", address(tensor_map)},
       {"cuStreamCreate", address(stream_create)},
       {"cuStreamDestroy", address(stream_destroy)},

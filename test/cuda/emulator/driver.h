@@ -32,11 +32,15 @@ struct DriverOptions {
   double (*launch_time)(const char* kernel, int64_t blocks, const void* arguments) = nullptr;
   int64_t computed_blocks = 31;
   int (*resident_blocks)(const char* kernel) = nullptr;  // in place of what shared memory has room for
+  double overlapped_share = 1;      // of the time of a kernel, where it begins while the one before ends
+  bool loses_overlapped = false;    // such kernels compute nothing
+  bool refuses_overlapped = false;  // they are not supported after all
 };
 extern DriverOptions driver_options;
 
 struct DriverCounts {
   int64_t launches, graph_launches;
+  int64_t overlapping;                               // launches, each once where a graph has it
   int64_t bytes, streams, events, contexts, graphs;  // what lives
   int64_t peak;                                      // of bytes
   int64_t pinned;                                    // bytes of the host's memory

@@ -6,6 +6,8 @@ namespace emu {
 
 using namespace nd::cuda;
 
+thread_local Stream* running_stream = nullptr;
+
 namespace {
 
 using Graph = std::vector<Operation>;
@@ -31,6 +33,7 @@ void work_off(Stream& stream, const Done& done) {
       next = std::move(stream.pending.front());
       stream.pending.pop_front();
     }
+    running_stream = &stream;
     next.run();
   }
 }

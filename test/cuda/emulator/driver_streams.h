@@ -10,6 +10,9 @@ using nd::cuda::GraphHandle;
 
 constexpr Result kCaptureUnsupported = 900;
 
+/// That whose operation the thread does, also where it is one of a graph.
+extern thread_local Stream* running_stream;
+
 /// The stream, if it captures what it is given.
 Stream* capturing(StreamHandle handle);
 

@@ -22,7 +22,7 @@ struct Fiber {
   uint8_t *stack = nullptr, *top = nullptr;
   dim3 index;
   uint32_t number = 0, warp = 0, lane = 0;
-  bool done = false;
+  bool done = false, has_followed = false;
   std::vector<Copy> copies;
   int group = 0;  // of copies, the one that is not committed yet
 };
@@ -50,7 +50,7 @@ struct Block {
   dim3 index, size, grid;
   uint32_t serial = 0, count = 0, arrived = 0, done = 0, epoch = 0;
   Here barrier_here{}, waits_here{};  // of the block's barrier; of any kind, the last one
-  bool aborted = false;
+  bool aborted = false, overlaps = false;
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
   std::vector<Barrier> barriers;

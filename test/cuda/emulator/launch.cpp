@@ -115,7 +115,7 @@ bool launch(dim3 grid, dim3 size, const Options& options, const std::function<vo
     Block& b = *own;
     catch_segv(b);
     make_block(b, size, options.shared);
-    b.grid = grid, b.kernel = &kernel, b.seed = options.seed;
+    b.grid = grid, b.kernel = &kernel, b.seed = options.seed, b.overlaps = options.overlaps;
     block = &b;
     for (uint32_t i; (i = taken++) < blocks;) {
       const uint32_t k = order[i];
