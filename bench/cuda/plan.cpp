@@ -135,8 +135,7 @@ double time_of(const Launch& launch, const Device& device) {
   // Part of the product's.
   if (kernel == Kernel::product_finish || kernel == Kernel::product_finish_moments) return 0;
   if (is_int8(kernel)) return plan_int8(as<Int8ProductArgs>(launch).product, device).microseconds;
-  if (kernel == Kernel::product_hopper_128 || kernel == Kernel::product_hopper_256)
-    return product_time(as<HopperProductArgs>(launch).product, device);
+  if (is_hopper_product(kernel)) return product_time(as<HopperProductArgs>(launch).product, device);
   if (kernel < Kernel::product_finish) return product_time(as<ProductArgs>(launch), device);
   if (kernel >= Kernel::attention_hopper_40)
     return attention_time(launch, as<HopperAttentionArgs>(launch).attention, device.multiprocessors());
@@ -153,8 +152,8 @@ struct Sum {
 
   void add(const Launch& launch, const Device& device) {
     const Kernel kernel = launch.kernel;
-    const bool product = kernel <= Kernel::product_finish_moments || is_int8(kernel) ||
-                         kernel == Kernel::product_hopper_128 || kernel == Kernel::product_hopper_256;
+    const bool product =
+        kernel <= Kernel::product_finish_moments || is_int8(kernel) || is_hopper_product(kernel);
     const bool attends = kernel >= Kernel::attention_hopper_40 ||
                          (kernel >= Kernel::attention_40 && kernel <= Kernel::attention_wide);
     (product ? products : attends ? attention : rest) += time_of(launch, device);

@@ -17,7 +17,8 @@ struct HopperTimes {
 
   /// Of steps of kHopperK, which are twice as long as those of the other kernels: three quarters of the peak.
   TileTime tiles[kHopperTileCount] = {{kHopperTiles[0].blocks, 0.50, 0.37, 6},
-                                      {kHopperTiles[1].blocks, 0.75, 0.75, 9}};
+                                      {kHopperTiles[1].blocks, 0.75, 0.75, 9},
+                                      {kHopperTiles[2].blocks, 0.50, 0.50, 7}};
   /// Tokens from which on each attention kernel is taken. With fewer, blocks of 128 queries leave
   /// multiprocessors without work.
   int64_t attention_tokens[kHopperAttentionCount] = {512, 512, 512, 512, 512};

@@ -57,6 +57,7 @@ enum class Kernel : int {
   // Those of Hopper (sm_90a) come last; other GPUs lack them.
   product_hopper_128,
   product_hopper_256,
+  product_hopper_160,
   attention_hopper_40,
   attention_hopper_64,
   attention_hopper_80,
@@ -123,6 +124,7 @@ constexpr KernelInfo kKernels[] = {
     {"step_rescale", kRescaleThreads, kRescaleSharedBytes},
     {"product_hopper_128", kHopperThreads, kHopperTiles[0].shared_bytes()},
     {"product_hopper_256", kHopperThreads, kHopperTiles[1].shared_bytes()},
+    {"product_hopper_160", kHopperThreads, kHopperTiles[2].shared_bytes()},
     {"attention_hopper_40", kHopperThreads, kHopperAttentionShapes[0].shared_bytes()},
     {"attention_hopper_64", kHopperThreads, kHopperAttentionShapes[1].shared_bytes()},
     {"attention_hopper_80", kHopperThreads, kHopperAttentionShapes[2].shared_bytes()},
@@ -134,6 +136,9 @@ static_assert(sizeof kKernels / sizeof kKernels[0] == static_cast<int>(Kernel::c
 
 constexpr bool is_hopper(Kernel kernel) {
   return kernel >= Kernel::product_hopper_128;
+}
+constexpr bool is_hopper_product(Kernel kernel) {
+  return is_hopper(kernel) && kernel < Kernel::attention_hopper_40;
 }
 
 constexpr bool is_int8(Kernel kernel) {

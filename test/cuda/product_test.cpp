@@ -282,6 +282,7 @@ const Register suite([] {
     run({2, 1, 256, 24, 40}, moments, kTiles + 1, 1);
     run({2, 8, 16, 24, 40, 3, 1, 1, 1, true}, moments, kTiles, 1);
     run({2, 8, 8, 136, 40, 3, 1, 1, 1}, moments, kTiles, 3);
+    run({2, 8, 16, 72, 320, 3, 1, 1, 1}, moments, kTiles + 2, 1);
     for (const Shape& shape : hopper_shapes)
       for (int tile = kTiles; tile < kTiles + kHopperTileCount; ++tile) {
         run(shape, plain, tile, 1);

@@ -48,6 +48,7 @@ HopperMeasurements measurements(double card) {
   m.modelled_long = 120, m.modelled_short = 40;
   m.everywhere = {120 * card, 40 * card, 70 * card};
   m.tiles[0] = times_of({2, 0.45, 0.25, 5}, card), m.tiles[1] = times_of({1, 0.6, 0.6, 8}, card);
+  m.tiles[2] = times_of({1, 0.5, 0.5, 6}, card);
   for (auto& lengths : m.attention) lengths[0] = {10, 8}, lengths[1] = {100, 50};
   return m;
 }
@@ -92,9 +93,16 @@ void fitting() {
 
     HopperMeasurements small = m;  // where only a block by itself is faster
     small.tiles[0] = {200, 80, 70}, small.tiles[1] = {400, 160, 110};
+    small.tiles[2] = {300, 100, 110};
     times = fit_times(small);
-    if (!times.has_tile(0) || times.has_tile(1)) return std::string("a tile for small products");
+    if (!times.has_tile(0) || times.has_tile(1) || times.has_tile(2))
+      return std::string("a tile for small products");
     if (!near(product_gain(small, times), 1.5)) return "its gain: " + text(product_gain(small, times));
+
+    small.tiles[0] = {200, 80, 120}, small.tiles[2] = {100, 40, 110};  // for 5/8 of the columns
+    times = fit_times(small);
+    if (times.has_tile(0) || !times.has_tile(2)) return std::string("a tile with fewer columns");
+    if (!near(product_gain(small, times), 1.125)) return "its gain: " + text(product_gain(small, times));
 
     m.tiles[1] = {200, 200, 200};
     m.attention[2][0] = {8, 10}, m.attention[3][1] = {8, 10};

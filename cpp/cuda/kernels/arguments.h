@@ -87,7 +87,7 @@ struct HopperTile {
   int columns, stages, blocks;  // blocks: that a multiprocessor runs side by side
   constexpr int shared_bytes() const { return stages * ((kHopperRows + columns) * kHopperK * 2 + 16) + 8; }
 };
-constexpr HopperTile kHopperTiles[] = {{128, 3, 2}, {256, 4, 1}};
+constexpr HopperTile kHopperTiles[] = {{128, 3, 2}, {256, 4, 1}, {160, 5, 1}};
 
 /// A block's tile of y. The constants below are in order of preference for large products.
 struct ProductTile {

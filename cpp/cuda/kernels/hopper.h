@@ -103,6 +103,7 @@ DEVICE void wgmma_wait() {
   }
 ND_WGMMA(8, 64, ND_NAMES_32, "%32, %33", ND_SUMS_16(c, 0), ND_SUMS_16(c, 4))
 ND_WGMMA(16, 128, ND_NAMES_64, "%64, %65", ND_SUMS_64(c, 0))
+ND_WGMMA(20, 160, ND_NAMES_80, "%80, %81", ND_SUMS_64(c, 0), ND_SUMS_16(c, 16))
 ND_WGMMA(32, 256, ND_NAMES_128, "%128, %129", ND_SUMS_64(c, 0), ND_SUMS_64(c, 16))
 #undef ND_WGMMA
 

@@ -7,12 +7,14 @@ namespace nd::cuda {
 
 namespace {
 
-/// Of the long sums, the short ones and those of a block alone.
-double best_gain(const TileMeasurement& everywhere, const TileMeasurement& hopper) {
+/// Of the long sums, the short ones and those of a block alone, for the same number of columns.
+double best_gain(const HopperMeasurements& measured, int tile) {
+  const TileMeasurement &everywhere = measured.everywhere, &hopper = measured.tiles[tile];
+  const double columns = static_cast<double>(trial_columns(tile)) / kTrialColumns;
   double best = 0;
-  for (const TimePair& pair :
-       {TimePair{everywhere.long_full, hopper.long_full}, TimePair{everywhere.short_full, hopper.short_full},
-        TimePair{everywhere.long_alone, hopper.long_alone}})
+  for (const TimePair& pair : {TimePair{columns * everywhere.long_full, hopper.long_full},
+                               TimePair{columns * everywhere.short_full, hopper.short_full},
+                               TimePair{everywhere.long_alone, hopper.long_alone}})
     if (pair.faster()) best = std::max(best, pair.everywhere / pair.hopper);
   return best;
 }
@@ -26,7 +28,7 @@ HopperTimes fit_times(const HopperMeasurements& measured) {
       std::sqrt(other.long_full / measured.modelled_long * (other.short_full / measured.modelled_short));
   for (int i = 0; i < kHopperTileCount; ++i) {
     const TileMeasurement& tile = measured.tiles[i];
-    if (best_gain(other, tile) > 0 && card > 0 && tile.long_full > 0)
+    if (best_gain(measured, i) > 0 && card > 0 && tile.long_full > 0)
       times.tiles[i] = fit_tile(times.tiles[i], tile, card);
     else
       times.exclude_tile(i);
@@ -42,7 +44,7 @@ HopperTimes fit_times(const HopperMeasurements& measured) {
 double product_gain(const HopperMeasurements& measured, const HopperTimes& times) {
   double gain = 0;
   for (int i = 0; i < kHopperTileCount; ++i)
-    if (times.has_tile(i)) gain = std::max(gain, best_gain(measured.everywhere, measured.tiles[i]));
+    if (times.has_tile(i)) gain = std::max(gain, best_gain(measured, i));
   return gain;
 }
 

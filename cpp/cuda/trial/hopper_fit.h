@@ -15,6 +15,13 @@ struct TimePair {
 constexpr int64_t kTriedTokens[] = {256, 1024};
 constexpr int kTriedLengths = sizeof kTriedTokens / sizeof kTriedTokens[0];
 
+/// Columns of the grids that TileMeasurement is about: of Hopper's kernels as many as a tile's blocks have
+/// that run side by side, of the others these.
+constexpr int kTrialColumns = 256;
+constexpr int trial_columns(int tile) {
+  return kHopperTiles[tile].columns * kHopperTiles[tile].blocks;
+}
+
 struct HopperMeasurements {
   TileMeasurement everywhere;  // of the kernels that run everywhere, as plan_product() has them
   double modelled_long = 0, modelled_short = 0;  // what it expected of the full grids

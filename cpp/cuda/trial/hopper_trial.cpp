@@ -82,24 +82,22 @@ class Trial final : public UnfinishedTrial {
   HopperMeasurements measure() {
     HopperCases& cases = *cases_;
     HopperMeasurements result;
-    // Convolutions of boxes of 16 × 8 pixels, one row of boxes for each multiprocessor. Of the two tiles, as
-    // many blocks as run side by side have 256 columns.
-    constexpr int64_t kColumns = 256, kAlone = 128, kTaps = 9;
+    // Convolutions of boxes of 16 × 8 pixels, one row of boxes for each multiprocessor.
+    constexpr int64_t kAlone = kHopperTiles[0].columns, kTaps = 9;
     const int64_t height = int64_t{kHopperRows} / 16 * std::min(device_.multiprocessors(), 256);
     const auto shape = [&](int64_t steps, int64_t columns) {
       return TrialProduct{1, height, 16, steps / kTaps * kHopperK, columns, 3};
     };
-    static_assert(kHopperTiles[0].columns * kHopperTiles[0].blocks == kColumns &&
-                  kHopperTiles[1].columns * kHopperTiles[1].blocks == kColumns &&
-                  kHopperTiles[0].columns == kAlone);
     for (int tile = 0; tile < kHopperTileCount; ++tile) {
-      const HopperCase long_full = cases.product(shape(kLongSteps, kColumns), tile, 1),
-                       short_full = cases.product(shape(kShortSteps, kColumns), tile, 1),
+      const int64_t columns = trial_columns(tile);
+      const HopperCase long_full = cases.product(shape(kLongSteps, columns), tile, 1),
+                       short_full = cases.product(shape(kShortSteps, columns), tile, 1),
                        long_alone = cases.product(shape(kLongSteps, kAlone), tile, 1);
       TileMeasurement& hopper = result.tiles[tile];
       hopper = {time(long_full.kernel, long_full.hopper), time(long_full.kernel, short_full.hopper),
                 time(long_full.kernel, long_alone.hopper)};
       if (tile > 0) continue;
+      static_assert(trial_columns(0) == kTrialColumns);
       result.everywhere = {time(long_full.kernel, long_full.everywhere),
                            time(long_full.kernel, short_full.everywhere),
                            time(long_full.kernel, long_alone.everywhere)};
