@@ -76,11 +76,12 @@ void NativeObject::Finalize(Napi::BasicEnv env) {
 }
 
 Napi::Value NativeObject::dispose(Napi::Env env, std::shared_ptr<void> next) {
-  const auto content = std::make_shared<std::shared_ptr<void>>(exchange(env, std::move(next)));
-  if (!*content || !type_->large) return env.Undefined();
+  std::shared_ptr<void> content = exchange(env, std::move(next));
+  if (!content || !type_->large) return env.Undefined();
   try {
     return run_async(
-        env, std::make_shared<nd::CancelToken>(), [content](const nd::CancelToken&) { content->reset(); },
+        env, std::make_shared<nd::CancelToken>(),
+        [content = std::move(content)](const nd::CancelToken&) mutable { content.reset(); },
         [](Napi::Env env) { return env.Undefined(); });
   } catch (...) {
     // There is no thread or no memory for that, so it is freed here.

@@ -118,7 +118,7 @@ export interface ModelSource {
   zeros?: boolean
 }
 
-/** Settles when the memory that no call uses is free, which another thread does; undefined: it is free already. */
+/** Settles when another thread has freed what no call uses; undefined: that is free already. */
 export type Freed = Promise<void> | undefined
 
 /** Memory of a GPU in bytes, of all processes. */
@@ -139,7 +139,7 @@ export interface CudaDeviceInfo {
   tiles?: string
   /** Whether Hopper's own kernels are used, and why; undefined until the process has opened the GPU. */
   hopper?: string
-  /** Whether kernels begin while the one before ends, and why; undefined until the process has opened the GPU. */
+  /** Whether kernels overlap, and why; undefined until the process has opened the GPU. */
   overlap?: string
 }
 

@@ -14,8 +14,7 @@ namespace {
 constexpr int kPlainShared = 48 << 10;
 constexpr int kKeptStagings = 2;    // that nobody uses: 16 MB of pinned memory
 constexpr int kMinCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
-
-constexpr int kFirstToOverlap = 90;  // compute capability
+constexpr int kMinToOverlap = 90;   // Hopper: the first with griddepcontrol
 
 std::string environment(const char* name) {
   // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing in this process changes the environment meanwhile
@@ -121,7 +120,7 @@ void Device::load_kernels(const std::vector<char>& image) {
   int compiled_for = 0;
   check(driver_, driver_.function_get(&compiled_for, kPtxVersion, functions_[0]),
         "Could not read what the kernels were compiled for");
-  can_overlap_ = std::min(compiled_for, capability()) >= kFirstToOverlap;
+  can_overlap_ = std::min(compiled_for, capability()) >= kMinToOverlap;
 }
 
 int Device::resident_blocks(Kernel kernel) const {

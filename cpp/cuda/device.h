@@ -30,7 +30,7 @@ struct DeviceDescription {
   size_t memory_bytes = 0;
   std::string tiles;    // where the times of products come from; empty where that is not known
   std::string hopper;   // whether Hopper's kernels are used, and why; empty where that is not known
-  std::string overlap;  // the same of overlapping launches
+  std::string overlap;  // whether kernels overlap, and why; empty where that is not known
 };
 
 /// The GPU of this number; opens nothing. Error device_unavailable.
@@ -90,11 +90,11 @@ class Device {
   /// Without a call those that are faster, or what NODE_DIFFUSION_CUDA_INT8 says (0 or always).
   Int8Products int8_products() const { return int8_; }
   void use_int8_products(Int8Products which) { int8_ = which; }
-  /// Whether a kernel's blocks are placed while the kernel before ends (CUDA's programmatic dependent
-  /// launch). Kernels do not overlap copies before or after them. Without a call, no kernels overlap.
+  /// Whether a kernel's blocks are placed while the previous kernel ends (CUDA's programmatic dependent
+  /// launch). Kernels never overlap copies. Off without a call.
   bool overlapping_launches() const { return overlapping_; }
   void use_overlapping_launches(bool overlapping) { overlapping_ = overlapping && can_overlap_; }
-  /// Whether the kernels can: those that are compiled for compute capability 9.0 and later.
+  /// Whether the GPU and the compiled kernels support it: both need compute capability 9.0.
   bool can_overlap_launches() const { return can_overlap_; }
   /// Of all processes.
   MemoryInfo memory_info() const;

@@ -97,12 +97,15 @@ void choose_tiles(const Opening& opening, Device& device, const CancelToken* can
   device.use_tile_times(*known.tiles);
 }
 
+std::string forced_note(bool on, const char* variable) {
+  return std::string(on ? "on: " : "off: ") + variable + " says so";
+}
+
 /// Tried once, like the tiles.
 void choose_overlap(const Opening& opening, Device& device, const CancelToken* cancel) {
   if (!device.can_overlap_launches()) return;
   if (const std::optional<bool> forced = forced_overlapping_launches()) {
-    opening.set_note(&Known::overlap_note,
-                     std::string(*forced ? "on: " : "off: ") + "NODE_DIFFUSION_CUDA_OVERLAP says so");
+    opening.set_note(&Known::overlap_note, forced_note(*forced, "NODE_DIFFUSION_CUDA_OVERLAP"));
     return device.use_overlapping_launches(*forced);
   }
   Known& known = opening.known();
@@ -112,10 +115,10 @@ void choose_overlap(const Opening& opening, Device& device, const CancelToken* c
       verdict = try_overlap(device, cancel);
     } catch (const Error& error) {
       known.overlap = false;
-      throw Error(
-          ErrorCode::device_lost,
-          std::string("The trial of kernels that overlap failed, and so did all that is on the GPU (") +
-              error.what() + "). Load the models again, or start with NODE_DIFFUSION_CUDA_OVERLAP=0.");
+      throw Error(ErrorCode::device_lost,
+                  std::string("The trial of overlapping kernels failed, and the GPU's context with it (") +
+                      error.what() +
+                      "). Load the models again, or start with NODE_DIFFUSION_CUDA_OVERLAP=0.");
     }
     opening.set_note(&Known::overlap_note, verdict.note);
     if (verdict.may_pass) return;  // the next load tries again
@@ -149,8 +152,8 @@ void choose_hopper(const Opening& opening, CudaBackend& backend, const std::vect
   if (device.capability() != kHopper || !device.has_warpgroup_products()) return;
   if (const std::optional<WarpgroupProducts> forced = forced_warpgroup_products()) {
     // Device's constructor has applied it.
-    opening.set_note(&Known::hopper_note, std::string(*forced == WarpgroupProducts::none ? "off: " : "on: ") +
-                                              "NODE_DIFFUSION_CUDA_WGMMA says so");
+    opening.set_note(&Known::hopper_note,
+                     forced_note(*forced != WarpgroupProducts::none, "NODE_DIFFUSION_CUDA_WGMMA"));
     return;
   }
   Known& known = opening.known();

@@ -50,12 +50,24 @@ class GraphRecording final : public Recording {
 
 }  // namespace
 
+GraphExecutableHandle end_capture(const Driver& driver, StreamHandle stream) {
+  GraphHandle graph = nullptr;
+  check(driver, driver.capture_end(stream, &graph), "Could not record");
+  GraphExecutableHandle executable = nullptr;
+  const Result made = driver.graph_instantiate(&executable, graph, 0);
+  driver.graph_destroy(graph);
+  check(driver, made, "Could not make a graph");
+  return executable;
+}
+
+void discard_capture(const Driver& driver, StreamHandle stream) noexcept {
+  GraphHandle graph = nullptr;
+  if (driver.capture_end(stream, &graph) == kSuccess && graph) driver.graph_destroy(graph);
+}
+
 Recorder::~Recorder() {
   const Driver& driver = device_.driver();
-  if (state_ == State::capturing) {  // it was cancelled, or failed
-    GraphHandle graph = nullptr;
-    if (driver.capture_end(stream_, &graph) == kSuccess && graph) driver.graph_destroy(graph);
-  }
+  if (state_ == State::capturing) discard_capture(driver, stream_);  // it was cancelled, or failed
   if (executable_) driver.executable_destroy(executable_);
 }
 
@@ -82,12 +94,8 @@ void Recorder::before_download(const Transfer& transfer) {
 
 void Recorder::launch() {
   const Driver& driver = device_.driver();
-  GraphHandle graph = nullptr;
   state_ = State::launched;
-  check(driver, driver.capture_end(stream_, &graph), "Could not record");
-  const Result made = driver.graph_instantiate(&executable_, graph, 0);
-  driver.graph_destroy(graph);
-  check(driver, made, "Could not make a graph");
+  executable_ = end_capture(driver, stream_);
   check(driver, driver.graph_launch(executable_, stream_), "Could not start a graph");
 }
 

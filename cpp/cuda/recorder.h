@@ -9,6 +9,11 @@
 
 namespace nd::cuda {
 
+/// Ends a capture; what the stream was given, as a graph that can be launched.
+GraphExecutableHandle end_capture(const Driver& driver, StreamHandle stream);
+/// Ends a capture of which nothing is wanted.
+void discard_capture(const Driver& driver, StreamHandle stream) noexcept;
+
 /// Captures a forward while it is run. The kernels run as a graph the first time as well.
 class Recorder {
  public:

@@ -37,8 +37,8 @@ export interface DeviceInfo {
    */
   hopperKernels?: string
   /**
-   * Of a GPU of compute capability 9.0 or later that the process has loaded a model on: whether kernels begin while the one
-   * before them ends, and why. That is tried when the first model is loaded. It begins with 'on: ' or 'off: '.
+   * Of a GPU of compute capability 9.0 or later that the process has loaded a model on: whether a kernel's blocks are placed
+   * while the previous kernel ends, and why. That is tried when the first model is loaded. It begins with 'on: ' or 'off: '.
    */
   kernelOverlap?: string
 }

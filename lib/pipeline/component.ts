@@ -102,7 +102,7 @@ export abstract class Component<Model extends NativeModel> {
         release()
       }
     } catch (error) {
-      // Who waits for dispose() before the call finds the rejection then, not one that nobody handled in the meantime.
+      // A caller may await dispose() before this promise: until then nothing handles a rejection.
       if (this.disposed && !signal?.aborted) await this.#disposing
       throw error
     } finally {
@@ -144,7 +144,10 @@ export abstract class Component<Model extends NativeModel> {
     }
   }
 
-  /** Frees the component; resolves when its memory is free. Running and waiting calls reject with a DiffusionError of code DISPOSED. */
+  /**
+   * Frees the component. Running and waiting calls reject with a DiffusionError of code DISPOSED. Resolves when its memory is
+   * free.
+   */
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
       const reason = new DiffusionError('DISPOSED', `This ${this.name} has been disposed`)

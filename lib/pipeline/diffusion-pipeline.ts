@@ -492,17 +492,17 @@ export class DiffusionPipeline {
     } catch (error) {
       throw signal.aborted ? abortReason(signal) : error
     } finally {
-      // The next run gets its turn when the memory is free, whatever fails here. Who aborts does not wait for that.
+      // The next run gets its turn when the memory is free, whatever fails here. An abort does not wait for that.
       const freed = this.#free(finished ? undefined : steps, run).finally(release)
       freed.catch(() => {})
       joined.release()
       if (!signal.aborted) await freed
-      // Who waits for dispose() before the run finds the rejection then, not one that nobody handled in the meantime.
+      // A caller may await dispose() before this promise: until then nothing handles a rejection.
       if (!finished && this.disposed && !given.signal?.aborted) await this.#disposing
     }
   }
 
-  /** Frees what a run holds. `steps`: it did not end by itself. */
+  /** Frees what a run holds. `steps` are those of a run that ends early. */
   async #free(steps: AsyncGenerator<unknown> | undefined, run: RunParts | undefined): Promise<void> {
     try {
       await steps?.return(undefined)

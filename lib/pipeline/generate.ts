@@ -196,7 +196,7 @@ export async function* generate(
     if (device) [latents] = await device.fetch([latents], signal)
     if (device?.culprit) numbers.blame(device.culprit)
   } finally {
-    // The autoencoder can have the memory then, and so can the next run.
+    // The autoencoder needs the memory, and so may the next run.
     const parts = [denoiser, device, controls, imagePrompts]
     await Promise.all(parts.map(async (part) => part?.dispose()))
   }

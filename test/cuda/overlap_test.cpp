@@ -1,13 +1,11 @@
-// Kernels that begin while the one before ends: models compute the same bits, and a trial finds out whether
-// that is faster.
-#include <cstring>
-
+// Kernels that overlap: models compute the same bits, and a trial finds out whether that is faster.
 #include "changed_driver.h"
 #include "cuda/devices.h"
 #include "cuda/trial/overlap_trial.h"
 #include "driver.h"
 #include "emulator.h"
 #include "fixture_models.h"
+#include "left_behind.h"
 #include "support.h"
 #include "unet/unet.h"
 
@@ -40,14 +38,6 @@ class Hopper : public ChangedDriver {
       set_environment(name, "");
   }
 };
-
-std::string left_behind(const emu::DriverCounts& before) {
-  const emu::DriverCounts& after = emu::driver_counts;
-  if (after.bytes != before.bytes) return std::to_string(after.bytes - before.bytes) + " bytes are left";
-  if (after.streams != before.streams) return "a stream is left";
-  if (after.graphs != before.graphs) return "a graph is left";
-  return after.events == before.events ? "" : "an event is left";
-}
 
 /// What the trial says, which must leave nothing behind and the device as it was.
 std::string tried(Device& device, const std::string& expected, bool on) {
@@ -128,16 +118,7 @@ void trials() {
   test::test("cuda/overlap the trial: a kernel that fails", [] {
     Hopper gpu;
     CudaBackend own(emu::driver(), 0, {});
-    const emu::DriverCounts before = emu::driver_counts;
-    gpu->fail_launch = 40;
-    std::string why = "no error";
-    try {
-      try_overlap(own.device());
-    } catch (const Error& error) {
-      why = error.code() == ErrorCode::device_lost ? "" : error.what();
-    }
-    emu::recover();
-    return why.empty() ? left_behind(before) : why;
+    return loses_the_gpu(40, [&] { try_overlap(own.device()); });
   });
 }
 

@@ -106,7 +106,7 @@ bool run_wgmma(const char* kernel) {
          worst_error(c.read<float>(64 * 64), product(a, b, 64, kK)) < 1e-5;
 }
 
-/// In place of step_operations, launched so that it may begin before the kernel before has ended.
+/// In place of step_operations, launched so that it may begin before the previous kernel has ended.
 bool run_overlap(const char* kernel) {
   constexpr int64_t kCount = 100;  // not all threads have something to do
   ChangedDriver driver;
@@ -147,7 +147,7 @@ const Register suite([] {
   expect("pipeline: a column past the right edge", true, pipeline("planted_pipeline_5"));
   const auto overlap = [](const char* kernel) { return [=] { return run_overlap(kernel); }; };
   expect("nothing: overlap", false, overlap("step_operations"));
-  expect("overlap: no wait for the kernel before", true, overlap("planted_overlap_never"));
+  expect("overlap: no wait for the previous kernel", true, overlap("planted_overlap_never"));
   expect("overlap: threads that end before the wait", true, overlap("planted_overlap_some"));
   if (emu::checking) expect("overlap: a read before the wait", true, overlap("planted_overlap_late"));
   const auto wgmma = [](const char* kernel) { return [=] { return run_wgmma(kernel); }; };

@@ -13,6 +13,7 @@
 #include "driver.h"
 #include "emulator.h"
 #include "fixture_models.h"
+#include "left_behind.h"
 #include "support.h"
 #include "unet/unet.h"
 
@@ -131,13 +132,6 @@ bool same_times(const TileTimes& a, const TileTimes& b) {
   };
   return std::equal(std::begin(a.halves), std::end(a.halves), std::begin(b.halves), same) &&
          std::equal(std::begin(a.int8), std::end(a.int8), std::begin(b.int8), same);
-}
-
-std::string left_behind(const emu::DriverCounts& before) {
-  const emu::DriverCounts& after = emu::driver_counts;
-  if (after.bytes != before.bytes) return std::to_string(after.bytes - before.bytes) + " bytes are left";
-  if (after.streams != before.streams) return "a stream is left";
-  return after.events == before.events ? "" : "an event is left";
 }
 
 /// That the trial finds what the GPU takes: of all layers, no choice is much slower than the best one.
@@ -291,16 +285,7 @@ void refusals() {
   test::test("cuda/tiles a kernel that fails", [] {
     TimedGpu gpu;
     CudaBackend own(emu::driver(), 0, {});
-    const emu::DriverCounts before = emu::driver_counts;
-    gpu->fail_launch = 40;
-    std::string why = "no error";
-    try {
-      try_tiles(own.device());
-    } catch (const Error& error) {
-      why = error.code() == ErrorCode::device_lost ? "" : error.what();
-    }
-    emu::recover();
-    return why.empty() ? left_behind(before) : why;
+    return loses_the_gpu(40, [&] { try_tiles(own.device()); });
   });
   test::test("cuda/tiles once for each GPU of the process", []() -> std::string {
     TimedGpu gpu;

@@ -14,6 +14,7 @@
 #include "driver.h"
 #include "emulator.h"
 #include "fixture_models.h"
+#include "left_behind.h"
 #include "support.h"
 #include "unet/unet.h"
 
@@ -174,14 +175,6 @@ class EmulatedHopper {
 HopperVerdict attempt(const CancelToken* cancel = nullptr,
                       std::chrono::milliseconds limit = std::chrono::minutes(5)) {
   return try_hopper(emu::driver(), 0, {}, kBuiltInTimes, cancel, limit);
-}
-
-std::string left_behind(const emu::DriverCounts& before) {
-  const emu::DriverCounts& after = emu::driver_counts;
-  if (after.bytes != before.bytes) return std::to_string(after.bytes - before.bytes) + " bytes are left";
-  if (after.streams != before.streams) return "a stream is left";
-  if (after.events != before.events) return "an event is left";
-  return after.contexts == before.contexts ? "" : "a context is left";
 }
 
 /// A convolution of a UNet; nothing is computed.

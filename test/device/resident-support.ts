@@ -63,7 +63,7 @@ export async function copiesOf(
   return { toDevice: bytes('to-device'), toHost: bytes('to-host') }
 }
 
-/** The memory that is free, once it is `expected`: a run that is aborted rejects before its own is freed. */
+/** The memory that is free, once it is `expected`: an aborted run rejects before its memory is free. */
 export async function settlesAt(pipe: DiffusionPipeline, expected: number | undefined) {
   for (let i = 0; i < 1000 && pipe.unet.freeDeviceMemory() !== expected; i++)
     await new Promise((resolve) => setTimeout(resolve, 10))

@@ -74,7 +74,7 @@ for (const { unet: name, name: key } of predictions) {
     await model.trim()
     await model.prepare({ conditioning, n })
     t.same(await model.predict(call), found, 'the same with prepared timesteps')
-    void model.dispose()
+    await model.dispose()
   })
 }
 

@@ -117,7 +117,7 @@ t.test('dispose', async (t) => {
 
   const other = await DiffusionPipeline.load()
   const large = { data: new Float32Array(4 * 128 * 128), shape: [1, 4, 128, 128] }
-  // None may be an unhandled rejection before dispose() has resolved, which would end a process.
+  // Nothing handles these promises before dispose() has resolved: an earlier rejection would end the process.
   const decodings = [other.vae.decode(large), other.vae.decode(large)]
   await other.vae.dispose()
   for (const call of decodings) await t.rejects(call, { code: 'DISPOSED' })

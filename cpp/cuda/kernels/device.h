@@ -28,10 +28,10 @@
 
 namespace nd::cuda {
 
-/// Waits until the kernel before has ended and its writes can be seen, and lets the blocks of the next one be
-/// placed meanwhile, where kernels are launched so (Device::overlapping_launches(); PTX ISA, griddepcontrol).
-/// Every thread of every kernel begins with it, so that a kernel that waits for the one before has waited for
-/// all before that.
+/// Waits until the previous kernel has ended and its writes are visible, and lets the blocks of the next
+/// kernel be placed meanwhile. Without Device::overlapping_launches() it returns at once. Every thread of
+/// every kernel begins with it, so that whoever has waited for one kernel has waited for all earlier ones
+/// (PTX ISA, griddepcontrol).
 DEVICE void follow_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

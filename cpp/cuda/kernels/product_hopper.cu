@@ -114,7 +114,7 @@ ND_KERNEL(product_hopper_128, HopperProductArgs, nd::cuda::kHopperThreads, 2,
           nd::cuda::product_hopper<128, nd::cuda::kHopperTiles[0].stages>)
 ND_KERNEL(product_hopper_256, HopperProductArgs, nd::cuda::kHopperThreads, 1,
           nd::cuda::product_hopper<256, nd::cuda::kHopperTiles[1].stages>)
-// For the 320 columns of a UNet's largest latents, which it has no more of than there are.
+// Two of its tiles cover the 320 channels of a UNet's largest latents exactly.
 ND_KERNEL(product_hopper_160, HopperProductArgs, nd::cuda::kHopperThreads, 1,
           nd::cuda::product_hopper<160, nd::cuda::kHopperTiles[2].stages>)
 

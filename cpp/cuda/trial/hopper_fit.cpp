@@ -10,7 +10,7 @@ namespace {
 /// Of the long sums, the short ones and those of a block alone, for the same number of columns.
 double best_gain(const HopperMeasurements& measured, int tile) {
   const TileMeasurement &everywhere = measured.everywhere, &hopper = measured.tiles[tile];
-  const double columns = static_cast<double>(trial_columns(tile)) / kTrialColumns;
+  const double columns = static_cast<double>(trial_columns(tile)) / trial_columns(0);
   double best = 0;
   for (const TimePair& pair : {TimePair{columns * everywhere.long_full, hopper.long_full},
                                TimePair{columns * everywhere.short_full, hopper.short_full},

@@ -15,9 +15,8 @@ struct TimePair {
 constexpr int64_t kTriedTokens[] = {256, 1024};
 constexpr int kTriedLengths = sizeof kTriedTokens / sizeof kTriedTokens[0];
 
-/// Columns of the grids that TileMeasurement is about: of Hopper's kernels as many as a tile's blocks have
-/// that run side by side, of the others these.
-constexpr int kTrialColumns = 256;
+/// Columns of the full grids: as many as a tile's blocks have that run side by side. The kernels that run
+/// everywhere compute those of the first tile.
 constexpr int trial_columns(int tile) {
   return kHopperTiles[tile].columns * kHopperTiles[tile].blocks;
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cuda/trial/hopper_cases.h"
+#include "cuda/trial/note.h"
 
 namespace nd::cuda {
 namespace {
@@ -29,11 +30,6 @@ std::string text(const char* format, double number) {
 
 std::string name_of(Kernel kernel) {
   return kKernels[static_cast<int>(kernel)].name;
-}
-
-/// What the driver said, without the advice that follows.
-std::string first_sentence(const std::string& message) {
-  return message.substr(0, message.find(". "));
 }
 
 class Trial final : public UnfinishedTrial {
@@ -97,7 +93,6 @@ class Trial final : public UnfinishedTrial {
       hopper = {time(long_full.kernel, long_full.hopper), time(long_full.kernel, short_full.hopper),
                 time(long_full.kernel, long_alone.hopper)};
       if (tile > 0) continue;
-      static_assert(trial_columns(0) == kTrialColumns);
       result.everywhere = {time(long_full.kernel, long_full.everywhere),
                            time(long_full.kernel, short_full.everywhere),
                            time(long_full.kernel, long_alone.everywhere)};

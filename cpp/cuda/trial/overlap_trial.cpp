@@ -7,7 +7,10 @@
 #include <vector>
 
 #include "cuda/context.h"
+#include "cuda/layers/product_plan.h"
+#include "cuda/recorder.h"
 #include "cuda/trial/kernel_timer.h"
+#include "cuda/trial/note.h"
 
 namespace nd::cuda {
 namespace {
@@ -18,7 +21,6 @@ constexpr int kLinks = 32, kRounds = 5;
 constexpr int kTensors = 3;     // that a link writes, and the two that it reads
 constexpr int kCopyEvery = 8;   // links
 constexpr int kBlocksEach = 2;  // for each multiprocessor
-constexpr double kMinGain = 0.05;
 
 /// A graph that launches the chain.
 class Chain {
@@ -26,17 +28,13 @@ class Chain {
   Chain(const Device& device, StreamHandle stream, const Buffer& tensors, int64_t elements)
       : driver_(device.driver()) {
     check(driver_, driver_.capture_begin(stream, kCaptureThread), "Could not record");
-    GraphHandle graph = nullptr;
     try {
       for (int link = 0; link < kLinks; ++link) launch_link(device, stream, tensors, elements, link);
     } catch (...) {
-      if (driver_.capture_end(stream, &graph) == kSuccess && graph) driver_.graph_destroy(graph);
+      discard_capture(driver_, stream);
       throw;
     }
-    check(driver_, driver_.capture_end(stream, &graph), "Could not record");
-    const Result made = driver_.graph_instantiate(&executable_, graph, 0);
-    driver_.graph_destroy(graph);
-    check(driver_, made, "Could not make a graph");
+    executable_ = end_capture(driver_, stream);
   }
   ~Chain() { driver_.executable_destroy(executable_); }
   Chain(const Chain&) = delete;
@@ -47,9 +45,8 @@ class Chain {
   }
 
  private:
-  /// Tensor `link` becomes a sum of the two before, which takes turns among kTensors of them. Each block
-  /// reads what another one has written. Some links read a copy of the one before: kernels do not overlap
-  /// copies.
+  /// Writes a sum of the last two tensors to a third one; they take turns. Each block reads what another one
+  /// has written. Some links read a copy of the last tensor, as a kernel must not overlap that either.
   static void launch_link(const Device& device, StreamHandle stream, const Buffer& tensors, int64_t elements,
                           int link) {
     const size_t bytes = static_cast<size_t>(elements + kMoveThreads) * sizeof(float);
@@ -146,8 +143,7 @@ OverlapVerdict try_overlap(Device& device, const CancelToken* cancel) {
   } catch (const Error& error) {
     if (device.lost()) throw;
     // Too little memory, or a driver that does not record such launches.
-    const std::string message = error.what();
-    verdict.note = "off: " + message.substr(0, message.find(". "));
+    verdict.note = "off: " + first_sentence(error.what());
     verdict.may_pass = error.code() == ErrorCode::out_of_memory;
   }
   verdict.milliseconds = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();

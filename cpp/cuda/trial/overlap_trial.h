@@ -1,5 +1,5 @@
-// The trial of overlapping launches on the user's own GPU: whether kernels that begin while the one before
-// ends compute the same, in less time.
+// The trial of overlapping launches on the user's own GPU: whether kernels whose blocks are placed while the
+// previous kernel ends compute the same, in less time.
 #pragma once
 #include <string>
 
@@ -18,8 +18,8 @@ struct OverlapVerdict {
   double milliseconds = 0;  // that the trial took
 };
 
-/// In the device's own context: a graph of kernels of which each reads what the two before have written, with
-/// and without overlapping launches. Changes nothing about the device. Errors Cancelled, device_lost.
+/// In the device's own context: a graph of kernels, each of which reads what the last two have written, with
+/// and without overlapping launches. Leaves the device as it was. Errors Cancelled, device_lost.
 OverlapVerdict try_overlap(Device& device, const CancelToken* cancel = nullptr);
 
 }  // namespace nd::cuda

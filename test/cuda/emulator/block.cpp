@@ -50,7 +50,7 @@ void body() {
   ++b.done;
   b.warps[f.warp].ready &= ~(1u << f.lane);
   if (b.overlaps && !f.has_followed)
-    fault("a thread ends that has not waited for the kernel before", Here{}, false);
+    fault("a thread ends without having waited for the previous kernel", Here{}, false);
   for (const Copy& copy : f.copies) {
     if (copy.done) continue;
     fault("a thread ends with cp.async under way", copy.here, false);

@@ -201,7 +201,7 @@ void check(const void* address, size_t bytes, Access access, Here here) {
   Area* area = find(p);
   if (!area) return tell("access outside of every buffer", here);
   if (block->overlaps && !block->current->has_followed && !area->shared)
-    return tell("access before the kernel before has ended", here);
+    return tell("access before the previous kernel has ended", here);
   if (p + bytes > area->base + area->bytes) return tell("access across the end of a buffer", here);
   for (size_t i = 0; i < bytes; ++i) {
     const char* what = check_byte(area->cells[p - area->base + static_cast<ptrdiff_t>(i)], *area, access);

@@ -55,7 +55,7 @@ uint8_t* dynamic_shared();
 /// the mask).
 void together(uint32_t mask, const char* what, void (*op)(void** arguments), void* argument, Here here);
 void block_barrier(Here here);
-/// Waits for the kernel before, as griddepcontrol.wait does.
+/// Waits for the previous kernel, as griddepcontrol.wait does.
 void follow_previous();
 /// Counts a fault and prints the first few. A fatal one ends the block.
 void fault(const char* what, Here here, bool fatal);

@@ -32,7 +32,7 @@ struct DriverOptions {
   double (*launch_time)(const char* kernel, int64_t blocks, const void* arguments) = nullptr;
   int64_t computed_blocks = 31;
   int (*resident_blocks)(const char* kernel) = nullptr;  // in place of what shared memory has room for
-  double overlapped_share = 1;      // of the time of a kernel, where it begins while the one before ends
+  double overlapped_share = 1;      // of a kernel's time, where it overlaps the previous one
   bool loses_overlapped = false;    // such kernels compute nothing
   bool refuses_overlapped = false;  // they are not supported after all
 };

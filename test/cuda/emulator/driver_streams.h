@@ -10,7 +10,7 @@ using nd::cuda::GraphHandle;
 
 constexpr Result kCaptureUnsupported = 900;
 
-/// That whose operation the thread does, also where it is one of a graph.
+/// The stream whose operation this thread runs; of a graph, the one that it was launched in.
 extern thread_local Stream* running_stream;
 
 /// The stream, if it captures what it is given.

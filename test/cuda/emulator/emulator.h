@@ -29,8 +29,7 @@ struct Options {
   int threads = 2;    // of the system; always one in the checked build
   uint32_t seed = 0;  // 0: in order; 1: reversed; else blocks, warps and lanes in random order
   size_t shared = 0;  // dynamic shared memory, bytes
-  /// Whether the kernel may begin before the one before it has ended: each of its threads has to wait for
-  /// that.
+  /// Whether the kernel may begin before the previous one has ended, for which each of its threads must wait.
   bool overlaps = false;
 };
 

@@ -1,4 +1,4 @@
-// Kernels that do not wait for the one before, in place of step_operations: does the emulator notice?
+// Kernels that do not wait for the previous one, in place of step_operations: does the emulator notice?
 #include "cuda/kernels/device.h"
 #include "test_arguments.h"
 
