@@ -66,6 +66,7 @@ const sources = [folder, tests].flatMap((path) =>
     .map((name) => join(path, name)),
 )
 const work = mkdtempSync(join(tmpdir(), 'kernels-'))
+process.on('exit', () => rmSync(work, { recursive: true, force: true }))
 const jobs = sources.flatMap((source) =>
   // wgmma and tensor copies are there only in the architecture-specific form.
   (/wgmma|hopper/.test(source) ? ['90a'] : architectures).map((architecture) => ({ source, architecture })),
@@ -94,6 +95,5 @@ async function worker() {
   }
 }
 await Promise.all(Array.from({ length: availableParallelism() }, worker))
-rmSync(work, { recursive: true, force: true })
 console.log(`${passed} passed, ${failed} failed`)
 process.exit(failed > 0 ? 1 : 0)

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { buildAddon, BuildError, jobs, objects, root, testPrograms } from './build-addon.mjs'
 import { run } from './run.mjs'
+import { reportLeft, withTemporaryFolder } from './temporary.mjs'
 
 const sanitizerOptions = {
   ASAN_OPTIONS: 'detect_leaks=1:strict_string_checks=1',
@@ -48,14 +49,21 @@ export async function testNative(args = [], preset = undefined) {
   const programs = testPrograms.filter(
     ([, ...device]) => filter === undefined || filter.startsWith('cuda') === device.length > 0,
   )
+  const waiting = build(preset, programs)
   const sum = { passed: 0, failed: 0 }
-  for (const [program, ...device] of build(preset, programs)) {
-    const { status, text } = await run(program, [...device, ...args], sanitizerOptions)
-    const counts = [...text.matchAll(/(\d+) passed, (\d+) failed/g)].pop()
-    const [passed, failed] = counts ? [Number(counts[1]), Number(counts[2])] : [0, 0]
-    sum.passed += passed
-    sum.failed += status !== 0 && failed === 0 ? 1 : failed
+  const worker = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      const [program, ...device] = next
+      const { status, text } = await run(program, [...device, ...args], sanitizerOptions)
+      const counts = [...text.matchAll(/(\d+) passed, (\d+) failed/g)].pop()
+      const [passed, failed] = counts ? [Number(counts[1]), Number(counts[2])] : [0, 0]
+      sum.passed += passed
+      sum.failed += status !== 0 && failed === 0 ? 1 : failed
+    }
   }
+  // Each spends most of its time on one thread.
+  const { left } = await withTemporaryFolder(() => Promise.all(Array.from({ length: Number(jobs) }, worker)))
+  sum.failed += reportLeft(left)
   return sum
 }
 

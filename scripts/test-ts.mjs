@@ -9,6 +9,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { buildAddon, BuildError, root, testLibraries } from './build-addon.mjs'
 import { run } from './run.mjs'
+import { reportLeft, withTemporaryFolder } from './temporary.mjs'
 
 // Tests expect the CPU's results, whatever GPU the machine has; those of devices name their own driver.
 process.env.NODE_DIFFUSION_CUDA_DRIVER ??= 'none'
@@ -75,13 +76,16 @@ export async function testTs(files = [], { build = true } = {}) {
   const began = Date.now()
   // By itself, tap runs one file at a time on two cores.
   const jobs = `--jobs=${availableParallelism()}`
-  const { status, text } = await run(process.execPath, [tap, 'run', '--reporter=terse', jobs, ...scripts])
+  const { result, left } = await withTemporaryFolder(() =>
+    run(process.execPath, [tap, 'run', '--reporter=terse', jobs, ...scripts]),
+  )
+  const { status, text } = result
   const empty = results(began).flatMap((file) => emptyTests(readFileSync(file, 'utf8')))
   for (const name of empty) console.error(`Nothing was checked in the test: ${name}`)
   // tap's closing lines hold `# { total: 12, pass: 11, fail: 1, skip: 0 }`.
   const summary = [...text.matchAll(/^# \{ total: .*\}$/gm)].pop()?.[0] ?? ''
   const count = (name) => Number(new RegExp(`\\b${name}: (\\d+)`).exec(summary)?.[1] ?? 0)
-  const [passed, failed] = [count('pass'), count('fail') + empty.length]
+  const [passed, failed] = [count('pass'), count('fail') + empty.length + reportLeft(left)]
   return { passed, failed: status !== 0 && failed === 0 ? 1 : failed }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 
 #include "weights/formats/traits.h"
@@ -29,7 +30,8 @@ int64_t inputs(const RequiredTensor& tensor) {
 }  // namespace
 
 RandomWeights::RandomWeights(const std::vector<RequiredTensor>& list, TensorType type)
-    : path_("/tmp/node-diffusion-bench-" + std::to_string(getpid())) {
+    : path_((std::filesystem::temp_directory_path() / ("node-diffusion-bench-" + std::to_string(getpid())))
+                .u8string()) {
   const auto type_of = [&](int64_t in) {
     return in > 0 && in % traits(type).block == 0 ? type : TensorType::f16;
   };

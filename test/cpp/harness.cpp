@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <random>
 
 namespace nd::test {
@@ -20,6 +21,18 @@ bool small_set = false;
 int matched = 0, passed = 0, failed = 0;
 int64_t tries = 0;
 
+// With --times, the case whose CPU time is being counted.
+bool times = false;
+std::string timed;
+std::clock_t began = 0;
+void count_time(const std::string& next) {
+  if (!times) return;
+  const std::clock_t now = std::clock();
+  if (!timed.empty()) std::printf("%8.3f s %s\n", static_cast<double>(now - began) / CLOCKS_PER_SEC, timed.c_str());
+  timed = next;
+  began = std::clock();
+}
+
 // A NaN with a payload that no arithmetic produces: a canary that also poisons every result computed from it.
 constexpr uint32_t kCanary = 0x7fc0dead;
 float canary() {
@@ -36,6 +49,7 @@ Register::Register(Suite suite, bool on_device) {
 bool wanted(const std::string& name) {
   const bool found = name.find(filter) != std::string::npos;
   if (found) ++matched;
+  count_time(found ? name : "");
   return found;
 }
 bool small() {
@@ -71,6 +85,8 @@ int run(int argc, char** argv) {
     const std::string arg = argv[i];
     if (arg == "--small")
       small_set = true;
+    else if (arg == "--times")
+      times = true;
     else if (arg == "--device" && i + 1 < argc)
       device_name = argv[++i];
     else
@@ -82,6 +98,7 @@ int run(int argc, char** argv) {
   }
   for (const Registered& one : suites())
     if (one.on_device != device_name.empty()) one.suite();
+  count_time("");
   if (matched == 0)
     fail(filter, device_name.empty() ? "no test has this in its name; cuda/ needs --device emulated"
                                      : "no test of a device has this in its name");

@@ -1,6 +1,6 @@
 /** The emulated GPU for the tests of the API: a driver library that runs the kernels on the CPU, built with the tests. */
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -14,14 +14,23 @@ const driver = join(packageRoot(), 'build', 'Release', 'libcuda-emulated-driver.
 export const emulatorBuilt = existsSync(driver)
 export const emulatorExpected = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch)
 
-/** The environment of a process with an emulated GPU. It finds its kernels by name, so any file will do for them. */
-export function emulatedEnvironment(): Record<string, string> {
-  const kernels = mkdtempSync(join(tmpdir(), 'kernels-'))
+let kernels: string | undefined
+
+/** A folder with kernels, which goes with this process. */
+function kernelsFolder(): string {
+  if (kernels) return kernels
+  const folder = (kernels = mkdtempSync(join(tmpdir(), 'kernels-')))
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
   writeFileSync(
-    join(kernels, 'kernels.br'),
+    join(folder, 'kernels.br'),
     brotliCompressSync('[["sm_80.cubin",7],["sm_90a.cubin",7]]\nkernelskernels'),
   )
-  return { NODE_DIFFUSION_CUDA_DRIVER: driver, NODE_DIFFUSION_CUDA_KERNELS: kernels }
+  return folder
+}
+
+/** The environment of a process with an emulated GPU. It finds its kernels by name, so any file will do for them. */
+export function emulatedEnvironment(): Record<string, string> {
+  return { NODE_DIFFUSION_CUDA_DRIVER: driver, NODE_DIFFUSION_CUDA_KERNELS: kernelsFolder() }
 }
 
 /** Peak signal-to-noise ratio of two images in dB. */

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -19,18 +18,29 @@ namespace {
 constexpr int64_t kFileBytes = 10000;
 
 /// A file of kFileBytes bytes that goes with the process.
-const std::string& file() {
-  static const std::string path = [] {
-    const std::string name =
-        (std::filesystem::temp_directory_path() / ("node-diffusion-fuzz-" + std::to_string(std::random_device()())))
-            .u8string();
+class NumberedFile {
+ public:
+  NumberedFile()
+      : path_((std::filesystem::temp_directory_path() /
+               ("node-diffusion-fuzz-" + std::to_string(std::random_device()())))
+                  .u8string()) {
     std::string bytes(kFileBytes, '\0');
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 37 + i / 251);
-    std::ofstream(name, std::ios::binary) << bytes;
-    std::atexit([] { std::remove(file().c_str()); });
-    return name;
-  }();
-  return path;
+    std::ofstream(path_, std::ios::binary) << bytes;
+  }
+  // A function of std::atexit() that is registered in a static's initializer runs after the static's destructor.
+  ~NumberedFile() { std::remove(path_.c_str()); }
+  NumberedFile(const NumberedFile&) = delete;
+  NumberedFile& operator=(const NumberedFile&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+const std::string& file() {
+  static const NumberedFile made;
+  return made.path();
 }
 
 }  // namespace

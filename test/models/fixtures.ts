@@ -99,9 +99,10 @@ export function unpackForms(): { root: string; path(name: string): string; remov
   }
 }
 
-/** A copy of a model's folder that a test can change. The caller removes it. */
-export function copyModel(model: string): string {
+/** A copy of a model's folder that a test can change; it goes with the test. */
+export function copyModel(t: { teardown(remove: () => void): void }, model: string): string {
   const to = mkdtempSync(join(tmpdir(), 'node-diffusion-model-'))
+  t.teardown(() => rmSync(to, { recursive: true, force: true }))
   cpSync(join(fixtures, model), to, { recursive: true })
   return to
 }

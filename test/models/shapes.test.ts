@@ -1,5 +1,5 @@
 /** The reader and the engine refuse every tensor of every component by name if it is missing or has another shape. */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { native, type ModelSource } from '../../lib/native.js'
@@ -76,8 +76,7 @@ t.test('openModel: a tensor of another shape, and one that is missing', async (t
     ['vae-plain', 'vae', 'diffusion_pytorch_model', 'decoder.conv_out.weight'],
     ['clip', 'text_encoder', 'model', 'encoder.layers.1.mlp.fc1.weight'],
   ]) {
-    const folder = copyModel(model)
-    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+    const folder = copyModel(t, model)
     const path = join(folder, component, `${file}.safetensors`)
     const original = readFileSync(path)
 

@@ -175,6 +175,7 @@ t.test('node-diffusion build', async (t) => {
 
 t.test('without an addon', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'nd-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   cpSync(lib, join(folder, 'dist'), { recursive: true })
   cpSync(join(root, 'package.json'), join(folder, 'package.json'))
   mkdirSync(join(folder, 'models'))

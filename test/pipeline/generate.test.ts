@@ -1,8 +1,6 @@
 /** The results of generate() and steps(). */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import t from 'tap'
 import {
   createScheduler,
@@ -34,7 +32,7 @@ t.test('result', async (t) => {
   t.ok(result.timings.denoise > 0 && result.timings.total >= result.timings.denoise + result.timings.decode)
   t.same(result.warnings, [])
   t.notOk('latents' in result)
-  const file = join(mkdtempSync(join(tmpdir(), 'nd-')), 'a.png')
+  const file = join(t.testdir(), 'a.png')
   await result.images[0].toFile(file)
   t.match(readFileSync(file).toString('latin1'), /Steps: 2, Sampler: .*Seed: 1, Size: 64x64/)
 })

@@ -185,7 +185,7 @@ t.test('progress, and an abort that leaves no partial file', async (t) => {
 
 t.test('weights that a type cannot represent are refused by name', async (t) => {
   const dir = folder(t)
-  const copy = join(copyModel('sd1'), 'unet')
+  const copy = join(copyModel(t, 'sd1'), 'unet')
   const file = join(copy, 'diffusion_pytorch_model.safetensors')
   const { tensors } = await readSafetensors(file)
   const { offset, type } = tensors.get('mid_block.resnets.0.conv1.weight')!
