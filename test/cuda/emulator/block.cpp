@@ -16,6 +16,8 @@
 namespace emu {
 
 thread_local Block* block = nullptr;
+thread_local const ThreadPlace* thread_place = nullptr;
+thread_local const BlockPlace* block_place = nullptr;
 Statistics statistics{};
 bool checking = false;
 bool quiet = false;
@@ -77,18 +79,20 @@ void finish_late(Block& b) {
   work();
 }
 
+/// Makes one of a warp's lanes that are ready the one that runs.
+Fiber& choose(Block& b, size_t warp) {
+  Fiber& chosen = b.fibers[warp * 32 + static_cast<size_t>(pick(b, b.warps[warp].ready))];
+  b.current = &chosen;
+  thread_place = &chosen;
+  ++b.counted.switches;
+  return chosen;
+}
+
 /// Lets one warp run until all of its lanes wait, or until another is to go on. False where none could run.
 bool run_warp(Block& b, size_t which) {
-  Warp& warp = b.warps[which];
-  bool any = false;
-  while (warp.ready && !b.aborted) {
-    any = true;
-    b.current = &b.fibers[which * 32 + static_cast<size_t>(pick(b, warp.ready))];
-    ++b.counted.switches;
-    emu_switch(&b.scheduler, b.current->stack_pointer);
-    if (b.seed > 1 && (b.next() & 15) == 0) break;
-  }
-  return any;
+  if (!b.warps[which].ready || b.aborted) return false;
+  emu_switch(&b.scheduler, choose(b, which).stack_pointer);
+  return true;
 }
 
 void report_deadlock(Block& b) {
@@ -128,7 +132,11 @@ uint8_t* dynamic_shared() {
 
 void yield_fiber() {
   Block& b = *block;
-  emu_switch(&b.current->stack_pointer, b.scheduler);
+  Fiber& f = *b.current;
+  const bool others_turn = b.seed > 1 && (b.next() & 15) == 0;
+  if (others_turn || !b.warps[f.warp].ready || b.aborted) return emu_switch(&f.stack_pointer, b.scheduler);
+  Fiber& next = choose(b, f.warp);
+  if (&next != &f) emu_switch(&f.stack_pointer, next.stack_pointer);
 }
 
 void make_block(Block& b, dim3 size, size_t shared) {

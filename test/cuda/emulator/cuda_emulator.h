@@ -44,6 +44,18 @@ using Float16 = __fp16;
 
 #define EMU_HERE emu::Here here = emu::Here::now()
 
+/// What a kernel knows of the thread that runs, and of its block.
+struct ThreadPlace {
+  dim3 index;
+  uint32_t lane = 0;
+};
+struct BlockPlace {
+  dim3 index, size, grid;
+};
+// Initial-exec: kernels ask all the time, also those in a library.
+extern thread_local const ThreadPlace* thread_place __attribute__((tls_model("initial-exec")));
+extern thread_local const BlockPlace* block_place __attribute__((tls_model("initial-exec")));
+// The same as calls, for kernels whose accesses are watched: those here are not of interest.
 dim3 thread_index();
 dim3 block_index();
 dim3 block_dim();
@@ -122,10 +134,19 @@ uint32_t shared_address(const void* pointer);
 
 }  // namespace emu
 
+#if defined(__SANITIZE_THREAD__)
 #define threadIdx emu::thread_index()
 #define blockIdx emu::block_index()
 #define blockDim emu::block_dim()
 #define gridDim emu::grid_dim()
+#define EMU_LANE emu::lane()
+#else
+#define threadIdx emu::thread_place->index
+#define blockIdx emu::block_place->index
+#define blockDim emu::block_place->size
+#define gridDim emu::block_place->grid
+#define EMU_LANE emu::thread_place->lane
+#endif
 
 inline void __syncthreads(EMU_HERE) {
   emu::block_barrier(here);
@@ -167,16 +188,16 @@ T shuffle(uint32_t mask, T value, int from, Here here) {
 
 template <class T>
 T __shfl_sync(uint32_t mask, T value, int from, int width = 32, EMU_HERE) {
-  const int lane = static_cast<int>(emu::lane());
+  const int lane = static_cast<int>(EMU_LANE);
   return emu::shuffle(mask, value, (lane & ~(width - 1)) + (from & (width - 1)), here);
 }
 template <class T>
 T __shfl_xor_sync(uint32_t mask, T value, int x, int = 32, EMU_HERE) {
-  return emu::shuffle(mask, value, static_cast<int>(emu::lane()) ^ x, here);
+  return emu::shuffle(mask, value, static_cast<int>(EMU_LANE) ^ x, here);
 }
 template <class T>
 T __shfl_down_sync(uint32_t mask, T value, int by, int width = 32, EMU_HERE) {
-  const int lane = static_cast<int>(emu::lane()), to = lane + by;
+  const int lane = static_cast<int>(EMU_LANE), to = lane + by;
   return emu::shuffle(mask, value, (to & ~(width - 1)) == (lane & ~(width - 1)) ? to : lane, here);
 }
 inline uint32_t __ballot_sync(uint32_t mask, bool predicate, EMU_HERE) {

@@ -17,11 +17,10 @@ struct Copy {
   Here here;
 };
 
-struct Fiber {
+struct Fiber : ThreadPlace {
   void* stack_pointer = nullptr;
   uint8_t *stack = nullptr, *top = nullptr;
-  dim3 index;
-  uint32_t number = 0, warp = 0, lane = 0;
+  uint32_t number = 0, warp = 0;
   bool done = false, has_followed = false;
   std::vector<Copy> copies;
   int group = 0;  // of copies, the one that is not committed yet
@@ -46,8 +45,7 @@ struct Barrier {  // an mbarrier
   std::vector<Fiber*> waiting;
 };
 
-struct Block {
-  dim3 index, size, grid;
+struct Block : BlockPlace {
   uint32_t serial = 0, count = 0, arrived = 0, done = 0, epoch = 0;
   Here barrier_here{}, waits_here{};  // of the block's barrier; of any kind, the last one
   bool aborted = false, overlaps = false;
@@ -73,9 +71,9 @@ struct Block {
   }
 };
 
-extern thread_local Block* block;
+extern thread_local Block* block __attribute__((tls_model("initial-exec")));
 
-/// To the scheduler; comes back when the fiber's lane is ready.
+/// To another lane of the warp or to the scheduler; comes back when the fiber's lane is ready.
 void yield_fiber();
 /// Whether an asynchronous operation is done at once or as late as it may be.
 bool completes_now();

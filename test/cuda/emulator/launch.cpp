@@ -117,6 +117,7 @@ bool launch(dim3 grid, dim3 size, const Options& options, const std::function<vo
     make_block(b, size, options.shared);
     b.grid = grid, b.kernel = &kernel, b.seed = options.seed, b.overlaps = options.overlaps;
     block = &b;
+    block_place = &b;
     for (uint32_t i; (i = taken++) < blocks;) {
       const uint32_t k = order[i];
       b.index = {k % grid.x, k / grid.x % grid.y, k / grid.x / grid.y};
