@@ -11,6 +11,7 @@ import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { rollup } from 'rollup'
+import { beginBuild } from './built.mjs'
 import { writeClipMerges } from './clip-merges.mjs'
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
@@ -18,6 +19,7 @@ const dist = join(root, 'dist')
 const require = createRequire(join(root, 'package.json'))
 const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc')
 
+const endBuild = beginBuild()
 const modules = join(root, 'build', 'modules')
 for (const folder of [dist, modules]) rmSync(folder, { recursive: true, force: true })
 const { status } = spawnSync(
@@ -52,3 +54,5 @@ writeFileSync(
 const api = require('./index.js')
 ${names.map((name) => `exports.${name} = api.${name}\n`).join('')}`,
 )
+
+endBuild()

@@ -5,9 +5,12 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { BuildError, buildAddon, root } from './build-addon.mjs'
+import { isBuilt } from './built.mjs'
 
-const { status } = spawnSync(process.execPath, [join(root, 'scripts', 'build.mjs')], { stdio: 'inherit' })
-if (status !== 0) process.exit(status ?? 1)
+if (!isBuilt()) {
+  const { status } = spawnSync(process.execPath, [join(root, 'scripts', 'build.mjs')], { stdio: 'inherit' })
+  if (status !== 0) process.exit(status ?? 1)
+}
 try {
   buildAddon()
 } catch (error) {
