@@ -160,7 +160,7 @@ const Register suite([] {
   unavailable();
   life();
   several();
-  if (!small()) cancellation();
+  if (!small() && !checks_kernels_alone()) cancellation();
 });
 
 }  // namespace

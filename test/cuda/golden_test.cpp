@@ -92,13 +92,11 @@ std::string difference(const Subject<Model, Config>& subject) {
 
 template <class Model, class Config>
 void compare(const Subject<Model, Config>& subject) {
-  // Watching every access of whole models takes long: in one order only.
-  const std::vector<uint32_t> seeds = emu::checking ? std::vector<uint32_t>{2} : orders();
-  in_orders(seeds, "cuda/golden " + subject.name, [&] { return difference(subject); });
+  in_orders(model_orders(), "cuda/golden " + subject.name, [&] { return difference(subject); });
   // Imitating wgmma takes long, too: a UNet, and autoencoders, whose attention Hopper's kernels can compute.
   const bool some = subject.name == "depth-2" || subject.name == "vae-kl" || subject.name == "vae-wide";
   if (emu::checking || !backend().device().has_warpgroup_products() || !(some || on_hardware())) return;
-  in_orders({orders().back()}, "cuda/golden " + subject.name + ", by warpgroups", [&] {
+  in_orders({model_orders().back()}, "cuda/golden " + subject.name + ", by warpgroups", [&] {
     const WithWarpgroups all;
     return difference(subject);
   });
@@ -245,7 +243,7 @@ void call_vae(Vae& model, std::vector<float>& out) {
 /// In bands, which store rows of whole images in between: as floats where memory allows it, then as halves.
 void call_banded(Vae& model, std::vector<float>& out) {
   const VaeConfig& config = model.config();
-  const int64_t f = config.factor(), h = 17, w = 5;
+  const int64_t f = config.factor(), h = 17, w = 3;
   const std::vector<float> latents = input("latents", config.decoded_channels() * h * w);
   const size_t size = static_cast<size_t>(config.out_channels * h * f * w * f);
   const size_t whole = model.decode_bytes(h, w, kAnyMemory);

@@ -179,6 +179,7 @@ void control_nets() {
     }
     return std::string();
   });
+  if (checks_kernels_alone()) return;
   test::test("cuda/graph ControlNets see resident latents", [] {
     const Controlled nets, on_host;
     KeptTensors residuals, expected_residuals;
@@ -276,7 +277,7 @@ void adapters() {
     }
     return std::string();
   });
-  if (on_hardware()) return;
+  if (on_hardware() || checks_kernels_alone()) return;
   test::test("cuda/graph each step with adapters is one launch", [] {
     const std::unique_ptr<Unet> unet = load_unet();
     Adapted run("one");
@@ -339,7 +340,7 @@ void input_changes() {
     }
     return std::string();
   });
-  if (on_hardware()) return;
+  if (on_hardware() || checks_kernels_alone()) return;
   test::test("cuda/graph each step with a ControlLLLite is one launch", [&] {
     const std::unique_ptr<Unet> unet = load_unet();
     const Lllite lllite("one");

@@ -41,7 +41,7 @@ std::vector<float> predict(KUnet& unet, const Step& step, const CancelToken* can
 }
 
 const Register suite([] {
-  if (small()) return;
+  if (small() || checks_kernels_alone()) return;
   test::test("cuda/graph steps of k-unet are those of a forward by itself", [] {
     const std::unique_ptr<KUnet> unet = load(), alone = load();
     for (size_t i = 0; i < sizeof kSteps / sizeof kSteps[0]; ++i) {

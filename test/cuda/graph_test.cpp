@@ -59,6 +59,7 @@ void deep_features() {
     return against_fresh(
         {{0, kOne, false}, {0, kNext, true}, {0, kOne, true}, {0, kNext, false}, {0, kOne, true}});
   });
+  if (checks_kernels_alone()) return;
   test::test("cuda/graph deep features of two runs that take turns", [] {
     return against_fresh({{0, kOne, false},
                           {1, kNext, false},
@@ -111,6 +112,7 @@ void deep_features() {
 const Register suite([] {
   if (small()) return;
   deep_features();
+  if (checks_kernels_alone()) return;
   test::test("cuda/graph steps are those of a forward by itself", [] {
     const std::unique_ptr<Unet> unet = load_fixture_unet(backend()), alone = load_fixture_unet(backend());
     for (size_t i = 0; i < sizeof kSteps / sizeof kSteps[0]; ++i) {

@@ -176,7 +176,7 @@ std::string quantizing_launches() {
 
 const Register suite([] {
   if (small()) return;
-  const std::vector<uint32_t> seeds = emu::checking ? std::vector<uint32_t>{2} : orders();
+  const std::vector<uint32_t> seeds = model_orders();
   nd::test::test("cuda/int8 unet, the CPU's error", [] {
     return made().cpu > kHalves && made().cpu < kInt8 ? std::string() : text(made().cpu);
   });

@@ -248,7 +248,7 @@ const Register suite([] {
   arithmetic();
   rescale();
   finite_numbers();
-  forwards();
+  if (!checks_kernels_alone()) forwards();
   refused();
   memory();
 });

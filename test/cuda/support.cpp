@@ -26,6 +26,10 @@ bool on_hardware() {
   return device() == "cuda";
 }
 
+bool checks_kernels_alone() {
+  return emu::checking;
+}
+
 cuda::CudaBackend& backend() {
   static const std::unique_ptr<cuda::CudaBackend> made =
       std::make_unique<cuda::CudaBackend>(on_hardware() ? cuda::system_driver() : emu::driver(), 0, image());
@@ -38,6 +42,11 @@ std::vector<char> image() {
 
 std::vector<char> test_image() {
   return on_hardware() ? read_file(ND_CUDA_TEST_IMAGE) : std::vector<char>();
+}
+
+std::vector<uint32_t> model_orders() {
+  if (on_hardware()) return {0};
+  return emu::checking || small() ? std::vector<uint32_t>{2} : std::vector<uint32_t>{0, 1, 2};
 }
 
 std::vector<uint32_t> orders() {

@@ -1,6 +1,7 @@
 // What the parts of the emulator know about a running block.
 #pragma once
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -56,6 +57,7 @@ struct Block : BlockPlace {
   Fiber* current = nullptr;
   uint8_t *stacks = nullptr, *stacks_end = nullptr;
   std::vector<uint8_t> signal_stack;
+  std::shared_ptr<void> operands[2];  // of mma, where it works; too large for memory of threads in a library
   void* scheduler = nullptr;
   uint8_t* shared = nullptr;
   size_t shared_bytes = 0, shared_capacity = 0;

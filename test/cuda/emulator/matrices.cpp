@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <memory>
 #include <type_traits>
 
 #include "internal.h"
@@ -76,7 +77,7 @@ void product(const float* a, const float* b, float* c, int rows, int stride) {
 }
 
 template <int K>
-struct Operands {
+struct alignas(64) Operands {
   uint32_t a[kMaxM * 16][8], b[kMaxN * 8][8];  // 32 bytes of k
   float wide_a[kMaxM * 16 * K], turned[kMaxN * 8 * K], wide_b[K * kMaxN * 8], c[kMaxM * 16 * kMaxN * 8];
 };
@@ -87,7 +88,9 @@ template <Element E>
 void multiply(void** lanes) {
   using Sum = std::conditional_t<E == Element::s8, int32_t, float>;
   constexpr int K = E == Element::s8 ? 32 : 16;
-  alignas(64) static thread_local Operands<K> s;
+  std::shared_ptr<void>& kept = block->operands[K == 32];
+  if (!kept) kept = std::make_shared<Operands<K>>();
+  Operands<K>& s = *static_cast<Operands<K>*>(kept.get());
   const Multiply& first = *static_cast<Multiply*>(lanes[0]);
   const int m = first.m, n = first.n, width = n * 8;
   if (m > kMaxM || n > kMaxN)
