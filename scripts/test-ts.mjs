@@ -1,12 +1,14 @@
 /**
  * `npm run test:ts -- FILE…`: builds what has changed, the addon included, and runs these test files or folders, named as
- * they stand in the tree: test/pipeline/generate.test.ts. Without any, all. `--no-build` runs what is built already.
+ * they stand in the tree: test/pipeline/generate.test.ts. Without any, all. `--without FOLDER` leaves out what is below it,
+ * `--no-build` runs what is built already.
  */
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { parseArgs } from 'node:util'
 import { buildAddon, BuildError, root, testLibraries } from './build-addon.mjs'
 import { run } from './run.mjs'
 import { reportLeft, withTemporaryFolder } from './temporary.mjs'
@@ -64,9 +66,11 @@ function emptyTests(output) {
   return [...output.matchAll(/^ *1\.\.0\n *(?:not )?ok \d+ - (.*?)(?: #.*)?$/gm)].map(([, name]) => name)
 }
 
-/** Runs TypeScript tests; no files: all. */
-export async function testTs(files = [], { build = true } = {}) {
-  const tests = files.flatMap(expand)
+/** Runs TypeScript tests; no files: all, without those of a folder if one is given. */
+export async function testTs(files = [], { build = true, without } = {}) {
+  const named = files.length === 0 && without ? ['test'] : files
+  const leftOut = new Set(without ? expand(without) : [])
+  const tests = named.flatMap(expand).filter((file) => !leftOut.has(file))
   if (build) {
     buildAddon(['node_diffusion', ...testLibraries])
     await compile()
@@ -90,12 +94,15 @@ export async function testTs(files = [], { build = true } = {}) {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const args = process.argv.slice(2)
   try {
-    const { passed, failed } = await testTs(
-      args.filter((arg) => arg !== '--no-build'),
-      { build: !args.includes('--no-build') },
-    )
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: { 'no-build': { type: 'boolean', default: false }, without: { type: 'string' } },
+    })
+    const { passed, failed } = await testTs(positionals, {
+      build: !values['no-build'],
+      without: values.without,
+    })
     console.log(`${passed} passed, ${failed} failed`)
     process.exitCode = failed > 0 ? 1 : 0
   } catch (error) {

@@ -2,12 +2,12 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { bundledModelPath, DiffusionPipeline } from '../../lib/index.js'
-import { openModel } from '../../lib/models/index.js'
-import { safetensorsBytes } from '../model-files/helpers.js'
-import { quick } from '../pipeline/support.js'
-import { bytesOf, decoded } from '../quant/support.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from './emulated.js'
+import { bundledModelPath, DiffusionPipeline } from '../../../lib/index.js'
+import { openModel } from '../../../lib/models/index.js'
+import { safetensorsBytes } from '../../model-files/helpers.js'
+import { quick } from '../../pipeline/support.js'
+import { bytesOf, decoded } from '../../quant/support.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from '../emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 Object.assign(process.env, skip ? {} : emulatedEnvironment())

@@ -2,9 +2,9 @@
 import { cpSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { bundledModelPath, DiffusionPipeline } from '../../lib/index.js'
-import { packageRoot } from '../../lib/package-root.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from './emulated.js'
+import { bundledModelPath, DiffusionPipeline } from '../../../lib/index.js'
+import { packageRoot } from '../../../lib/package-root.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from '../emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 Object.assign(process.env, skip ? {} : emulatedEnvironment())

@@ -1,9 +1,9 @@
 /** q8_0 weights on an emulated GPU: decoded, or multiplied as int8, as NODE_DIFFUSION_CUDA_INT8 says. */
 import { join } from 'node:path'
 import t from 'tap'
-import { bundledModelPath, DiffusionPipeline, Image, quantizeModel } from '../../lib/index.js'
-import { quick } from '../pipeline/support.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess, psnr } from './emulated.js'
+import { bundledModelPath, DiffusionPipeline, Image, quantizeModel } from '../../../lib/index.js'
+import { quick } from '../../pipeline/support.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess, psnr } from '../emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 

@@ -2,9 +2,9 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { bundledModelPath, DiffusionPipeline } from '../../lib/index.js'
-import { quick } from '../pipeline/support.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
+import { bundledModelPath, DiffusionPipeline } from '../../../lib/index.js'
+import { quick } from '../../pipeline/support.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from '../emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 if (!skip) Object.assign(process.env, emulatedEnvironment())

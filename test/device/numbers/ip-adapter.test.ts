@@ -1,10 +1,10 @@
 /** IP-Adapters on an emulated GPU: what they make of images stays in its memory. */
 import { join } from 'node:path'
 import t from 'tap'
-import { DiffusionPipeline, type ImagePromptOptions } from '../../lib/index.js'
-import { packageRoot } from '../../lib/package-root.js'
-import { base } from '../adapters/control-models.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from './emulated.js'
+import { DiffusionPipeline, type ImagePromptOptions } from '../../../lib/index.js'
+import { packageRoot } from '../../../lib/package-root.js'
+import { base } from '../../adapters/control-models.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from '../emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 Object.assign(process.env, skip ? {} : emulatedEnvironment())

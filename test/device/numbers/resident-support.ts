@@ -9,9 +9,9 @@ import {
   type GenerateOptions,
   type LoadOptions,
   type Tensor,
-} from '../../lib/index.js'
-import { packageRoot } from '../../lib/package-root.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from './emulated.js'
+} from '../../../lib/index.js'
+import { packageRoot } from '../../../lib/package-root.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected } from '../emulated.js'
 
 export const skip = !emulatorBuilt && !emulatorExpected
 const folder = t.testdir()

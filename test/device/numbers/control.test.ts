@@ -1,10 +1,10 @@
 /** ControlNets and T2I-Adapters on an emulated GPU: residuals and features stay in its memory. */
 import { join } from 'node:path'
 import t from 'tap'
-import { DiffusionPipeline } from '../../lib/index.js'
-import { base, fixtures, nets } from '../adapters/control-models.js'
-import { packageRoot } from '../../lib/package-root.js'
-import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from './emulated.js'
+import { DiffusionPipeline } from '../../../lib/index.js'
+import { base, fixtures, nets } from '../../adapters/control-models.js'
+import { packageRoot } from '../../../lib/package-root.js'
+import { emulatedEnvironment, emulatorBuilt, emulatorExpected, psnr } from '../emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
 Object.assign(process.env, skip ? {} : emulatedEnvironment())
