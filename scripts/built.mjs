@@ -27,7 +27,7 @@ function digest(parts) {
       const file = join(path, name)
       if (!statSync(file).isFile()) continue
       const bytes = readFileSync(file)
-      hash.update(`${part}/${name} ${bytes.length}\n`).update(bytes)
+      hash.update([part, String(name), bytes.length].join('\n')).update(bytes)
     }
   }
   return hash.digest('hex')

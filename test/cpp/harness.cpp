@@ -28,7 +28,8 @@ std::clock_t began = 0;
 void count_time(const std::string& next) {
   if (!times) return;
   const std::clock_t now = std::clock();
-  if (!timed.empty()) std::printf("%8.3f s %s\n", static_cast<double>(now - began) / CLOCKS_PER_SEC, timed.c_str());
+  if (!timed.empty())
+    std::printf("%8.3f s %s\n", static_cast<double>(now - began) / CLOCKS_PER_SEC, timed.c_str());
   timed = next;
   began = std::clock();
 }

@@ -28,7 +28,8 @@ class NumberedFile {
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 37 + i / 251);
     std::ofstream(path_, std::ios::binary) << bytes;
   }
-  // A function of std::atexit() that is registered in a static's initializer runs after the static's destructor.
+  // A function of std::atexit() that is registered in a static's initializer runs after the static's
+  // destructor.
   ~NumberedFile() { std::remove(path_.c_str()); }
   NumberedFile(const NumberedFile&) = delete;
   NumberedFile& operator=(const NumberedFile&) = delete;
@@ -69,8 +70,9 @@ void weight_table(const uint8_t* data, size_t size) {
     for (const int64_t side : shape) count *= side;
     // Half of the entries have the bytes that fit.
     const int64_t fitting = stored_bytes(type.type, count);
-    const uint64_t bytes = input.below(2) && fitting > 0 ? static_cast<uint64_t>(fitting)
-                                                         : static_cast<uint64_t>(input.size(kFileBytes)) % kMost;
+    const uint64_t bytes = input.below(2) && fitting > 0
+                               ? static_cast<uint64_t>(fitting)
+                               : static_cast<uint64_t>(input.size(kFileBytes)) % kMost;
     const std::string name = std::to_string(input.below(3));
     try {
       table.add(name, type.type, shape, channels_last, index, offset, bytes);

@@ -6,8 +6,8 @@ namespace emu {
 
 #if defined(__x86_64__)
 
-// Registers that a call preserves (System V ABI); all others are saved by the caller already. It jumps back: processors
-// predict that `ret` goes where the last call came from, which here is another stack.
+// Registers that a call preserves (System V ABI); all others are saved by the caller already. It jumps back:
+// processors predict that `ret` goes where the last call came from, which here is another stack.
 asm(R"(
 .globl emu_switch
 .type emu_switch,@function
