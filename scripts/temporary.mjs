@@ -5,6 +5,8 @@ import { join } from 'node:path'
 
 // POSIX has the first; Windows looks at the other two.
 const variables = ['TMPDIR', 'TEMP', 'TMP']
+/** Of compiled scripts, by tap and by tsc: caches that are meant to stay. */
+const caches = /^(?:v8|node)-compile-cache/
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
 /**
@@ -25,7 +27,7 @@ export async function withTemporaryFolder(work) {
   for (const signal of signals) process.on(signal, interrupted)
   try {
     const result = await work()
-    return { result, left: readdirSync(folder) }
+    return { result, left: readdirSync(folder).filter((name) => !caches.test(name)) }
   } finally {
     for (const signal of signals) process.off(signal, interrupted)
     process.off('exit', remove)
