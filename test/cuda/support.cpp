@@ -27,7 +27,7 @@ bool on_hardware() {
 }
 
 bool checks_kernels_alone() {
-  return emu::checking;
+  return emu::checking || small();
 }
 
 cuda::CudaBackend& backend() {

@@ -21,8 +21,9 @@ struct Register : test::Register {
 
 /// Whether --device cuda was given: a GPU instead of the emulator.
 bool on_hardware();
-/// Whether every access of a kernel is watched, which takes long. What a test wants to know of the host's
-/// part (graphs, streams, cancelling, threads) it learns from the same kernels when nobody watches them.
+/// Whether every access of a kernel is watched, or another emulator runs this one: both take long. What a
+/// test wants to know of the host's part (graphs, streams, cancelling, threads) it learns from the same
+/// kernels when nobody watches them.
 bool checks_kernels_alone();
 /// The orders for whole models, whose kernels have tests of their own in all of them.
 std::vector<uint32_t> model_orders();
