@@ -153,6 +153,15 @@ class Conv2d {
                                    Tensor residual, bool relu = false) const = 0;
   /// A 1×1 convolution to fewer channels, written over x.
   virtual Tensor forward_in_place(ForwardContext& ctx, Tensor x) const = 0;
+  /// A 1×1 convolution of an x that is not needed any more: written over it where that is possible.
+  Tensor forward_last(ForwardContext& ctx, Tensor x) const;
+  /// What a residual block begins with: SiLU(norm(x)) convolved, with the normalization as forward_with()
+  /// takes it, and the residual: x through the shortcut, a 1×1 convolution, or x itself if that is null.
+  struct Branches {
+    Tensor hidden, residual;
+  };
+  virtual Branches forward_branches(ForwardContext& ctx, Tensor x, const Tensor& factors,
+                                    const Conv2d* shortcut, const Epilogue& epilogue) const;
   /// An upsampling convolution to twice the size or one less: height is 2h or 2h−1 (a downsampling had an odd
   /// size), width likewise.
   virtual Tensor upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const = 0;

@@ -66,9 +66,7 @@ Tensor ResBlock::forward(ForwardContext& ctx, Tensor&& x, const TimeShift* time)
   // Neither the shortcut nor the result needs memory beside x's: at the autoencoder's largest level that
   // saves 134 MB.
   Tensor residual = std::move(x);
-  if (shortcut_)
-    residual = shortcut_->out() < shortcut_->in() ? shortcut_->forward_in_place(ctx, std::move(residual))
-                                                  : shortcut_->forward(ctx, residual);
+  if (shortcut_) residual = shortcut_->forward_last(ctx, std::move(residual));
   return conv2_->forward_onto(ctx, hidden, norm2_.get(), std::move(residual));
 }
 

@@ -49,7 +49,7 @@ class Workspace {
     Profile* counted = Profile::counted();
     backend.run(arena, nullptr, counted, forward);
     if (counted) counted->count_bytes(static_cast<double>(arena.allocated()));
-    return arena.peak();
+    return arena.plan();
   }
   void trim() {
     recorded_.clear();
@@ -68,8 +68,9 @@ class Workspace {
   };
   /// What was recorded in another block cannot be repeated.
   void reserve() {
-    if (arena_.peak() > arena_.capacity()) recorded_.clear();
-    arena_.reserve(arena_.peak());
+    const size_t bytes = arena_.plan();
+    if (bytes > arena_.capacity()) recorded_.clear();
+    arena_.reserve(bytes);
   }
 
   Backend& backend_;

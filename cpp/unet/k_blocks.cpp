@@ -44,9 +44,7 @@ Tensor KResBlock::forward(ForwardContext& ctx, Tensor x, const Tensor& modulatio
   hidden = conv1_->forward(ctx, hidden);
   hidden = norm2_.forward(ctx, hidden, modulations, Activation::gelu);
   Tensor residual = std::move(x);
-  if (shortcut_)
-    residual = shortcut_->out() < shortcut_->in() ? shortcut_->forward_in_place(ctx, std::move(residual))
-                                                  : shortcut_->forward(ctx, residual);
+  if (shortcut_) residual = shortcut_->forward_last(ctx, std::move(residual));
   return conv2_->forward_onto(ctx, hidden, nullptr, std::move(residual));
 }
 

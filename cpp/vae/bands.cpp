@@ -159,10 +159,11 @@ class Bands {
   }
 
   /// Calls body(rows) for each band of an image of this height. While measuring, a few bands are enough: all
-  /// but those at the edges need the same memory.
+  /// but those at the edges need the same memory, at the same places.
   template <class Body>
   void each_band(int64_t height, bool bottom_up, const Body& body) {
     const int64_t count = band_count(height, plan_.rows);
+    if (ctx_.measuring()) ctx_.arena.repeat_differently();
     for (int64_t i = 0; i < count; ++i) {
       if (ctx_.measuring() && i > 2 && i + 2 < count) continue;
       body(band_at(height, plan_.rows, bottom_up ? count - 1 - i : i));

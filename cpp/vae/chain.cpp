@@ -5,15 +5,6 @@
 
 namespace nd {
 
-namespace {
-
-Tensor take_shortcut(ForwardContext& ctx, const Conv2d& shortcut, Tensor x) {
-  if (shortcut.out() < shortcut.in()) return shortcut.forward_in_place(ctx, std::move(x));
-  return shortcut.forward(ctx, x);
-}
-
-}  // namespace
-
 void Chain::add(const ResBlock& block) {
   const ResBlock::Parts parts = block.parts();
   Link first{parts.conv1, parts.norm1}, second{parts.conv2, parts.norm2};
@@ -60,15 +51,17 @@ Activations Chain::run(ForwardContext& ctx, Activations in, size_t first, size_t
     }
     Epilogue epilogue;
     if (link.relu) epilogue.activation = Activation::relu;
-    Tensor result = link.conv->forward_with(ctx, x, normed, epilogue);
-    if (link.opens_residual) {
-      const bool closed =
-          std::any_of(links_.begin() + static_cast<int64_t>(i), links_.begin() + static_cast<int64_t>(last),
-                      [](const Link& later) { return later.closes_residual; });
-      if (closed || keep_open)
-        residual = link.shortcut ? take_shortcut(ctx, *link.shortcut, std::move(x)) : std::move(x);
+    const bool closed =
+        std::any_of(links_.begin() + static_cast<int64_t>(i), links_.begin() + static_cast<int64_t>(last),
+                    [](const Link& later) { return later.closes_residual; });
+    if (!link.opens_residual || !(closed || keep_open)) {
+      x = link.conv->forward_with(ctx, x, normed, epilogue);
+      continue;
     }
-    x = std::move(result);
+    Conv2d::Branches branches =
+        link.conv->forward_branches(ctx, std::move(x), normed, link.shortcut, epilogue);
+    x = std::move(branches.hidden);
+    residual = std::move(branches.residual);
   }
   return {std::move(x), std::move(residual)};
 }

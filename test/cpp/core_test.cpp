@@ -1,4 +1,4 @@
-// Arena and thread pool.
+// Thread pool and executors.
 #ifndef _WIN32
 #include <sys/resource.h>
 #endif
@@ -8,7 +8,6 @@
 #include <set>
 #include <thread>
 
-#include "core/arena.h"
 #include "core/cpu_count.h"
 #include "core/error.h"
 #include "core/executor.h"
@@ -24,79 +23,6 @@ namespace {
 template <class Check>
 void test(const std::string& name, Check check) {
   if (wanted(name)) report(name, check());
-}
-
-/// The same pseudo-random sequence of allocations; returns offsets from the first pointer.
-std::vector<intptr_t> exercise(Arena& arena, const std::string& seed) {
-  Random random(seed);
-  std::vector<Address> live;
-  std::vector<intptr_t> offsets;
-  Address first;
-  for (int i = 0; i < 400; ++i) {
-    if (live.size() > 3 && random.below(2)) {
-      const size_t at = static_cast<size_t>(random.below(static_cast<int64_t>(live.size())));
-      arena.release(live[at]);
-      live.erase(live.begin() + static_cast<int64_t>(at));
-      continue;
-    }
-    const Address p = arena.allocate(static_cast<size_t>(1 + random.below(5000)));
-    if (!first) first = p;
-    offsets.push_back(static_cast<intptr_t>(p.value) - static_cast<intptr_t>(first.value));
-    live.push_back(p);
-  }
-  for (const Address p : live) arena.release(p);
-  return offsets;
-}
-
-void arena() {
-  test("core/arena a measured run and a real run use the same offsets", [] {
-    Arena arena;
-    for (const char* seed : {"a", "b", "c"}) {
-      arena.begin_measuring();
-      const auto planned = exercise(arena, seed);
-      const size_t peak = arena.peak();
-      arena.reserve(peak);
-      if (exercise(arena, seed) != planned) return std::string("offsets differ for seed ") + seed;
-      if (arena.capacity() < peak) return std::string("capacity below the peak");
-    }
-    return std::string();
-  });
-  test("core/arena aligns and reuses", [] {
-    Arena arena;
-    arena.reserve(1000);
-    const Address a = arena.allocate(1);
-    const Address b = arena.allocate(100);
-    if (a.value % 64 || b.value % 64) return "not aligned to 64 bytes";
-    std::memset(cpu::pointer<void>(a), 1, 1);
-    std::memset(cpu::pointer<void>(b), 2, 100);
-    arena.release(a);
-    if (arena.allocate(64) != a) return "the gap was not reused";
-    arena.release(b);
-    if (arena.allocate(128) != b) return "the second gap was not reused";
-    return "";
-  });
-  test("core/arena neighboring gaps are merged", [] {
-    Arena arena;
-    arena.begin_measuring();
-    const Address a = arena.allocate(64);
-    const Address b = arena.allocate(64);
-    const Address c = arena.allocate(64);
-    const Address d = arena.allocate(64);
-    arena.release(a);
-    arena.release(c);
-    arena.release(b);
-    return arena.allocate(192) == a && d && arena.peak() == 256 ? "" : "a gap of three was not found";
-  });
-  test("core/arena refuses more than was planned", [] {
-    Arena arena;
-    arena.reserve(128);
-    try {
-      arena.allocate(4096);
-    } catch (const Error& error) {
-      return error.code() == ErrorCode::out_of_memory ? "" : "wrong code";
-    }
-    return "no error";
-  });
 }
 
 #ifndef _WIN32
@@ -350,7 +276,6 @@ void executor() {
 
 const Register suite([] {
   executor();
-  arena();
   thread_pool();
   tables();
 });

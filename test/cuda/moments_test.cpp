@@ -146,10 +146,12 @@ void changes() {
         layers.feed_forward->add_to(ctx, input, x);
       },
       true);
-  changed("another convolution wrote there",
-          [](ForwardContext& ctx, const Layers& layers, Tensor& x, const Tensor& input) {
-            x = layers.plain->forward_onto(ctx, input, nullptr, std::move(x));
-          });
+  changed(
+      "another convolution wrote there",
+      [](ForwardContext& ctx, const Layers& layers, Tensor& x, const Tensor& input) {
+        x = layers.plain->forward_onto(ctx, input, nullptr, std::move(x));
+      },
+      true);
 }
 
 const Register suite([] {

@@ -100,7 +100,9 @@ Tensor Linear::forward_in_place(ForwardContext& base, Tensor x) const {
   const int64_t piece = std::min(rows, kInPlaceRows);
   const Scratch<float> product(ctx, piece * columns);
   const Panels weights(ctx, weights_);
+  ArenaLoop loop(ctx.arena);
   for (int64_t first = 0; first < rows; first += piece) {
+    loop.begin_round();
     const int64_t piece_rows = std::min(piece, rows - first);
     GemmEpilogue epilogue;
     epilogue.c = product.data();
@@ -133,7 +135,9 @@ void FeedForward::add_to(ForwardContext& base, const Tensor& normed, const Tenso
   const int64_t rows = x.rows(), width = out_.weights_.inner().channels, piece = std::min(rows, kHiddenRows);
   const Scratch<float> hidden(ctx, piece * width);
   const Panels in_weights(ctx, in_.weights_), out_weights(ctx, out_.weights_);
+  ArenaLoop loop(ctx.arena);
   for (int64_t begin = 0; begin < rows; begin += piece) {
+    loop.begin_round();
     const int64_t count = std::min(piece, rows - begin);
     GemmEpilogue gate;
     gate.c = hidden.data();

@@ -174,6 +174,17 @@ Tensor Conv2d::forward_in_place(ForwardContext& ctx, Tensor x) const {
   return forward(ctx, x, nullptr, {});
 }
 
+// What is convolved is normalized apart. With the shortcut first, that takes x's place: at the autoencoder's
+// largest level x is two thirds of what is needed at once.
+Conv2d::Branches Conv2d::forward_branches(ForwardContext& ctx, Tensor x, const Tensor& factors,
+                                          const nd::Conv2d* shortcut, const Epilogue& epilogue) const {
+  if (!shortcut || !factors)
+    return nd::Conv2d::forward_branches(ctx, std::move(x), factors, shortcut, epilogue);
+  Tensor residual = shortcut->forward(ctx, x);
+  const Tensor normed = apply_affine_onto(ctx, std::move(x), factors, true);
+  return {forward(ctx, normed, nullptr, epilogue), std::move(residual)};
+}
+
 // Interpolating h pixels to 2h−1 gives the first 2h−1 of the 2h that doubling gives. The convolution that
 // follows must see zeros beyond them, where the folded one has seen the last pixel's second copy: its share
 // is subtracted. It is the last row of the 3×3 kernel times x's last row, and the odd parities' second tap is

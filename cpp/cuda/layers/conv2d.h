@@ -20,6 +20,8 @@ class Conv2d final : public nd::Conv2d {
   Tensor forward_onto_with(ForwardContext& ctx, const Tensor& x, const Tensor& factors, Tensor residual,
                            bool relu) const override;
   Tensor forward_in_place(ForwardContext& ctx, Tensor x) const override;
+  Branches forward_branches(ForwardContext& ctx, Tensor x, const Tensor& factors, const nd::Conv2d* shortcut,
+                            const Epilogue& epilogue) const override;
   Tensor upsample(ForwardContext& ctx, const Tensor& x, int64_t height, int64_t width) const override;
 
  private:

@@ -41,6 +41,13 @@ Tensor apply_affine(ForwardContext& ctx, const Tensor& x, const Tensor& factors,
   return y;
 }
 
+// Each thread has read its elements when it writes them.
+Tensor apply_affine_onto(ForwardContext& ctx, Tensor x, const Tensor& factors, bool silu) {
+  apply(Context::of(ctx), x, alone({data(x), nullptr, narrow(x.c), 0}), factors, silu, data(x), {});
+  x.keep(nullptr);
+  return x;
+}
+
 void ChannelMoments::add(ForwardContext& base, const Tensor& x, int64_t first, int64_t rows) {
   Context& ctx = Context::of(base);
   const int64_t pixels = rows * x.w, pieces = pieces_of(pixels, kMomentRows), c = x.c;

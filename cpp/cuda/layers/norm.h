@@ -12,6 +12,8 @@ namespace nd::cuda {
 
 /// factors: [n][2][c] float32 in an fp16 tensor of twice that size, as GroupNorm::affine gives them.
 Tensor apply_affine(ForwardContext& ctx, const Tensor& x, const Tensor& factors, bool silu);
+/// The same, written over x.
+Tensor apply_affine_onto(ForwardContext& ctx, Tensor x, const Tensor& factors, bool silu);
 
 class ChannelMoments final : public nd::ChannelMoments {
  public:
