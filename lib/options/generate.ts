@@ -108,7 +108,7 @@ export interface GenerateOptions extends AccelerationOptions, ConditionOptions {
   decoder?: 'full' | 'tiny'
   /**
    * Whether the autoencoder decodes and encodes in bands of rows, which saves memory. Default: if the whole image would
-   * take more than 700 MB; see also `lowMemory`.
+   * take more than 700 MB, or a sixth of the GPU's memory; see also `lowMemory`.
    */
   vaeTiling?: TilingOption
   /** Pictures that guide the run, each through one of load()'s `controlNets`. Default: none. */

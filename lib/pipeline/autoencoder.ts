@@ -62,7 +62,7 @@ export abstract class Autoencoder<
         throw new RangeError(`Expected a multiple of ${f} for image.shape[${i + 2}] but received ${side}`)
       }
     }
-    const maxBytes = bytesAllowed(option, h * w)
+    const maxBytes = bytesAllowed(option, { pixels: h * w, gpu: this.model.deviceMemory() })
     this.requireMemory(this.encodeBytes(h / f, w / f, option), `A call for [${pixels.shape.join(', ')}]`)
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
@@ -80,8 +80,9 @@ export abstract class Autoencoder<
     const { signal, option } = checkTiledCall(options)
     const latents = copyTensor(given, 'latents', [-1, channels, -1, -1])
     const [n, , h, w] = latents.shape
-    const maxBytes = bytesAllowed(option, h * w * this.factor ** 2)
-    const images = 4 * n * this.config.outChannels * h * w * this.factor ** 2
+    const pixels = h * w * this.factor ** 2
+    const maxBytes = bytesAllowed(option, { pixels, gpu: this.model.deviceMemory() })
+    const images = 4 * n * this.config.outChannels * pixels
     this.requireMemory(
       this.decodeBytes(h, w, option) + 2 * images,
       `A call for [${latents.shape.join(', ')}]`,
@@ -103,8 +104,7 @@ export abstract class Autoencoder<
    */
   decodeBytes(h: number, w: number, option?: TilingOption): number {
     checkLatentSize(h, w)
-    const maxBytes = bytesAllowed(checkTiling(option, 'tiling'), h * w * this.factor ** 2)
-    return this.model.decodeBytes(1, h, w, maxBytes)
+    return this.model.decodeBytes(1, h, w, this.#mostBytes(option, h * w * this.factor ** 2))
   }
 
   /**
@@ -115,7 +115,13 @@ export abstract class Autoencoder<
   encodeBytes(h: number, w: number, option?: TilingOption): number {
     checkLatentSize(h, w)
     const [y, x] = [h * this.factor, w * this.factor]
-    return this.model.encodeBytes(1, y, x, bytesAllowed(checkTiling(option, 'tiling'), y * x))
+    return this.model.encodeBytes(1, y, x, this.#mostBytes(option, y * x))
+  }
+
+  /** Where nothing else takes the GPU's memory, so that an estimate does not depend on when it is made. */
+  #mostBytes(option: TilingOption | undefined, pixels: number): number | null {
+    const gpu = this.model.deviceMemory()
+    return bytesAllowed(checkTiling(option, 'tiling'), { pixels, gpu: gpu && { total: gpu.total } })
   }
 }
 

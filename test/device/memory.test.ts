@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { bytesAllowed } from '../../lib/options/index.js'
 import { emulatedEnvironment, emulatorBuilt, emulatorExpected, inProcess } from './emulated.js'
 
 const skip = !emulatorBuilt && !emulatorExpected
@@ -54,6 +55,48 @@ t.test('memory is free when a promise says so', { skip }, async (t) => {
      return seen`,
   )
   t.same(result, Array.from({ length: 5 }, () => [0, 'TimeoutError', 0]).flat())
+})
+
+t.test('the autoencoder works in bands where memory is short', { skip }, async (t) => {
+  const result = await inProcess(
+    {
+      ...environment,
+      ND_EMULATED_MEMORY_MB: '4',
+      NODE_DIFFUSION_CUDA_TILES: '0',
+      NODE_DIFFUSION_CUDA_WGMMA: '0',
+      NODE_DIFFUSION_CUDA_OVERLAP: '0',
+    },
+    `const vae = await nd.AutoencoderKL.load(nd.bundledModelPath(), { device: 'cuda' })
+     const [h, w] = [28, 28]
+     const latents = { data: Float32Array.from({ length: 4 * h * w }, (_, i) => Math.sin(i)), shape: [1, 4, h, w] }
+     const whole = await codeOf(vae.decode(latents, { tiling: false }))
+     const { data } = await vae.decode(latents)
+     const bands = await vae.decode(latents, { tiling: true })
+     const most = data.reduce((most, value, i) => Math.max(most, Math.abs(value - bands.data[i])), 0)
+     await vae.dispose()
+     return { whole, size: data.length, most }`,
+  )
+  t.match(result, { whole: /^OUT_OF_MEMORY: /, size: 3 * 112 * 112 })
+  const { most } = result as { most: number }
+  t.ok(most < 0.02, `bands differ by ${most}`)
+})
+
+t.test('the share of a GPU that the autoencoder may take', async (t) => {
+  const megapixel = 1024 ** 2
+  const allowed = (gpu?: { total: number; free?: number }, pixels = megapixel) =>
+    bytesAllowed(undefined, { pixels, gpu })
+  t.equal(allowed(), 700e6, 'on the CPU')
+  t.equal(allowed({ total: 2e9 }), 700e6, 'a small GPU')
+  t.equal(allowed({ total: 24e9 }), 4e9, 'a large GPU')
+  t.equal(allowed({ total: 24e9 }, 16 * megapixel), 300 * 16 * megapixel, 'a large image')
+  t.equal(allowed({ total: 24e9, free: 1e9 }), 0.9e9, 'no more than is free')
+  t.equal(allowed({ total: 24e9, free: 0 }), 0, 'nothing is free')
+  for (const [option, bytes] of [
+    [true, 0],
+    [false, null],
+    [{ bytes: 5 }, 5],
+  ] as const)
+    t.equal(bytesAllowed(option, { pixels: megapixel, gpu: { total: 24e9, free: 1 } }), bytes, 'as asked for')
 })
 
 interface Peak {
