@@ -1,16 +1,20 @@
-// cuda-bench [trial] [kernels] [unet] [vae] [--check] [--weights q8_0] [--json FILE] [--repetitions N]
-// [--image FILE]
-// [--shrink N] [--device emulated]: times of the CUDA backend on the first GPU. The emulator's times say
-// nothing; it is there to try the program. trial: tries Hopper's kernels as loading a model does; what
-// follows uses what it finds.
+// cuda-bench [trial] [unet] [vae] [pictures] [kernels] [--model sd15 | sdxl]… [--size PIXELS]…
+// [--weights q8_0] [--check] [--json FILE] [--repetitions N] [--image FILE] [--shrink N]
+// [--device emulated | counted]: times of the CUDA backend on the first GPU. trial: tries Hopper's kernels as
+// loading a model does; what follows uses what it finds. --model and --size choose what unet and pictures
+// measure; without them, Stable Diffusion 1.5 at all sizes. The emulator's times say nothing; it is there to
+// try the program. Nor do those of `counted`, which computes nothing and counts memory, without a GPU.
 // cuda-bench plan [--json FILE]: modelled times, which need no GPU.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 
+#include "counted_memory.h"
+#include "counting_driver.h"
 #include "kernels.h"
 #include "models.h"
+#include "pictures.h"
 #include "plan.h"
 #include "trial.h"
 #ifdef ND_CUDA_EMULATOR
@@ -45,12 +49,15 @@ const cuda::Driver& driver_of(bool emulated, bool trial) {
 void run(int argc, char** argv) {
   cuda_bench::Options options;
   options.image = ND_CUDA_IMAGE;
-  bool check = false, kernels = false, unet = false, vae = false, plan = false, trial = false;
+  std::vector<std::string> models;
+  bool check = false, kernels = false, unet = false, vae = false, pictures = false, plan = false,
+       trial = false, counted = false;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
     if (arg == "kernels") kernels = true;
     if (arg == "unet") unet = true;
     if (arg == "vae") vae = true;
+    if (arg == "pictures") pictures = true;
     if (arg == "plan") plan = true;
     if (arg == "trial") trial = true;
     if (arg == "--check") check = true;
@@ -59,20 +66,24 @@ void run(int argc, char** argv) {
     if (arg == "--image") options.image = value;
     if (arg == "--repetitions") options.repetitions = whole(value);
     if (arg == "--shrink") options.shrink = whole(value);
-    if (arg == "--device") options.emulated = value == "emulated";
+    if (arg == "--device") options.emulated = value == "emulated", counted = value == "counted";
+    if (arg == "--model") models.push_back(value);
+    if (arg == "--size") options.sizes.push_back(whole(value));
   }
+  if (!models.empty()) options.models = models;
   cuda_bench::Report report;
   if (plan) {
     cuda_bench::model_steps(report);
     return report.write(options.json);
   }
   std::vector<char> image;
-  if (!options.emulated) {
+  if (!options.emulated && !counted) {
     std::ifstream file(options.image, std::ios::binary);
     image.assign(std::istreambuf_iterator<char>(file), {});
     if (image.empty()) throw Error(ErrorCode::io, options.image + " cannot be read");
   }
-  cuda::CudaBackend backend(driver_of(options.emulated, trial), 0, image);
+  const cuda::Driver& driver = counted ? cuda_bench::counting_driver() : driver_of(options.emulated, trial);
+  cuda::CudaBackend backend(cuda_bench::count_memory(driver), 0, image);
   cuda::Device& device = backend.device();
   report.set("device", device.name());
   report.set("capability", std::to_string(device.capability()));
@@ -83,6 +94,8 @@ void run(int argc, char** argv) {
   if (unet) cuda_bench::time_unet(backend, options, check, report);
   report.write(options.json);
   if (vae) cuda_bench::time_vae(backend, options, check, report);
+  report.write(options.json);
+  if (pictures) cuda_bench::time_pictures(backend, options, report);
   report.write(options.json);
   if (kernels) cuda_bench::time_kernels(backend, options, report);
   report.write(options.json);

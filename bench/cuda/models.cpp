@@ -1,11 +1,12 @@
 #include "models.h"
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
+#include "conditions.h"
 #include "cpu/backend.h"
+#include "measure.h"
+#include "model_configs.h"
 #include "random_weights.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -14,32 +15,6 @@ namespace nd::cuda_bench {
 namespace {
 
 using namespace nd::cuda;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-std::vector<float> noise(int64_t count, uint32_t state) {
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) {
-    state = state * 1664525u + 1013904223u;
-    value = (static_cast<float>(state >> 8) * 0x1p-24f - 0.5f) * 3.4f;
-  }
-  return values;
-}
-
-/// Median of the times of calls, after two that are not counted; seconds.
-template <class Call>
-double median(int repetitions, const Call& call) {
-  std::vector<double> times;
-  for (int i = 0; i < repetitions + 2; ++i) {
-    const double begin = now();
-    call();
-    if (i >= 2) times.push_back(now() - begin);
-  }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
 
 double used_gigabytes(CudaBackend& backend) {
   const Device::Current current(backend.device());
@@ -58,65 +33,57 @@ double relative_error(const std::vector<float>& got, const std::vector<float>& t
   return std::sqrt(difference / norm);
 }
 
-int repetitions_of(const Options& options) {
-  return options.emulated ? 1 : options.repetitions;
-}
-
 }  // namespace
 
 void time_unet(CudaBackend& backend, const Options& options, bool check, Report& report) {
-  const int64_t s = options.shrink;
-  UnetConfig config;
-  config.block_channels = {320 / s, 640 / s, 1280 / s, 1280 / s};
-  config.layers_per_block = {2, 2, 2, 2};
-  config.down_transformer_depth = config.up_transformer_depth = {1, 1, 1, 0};
-  config.heads = {8, 8, 8, 8};
-  config.norm_groups = 32 / std::min<int64_t>(s, 8);
-  const RandomWeights weights(required_tensors<Unet>(config), options.weights);
-  const double begin = now();
-  Loader loader(weights.table(), backend);
-  Unet unet(config, loader);
-  const double loaded = now() - begin;
-  for (const int64_t size : {64, 128}) {
-    const int64_t n = 2, side = std::max<int64_t>(8, size / s), length = 77;
-    if (options.emulated && size > 64) break;
-    const std::vector<float> latents = noise(n * 4 * side * side, 1), context = noise(n * length * 768, 2);
-    const float timesteps[] = {500, 500};
-    std::vector<float> out(latents.size());
-    const UnetInput input{latents.data(), n, side, side, {timesteps, context.data(), length}};
-    const double time = median(repetitions_of(options), [&] { unet.predict(input, out.data(), nullptr); });
-    const std::string type =
-        options.weights == TensorType::f16 ? "" : std::string(name_of(options.weights)) + ", ";
-    Row row{"UNet, " + type + "guided, " + std::to_string(8 * side) + "x" + std::to_string(8 * side),
-            {{"ms", time * 1e3}, {"it_s", 1 / time}, {"gb", used_gigabytes(backend)}, {"load_s", loaded}}};
-    if (check && size == 64) {
-      Loader slow(weights.table(), cpu::CpuBackend::shared(), {Precision::f32});
-      Unet reference(config, slow);
-      std::vector<float> truth(out.size());
-      reference.predict(input, truth.data(), nullptr);
-      row.numbers.emplace_back("error", relative_error(out, truth));
+  for (const std::string& name : options.models) {
+    const ModelConfig model = model_config(name, options.shrink);
+    const UnetConfig& config = model.unet;
+    const RandomWeights weights(required_tensors<Unet>(config), options.weights);
+    const double begin = now();
+    Loader loader(weights.table(), backend);
+    Unet unet(config, loader);
+    const double loaded = now() - begin;
+    for (const int64_t full : model.sides) {
+      if (!wants_size(options, 8 * full)) continue;
+      if (options.emulated && options.sizes.empty() && full != model.sides[0]) break;
+      const int64_t n = 2, side = model.shrunk(full, options.shrink);
+      const std::vector<float> latents = noise(n * config.in_channels * side * side, 1);
+      const Conditions conditions(config, 8 * side);
+      const float timesteps[] = {500, 500};
+      std::vector<float> out(latents.size());
+      const UnetInput input{latents.data(), n, side, side, conditions.view(timesteps)};
+      const double time = median(repetitions_of(options), [&] { unet.predict(input, out.data(), nullptr); });
+      Row row{"UNet, " + model.title + ", " + type_name(options.weights) + "guided, " + size_name(8 * side),
+              {{"ms", time * 1e3}, {"it_s", 1 / time}, {"gb", used_gigabytes(backend)}, {"load_s", loaded}}};
+      // The CPU takes minutes for a larger one.
+      if (check && (full == 64 || options.emulated)) {
+        Loader slow(weights.table(), cpu::CpuBackend::shared(), {Precision::f32});
+        Unet reference(config, slow);
+        std::vector<float> truth(out.size());
+        reference.predict(input, truth.data(), nullptr);
+        row.numbers.emplace_back("error", relative_error(out, truth));
+      }
+      report.add("models", row);
+      report.write(options.json);
     }
-    report.add("models", row);
   }
 }
 
 void time_vae(CudaBackend& backend, const Options& options, bool check, Report& report) {
-  const int64_t s = options.shrink;
-  VaeConfig config;
-  config.block_channels = {128 / s, 256 / s, 512 / s, 512 / s};
-  config.norm_groups = 32 / std::min<int64_t>(s, 8);
+  const ModelConfig model = stable_diffusion(options.shrink);
+  const VaeConfig& config = model.vae;
   const RandomWeights weights(required_tensors<Vae>(config));
   Loader loader(weights.table(), backend);
   Vae vae(config, loader);
-  const int64_t side = std::max<int64_t>(4, 64 / s);
+  const int64_t side = model.shrunk(64, options.shrink);
   const std::vector<float> latents = noise(4 * side * side, 3);
   std::vector<float> out(static_cast<size_t>(3 * 64 * side * side));
   constexpr size_t kAnyMemory = std::numeric_limits<size_t>::max();
   const double time = median(repetitions_of(options), [&] {
     vae.decode(latents.data(), 1, side, side, kAnyMemory, out.data(), nullptr);
   });
-  Row row{"VAE decode, " + std::to_string(8 * side) + "x" + std::to_string(8 * side),
-          {{"ms", time * 1e3}, {"gb", used_gigabytes(backend)}}};
+  Row row{"VAE decode, " + size_name(8 * side), {{"ms", time * 1e3}, {"gb", used_gigabytes(backend)}}};
   if (check) {
     Loader slow(weights.table(), cpu::CpuBackend::shared(), {Precision::f32});
     Vae reference(config, slow);

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <limits>
 
+#include "conditions.h"
 #include "counting_driver.h"
 #include "cuda/layers/product_plan.h"
+#include "model_configs.h"
 #include "random_weights.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -176,27 +178,6 @@ struct Sum {
   }
 };
 
-UnetConfig stable_diffusion() {
-  UnetConfig config;
-  config.block_channels = {320, 640, 1280, 1280};
-  config.layers_per_block = {2, 2, 2, 2};
-  config.down_transformer_depth = config.up_transformer_depth = {1, 1, 1, 0};
-  config.heads = {8, 8, 8, 8};
-  return config;
-}
-
-UnetConfig stable_diffusion_xl() {
-  UnetConfig config;
-  config.block_channels = {320, 640, 1280};
-  config.layers_per_block = {2, 2, 2};
-  config.down_transformer_depth = config.up_transformer_depth = {0, 2, 10};
-  config.mid_transformer_depth = 10;
-  config.heads = {5, 10, 20};
-  config.context_width = 2048;
-  config.added_width = 2816, config.added_time_width = 256;
-  return config;
-}
-
 class Plan {
  public:
   explicit Plan(Report& report) : report_(report), backend_(counting_driver(), 0, {}) {}
@@ -208,22 +189,16 @@ class Plan {
     Unet unet(config, loader);
     for (const int64_t side : sides)
       each_kind(name + ", guided, " + std::to_string(8 * side) + "x" + std::to_string(8 * side), [&] {
-        constexpr int64_t kLength = 77, kTimeIds = 6;
-        const std::vector<float> latents(static_cast<size_t>(2 * 4 * side * side)),
-            context(static_cast<size_t>(2 * kLength * config.context_width)), pooled(2 * 1280),
-            ids(2 * kTimeIds);
+        const std::vector<float> latents(static_cast<size_t>(2 * 4 * side * side));
+        const Conditions conditions(config, 8 * side);
         std::vector<float> out(latents.size());
         // Three steps: caches are filled in the first one, and graphs are recorded where steps repeat.
         for (const float timestep : {900.0f, 800.0f, 700.0f}) {
           const float timesteps[] = {timestep, timestep};
-          UnetInput input{latents.data(), 2, side, side, {timesteps, context.data(), kLength}};
-          if (config.added_width) {
-            input.conditioning.pooled = pooled.data(), input.conditioning.pooled_width = 1280;
-            input.conditioning.time_ids = ids.data(), input.conditioning.time_id_count = kTimeIds;
-          }
+          const UnetInput input{latents.data(), 2, side, side, conditions.view(timesteps)};
           unet.predict(input, out.data(), nullptr);
         }
-        const size_t working = unet.working_bytes(2, side, side, kLength);
+        const size_t working = unet.working_bytes(2, side, side, kContextLength);
         unet.trim();
         return working;
       });
@@ -232,8 +207,7 @@ class Plan {
   void use_int8_products(Int8Products which) { backend_.device().use_int8_products(which); }
 
   void vae(const std::vector<int64_t>& sides) {
-    VaeConfig config;
-    config.block_channels = {128, 256, 512, 512};
+    const VaeConfig config = stable_diffusion().vae;
     const RandomWeights weights(required_tensors<Vae>(config));
     Loader loader(weights.table(), backend_);
     Vae vae(config, loader);
@@ -274,12 +248,13 @@ class Plan {
 
 void model_steps(Report& report) {
   Plan plan(report);
-  plan.unet("SD 1.5", stable_diffusion(), {64, 128});
-  plan.unet("SD 1.5 q8_0", stable_diffusion(), {64}, TensorType::q8_0);
+  const UnetConfig sd15 = stable_diffusion().unet;
+  plan.unet("SD 1.5", sd15, {64, 128});
+  plan.unet("SD 1.5 q8_0", sd15, {64}, TensorType::q8_0);
   plan.use_int8_products(Int8Products::none);
-  plan.unet("SD 1.5 q8_0, decoded", stable_diffusion(), {64}, TensorType::q8_0);
+  plan.unet("SD 1.5 q8_0, decoded", sd15, {64}, TensorType::q8_0);
   plan.vae({64, 128});
-  plan.unet("SDXL", stable_diffusion_xl(), {128});
+  plan.unet("SDXL", stable_diffusion_xl().unet, {128});
 }
 
 }  // namespace nd::cuda_bench

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <atomic>
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <utility>
 
 #include "weights/formats/traits.h"
 
@@ -27,47 +29,62 @@ int64_t inputs(const RequiredTensor& tensor) {
   return tensor.name.find(".bias") == std::string::npos ? kGain : kShift;
 }
 
+/// Whether quantizing a model changes it, see lib/quantize/rules.ts: embeddings and the projection of a
+/// pooled text stay precise.
+bool is_quantized(const RequiredTensor& tensor) {
+  return tensor.name.find("embedding") == std::string::npos &&
+         tensor.name.find("text_projection") == std::string::npos;
+}
+
+/// Models can have their weights at the same time.
+std::string new_path() {
+  static std::atomic<int> count{0};
+  const std::string name = "node-diffusion-bench-" + std::to_string(getpid()) + "-" + std::to_string(++count);
+  return (std::filesystem::temp_directory_path() / name).u8string();
+}
+
 }  // namespace
 
-RandomWeights::RandomWeights(const std::vector<RequiredTensor>& list, TensorType type)
-    : path_((std::filesystem::temp_directory_path() / ("node-diffusion-bench-" + std::to_string(getpid())))
-                .u8string()) {
-  const auto type_of = [&](int64_t in) {
-    return in > 0 && in % traits(type).block == 0 ? type : TensorType::f16;
+RandomWeights::RandomWeights(const std::vector<RequiredTensor>& list, TensorType type) : path_(new_path()) {
+  using Kind = std::pair<int64_t, TensorType>;  // tensors of a kind share their numbers
+  const auto kind_of = [&](const RequiredTensor& tensor) {
+    const int64_t in = inputs(tensor);
+    return Kind{in, in > 0 && in % traits(type).block == 0 && is_quantized(tensor) ? type : TensorType::f16};
   };
-  std::map<int64_t, int64_t> largest;  // inputs → elements
+  std::map<Kind, int64_t> largest;  // elements
   for (const RequiredTensor& tensor : list) {
-    int64_t& size = largest[inputs(tensor)];
+    int64_t& size = largest[kind_of(tensor)];
     size = std::max(size, elements(tensor));
   }
   FILE* file = std::fopen(path_.c_str(), "wb");
   if (!file) throw Error(ErrorCode::io, path_ + " cannot be written");
-  std::map<int64_t, uint64_t> offsets;
+  std::map<Kind, uint64_t> offsets;
   uint64_t offset = 0;
   uint32_t state = 7;
   std::vector<float> values;
   std::vector<uint8_t> stored;
-  for (const auto& [in, size] : largest) {
-    offsets[in] = offset;
+  for (const auto& [kind, size] : largest) {
+    const auto [in, kept] = kind;
+    offsets[kind] = offset;
     values.resize(static_cast<size_t>(size));
     const float scale = in < 0 ? 0.1f : std::sqrt(12.0f / static_cast<float>(in));
     for (float& value : values) {
       state = state * 1664525u + 1013904223u;
       value = (static_cast<float>(state >> 8) * 0x1p-24f - 0.5f) * scale + (in == kGain ? 1.0f : 0.0f);
     }
-    stored.resize(static_cast<size_t>(stored_bytes(type_of(in), size)));
-    traits(type_of(in)).encode(values.data(), size, stored.data());
+    stored.resize(static_cast<size_t>(stored_bytes(kept, size)));
+    traits(kept).encode(values.data(), size, stored.data());
     std::fwrite(stored.data(), 1, stored.size(), file);
     offset += stored.size();
   }
   std::fclose(file);
   const int index = table_.add_file(path_);
   for (const RequiredTensor& tensor : list) {
-    const int64_t in = inputs(tensor);
+    const Kind kind = kind_of(tensor);
     // As our own quantizing stores them: blocks run along the channels.
-    const bool channels_last = tensor.shape.size() == 4 && type_of(in) != TensorType::f16;
-    table_.add(tensor.name, type_of(in), tensor.shape, channels_last, index, offsets[in],
-               static_cast<uint64_t>(stored_bytes(type_of(in), elements(tensor))));
+    const bool channels_last = tensor.shape.size() == 4 && kind.second != TensorType::f16;
+    table_.add(tensor.name, kind.second, tensor.shape, channels_last, index, offsets[kind],
+               static_cast<uint64_t>(stored_bytes(kind.second, elements(tensor))));
   }
 }
 

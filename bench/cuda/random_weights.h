@@ -12,7 +12,8 @@ namespace nd::cuda_bench {
 /// inputs share the same numbers, so that the file stays small.
 class RandomWeights {
  public:
-  /// Matrices and kernels whose rows fill blocks are of type `type`, all else is f16.
+  /// Matrices and kernels whose rows fill blocks are of type `type`, but for those that quantizing a model
+  /// keeps; all else is f16.
   explicit RandomWeights(const std::vector<RequiredTensor>& list, TensorType type = TensorType::f16);
   ~RandomWeights();
   RandomWeights(const RandomWeights&) = delete;

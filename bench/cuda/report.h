@@ -16,7 +16,9 @@ struct Options {
   std::string json;    // file, or empty
   int64_t shrink = 1;  // divides channels and image sizes, so that an emulator gets through
   int repetitions = 20;
-  TensorType weights = TensorType::f16;  // of the UNet's matrices and kernels
+  TensorType weights = TensorType::f16;     // of matrices and kernels, but those of the autoencoder
+  std::vector<std::string> models{"sd15"};  // see model_config()
+  std::vector<int64_t> sizes;               // pixels along a side; empty: all that are measured of a model
 };
 
 /// Numbers of one case, in the order in which they were measured.
