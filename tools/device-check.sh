@@ -1,10 +1,17 @@
 #!/bin/bash
 # The check for an NVIDIA GPU, in at most 8 minutes on one H100 or H200: builds, compares every imitated instruction, kernel
-# and model with the CPU, times kernels and whole steps, and PyTorch beside them. Results: $OUT/device-check.json, and a log
-# for each step. What matters most comes first; each step has its own limit, and a failing one does not stop the others.
+# and model with the CPU, times kernels, UNet steps and whole pictures, and PyTorch beside them. Results: $OUT/device-check.json,
+# which is written anew after each step, and the logs. What matters most comes first; each step has its own limit, and a
+# failing one does not stop the others.
+#
+# Seconds that are expected on an H200 with 16 cores: build and tests 90, our models and pictures 75, PyTorch 40, compiled for
+# SD 1.5 at 512×512 85; the rest of ours 60, compiled for SDXL 110; 460 in all. What the deadline then leaves is for SD 1.5
+# compiled at 1024×1024 and the checks behind it. A step that has less than half of its limit left is skipped, and named as
+# skipped in the JSON.
 #
 # Needs nvcc 12 or newer, g++, cmake, ninja; for the comparison python3 with torch, and diffusers from wheels in .whl/
-# (python3 -m pip download --no-deps -d .whl diffusers importlib_metadata). Nothing is downloaded.
+# (python3 -m pip download --no-deps -d .whl diffusers importlib_metadata). With transformers, PyTorch's pictures have text
+# encoders. Nothing is downloaded.
 #
 #   OUT=results tools/device-check.sh             on a machine with a GPU
 #   OUT=results tools/device-check.sh emulated    tries the script itself: the emulator's times say nothing
@@ -16,27 +23,44 @@ OUT=${OUT:-build/device-check}
 mkdir -p "$OUT"
 build=${ND_BUILD:-$(mktemp -d)}
 site=$(mktemp -d)
-export PYTHONUNBUFFERED=1
+work=$(mktemp -d)
+export PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 # Limits are those of a machine with a GPU and many cores.
 limit_factor=1
 [[ $device == emulated ]] && limit_factor=6
-: >"$OUT/steps"
+deadline=$((470 * limit_factor))
+: >"$work/steps"
+
+# What comes back are two files, whenever the script is stopped.
+collect() {
+  python3 tools/bench/device_report.py "$work" "$OUT/device-check.json"
+  tar -czf "$OUT/logs.tgz" -C "$work" $(cd "$work" && ls | grep -E '\.log$')
+}
 
 # step NAME SECONDS COMMAND…: runs it under a limit, its output to a log of its own; says how it ended.
 step() {
-  local name=$1 limit=$2 begin=$SECONDS status=0
+  local name=$1 limit=$(($2 * limit_factor)) begin=$SECONDS status=0
   shift 2
   [[ -n ${SKIP:-} && $name =~ $SKIP ]] && return 0
-  timeout -k 5 $((limit * limit_factor)) "$@" >"$OUT/$name.log" 2>&1 || status=$?
-  echo "$name $status $((SECONDS - begin))" >>"$OUT/steps"
+  local left=$((deadline - begin))
+  if ((2 * left < limit)); then
+    echo "$name skipped 0" >>"$work/steps"
+    echo "== $name: skipped, ${left} s are left"
+    collect
+    return 0
+  fi
+  timeout -k 5 $((limit < left ? limit : left)) "$@" >"$work/$name.log" 2>&1 || status=$?
+  echo "$name $status $((SECONDS - begin))" >>"$work/steps"
   echo "== $name: status $status, $((SECONDS - begin)) s"
-  grep -E "passed|FAIL|fault|ERROR|it/s|models |Hopper's|Overlap" "$OUT/$name.log" | tail -n "${LINES_SHOWN:-12}"
+  grep -E "passed|FAIL|fault|ERROR|it/s|models |pictures |Hopper's|Overlap|left out" "$work/$name.log" |
+    tail -n "${LINES_SHOWN:-12}"
+  collect
   return $status
 }
 
 architecture=90
 if [[ $device == cuda ]]; then
-  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,memory.total --format=csv,noheader | tee "$OUT/card"
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,memory.total --format=csv,noheader | tee "$work/card"
   architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d '.')
   cuda=ON
 else
@@ -56,18 +80,23 @@ step configure 60 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DN
 targets=(engine-tests cuda-bench)
 [[ $cuda == ON ]] && targets+=(cuda-kernels cuda-test-kernels)
 if ! step build 200 ninja -C "$build" "${targets[@]}"; then
-  tail -n 30 "$OUT/configure.log" "$OUT/build.log"
+  tail -n 30 "$work/configure.log" "$work/build.log"
   exit 1
 fi
 tests=("$build/engine-tests" --device "$device")
+measure=("$build/cuda-bench" "${bench[@]}")
 # Does the emulator imitate each instruction rightly? Bit by bit.
 step instructions 40 "${tests[@]}" cuda/instruction
 step kernels 90 "${tests[@]}" cuda/
-step models 90 "$build/cuda-bench" unet vae --check "${bench[@]}" --json "$OUT/models.json"
+step models 60 "${measure[@]}" unet vae --check --json "$work/models.json"
+# Whole pictures, with what the trials choose that loading a model makes; their memory, too.
+step pictures 60 "${measure[@]}" trial pictures --json "$work/pictures.json"
+step pictures-quantized 40 "${measure[@]}" trial pictures --weights q8_0 --size 512 --json "$work/pictures-quantized.json"
+step sdxl 90 "${measure[@]}" trial unet pictures --model sdxl --json "$work/sdxl.json"
 # The package itself, where the machine has Node and what it needs was carried: dist, build/Release with the addon and its
 # kernels (npm run build, npm run build:cuda), and the runtime dependencies.
 if command -v node >/dev/null && [[ -d dist && -e build/Release/node_diffusion.node && -d node_modules ]]; then
-  api=(node tools/device-api.mjs --json "$OUT/api.json")
+  api=(node tools/device-api.mjs --json "$work/api.json")
   if [[ $device == emulated ]]; then
     export NODE_DIFFUSION_CUDA_DRIVER=$PWD/build/Release/libcuda-emulated-driver.so
     # It finds its kernels by name.
@@ -77,51 +106,39 @@ if command -v node >/dev/null && [[ -d dist && -e build/Release/node_diffusion.n
   fi
   step api 60 "${api[@]}"
 fi
+# compiled CASE SECONDS: most of the time is that of the compiler.
 python=0
+compiled() {
+  ((python)) && step "torch-compiled-$1" "$2" python3 tools/bench/torch_models.py compiled "$1" "${torch[@]}" \
+    --json "$work/torch-compiled-$1.json"
+}
 if python3 -c 'import torch' 2>/dev/null; then
   python=1
   [[ -d .whl ]] && python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" .whl/*.whl
-  export PYTHONPATH=$site
-  step torch-eager 60 python3 tools/bench/torch_unet.py eager --json "$OUT/torch-eager.json" "${torch[@]}"
+  export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
+  step torch-eager 100 python3 tools/bench/torch_models.py eager sd15-512 sd15-1024 sdxl-1024 "${torch[@]}" \
+    --json "$work/torch-eager.json"
+  compiled sd15-512 150
 fi
-# Quantized weights: their memory; with int8 where it is expected to be faster, and all decoded.
-step models-quantized 60 "$build/cuda-bench" unet --weights q8_0 --check "${bench[@]}" --json "$OUT/models-quantized.json"
-step models-decoded 30 env NODE_DIFFUSION_CUDA_INT8=0 "$build/cuda-bench" unet --weights q8_0 "${bench[@]}" \
-  --json "$OUT/models-decoded.json"
-# Hopper's kernels: their trial, which loading a model makes; the same models with what it chose; and with what the model of
-# the time chooses without it.
+# Quantized weights: with int8 where it is expected to be faster, and all decoded.
+step models-quantized 60 "${measure[@]}" unet --weights q8_0 --check --json "$work/models-quantized.json"
+step models-decoded 30 env NODE_DIFFUSION_CUDA_INT8=0 "${measure[@]}" unet --weights q8_0 --json "$work/models-decoded.json"
+# Hopper's kernels: their trial; the same models with what it chose; and with what the model of the time chooses without it.
 if [[ $architecture == 90a ]]; then
-  step trial 30 "$build/cuda-bench" trial "${bench[@]}" --json "$OUT/trial.json"
-  step models-warpgroups 60 "$build/cuda-bench" trial unet vae --check "${bench[@]}" --json "$OUT/models-warpgroups.json"
-  step models-warpgroups-forced 40 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" unet --check "${bench[@]}" \
-    --json "$OUT/models-warpgroups-forced.json"
+  step trial 30 "${measure[@]}" trial --json "$work/trial.json"
+  step models-warpgroups 60 "${measure[@]}" trial unet vae --check --json "$work/models-warpgroups.json"
+  step models-warpgroups-forced 40 env NODE_DIFFUSION_CUDA_WGMMA=1 "${measure[@]}" unet --check \
+    --json "$work/models-warpgroups-forced.json"
 fi
 # From every tile's times, `node tools/bench/fit-tiles.mjs device-check.json` makes the constants of the planner's model.
-step speed 90 env NODE_DIFFUSION_CUDA_WGMMA=1 "$build/cuda-bench" kernels "${bench[@]}" --json "$OUT/kernels.json"
+step speed 90 env NODE_DIFFUSION_CUDA_WGMMA=1 "${measure[@]}" kernels --json "$work/kernels.json"
+compiled sdxl-1024 180
+compiled sd15-1024 110
 if [[ $device == cuda ]] && command -v compute-sanitizer >/dev/null; then
   for kind in 'cuda/product 2x5x7' 'cuda/attention 2 of 3' 'cuda/group norm 2x77'; do
     step "racecheck-$(tr -dc a-z <<<"$kind")" 30 compute-sanitizer --tool racecheck --error-exitcode 9 "${tests[@]}" "$kind"
   done
 fi
-((python)) && step torch-compiled 170 python3 tools/bench/torch_unet.py compiled --json "$OUT/torch-compiled.json" "${torch[@]}"
-step models-again 40 "$build/cuda-bench" unet "${bench[@]}" --json "$OUT/models-again.json"
-
-python3 - "$OUT" <<'PYTHON'
-import json, pathlib, sys
-out = pathlib.Path(sys.argv[1])
-result = {'steps': [dict(zip(('name', 'status', 'seconds'), line.split())) for line in (out / 'steps').read_text().splitlines()]}
-if (out / 'card').exists():
-    result['card'] = (out / 'card').read_text().strip()
-for part in ('api', 'models', 'models-again', 'trial', 'models-warpgroups', 'models-warpgroups-forced', 'models-quantized', 'models-decoded', 'kernels', 'torch-eager', 'torch-compiled'):
-    path = out / f'{part}.json'
-    if path.exists():
-        result[part] = json.loads(path.read_text())
-    log = out / f'{part}.log'
-    if log.exists() and part == 'kernels':
-        result['tests'] = [line for line in log.read_text().splitlines() if 'passed' in line or line.startswith('FAIL')]
-(out / 'device-check.json').write_text(json.dumps(result, indent=1))
-PYTHON
-# What comes back are few files.
-tar -czf "$OUT/logs.tgz" -C "$OUT" $(cd "$OUT" && ls | grep -E '\.log$')
-rm -f "$OUT"/*.log "$OUT"/steps "$OUT"/card
+step models-again 40 "${measure[@]}" unet --json "$work/models-again.json"
+rm -rf "$site" "$work"
 echo "== all: $SECONDS s"
