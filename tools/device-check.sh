@@ -34,7 +34,7 @@ deadline=$((470 * limit_factor))
 # What comes back are two files, whenever the script is stopped.
 collect() {
   python3 tools/bench/device_report.py "$work" "$OUT/device-check.json"
-  tar -czf "$OUT/logs.tgz" -C "$work" $(cd "$work" && ls | grep -E '\.log$')
+  tar -czf "$OUT/logs.tgz" -C "$work" steps $(cd "$work" && ls | grep -E '\.log$')
 }
 
 # step NAME SECONDS COMMAND…: runs it under a limit, its output to a log of its own; says how it ended.
