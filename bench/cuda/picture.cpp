@@ -9,6 +9,7 @@
 #include "nn/resident.h"
 #include "random_weights.h"
 #include "unet/caches.h"
+#include "weights/formats/traits.h"
 
 namespace nd::cuda_bench {
 namespace {
@@ -28,15 +29,10 @@ constexpr int64_t kScaled = ResidentTensors::kReserved, kGuided = kScaled + 1, k
 
 constexpr double kGuidance = 7.5;
 
-/// As lib/options/tiling.ts has it by default.
-size_t decode_bytes_allowed(int64_t pixels) {
-  return static_cast<size_t>(std::max<int64_t>(700'000'000, 300 * pixels * pixels));
-}
-
 }  // namespace
 
 PictureModel::PictureModel(const ModelConfig& config, cuda::CudaBackend& backend, TensorType type)
-    : config_(config), backend_(backend) {
+    : config_(config), backend_(backend), quantized_(traits(type).block > 1) {
   for (const TextPart& part : config.texts) texts_.push_back(load<TextEncoder>(part.config, backend, type));
   unet_ = load<Unet>(config.unet, backend, type);
   // Quantizing leaves it as it is.
@@ -144,11 +140,19 @@ void PictureModel::prepare(const Conditions& conditions, const std::vector<float
   unet_->prepare(all, static_cast<int64_t>(repeated.size()), nullptr);
 }
 
+// As lib/options/tiling.ts has it by default, and lib/pipeline/memory-plan.ts for quantized models.
+size_t PictureModel::decode_bytes_allowed(int64_t side) const {
+  if (quantized_) return unet_->working_bytes(2, side, side, kContextLength);
+  const int64_t pixels = config_.vae.factor() * side;
+  const size_t share = backend_.device().description().memory_bytes / 6;
+  return std::max(share, static_cast<size_t>(std::max<int64_t>(700'000'000, 300 * pixels * pixels)));
+}
+
 std::vector<uint8_t> PictureModel::decode(std::vector<float> latents, int64_t side) {
   for (float& value : latents) value /= config_.scaling;
   const int64_t pixels = config_.vae.factor() * side;
   std::vector<float> planes(static_cast<size_t>(3 * pixels * pixels));
-  vae_->decode(latents.data(), 1, side, side, decode_bytes_allowed(pixels), planes.data(), nullptr);
+  vae_->decode(latents.data(), 1, side, side, decode_bytes_allowed(side), planes.data(), nullptr);
   const size_t plane = planes.size() / 3;
   std::vector<uint8_t> result(planes.size());
   for (size_t i = 0; i < plane; ++i)

@@ -36,10 +36,12 @@ class PictureModel {
   void encode(const std::vector<int32_t>& tokens, size_t row, Conditions& conditions);
   std::vector<float> denoise(const Conditions& conditions, int64_t side, int64_t steps, bool& finite);
   void prepare(const Conditions& conditions, const std::vector<float>& timesteps);
+  size_t decode_bytes_allowed(int64_t side) const;
   std::vector<uint8_t> decode(std::vector<float> latents, int64_t side);
 
   ModelConfig config_;
   cuda::CudaBackend& backend_;
+  bool quantized_;
   std::vector<std::unique_ptr<TextEncoder>> texts_;
   std::unique_ptr<Unet> unet_;
   std::unique_ptr<Vae> vae_;

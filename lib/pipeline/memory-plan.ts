@@ -165,6 +165,7 @@ function denoiseBytes(
  */
 export function tilingOf(parts: SizedParts, request: Size, contextLength: number): TilingOption | undefined {
   if (request.vaeTiling !== undefined || !parts.savesMemory) return request.vaeTiling
-  const images = 5 * 3 * request.width * request.height
+  // On a GPU the images are in the host's memory.
+  const images = parts.unet.device === 'cpu' ? 5 * 3 * request.width * request.height : 0
   return { bytes: Math.max(denoiseBytes(parts, { ...request, count: 1 }, contextLength) - images, 0) }
 }
