@@ -70,8 +70,8 @@ if(NOT ND_CUDA_EMULATOR)
 endif()
 set(emulator test/cuda/emulator)
 add_library(cuda-emulator STATIC ${emulator}/block.cpp ${emulator}/driver.cpp
-  ${emulator}/driver_contexts.cpp ${emulator}/driver_memory.cpp ${emulator}/driver_streams.cpp ${emulator}/fibers.cpp
-  ${emulator}/hopper.cpp ${emulator}/launch.cpp ${emulator}/matrices.cpp ${emulator}/memory.cpp)
+  ${emulator}/driver_contexts.cpp ${emulator}/driver_memory.cpp ${emulator}/driver_streams.cpp ${emulator}/earlier.cpp
+  ${emulator}/fibers.cpp ${emulator}/hopper.cpp ${emulator}/launch.cpp ${emulator}/matrices.cpp ${emulator}/memory.cpp)
 target_include_directories(cuda-emulator PUBLIC ${emulator})
 target_link_libraries(cuda-emulator PUBLIC node_diffusion_cuda)
 # Conversions of halves in one instruction; 64-bit Arm has it always.

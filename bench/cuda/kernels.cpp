@@ -273,6 +273,7 @@ class Bench {
                {}};
     ProductArgs& a = p.args;
     a.x = pointer<half>(p.x.address()), a.weights = pointer<half>(p.weights.address());
+    a.constant_weights = true;
     a.bias = pointer<float>(p.bias.address()), a.y = pointer<half>(p.y.address());
     a.residual = s.residual ? a.y : nullptr;
     a.m = narrow(s.n * grid * grid), a.o = narrow(s.o), a.c = narrow(s.c);

@@ -1,6 +1,7 @@
 // Kernels that overlap: models compute the same bits, and a trial finds out whether that is faster.
 #include "changed_driver.h"
 #include "cuda/devices.h"
+#include "cuda/layers/product_plan.h"
 #include "cuda/trial/overlap_trial.h"
 #include "driver.h"
 #include "emulator.h"
@@ -8,6 +9,7 @@
 #include "left_behind.h"
 #include "support.h"
 #include "unet/unet.h"
+#include "weights/formats/half.h"
 
 namespace nd::cuda_test {
 namespace {
@@ -70,6 +72,66 @@ void models() {
     if (!on_hardware() && emu::driver_counts.overlapping == before.overlapping) return "no kernel overlaps";
     const std::string why = same(overlapping, plain) ? "" : "other bits";
     return why.empty() ? faults() : why;
+  });
+}
+
+/// y = x·wᵀ of 128 rows of x and 64 of w, by Hopper's kernel.
+void multiply(Device& device, StreamHandle stream, const Buffer& x, const Buffer& w, const Buffer& y,
+              bool constant) {
+  ProductArgs a{};
+  a.x = pointer<half>(x.address()), a.weights = pointer<half>(w.address()), a.y = pointer<half>(y.address());
+  a.m = a.w = a.grid_w = a.grid_pixels = a.out_w = 128;
+  a.o = a.y_columns = a.c = 64;
+  a.chunks = a.weights_chunks = 8;
+  a.h = a.out_h = a.stride = a.kernel_w = a.out_step = a.parities = 1;
+  a.alpha = 1;
+  a.constant_weights = constant;
+  const ProductPlan plan = plan_hopper_tile(a, true, 0, 1);
+  a.splits = plan.splits, a.split_steps = plan.split_steps, a.span = plan.span;
+  device.launch(stream, plan.kernel, plan.grid, hopper_arguments(device.driver(), a, plan));
+}
+
+/// Of which the second one's weights are the result of the first one.
+std::vector<uint16_t> two_products(Device& device, bool constant) {
+  constexpr size_t kX = 128 * 64, kW = 64 * 64;
+  std::vector<uint16_t> values(kX);
+  for (size_t i = 0; i < kX; ++i) values[i] = float_to_half(static_cast<float>(i % 7) * 0.125f - 0.25f);
+  const Buffer x(device, 2 * kX), w(device, 2 * kW), first(device, 2 * kX), second(device, 2 * kX);
+  x.fill(values.data(), 2 * kX);
+  w.fill(values.data(), 2 * kW);
+  const Device::Current current(device);
+  const Device::Stream stream(device);
+  multiply(device, stream.handle(), x, w, first, true);
+  multiply(device, stream.handle(), x, first, second, constant);
+  std::vector<uint16_t> result(kX);
+  device.download(result.data(), second.address(), 2 * kX, stream.handle());
+  return result;
+}
+
+void early_weights() {
+  if (on_hardware() || emu::checking) return;  // which does not follow mbarriers
+  test::test("cuda/overlap weights are read early only where no kernel writes them", []() -> std::string {
+    ChangedDriver driver;
+    driver->capability = 90;
+    driver->keeps_earlier = true;
+    CudaBackend own(emu::driver(), 0, image());
+    Device& device = own.device();
+    const std::vector<uint16_t> expected = two_products(device, false);
+    device.use_overlapping_launches(true);
+    if (two_products(device, false) != expected) return "other bits where they are not constant";
+    return two_products(device, true) != expected ? faults()
+                                                  : "the emulator does not notice weights read early";
+  });
+  test::test("cuda/overlap Hopper's products of a UNet", []() -> std::string {
+    ChangedDriver driver;
+    driver->capability = 90;
+    driver->keeps_earlier = true;
+    CudaBackend own(emu::driver(), 0, image());
+    own.device().use_warpgroup_products(WarpgroupProducts::all);
+    const std::unique_ptr<Unet> unet = load_fixture_unet(own);
+    const std::vector<float> plain = predict_one(*unet);
+    own.device().use_overlapping_launches(true);
+    return same(predict_one(*unet), plain) ? faults() : "other bits";
   });
 }
 
@@ -185,6 +247,7 @@ void choices() {
 
 const Register suite([] {
   models();
+  early_weights();
   if (on_hardware()) return;
   trials();
   choices();

@@ -119,6 +119,7 @@ class Case {
     const int64_t padded = (s_.o + 7) / 8 * 8;
     const Array partial(plan.splits * a.m * padded * 4);
     a.partial = partial.as<float>();
+    a.constant_weights = plan.splits % 2;  // either way
     if (end_.moments && plan.splits == 1) a.moments = moments.as<float>();
     if (tile < kTiles)
       launch(plan.kernel, plan.grid, a);

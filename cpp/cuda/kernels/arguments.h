@@ -62,6 +62,7 @@ struct ProductArgs {
   float alpha;  // of the product, before the bias
   ProductActivation activation;
   int32_t relu_after_residual;
+  int32_t constant_weights;  // no kernel writes them, so that they may be read while the previous kernel runs
 };
 
 /// Room for a CUtensorMap, which says where a tensor lies and which box of it is copied at a time.

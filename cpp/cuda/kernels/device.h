@@ -22,19 +22,32 @@
 #define ND_KERNEL(name, Arguments, threads, blocks, ...)                   \
   extern "C" __global__ void __launch_bounds__(threads, ND_BLOCKS(blocks)) \
       name(const __grid_constant__ nd::cuda::Arguments p) {                \
+    nd::cuda::place_next();                                                \
     nd::cuda::follow_previous();                                           \
+    __VA_ARGS__(p);                                                        \
+  }
+/// The same for a body that calls follow_previous() itself, in every thread and before anything that another
+/// kernel may have written is read, or may be reading is written.
+#define ND_FOLLOWING_KERNEL(name, Arguments, threads, blocks, ...)         \
+  extern "C" __global__ void __launch_bounds__(threads, ND_BLOCKS(blocks)) \
+      name(const __grid_constant__ nd::cuda::Arguments p) {                \
+    nd::cuda::place_next();                                                \
     __VA_ARGS__(p);                                                        \
   }
 
 namespace nd::cuda {
 
-/// Waits until the previous kernel has ended and its writes are visible, and lets the blocks of the next
-/// kernel be placed meanwhile. Without Device::overlapping_launches() it returns at once. Every thread of
-/// every kernel begins with it, so that whoever has waited for one kernel has waited for all earlier ones
-/// (PTX ISA, griddepcontrol).
-DEVICE void follow_previous() {
+/// Lets the blocks of the next kernel be placed once all of this one's are.
+DEVICE void place_next() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+/// Waits until the previous kernel has ended and its writes are visible. Without
+/// Device::overlapping_launches() it returns at once. Every thread of every kernel calls it, so that whoever
+/// has waited for one kernel has waited for all earlier ones (PTX ISA, griddepcontrol).
+DEVICE void follow_previous() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
@@ -212,12 +225,20 @@ DEVICE void cp_async_wait() {
     emu::follow_previous();                                                                            \
     __VA_ARGS__(p);                                                                                    \
   });
+#define ND_FOLLOWING_KERNEL(name, Arguments, threads, blocks, ...)                                     \
+  static const emu::Kernel emulated_##name(#name, sizeof(nd::cuda::Arguments), [](void** parameters) { \
+    const nd::cuda::Arguments p = emu::parameter<nd::cuda::Arguments>(parameters);                     \
+    __VA_ARGS__(p);                                                                                    \
+  });
 
 namespace nd::cuda {
 
 template <class T>
 T& shared_memory() {
   return *reinterpret_cast<T*>(emu::dynamic_shared());
+}
+inline void follow_previous() {
+  emu::follow_previous();
 }
 inline uint32_t shared_address(const void* p) {
   return emu::shared_address(p);

@@ -36,22 +36,41 @@ DEVICE void product_hopper(const HopperProductArgs& args) {
   __syncthreads();
 
   const auto all_warps = [] { __syncthreads(); };
+  const TensorMap* weights = reinterpret_cast<const TensorMap*>(&args.weights);
+  // Of the first step.
+  const int first_tap = first_step / args.steps_per_tap,
+            first_piece = first_step - first_tap * args.steps_per_tap;
+  const auto fetch_weights = [&](int stage, int tap, int piece) {
+    barrier_expect(&s.full[stage], StepBytes);
+    tensor_copy_3d(s.b[stage], weights, &s.full[stage], piece * kHopperK, tap, parity * p.o + o0);
+  };
+  // While the previous kernel ends, weights that no kernel writes are on their way for as many steps as there
+  // is room for.
+  const int early = p.constant_weights ? min(steps, Stages) : 0;
+  if (warp == Warps) {
+    if (lane == 0)
+      for (int step = 0, tap = first_tap, piece = first_piece; step < early; ++step) {
+        fetch_weights(step, tap, piece);
+        if (++piece == args.steps_per_tap) piece = 0, ++tap;
+      }
+    __syncwarp();
+  }
+  follow_previous();
+
   if (warp == Warps) {
     if (lane == 0) {
       const TensorMap *x = reinterpret_cast<const TensorMap*>(&args.x),
-                      *second = reinterpret_cast<const TensorMap*>(&args.second),
-                      *weights = reinterpret_cast<const TensorMap*>(&args.weights);
+                      *second = reinterpret_cast<const TensorMap*>(&args.second);
       const int from_x = x0 - p.pad_x + parity % 2, from_y = y0 - p.pad_y + parity / 2;
-      int tap = first_step / args.steps_per_tap, piece = first_step - tap * args.steps_per_tap;
+      int tap = first_tap, piece = first_piece;
       int dy = tap / p.kernel_w, dx = tap - dy * p.kernel_w, stage = 0;
       uint32_t phase = 1;  // the first round finds all stages empty
       for (int step = 0; step < steps; ++step) {
         if (step >= Stages) barrier_wait(&s.empty[stage], phase);
-        barrier_expect(&s.full[stage], StepBytes);
+        if (step >= early) fetch_weights(stage, tap, piece);
         const int beyond = piece - args.first_steps;
         tensor_copy_4d(s.a[stage], beyond < 0 ? x : second, &s.full[stage],
                        (beyond < 0 ? piece : beyond) * kHopperK, from_x + dx, from_y + dy, image0);
-        tensor_copy_3d(s.b[stage], weights, &s.full[stage], piece * kHopperK, tap, parity * p.o + o0);
         if (++piece == args.steps_per_tap) {
           piece = 0, ++tap;
           if (++dx == p.kernel_w) dx = 0, ++dy;
@@ -110,12 +129,12 @@ DEVICE void product_hopper(const HopperProductArgs& args) {
 
 }  // namespace nd::cuda
 
-ND_KERNEL(product_hopper_128, HopperProductArgs, nd::cuda::kHopperThreads, 2,
-          nd::cuda::product_hopper<128, nd::cuda::kHopperTiles[0].stages>)
-ND_KERNEL(product_hopper_256, HopperProductArgs, nd::cuda::kHopperThreads, 1,
-          nd::cuda::product_hopper<256, nd::cuda::kHopperTiles[1].stages>)
+ND_FOLLOWING_KERNEL(product_hopper_128, HopperProductArgs, nd::cuda::kHopperThreads, 2,
+                    nd::cuda::product_hopper<128, nd::cuda::kHopperTiles[0].stages>)
+ND_FOLLOWING_KERNEL(product_hopper_256, HopperProductArgs, nd::cuda::kHopperThreads, 1,
+                    nd::cuda::product_hopper<256, nd::cuda::kHopperTiles[1].stages>)
 // Two of its tiles cover the 320 channels of a UNet's largest latents exactly.
-ND_KERNEL(product_hopper_160, HopperProductArgs, nd::cuda::kHopperThreads, 1,
-          nd::cuda::product_hopper<160, nd::cuda::kHopperTiles[2].stages>)
+ND_FOLLOWING_KERNEL(product_hopper_160, HopperProductArgs, nd::cuda::kHopperThreads, 1,
+                    nd::cuda::product_hopper<160, nd::cuda::kHopperTiles[2].stages>)
 
 #endif

@@ -233,6 +233,7 @@ void Product::run(Context& ctx, const ProductCall& call, const Epilogue& epilogu
     ctx.launch(Kernel::decode_blocks, {pieces_of(decode.total, kMoveThreads)}, decode);
   }
   args.weights = pointer<half>((decodes ? decoded.address() : weights_.address()) + call.weights_offset);
+  args.constant_weights = !decodes;
 
   ProductPlan plan = int8 ? plan_int8(args, ctx.device) : plan_product(args, call.pointwise, ctx.device);
   if (call.moments) plan_moments(plan, args);

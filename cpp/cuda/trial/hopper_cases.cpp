@@ -81,6 +81,7 @@ ProductArgs HopperCases::arguments(const TrialProduct& s) const {
   a.out_h = narrow(out * s.h), a.out_w = narrow(out * s.w), a.out_step = narrow(out);
   a.parities = s.upsample ? 4 : 1;
   a.y_columns = narrow(columns);
+  a.constant_weights = true;
   a.alpha = 0.25f;
   a.activation = s.geglu      ? ProductActivation::geglu
                  : s.epilogue ? ProductActivation::silu

@@ -8,6 +8,7 @@
 
 #include "cuda_emulator.h"
 #include "driver_memory.h"
+#include "earlier.h"
 #include "driver_streams.h"
 
 namespace emu {
@@ -113,6 +114,7 @@ Result run(Launch& launched, Stream& stream) {
     if (stream.tells_time && count > driver_options.computed_blocks) return kSuccess;
   }
   if (launched.overlaps && driver_options.loses_overlapped) return kSuccess;
+  note_memory();
   if (!checking) lock.unlock();
   Options options;
   options.seed = driver_options.seed;

@@ -35,6 +35,7 @@ struct DriverOptions {
   double overlapped_share = 1;      // of a kernel's time, where it overlaps the previous one
   bool loses_overlapped = false;    // such kernels compute nothing
   bool refuses_overlapped = false;  // they are not supported after all
+  bool keeps_earlier = false;  // they copy tensors as those were before the previous kernel, until they wait
 };
 extern DriverOptions driver_options;
 

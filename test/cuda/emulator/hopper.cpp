@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "earlier.h"
 #include "internal.h"
 
 namespace emu {
@@ -78,6 +79,7 @@ void tensor_copy(void* shared, const TensorMap& map, uint64_t* at, const int32_t
     int32_t c[5];
   } start{};
   std::copy_n(first, map.rank, start.c);
+  const bool early = block->overlaps && !block->current->has_followed;
   const auto work = [=] {  // with a copy of the map
     for (uint32_t i = 0; i < bytes; i += element) {
       uint32_t rest = i / element;
@@ -91,7 +93,7 @@ void tensor_copy(void* shared, const TensorMap& map, uint64_t* at, const int32_t
       }
       uint8_t* target = block->shared + swizzled(to + i, map.swizzle);
       if (inside)
-        memcpy(target, from, element);
+        memcpy(target, early ? earlier(from) : from, element);
       else
         memset(target, 0, element);
     }
