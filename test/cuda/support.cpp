@@ -45,8 +45,7 @@ std::vector<char> test_image() {
 }
 
 std::vector<uint32_t> model_orders() {
-  if (on_hardware()) return {0};
-  return emu::checking || small() ? std::vector<uint32_t>{2} : std::vector<uint32_t>{0, 1, 2};
+  return emu::checking ? std::vector<uint32_t>{2} : orders();
 }
 
 std::vector<uint32_t> orders() {

@@ -25,7 +25,7 @@ bool on_hardware();
 /// test wants to know of the host's part (graphs, streams, cancelling, threads) it learns from the same
 /// kernels when nobody watches them.
 bool checks_kernels_alone();
-/// The orders for whole models, whose kernels have tests of their own in all of them.
+/// The orders for whole models: one where every access is watched, which takes long.
 std::vector<uint32_t> model_orders();
 
 /// Whether all bits are the same.
