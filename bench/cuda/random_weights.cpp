@@ -29,11 +29,12 @@ int64_t inputs(const RequiredTensor& tensor) {
   return tensor.name.find(".bias") == std::string::npos ? kGain : kShift;
 }
 
-/// Whether quantizing a model changes it, see lib/quantize/rules.ts: embeddings and the projection of a
-/// pooled text stay precise.
+/// Whether quantizing a model changes it, see lib/quantize/rules.ts: embeddings, a UNet's first and last
+/// convolution and the projection of a pooled text stay precise.
 bool is_quantized(const RequiredTensor& tensor) {
-  return tensor.name.find("embedding") == std::string::npos &&
-         tensor.name.find("text_projection") == std::string::npos;
+  for (const char* kept : {"embedding", "text_projection", "conv_in.", "conv_out."})
+    if (tensor.name.find(kept) != std::string::npos) return false;
+  return true;
 }
 
 /// Models can have their weights at the same time.

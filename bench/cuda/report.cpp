@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "cuda/trial/kernel_timer.h"
@@ -36,7 +37,13 @@ void Report::write(const std::string& path) const {
     const char* comma = "\n";
     for (const Row& row : rows) {
       std::fprintf(file, "%s    { \"name\": \"%s\"", comma, row.name.c_str());
-      for (const auto& [key, value] : row.numbers) std::fprintf(file, ", \"%s\": %.6g", key.c_str(), value);
+      for (const auto& [key, value] : row.numbers) {
+        std::fprintf(file, ", \"%s\": ", key.c_str());
+        if (std::isfinite(value))
+          std::fprintf(file, "%.6g", value);
+        else
+          std::fprintf(file, "null");  // JSON has no other numbers
+      }
       std::fprintf(file, " }");
       comma = ",\n";
     }

@@ -1,6 +1,7 @@
 #include "core/placement.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <utility>
 

@@ -44,11 +44,14 @@ export abstract class Autoencoder<
   readonly config: Readonly<Config>
   /** Pixels along one side for each latent: 8 for Stable Diffusion. */
   readonly factor: number
+  /** Bytes of its GPU's memory. */
+  readonly #gpuTotal?: number
 
   protected constructor(model: Native, config: Config, levels: number, name: string, device: DeviceName) {
     super(model, name, device)
     this.config = config
     this.factor = 2 ** (levels - 1)
+    this.#gpuTotal = model.deviceMemory()?.total
   }
 
   /** Images [n, inChannels, h, w] to [n, c, h/factor, w/factor], one at a time, so that memory does not grow with n. */
@@ -62,7 +65,9 @@ export abstract class Autoencoder<
         throw new RangeError(`Expected a multiple of ${f} for image.shape[${i + 2}] but received ${side}`)
       }
     }
-    const maxBytes = bytesAllowed(option, { pixels: h * w, gpu: this.model.deviceMemory() })
+    const maxBytes = await this.#bytesAllowedNow(option, h * w, (most) =>
+      this.model.encodeBytes(1, h, w, most),
+    )
     this.requireMemory(this.encodeBytes(h / f, w / f, option), `A call for [${pixels.shape.join(', ')}]`)
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
@@ -81,7 +86,9 @@ export abstract class Autoencoder<
     const latents = copyTensor(given, 'latents', [-1, channels, -1, -1])
     const [n, , h, w] = latents.shape
     const pixels = h * w * this.factor ** 2
-    const maxBytes = bytesAllowed(option, { pixels, gpu: this.model.deviceMemory() })
+    const maxBytes = await this.#bytesAllowedNow(option, pixels, (most) =>
+      this.model.decodeBytes(1, h, w, most),
+    )
     const images = 4 * n * this.config.outChannels * pixels
     this.requireMemory(
       this.decodeBytes(h, w, option) + 2 * images,
@@ -104,7 +111,8 @@ export abstract class Autoencoder<
    */
   decodeBytes(h: number, w: number, option?: TilingOption): number {
     checkLatentSize(h, w)
-    return this.model.decodeBytes(1, h, w, this.#mostBytes(option, h * w * this.factor ** 2))
+    const maxBytes = this.bytesAllowed(checkTiling(option, 'tiling'), h * w * this.factor ** 2)
+    return this.model.decodeBytes(1, h, w, maxBytes)
   }
 
   /**
@@ -115,13 +123,34 @@ export abstract class Autoencoder<
   encodeBytes(h: number, w: number, option?: TilingOption): number {
     checkLatentSize(h, w)
     const [y, x] = [h * this.factor, w * this.factor]
-    return this.model.encodeBytes(1, y, x, this.#mostBytes(option, y * x))
+    return this.model.encodeBytes(1, y, x, this.bytesAllowed(checkTiling(option, 'tiling'), y * x))
   }
 
-  /** Where nothing else takes the GPU's memory, so that an estimate does not depend on when it is made. */
-  #mostBytes(option: TilingOption | undefined, pixels: number): number | null {
-    const gpu = this.model.deviceMemory()
-    return bytesAllowed(checkTiling(option, 'tiling'), { pixels, gpu: gpu && { total: gpu.total } })
+  /**
+   * Maximum working memory for an image with this number of pixels; null: no limit. `free`: bytes of a GPU's memory. Without
+   * them it is the limit where nothing else takes that memory, so that an estimate does not depend on when it is made.
+   *
+   * @internal
+   */
+  bytesAllowed(option: TilingOption | undefined, pixels: number, free?: number): number | null {
+    const total = this.#gpuTotal
+    return bytesAllowed(option, { pixels, gpu: total === undefined ? undefined : { total, free } })
+  }
+
+  /**
+   * That of a call. What this autoencoder keeps from its last call counts as free: calls that are alike have the same limit,
+   * and results with the same rounding.
+   */
+  async #bytesAllowedNow(
+    option: TilingOption | undefined,
+    pixels: number,
+    needed: (most: number | null) => number,
+  ): Promise<number | null> {
+    const most = this.bytesAllowed(option, pixels)
+    const now = this.bytesAllowed(option, pixels, this.freeDeviceMemory())
+    if (now === most || needed(most) <= now!) return most
+    await this.trim()
+    return this.bytesAllowed(option, pixels, this.freeDeviceMemory())
   }
 }
 

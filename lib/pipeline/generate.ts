@@ -18,7 +18,7 @@ import { ImagePrompts } from './image-prompts.js'
 import { loadInitImage } from './init-image.js'
 import { watchNumbers, type DeviceTensors } from './device-tensors.js'
 import { keepOutsideMask, prepareLatents, type KeptImage } from './initial-latents.js'
-import { tilingOf, workingMemory } from './memory-plan.js'
+import { tilingNow, workingMemory } from './memory-plan.js'
 import type { Parts } from './parts.js'
 import { preconditioning } from './precondition.js'
 import { conditioningFromEmbeds, encodePrompts, isGuided, tokenizePrompts } from './prompt.js'
@@ -52,7 +52,8 @@ export async function* generate(
     signal,
     slice,
     requireMemory: (asked) => {
-      const { working, total } = workingMemory(parts, asked, length)
+      const vaeTiling = tilingNow(parts, asked, length)
+      const { working, total } = workingMemory(parts, { ...asked, vaeTiling }, length)
       const free = unet.freeDeviceMemory()
       const what = `${asked.count} × ${asked.width}×${asked.height} (batchSize × width×height)`
       if (free === undefined) requireMemory(total, what)
@@ -60,7 +61,7 @@ export async function* generate(
     },
   })
   const { request: sized, initImage, depth } = loaded
-  const request = { ...sized, vaeTiling: tilingOf(parts, sized, length) }
+  const request = { ...sized, vaeTiling: tilingNow(parts, sized, length) }
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
   const { timesteps, sigmas } = scheduler

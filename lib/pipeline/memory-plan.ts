@@ -133,6 +133,17 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   return { weights, working, total: weights + working }
 }
 
+/**
+ * That of a run which begins now: on a GPU, with no more memory than is free. It is chosen once, for all images of the run
+ * are to have the same rounding.
+ */
+export function tilingNow(parts: SizedParts, request: Size, contextLength: number): TilingOption | undefined {
+  const tiling = tilingOf(parts, request, contextLength)
+  const free = parts.vae.freeDeviceMemory()
+  if (tiling !== undefined || free === undefined) return tiling
+  return { bytes: parts.vae.bytesAllowed(undefined, request.width * request.height, free)! }
+}
+
 /** Bytes of the latents on a GPU, see device-tensors.ts; they are freed before the image is decoded. */
 function residentBytes({ unet, vae }: SizedParts, request: Size): number {
   const { inChannels, outChannels, kBlocks } = unet.config

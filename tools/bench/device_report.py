@@ -17,6 +17,7 @@ for path in sorted(folder.glob("*.json")):
         result[path.stem] = json.loads(path.read_text())
     except ValueError:
         print(f"{path.name} is cut off")
+        result.setdefault("unreadable", []).append(path.name)
 for log in (folder / "instructions.log", folder / "kernels.log"):
     if log.exists():
         lines = [line for line in log.read_text().splitlines() if "passed" in line or line.startswith("FAIL")]

@@ -63,6 +63,8 @@ class Report:
         start = time.time()
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
+            # A step after a picture has its other parts in memory, too.
+            more["weights_gb"] = torch.cuda.memory_allocated() * 1e-9
         ms = milliseconds(call, self.device, count, warmups)
         row = {"name": name, "ms": ms, "it_s": 1000 * steps / ms, "steps": steps, **more}
         row["seconds"] = time.time() - start  # compiling included
