@@ -65,15 +65,15 @@ export abstract class Autoencoder<
         throw new RangeError(`Expected a multiple of ${f} for image.shape[${i + 2}] but received ${side}`)
       }
     }
-    const maxBytes = await this.#bytesAllowedNow(option, h * w, (most) =>
-      this.model.encodeBytes(1, h, w, most),
-    )
     this.requireMemory(this.encodeBytes(h / f, w / f, option), `A call for [${pixels.shape.join(', ')}]`)
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
-      const data = await this.call(signal, (model, cancel) =>
-        model.encode(rows(pixels, i).data, 1, h, w, maxBytes, cancel),
-      )
+      const data = await this.call(signal, async (model, cancel) => {
+        const maxBytes = await this.#bytesAllowedNow(model, option, h * w, (most) =>
+          model.encodeBytes(1, h, w, most),
+        )
+        return model.encode(rows(pixels, i).data, 1, h, w, maxBytes, cancel)
+      })
       const plane = (h / f) * (w / f)
       parts.push({ data, shape: [1, data.length / plane, h / f, w / f] })
     }
@@ -86,9 +86,6 @@ export abstract class Autoencoder<
     const latents = copyTensor(given, 'latents', [-1, channels, -1, -1])
     const [n, , h, w] = latents.shape
     const pixels = h * w * this.factor ** 2
-    const maxBytes = await this.#bytesAllowedNow(option, pixels, (most) =>
-      this.model.decodeBytes(1, h, w, most),
-    )
     const images = 4 * n * this.config.outChannels * pixels
     this.requireMemory(
       this.decodeBytes(h, w, option) + 2 * images,
@@ -96,9 +93,12 @@ export abstract class Autoencoder<
     )
     const parts: Tensor[] = []
     for (let i = 0; i < n; i++) {
-      const data = await this.call(signal, (model, cancel) =>
-        model.decode(rows(latents, i).data, 1, h, w, maxBytes, cancel),
-      )
+      const data = await this.call(signal, async (model, cancel) => {
+        const maxBytes = await this.#bytesAllowedNow(model, option, pixels, (most) =>
+          model.decodeBytes(1, h, w, most),
+        )
+        return model.decode(rows(latents, i).data, 1, h, w, maxBytes, cancel)
+      })
       parts.push({ data, shape: [1, this.config.outChannels, h * this.factor, w * this.factor] })
     }
     return stack(parts)
@@ -142,15 +142,17 @@ export abstract class Autoencoder<
    * and results with the same rounding.
    */
   async #bytesAllowedNow(
+    model: Native,
     option: TilingOption | undefined,
     pixels: number,
     needed: (most: number | null) => number,
   ): Promise<number | null> {
+    const now = () => this.bytesAllowed(option, pixels, model.deviceMemory()?.free)
     const most = this.bytesAllowed(option, pixels)
-    const now = this.bytesAllowed(option, pixels, this.freeDeviceMemory())
-    if (now === most || needed(most) <= now!) return most
-    await this.trim()
-    return this.bytesAllowed(option, pixels, this.freeDeviceMemory())
+    const limit = now()
+    if (limit === most || limit === null || needed(most) <= limit) return most
+    await model.trim()
+    return now()
   }
 }
 
