@@ -11,7 +11,7 @@ namespace {
 
 using namespace nd::cuda;
 
-constexpr int kMostRepetitions = 5;
+constexpr int kMaxRepetitions = 5;
 
 double gigabytes(size_t bytes) {
   return static_cast<double>(bytes) * 1e-9;
@@ -34,7 +34,7 @@ void time_picture(CudaBackend& backend, PictureModel& model, int64_t side, const
     of_all = peak_bytes_of_all();
   }
   std::vector<double> all, prompts, stepping, decode;
-  for (int i = 0; i < std::min(repetitions_of(options), kMostRepetitions); ++i) {
+  for (int i = 0; i < std::min(repetitions_of(options), kMaxRepetitions); ++i) {
     const Picture picture = model.draw(side, steps);
     all.push_back(picture.seconds()), prompts.push_back(picture.prompts);
     stepping.push_back(picture.steps), decode.push_back(picture.decode);

@@ -26,12 +26,10 @@ export function checkTiling(value: unknown, path = 'vaeTiling'): TilingOption | 
 /** Where an image is processed: its number of pixels, and the memory of the GPU, if it is one. */
 export interface TilingPlace {
   pixels: number
-  gpu?: { total: number; free?: number } | null
+  gpu?: { total: number; free?: number }
 }
 
-/**
- * Maximum working memory in bytes; null: no limit. By default, no more than is `free`, where that is given.
- */
+/** Maximum working memory in bytes; null: no limit. Where `free` is given, the default is no more than that. */
 export function bytesAllowed(option: TilingOption | undefined, { pixels, gpu }: TilingPlace): number | null {
   if (option === false) return null
   if (option === true) return 0

@@ -138,8 +138,8 @@ export abstract class Autoencoder<
   }
 
   /**
-   * That of a call. What this autoencoder keeps from its last call counts as free: calls that are alike have the same limit,
-   * and results with the same rounding.
+   * The limit of a call. Memory that this autoencoder keeps from its last call counts as free, so that equal calls have
+   * equal limits, and results with the same rounding.
    */
   async #bytesAllowedNow(
     model: Native,

@@ -134,8 +134,8 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
 }
 
 /**
- * That of a run which begins now: on a GPU, with no more memory than is free. It is chosen once, for all images of the run
- * are to have the same rounding.
+ * The tiling of the autoencoder in a run that begins now: on a GPU, with no more memory than is free. One limit holds for
+ * all images of a run, so that they are rounded alike.
  */
 export function tilingNow(parts: SizedParts, request: Size, contextLength: number): TilingOption | undefined {
   const tiling = tilingOf(parts, request, contextLength)

@@ -1,5 +1,6 @@
 // Layers that compute large images in pieces: their working memory is measured for one piece.
 #include "fixture_models.h"
+#include "golden.h"
 #include "harness.h"
 #include "unet/unet.h"
 #include "vae/vae.h"
@@ -29,16 +30,11 @@ std::vector<float> predict(Precision precision) {
 
 /// More pixels at the highest resolution than a shortcut writes over its input at once.
 std::vector<float> decode(Precision precision) {
-  VaeConfig config;
-  config.block_channels = {12, 20};
-  config.norm_groups = 4;
-  config.latent_channels = 5;
-  config.layers_per_block = 1;
-  config.mid_attention = config.quant_conv = config.post_quant_conv = false;
+  const GoldenVae plain = golden_vaes()[1];
   constexpr int64_t h = 50, w = 60;
   const auto vae =
-      load_model<Vae>("vae-plain/vae/diffusion_pytorch_model.safetensors", config, nullptr, precision);
-  const std::vector<float> latents = noise("latents", config.latent_channels * h * w);
+      load_model<Vae>(backend_of(), weights_of(plain.name, "vae"), plain.config, nullptr, precision);
+  const std::vector<float> latents = noise("latents", plain.config.latent_channels * h * w);
   std::vector<float> out(3 * 4 * h * w);
   vae->decode(latents.data(), 1, h, w, kAnyMemory, out.data(), nullptr);
   return out;

@@ -13,21 +13,13 @@
 #define DEVICE __device__ __forceinline__
 /// Defines kernel `name`, which calls body(const Arguments&) in blocks of `threads`, of which `blocks` fit on
 /// a multiprocessor; on Turing, whose products are instructions of half the size with registers of their own,
-/// one.
+/// one. The body calls follow_previous() in every thread, before it reads what another kernel may have
+/// written, or writes what one may be reading.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #define ND_BLOCKS(blocks) 1
 #else
 #define ND_BLOCKS(blocks) blocks
 #endif
-#define ND_KERNEL(name, Arguments, threads, blocks, ...)                   \
-  extern "C" __global__ void __launch_bounds__(threads, ND_BLOCKS(blocks)) \
-      name(const __grid_constant__ nd::cuda::Arguments p) {                \
-    nd::cuda::place_next();                                                \
-    nd::cuda::follow_previous();                                           \
-    __VA_ARGS__(p);                                                        \
-  }
-/// The same for a body that calls follow_previous() itself, in every thread and before anything that another
-/// kernel may have written is read, or may be reading is written.
 #define ND_FOLLOWING_KERNEL(name, Arguments, threads, blocks, ...)         \
   extern "C" __global__ void __launch_bounds__(threads, ND_BLOCKS(blocks)) \
       name(const __grid_constant__ nd::cuda::Arguments p) {                \
@@ -219,12 +211,6 @@ DEVICE void cp_async_wait() {
 #else  // the tests' emulator
 
 #define DEVICE inline
-#define ND_KERNEL(name, Arguments, threads, blocks, ...)                                               \
-  static const emu::Kernel emulated_##name(#name, sizeof(nd::cuda::Arguments), [](void** parameters) { \
-    const nd::cuda::Arguments p = emu::parameter<nd::cuda::Arguments>(parameters);                     \
-    emu::follow_previous();                                                                            \
-    __VA_ARGS__(p);                                                                                    \
-  });
 #define ND_FOLLOWING_KERNEL(name, Arguments, threads, blocks, ...)                                     \
   static const emu::Kernel emulated_##name(#name, sizeof(nd::cuda::Arguments), [](void** parameters) { \
     const nd::cuda::Arguments p = emu::parameter<nd::cuda::Arguments>(parameters);                     \
@@ -320,3 +306,7 @@ void cp_async_wait(EMU_HERE) {
 }  // namespace nd::cuda
 
 #endif
+
+/// The same for a body that does not call follow_previous(): the kernel begins with it.
+#define ND_KERNEL(name, Arguments, threads, blocks, ...) \
+  ND_FOLLOWING_KERNEL(name, Arguments, threads, blocks, nd::cuda::follow_previous(), __VA_ARGS__)
