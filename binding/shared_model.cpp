@@ -29,6 +29,7 @@ SharedModel::SharedModel(nd::Loader& loader, std::shared_ptr<nd::cuda::CudaBacke
 SharedModel::~SharedModel() {
   layers_.layers.clear();
   backend_.trim();
+  backend_.release_spare_memory();
 }
 
 void SharedModel::use(const std::function<void()>& call) {

@@ -23,6 +23,7 @@ void time_picture(CudaBackend& backend, PictureModel& model, int64_t side, const
                   size_t before, Row& row) {
   const int64_t steps = options.emulated ? 2 : 20;
   // Warms up, and is watched, which takes time.
+  backend.release_spare_memory();
   watch_memory();
   const size_t weights = allocated_bytes() - before;
   bool finite = model.draw(side, steps).finite;

@@ -229,7 +229,7 @@ void ControlNet::predict(const ControlInput& input, const CancelToken* cancel) {
     }
     return key;
   };
-  workspace_.run_repeated(current_key, cancel, [&](ForwardContext& ctx) {
+  workspace_.run_repeated(current_key, cancel, resident, [&](ForwardContext& ctx) {
     forward(ctx, staged, keys, context, staged_.shifts.data());
   });
 }
@@ -268,7 +268,6 @@ ControlNetMemory ControlNet::memory(int64_t n, int64_t h, int64_t w, int64_t len
 
 void ControlNet::trim() {
   workspace_.trim();
-  staged_ = {};
   encoder_.clear_caches();
 }
 

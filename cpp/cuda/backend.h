@@ -19,6 +19,7 @@ class CudaBackend final : public Backend {
   float wide_unit() const override { return kFp16Unit; }
   int64_t max_elements() const override { return kMaxCount; }
   Memory& memory() override { return memory_; }
+  void release_spare_memory() override { device_.release_spare_blocks(); }
   void run(Arena& arena, const CancelToken* cancel, Profile* profile,
            const std::function<void(ForwardContext&)>& forward) override;
 

@@ -64,14 +64,22 @@ struct Context : ForwardContext {
   void to_device(Address to, const Transfer& transfer) {
     wrote(to);
     if (measuring()) return;
-    if (recorder) recorder->before_upload(transfer);
+    if (recorder) recorder->before_upload([transfer](Staging& own, ResidentTensors*) { transfer(own); });
     transfer(*staging);
+  }
+  /// transfer(Staging&, ResidentTensors*) puts what is staged for these tensors, or, when a recorded forward
+  /// is repeated, for those of that time.
+  template <class Transfer>
+  void to_device_for(ResidentTensors& resident, const Transfer& transfer) {
+    if (measuring()) return;
+    if (recorder) recorder->before_upload(transfer);
+    transfer(*staging, &resident);
   }
   template <class Transfer>
   void to_host(const Transfer& transfer) const {
     if (measuring()) return;
     if (cancel) cancel->check();
-    if (recorder) recorder->before_download(transfer);
+    if (recorder) recorder->before_download([transfer](Staging& own, ResidentTensors*) { transfer(own); });
     transfer(*staging);
   }
 

@@ -12,6 +12,7 @@ namespace {
 
 /// Shared memory that needs no opting in.
 constexpr int kPlainShared = 48 << 10;
+constexpr size_t kSpareShare = 32;  // one part in so many of a GPU's memory
 constexpr int kKeptStagings = 2;    // that nobody uses: 16 MB of pinned memory
 constexpr int kMinCapability = 75;  // Turing: the first with mma.m16n8k8 and ldmatrix
 constexpr int kMinToOverlap = 90;   // Hopper: the first with griddepcontrol
@@ -149,6 +150,7 @@ Device::~Device() {
     driver_.module_unload(module_);
     ContextHandle popped;
     driver_.context_pop(&popped);
+    release_spare_blocks();
   }
   close_context();
 }
@@ -157,6 +159,7 @@ MemoryInfo Device::memory_info() const {
   const Current current(*this);
   MemoryInfo info;
   check(driver_, driver_.memory_info(&info.free, &info.total), "Could not read the GPU's free memory");
+  info.free += spare_.bytes();
   return info;
 }
 
@@ -236,7 +239,8 @@ void Device::launch_with(StreamHandle stream, Kernel kernel, const Grid& grid, c
 
 Address Device::allocate(size_t bytes) const {
   DevicePointer pointer = 0;
-  const Result result = driver_.memory_allocate(&pointer, bytes);
+  Result result = driver_.memory_allocate(&pointer, bytes);
+  if (result == kOutOfMemory && release_spare_blocks()) result = driver_.memory_allocate(&pointer, bytes);
   if (result == kOutOfMemory) {
     size_t free = 0, total = 0;
     driver_.memory_info(&free, &total);
@@ -252,6 +256,31 @@ Address Device::allocate(size_t bytes) const {
 void Device::release(Address address) const noexcept {
   driver_.memory_release(address.value);
 }
+Address Device::allocate_working(size_t bytes) const {
+  const Address spare = spare_.take(bytes);
+  return spare ? spare : allocate(bytes);
+}
+void Device::release_working(Address address, size_t bytes) const noexcept {
+  try {
+    for (const Address block : spare_.put(address, bytes)) release(block);
+  } catch (const std::bad_alloc&) {
+    release(address);
+  }
+}
+void Device::keep_spare_blocks() {
+  const bool keeps = environment("NODE_DIFFUSION_CUDA_KEEP") != "0";
+  keep_spare_blocks(keeps ? description_.memory_bytes / kSpareShare : 0);
+}
+bool Device::release_spare_blocks() const noexcept {
+  try {
+    const Current current(*this);
+    const std::vector<Address> blocks = spare_.take_all();
+    for (const Address block : blocks) release(block);
+    return !blocks.empty();
+  } catch (const std::exception&) {
+    return false;  // the device is lost, and its memory with it; or there is no memory for a list
+  }
+}
 void Device::upload(Address to, const void* from, size_t bytes, StreamHandle stream) const {
   check(driver_, driver_.copy_to_device(to.value, from, bytes, stream), "Could not copy to the GPU");
 }
@@ -265,13 +294,12 @@ void Device::copy(Address to, Address from, size_t bytes, StreamHandle stream) c
 
 Address DeviceMemory::allocate(size_t bytes) {
   const Device::Current current(device_);
-  return device_.allocate(bytes);
+  return device_.allocate_working(bytes);
 }
-void DeviceMemory::release(Address block, size_t) noexcept {
-  const Driver& driver = device_.driver();
+void DeviceMemory::release(Address block, size_t bytes) noexcept {
   try {
     const Device::Current current(device_);
-    driver.memory_release(block.value);
+    device_.release_working(block, bytes);
   } catch (const Error&) {
     // The device is lost, and its memory with it.
   }

@@ -10,6 +10,7 @@
 #include "cuda/driver.h"
 #include "cuda/hopper_times.h"
 #include "cuda/kernels.h"
+#include "cuda/spare_blocks.h"
 #include "cuda/staging.h"
 #include "cuda/tile_times.h"
 
@@ -96,8 +97,16 @@ class Device {
   void use_overlapping_launches(bool overlapping) { overlapping_ = overlapping && can_overlap_; }
   /// Whether the GPU and the compiled kernels support it: both need compute capability 9.0.
   bool can_overlap_launches() const { return can_overlap_; }
-  /// Of all processes.
+  /// What all processes leave free, and spare blocks with it.
   MemoryInfo memory_info() const;
+  /// Keeps up to so many bytes of working memory that nobody uses: none without a call. They are released
+  /// when memory runs out, and by release_spare_blocks().
+  void keep_spare_blocks(size_t bytes) { spare_.limit(bytes); }
+  /// A 32nd of the GPU's memory; nothing where NODE_DIFFUSION_CUDA_KEEP is 0.
+  void keep_spare_blocks();
+  bool keeps_spare_blocks() const { return spare_.keeps(); }
+  /// Whether there were any.
+  bool release_spare_blocks() const noexcept;
   /// Whether its context cannot be used any more.
   bool lost() const;
   /// Whether the destructor asks nothing of it: a separate context with a kernel that does not end stays
@@ -145,6 +154,10 @@ class Device {
   }
   Address allocate(size_t bytes) const;
   void release(Address address) const noexcept;
+  /// Working memory, which may be a spare block and become one. Nothing that was put into a stream uses it
+  /// when it is released.
+  Address allocate_working(size_t bytes) const;
+  void release_working(Address address, size_t bytes) const noexcept;
   /// Returns when `from` may be changed, which need not be when the copy is done.
   void upload(Address to, const void* from, size_t bytes, StreamHandle stream) const;
   /// Returns when `to` is filled.
@@ -171,16 +184,18 @@ class Device {
   bool abandoned_ = false;
   bool can_overlap_ = false, overlapping_ = false;
   Int8Products int8_ = Int8Products::faster;
+  mutable SpareBlocks spare_;
   std::mutex lanes_mutex_;
   std::vector<Lane> lanes_;  // those that nobody uses
 };
 
-/// The GPU's memory for arenas.
+/// The GPU's working memory.
 class DeviceMemory final : public Memory {
  public:
   explicit DeviceMemory(const Device& device) : device_(device) {}
   Address allocate(size_t bytes) override;
   void release(Address block, size_t bytes) noexcept override;
+  bool reuses_blocks() const override { return device_.keeps_spare_blocks(); }
 
  private:
   const Device& device_;

@@ -198,9 +198,11 @@ std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const
     // Models that are open keep their kernels, as their plans have them.
   }
   auto backend = std::make_shared<CudaBackend>(driver, number, image);
-  choose_tiles(opening, backend->device(), cancel);
+  Device& device = backend->device();
+  choose_tiles(opening, device, cancel);
   choose_hopper(opening, *backend, image, cancel);
-  choose_overlap(opening, backend->device(), cancel);
+  choose_overlap(opening, device, cancel);
+  device.keep_spare_blocks();
   opening.set_backend(backend);
   return backend;
 }

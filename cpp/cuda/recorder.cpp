@@ -26,19 +26,19 @@ class GraphRecording final : public Recording {
   GraphRecording(const GraphRecording&) = delete;
   GraphRecording& operator=(const GraphRecording&) = delete;
 
-  void replay(const CancelToken* cancel) override {
+  void replay(const CancelToken* cancel, ResidentTensors* resident) override {
     const Device::Current current(device_);
     const Device::Stream stream(device_);
     const auto check_cancel = [&] {
       if (cancel) cancel->check();
     };
     check_cancel();
-    for (const Recorder::Transfer& upload : uploads_) upload(stream.staging());
+    for (const Recorder::Transfer& upload : uploads_) upload(stream.staging(), resident);
     check_cancel();
     const Driver& driver = device_.driver();
     check(driver, driver.graph_launch(executable_, stream.handle()), "Could not start a graph");
     check_cancel();
-    for (const Recorder::Transfer& download : downloads_) download(stream.staging());
+    for (const Recorder::Transfer& download : downloads_) download(stream.staging(), resident);
     stream.synchronize();
   }
 

@@ -17,7 +17,8 @@ void discard_capture(const Driver& driver, StreamHandle stream) noexcept;
 /// Captures a forward while it is run. The kernels run as a graph the first time as well.
 class Recorder {
  public:
-  using Transfer = std::function<void(Staging&)>;
+  /// `resident`: see Recording::replay().
+  using Transfer = std::function<void(Staging&, ResidentTensors* resident)>;
 
   Recorder(Device& device, StreamHandle stream) : device_(device), stream_(stream) {}
   ~Recorder();

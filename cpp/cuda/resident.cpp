@@ -30,30 +30,32 @@ StepKind kind_of(ResidentOperation::Kind kind) {
 }  // namespace
 
 Address Resident::address(int64_t tensor) const {
-  if (tensor < kReserved) return reserved_.address() + static_cast<size_t>(tensor) * bytes();
-  return buffers_[static_cast<size_t>(tensor - kReserved)].address();
+  if (tensor < kReserved) return reserved_.base() + static_cast<size_t>(tensor) * bytes();
+  return others_[static_cast<size_t>(tensor - kReserved)]->base();
 }
 
 float* Resident::further_channels() const {
-  return given_ ? pointer<float>(given_.address()) : nullptr;
+  return pointer<float>(given_.base());
+}
+
+void Resident::describe(std::vector<uint64_t>& key) const {
+  for (const Address block : {reserved_.base(), given_.base()}) key.push_back(block.value);
+  for (const int64_t size : {images(), elements(), further()}) key.push_back(static_cast<uint64_t>(size));
 }
 
 void Resident::make_room(int64_t tensor) {
-  if (!reserved_) {
-    reserved_ = Buffer(device_, kReserved * bytes());
-    checks_ = Buffer(device_, 2 * sizeof(uint32_t));
-    const uint32_t none[2] = {0, 0};
-    checks_.fill(none, sizeof none);
-  }
+  reserved_.reserve(kReserved * bytes());
+  checks_.reserve(2 * sizeof(uint32_t));
   if (tensor < kReserved) return;
   const size_t index = static_cast<size_t>(tensor - kReserved);
-  if (index >= buffers_.size()) buffers_.resize(index + 1);
-  if (!buffers_[index]) buffers_[index] = Buffer(device_, bytes());
+  if (index >= others_.size()) others_.resize(index + 1);
+  if (!others_[index]) others_[index] = std::make_unique<Arena>(memory_);
+  others_[index]->reserve(bytes());
 }
 
 void Resident::stage(ResidentProgram program) {
   make_room(kInput);
-  if (!program.further.empty() && !given_) given_ = Buffer(device_, further_bytes());
+  if (!program.further.empty()) given_.reserve(further_bytes());
   for (const ResidentProgram::Upload& upload : program.uploads) make_room(upload.tensor);
   for (const ResidentOperation& operation : program.operations) {
     make_room(operation.out);
@@ -65,10 +67,11 @@ void Resident::stage(ResidentProgram program) {
 void Resident::run_staged(Staging& staging) {
   StreamHandle stream = staging.stream();
   const ResidentProgram program = std::exchange(staged_, {});
-  ++programs_;
+  const uint32_t none[2] = {0, 0};
+  if (programs_++ == 0) staging.upload(checks_.base(), none, sizeof none);
   for (const ResidentProgram::Upload& upload : program.uploads)
     staging.upload(address(upload.tensor), upload.values.data(), bytes());
-  if (!program.further.empty()) staging.upload(given_.address(), program.further.data(), further_bytes());
+  if (!program.further.empty()) staging.upload(given_.base(), program.further.data(), further_bytes());
   const std::vector<ResidentOperation>& operations = program.operations;
   for (size_t next = 0; next < operations.size();) {
     if (operations[next].kind == ResidentOperation::Kind::rescale)
@@ -82,7 +85,7 @@ size_t Resident::launch_operations(const std::vector<ResidentOperation>& operati
                                    StreamHandle stream) const {
   StepArgs args{};
   args.count = elements();
-  args.checks = pointer<uint32_t>(checks_.address());
+  args.checks = pointer<uint32_t>(checks_.base());
   args.mark = kFirstMark - (programs_ - 1);
   size_t next = first;
   for (; next < operations.size() && args.operations < kStepOperations; ++next) {
@@ -124,12 +127,12 @@ ResidentChecks Resident::read(ResidentProgram program, const std::vector<int64_t
     out += elements();
   }
   uint32_t marks[2] = {0, 0};
-  staging.download(marks, checks_.address(), sizeof marks);
+  staging.download(marks, checks_.base(), sizeof marks);
   return {program_of(marks[0]), program_of(marks[1])};
 }
 
 std::shared_ptr<ResidentTensors> CudaBackend::resident(int64_t images, int64_t elements, int64_t further) {
-  return std::make_shared<Resident>(device_, images, elements, further);
+  return std::make_shared<Resident>(device_, memory_, images, elements, further);
 }
 
 Tensor CudaBackend::from_resident(ForwardContext& base, ResidentTensors& from, const ImageShape& shape,
@@ -143,7 +146,8 @@ Tensor CudaBackend::from_resident(ForwardContext& base, ResidentTensors& from, c
       n * further * pixels > from.further() || (further > 0 && !resident.further_channels()))
     throw Error(ErrorCode::invalid_argument, "Expected resident tensors of the latents' shape");
   // Recorded with the uploads, so a repeated forward runs what was staged for it.
-  ctx.to_device(out.address(), [&resident](Staging& staging) { resident.run_staged(staging); });
+  ctx.to_device_for(
+      from, [](Staging& staging, ResidentTensors* tensors) { Resident::of(*tensors).run_staged(staging); });
   if (ctx.measuring()) return out;
   const auto element = [&](int64_t index) {
     return pointer<half>(out.address() + static_cast<size_t>(index) * element_bytes());

@@ -1,7 +1,9 @@
 // Tensors of a denoising run in a GPU's memory, and the kernels that compute with them between forwards.
 #pragma once
+#include <memory>
 #include <vector>
 
+#include "core/arena.h"
 #include "cuda/device.h"
 #include "nn/resident.h"
 
@@ -9,12 +11,19 @@ namespace nd::cuda {
 
 class Resident final : public ResidentTensors {
  public:
-  Resident(Device& device, int64_t images, int64_t elements, int64_t further)
-      : ResidentTensors(images, elements, further), device_(device) {}
+  /// `memory` is that of the device.
+  Resident(Device& device, Memory& memory, int64_t images, int64_t elements, int64_t further)
+      : ResidentTensors(images, elements, further),
+        device_(device),
+        memory_(memory),
+        reserved_(memory),
+        checks_(memory),
+        given_(memory) {}
 
   static Resident& of(ResidentTensors& tensors) { return static_cast<Resident&>(tensors); }
 
   void stage(ResidentProgram program) override;
+  void describe(std::vector<uint64_t>& key) const override;
   ResidentChecks read(ResidentProgram program, const std::vector<int64_t>& tensors, float* out,
                       const CancelToken* cancel) override;
 
@@ -35,9 +44,11 @@ class Resident final : public ResidentTensors {
   void launch_rescale(const ResidentOperation& operation, StreamHandle stream) const;
 
   Device& device_;
-  Buffer reserved_, checks_;     // checks_: two marks, see StepArgs
-  Buffer given_;                 // the further input channels
-  std::vector<Buffer> buffers_;  // by number, behind the reserved ones
+  Memory& memory_;
+  // Each is one block; empty before something was staged that needs it.
+  Arena reserved_, checks_;                     // checks_: two marks, see StepArgs
+  Arena given_;                                 // the further input channels
+  std::vector<std::unique_ptr<Arena>> others_;  // by number, behind the reserved ones
   ResidentProgram staged_;
   uint32_t programs_ = 0;  // that were run
 };

@@ -88,9 +88,9 @@ struct ResamplingTaps {
 class Recording {
  public:
   virtual ~Recording() = default;
-  /// Puts what lies at the host addresses that were put before, computes, and gets likewise. Throws
-  /// Cancelled.
-  virtual void replay(const CancelToken* cancel) = 0;
+  /// Puts what lies at the host addresses that were put before, computes, and gets likewise. `resident`:
+  /// tensors at the addresses of those that the forward read; null where it read none. Throws Cancelled.
+  virtual void replay(const CancelToken* cancel, ResidentTensors* resident) = 0;
 };
 
 class Backend {
@@ -113,6 +113,8 @@ class Backend {
   virtual size_t bytes_of(const TaskBytes&) const { return 0; }
   /// Frees what it keeps for later calls of any model. Calls may be running.
   virtual void trim() {}
+  /// Frees the memory that trim() leaves for later calls. For when a model is freed.
+  virtual void release_spare_memory() {}
   /// Calls forward(context) with the context of a forward whose memory comes from `arena`, and waits for what
   /// it computes. Throws Cancelled.
   virtual void run(Arena& arena, const CancelToken* cancel, Profile* profile,

@@ -62,13 +62,12 @@ class ResidentTensors {
   static constexpr int64_t kMaxTensors = 256;
   static constexpr size_t kMaxTerms = 8;
 
-  ResidentTensors(int64_t images, int64_t elements, int64_t further);
+  ResidentTensors(int64_t images, int64_t elements, int64_t further)
+      : images_(images), elements_(elements), further_(further) {}
   virtual ~ResidentTensors() = default;
   ResidentTensors(const ResidentTensors&) = delete;
   ResidentTensors& operator=(const ResidentTensors&) = delete;
 
-  /// No others in this process ever have the same number.
-  uint64_t id() const { return id_; }
   int64_t images() const { return images_; }
   /// Of one tensor.
   int64_t elements() const { return elements_; }
@@ -77,6 +76,9 @@ class ResidentTensors {
 
   /// Makes room for a program that the next forward runs before it reads. Error out_of_memory.
   virtual void stage(ResidentProgram program) = 0;
+  /// Appends where the tensors lie that a forward reads and writes, and their shapes: what the arguments of
+  /// its kernels depend on. After stage().
+  virtual void describe(std::vector<uint64_t>& key) const = 0;
   /// Runs a program, waits for it, and copies tensors to `out`, one after the other. Throws Cancelled. Error
   /// out_of_memory.
   virtual ResidentChecks read(ResidentProgram program, const std::vector<int64_t>& tensors, float* out,
@@ -86,7 +88,6 @@ class ResidentTensors {
   std::mutex mutex;
 
  private:
-  const uint64_t id_;
   const int64_t images_, elements_, further_;
 };
 

@@ -1,5 +1,6 @@
 // A model's working memory: plans a forward, reserves what it needs, runs it.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -17,7 +18,7 @@ class Workspace {
   void run(const CancelToken* cancel, Forward&& forward) {
     arena_.begin_measuring();
     backend_.run(arena_, cancel, nullptr, forward);
-    reserve();
+    arena_.reserve(arena_.plan());
     if (!Profile::enabled()) return backend_.run(arena_, cancel, nullptr, forward);
     Profile profile;
     backend_.run(arena_, cancel, &profile, forward);
@@ -26,20 +27,20 @@ class Workspace {
   }
   /// The same for a forward that may have been run before: key() gives everything that its kernels and their
   /// arguments depend on, addresses on the host included, besides the numbers that it puts. It may differ
-  /// afterwards, by memory that the forward has allocated for what it keeps.
+  /// afterwards, by memory that the forward has allocated for what it keeps. `resident`: the tensors that it
+  /// reads, or null.
   template <class Key, class Forward>
-  void run_repeated(const Key& key, const CancelToken* cancel, Forward&& forward) {
+  void run_repeated(const Key& key, const CancelToken* cancel, ResidentTensors* resident, Forward&& forward) {
     if (Profile::enabled()) return run(cancel, forward);
-    const std::vector<uint64_t> wanted = key();
-    for (const Recorded& known : recorded_)
-      if (known.key == wanted) return known.recording->replay(cancel);
+    if (Recording* known = find(key())) return known->replay(cancel, resident);
     arena_.begin_measuring();
     backend_.run(arena_, cancel, nullptr, forward);
-    reserve();
+    const size_t bytes = arena_.plan();
+    arena_.reserve(bytes);
     std::unique_ptr<Recording> recording = backend_.record(arena_, cancel, forward);
     if (!recording) return;
     if (recorded_.size() == kMaxRecorded) recorded_.erase(recorded_.begin());
-    recorded_.push_back({key(), std::move(recording)});
+    recorded_.push_back({key(), arena_.base(), bytes, std::move(recording)});
   }
   /// Bytes that such a forward needs.
   template <class Forward>
@@ -52,7 +53,7 @@ class Workspace {
     return arena.plan();
   }
   void trim() {
-    recorded_.clear();
+    if (!backend_.memory().reuses_blocks()) recorded_.clear();
     arena_.free();
     backend_.trim();
   }
@@ -64,18 +65,28 @@ class Workspace {
   static constexpr size_t kMaxRecorded = 4;
   struct Recorded {
     std::vector<uint64_t> key;
+    Address base;      // of the arena's block
+    size_t bytes = 0;  // that it needs there
     std::unique_ptr<Recording> recording;
   };
-  /// What was recorded in another block cannot be repeated.
-  void reserve() {
-    const size_t bytes = arena_.plan();
-    if (bytes > arena_.capacity()) recorded_.clear();
-    arena_.reserve(bytes);
+  /// What was recorded with this key in the block that the arena has, or, after trim(), gets; null if there
+  /// is nothing. What was recorded in another block cannot be repeated.
+  Recording* find(const std::vector<uint64_t>& key) {
+    const auto found = std::find_if(recorded_.begin(), recorded_.end(),
+                                    [&](const Recorded& known) { return known.key == key; });
+    if (found == recorded_.end()) return nullptr;
+    arena_.reserve(found->bytes);
+    if (arena_.base() != found->base) {
+      recorded_.erase(found);
+      return nullptr;
+    }
+    std::rotate(found, found + 1, recorded_.end());
+    return recorded_.back().recording.get();
   }
 
   Backend& backend_;
   Arena arena_;
-  std::vector<Recorded> recorded_;  // in arena_'s block
+  std::vector<Recorded> recorded_;  // the latest last
 };
 
 }  // namespace nd

@@ -149,7 +149,8 @@ void UnetEncoder::cache_shifts(Workspace& workspace, const TimestepKeys& keys, c
 
 void UnetEncoder::clear_caches() {
   contexts_.clear();
-  timesteps_.clear();
+  // On the host they are small, and on a GPU each layer's come by a copy that the next one waits for.
+  if (!backend_.memory().reuses_blocks()) timesteps_.clear();
 }
 
 size_t UnetEncoder::cache_bytes(int64_t n, int64_t length) const {

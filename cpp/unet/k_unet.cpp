@@ -302,7 +302,7 @@ void KUnet::predict_repeated(const UnetInput& input, const Keys& keys, const Pac
   UnetInput staged = input;
   staged.latents = staged_.latents.data();
   const auto key = [&] { return key_of(staged, context, staged_); };
-  workspace_.run_repeated(key, cancel, [&](ForwardContext& ctx) {
+  workspace_.run_repeated(key, cancel, nullptr, [&](ForwardContext& ctx) {
     backend_.to_planar(ctx, forward(ctx, staged, keys, context, staged_.shifts.data()), staged_.out.data());
   });
   std::copy_n(staged_.out.data(), out_floats, out);
@@ -337,9 +337,8 @@ size_t KUnet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) con
 
 void KUnet::trim() {
   workspace_.trim();
-  staged_ = {};
   contexts_.clear();
-  timesteps_.clear();
+  if (!backend_.memory().reuses_blocks()) timesteps_.clear();  // as UnetEncoder::clear_caches()
 }
 
 }  // namespace nd

@@ -29,7 +29,8 @@ ForwardKey key_of(const UnetInput& input, const PackedContext& context, const St
   ForwardKey key;
   for (const int64_t size : {input.n, input.h, input.w, context.length}) append(key, size);
   append(key, staged.place);
-  append(key, input.resident ? input.resident->id() : 0);
+  append(key, input.resident != nullptr);
+  if (input.resident) input.resident->describe(key);
   for (int64_t i = 0; i < input.n; ++i) append(key, context.images ? context.images[i].value : 0);
   append(key, conditioning.residuals != nullptr);
   if (conditioning.residuals) conditioning.residuals->describe(key);

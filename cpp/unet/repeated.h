@@ -13,7 +13,8 @@ namespace nd {
 /// there.
 using ForwardKey = std::vector<uint64_t>;
 
-/// Input and output of repeated forwards on the host. They only grow; `place` counts how often one has moved.
+/// Input and output of repeated forwards on the host. They only grow, also with trim(), as recordings refer
+/// to them; `place` counts how often one has moved.
 struct StagedNumbers {
   std::vector<float> latents, shifts, out;
   uint64_t place = 0;

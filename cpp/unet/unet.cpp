@@ -82,7 +82,6 @@ void Unet::check(const UnetOptions& options) const {
 
 void Unet::trim() {
   workspace_.trim();
-  staged_ = {};
   encoder_.clear_caches();
 }
 

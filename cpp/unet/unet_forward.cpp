@@ -168,7 +168,7 @@ void Unet::predict_repeated(const Pass& given, float* out, const CancelToken* ca
     if (options.deep) options.deep->describe(key);
     return key;
   };
-  workspace_.run_repeated(current_key, cancel, [&](ForwardContext& ctx) {
+  workspace_.run_repeated(current_key, cancel, input.resident, [&](ForwardContext& ctx) {
     give(ctx, forward(ctx, pass), staged, staged_.out.data());
   });
   std::copy_n(staged_.out.data(), out_floats, out);

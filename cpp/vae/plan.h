@@ -1,6 +1,8 @@
 // Chooses which parts of a chain run in bands: the fastest plan that fits in the memory allowed.
 #pragma once
 #include <functional>
+#include <mutex>
+#include <vector>
 
 #include "vae/bands.h"
 
@@ -16,5 +18,23 @@ namespace nd {
 /// norm.
 Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes, int64_t max_elements,
                  const std::function<size_t(const Plan&)>& bytes);
+
+/// The plans of one chain that were chosen last: choosing one measures many. Any thread may use it.
+class KnownPlans {
+ public:
+  /// As choose_plan(). Only the size of the input and max_bytes may differ from one call to the next.
+  Plan choose(const Chain& chain, const ImageShape& input, size_t max_bytes, int64_t max_elements,
+              const std::function<size_t(const Plan&)>& bytes);
+
+ private:
+  static constexpr size_t kMost = 8;
+  struct Known {
+    int64_t h, w;
+    size_t max_bytes;
+    Plan plan;
+  };
+  std::mutex mutex_;
+  std::vector<Known> known_;  // the latest last
+};
 
 }  // namespace nd

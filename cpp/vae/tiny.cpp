@@ -152,8 +152,9 @@ size_t TinyVae::bytes(const Chain& chain, const ImageShape& shape, const Plan& p
 }
 
 Plan TinyVae::plan(const Chain& chain, const ImageShape& shape, size_t max_bytes) const {
-  return choose_plan(chain, shape, max_bytes, backend_.max_elements(),
-                     [&](const Plan& plan) { return bytes(chain, shape, plan); });
+  KnownPlans& known = &chain == &decoder_ ? decode_plans_ : encode_plans_;
+  return known.choose(chain, shape, max_bytes, backend_.max_elements(),
+                      [&](const Plan& plan) { return bytes(chain, shape, plan); });
 }
 
 void TinyVae::convert(const Chain& chain, const float* in, int64_t n, const ImageShape& shape,

@@ -69,6 +69,7 @@ class TinyVae {
   std::vector<std::shared_ptr<const Conv2d>> encoder_layers_, decoder_layers_;
   Chain encoder_, decoder_;
   Workspace workspace_;
+  mutable KnownPlans encode_plans_, decode_plans_;
 };
 
 }  // namespace nd

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/error.h"
-#include "vae/plan.h"
 
 namespace nd {
 namespace {
@@ -43,15 +42,15 @@ size_t Vae::measure(const Coder& coder, const ImageShape& shape, const Plan& pla
 
 Plan Vae::encode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   const ImageShape shape{h, w, config_.in_channels};
-  return choose_plan(encoder_.chain(), shape, max_bytes, backend_.max_elements(),
-                     [&](const Plan& plan) { return measure(encoder_, shape, plan); });
+  return encode_plans_.choose(encoder_.chain(), shape, max_bytes, backend_.max_elements(),
+                              [&](const Plan& plan) { return measure(encoder_, shape, plan); });
 }
 
 Plan Vae::decode_plan(int64_t h, int64_t w, size_t max_bytes) const {
   const ImageShape shape{h, w, config_.decoded_channels()};
-  return choose_plan(decoder_.chain(), {h, w, config_.block_channels.back()}, max_bytes,
-                     backend_.max_elements(),
-                     [&](const Plan& plan) { return measure(decoder_, shape, plan); });
+  return decode_plans_.choose(decoder_.chain(), {h, w, config_.block_channels.back()}, max_bytes,
+                              backend_.max_elements(),
+                              [&](const Plan& plan) { return measure(decoder_, shape, plan); });
 }
 
 void Vae::encode(const float* image, int64_t n, int64_t h, int64_t w, size_t max_bytes, float* out,

@@ -7,6 +7,7 @@
 #include "nn/workspace.h"
 #include "vae/coder.h"
 #include "vae/config.h"
+#include "vae/plan.h"
 
 namespace nd {
 
@@ -58,6 +59,7 @@ class Vae {
   Decoder decoder_;
   std::shared_ptr<const Codebook> codebook_;  // or null
   Workspace workspace_;
+  mutable KnownPlans encode_plans_, decode_plans_;
 };
 
 }  // namespace nd

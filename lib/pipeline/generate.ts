@@ -1,6 +1,6 @@
 /** The denoising run: prompt → context, noise → latents, the denoising loop, latents → images. */
 import { throwIfAborted } from '../abort.js'
-import type { GenerateRequest } from '../options/index.js'
+import type { GenerateRequest, TilingOption } from '../options/index.js'
 import { checkTensor } from '../check.js'
 import { imageFromTensor, type Image } from '../image/index.js'
 import { requireDeviceMemory, requireMemory } from '../memory.js'
@@ -44,6 +44,8 @@ export async function* generate(
   const slice = new TimeSlice(signal)
   const tokens = given.promptEmbeds ? undefined : await tokenizePrompts(parts.tokenizers, given, slice)
   const length = tokens?.length ?? given.promptEmbeds!.shape[1]
+  /** By what is free when the run is checked, which is before an image is decoded. */
+  let vaeTiling: TilingOption | undefined
   const loaded = await loadInitImage(given, {
     factor: vae.factor,
     sideMultiple: vae.factor * unet.sideMultiple,
@@ -52,7 +54,7 @@ export async function* generate(
     signal,
     slice,
     requireMemory: (asked) => {
-      const vaeTiling = tilingNow(parts, asked, length)
+      vaeTiling = tilingNow(parts, asked, length)
       const { working, total } = workingMemory(parts, { ...asked, vaeTiling }, length)
       const free = unet.freeDeviceMemory()
       const what = `${asked.count} × ${asked.width}×${asked.height} (batchSize × width×height)`
@@ -61,7 +63,7 @@ export async function* generate(
     },
   })
   const { request: sized, initImage, depth } = loaded
-  const request = { ...sized, vaeTiling: tilingNow(parts, sized, length) }
+  const request = { ...sized, vaeTiling }
   const scheduler = makeScheduler(parts, request)
   const random = randomForBatch(request.rng, request.seeds[0], request.count)
   const { timesteps, sigmas } = scheduler

@@ -101,11 +101,48 @@ std::string walk(Bytes bytes, MakePlan make_plan, Call call, int64_t c, int64_t 
   }
 }
 
+bool same(const Plan& a, const Plan& b) {
+  return a.first == b.first && a.last == b.last && a.cuts == b.cuts && a.rows == b.rows && a.fp16 == b.fp16;
+}
+
+/// Plans of more sizes and limits than are remembered, in two orders, against those of models that were asked
+/// nothing before.
+std::string remembered(const Subject& subject) {
+  const auto fresh = [&] { return load_model<Vae>(subject.file, subject.config, nullptr, Precision::f32); };
+  const auto vae = fresh();
+  struct Question {
+    bool encodes;
+    int64_t side;
+    size_t limit;
+    Plan expected;
+  };
+  std::vector<Question> questions;
+  const auto ask = [](const Vae& of, const Question& one) {
+    return one.encodes ? of.encode_plan(one.side, one.side, one.limit)
+                       : of.decode_plan(one.side, one.side, one.limit);
+  };
+  for (const int64_t side : {32, 48, 96})
+    for (const size_t limit : {size_t{0}, size_t{1} << 20, kAnyMemory})
+      for (const bool encodes : {false, true}) {
+        questions.push_back({encodes, side, limit, {}});
+        questions.back().expected = ask(*fresh(), questions.back());
+      }
+  if (same(questions.front().expected, questions.back().expected)) return "all plans are the same";
+  for (int round = 0; round < 2; ++round) {
+    for (const Question& one : questions)
+      for (int times = 0; times < 2; ++times)
+        if (!same(ask(*vae, one), one.expected)) return "another plan for " + std::to_string(one.side);
+    std::reverse(questions.begin(), questions.end());
+  }
+  return "";
+}
+
 const Register suite([] {
   for (const Subject& subject : subjects()) {
     const std::string name = std::string("bands/") + subject.name;
     const VaeConfig& config = subject.config;
     const int64_t f = config.factor();
+    if (!test::small()) test(name + " plans that are remembered", [&] { return remembered(subject); });
     for (const auto& [h, w] : {std::pair<int64_t, int64_t>{300 / f + 1, 9}, {17, 5}, {3, 40}}) {
       if (test::small() && h != 17) continue;
       const std::string size = " " + std::to_string(h) + "x" + std::to_string(w);

@@ -29,23 +29,23 @@ UnetConfig config() {
 }
 
 template <class Model, class Config>
-std::unique_ptr<Model> load(const char* file, const Config& config) {
+std::unique_ptr<Model> load(Backend& on, const char* file, const Config& config) {
   WeightTable table;
   add_safetensors(table,
                   std::string(ND_FIXTURES) + "/control/" + file + "/diffusion_pytorch_model.safetensors");
-  Loader loader(table, backend(), {Precision::f32});
+  Loader loader(table, on, {Precision::f32});
   return std::make_unique<Model>(config, loader);
 }
 
-std::unique_ptr<Unet> load_unet() {
-  return load<Unet>("sd1/unet", config());
+std::unique_ptr<Unet> load_unet(Backend& on = backend()) {
+  return load<Unet>(on, "sd1/unet", config());
 }
 
-std::unique_ptr<ControlNet> load_net(const char* name) {
+std::unique_ptr<ControlNet> load_net(Backend& on, const char* name) {
   ControlNetConfig net;
   net.unet = config();
   net.image_widths = {4, 6, 8};
-  return load<ControlNet>(name, net);
+  return load<ControlNet>(on, name, net);
 }
 
 /// The numbers of one step of n rows.
@@ -82,12 +82,16 @@ std::vector<float> predict(Unet& unet, const UnetInput& input) {
 
 /// Two ControlNets and their UNet: the first guides all rows, the second the last one, with another scale.
 struct Controlled {
-  std::unique_ptr<ControlNet> first = load_net("sd1-a"), second = load_net("sd1-b");
-  std::unique_ptr<Unet> unet = load_unet();
+  std::unique_ptr<ControlNet> first, second;
+  std::unique_ptr<Unet> unet;
   KeptTensors picture, other;
 
-  Controlled() {
-    const std::vector<float> pixels = noise("picture", 3 * 16 * kSide * kSide);
+  explicit Controlled(Backend& on = backend())
+      : first(load_net(on, "sd1-a")), second(load_net(on, "sd1-b")), unet(load_unet(on)) {
+    embed("picture");
+  }
+  void embed(const std::string& seed) {
+    const std::vector<float> pixels = noise(seed, 3 * 16 * kSide * kSide);
     first->embed({pixels.data(), 1, kSide, kSide}, picture, nullptr);
     second->embed({pixels.data(), 1, kSide, kSide}, other, nullptr);
   }
@@ -213,16 +217,17 @@ void control_nets() {
 }
 
 /// Fills kept tensors of these shapes [n, h, w, c] with noise.
-void fill(KeptTensors& kept, const std::vector<std::vector<int64_t>>& shapes, const std::string& seed) {
+void fill(Backend& on, KeptTensors& kept, const std::vector<std::vector<int64_t>>& shapes,
+          const std::string& seed) {
   for (size_t i = 0; i < shapes.size(); ++i)
     kept.expect(i, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
-  Workspace(backend()).run(nullptr, [&](ForwardContext& ctx) {
+  Workspace(on).run(nullptr, [&](ForwardContext& ctx) {
     if (ctx.measuring()) return;
     kept.allocate(ctx);
     for (size_t i = 0; i < shapes.size(); ++i) {
       const Tensor to = kept.view(i);
       const std::vector<float> values = noise(seed + std::to_string(i), to.size());
-      backend().put(ctx, values.data(), to, 0, to.rows());
+      on.put(ctx, values.data(), to, 0, to.rows());
     }
   });
 }
@@ -232,11 +237,11 @@ struct Adapted {
   KeptTensors features, prompts;
   std::vector<ImagePrompt> images{1};
 
-  explicit Adapted(const std::string& seed) {
-    fill(features, {{1, 4, 4, 8}, {1, 2, 2, 16}}, "features " + seed);
+  explicit Adapted(const std::string& seed, Backend& on = backend()) {
+    fill(on, features, {{1, 4, 4, 8}, {1, 2, 2, 16}}, "features " + seed);
     std::vector<std::vector<int64_t>> shapes;
     for (const int64_t inner : cross_attentions(config()).inner) shapes.push_back({1, 1, 3, 2 * inner});
-    fill(prompts, shapes, "prompts " + seed);
+    fill(on, prompts, shapes, "prompts " + seed);
     images[0].kept = &prompts;
     images[0].length = 3;
     images[0].rows = {0, 0};
@@ -296,23 +301,24 @@ struct Lllite {
   std::unique_ptr<ControlLllite> net;
   KeptTensors kept;
 
-  explicit Lllite(const std::string& seed) {
+  explicit Lllite(const std::string& seed, Backend& on = backend()) {
     ControlLlliteConfig config;
     config.condition_width = 4, config.width = 6;
     config.blocks = {{0, 8, {1, 1, 1, 1}, {4}}};
-    net = test::load_random<ControlLllite>(backend(), config);
+    net = test::load_random<ControlLllite>(on, config);
     const std::vector<float> picture = noise("picture " + seed, 3 * 16 * kSide * kSide);
     net->embed(picture.data(), 1, 4 * kSide, 4 * kSide, kept, nullptr);
   }
 };
 
+std::vector<float> with(Unet& unet, const char* latents, const std::vector<ChangedInputs>& inputs) {
+  const Numbers numbers(2, latents);
+  UnetInput input = numbers.input();
+  input.conditioning.inputs = &inputs;
+  return predict(unet, input);
+}
+
 void input_changes() {
-  const auto with = [](Unet& unet, const char* latents, const std::vector<ChangedInputs>& inputs) {
-    const Numbers numbers(2, latents);
-    UnetInput input = numbers.input();
-    input.conditioning.inputs = &inputs;
-    return predict(unet, input);
-  };
   test::test("cuda/graph ControlLLLites give what they give by themselves", [&] {
     const std::unique_ptr<Unet> unet = load_unet(), alone = load_unet();
     const Lllite one("one"), two("two");
@@ -355,8 +361,65 @@ void input_changes() {
   });
 }
 
+/// Runs whose tensors lie where those of the run before did: each has other pictures, and compares its steps
+/// with those of models that keep nothing.
+template <class Run>
+std::string in_turn(const Run& run) {
+  for (const char* seed : {"one", "two", "two", "one", "two"}) {
+    const std::string why = run(seed);
+    if (!why.empty()) return seed + (" " + why);
+  }
+  return "";
+}
+
+void spare() {
+  test::test("cuda/spare runs with ControlNets", [] {
+    const std::unique_ptr<cuda::CudaBackend> keeping = backend_with_spare_blocks();
+    Controlled nets(*keeping), alone;
+    return in_turn([&](const std::string& seed) {
+      for (Controlled* each : {&nets, &alone}) each->embed(seed);
+      KeptTensors residuals, expected;
+      for (const char* step : {"a", "b", "a"}) {
+        alone.forget();
+        if (!same(nets.step(residuals, 2, step, 1), alone.step(expected, 2, step, 1))) return step;
+      }
+      nets.forget();
+      return "";
+    });
+  });
+  test::test("cuda/spare runs with adapters", [] {
+    const std::unique_ptr<cuda::CudaBackend> keeping = backend_with_spare_blocks();
+    const std::unique_ptr<Unet> unet = load_unet(*keeping), alone = load_unet();
+    return in_turn([&](const std::string& seed) {
+      Adapted run(seed, *keeping), expected(seed);
+      for (const char* step : {"a", "b", "a"}) {
+        alone->trim();
+        if (!same(run.predict(*unet, step, 1, 1), expected.predict(*alone, step, 1, 1))) return step;
+      }
+      unet->trim();
+      return "";
+    });
+  });
+  test::test("cuda/spare runs with ControlLLLites", [] {
+    const std::unique_ptr<cuda::CudaBackend> keeping = backend_with_spare_blocks();
+    const std::unique_ptr<Unet> unet = load_unet(*keeping), alone = load_unet();
+    return in_turn([&](const std::string& seed) {
+      const Lllite run(seed, *keeping), expected(seed);
+      for (const char* step : {"a", "b", "a"}) {
+        alone->trim();
+        if (!same(with(*unet, step, {{run.net.get(), &run.kept, 1, 0, 2}}),
+                  with(*alone, step, {{expected.net.get(), &expected.kept, 1, 0, 2}})))
+          return step;
+      }
+      unet->trim();
+      return "";
+    });
+  });
+}
+
 const Register suite([] {
   if (small()) return;
+  if (!checks_kernels_alone()) spare();
   control_nets();
   adapters();
   input_changes();

@@ -122,6 +122,26 @@ const Register suite([] {
     }
     return std::string();
   });
+  test::test("cuda/graph contexts that change places", [] {
+    const std::unique_ptr<Unet> unet = load_fixture_unet(backend()), alone = load_fixture_unet(backend());
+    const std::vector<float> latents = noise("a", 2 * 4 * 4 * 4), context = noise("c", 9 * 20),
+                             other = noise("d", 9 * 20), timesteps(2, 500);
+    std::vector<float> before;
+    for (const bool swapped : {false, true, false}) {
+      std::vector<float> both = swapped ? other : context;
+      both.insert(both.end(), swapped ? context.begin() : other.begin(),
+                  swapped ? context.end() : other.end());
+      const UnetInput input{latents.data(), 2, 4, 4, {timesteps.data(), both.data(), 9}};
+      std::vector<float> got(latents.size()), expected(latents.size());
+      unet->predict(input, got.data(), nullptr);
+      alone->trim();
+      alone->predict(input, expected.data(), nullptr);
+      if (!same(got, expected)) return std::string(swapped ? "swapped" : "not swapped") + ": it differs";
+      if (same(got, before)) return std::string("nothing changes");
+      before = got;
+    }
+    return std::string();
+  });
   if (on_hardware()) return;
   test::test("cuda/graph a step like the one before is one launch", [] {
     const std::unique_ptr<Unet> unet = load_fixture_unet(backend());

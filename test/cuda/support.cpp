@@ -31,9 +31,19 @@ bool checks_kernels_alone() {
 }
 
 cuda::CudaBackend& backend() {
-  static const std::unique_ptr<cuda::CudaBackend> made =
-      std::make_unique<cuda::CudaBackend>(on_hardware() ? cuda::system_driver() : emu::driver(), 0, image());
+  static const std::unique_ptr<cuda::CudaBackend> made = another_backend();
   return *made;
+}
+
+std::unique_ptr<cuda::CudaBackend> another_backend() {
+  return std::make_unique<cuda::CudaBackend>(on_hardware() ? cuda::system_driver() : emu::driver(), 0,
+                                             image());
+}
+
+std::unique_ptr<cuda::CudaBackend> backend_with_spare_blocks(size_t bytes) {
+  auto backend = another_backend();
+  backend->device().keep_spare_blocks(bytes);
+  return backend;
 }
 
 std::vector<char> image() {

@@ -35,6 +35,10 @@ std::string check_cancelled(const std::function<std::vector<float>(const CancelT
 
 /// The backend on the device that was asked for, made once.
 cuda::CudaBackend& backend();
+/// Another one on the same device.
+std::unique_ptr<cuda::CudaBackend> another_backend();
+/// Another one that keeps so much working memory for later calls.
+std::unique_ptr<cuda::CudaBackend> backend_with_spare_blocks(size_t bytes = size_t{64} << 20);
 /// The kernels that it has; empty for the emulator, which has them by name.
 std::vector<char> image();
 /// The tests' own kernels for it; empty for the emulator.

@@ -65,6 +65,30 @@ const untried = {
   NODE_DIFFUSION_CUDA_OVERLAP: '0',
 }
 
+t.test('memory that is kept for the next picture', { skip }, async (t) => {
+  const report = join(t.testdir(), 'report.json')
+  const draw = (more: Record<string, string>) =>
+    inProcess(
+      { ...untried, ND_EMULATED_REPORT: report, ...more },
+      `const pipe = await nd.DiffusionPipeline.load(undefined, { device: 'cuda' })
+       const free = () => pipe.unet.freeDeviceMemory()
+       const before = free()
+       for (let seed = 0; seed < 3; seed++)
+         await pipe.generate({ prompt: 'a', width: 64, height: 64, steps: 2, seed })
+       const taken = before - free()
+       await pipe.dispose()
+       return taken`,
+    )
+  const counts = () => JSON.parse(readFileSync(report, 'utf8')) as Record<string, number>
+  t.equal(await draw({}), 0, 'it counts as free')
+  const kept = counts()
+  t.equal(await draw({ NODE_DIFFUSION_CUDA_KEEP: '0' }), 0)
+  const nothing = counts()
+  t.equal(kept.bytes, 0, 'none is left')
+  t.ok(kept.allocations < nothing.allocations - 20, `${kept.allocations}, ${nothing.allocations} without`)
+  t.ok(kept.peak <= nothing.peak + 2 ** 33 / 32, 'a 32nd of 8 GiB at most')
+})
+
 t.test('the autoencoder works in bands where memory is short', { skip }, async (t) => {
   const result = await inProcess(
     { ...untried, ND_EMULATED_MEMORY_MB: '4' },
@@ -144,7 +168,7 @@ t.test('estimate()', { skip }, async (t) => {
     const report = join(t.testdir(), 'report.json')
     const peak = () => (JSON.parse(readFileSync(report, 'utf8')) as { peak: number }).peak
     const { memory, seconds, needed } = (await inProcess(
-      { ...environment, ND_EMULATED_REPORT: report },
+      { ...environment, ND_EMULATED_REPORT: report, NODE_DIFFUSION_CUDA_KEEP: '0' },
       `const options = ${JSON.stringify(options)}
        const { memory, seconds } = await nd.DiffusionPipeline.estimate(undefined, { device: 'cuda' }, options)
        const pipe = await nd.DiffusionPipeline.load(undefined, { device: 'cuda' })

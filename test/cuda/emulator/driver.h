@@ -42,6 +42,7 @@ extern DriverOptions driver_options;
 struct DriverCounts {
   int64_t launches, graph_launches;
   int64_t overlapping;                               // launches, each once where a graph has it
+  int64_t allocations, executables;                  // of device memory; of graphs; since the process began
   int64_t bytes, streams, events, contexts, graphs;  // what lives
   int64_t peak;                                      // of bytes
   int64_t pinned;                                    // bytes of the host's memory

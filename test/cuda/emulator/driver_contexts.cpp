@@ -67,6 +67,7 @@ int64_t bytes_on(int device) {
 void keep(DevicePointer pointer, size_t count) {
   blocks[pointer] = {count, pushed.back()};
   bytes[pushed.back()->device] += static_cast<int64_t>(count);
+  ++driver_counts.allocations;
   driver_counts.bytes += static_cast<int64_t>(count);
   driver_counts.peak = std::max(driver_counts.peak, driver_counts.bytes);
 }

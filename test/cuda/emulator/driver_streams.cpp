@@ -110,6 +110,7 @@ Result graph_instantiate(GraphExecutableHandle* executable, GraphHandle graph, u
   *executable = reinterpret_cast<GraphExecutableHandle>(new Graph(*reinterpret_cast<Graph*>(graph)));
   const std::lock_guard<std::mutex> lock(mutex);
   ++driver_counts.graphs;
+  ++driver_counts.executables;
   return usable();
 }
 Result executable_destroy(GraphExecutableHandle executable) {

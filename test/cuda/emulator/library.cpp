@@ -51,10 +51,11 @@ const struct Report {
     const emu::DriverCounts& counts = emu::driver_counts;
     fprintf(file,
             "{\"bytes\": %lld, \"peak\": %lld, \"pinned\": %lld, \"streams\": %lld, \"events\": %lld, "
-            "\"contexts\": %lld}\n",
+            "\"contexts\": %lld, \"allocations\": %lld}\n",
             static_cast<long long>(counts.bytes), static_cast<long long>(counts.peak),
             static_cast<long long>(counts.pinned), static_cast<long long>(counts.streams),
-            static_cast<long long>(counts.events), static_cast<long long>(counts.contexts));
+            static_cast<long long>(counts.events), static_cast<long long>(counts.contexts),
+            static_cast<long long>(counts.allocations));
     fclose(file);
   }
 } report;

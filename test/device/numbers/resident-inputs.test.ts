@@ -201,6 +201,7 @@ t.test('copies of runs with further input channels', { skip }, async (t) => {
     await using pipe = await load({ unet: join(conditioned, unet) })
     const base = { ...given, scheduler: 'dpm++-2m' as const }
     const { data, shape } = await latentsOf(pipe, { ...base, steps: 2 })
+    await latentsOf(pipe, { ...base, steps: 5 }) // a pipeline keeps what it computes of timesteps
     const size = data.byteLength
     const ofSize = (list: number[], bytes: number) => list.filter((one) => one === bytes).length
     const run = (options: GenerateOptions) => copiesOf(() => pipe.generate({ ...small, ...base, ...options }))
