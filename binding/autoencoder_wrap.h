@@ -1,10 +1,14 @@
 // The common part of the JavaScript objects of all autoencoders: encoding, decoding, and their memory.
 #pragma once
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "cancel_token.h"
 #include "image_arguments.h"
+#include "job.h"
 #include "model_wrap.h"
+#include "vae/image_bytes.h"
 
 namespace nd_binding {
 
@@ -47,6 +51,42 @@ class AutoencoderWrap : public ModelWrap<Self, Model> {
                                          });
   }
 
+  /// decode() as bytes [n][f·h][f·w][3], and whether all numbers were finite.
+  static Napi::Value decode_image(NativeObject& self, const Napi::CallbackInfo& info) {
+    const auto shared = Wrap::model_of(self);
+    const auto& config = shared->model().config();
+    const ImageSizes sizes = read_image_sizes(info, 1, 1);
+    const int64_t channels = config.out_channels, pixels = scaled_pixels(sizes, config.factor());
+    if (channels != 1 && channels != 3)
+      throw TypeFailure{"Expected an autoencoder of images with 1 or 3 channels but received one of " +
+                        std::to_string(channels)};
+    auto latents = std::make_shared<std::vector<float>>(
+        to_floats(info[0], "latents", sizes.pixels * Self::decoded_channels(config)));
+    const size_t max_bytes = read_max_bytes(info[4]);
+    auto finite = std::make_shared<bool>(false);
+    const Output<uint8_t> bytes(info.Env(), 3 * pixels);
+    return run_async(
+        info.Env(), CancelTokenWrap::from(info[5], "cancel"),
+        [=](const nd::CancelToken& cancel) {
+          const std::unique_ptr<float[]> planes(new float[static_cast<size_t>(pixels * channels)]);
+          shared->use([&] {
+            shared->used().decode(latents->data(), sizes.n, sizes.h, sizes.w, max_bytes, planes.get(),
+                                  &cancel);
+          });
+          *finite = true;
+          const int64_t one = pixels / sizes.n;
+          for (int64_t i = 0; i < sizes.n; ++i)
+            *finite &=
+                nd::image_bytes(planes.get() + i * one * channels, channels, one, bytes.data() + i * one * 3);
+        },
+        [=](Napi::Env env) -> Napi::Value {
+          Napi::Object result = Napi::Object::New(env);
+          result.Set("bytes", bytes.value());
+          result.Set("finite", *finite);
+          return result;
+        });
+  }
+
   // Images are processed one at a time, so the working memory does not depend on n.
   static Napi::Value encode_bytes(NativeObject& self, const Napi::CallbackInfo& info) {
     const auto shared = Wrap::model_of(self);
@@ -65,6 +105,7 @@ class AutoencoderWrap : public ModelWrap<Self, Model> {
   static constexpr NativeMember kCoding[] = {
       {NativeMember::Kind::method, "encode", encode},
       {NativeMember::Kind::method, "decode", decode},
+      {NativeMember::Kind::method, "decodeImage", decode_image},
       {NativeMember::Kind::method, "encodeBytes", encode_bytes},
       {NativeMember::Kind::method, "decodeBytes", decode_bytes},
   };

@@ -64,6 +64,17 @@ NativeObject::NativeObject(const Napi::CallbackInfo& info)
   account(info.Env(), +1);
 }
 
+napi_value NativeObject::ConstructorCallbackWrapper(napi_env env, napi_callback_info info) {
+  return Napi::details::WrapCallback(env, [&] {
+    return guarded(Napi::Env(env), [&]() -> napi_value {
+      const Napi::CallbackInfo call(env, info);
+      if (!call.IsConstructCall()) return OnCalledAsFunction(call);
+      new NativeObject(call);  // the JavaScript object owns it from here on
+      return call.This();
+    });
+  });
+}
+
 NativeObject* NativeObject::Unwrap(Napi::Object object) {
   if (!is_native(object))
     throw Napi::TypeError::New(object.Env(), "Expected `this` to be an object of node-diffusion");

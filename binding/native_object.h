@@ -52,6 +52,8 @@ class NativeObject : public Napi::ObjectWrap<NativeObject> {
   static NativeObject* find(Napi::Value value, const NativeClass& type);
 
   explicit NativeObject(const Napi::CallbackInfo& info);
+  /// What JavaScript calls for `new`. It hides ObjectWrap's, which lets std::bad_alloc through to C code.
+  static napi_value ConstructorCallbackWrapper(napi_env env, napi_callback_info info);
   /// Hides ObjectWrap's Unwrap, which accepts any wrapped object.
   static NativeObject* Unwrap(Napi::Object object);
   void Finalize(Napi::BasicEnv env) override;

@@ -12,7 +12,9 @@ else()
   file(GLOB ND_CUDA_SOURCES CONFIGURE_DEPENDS cpp/cuda/unavailable/*.cpp)
 endif()
 add_library(node_diffusion_cuda STATIC ${ND_CUDA_SOURCES})
-target_compile_options(node_diffusion_cuda PRIVATE ${nd_small}) # the GPU computes
+# The GPU computes: all is compiled for size but what converts weights and activations on their way there.
+list(FILTER ND_CUDA_SOURCES EXCLUDE REGEX "cpp/cuda/(transfer|layers/embedding|layers/product).cpp")
+set_source_files_properties(${ND_CUDA_SOURCES} PROPERTIES COMPILE_OPTIONS "${nd_small}")
 target_link_libraries(node_diffusion_cuda PUBLIC engine ${CMAKE_DL_LIBS})
 if(NOT ND_CUDA_BACKEND)
   return()

@@ -4,10 +4,19 @@ import { dirname, join } from 'node:path'
 import { DiffusionError } from './errors.js'
 import type { DeviceName } from './types.js'
 
+/** Milliseconds for which a limit counts that has been read: reading it takes some files. */
+const LIMIT_HOLDS = 1000
+
+let known: { limit: number; until: number } | undefined
+
 /** Bytes that this process may use: the container's limit if there is one, or else the machine's memory. */
 export function memoryLimit(): number {
+  const now = performance.now()
+  if (known && now < known.until) return known.limit
   const limits = [totalmem(), process.constrainedMemory?.() ?? 0, cgroupLimit()]
-  return Math.min(...limits.filter((limit) => limit > 0))
+  const limit = Math.min(...limits.filter((limit) => limit > 0))
+  known = { limit, until: now + LIMIT_HOLDS }
+  return limit
 }
 
 /**

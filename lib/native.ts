@@ -749,6 +749,15 @@ export interface NativeAutoencoder extends NativeModel {
     maxBytes: number | null,
     cancel?: CancelToken,
   ): Promise<Float32Array>
+  /** The same as RGB, [n, f·h, f·w, 3] (lib/image/planes.ts), and whether all numbers were finite. */
+  decodeImage(
+    latents: Float32Array,
+    n: number,
+    h: number,
+    w: number,
+    maxBytes: number | null,
+    cancel?: CancelToken,
+  ): Promise<{ bytes: Uint8Array; finite: boolean }>
   /** Bytes of working memory of such a call; they do not depend on `n`. */
   encodeBytes(n: number, h: number, w: number, maxBytes: number | null): number
   decodeBytes(n: number, h: number, w: number, maxBytes: number | null): number

@@ -7,6 +7,7 @@ import * as acceleration from './acceleration.mjs'
 import * as controls from './control.mjs'
 import { estimate } from './estimate.mjs'
 import * as forward from './forward.mjs'
+import * as gpu from './gpu.mjs'
 import * as life from './life.mjs'
 import * as lora from './lora.mjs'
 import * as quality from './quality.mjs'
@@ -89,6 +90,11 @@ export const cases = {
     title: 'start without a GPU: looking for one',
     of: 'bundled',
     run: withBundledModel(life.deviceDetection),
+  },
+  'gpu-host': {
+    title: "the host's part of a picture on a GPU, 20 steps: kernels that compute nothing",
+    of: 'each',
+    run: gpu.host,
   },
   'quality-pictures': {
     title: 'pictures of the bundled model, compared with float32',

@@ -180,8 +180,8 @@ void ControlNet::keep(ForwardContext& ctx, const ControlInput& input, size_t ind
 }
 
 void ControlNet::forward(ForwardContext& ctx, const ControlInput& input, const TimestepKeys& keys,
-                         const PackedContext& context, const float* shift_values) const {
-  const Tensor shifts = encoder_.shifts(ctx, input.unet.n, keys, shift_values);
+                         const PackedContext& context, const uint8_t* staged_shifts) const {
+  const Tensor shifts = encoder_.shifts(ctx, input.unet.n, keys, staged_shifts);
   const UnetPass pass = encoder_.pass(context, shifts, 0);
   // Before any kernel: nothing is allocated or uploaded while they are recorded.
   if (!ctx.measuring() && input.replaces) input.residuals->allocate(ctx);

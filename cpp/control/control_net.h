@@ -98,9 +98,9 @@ class ControlNet {
   Tensor embed(ForwardContext& ctx, const float* picture, int64_t h, int64_t w) const;
   void embed(ForwardContext& ctx, const ControlPictures& pictures, int64_t index, KeptTensors& to) const;
   Hint hint_of(ForwardContext& ctx, const ControlInput& input) const;
-  /// shift_values: as Unet has them.
+  /// staged_shifts: elements [n][shift channels] on the host, or null for those of the cache.
   void forward(ForwardContext& ctx, const ControlInput& input, const TimestepKeys& keys,
-               const PackedContext& context, const float* shift_values) const;
+               const PackedContext& context, const uint8_t* staged_shifts) const;
   void keep(ForwardContext& ctx, const ControlInput& input, size_t index, const Tensor& residual) const;
 
   ControlNetConfig config_;

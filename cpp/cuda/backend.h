@@ -56,6 +56,9 @@ class CudaBackend final : public Backend {
 
   void put(ForwardContext& base, const float* values, const Tensor& x, int64_t first, int64_t count) override;
   void get(ForwardContext& base, const Tensor& x, float* values) override;
+  void put_elements(ForwardContext& base, const void* elements, const Tensor& x, int64_t first,
+                    int64_t count) override;
+  void get_elements(ForwardContext& base, const Tensor& x, void* elements) override;
   Tensor from_planar(ForwardContext& base, const float* images, int64_t n, int64_t c, int64_t h,
                      int64_t w) override;
   void to_planar(ForwardContext& base, const Tensor& x, float* images) override;

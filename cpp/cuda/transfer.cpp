@@ -145,6 +145,16 @@ void CudaBackend::get(ForwardContext& base, const Tensor& x, float* values) {
   });
 }
 
+void CudaBackend::put_elements(ForwardContext& base, const void* elements, const Tensor& x, int64_t first,
+                               int64_t count) {
+  upload(Context::of(base), x.address() + static_cast<size_t>(first * x.c) * element_bytes(), elements,
+         static_cast<size_t>(count * x.c) * element_bytes());
+}
+
+void CudaBackend::get_elements(ForwardContext& base, const Tensor& x, void* elements) {
+  download(Context::of(base), elements, x.address(), static_cast<size_t>(x.size()) * element_bytes());
+}
+
 Tensor CudaBackend::from_planar(ForwardContext& base, const float* images, int64_t n, int64_t c, int64_t h,
                                 int64_t w) {
   Context& ctx = Context::of(base);

@@ -179,6 +179,15 @@ class Backend {
   virtual void put(ForwardContext& ctx, const float* values, const Tensor& x, int64_t first,
                    int64_t count) = 0;
   virtual void get(ForwardContext& ctx, const Tensor& x, float* values) = 0;
+  /// The same without a conversion: elements as tensors have them, element_bytes() each. float32 unless a
+  /// backend says otherwise.
+  virtual void put_elements(ForwardContext& ctx, const void* elements, const Tensor& x, int64_t first,
+                            int64_t count) {
+    put(ctx, static_cast<const float*>(elements), x, first, count);
+  }
+  virtual void get_elements(ForwardContext& ctx, const Tensor& x, void* elements) {
+    get(ctx, x, static_cast<float*>(elements));
+  }
   /// Images [n][c][h][w] on the host → [n][h][w][c] and back.
   virtual Tensor from_planar(ForwardContext& ctx, const float* images, int64_t n, int64_t c, int64_t h,
                              int64_t w) = 0;

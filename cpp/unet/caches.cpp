@@ -20,13 +20,13 @@ bool equal(const float* a, const float* b, int64_t count) {
 
 }  // namespace
 
-const float* TimestepCache::find(const float* key) const {
+const uint8_t* TimestepCache::find(const float* key) const {
   for (const Entry& entry : entries_)
     if (equal(entry.key.data(), key, key_floats_)) return entry.shifts.data();
   return nullptr;
 }
 
-void TimestepCache::add(const float* key, std::vector<float> shifts) {
+void TimestepCache::add(const float* key, std::vector<uint8_t> shifts) {
   entries_.push_back({std::vector<float>(key, key + key_floats_), std::move(shifts)});
 }
 
@@ -52,13 +52,14 @@ std::vector<float> TimestepCache::missing(const float* keys, int64_t n, int64_t 
 }
 
 size_t TimestepCache::bytes() const {
-  size_t floats = 0;
-  for (const Entry& entry : entries_) floats += entry.key.size() + entry.shifts.size();
-  return floats * sizeof(float);
+  size_t sum = 0;
+  for (const Entry& entry : entries_) sum += entry.key.size() * sizeof(float) + entry.shifts.size();
+  return sum;
 }
 
-size_t TimestepCache::bytes(int64_t n, int64_t key_floats, int64_t shift_floats) {
-  return static_cast<size_t>(std::max(n, kMaxEntries) * (key_floats + shift_floats)) * sizeof(float);
+size_t TimestepCache::bytes(int64_t n, int64_t key_floats, size_t shift_bytes) {
+  return static_cast<size_t>(std::max(n, kMaxEntries)) *
+         (static_cast<size_t>(key_floats) * sizeof(float) + shift_bytes);
 }
 
 size_t ContextCache::bytes(int64_t n, int64_t context_floats, size_t packed_bytes) {

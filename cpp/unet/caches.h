@@ -9,31 +9,34 @@
 
 namespace nd {
 
-/// Timestep → the concatenated shifts of all residual blocks, on the host.
+/// Timestep → the concatenated shifts of all residual blocks, on the host, as elements of the device's
+/// tensors.
 ///
 /// The key of an entry is everything that the shifts depend on besides the model's weights: `key_floats`
 /// numbers, see TimestepKeys. All entries have keys of one length, that of the latest call. clear() when the
 /// weights change.
 class TimestepCache {
  public:
-  /// Entries that are kept, unless one call has more: a schedule's timesteps, at 80 KB each for SD 1.5.
+  /// Entries that are kept, unless one call has more: a schedule's timesteps, at 80 KB each for SD 1.5 in
+  /// float32.
   static constexpr int64_t kMaxEntries = 64;
 
   /// The keys among [n][key_floats] that are not cached yet, without duplicates. Evicts all other entries if
   /// there is no room.
   std::vector<float> missing(const float* keys, int64_t n, int64_t key_floats);
   /// Keys as long as those of the latest call of missing(). Null if the key is not cached.
-  void add(const float* key, std::vector<float> shifts);
-  const float* find(const float* key) const;
+  void add(const float* key, std::vector<uint8_t> shifts);
+  const uint8_t* find(const float* key) const;
   void clear() { entries_ = {}; }
 
   /// Bytes of the entries, and the maximum after calls with up to n keys.
   size_t bytes() const;
-  static size_t bytes(int64_t n, int64_t key_floats, int64_t shift_floats);
+  static size_t bytes(int64_t n, int64_t key_floats, size_t shift_bytes);
 
  private:
   struct Entry {
-    std::vector<float> key, shifts;
+    std::vector<float> key;
+    std::vector<uint8_t> shifts;
   };
   int64_t key_floats_ = 1;
   std::vector<Entry> entries_;

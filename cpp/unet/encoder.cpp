@@ -122,16 +122,18 @@ PackedContext UnetEncoder::cache_context(Workspace& workspace, const Conditionin
 }
 
 void UnetEncoder::compute_shifts(ForwardContext& ctx, const TimestepKeys& keys,
-                                 std::vector<std::vector<float>>& rows) const {
+                                 std::vector<std::vector<uint8_t>>& rows) const {
+  const size_t element = backend_.element_bytes();
   const Tensor time = time_.forward(ctx, keys);
   for (const auto& layer : layers_) {
     const Tensor shift = layer->block.project_time(ctx, time);
     if (ctx.measuring()) continue;
-    std::vector<float> values(static_cast<size_t>(shift.size()));
-    backend_.get(ctx, shift, values.data());
+    const size_t bytes = static_cast<size_t>(shift.c) * element;
+    std::vector<uint8_t> elements(rows.size() * bytes);
+    backend_.get_elements(ctx, shift, elements.data());
     for (size_t i = 0; i < rows.size(); ++i)
-      std::copy_n(values.data() + static_cast<int64_t>(i) * shift.c, shift.c,
-                  rows[i].data() + layer->shift_offset);
+      std::copy_n(elements.data() + i * bytes, bytes,
+                  rows[i].data() + static_cast<size_t>(layer->shift_offset) * element);
   }
 }
 
@@ -140,8 +142,7 @@ void UnetEncoder::cache_shifts(Workspace& workspace, const TimestepKeys& keys, c
   missing.values = timesteps_.missing(keys.values.data(), keys.n, keys.floats);
   missing.n = static_cast<int64_t>(missing.values.size()) / keys.floats;
   if (missing.n == 0) return;
-  std::vector<std::vector<float>> rows(static_cast<size_t>(missing.n),
-                                       std::vector<float>(static_cast<size_t>(shift_channels_)));
+  std::vector<std::vector<uint8_t>> rows(static_cast<size_t>(missing.n), std::vector<uint8_t>(shift_bytes()));
   workspace.run(cancel, [&](ForwardContext& ctx) { compute_shifts(ctx, missing, rows); });
   for (int64_t i = 0; i < missing.n; ++i)
     timesteps_.add(missing.row(i), std::move(rows[static_cast<size_t>(i)]));
@@ -154,7 +155,7 @@ void UnetEncoder::clear_caches() {
 }
 
 size_t UnetEncoder::cache_bytes(int64_t n, int64_t length) const {
-  size_t bytes = TimestepCache::bytes(n, time_.max_key_floats(), shift_channels_);
+  size_t bytes = TimestepCache::bytes(n, time_.max_key_floats(), shift_bytes());
   if (config_.has_attention())
     bytes += ContextCache::bytes(n, length * config_.context_width, packed_offsets(length).back());
   return bytes;
@@ -162,7 +163,7 @@ size_t UnetEncoder::cache_bytes(int64_t n, int64_t length) const {
 
 size_t UnetEncoder::caching_bytes(int64_t n, int64_t length) const {
   const Profile::Counting uncounted(nullptr);  // not the work of each prediction
-  std::vector<std::vector<float>> no_rows;
+  std::vector<std::vector<uint8_t>> no_rows;
   const TimestepKeys keys = time_.no_keys(std::max(n, TimestepCache::kMaxEntries));
   const size_t bytes =
       Workspace::measure(backend_, [&](ForwardContext& ctx) { compute_shifts(ctx, keys, no_rows); });
@@ -173,11 +174,12 @@ size_t UnetEncoder::caching_bytes(int64_t n, int64_t length) const {
 }
 
 Tensor UnetEncoder::shifts(ForwardContext& ctx, int64_t n, const TimestepKeys& keys,
-                           const float* values) const {
+                           const uint8_t* elements) const {
   Tensor shifts(ctx, n, 1, 1, shift_channels_);
   if (ctx.measuring()) return shifts;
-  if (values) backend_.put(ctx, values, shifts, 0, n);
-  for (int64_t i = 0; i < n && !values; ++i) backend_.put(ctx, timesteps_.find(keys.row(i)), shifts, i, 1);
+  if (elements) backend_.put_elements(ctx, elements, shifts, 0, n);
+  for (int64_t i = 0; i < n && !elements; ++i)
+    backend_.put_elements(ctx, timesteps_.find(keys.row(i)), shifts, i, 1);
   return shifts;
 }
 
@@ -203,10 +205,11 @@ Tensor UnetEncoder::attend(ForwardContext& ctx, const UnetPass& pass, const Unet
 UnetInput UnetEncoder::stage(const UnetInput& input, const TimestepKeys& keys, int64_t out_floats,
                              StagedNumbers& staged) const {
   const int64_t size = input.resident ? 0 : input.n * input.h * input.w * config_.in_channels;
-  staged.make_room(size, input.n * shift_channels_, out_floats);
+  staged.make_room(size, static_cast<size_t>(input.n) * shift_bytes(), out_floats);
   std::copy_n(input.latents, size, staged.latents.data());
   for (int64_t i = 0; i < input.n; ++i)
-    std::copy_n(timesteps_.find(keys.row(i)), shift_channels_, staged.shifts.data() + i * shift_channels_);
+    std::copy_n(timesteps_.find(keys.row(i)), shift_bytes(),
+                staged.shifts.data() + static_cast<size_t>(i) * shift_bytes());
   UnetInput result = input;
   result.latents = staged.latents.data();
   return result;

@@ -69,9 +69,9 @@ class UnetEncoder {
 
   // --- parts of a forward ---
 
-  /// Shifts of all blocks as a tensor that the pass refers to. `values`: [n][shift_channels] on the host, or
-  /// null for those of the cache.
-  Tensor shifts(ForwardContext& ctx, int64_t n, const TimestepKeys& keys, const float* values) const;
+  /// Shifts of all blocks as a tensor that the pass refers to. `elements`: [n][shift_channels] on the host,
+  /// or null for those of the cache.
+  Tensor shifts(ForwardContext& ctx, int64_t n, const TimestepKeys& keys, const uint8_t* elements) const;
   /// Copies the latents and shifts of a forward, which are staged at addresses that stay, with room for
   /// out_floats of output. Returns the input that refers to them.
   UnetInput stage(const UnetInput& input, const TimestepKeys& keys, int64_t out_floats,
@@ -114,9 +114,10 @@ class UnetEncoder {
   /// their size.
   void pack(ForwardContext& ctx, const float* contexts, int64_t length,
             const std::vector<ContextCache::Fresh>& fresh) const;
-  /// Shifts of all blocks for each key → rows[n][shift_channels_]
+  /// Shifts of all blocks for each key → rows[n][shift_channels_], as elements
   void compute_shifts(ForwardContext& ctx, const TimestepKeys& keys,
-                      std::vector<std::vector<float>>& rows) const;
+                      std::vector<std::vector<uint8_t>>& rows) const;
+  size_t shift_bytes() const { return static_cast<size_t>(shift_channels_) * backend_.element_bytes(); }
   Tensor attend(ForwardContext& ctx, const UnetPass& pass, const UnetLayer& layer, Tensor x) const;
 
   UnetConfig config_;

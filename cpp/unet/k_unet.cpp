@@ -174,16 +174,18 @@ Tensor KUnet::embed_time(ForwardContext& ctx, const Keys& keys) const {
 }
 
 void KUnet::compute_modulations(ForwardContext& ctx, const Keys& keys,
-                                std::vector<std::vector<float>>& rows) const {
+                                std::vector<std::vector<uint8_t>>& rows) const {
+  const size_t element = backend_.element_bytes();
   const Tensor time = embed_time(ctx, keys);
   for (const AdaptiveGroupNorm* norm : norms_) {
     const Tensor projected = norm->project(ctx, time);
     if (ctx.measuring()) continue;
-    std::vector<float> values(static_cast<size_t>(projected.size()));
-    backend_.get(ctx, projected, values.data());
+    const size_t bytes = static_cast<size_t>(projected.c) * element;
+    std::vector<uint8_t> elements(rows.size() * bytes);
+    backend_.get_elements(ctx, projected, elements.data());
     for (size_t i = 0; i < rows.size(); ++i)
-      std::copy_n(values.data() + static_cast<int64_t>(i) * projected.c, projected.c,
-                  rows[i].data() + norm->first_channel());
+      std::copy_n(elements.data() + i * bytes, bytes,
+                  rows[i].data() + static_cast<size_t>(norm->first_channel()) * element);
   }
 }
 
@@ -192,8 +194,8 @@ void KUnet::cache_modulations(const Keys& keys, const CancelToken* cancel) {
   missing.values = timesteps_.missing(keys.values.data(), keys.n, key_floats());
   missing.n = static_cast<int64_t>(missing.values.size()) / key_floats();
   if (missing.n == 0) return;
-  std::vector<std::vector<float>> rows(static_cast<size_t>(missing.n),
-                                       std::vector<float>(static_cast<size_t>(places_.channels)));
+  std::vector<std::vector<uint8_t>> rows(static_cast<size_t>(missing.n),
+                                         std::vector<uint8_t>(modulation_bytes()));
   workspace_.run(cancel, [&](ForwardContext& ctx) { compute_modulations(ctx, missing, rows); });
   for (int64_t i = 0; i < missing.n; ++i)
     timesteps_.add(missing.values.data() + i * key_floats(), std::move(rows[static_cast<size_t>(i)]));
@@ -233,11 +235,12 @@ PackedContext KUnet::cache_context(const Conditioning& conditioning, int64_t n, 
 }
 
 Tensor KUnet::forward(ForwardContext& ctx, const UnetInput& input, const Keys& keys,
-                      const PackedContext& context, const float* modulation_values) const {
+                      const PackedContext& context, const uint8_t* staged_modulations) const {
   const Tensor modulations(ctx, input.n, 1, 1, places_.channels);
-  if (!ctx.measuring() && modulation_values) backend_.put(ctx, modulation_values, modulations, 0, input.n);
-  for (int64_t i = 0; i < input.n && !ctx.measuring() && !modulation_values; ++i)
-    backend_.put(ctx, timesteps_.find(keys.values.data() + i * key_floats()), modulations, i, 1);
+  if (!ctx.measuring() && staged_modulations)
+    backend_.put_elements(ctx, staged_modulations, modulations, 0, input.n);
+  for (int64_t i = 0; i < input.n && !ctx.measuring() && !staged_modulations; ++i)
+    backend_.put_elements(ctx, timesteps_.find(keys.values.data() + i * key_floats()), modulations, i, 1);
   const std::vector<size_t> offsets = packed_offsets(context.length);
   const auto attend = [&](const Layer& layer, Tensor x) {
     if (!layer.attention) return x;
@@ -294,11 +297,11 @@ void KUnet::predict_repeated(const UnetInput& input, const Keys& keys, const Pac
                              float* out, const CancelToken* cancel) {
   const int64_t pixels = input.n * input.h * input.w, latent_floats = pixels * config_.in_channels,
                 out_floats = pixels * config_.out_channels;
-  staged_.make_room(latent_floats, input.n * places_.channels, out_floats);
+  staged_.make_room(latent_floats, static_cast<size_t>(input.n) * modulation_bytes(), out_floats);
   std::copy_n(input.latents, latent_floats, staged_.latents.data());
   for (int64_t i = 0; i < input.n; ++i)
-    std::copy_n(timesteps_.find(keys.values.data() + i * key_floats()), places_.channels,
-                staged_.shifts.data() + i * places_.channels);
+    std::copy_n(timesteps_.find(keys.values.data() + i * key_floats()), modulation_bytes(),
+                staged_.shifts.data() + static_cast<size_t>(i) * modulation_bytes());
   UnetInput staged = input;
   staged.latents = staged_.latents.data();
   const auto key = [&] { return key_of(staged, context, staged_); };
@@ -320,7 +323,7 @@ size_t KUnet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) con
   PackedContext context;
   context.length = length;
   const std::vector<ContextCache::Fresh> all(static_cast<size_t>(n));
-  std::vector<std::vector<float>> no_rows;
+  std::vector<std::vector<uint8_t>> no_rows;
   size_t bytes = 0;
   {
     const Profile::Counting uncounted(nullptr);  // not the work of each prediction
@@ -331,7 +334,7 @@ size_t KUnet::working_bytes(int64_t n, int64_t h, int64_t w, int64_t length) con
   bytes = std::max(bytes, Workspace::measure(backend_, [&](ForwardContext& ctx) {
                      forward(ctx, input, keys, context, nullptr);
                    }));
-  return bytes + TimestepCache::bytes(n, key_floats(), places_.channels) +
+  return bytes + TimestepCache::bytes(n, key_floats(), modulation_bytes()) +
          ContextCache::bytes(n, length * config_.context_width, packed_offsets(length).back());
 }
 

@@ -65,15 +65,16 @@ class KUnet {
   Keys keys(const Conditioning& conditioning, int64_t n) const;
   void cache_modulations(const Keys& keys, const CancelToken* cancel);
   void compute_modulations(ForwardContext& ctx, const Keys& keys,
-                           std::vector<std::vector<float>>& rows) const;
+                           std::vector<std::vector<uint8_t>>& rows) const;
+  size_t modulation_bytes() const { return static_cast<size_t>(places_.channels) * backend_.element_bytes(); }
   Tensor embed_time(ForwardContext& ctx, const Keys& keys) const;
   std::vector<size_t> packed_offsets(int64_t length) const;
   void pack(ForwardContext& ctx, const float* contexts, int64_t length,
             const std::vector<ContextCache::Fresh>& fresh) const;
   PackedContext cache_context(const Conditioning& conditioning, int64_t n, const CancelToken* cancel);
-  /// `modulation_values`: [n][channels of all norms] on the host, or null for those of the cache.
+  /// `staged_modulations`: elements [n][channels of all norms] on the host, or null for those of the cache.
   Tensor forward(ForwardContext& ctx, const UnetInput& input, const Keys& keys, const PackedContext& context,
-                 const float* modulation_values) const;
+                 const uint8_t* staged_modulations) const;
   void predict_repeated(const UnetInput& input, const Keys& keys, const PackedContext& context, float* out,
                         const CancelToken* cancel);
 

@@ -8,15 +8,15 @@
 
 namespace nd {
 
-void StagedNumbers::make_room(int64_t latent_floats, int64_t shift_floats, int64_t out_floats) {
-  const auto grow = [&](std::vector<float>& values, int64_t size) {
-    if (static_cast<size_t>(size) <= values.size()) return;
-    values.resize(static_cast<size_t>(size));
+void StagedNumbers::make_room(int64_t latent_floats, size_t shift_bytes, int64_t out_floats) {
+  const auto grow = [&](auto& values, size_t size) {
+    if (size <= values.size()) return;
+    values.resize(size);
     ++place;
   };
-  grow(latents, latent_floats);
-  grow(shifts, shift_floats);
-  grow(out, out_floats);
+  grow(latents, static_cast<size_t>(latent_floats));
+  grow(shifts, shift_bytes);
+  grow(out, static_cast<size_t>(out_floats));
 }
 
 void append(ForwardKey& key, const std::vector<float>& values) {

@@ -16,9 +16,10 @@ using ForwardKey = std::vector<uint64_t>;
 /// Input and output of repeated forwards on the host. They only grow, also with trim(), as recordings refer
 /// to them; `place` counts how often one has moved.
 struct StagedNumbers {
-  std::vector<float> latents, shifts, out;
+  std::vector<float> latents, out;
+  std::vector<uint8_t> shifts;  // elements of the device's tensors
   uint64_t place = 0;
-  void make_room(int64_t latent_floats, int64_t shift_floats, int64_t out_floats);
+  void make_room(int64_t latent_floats, size_t shift_bytes, int64_t out_floats);
 };
 
 /// The part of a key that UNets and ControlNets have in common: sizes, the context's place, and all

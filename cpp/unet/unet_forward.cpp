@@ -47,7 +47,7 @@ struct Unet::Pass {
   const TimestepKeys& keys;
   bool shallow = false;  // options.deep has what the layers below would compute
   PackedContext context{};
-  const float* shift_values = nullptr;  // [n][shift channels] on the host; null: those of the cache
+  const uint8_t* shifts = nullptr;  // elements [n][shift channels] on the host; null: those of the cache
 };
 
 /// The decoder from x on (where it is empty, there is no middle block: from the last skip connection). A
@@ -98,7 +98,7 @@ Tensor Unet::forward(ForwardContext& ctx, const Pass& given) const {
   const UnetInput& input = given.input;
   // Nothing is allocated while kernels are recorded.
   if (given.options.deep && !given.shallow && !ctx.measuring()) given.options.deep->allocate(ctx);
-  const Tensor shifts = encoder_.shifts(ctx, input.n, given.keys, given.shift_values);
+  const Tensor shifts = encoder_.shifts(ctx, input.n, given.keys, given.shifts);
   UnetPass pass = encoder_.pass(given.context, shifts, given.options.token_merging);
   pass.images = input.conditioning.images;
   pass.inputs = input.conditioning.inputs;

@@ -119,9 +119,8 @@ export abstract class Component<Model extends NativeModel> {
    * Refuses a call for which the memory of this process is too small, before anything is allocated for it. A GPU refuses
    * by itself what does not fit.
    */
-  protected requireMemory(working: number, what: string): void {
-    if (this.freeDeviceMemory() === undefined)
-      requireMemory(this.weightBytes + this.threadBytes + working, what)
+  protected requireMemory(working: () => number, what: string): void {
+    if (this.device === 'cpu') requireMemory(this.weightBytes + this.threadBytes + working(), what)
   }
 
   /** Bytes that the threads need in a call besides its working memory; they depend on the number of threads. */

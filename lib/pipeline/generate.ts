@@ -2,14 +2,13 @@
 import { throwIfAborted } from '../abort.js'
 import type { GenerateRequest, TilingOption } from '../options/index.js'
 import { checkTensor } from '../check.js'
-import { imageFromTensor, type Image } from '../image/index.js'
+import type { Image } from '../image/index.js'
 import { requireDeviceMemory, requireMemory } from '../memory.js'
 import { randomForBatch } from '../random/index.js'
 import { createScheduler } from '../schedulers/index.js'
 import { TimeSlice } from '../time-slice.js'
 import type { StepEvent } from '../step-event.js'
 import type { Scheduler, Tensor } from '../types.js'
-import type { AutoencoderKL } from './autoencoder.js'
 import { controlPicture } from '../control/picture.js'
 import { Controls } from './controls.js'
 import { Denoiser, furtherChannels } from './denoiser.js'
@@ -28,7 +27,6 @@ import { imageMetadata, optionWarnings, Stopwatch, type GenerateResult } from '.
 import { stepEvent } from './step.js'
 import { rows, scale } from './tensors.js'
 import { conditionOnImage, embedImages } from './unclip.js'
-import type { AutoencoderTiny } from './tiny-autoencoder.js'
 
 /** Runs the steps one by one; the generator returns the result. */
 export async function* generate(
@@ -188,7 +186,7 @@ export async function* generate(
       }
       const preview =
         parts.tinyVae && observed
-          ? (await decodeTiny(parts.tinyVae, rows(denoised, 0), request, slice, signal)).image
+          ? (await parts.tinyVae.decodeImage(rows(denoised, 0), { signal, tiling: vaeTiling })).image
           : undefined
       const isChanged = device && observed ? watchNumbers(shown) : undefined
       yield stepEvent(facts, denoised, vae.scalingFactor, preview)
@@ -212,8 +210,8 @@ export async function* generate(
     const one = rows(latents, i)
     const { image, finite } =
       request.decoder === 'tiny'
-        ? await decodeTiny(parts.tinyVae!, one, request, slice, signal)
-        : await decodeImage(vae, one, request, slice, signal)
+        ? await parts.tinyVae!.decodeImage(one, { signal, tiling: vaeTiling })
+        : await vae.decodeImage(scale(one, 1 / vae.scalingFactor), { signal, tiling: vaeTiling })
     if (!finite) numbers.blame('decoder')
     image.metadata = metadata(i)
     images.push(image)
@@ -281,27 +279,6 @@ async function startImagePrompts(
   if (request.imagePrompts.length === 0) return undefined
   const latents = { h: request.height / factor, w: request.width / factor }
   return ImagePrompts.start(ipAdapters, request, latents, signal, slice)
-}
-
-async function decodeImage(
-  vae: AutoencoderKL | AutoencoderTiny,
-  latents: Tensor,
-  { vaeTiling }: GenerateRequest,
-  slice: TimeSlice,
-  signal: AbortSignal,
-) {
-  const pixels = await vae.decode(scale(latents, 1 / vae.scalingFactor), { signal, tiling: vaeTiling })
-  return imageFromTensor(pixels, slice)
-}
-
-async function decodeTiny(
-  vae: AutoencoderTiny,
-  latents: Tensor,
-  { vaeTiling }: GenerateRequest,
-  slice: TimeSlice,
-  signal: AbortSignal,
-) {
-  return imageFromTensor(await vae.decode(latents, { signal, tiling: vaeTiling }), slice)
 }
 
 /**

@@ -111,7 +111,7 @@ export class ImageEncoder extends Component<NativeImageEncoder> {
     const outShape = skip === undefined ? [projectionWidth] : [tokens, width]
     const size = outShape.reduce((product, length) => product * length)
     requireMemory(4 * n * size, `The embeddings of ${n} images`)
-    this.requireMemory(this.model.workingBytes(Math.min(n, IMAGES_AT_ONCE)), `Encoding ${n} images`)
+    this.requireMemory(() => this.model.workingBytes(Math.min(n, IMAGES_AT_ONCE)), `Encoding ${n} images`)
     const out = new Float32Array(n * size)
     const pixelCount = channels * imageSize ** 2
     for (let first = 0; first < n; first += IMAGES_AT_ONCE) {

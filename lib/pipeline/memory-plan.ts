@@ -1,10 +1,13 @@
 import type { ModelSource, Residency, TensorType } from '../native.js'
 import { noisesImage, type GenerateRequest, type TilingOption } from '../options/index.js'
+import type { AutoencoderKL } from './autoencoder.js'
 import { controlBytes } from './controls.js'
 import { MOST_OF_MASK, MOST_TENSORS } from './device-tensors.js'
 import { imagePromptLengths, imagePromptMemory } from './image-prompts.js'
 import { loadedComponents, type LoadedParts, type Parts } from './parts.js'
 import { rowsPerImage } from './prompt.js'
+import type { AutoencoderTiny } from './tiny-autoencoder.js'
+import type { Unet } from './unet.js'
 
 const FLOATS: readonly TensorType[] = ['f32', 'f16', 'bf16', 'f64', 'f8_e4m3', 'f8_e5m2']
 
@@ -60,6 +63,26 @@ export function leastWeightBytes(sources: readonly ModelSource[]): number {
   return sum
 }
 
+/** Sizes that are remembered for each component. */
+const MOST_REMEMBERED = 16
+
+const sizes = new WeakMap<object, Map<string, number>>()
+
+/**
+ * A size that depends on a component and the question alone. Walking through a UNet for it takes a millisecond or more, and
+ * every run asks.
+ */
+function remembered(component: object, question: readonly unknown[], measure: () => number): number {
+  const known = sizes.get(component) ?? new Map<string, number>()
+  sizes.set(component, known)
+  const key = JSON.stringify(question)
+  const size = known.get(key) ?? measure()
+  known.delete(key)
+  known.set(key, size)
+  if (known.size > MOST_REMEMBERED) known.delete(known.keys().next().value!)
+  return size
+}
+
 /** Peak memory of a run in bytes. */
 export interface MemoryNeeded {
   /** Weights, which are in memory already. */
@@ -104,7 +127,7 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
   const onHost = unet.device === 'cpu' ? 1 : 0
   const pixels = onHost * 3 * width * height
   const vaeTiling = tilingOf(parts, request, contextLength)
-  const tiny = tinyVae ? tinyVae.decodeBytes(h, w, vaeTiling) + 4 * pixels : 0
+  const tiny = tinyVae ? decodeBytes(tinyVae, h, w, vaeTiling) + 4 * pixels : 0
   // Previews are decoded while the UNet keeps its working memory.
   const control = controlBytes(parts.controlNets, request, batch, contextLength)
   const images = imagePromptMemory(parts.ipAdapters, request, { h, w })
@@ -115,13 +138,18 @@ export function workingMemory(parts: SizedParts, request: Size, contextLength: n
     (request.image !== undefined && !noisesImage(request.extraInput)) || request.extraInput === 'masked-image'
   // The ×2 latent upscaler's image has half the size of the result.
   const [times, side] = request.extraInput === 'small-latents' ? [0.25, 0.5] : [1, 1]
-  const encode = encodes ? vae.encodeBytes(side * h, side * w, vaeTiling) + 4 * times * pixels : 0
+  const encode = encodes
+    ? remembered(vae, ['encode', side * h, side * w, vaeTiling], () =>
+        vae.encodeBytes(side * h, side * w, vaeTiling),
+      ) +
+      4 * times * pixels
+    : 0
   const embed = unclip?.imageEncoder && request.image !== undefined ? unclip.imageEncoder.workingBytes(1) : 0
   // One image at a time in floats, and all images in bytes.
   const decode =
     request.outputType === 'latents'
       ? 0
-      : (request.decoder === 'tiny' ? tiny : vae.decodeBytes(h, w, vaeTiling) + 4 * pixels) + count * pixels
+      : (request.decoder === 'tiny' ? tiny : decodeBytes(vae, h, w, vaeTiling) + 4 * pixels) + count * pixels
   // The scheduler and the loop hold several copies of the latents.
   const latents = onHost * 8 * batch * unet.config.inChannels * h * w * 4
   const context = onHost * 2 * batch * contextLength * unet.config.contextWidth * 4
@@ -163,10 +191,23 @@ function denoiseBytes(
   const [h, w] = [height / vae.factor, width / vae.factor]
   const options = { tokenMerging, depth: deepCache?.depth }
   const imageLengths = imagePromptLengths(ipAdapters, request)
-  const bytes = unet.workingBytes(batch, h, w, contextLength, { ...options, imageLengths })
-  if (!refiner) return bytes
+  const bytes = (denoiser: Unet, options: NonNullable<Parameters<Unet['workingBytes']>[4]>) =>
+    remembered(denoiser, [batch, h, w, contextLength, options], () =>
+      denoiser.workingBytes(batch, h, w, contextLength, options),
+    )
+  const own = bytes(unet, { ...options, imageLengths })
+  if (!refiner) return own
   const depth = deepCache && Math.min(deepCache.depth, refiner.unet.maxDepth)
-  return Math.max(bytes, refiner.unet.workingBytes(batch, h, w, contextLength, { ...options, depth }))
+  return Math.max(own, bytes(refiner.unet, { ...options, depth }))
+}
+
+function decodeBytes(
+  autoencoder: AutoencoderKL | AutoencoderTiny,
+  h: number,
+  w: number,
+  tiling: TilingOption | undefined,
+): number {
+  return remembered(autoencoder, ['decode', h, w, tiling], () => autoencoder.decodeBytes(h, w, tiling))
 }
 
 /**

@@ -306,8 +306,10 @@ export class Unet extends Component<NativeUnet> {
     const [n, , h, w] = shape
     const asked = [n, h, w, length, tokenMerging].join()
     if (asked === this.#fits) return
-    const working = this.workingBytes(n, h, w, length, { tokenMerging })
-    this.requireMemory(working, `A prediction for [${shape.join(', ')}]`)
+    this.requireMemory(
+      () => this.workingBytes(n, h, w, length, { tokenMerging }),
+      `A prediction for [${shape.join(', ')}]`,
+    )
     this.#fits = asked
   }
 

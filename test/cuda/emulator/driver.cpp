@@ -143,6 +143,7 @@ Result launch_configured(const LaunchConfig* config, FunctionHandle function, vo
     const std::lock_guard<std::mutex> lock(mutex);
     ++driver_counts.overlapping;
   }
+  if (!driver_options.computes) return kSuccess;
   const Kernel* kernel = reinterpret_cast<const Kernel*>(function);
   const uint8_t* bytes = static_cast<const uint8_t*>(parameters[0]);
   const Launch launched{kernel,

@@ -34,6 +34,7 @@ const bool configured = [] {
   from_environment("ND_EMULATED_PINNED_MB", pinned);
   if (pinned >= 0) options.pinned = int64_t{pinned} << 20;
   from_environment("ND_EMULATED_FAIL_LAUNCH", options.fail_launch);
+  from_environment("ND_EMULATED_COMPUTES", options.computes);
   from_environment("ND_EMULATED_HOPPER_PERCENT", hopper_percent);
   if (hopper_percent) {
     options.multiprocessors = 64;
