@@ -130,7 +130,7 @@ if [[ $architecture == 90a ]]; then
   step models-warpgroups-forced 40 env NODE_DIFFUSION_CUDA_WGMMA=1 "${measure[@]}" unet --check \
     --json "$work/models-warpgroups-forced.json"
 fi
-# Without memory that is kept from one picture to the next, and without graphs there.
+# Without memory and graphs that are kept from one picture to the next.
 step pictures-kept-nothing 40 env NODE_DIFFUSION_CUDA_KEEP=0 "${measure[@]}" trial pictures --size 512 \
   --json "$work/pictures-kept-nothing.json"
 compiled sdxl-1024 180

@@ -157,6 +157,7 @@ Device::~Device() {
 
 MemoryInfo Device::memory_info() const {
   const Current current(*this);
+  const std::lock_guard<std::mutex> lock(spare_mutex_);
   MemoryInfo info;
   check(driver_, driver_.memory_info(&info.free, &info.total), "Could not read the GPU's free memory");
   info.free += spare_.bytes();
@@ -189,7 +190,8 @@ Device::Stream::Stream(Device& device) : device_(device) {
       return;
     }
   }
-  check(device.driver_, device.driver_.stream_create(&lane_.stream, kNonBlocking),
+  check(device.driver_,
+        device.with_spare_blocks([&] { return device.driver_.stream_create(&lane_.stream, kNonBlocking); }),
         "Could not create a stream");
 }
 Device::Stream::~Stream() {
@@ -239,8 +241,7 @@ void Device::launch_with(StreamHandle stream, Kernel kernel, const Grid& grid, c
 
 Address Device::allocate(size_t bytes) const {
   DevicePointer pointer = 0;
-  Result result = driver_.memory_allocate(&pointer, bytes);
-  if (result == kOutOfMemory && release_spare_blocks()) result = driver_.memory_allocate(&pointer, bytes);
+  const Result result = with_spare_blocks([&] { return driver_.memory_allocate(&pointer, bytes); });
   if (result == kOutOfMemory) {
     size_t free = 0, total = 0;
     driver_.memory_info(&free, &total);
@@ -271,14 +272,16 @@ void Device::keep_spare_blocks() {
   const bool keeps = environment("NODE_DIFFUSION_CUDA_KEEP") != "0";
   keep_spare_blocks(keeps ? description_.memory_bytes / kSpareShare : 0);
 }
-bool Device::release_spare_blocks() const noexcept {
+void Device::release_spare_blocks() const noexcept {
   try {
     const Current current(*this);
-    const std::vector<Address> blocks = spare_.take_all();
-    for (const Address block : blocks) release(block);
-    return !blocks.empty();
-  } catch (const std::exception&) {
-    return false;  // the device is lost, and its memory with it; or there is no memory for a list
+    const std::lock_guard<std::mutex> lock(spare_mutex_);
+    while (const Address block = spare_.take_any()) {
+      release(block);
+      ++spare_releases_;
+    }
+  } catch (const Error&) {
+    // The device is lost, and its memory with it.
   }
 }
 void Device::upload(Address to, const void* from, size_t bytes, StreamHandle stream) const {

@@ -1,5 +1,6 @@
 // One GPU: its context, our kernels on it, its memory and its streams. Any thread may use it.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -105,8 +106,18 @@ class Device {
   /// A 32nd of the GPU's memory; nothing where NODE_DIFFUSION_CUDA_KEEP is 0.
   void keep_spare_blocks();
   bool keeps_spare_blocks() const { return spare_.keeps(); }
-  /// Whether there were any.
-  bool release_spare_blocks() const noexcept;
+  void release_spare_blocks() const noexcept;
+  /// call(), again as long as it runs out of memory and spare blocks were released meanwhile.
+  template <class Call>
+  Result with_spare_blocks(const Call& call) const {
+    for (;;) {
+      const uint64_t before = spare_releases_;
+      const Result result = call();
+      if (result != kOutOfMemory) return result;
+      release_spare_blocks();
+      if (spare_releases_ == before) return result;
+    }
+  }
   /// Whether its context cannot be used any more.
   bool lost() const;
   /// Whether the destructor asks nothing of it: a separate context with a kernel that does not end stays
@@ -185,6 +196,8 @@ class Device {
   bool can_overlap_ = false, overlapping_ = false;
   Int8Products int8_ = Int8Products::faster;
   mutable SpareBlocks spare_;
+  mutable std::mutex spare_mutex_;  // while all of them are released, or counted with what is free
+  mutable std::atomic<uint64_t> spare_releases_{0};
   std::mutex lanes_mutex_;
   std::vector<Lane> lanes_;  // those that nobody uses
 };

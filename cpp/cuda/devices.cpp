@@ -195,7 +195,10 @@ std::shared_ptr<CudaBackend> open_device(const Driver& driver, int number, const
   if (before) {
     try_again(opening, before->device(), image, cancel);
     if (!opening.known().hopper->on && !before->device().lost()) return before;
-    // Models that are open keep their kernels, as their plans have them.
+    // Models that are open keep their kernels, as their plans have them, and no spare memory, of which the
+    // new device would not know.
+    before->device().keep_spare_blocks(0);
+    before->device().release_spare_blocks();
   }
   auto backend = std::make_shared<CudaBackend>(driver, number, image);
   Device& device = backend->device();

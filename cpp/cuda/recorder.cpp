@@ -7,6 +7,13 @@
 namespace nd::cuda {
 namespace {
 
+/// The first launch of a graph takes memory.
+void launch_graph(const Device& device, GraphExecutableHandle executable, StreamHandle stream) {
+  const Driver& driver = device.driver();
+  check(driver, device.with_spare_blocks([&] { return driver.graph_launch(executable, stream); }),
+        "Could not start a graph");
+}
+
 class GraphRecording final : public Recording {
  public:
   GraphRecording(Device& device, GraphExecutableHandle executable, std::vector<Recorder::Transfer> uploads,
@@ -35,8 +42,7 @@ class GraphRecording final : public Recording {
     check_cancel();
     for (const Recorder::Transfer& upload : uploads_) upload(stream.staging(), resident);
     check_cancel();
-    const Driver& driver = device_.driver();
-    check(driver, driver.graph_launch(executable_, stream.handle()), "Could not start a graph");
+    launch_graph(device_, executable_, stream.handle());
     check_cancel();
     for (const Recorder::Transfer& download : downloads_) download(stream.staging(), resident);
     stream.synchronize();
@@ -50,11 +56,13 @@ class GraphRecording final : public Recording {
 
 }  // namespace
 
-GraphExecutableHandle end_capture(const Driver& driver, StreamHandle stream) {
+GraphExecutableHandle end_capture(const Device& device, StreamHandle stream) {
+  const Driver& driver = device.driver();
   GraphHandle graph = nullptr;
   check(driver, driver.capture_end(stream, &graph), "Could not record");
   GraphExecutableHandle executable = nullptr;
-  const Result made = driver.graph_instantiate(&executable, graph, 0);
+  const Result made =
+      device.with_spare_blocks([&] { return driver.graph_instantiate(&executable, graph, 0); });
   driver.graph_destroy(graph);
   check(driver, made, "Could not make a graph");
   return executable;
@@ -93,10 +101,9 @@ void Recorder::before_download(const Transfer& transfer) {
 }
 
 void Recorder::launch() {
-  const Driver& driver = device_.driver();
   state_ = State::launched;
-  executable_ = end_capture(driver, stream_);
-  check(driver, driver.graph_launch(executable_, stream_), "Could not start a graph");
+  executable_ = end_capture(device_, stream_);
+  launch_graph(device_, executable_, stream_);
 }
 
 std::unique_ptr<Recording> Recorder::finish() {

@@ -10,7 +10,7 @@
 namespace nd::cuda {
 
 /// Ends a capture; what the stream was given, as a graph that can be launched.
-GraphExecutableHandle end_capture(const Driver& driver, StreamHandle stream);
+GraphExecutableHandle end_capture(const Device& device, StreamHandle stream);
 /// Ends a capture of which nothing is wanted.
 void discard_capture(const Driver& driver, StreamHandle stream) noexcept;
 

@@ -9,21 +9,23 @@ size_t SpareBlocks::bytes() const {
   return bytes_;
 }
 
-SpareBlocks::Entry SpareBlocks::drop(Entry entry, std::vector<Address>& dropped) {
+Address SpareBlocks::remove(Entry entry) {
   const auto [bytes, address] = entry->first;
-  dropped.push_back({address});
   bytes_ -= bytes;
-  return blocks_.erase(entry);
+  blocks_.erase(entry);
+  return {address};
 }
 
 Address SpareBlocks::take(size_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = blocks_.lower_bound({bytes, 0});
   if (found == blocks_.end() || found->first.first != bytes) return {};
-  const Address block{found->first.second};
-  bytes_ -= bytes;
-  blocks_.erase(found);
-  return block;
+  return remove(found);
+}
+
+Address SpareBlocks::take_any() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return blocks_.empty() ? Address{} : remove(std::prev(blocks_.end()));
 }
 
 std::vector<Address> SpareBlocks::put(Address block, size_t bytes) {
@@ -33,17 +35,12 @@ std::vector<Address> SpareBlocks::put(Address block, size_t bytes) {
   dropped.reserve(blocks_.size() + 1);  // from here on nothing is allocated that could fail but the entry
   blocks_.insert({{bytes, block.value}, ++puts_});
   bytes_ += bytes;
-  for (auto entry = blocks_.begin(); entry != blocks_.end();)
-    entry = puts_ - entry->second > kMaxAge ? drop(entry, dropped) : std::next(entry);
-  while (bytes_ > most_) drop(std::prev(blocks_.end()), dropped);
-  return dropped;
-}
-
-std::vector<Address> SpareBlocks::take_all() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  std::vector<Address> dropped;
-  dropped.reserve(blocks_.size());
-  for (auto entry = blocks_.begin(); entry != blocks_.end();) entry = drop(entry, dropped);
+  for (auto entry = blocks_.begin(); entry != blocks_.end();) {
+    const auto next = std::next(entry);
+    if (puts_ - entry->second > kMaxAge) dropped.push_back(remove(entry));
+    entry = next;
+  }
+  while (bytes_ > most_) dropped.push_back(remove(std::prev(blocks_.end())));
   return dropped;
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
 #include "nn/backend.h"
 
 namespace nd {
@@ -32,15 +33,18 @@ class Workspace {
   template <class Key, class Forward>
   void run_repeated(const Key& key, const CancelToken* cancel, ResidentTensors* resident, Forward&& forward) {
     if (Profile::enabled()) return run(cancel, forward);
-    if (Recording* known = find(key())) return known->replay(cancel, resident);
-    arena_.begin_measuring();
-    backend_.run(arena_, cancel, nullptr, forward);
-    const size_t bytes = arena_.plan();
-    arena_.reserve(bytes);
-    std::unique_ptr<Recording> recording = backend_.record(arena_, cancel, forward);
-    if (!recording) return;
-    if (recorded_.size() == kMaxRecorded) recorded_.erase(recorded_.begin());
-    recorded_.push_back({key(), arena_.base(), bytes, std::move(recording)});
+    try {
+      if (Recording* known = find(key())) return known->replay(cancel, resident);
+      arena_.begin_measuring();
+      backend_.run(arena_, cancel, nullptr, forward);
+      const size_t bytes = arena_.plan();
+      arena_.reserve(bytes);
+      std::unique_ptr<Recording> recording = backend_.record(arena_, cancel, forward);
+      if (recording) remember({key(), arena_.base(), bytes, std::move(recording)});
+    } catch (const Error&) {
+      recorded_.clear();  // memory may be short, which they take, too
+      throw;
+    }
   }
   /// Bytes that such a forward needs.
   template <class Forward>
@@ -52,12 +56,13 @@ class Workspace {
     if (counted) counted->count_bytes(static_cast<double>(arena.allocated()));
     return arena.plan();
   }
+  /// Frees the arena's memory; and recordings, unless the next forward may get the same block.
   void trim() {
     if (!backend_.memory().reuses_blocks()) recorded_.clear();
     arena_.free();
     backend_.trim();
   }
-  /// Bytes that are held until the next trim().
+  /// Bytes that are held until the next trim(), recordings excepted.
   size_t bytes() const { return arena_.capacity(); }
 
  private:
@@ -82,6 +87,18 @@ class Workspace {
     }
     std::rotate(found, found + 1, recorded_.end());
     return recorded_.back().recording.get();
+  }
+
+  /// In place of one with the same key: where a forward allocates what its key has the address of, the key
+  /// is known only afterwards.
+  void remember(Recorded recorded) {
+    const auto same = std::find_if(recorded_.begin(), recorded_.end(),
+                                   [&](const Recorded& known) { return known.key == recorded.key; });
+    if (same != recorded_.end())
+      recorded_.erase(same);
+    else if (recorded_.size() == kMaxRecorded)
+      recorded_.erase(recorded_.begin());
+    recorded_.push_back(std::move(recorded));
   }
 
   Backend& backend_;

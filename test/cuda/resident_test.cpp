@@ -118,29 +118,31 @@ void rescale() {
   };
   for (const auto& [images, count, constant] :
        {Case{1, 1, false}, {1, 300, false}, {2, 1030, false}, {1, 64, true}})
-    in_all_orders(
-        "cuda/rescale " + std::to_string(images) + "x" + std::to_string(count) +
-            (constant ? " constant" : ""),
-        [images = images, count = count, constant = constant] {
-          const std::shared_ptr<ResidentTensors> resident = backend().resident(images, images * count, 0);
-          const std::vector<float> conditional = noise("c", images * count);
-          std::vector<float> guided = noise("g", images * count);
-          if (constant) guided.assign(guided.size(), 0.5f);
-          std::vector<float> got(guided.size());
-          resident->read(
-              {{{3, conditional}, {4, guided}}, {operation(Operation::Kind::rescale, 5, {{0.7, 3}, {1, 4}})}},
-              {5}, got.data(), nullptr);
-          for (int64_t i = 0; i < images * count; ++i) {
-            const int64_t row = i / count * count;
-            const double ratio =
-                deviation(conditional.data() + row, count) / deviation(guided.data() + row, count);
-            const double factor = std::isfinite(ratio) ? 0.7 * ratio + 1 - 0.7 : 1;
-            const float want = static_cast<float>(guided[static_cast<size_t>(i)] * factor);
-            const float one = got[static_cast<size_t>(i)];
-            if (one != want && std::nextafter(one, want) != want) return "element " + std::to_string(i);
-          }
-          return std::string();
-        });
+    in_all_orders("cuda/rescale " + std::to_string(images) + "x" + std::to_string(count) +
+                      (constant ? " constant" : ""),
+                  [images = images, count = count, constant = constant] {
+                    const std::shared_ptr<ResidentTensors> resident =
+                        backend().resident(images, images * count, 0);
+                    const std::vector<float> conditional = noise("c", images * count);
+                    std::vector<float> guided = noise("g", images * count);
+                    if (constant) guided.assign(guided.size(), 0.5f);
+                    std::vector<float> got(guided.size());
+                    resident->read({{{3, conditional}, {4, guided}},
+                                    {operation(Operation::Kind::rescale, 5, {{0.7, 3}, {1, 4}})},
+                                    {}},
+                                   {5}, got.data(), nullptr);
+                    for (int64_t i = 0; i < images * count; ++i) {
+                      const int64_t row = i / count * count;
+                      const double ratio =
+                          deviation(conditional.data() + row, count) / deviation(guided.data() + row, count);
+                      const double factor = std::isfinite(ratio) ? 0.7 * ratio + 1 - 0.7 : 1;
+                      const float want = static_cast<float>(guided[static_cast<size_t>(i)] * factor);
+                      const float one = got[static_cast<size_t>(i)];
+                      if (one != want && std::nextafter(one, want) != want)
+                        return "element " + std::to_string(i);
+                    }
+                    return std::string();
+                  });
 }
 
 /// The first program with numbers that are not finite is told.
@@ -149,8 +151,9 @@ void finite_numbers() {
     const std::shared_ptr<ResidentTensors> resident = backend().resident(1, 300, 0);
     std::vector<float> values = noise("x", 300), out(300);
     const auto run = [&](float factor, Operation::Check check) {
-      return resident->read({{{3, values}}, {operation(Operation::Kind::combine, 4, {{factor, 3}}, check)}},
-                            {4}, out.data(), nullptr);
+      return resident->read(
+          {{{3, values}}, {operation(Operation::Kind::combine, 4, {{factor, 3}}, check)}, {}}, {4},
+          out.data(), nullptr);
     };
     ResidentChecks checks = run(1, Operation::Check::prediction);
     if (checks.prediction != 0 || checks.latents != 0) return "found what is not there";

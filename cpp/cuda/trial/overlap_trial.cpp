@@ -34,7 +34,7 @@ class Chain {
       discard_capture(driver_, stream);
       throw;
     }
-    executable_ = end_capture(driver_, stream);
+    executable_ = end_capture(device, stream);
   }
   ~Chain() { driver_.executable_destroy(executable_); }
   Chain(const Chain&) = delete;

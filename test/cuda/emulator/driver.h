@@ -31,6 +31,7 @@ struct DriverOptions {
   /// time, as speed is tried there.
   double (*launch_time)(const char* kernel, int64_t blocks, const void* arguments) = nullptr;
   int64_t computed_blocks = 31;
+  int fail_graphs = 0;                                   // so many graphs find too little memory
   int computes = 1;                                      // 0: kernels are not run
   int (*resident_blocks)(const char* kernel) = nullptr;  // in place of what shared memory has room for
   double overlapped_share = 1;      // of a kernel's time, where it overlaps the previous one

@@ -107,6 +107,10 @@ Result graph_destroy(GraphHandle graph) {
   return usable();
 }
 Result graph_instantiate(GraphExecutableHandle* executable, GraphHandle graph, unsigned long long) {
+  if (driver_options.fail_graphs > 0) {
+    --driver_options.fail_graphs;
+    return kOutOfMemory;
+  }
   *executable = reinterpret_cast<GraphExecutableHandle>(new Graph(*reinterpret_cast<Graph*>(graph)));
   const std::lock_guard<std::mutex> lock(mutex);
   ++driver_counts.graphs;
