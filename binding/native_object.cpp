@@ -69,7 +69,9 @@ napi_value NativeObject::ConstructorCallbackWrapper(napi_env env, napi_callback_
     return guarded(Napi::Env(env), [&]() -> napi_value {
       const Napi::CallbackInfo call(env, info);
       if (!call.IsConstructCall()) return OnCalledAsFunction(call);
-      new NativeObject(call);  // the JavaScript object owns it from here on
+      // The JavaScript object owns it from here on. ObjectWrap goes on thinking that construction may fail,
+      // which matters only to objects that are deleted before they are finalized.
+      new NativeObject(call);
       return call.This();
     });
   });

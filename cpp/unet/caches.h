@@ -18,7 +18,7 @@ namespace nd {
 class TimestepCache {
  public:
   /// Entries that are kept, unless one call has more: a schedule's timesteps, at 80 KB each for SD 1.5 in
-  /// float32.
+  /// float32, half of that on a GPU.
   static constexpr int64_t kMaxEntries = 64;
 
   /// The keys among [n][key_floats] that are not cached yet, without duplicates. Evicts all other entries if

@@ -29,8 +29,8 @@ class KnownPlans {
  private:
   static constexpr size_t kMost = 8;
   struct Known {
-    int64_t h, w;
-    size_t max_bytes;
+    int64_t h = 0, w = 0;
+    size_t max_bytes = 0;
     Plan plan;
   };
   std::mutex mutex_;
