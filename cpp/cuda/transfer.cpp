@@ -65,6 +65,9 @@ Tensor CudaBackend::concat(ForwardContext& base, const Tensor& a, const Tensor& 
 
 void CudaBackend::copy_rows(ForwardContext& base, const Tensor& from, int64_t from_row, const Tensor& to,
                             int64_t to_row, int64_t count) {
+  // A graph may outlive its memory, until its addresses are in use again. CUDA says of kernels that they have
+  // addresses, and not in so many words of copies.
+  if (Context::of(base).recorder) return add_rows(base, from, from_row, to, to_row, count, 1, true);
   const size_t row = static_cast<size_t>(from.c) * element_bytes();
   Context::of(base).copy(to.address() + static_cast<size_t>(to_row) * row,
                          from.address() + static_cast<size_t>(from_row) * row,
