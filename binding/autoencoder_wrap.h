@@ -37,49 +37,31 @@ class AutoencoderWrap : public ModelWrap<Self, Model> {
   }
 
   static Napi::Value decode(NativeObject& self, const Napi::CallbackInfo& info) {
-    const auto shared = Wrap::model_of(self);
-    const auto& config = shared->model().config();
-    const ImageSizes sizes = read_image_sizes(info, 1, 1);
-    const int64_t pixels = scaled_pixels(sizes, config.factor());
-    auto latents = std::make_shared<std::vector<float>>(
-        to_floats(info[0], "latents", sizes.pixels * Self::decoded_channels(config)));
-    const size_t max_bytes = read_max_bytes(info[4]);
-    return Wrap::template compute<float>(info.Env(), shared, info[5], pixels * config.out_channels,
-                                         [=](Model& model, float* out, const nd::CancelToken& cancel) {
-                                           model.decode(latents->data(), sizes.n, sizes.h, sizes.w, max_bytes,
-                                                        out, &cancel);
-                                         });
+    const Decoding call(self, info);
+    return Wrap::template compute<float>(
+        info.Env(), call.shared, info[5], call.pixels * call.channels,
+        [call](Model& model, float* out, const nd::CancelToken& cancel) { call.run(model, out, cancel); });
   }
 
   /// decode() as bytes [n][f·h][f·w][3], and whether all numbers were finite.
   static Napi::Value decode_image(NativeObject& self, const Napi::CallbackInfo& info) {
-    const auto shared = Wrap::model_of(self);
-    const auto& config = shared->model().config();
-    const ImageSizes sizes = read_image_sizes(info, 1, 1);
-    const int64_t channels = config.out_channels, pixels = scaled_pixels(sizes, config.factor());
-    if (channels != 1 && channels != 3)
+    const Decoding call(self, info);
+    if (call.channels != 1 && call.channels != 3)
       throw TypeFailure{"Expected an autoencoder of images with 1 or 3 channels but received one of " +
-                        std::to_string(channels)};
-    auto latents = std::make_shared<std::vector<float>>(
-        to_floats(info[0], "latents", sizes.pixels * Self::decoded_channels(config)));
-    const size_t max_bytes = read_max_bytes(info[4]);
-    auto finite = std::make_shared<bool>(false);
-    const Output<uint8_t> bytes(info.Env(), 3 * pixels);
+                        std::to_string(call.channels)};
+    auto finite = std::make_shared<bool>(true);
+    const Output<uint8_t> bytes(info.Env(), 3 * call.pixels);
     return run_async(
         info.Env(), CancelTokenWrap::from(info[5], "cancel"),
-        [=](const nd::CancelToken& cancel) {
-          const std::unique_ptr<float[]> planes(new float[static_cast<size_t>(pixels * channels)]);
-          shared->use([&] {
-            shared->used().decode(latents->data(), sizes.n, sizes.h, sizes.w, max_bytes, planes.get(),
-                                  &cancel);
-          });
-          *finite = true;
-          const int64_t one = pixels / sizes.n;
-          for (int64_t i = 0; i < sizes.n; ++i)
-            *finite &=
-                nd::image_bytes(planes.get() + i * one * channels, channels, one, bytes.data() + i * one * 3);
+        [call, bytes, finite](const nd::CancelToken& cancel) {
+          const std::unique_ptr<float[]> planes(new float[static_cast<size_t>(call.pixels * call.channels)]);
+          call.shared->use([&] { call.run(call.shared->used(), planes.get(), cancel); });
+          const int64_t one = call.pixels / call.sizes.n;
+          for (int64_t i = 0; i < call.sizes.n; ++i)
+            *finite &= nd::image_bytes(planes.get() + i * one * call.channels, call.channels, one,
+                                       bytes.data() + i * one * 3);
         },
-        [=](Napi::Env env) -> Napi::Value {
+        [bytes, finite](Napi::Env env) -> Napi::Value {
           Napi::Object result = Napi::Object::New(env);
           result.Set("bytes", bytes.value());
           result.Set("finite", *finite);
@@ -111,6 +93,27 @@ class AutoencoderWrap : public ModelWrap<Self, Model> {
   };
 
  private:
+  /// Arguments of decode() and decode_image().
+  struct Decoding {
+    typename Wrap::Pointer shared;
+    ImageSizes sizes;
+    int64_t channels, pixels;  // of all images
+    std::shared_ptr<const std::vector<float>> latents;
+    size_t max_bytes;
+
+    Decoding(const NativeObject& self, const Napi::CallbackInfo& info)
+        : shared(Wrap::model_of(self)),
+          sizes(read_image_sizes(info, 1, 1)),
+          channels(shared->model().config().out_channels),
+          pixels(scaled_pixels(sizes, shared->model().config().factor())),
+          latents(std::make_shared<const std::vector<float>>(to_floats(
+              info[0], "latents", sizes.pixels * Self::decoded_channels(shared->model().config())))),
+          max_bytes(read_max_bytes(info[4])) {}
+    void run(Model& model, float* out, const nd::CancelToken& cancel) const {
+      model.decode(latents->data(), sizes.n, sizes.h, sizes.w, max_bytes, out, &cancel);
+    }
+  };
+
   /// The smallest side of an image that has latents.
   template <class Config>
   static int64_t min_side(const Config& config) {

@@ -69,8 +69,8 @@ napi_value NativeObject::ConstructorCallbackWrapper(napi_env env, napi_callback_
     return guarded(Napi::Env(env), [&]() -> napi_value {
       const Napi::CallbackInfo call(env, info);
       if (!call.IsConstructCall()) return OnCalledAsFunction(call);
-      // The JavaScript object owns it from here on. ObjectWrap goes on thinking that construction may fail,
-      // which matters only to objects that are deleted before they are finalized.
+      // The JavaScript object owns it from here on. ObjectWrap's flag for a failed construction stays set,
+      // which matters only if an object is deleted before it is finalized.
       new NativeObject(call);
       return call.This();
     });

@@ -725,6 +725,16 @@ export interface NativeT2iAdapter extends NativeModel {
   memory(sizes: { n: number; h: number; w: number }): { working: number; features: number }
 }
 
+/** n images or latents of h × w, and the working memory that coding them may take; null: any. */
+type CodingCall = [
+  tensor: Float32Array,
+  n: number,
+  h: number,
+  w: number,
+  maxBytes: number | null,
+  cancel?: CancelToken,
+]
+
 /**
  * The common interface of all autoencoders. Images are processed one at a time. `maxBytes` limits the working memory
  * of a call where that is possible: the less it is, the longer the call takes, and results differ only by rounding.
@@ -732,32 +742,11 @@ export interface NativeT2iAdapter extends NativeModel {
  */
 export interface NativeAutoencoder extends NativeModel {
   /** Image [n, inChannels, h, w] → latents [n, …, h/f, w/f]. */
-  encode(
-    image: Float32Array,
-    n: number,
-    h: number,
-    w: number,
-    maxBytes: number | null,
-    cancel?: CancelToken,
-  ): Promise<Float32Array>
+  encode(...call: CodingCall): Promise<Float32Array>
   /** Latents [n, …, h, w] → image [n, outChannels, f·h, f·w]. */
-  decode(
-    latents: Float32Array,
-    n: number,
-    h: number,
-    w: number,
-    maxBytes: number | null,
-    cancel?: CancelToken,
-  ): Promise<Float32Array>
+  decode(...call: CodingCall): Promise<Float32Array>
   /** The same as RGB, [n, f·h, f·w, 3] (lib/image/planes.ts), and whether all numbers were finite. */
-  decodeImage(
-    latents: Float32Array,
-    n: number,
-    h: number,
-    w: number,
-    maxBytes: number | null,
-    cancel?: CancelToken,
-  ): Promise<{ bytes: Uint8Array; finite: boolean }>
+  decodeImage(...call: CodingCall): Promise<{ bytes: Uint8Array; finite: boolean }>
   /** Bytes of working memory of such a call; they do not depend on `n`. */
   encodeBytes(n: number, h: number, w: number, maxBytes: number | null): number
   decodeBytes(n: number, h: number, w: number, maxBytes: number | null): number

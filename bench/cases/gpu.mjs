@@ -2,10 +2,11 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { brotliCompressSync } from 'node:zlib'
-import { library } from './support.mjs'
+import { library, median } from './support.mjs'
 
-const driver = new URL('../../build/Release/libcuda-emulated-driver.so', import.meta.url).pathname
+const driver = fileURLToPath(new URL('../../build/Release/libcuda-emulated-driver.so', import.meta.url))
 
 /**
  * Pictures on an emulated GPU whose kernels compute nothing: medians in milliseconds of what is left, by part. Copies take the
@@ -38,5 +39,3 @@ export async function host({ model, size, steps = 20, pictures = 40 }) {
   }
   return Object.fromEntries(Object.entries(parts).map(([part, list]) => [`${part}Ms`, median(list)]))
 }
-
-const median = (list) => list.sort((a, b) => a - b)[list.length >> 1]

@@ -1,7 +1,7 @@
 /** Behaviour in a long-running process: memory over time, the event loop, cancellation. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { library, seconds } from './support.mjs'
+import { library, median, seconds } from './support.mjs'
 
 /** Resident set size after the first tenth of many generations, and after all of them. */
 export async function rssFlat({ generations = 100 }) {
@@ -59,12 +59,11 @@ export async function deviceDetection({ tries = 30 }) {
     for (const device of order) times[device] = await cpuMs(load(device))
     pairs.push(times)
   }
-  const middle = (list) => list.sort((a, b) => a - b)[list.length >> 1]
   return {
     firstMs,
-    againMs: middle(await inTurn(tries, () => cpuMs(listDevices))),
-    autoLessCpuMs: middle(pairs.map(({ auto, cpu }) => auto - cpu)),
-    autoByCpu: middle(pairs.map(({ auto, cpu }) => auto / cpu)),
+    againMs: median(await inTurn(tries, () => cpuMs(listDevices))),
+    autoLessCpuMs: median(pairs.map(({ auto, cpu }) => auto - cpu)),
+    autoByCpu: median(pairs.map(({ auto, cpu }) => auto / cpu)),
   }
 }
 

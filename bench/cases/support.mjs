@@ -12,6 +12,8 @@ export async function seconds(work) {
   return (performance.now() - began) / 1000
 }
 
+export const median = (list) => list.sort((a, b) => a - b)[list.length >> 1]
+
 /** The shortest of `repeat` runs after one warm-up run. */
 export async function best(repeat, work) {
   await work()

@@ -23,8 +23,8 @@ class Memory {
   /// A block aligned to 64 bytes. Error out_of_memory.
   virtual Address allocate(size_t bytes) = 0;
   virtual void release(Address block, size_t bytes) noexcept = 0;
-  /// Whether blocks that are released are given out again, so that the same allocations get the same
-  /// addresses more often than not.
+  /// Whether released blocks are handed out again, so that the same allocations usually get the same
+  /// addresses.
   virtual bool reuses_blocks() const { return false; }
 };
 

@@ -98,7 +98,7 @@ class Device {
   void use_overlapping_launches(bool overlapping) { overlapping_ = overlapping && can_overlap_; }
   /// Whether the GPU and the compiled kernels support it: both need compute capability 9.0.
   bool can_overlap_launches() const { return can_overlap_; }
-  /// What all processes leave free, and spare blocks with it.
+  /// Free memory of the GPU, spare blocks included.
   MemoryInfo memory_info() const;
   /// Keeps up to so many bytes of working memory that nobody uses: none without a call. They are released
   /// when memory runs out, and by release_spare_blocks().

@@ -113,7 +113,7 @@ class Backend {
   virtual size_t bytes_of(const TaskBytes&) const { return 0; }
   /// Frees what it keeps for later calls of any model. Calls may be running.
   virtual void trim() {}
-  /// Frees the memory that trim() leaves for later calls. For when a model is freed.
+  /// Frees memory that trim() keeps for later calls. Called when a model is freed.
   virtual void release_spare_memory() {}
   /// Calls forward(context) with the context of a forward whose memory comes from `arena`, and waits for what
   /// it computes. Throws Cancelled.

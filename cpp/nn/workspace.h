@@ -42,7 +42,7 @@ class Workspace {
       std::unique_ptr<Recording> recording = backend_.record(arena_, cancel, forward);
       if (recording) remember({key(), arena_.base(), bytes, std::move(recording)});
     } catch (const Error&) {
-      recorded_.clear();  // memory may be short, which they take, too
+      recorded_.clear();  // they take memory, which may be what was missing
       throw;
     }
   }
@@ -74,11 +74,14 @@ class Workspace {
     size_t bytes = 0;  // that it needs there
     std::unique_ptr<Recording> recording;
   };
+  std::vector<Recorded>::iterator with_key(const std::vector<uint64_t>& key) {
+    return std::find_if(recorded_.begin(), recorded_.end(),
+                        [&](const Recorded& known) { return known.key == key; });
+  }
   /// What was recorded with this key in the block that the arena has, or, after trim(), gets; null if there
   /// is nothing. What was recorded in another block cannot be repeated.
   Recording* find(const std::vector<uint64_t>& key) {
-    const auto found = std::find_if(recorded_.begin(), recorded_.end(),
-                                    [&](const Recorded& known) { return known.key == key; });
+    const auto found = with_key(key);
     if (found == recorded_.end()) return nullptr;
     arena_.reserve(found->bytes);
     if (arena_.base() != found->base) {
@@ -92,8 +95,7 @@ class Workspace {
   /// In place of one with the same key: where a forward allocates what its key has the address of, the key
   /// is known only afterwards.
   void remember(Recorded recorded) {
-    const auto same = std::find_if(recorded_.begin(), recorded_.end(),
-                                   [&](const Recorded& known) { return known.key == recorded.key; });
+    const auto same = with_key(recorded.key);
     if (same != recorded_.end())
       recorded_.erase(same);
     else if (recorded_.size() == kMaxRecorded)

@@ -173,18 +173,13 @@ Plan choose_plan(const Chain& chain, const ImageShape& input, size_t max_bytes, 
 
 Plan KnownPlans::choose(const Chain& chain, const ImageShape& input, size_t max_bytes, int64_t max_elements,
                         const std::function<size_t(const Plan&)>& bytes) {
-  const auto find = [&]() -> const Plan* {
-    for (const Known& one : known_)
-      if (one.h == input.h && one.w == input.w && one.max_bytes == max_bytes) return &one.plan;
-    return nullptr;
-  };
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (const Plan* known = find()) return *known;
+    for (const Known& one : known_)
+      if (one.h == input.h && one.w == input.w && one.max_bytes == max_bytes) return one.plan;
   }
   Plan plan = choose_plan(chain, input, max_bytes, max_elements, bytes);
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (find()) return plan;
   if (known_.size() == kMost) known_.erase(known_.begin());
   known_.push_back({input.h, input.w, max_bytes, plan});
   return plan;

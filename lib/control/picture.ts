@@ -118,7 +118,7 @@ async function preprocessTensor(
   const out = new Float32Array(tensor.data.length)
   for (let i = 0; i < n; i++) {
     const one = { data: tensor.data.subarray(i * size, (i + 1) * size), shape: [1, ...shape] }
-    const { image } = await imageFromTensor(one, slice)
+    const image = await imageFromTensor(one, slice)
     const pixels = await preprocess(image, preprocessor, signal, slice)
     out.set((await pixelsTensor(pixels, slice)).data, i * size)
   }

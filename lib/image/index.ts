@@ -1,6 +1,6 @@
 export { openImage, type ImageSize, type OpenedImage } from './decode.js'
 export { formatOf, Image, type EncodeOptions, type FileOptions, type ImageFormat } from './image.js'
-export { imageFromTensor, imageTensor, toTensor } from './load.js'
+export { imageTensor, toTensor } from './load.js'
 export { hasOtherShape, maskTensor } from './mask.js'
 export { formatParameters, parseParameters, type ImageMetadata } from './parameters.js'
 export { readPngTexts } from './png.js'

@@ -64,20 +64,16 @@ export async function pixelsTensor({ data, width, height }: Pixels, slice: TimeS
   return { data: out, shape: [1, 3, height, width] }
 }
 
-/** Image.fromTensor() in slices of time, and whether all numbers were finite. */
-export async function imageFromTensor(
-  tensor: Tensor,
-  slice: TimeSlice,
-): Promise<{ image: Image; finite: boolean }> {
+/** Image.fromTensor() in slices of time. */
+export async function imageFromTensor(tensor: Tensor, slice: TimeSlice): Promise<Image> {
   const planes = planesOf(tensor, 0)
   const { width, height } = planes
   const data = new Uint8ClampedArray(3 * width * height)
-  let finite = true
   for (const [begin, end] of bands(width, height)) {
-    finite = convertRows(planes, data, begin, end) && finite
+    convertRows(planes, data, begin, end)
     await slice.pause()
   }
-  return { image: new Image(width, height, new Uint8Array(data.buffer)), finite }
+  return new Image(width, height, new Uint8Array(data.buffer))
 }
 
 /** Ranges of rows that are converted at once. */

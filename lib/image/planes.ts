@@ -31,27 +31,18 @@ export function planesOf(tensor: Tensor, index: number): Planes {
 /**
  * Writes rows `begin`…`end` as RGB. Assigning to clamped bytes rounds half to even and turns NaN into 0, as NumPy does
  * for diffusers.
- *
- * @returns whether all numbers of these rows were finite
  */
 export function convertRows(
   { data, channels, width, height }: Planes,
   out: Uint8ClampedArray,
   begin: number,
   end: number,
-): boolean {
+): void {
   const plane = width * height
-  // NaN and infinity times zero are NaN, and NaN stays NaN in a sum.
-  let zero = 0
   for (let channel = 0; channel < 3; channel++) {
     const start = channels === 3 ? channel * plane : 0
-    for (let i = begin * width; i < end * width; i++) {
-      const value = data[start + i]
-      zero += value * 0
-      out[i * 3 + channel] = (value / 2 + 0.5) * 255
-    }
+    for (let i = begin * width; i < end * width; i++) out[i * 3 + channel] = (data[start + i] / 2 + 0.5) * 255
   }
-  return zero === 0
 }
 
 /** Writes rows `begin`…`end` of interleaved RGB as planes in −1…1. */

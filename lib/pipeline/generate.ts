@@ -42,7 +42,7 @@ export async function* generate(
   const slice = new TimeSlice(signal)
   const tokens = given.promptEmbeds ? undefined : await tokenizePrompts(parts.tokenizers, given, slice)
   const length = tokens?.length ?? given.promptEmbeds!.shape[1]
-  /** By what is free when the run is checked, which is before an image is decoded. */
+  /** Chosen when memory is checked, which is before an image is decoded. */
   let vaeTiling: TilingOption | undefined
   const loaded = await loadInitImage(given, {
     factor: vae.factor,

@@ -166,7 +166,7 @@ export class Unet extends Component<NativeUnet> {
   /**
    * Computes ahead, all at once, what depends on the timesteps and on what is embedded with them. Without it, predict()
    * does that for each timestep and reads the same weights every time; the results are the same. At most 64 timesteps
-   * are kept, until trim() on the CPU; with several rows of conditions, as many fewer.
+   * are kept, on the CPU until trim(); with several rows of conditions, as many fewer.
    *
    * @param timesteps at most 10,000, of which the first 64 count
    * @throws {TypeError | RangeError} something else
